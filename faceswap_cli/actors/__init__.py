@@ -1,0 +1,1 @@
+"""People drawn by the program itself: ground truth without a data set."""

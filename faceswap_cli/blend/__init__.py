@@ -1,0 +1,1 @@
+"""Putting a swapped face back into its frame."""

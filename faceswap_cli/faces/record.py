@@ -1,0 +1,105 @@
+"""What is known of one face in one frame, as a line of JSON; and a set of such faces."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from faceswap_cli.arrays import Points
+from faceswap_cli.faces.align import FaceAlignment
+
+
+@dataclass(frozen=True, kw_only=True)
+class FaceRecord:
+    """One crop of a set."""
+
+    file: str
+    """Name of the crop within the set's folder."""
+    frame: int
+    """Index of the frame in decode order."""
+    time: Fraction
+    """When the frame is shown, seconds, exact."""
+    alignment: FaceAlignment
+    """Where the crop lies in the frame."""
+    landmarks: Points
+    """float32 (478, 2), px in the frame."""
+    score: float
+    """The detector's confidence, 0 to 1."""
+    sharpness: float
+    """Variance of the Laplacian of the crop's luma; small is blurred."""
+    pose: tuple[float, float, float]
+    """Yaw, pitch, roll in degrees."""
+    expression: tuple[float, ...]
+    """52 blendshape coefficients, 0 to 1, in MediaPipe's order."""
+
+    def to_json(self) -> str:
+        """Return the record as one line."""
+        return json.dumps(
+            {
+                "file": self.file,
+                "frame": self.frame,
+                "time": str(self.time),
+                "to_unit": self.alignment.to_unit.tolist(),
+                # A hundredth of a pixel is far below the landmark model's own noise.
+                "landmarks": np.round(self.landmarks.astype(np.float64), 2).tolist(),
+                "score": round(self.score, 4),
+                "sharpness": round(self.sharpness, 2),
+                "pose": [round(angle, 2) for angle in self.pose],
+                "expression": [round(value, 4) for value in self.expression],
+            },
+            separators=(",", ":"),
+        )
+
+    @classmethod
+    def from_json(cls, line: str) -> "FaceRecord":
+        """Read a record back from one line.
+
+        Raises:
+            ValueError, KeyError: The line is torn or of another kind.
+        """
+        fields: dict[str, Any] = json.loads(line)
+        return cls(
+            file=fields["file"],
+            frame=fields["frame"],
+            time=Fraction(fields["time"]),
+            alignment=FaceAlignment(to_unit=np.array(fields["to_unit"], dtype=np.float64)),
+            landmarks=np.array(fields["landmarks"], dtype=np.float32),
+            score=fields["score"],
+            sharpness=fields["sharpness"],
+            pose=tuple(fields["pose"]),
+            expression=tuple(fields["expression"]),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class FaceSet:
+    """One person's faces, in the order of their frames; a crop the user deleted is out."""
+
+    name: str
+    folder: Path
+    records: Sequence[FaceRecord]
+
+    @classmethod
+    def load(cls, name: str, *, folder: Path, records: Path) -> "FaceSet":
+        """Read the set whose crops lie in `folder` and whose lines are in the file `records`."""
+        found = (record for record in read_records(records) if (folder / record.file).is_file())
+        return cls(name=name, folder=folder, records=list(found))
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def path(self, record: FaceRecord) -> Path:
+        """The crop's file."""
+        return self.folder / record.file
+
+
+def read_records(path: Path) -> Iterable[FaceRecord]:
+    """Yield the records of a file; a last line torn by a crash is left out."""
+    with path.open(encoding="utf-8") as lines:
+        for line in lines:
+            if line.endswith("\n"):
+                yield FaceRecord.from_json(line)

@@ -1,0 +1,85 @@
+"""Writing files so that nothing is lost: a temporary name, a flush, then one rename."""
+
+import errno
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from faceswap_cli.errors import InputError
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; on success flush it and rename it to `path`.
+
+    A reader therefore sees the old file or the new one, never half of one, and a failure of any
+    kind leaves the old file as it was.
+
+    Raises:
+        InputError: The disk is full or the folder cannot be written.
+    """
+    with explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(
+            prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent
+        )
+        os.close(handle)
+    temporary = Path(name)
+    try:
+        with explained(path):
+            yield temporary
+            flush(temporary)
+            temporary.chmod(0o666 & ~_umask())
+            temporary.replace(path)
+            flush(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace the file at `path` by `text` in UTF-8."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def flush(path: Path) -> None:
+    """Ask the system to put a file, or a folder's list of names, on the disk."""
+    if os.name == "nt" and path.is_dir():
+        return  # Windows cannot open a folder; the rename is durable without it
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turn the system's refusals to write `path` into one clear line.
+
+    Raises:
+        InputError: For a full disk, a missing permission or a read-only disk.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise InputError(
+                f"no space left on the disk while writing {path}",
+                hint="free some space, then run the same command again: finished work is kept",
+            ) from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise InputError(
+                f"cannot write {path}: {os.strerror(error.errno or 0).lower()}",
+                hint="choose another folder with --workspace or --output",
+            ) from error
+        raise
+
+
+def _umask() -> int:
+    """Return the process's file mode mask, which can only be read by setting it."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,39 @@
+"""How a stage speaks without printing: a Reporter hears it, the terminal decides how it looks."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+Number = int | float | str
+
+
+class Reporter(Protocol):
+    """Listens to one stage at a time."""
+
+    def stage(self, title: str, *, total: float | None, unit: str) -> None:
+        """Begin a piece of work of `total` units (None: unknown), ending the one before."""
+
+    def advance(self, done: float, numbers: Mapping[str, Number] | None = None) -> None:
+        """`done` units are finished in all; `numbers` are shown beside the bar."""
+
+    def picture(self, path: Path, caption: str) -> None:
+        """Say that a picture was written that the user may want to look at."""
+
+    def note(self, text: str) -> None:
+        """Say one line that should stay on the screen."""
+
+
+class Silent:
+    """A reporter that shows nothing: for `--quiet` and for tests."""
+
+    def stage(self, title: str, *, total: float | None, unit: str) -> None:
+        """Hear nothing."""
+
+    def advance(self, done: float, numbers: Mapping[str, Number] | None = None) -> None:
+        """Hear nothing."""
+
+    def picture(self, path: Path, caption: str) -> None:
+        """Hear nothing."""
+
+    def note(self, text: str) -> None:
+        """Hear nothing."""

@@ -1,0 +1,1 @@
+"""The stages of a swap, one file each, none knowing another."""

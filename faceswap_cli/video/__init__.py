@@ -1,0 +1,1 @@
+"""Video in and out: exact times, upright frames, sound carried over."""

@@ -1,0 +1,213 @@
+"""The workspace on disk: the only file that knows file names, and nothing of what is in them."""
+
+import re
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+from faceswap_cli.errors import ConfigurationError, InputError, did_you_mean
+from faceswap_cli.files import write_text
+
+FORMAT = 1
+"""Version of the layout below; a newer one on disk is refused, an older one would be migrated."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetFolder:
+    """One person's faces: crops, one record a line, and where they came from."""
+
+    root: Path
+
+    @property
+    def name(self) -> str:
+        """The name the user calls the set by."""
+        return self.root.name
+
+    @property
+    def source(self) -> Path:
+        """Which inputs the faces came from, their digests, and the extraction settings."""
+        return self.root / "source.toml"
+
+    @property
+    def records(self) -> Path:
+        """One `FaceRecord` a line, appended as found."""
+        return self.root / "faces.jsonl"
+
+    @property
+    def rejected(self) -> Path:
+        """Crops taken out of the set, which can be put back."""
+        return self.root / "rejected"
+
+    def crop(self, frame: int, face: int) -> Path:
+        """The crop of face number `face` in frame number `frame`."""
+        return self.root / f"{frame:06d}-{face}.png"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFolder:
+    """One training run: its recipe, log, pictures and weights."""
+
+    root: Path
+
+    @property
+    def name(self) -> str:
+        """The name the user calls the run by."""
+        return self.root.name
+
+    @property
+    def recipe(self) -> Path:
+        """The resolved settings, each line with where its value came from."""
+        return self.root / "recipe.toml"
+
+    @property
+    def log(self) -> Path:
+        """The same numbers as the console, one JSON object a line."""
+        return self.root / "log.jsonl"
+
+    @property
+    def previews(self) -> Path:
+        """Folder of contact sheets named by images seen."""
+        return self.root / "previews"
+
+    def preview(self, images_seen: int) -> Path:
+        """The contact sheet made after `images_seen` images."""
+        return self.previews / f"{images_seen:08d}.png"
+
+    @property
+    def cache(self) -> Path:
+        """Decoded crops of the sets; may be deleted at any time."""
+        return self.root / "cache"
+
+    @property
+    def resume(self) -> Path:
+        """Everything needed to go on training."""
+        return self.root / "resume.safetensors"
+
+    @property
+    def weights(self) -> Path:
+        """Averaged weights with the recipe in the header: what `convert` reads."""
+        return self.root / "weights.safetensors"
+
+    @property
+    def report(self) -> Path:
+        """Curves, previews and numbers on one page."""
+        return self.root / "report.html"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workspace:
+    """A folder that the three stages share."""
+
+    root: Path
+
+    @classmethod
+    def open(cls, root: Path) -> "Workspace":
+        """Open the workspace at `root`, making it where there is none.
+
+        Raises:
+            InputError: `root` is a file, or holds a workspace of a newer format.
+        """
+        stamp = root / "workspace.toml"
+        if root.exists() and not root.is_dir():
+            raise InputError(
+                f"{root} is a file, not a workspace folder", hint="try --workspace DIR"
+            )
+        if not stamp.exists():
+            write_text(stamp, f"# faceswap workspace\nformat = {FORMAT}\n")
+            return cls(root=root)
+        try:
+            found = int(tomllib.loads(stamp.read_text(encoding="utf-8"))["format"])
+        except (tomllib.TOMLDecodeError, KeyError, ValueError, UnicodeDecodeError) as error:
+            raise InputError(
+                f"{stamp} cannot be read", hint=f"it should hold the line: format = {FORMAT}"
+            ) from error
+        if found > FORMAT:
+            raise InputError(
+                f"{root} was made by a newer faceswap (format {found}, this one knows {FORMAT})",
+                hint="update faceswap, or choose another folder with --workspace",
+            )
+        return cls(root=root)
+
+    @property
+    def exports(self) -> Path:
+        """Folder of finished videos."""
+        return self.root / "exports"
+
+    def set(self, name: str) -> SetFolder:
+        """The folder of the set called `name`, whether it exists or not."""
+        return SetFolder(root=self.root / "faces" / valid_name(name))
+
+    def run(self, name: str) -> RunFolder:
+        """The folder of the run called `name`, whether it exists or not."""
+        return RunFolder(root=self.root / "runs" / valid_name(name))
+
+    def set_names(self) -> list[str]:
+        """Names of the sets that hold records."""
+        return sorted(path.parent.name for path in self.root.glob("faces/*/faces.jsonl"))
+
+    def run_names(self) -> list[str]:
+        """Names of the runs that hold weights."""
+        return sorted(path.parent.name for path in self.root.glob("runs/*/weights.safetensors"))
+
+    def existing_set(self, name: str) -> SetFolder:
+        """The folder of the set called `name`.
+
+        Raises:
+            ConfigurationError: There is no such set.
+        """
+        if name in self.set_names():
+            return self.set(name)
+        raise ConfigurationError(
+            f'there is no set called "{name}" in {self.root}',
+            hint=did_you_mean(name, self.set_names())
+            or "make one first: faceswap extract VIDEO --name NAME",
+        )
+
+    def latest_run(self) -> RunFolder:
+        """The run whose weights were written last.
+
+        Raises:
+            ConfigurationError: Nothing was trained yet.
+        """
+        runs = [self.run(name) for name in self.run_names()]
+        if not runs:
+            raise ConfigurationError(
+                f"nothing was trained yet in {self.root}",
+                hint="train first: faceswap train --model autoencoder A B",
+            )
+        return max(runs, key=lambda run: run.weights.stat().st_mtime_ns)
+
+    def weights(self, model: str) -> Path:
+        """Find trained weights by run name, by path, or by the word `latest`.
+
+        Raises:
+            ConfigurationError: There are none by that name.
+        """
+        if model == "latest":
+            return self.latest_run().weights
+        if model in self.run_names():
+            return self.run(model).weights
+        path = Path(model)
+        if path.is_dir():
+            path = RunFolder(root=path).weights
+        if path.is_file():
+            return path
+        raise ConfigurationError(
+            f'there is no trained model called "{model}"',
+            hint=did_you_mean(model, [*self.run_names(), *(["latest"] if self.run_names() else [])])
+            or "train first: faceswap train --model autoencoder A B",
+        )
+
+
+def valid_name(name: str) -> str:
+    """Return `name` if it can safely be a folder's name.
+
+    Raises:
+        ConfigurationError: It is empty, hidden, or reaches out of the workspace.
+    """
+    if name and name.isprintable() and not re.search(r'[/\\:*?"<>|]', name) and name[0] != ".":
+        return name
+    raise ConfigurationError(
+        f"{name!r} cannot be the name of a folder",
+        hint="use letters, digits, dots, spaces, dashes; choose one with --name",
+    )

@@ -1,0 +1,1 @@
+"""Networks that learn to swap faces: torch, numpy and the standard library, nothing else."""

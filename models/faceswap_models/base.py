@@ -1,0 +1,137 @@
+"""What trainer and converter ask of a backend; knows nothing of files, video or the terminal."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSettings:
+    """The `[model]` section: fixed for the life of a checkpoint. Backends add their own fields."""
+
+    size_px: int = 64
+    """Side of the square the network sees and makes, px."""
+    coverage: float = 0.8
+    """Side of that square as a part of the crop's side, 0 to 1."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSettings:
+    """The `[train]` section: may change when a run is resumed. Backends add their own fields."""
+
+    batch_size: int = 16
+    """Faces of each person in a step."""
+    learning_rate: float = 1e-4
+    """Step length of the optimizer."""
+    optimizer: str = "adam"
+    """`adam` or `adamw`."""
+    beta1: float = 0.9
+    """Decay of the gradient's running mean (Adam)."""
+    beta2: float = 0.999
+    """Decay of the squared gradient's running mean (Adam)."""
+    weight_decay: float = 0.0
+    """Decoupled weight decay (AdamW only)."""
+    clip_norm: float = 0.0
+    """Largest norm of a group's gradient; 0 does not clip."""
+    schedule: str = "constant"
+    """How the learning rate goes: `constant`, `linear`, `cosine` or `plateau`."""
+    warmup_images: int = 0
+    """Images over which the learning rate rises from 0."""
+    ema_halflife_images: int = 5_000
+    """Half-life of the averaged weights that are exported, images; 0 exports the raw ones."""
+    warp: float = 1.0
+    """Strength of the random warp of the inputs, as a multiple of the classic one; 0 is none."""
+    rotate_degrees: float = 10.0
+    """Largest random rotation of a crop."""
+    zoom: float = 0.05
+    """Largest random change of scale, as a fraction."""
+    shift: float = 0.05
+    """Largest random shift, as a fraction of the side."""
+    flip_probability: float = 0.5
+    """How often a crop is mirrored (first paper: 1/2)."""
+    colour_jitter: float = 0.0
+    """Largest random change of lightness and colour in LAB, as a fraction of their range."""
+    preview_images: int = 20_000
+    """Images between two preview sheets."""
+    save_images: int = 20_000
+    """Images between two saves."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FaceBatch:
+    """Faces of every person, people first: (P, B, ...), so `flatten(0, 1)` is one big batch."""
+
+    warped: Tensor
+    """float32 (P, B, 3, S, S) in [-1, 1]: what the network is shown."""
+    target: Tensor
+    """float32 (P, B, 3, S, S) in [-1, 1]: the same crops before the random warp."""
+    mask: Tensor
+    """float32 (P, B, 1, S, S) in [0, 1]: 1 inside the face's outline, in the target's place."""
+
+
+class Swapped(NamedTuple):
+    """What a network made of some faces."""
+
+    image: Tensor
+    """(B, 3, S, S) in [-1, 1]."""
+    mask: Tensor | None
+    """(B, 1, S, S) in [0, 1], or None for a backend that learns no mask."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """How far training has come, on its one clock."""
+
+    images_seen: int
+    """Crops shown so far, of all people together."""
+    goal: int | None
+    """Images after which training ends; None when it ends otherwise."""
+
+
+Update = Callable[[str, Tensor], None]
+"""`update(group, loss)`: clear, backward, reduce, clip and step for that parameter group."""
+
+
+class SwapModel(nn.Module, ABC):
+    """A backend: networks for two or more people, and one training step.
+
+    Args:
+        model: What fixes the networks.
+        train: What steers their training.
+        identities: Names of the people, in the order of `FaceBatch`'s first dimension.
+    """
+
+    ModelSettings: ClassVar[type[ModelSettings]] = ModelSettings
+    TrainSettings: ClassVar[type[TrainSettings]] = TrainSettings
+
+    def __init__(
+        self, model: ModelSettings, train: TrainSettings, identities: Sequence[str]
+    ) -> None:
+        super().__init__()
+        self.model_settings = model
+        self.train_settings = train
+        self.identities = tuple(identities)
+
+    @abstractmethod
+    def parameter_groups(self) -> Mapping[str, Iterable[nn.Parameter]]:
+        """Return the parameters by group; each group has its own optimizer state and `update`."""
+
+    def learning_rate(self, group: str) -> float:
+        """Return the base learning rate of a group; a GAN may want a faster discriminator."""
+        del group
+        return self.train_settings.learning_rate
+
+    @abstractmethod
+    def train_step(self, batch: FaceBatch, update: Update, progress: Progress) -> dict[str, Tensor]:
+        """Learn from one batch, calling `update` once per group; return named scalar losses.
+
+        Randomness comes from torch's global generator, which the trainer seeds from the position
+        before every step; any other state that outlives a step must be a registered buffer.
+        """
+
+    @abstractmethod
+    def swap(self, faces: Tensor, to: str) -> Swapped:
+        """Show `faces` (B, 3, S, S) in [-1, 1], of anybody, as the person called `to`."""
