@@ -41,7 +41,7 @@ class FaceAlignment:
 
     def corners(self) -> Points:
         """Return the square's corners in the frame, float32 (4, 2), clockwise from top left."""
-        unit_to_frame = cv2.invertAffineTransform(self.to_unit)
+        unit_to_frame = np.asarray(cv2.invertAffineTransform(self.to_unit), dtype=np.float64)
         return transform(np.array([[0, 0], [1, 0], [1, 1], [0, 1]], np.float32), unit_to_frame)
 
     def crop(self, image: Image, size: int) -> Image:

@@ -104,8 +104,10 @@ class SwapModel(nn.Module, ABC):
         identities: Names of the people, in the order of `FaceBatch`'s first dimension.
     """
 
-    ModelSettings: ClassVar[type[ModelSettings]] = ModelSettings
-    TrainSettings: ClassVar[type[TrainSettings]] = TrainSettings
+    Model: ClassVar[type[ModelSettings]] = ModelSettings
+    """The backend's own `[model]` section."""
+    Train: ClassVar[type[TrainSettings]] = TrainSettings
+    """The backend's own `[train]` section."""
 
     def __init__(
         self, model: ModelSettings, train: TrainSettings, identities: Sequence[str]
