@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.resources import files
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from faceswap_models.base import SwapModel
+if TYPE_CHECKING:  # naming the backends for `--help` must not wait for torch
+    from faceswap_models.base import SwapModel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +36,7 @@ def names() -> list[str]:
     return sorted(name[:-3] for name in found if name.endswith(".py") and name[0] != "_")
 
 
-def load(name: str) -> type[SwapModel]:
+def load(name: str) -> "type[SwapModel]":
     """Import one backend's file and return its model: what the file calls `BACKEND`.
 
     Raises:
@@ -43,7 +44,7 @@ def load(name: str) -> type[SwapModel]:
     """
     if name not in names():
         raise KeyError(name)
-    return cast(type[SwapModel], import_module(f"faceswap_models.backends.{name}").BACKEND)
+    return cast("type[SwapModel]", import_module(f"faceswap_models.backends.{name}").BACKEND)
 
 
 def presets(backend: str) -> dict[str, Preset]:

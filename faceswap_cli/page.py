@@ -1,0 +1,160 @@
+"""One HTML file that needs no server: pictures inside, curves as SVG. Knows nothing of stages.
+
+A page is a list of pieces of HTML; the functions below make the pieces, `page` puts them together.
+"""
+
+import base64
+import math
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+
+Series = Sequence[tuple[float, float]]
+"""Points (x, y) of one curve, x rising."""
+
+_STYLE = """
+:root { color-scheme: light dark; --line: #8886; --soft: #8882;
+        --c0: #2f7fd1; --c1: #d1622f; --c2: #2f9e62; --c3: #9a4fc4; --c4: #b8901c; --c5: #c23a5e; }
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.6rem; margin-bottom: 0; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
+p.about { margin-top: .2rem; opacity: .75; }
+table { border-collapse: collapse; margin: .6rem 0; }
+th, td { text-align: left; padding: .25rem 1rem .25rem 0; border-bottom: 1px solid var(--line); }
+td.number { text-align: right; font-variant-numeric: tabular-nums; }
+figure { margin: 1rem 0; } figure img { max-width: 100%; height: auto; border-radius: 4px; }
+figcaption { opacity: .75; } svg { width: 100%; height: auto; background: var(--soft); }
+svg text { font: 11px system-ui, sans-serif; fill: currentColor; opacity: .8; }
+svg .grid { stroke: var(--line); stroke-width: .5; } svg polyline { fill: none; stroke-width: 1.6; }
+"""
+
+
+def page(title: str, about: str, pieces: Sequence[str], *, refresh_seconds: int = 0) -> str:
+    """Return a whole HTML document.
+
+    Args:
+        title: Heading and name of the tab.
+        about: One line under the heading.
+        pieces: What the functions below returned, in order.
+        refresh_seconds: Reload an open tab this often; 0 never does.
+    """
+    refresh = f'<meta http-equiv="refresh" content="{refresh_seconds}">' if refresh_seconds else ""
+    return (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8">{refresh}'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(title)}</title><style>{_STYLE}</style></head><body>"
+        f'<h1>{escape(title)}</h1><p class="about">{escape(about)}</p>'
+        + "\n".join(pieces)
+        + "</body></html>\n"
+    )
+
+
+def heading(text: str) -> str:
+    """Return a section's heading."""
+    return f"<h2>{escape(text)}</h2>"
+
+
+def paragraph(text: str) -> str:
+    """Return a paragraph of plain text."""
+    return f"<p>{escape(text)}</p>"
+
+
+def picture(png: Path, caption: str) -> str:
+    """Return a PNG file as a figure that carries its own bytes."""
+    data = base64.b64encode(png.read_bytes()).decode("ascii")
+    alt = escape(caption, quote=True)
+    return (
+        f'<figure><img src="data:image/png;base64,{data}" alt="{alt}">'
+        f"<figcaption>{escape(caption)}</figcaption></figure>"
+    )
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str | float]]) -> str:
+    """Return a table; numbers stand to the right."""
+    head = "".join(f"<th>{escape(column)}</th>" for column in columns)
+    body = "".join("<tr>" + "".join(map(_cell, row)) + "</tr>" for row in rows)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def curves(
+    series: Mapping[str, Series], *, x_label: str, y_label: str, logarithmic: bool = False
+) -> str:
+    """Return curves over a common x axis as an SVG; values that are not finite are left out.
+
+    Args:
+        series: Points by the name shown in the legend.
+        x_label: What x counts.
+        y_label: What y measures.
+        logarithmic: Draw y by its decimal logarithm; values not above zero are left out.
+    """
+    shown = {name: _drawable(points, logarithmic) for name, points in series.items()}
+    shown = {name: points for name, points in shown.items() if points}
+    if not shown:
+        return paragraph(f"{y_label}: no values yet")
+    xs = [x for points in shown.values() for x, _ in points]
+    ys = [y for points in shown.values() for _, y in points]
+    frame = _Frame(min(xs), max(xs), min(ys), max(ys))
+    parts = [_grid(frame, logarithmic)]
+    for index, (name, points) in enumerate(shown.items()):
+        colour = f"var(--c{index % 6})"
+        path = " ".join(f"{frame.x(x):.1f},{frame.y(y):.1f}" for x, y in points)
+        parts.append(f'<polyline points="{path}" style="stroke:{colour}"/>')
+        parts.append(
+            f'<text x="{_WIDTH - 8}" y="{18 + 15 * index}" text-anchor="end" '
+            f'style="fill:{colour};opacity:1">{escape(name)}</text>'
+        )
+    label = f'<text x="8" y="14">{escape(y_label)}</text>'
+    below = (
+        f'<text x="{_WIDTH / 2}" y="{_HEIGHT - 4}" text-anchor="middle">{escape(x_label)}</text>'
+    )
+    return f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img">{"".join(parts)}{label}{below}</svg>'
+
+
+_WIDTH, _HEIGHT = 900, 260
+_LEFT, _RIGHT, _TOP, _BOTTOM = 62, 12, 22, 34
+
+
+class _Frame:
+    """Carries data to the SVG's coordinates."""
+
+    def __init__(self, x0: float, x1: float, y0: float, y1: float) -> None:
+        self.x0, self.x_span = x0, (x1 - x0) or 1.0
+        self.y0, self.y_span = y0, (y1 - y0) or (abs(y0) or 1.0)
+
+    def x(self, value: float) -> float:
+        return _LEFT + (value - self.x0) / self.x_span * (_WIDTH - _LEFT - _RIGHT)
+
+    def y(self, value: float) -> float:
+        return _HEIGHT - _BOTTOM - (value - self.y0) / self.y_span * (_HEIGHT - _TOP - _BOTTOM)
+
+
+def _grid(frame: _Frame, logarithmic: bool) -> str:
+    """Return five lines across and five marks below, with their values."""
+    parts = []
+    for step in range(5):
+        y_value = frame.y0 + frame.y_span * step / 4
+        x_value = frame.x0 + frame.x_span * step / 4
+        y, x = frame.y(y_value), frame.x(x_value)
+        shown = 10**y_value if logarithmic else y_value
+        parts.append(
+            f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
+        )
+        parts.append(f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{shown:.4g}</text>')
+        parts.append(
+            f'<text x="{x:.1f}" y="{_HEIGHT - 18}" text-anchor="middle">{x_value:,.4g}</text>'
+        )
+    return "".join(parts)
+
+
+def _drawable(points: Series, logarithmic: bool) -> list[tuple[float, float]]:
+    """Return the points that can be drawn."""
+    finite = [(x, y) for x, y in points if math.isfinite(x) and math.isfinite(y)]
+    if not logarithmic:
+        return finite
+    return [(x, math.log10(y)) for x, y in finite if y > 0]
+
+
+def _cell(value: str | float) -> str:
+    """Return one cell of a table."""
+    if isinstance(value, str):
+        return f"<td>{escape(value)}</td>"
+    return f'<td class="number">{value:,.4g}</td>'
