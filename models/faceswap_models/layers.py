@@ -1,0 +1,27 @@
+"""Layers that several networks share; each says where it comes from, none knows a backend."""
+
+from torch import nn
+
+SLOPE = 0.1
+"""LeakyReLU's slope below zero in the encoder and decoder of the original face-swap network."""
+
+
+def downscale(channels_in: int, channels_out: int, *, kernel_px: int) -> nn.Sequential:
+    """Return a stride-2 convolution with LeakyReLU: (B, C, H, W) -> (B, C', H/2, W/2)."""
+    return nn.Sequential(
+        nn.Conv2d(channels_in, channels_out, kernel_px, stride=2, padding=kernel_px // 2),
+        nn.LeakyReLU(SLOPE),
+    )
+
+
+def upscale(channels_in: int, channels_out: int, *, kernel_px: int) -> nn.Sequential:
+    """Return a sub-pixel convolution with LeakyReLU: (B, C, H, W) -> (B, C', 2H, 2W).
+
+    The convolution makes four pixels' worth of channels, which are then laid out as a square
+    (Shi et al., "Real-Time Single Image and Video Super-Resolution", 2016, section 3.2).
+    """
+    return nn.Sequential(
+        nn.Conv2d(channels_in, 4 * channels_out, kernel_px, padding=kernel_px // 2),
+        nn.LeakyReLU(SLOPE),
+        nn.PixelShuffle(2),
+    )

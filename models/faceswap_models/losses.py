@@ -1,0 +1,47 @@
+"""How far an image is from its target; knows tensors and masks, no networks.
+
+Convention:
+    Images are float32 (..., C, H, W) in [-1, 1], weights (..., 1, H, W) at least 0. Every loss
+    is a scalar, 0 for equal images.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import avg_pool2d
+
+SSIM_WINDOW_PX = 7
+"""Side of the uniform window, as in scikit-image's default."""
+
+
+def inside(mask: Tensor, *, background: float) -> Tensor:
+    """Return pixel weights: 1 where `mask` is 1, `background` where it is 0."""
+    return background + (1 - background) * mask
+
+
+def weighted_l1(image: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """Return the weighted mean absolute error; with equal weights, the papers' plain one."""
+    error = (image - target).abs().mean(dim=-3, keepdim=True)
+    return (error * weight).mean() / weight.mean()
+
+
+def weighted_dssim(image: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """Return the weighted mean of (1 - SSIM) / 2, in [0, 1].
+
+    SSIM: Wang et al., "Image Quality Assessment", 2004, equation 13, each channel by itself.
+    """
+    dissimilarity = (1 - _ssim(image.flatten(0, -4), target.flatten(0, -4))) / 2
+    weight = avg_pool2d(weight.flatten(0, -4), SSIM_WINDOW_PX, stride=1)
+    return (dissimilarity.mean(dim=1, keepdim=True) * weight).mean() / weight.mean()
+
+
+def _ssim(a: Tensor, b: Tensor) -> Tensor:
+    """Return the map of SSIM (B, C, H', W'), H' = H + 1 - window, of images in [-1, 1]."""
+    range_ = 2.0
+    c1, c2 = (0.01 * range_) ** 2, (0.03 * range_) ** 2
+    # One pooling for the five local means: on a CPU the calls cost more than the arithmetic.
+    moments = avg_pool2d(torch.cat([a, b, a * a, b * b, a * b]), SSIM_WINDOW_PX, stride=1)
+    mean_a, mean_b, square_a, square_b, product = moments.chunk(5)
+    covariance = product - mean_a * mean_b
+    variances = square_a - mean_a**2 + square_b - mean_b**2
+    luminance = (2 * mean_a * mean_b + c1) / (mean_a**2 + mean_b**2 + c1)
+    return luminance * (2 * covariance + c2) / (variances + c2)
