@@ -1,5 +1,236 @@
 """Parse what was typed, call a stage, show the result. Nothing else."""
 
+import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from faceswap_cli import __version__
+from faceswap_cli.cli.console import Terminal
+from faceswap_cli.errors import INTERRUPTED, FaceswapError
+from faceswap_models import registry
+
+if TYPE_CHECKING:
+    from faceswap_cli.faces.record import FaceSet
+    from faceswap_cli.workspace import Workspace
+
+app = typer.Typer(
+    name="faceswap",
+    help="Swap faces in video with models you train on your own footage.",
+    epilog="First steps: faceswap demo",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+WorkspaceOption = Annotated[
+    Path, typer.Option("--workspace", metavar="DIR", help="Folder that the stages share.")
+]
+NameOption = Annotated[str | None, typer.Option("--name", metavar="NAME")]
+OutputOption = Annotated[Path | None, typer.Option("--output", "-o", metavar="PATH")]
+DeviceOption = Annotated[
+    str, typer.Option("--device", metavar="auto|cpu|cuda|mps", help="Where to compute.")
+]
+PresetOption = Annotated[
+    str | None,
+    typer.Option("--preset", metavar="NAME", help="Named settings; `faceswap presets` lists them."),
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Change one setting; repeatable."),
+]
+ImagesOption = Annotated[
+    int | None, typer.Option("--images", metavar="N", min=1, help="Train until N images are seen.")
+]
+MinutesOption = Annotated[
+    float | None, typer.Option("--minutes", metavar="M", min=0.01, help="Train for M minutes.")
+]
+SeedOption = Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Makes runs repeat.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Show errors only.")]
+DebugOption = Annotated[bool, typer.Option("--debug", help="Show where an error came from.")]
+
+DEFAULT_WORKSPACE = Path("workspace")
+
 
 def main() -> None:
     """Run the command line."""
+    app()
+
+
+@app.callback(invoke_without_command=True)
+def about(
+    version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
+) -> None:
+    """Swap faces in video with models you train on your own footage."""
+    if version:
+        typer.echo(f"faceswap {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def extract(
+    video: Annotated[Path, typer.Argument(metavar="VIDEO", help="Footage of one person.")],
+    name: NameOption = None,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Find the faces of a video and keep them as aligned square crops.
+
+    The set is named after the file unless --name says otherwise. Run the same command again to go
+    on after an interruption.
+    """
+    from faceswap_cli.stages.extract import ExtractSettings
+    from faceswap_cli.stages.extract import extract as run_extract
+
+    with answering(as_json=as_json, quiet=quiet, debug=debug) as terminal:
+        folder = open_workspace(workspace).set(name or video.stem)
+        summary = run_extract(video, folder=folder, settings=ExtractSettings(), report=terminal)
+        terminal.result(f'set "{folder.name}"', dataclasses.asdict(summary))
+
+
+@app.command()
+def train(
+    people: Annotated[list[str], typer.Argument(metavar="SET...", help="Names of face sets.")],
+    model: Annotated[
+        str, typer.Option("--model", metavar="|".join(registry.names()), help="Kind of network.")
+    ],
+    name: NameOption = None,
+    preset: PresetOption = None,
+    changes: SetOption = None,
+    images: ImagesOption = None,
+    minutes: MinutesOption = None,
+    device: DeviceOption = "auto",
+    seed: SeedOption = 0,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Learn the faces of two or more people.
+
+    The run is named MODEL-SET-SET unless --name says otherwise. Run the same command again to go
+    on where it stopped.
+    """
+    with answering(as_json=as_json, quiet=quiet, debug=debug) as terminal:
+        from faceswap_cli import config
+        from faceswap_cli.stages.train import Goal
+        from faceswap_cli.stages.train import train as run_train
+
+        recipe = config.resolve(model, preset, changes or [])
+        space = open_workspace(workspace)
+        summary = run_train(
+            [load_set(space, person) for person in people],
+            recipe=recipe,
+            run=space.run(name or "-".join([model, *people])),
+            goal=Goal(images=images, minutes=minutes),
+            device=device,
+            seed=seed,
+            report=terminal,
+        )
+        terminal.result("trained", dataclasses.asdict(summary))
+
+
+@app.command()
+def convert(
+    video: Annotated[Path, typer.Argument(metavar="VIDEO", help="Footage to put a face into.")],
+    model: Annotated[
+        str, typer.Option("--model", metavar="RUN|FILE|latest", help="A trained model.")
+    ] = "latest",
+    to: Annotated[str | None, typer.Option("--to", metavar="NAME", help="Whose face.")] = None,
+    output: OutputOption = None,
+    device: DeviceOption = "auto",
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Swap the faces of a video, keeping its sound and timing."""
+    with answering(as_json=as_json, quiet=quiet, debug=debug) as terminal:
+        from faceswap_cli.stages.convert import convert as run_convert
+
+        space = open_workspace(workspace)
+        summary = run_convert(
+            video,
+            weights=space.weights(model),
+            to=to,
+            output=output or space.exports / f"{video.stem}-swapped.mp4",
+            device=device,
+            report=terminal,
+        )
+        terminal.result("converted", dataclasses.asdict(summary))
+
+
+@app.command()
+def demo(
+    output: OutputOption = None,
+    minutes: MinutesOption = 3.0,
+    device: DeviceOption = "auto",
+    seed: SeedOption = 0,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Draw two people, swap their faces, and compare with the true swap: no footage needed."""
+    with answering(as_json=as_json, quiet=quiet, debug=debug) as terminal:
+        from faceswap_cli.stages.demo import demo as run_demo
+
+        folder = output or Path("faceswap-demo")
+        summary = run_demo(
+            folder, minutes=minutes or 3.0, device=device, seed=seed, report=terminal
+        )
+        terminal.result("demo", summary.numbers())
+
+
+@app.command()
+def presets(as_json: JsonOption = False) -> None:
+    """List the kinds of network and their named settings."""
+    with answering(as_json=as_json) as terminal:
+        found = [item for name in registry.names() for item in registry.presets(name).values()]
+        terminal.table(
+            "presets",
+            ["preset", "what it is for", "how long it takes"],
+            [[item.name + " *" * item.default, item.about, item.takes] for item in found],
+        )
+        if as_json:
+            terminal.result("presets", {item.name: item.about for item in found})
+        else:
+            terminal.advice(["* taken when no --preset is given"])
+
+
+@contextmanager
+def answering(
+    *, as_json: bool = False, quiet: bool = False, debug: bool = False
+) -> Iterator[Terminal]:
+    """Show a stage's work, and turn what goes wrong into one clear line and an exit code."""
+    with Terminal(quiet=quiet, as_json=as_json) as terminal:
+        try:
+            yield terminal
+        except FaceswapError as error:
+            if debug:
+                raise
+            terminal.error(error)
+            raise typer.Exit(error.exit_code) from error
+        except KeyboardInterrupt as stop:
+            terminal.interrupted()
+            raise typer.Exit(INTERRUPTED) from stop
+
+
+def open_workspace(root: Path) -> "Workspace":
+    """Open or make the workspace at `root`."""
+    from faceswap_cli.workspace import Workspace
+
+    return Workspace.open(root)
+
+
+def load_set(space: "Workspace", name: str) -> "FaceSet":
+    """Load the face set called `name`."""
+    from faceswap_cli.faces.record import FaceSet
+
+    folder = space.existing_set(name)
+    return FaceSet.load(name, folder=folder.root, records=folder.records)

@@ -1,0 +1,92 @@
+"""The command line as a user meets it: quick help, clear errors, exit codes."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from faceswap_models import registry
+
+HEAVY = ("torch", "cv2", "mediapipe", "av", "skimage", "numpy")
+
+
+def faceswap(*arguments: str, folder: Path) -> "subprocess.CompletedProcess[str]":
+    """Run the program in `folder` as a user would."""
+    command = [sys.executable, "-m", "faceswap_cli", *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
+
+
+def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
+    """`faceswap --help` answers without waiting for torch, OpenCV or MediaPipe."""
+    code = (
+        "import sys\n"
+        "from faceswap_cli.cli.app import app\n"
+        "try: app(['train', '--help'])\n"
+        "except SystemExit: pass\n"
+        f"print('loaded:', [m for m in {HEAVY!r} if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert "loaded: []" == done.stdout.strip().splitlines()[-1]
+
+
+def test_help_names_every_backend(tmp_path: Path) -> None:
+    """The backends shown are the files there are."""
+    shown = faceswap("train", "--help", folder=tmp_path).stdout
+    assert all(name in shown for name in registry.names())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message", "hint"),
+    [
+        (["extract", "no.mp4"], 3, "no.mp4", ""),
+        (["train", "--model", "autoencoder", "a", "b"], 2, 'no set called "a"', "faceswap extract"),
+        (["train", "--model", "autoencodr", "a", "b"], 2, "autoencodr", '"autoencoder"'),
+        (
+            ["train", "--model", "autoencoder", "a", "b", "--set", "train.batchsize=3"],
+            2,
+            "train.batchsize is not a setting of autoencoder",
+            '"train.batch_size"',
+        ),
+        (["train", "--model", "autoencoder", "--preset", "ligt", "a"], 2, "ligt", '"light"'),
+        (["convert", "no.mp4"], 2, "nothing was trained yet", "faceswap train"),
+        (["convert", "--model", "gone", "no.mp4"], 2, '"gone"', "faceswap train"),
+        (["extract", "x.mp4", "--name", "../up"], 2, "cannot be the name", "--name"),
+        (["train", "--model"], 2, "", ""),
+    ],
+)
+def test_a_mistake_gets_one_clear_line(
+    tmp_path: Path, arguments: list[str], code: int, message: str, hint: str
+) -> None:
+    """What happened and what to type, on stderr, with the exit code of its kind."""
+    done = faceswap(*arguments, folder=tmp_path)
+    assert code == done.returncode, done.stderr
+    assert message in done.stderr
+    assert hint in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "" == done.stdout
+
+
+def test_debug_shows_where_an_error_came_from(tmp_path: Path) -> None:
+    """With --debug the traceback is there."""
+    done = faceswap("extract", "no.mp4", "--debug", folder=tmp_path)
+    assert "Traceback" in done.stderr
+
+
+def test_presets_are_listed_as_json(tmp_path: Path) -> None:
+    """Every preset is named after its backend and says what it is for."""
+    shown = json.loads(faceswap("presets", "--json", folder=tmp_path).stdout)
+    assert {"autoencoder-light", "autoencoder-original", "autoencoder-debug"} <= set(shown)
+    assert all(shown.values())
+
+
+def test_a_newer_workspace_is_refused(tmp_path: Path) -> None:
+    """A workspace of a format this program does not know is left alone."""
+    (tmp_path / "workspace").mkdir()
+    (tmp_path / "workspace/workspace.toml").write_text("format = 99\n")
+    done = faceswap("convert", "x.mp4", folder=tmp_path)
+    assert 3 == done.returncode
+    assert "newer faceswap (format 99" in done.stderr
