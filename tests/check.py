@@ -1,0 +1,41 @@
+"""Every gate in one command, with a table of times: `python tests/check.py [--fast]`."""
+
+import argparse
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+GATES = {
+    "format": ["ruff", "format", "--check", "."],
+    "lint": ["ruff", "check", "."],
+    "types": ["mypy"],
+    "docs": ["pytest", "--quiet", "tests/test_docs.py"],
+    "tests": ["pytest", "--quiet", "--durations=10", "--ignore=tests/test_docs.py"],
+}
+"""What is run, in this order: the quick ones first."""
+
+
+def main() -> int:
+    """Run every gate, also after one failed, and return how many failed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--fast", action="store_true", help="leave out tests marked slow")
+    fast = parser.parse_args().fast
+    outcomes = []
+    for name, command in GATES.items():
+        if fast and command[0] == "pytest":
+            command = [*command, "-m", "not slow"]
+        print(f"\n== {name}: {' '.join(command)}", flush=True)
+        began = time.perf_counter()
+        passed = subprocess.run([sys.executable, "-m", *command], cwd=ROOT).returncode == 0
+        outcomes.append((name, passed, time.perf_counter() - began))
+    print(f"\n{'gate':<10}{'result':<10}{'seconds':>8}")
+    for name, passed, seconds in outcomes:
+        print(f"{name:<10}{'passed' if passed else 'FAILED':<10}{seconds:>8.1f}")
+    return sum(not passed for _, passed, _ in outcomes)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
