@@ -4,11 +4,14 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.resources import files
-from typing import TYPE_CHECKING, Any, cast
+from pathlib import Path
+from pkgutil import iter_modules
+from typing import Any, cast
 
-if TYPE_CHECKING:  # naming the backends for `--help` must not wait for torch
-    from faceswap_models.base import SwapModel
+# What is to be found is what lies on the two packages' own search paths: nothing is listed twice.
+import faceswap_models.backends as backend_folder
+import faceswap_models.presets as preset_folder
+from faceswap_models.base import SwapModel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,12 +34,11 @@ class Preset:
 
 def names() -> list[str]:
     """Return the backends there are, without importing any."""
-    folder = files("faceswap_models") / "backends"
-    found = (item.name for item in folder.iterdir())
-    return sorted(name[:-3] for name in found if name.endswith(".py") and name[0] != "_")
+    found = (module.name for module in iter_modules(backend_folder.__path__))
+    return sorted(name for name in found if not name.startswith("_"))
 
 
-def load(name: str) -> "type[SwapModel]":
+def load(name: str) -> type[SwapModel]:
     """Import one backend's file and return its model: what the file calls `BACKEND`.
 
     Raises:
@@ -44,28 +46,25 @@ def load(name: str) -> "type[SwapModel]":
     """
     if name not in names():
         raise KeyError(name)
-    return cast("type[SwapModel]", import_module(f"faceswap_models.backends.{name}").BACKEND)
+    return cast(type[SwapModel], import_module(f"{backend_folder.__name__}.{name}").BACKEND)
 
 
 def presets(backend: str) -> dict[str, Preset]:
     """Return a backend's presets by their short names (`light` for `autoencoder-light`)."""
-    folder = files("faceswap_models") / "presets"
+    # A backend's name is a module's and has no hyphen, so the first one ends it.
     prefix = f"{backend}-"
-    found = sorted(item.name for item in folder.iterdir() if item.name.startswith(prefix))
-    return {
-        name.removeprefix(prefix).removesuffix(".toml"): _read(
-            name.removesuffix(".toml"), (folder / name).read_text(encoding="utf-8")
-        )
-        for name in found
-        if name.endswith(".toml")
-    }
+    files = (file for folder in preset_folder.__path__ for file in Path(folder).iterdir())
+    found = sorted(
+        file for file in files if file.name.startswith(prefix) and file.suffix == ".toml"
+    )
+    return {file.stem.removeprefix(prefix): _read(file) for file in found}
 
 
-def _read(name: str, text: str) -> Preset:
+def _read(file: Path) -> Preset:
     """Read one preset's TOML."""
-    table = tomllib.loads(text)
+    table = tomllib.loads(file.read_text(encoding="utf-8"))
     return Preset(
-        name=name,
+        name=file.stem,
         about=table["about"],
         takes=table["takes"],
         default=table.get("default", False),

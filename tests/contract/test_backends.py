@@ -1,0 +1,350 @@
+"""The law every backend obeys, whatever its networks: read it before writing one.
+
+Each backend is built from its own `debug` preset, so a file copied into `backends/` with a
+`debug` preset beside it is tested with no edit here.
+"""
+
+import ast
+import importlib.util
+import json
+import sys
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+import torch
+from safetensors import torch as safetensors
+from torch import Tensor
+
+from faceswap_models import registry
+from faceswap_models.base import FaceBatch, ModelSettings, Progress, SwapModel, TrainSettings
+
+PEOPLE = ("ada", "bo b.", "c/d")
+"""Names as people choose them: a network may not care what they look like."""
+Settings = TypeVar("Settings", ModelSettings, TrainSettings)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backend:
+    """One backend and its `debug` values."""
+
+    build: type[SwapModel]
+    model: ModelSettings
+    train: TrainSettings
+
+    def make(self, *, people: int = 2, size_px: int | None = None) -> SwapModel:
+        """Return freshly drawn networks, the same ones every time."""
+        torch.manual_seed(7)
+        model = replace(self.model, size_px=size_px or self.model.size_px)
+        return self.build(model, self.train, PEOPLE[:people])
+
+
+@pytest.fixture(params=registry.names())
+def name(request: pytest.FixtureRequest) -> str:
+    """Every backend in turn."""
+    return str(request.param)
+
+
+@pytest.fixture
+def backend(name: str) -> Backend:
+    """The backend with its `debug` values."""
+    build, preset = registry.load(name), registry.presets(name)["debug"]
+    return Backend(
+        build=build,
+        model=settings(build.Model, preset.model),
+        train=settings(build.Train, preset.train),
+    )
+
+
+def settings(section: type[Settings], values: Mapping[str, Any]) -> Settings:
+    """Return a section from what a TOML holds, where every tuple is a list."""
+    return section(
+        **{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+    )
+
+
+def faces(model: SwapModel, *, seed: int, count: int = 4) -> FaceBatch:
+    """Draw `count` faces of each person: an oval of the person's colour, two eyes, a mouth."""
+    people, size = len(model.identities), model.model_settings.size_px
+    chance = torch.Generator().manual_seed(seed)
+    shift = torch.rand((2, people, count, 1, 1, 1), generator=chance) * 0.3 - 0.15
+    openness = 0.04 + 0.1 * torch.rand((people, count, 1, 1, 1), generator=chance)
+    skin = torch.linspace(-0.6, 0.8, 3 * people).reshape(people, 1, 3, 1, 1)
+    line = torch.linspace(-1, 1, size)
+
+    def draw(dx: Tensor | float, dy: Tensor | float) -> tuple[Tensor, Tensor]:
+        y, x = line[:, None] - dy, line[None, :] - dx
+        oval = torch.sigmoid(12 * (1 - (x / 0.6) ** 2 - (y / 0.8) ** 2))
+        eyes = torch.exp(-(((x.abs() - 0.25) / 0.1) ** 2) - ((y + 0.2) / 0.08) ** 2)
+        mouth = torch.exp(-((x / 0.25) ** 2) - ((y - 0.4) / openness) ** 2)
+        return oval * (skin - skin.sign() * (eyes + mouth)) - (1 - oval), oval
+
+    target, oval = draw(shift[0], shift[1])
+    return FaceBatch(
+        warped=draw(shift[0] + 0.05, shift[1] - 0.05)[0].clamp(-1, 1),
+        target=target.clamp(-1, 1),
+        mask=oval.expand(people, count, 1, size, size).clamp(0, 1),
+    )
+
+
+class Steps:
+    """The smallest trainer: an Adam for each group, and a seed from the position."""
+
+    def __init__(self, model: SwapModel) -> None:
+        self.model = model.train()
+        train = model.train_settings
+        self.optimizers = {
+            group: torch.optim.Adam(
+                parameters, lr=model.learning_rate(group), betas=(train.beta1, train.beta2)
+            )
+            for group, parameters in model.parameter_groups().items()
+        }
+        self.updated: list[str] = []
+
+    def update(self, group: str, loss: Tensor) -> None:
+        """Step one group, as the trainer does."""
+        self.updated.append(group)
+        self.optimizers[group].zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizers[group].step()
+
+    def run(self, first: int, last: int) -> dict[str, Tensor]:
+        """Take the steps from `first` up to `last`; return the last one's losses."""
+        losses: dict[str, Tensor] = {}
+        for step in range(first, last):
+            batch = faces(self.model, seed=step)
+            torch.manual_seed(step)
+            seen = step * batch.target.shape[:2].numel()
+            losses = self.model.train_step(
+                batch, self.update, Progress(images_seen=seen, goal=None)
+            )
+        return losses
+
+    def moments(self) -> dict[str, Tensor]:
+        """Return the optimizers' tensors by name."""
+        return {
+            f"{group}.{index}.{key}": value
+            for group, optimizer in self.optimizers.items()
+            for index, state in optimizer.state_dict()["state"].items()
+            for key, value in state.items()
+        }
+
+
+@pytest.mark.parametrize("people", [1, 2, 3])
+@pytest.mark.parametrize("scale", [1, 2])
+def test_a_swap_has_the_shape_and_range_of_its_input(
+    backend: Backend, people: int, scale: int
+) -> None:
+    """Faces go in and come out as float32 (B, 3, S, S) in [-1, 1], masks in [0, 1], any people."""
+    model = backend.make(people=people, size_px=scale * backend.model.size_px).eval()
+    shown = faces(model, seed=0, count=5).target[-1]
+    for person in model.identities:
+        with torch.inference_mode():
+            swapped = model.swap(shown, person)
+        assert shown.shape == swapped.image.shape
+        assert torch.float32 == swapped.image.dtype
+        assert -1 <= swapped.image.min() <= swapped.image.max() <= 1
+        if swapped.mask is not None:
+            assert (5, 1, *shown.shape[-2:]) == swapped.mask.shape
+            assert torch.float32 == swapped.mask.dtype
+            assert 0 <= swapped.mask.min() <= swapped.mask.max() <= 1
+
+
+def test_a_swap_of_one_face_does_not_depend_on_its_neighbours(backend: Backend) -> None:
+    """A face swapped in a batch is the face swapped alone."""
+    model = backend.make().eval()
+    shown = faces(model, seed=0).target[0]
+    with torch.inference_mode():
+        together = model.swap(shown, PEOPLE[1]).image
+        alone = model.swap(shown[2:3], PEOPLE[1]).image
+    torch.testing.assert_close(together[2:3], alone, rtol=0, atol=1e-4)
+
+
+def test_people_become_different_people(backend: Backend) -> None:
+    """The same face shown as two people gives two pictures."""
+    model = backend.make().eval()
+    shown = faces(model, seed=0).target[0]
+    with torch.inference_mode():
+        first, second = (model.swap(shown, person).image for person in PEOPLE[:2])
+    assert not torch.equal(first, second)
+
+
+def test_an_unknown_person_is_a_key_error(backend: Backend) -> None:
+    """Asking for somebody who was not trained names them in a KeyError."""
+    model = backend.make()
+    with pytest.raises(KeyError, match="zoe"):
+        model.swap(faces(model, seed=0).target[0], "zoe")
+
+
+@pytest.mark.parametrize("people", [1, 2, 3])
+def test_losses_are_finite_scalars_with_names(backend: Backend, people: int) -> None:
+    """A step reports at least one loss; each is a number without a graph behind it."""
+    losses = Steps(backend.make(people=people)).run(0, 1)
+    assert losses
+    for name, loss in losses.items():
+        assert isinstance(name, str)
+        assert torch.Size([]) == loss.shape
+        assert loss.isfinite(), name
+        assert not loss.requires_grad, name
+
+
+def test_sixteen_bits_are_enough_for_a_step_and_give_full_precision_back(backend: Backend) -> None:
+    """Under bfloat16 autocast the losses stay finite and a swap is still float32."""
+    steps = Steps(backend.make())
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        losses = steps.run(0, 2)
+        swapped = steps.model.swap(faces(steps.model, seed=0).target[0], PEOPLE[1])
+    assert all(loss.isfinite() for loss in losses.values())
+    assert torch.float32 == swapped.image.dtype
+    assert -1 <= swapped.image.min() <= swapped.image.max() <= 1
+
+
+def test_groups_share_out_the_parameters(backend: Backend) -> None:
+    """Every parameter that learns belongs to exactly one group."""
+    model = backend.make(people=3)
+    grouped = [id(p) for group in model.parameter_groups().values() for p in group]
+    assert sorted(id(p) for p in model.parameters() if p.requires_grad) == sorted(grouped)
+
+
+def test_each_group_is_updated_once_and_all_of_it_learns(backend: Backend) -> None:
+    """A step calls `update` once a group, and every parameter of the group gets a gradient."""
+    model = backend.make(people=3)
+    steps = Steps(model)
+    starved: list[str] = []
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+
+    def update(group: str, loss: Tensor) -> None:
+        steps.update(group, loss)
+        starved.extend(names[id(p)] for p in model.parameter_groups()[group] if p.grad is None)
+
+    model.train_step(faces(model, seed=0), update, Progress(images_seen=0, goal=None))
+    assert sorted(model.parameter_groups()) == sorted(steps.updated)
+    assert starved == []
+
+
+def test_learning_rates_are_positive(backend: Backend) -> None:
+    """Every group says how fast it learns."""
+    model = backend.make()
+    assert all(model.learning_rate(group) > 0 for group in model.parameter_groups())
+
+
+def test_training_brings_everybody_closer_to_themselves(backend: Backend) -> None:
+    """After some steps each person's own face is drawn better than at first."""
+    steps = Steps(backend.make())
+    before = own_error(steps.model)
+    steps.run(0, 60)
+    after = own_error(steps.model)
+    assert all(late < 0.8 * early for early, late in zip(before, after, strict=True))
+
+
+def own_error(model: SwapModel) -> list[float]:
+    """Return each person's mean absolute error when shown as themselves, on unseen faces."""
+    shown = faces(model, seed=999_999, count=8).target
+    with torch.inference_mode():
+        return [
+            float((model.swap(own, person).image - own).abs().mean())
+            for own, person in zip(shown, model.identities, strict=True)
+        ]
+
+
+def test_weights_survive_a_file(backend: Backend) -> None:
+    """Weights written and read back into other networks are equal bit for bit, and so is a swap."""
+    trained, other = Steps(backend.make()), backend.make().eval()
+    trained.run(0, 2)
+    other.load_state_dict(safetensors.load(safetensors.save(trained.model.state_dict())))
+    assert_equal(trained.model.state_dict(), other.state_dict())
+    shown = faces(other, seed=0).target[0]
+    with torch.inference_mode():
+        expected = trained.model.eval().swap(shown, PEOPLE[1]).image
+        assert torch.equal(expected, other.swap(shown, PEOPLE[1]).image)
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one(backend: Backend) -> None:
+    """Six steps are three, a reload and three more, bit for bit: weights and Adam's moments."""
+    whole, first, second = (Steps(backend.make()) for _ in range(3))
+    whole.run(0, 6)
+    first.run(0, 3)
+    second.model.load_state_dict(safetensors.load(safetensors.save(first.model.state_dict())))
+    for group, optimizer in second.optimizers.items():
+        optimizer.load_state_dict(first.optimizers[group].state_dict())
+    second.run(3, 6)
+    assert_equal(whole.model.state_dict(), second.model.state_dict())
+    assert_equal(whole.moments(), second.moments())
+
+
+def test_the_same_seed_gives_the_same_step(backend: Backend) -> None:
+    """Chance comes from torch's global generator alone: equal seeds make equal steps."""
+    one, other = Steps(backend.make()), Steps(backend.make())
+    torch.manual_seed(1)
+    one.run(0, 2)
+    torch.manual_seed(2)
+    other.run(0, 2)
+    assert_equal(one.model.state_dict(), other.model.state_dict())
+
+
+def assert_equal(expected: Mapping[str, Tensor], actual: Mapping[str, Tensor]) -> None:
+    """Compare two sets of named tensors bit for bit."""
+    assert expected.keys() == actual.keys()
+    different = [key for key in expected if not torch.equal(expected[key], actual[key])]
+    assert different == []
+
+
+@pytest.mark.parametrize("section", ["model", "train"])
+def test_settings_survive_a_file(backend: Backend, section: str) -> None:
+    """Settings written as TOML and read back are equal: plain values only, lists for tuples."""
+    values: ModelSettings | TrainSettings = getattr(backend, section)
+    text = "\n".join(f"{key} = {json.dumps(value)}" for key, value in asdict(values).items())
+    assert values == settings(type(values), tomllib.loads(text))
+
+
+def test_every_setting_says_what_it_is(name: str, backend: Backend) -> None:
+    """Each field a backend adds has a docstring under it: the reference page is made of them."""
+    body = ast.parse(_file(name).read_text(encoding="utf-8")).body
+    sections = [
+        node
+        for node in body
+        if isinstance(node, ast.ClassDef)
+        and node.name in {backend.build.Model.__name__, backend.build.Train.__name__}
+    ]
+    for section in sections:
+        for field, after in zip(section.body, [*section.body[1:], None], strict=True):
+            if isinstance(field, ast.AnnAssign):
+                assert isinstance(after, ast.Expr), ast.unparse(field)
+
+
+def test_every_preset_fits_its_backend(name: str) -> None:
+    """All presets name settings that exist, one is the default, and `debug` is not it."""
+    build, presets = registry.load(name), registry.presets(name)
+    for preset in presets.values():
+        settings(build.Model, preset.model)
+        settings(build.Train, preset.train)
+        assert preset.about
+        assert preset.takes
+    assert 1 == sum(preset.default for preset in presets.values())
+    assert not presets["debug"].default
+
+
+def test_a_backend_needs_torch_and_numpy_at_most(name: str) -> None:
+    """A backend's file imports torch, numpy, the standard library and its own package."""
+    allowed = {"torch", "numpy", "faceswap_models", *sys.stdlib_module_names}
+    assert set() == {*imported(_file(name))} - allowed
+
+
+def _file(name: str) -> Path:
+    """Return the file of a backend."""
+    spec = importlib.util.find_spec(f"faceswap_models.backends.{name}")
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin)
+
+
+def imported(file: Path) -> Iterator[str]:
+    """Yield the top-level packages a file imports."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module.split(".")[0]

@@ -1,0 +1,211 @@
+"""The networks' own numbers: layouts as published, losses, and how a backend is found."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from skimage.metrics import structural_similarity
+from torch import Tensor, nn
+
+import faceswap_models.backends
+import faceswap_models.presets
+from faceswap_models import registry
+from faceswap_models.backends import autoencoder
+from faceswap_models.backends.autoencoder import Autoencoder, AutoencoderModel, AutoencoderTrain
+from faceswap_models.losses import inside, weighted_dssim, weighted_l1
+
+
+def original(size_px: int) -> Autoencoder:
+    """Build the `original` preset's networks for two people, without memory for their weights."""
+    values = {
+        key: tuple(value) if isinstance(value, list) else value
+        for key, value in registry.presets("autoencoder")["original"].model.items()
+    }
+    with torch.device("meta"):
+        return Autoencoder(
+            AutoencoderModel(**values | {"size_px": size_px}), AutoencoderTrain(), ("a", "b")
+        )
+
+
+def count(module: nn.Module) -> int:
+    """Return the number of a module's parameters."""
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def test_the_original_has_the_published_number_of_weights() -> None:
+    """At 64 px: 69,662,976 weights in the encoder, 6,199,747 in each of two decoders."""
+    model = original(64)
+    assert 69_662_976 == count(model.encoder)
+    assert [6_199_747, 6_199_747] == [count(decoder) for decoder in model.decoders]
+    assert 82_062_470 == count(model)
+
+
+@pytest.mark.parametrize(("size_px", "weights"), [(128, 108_420_806), (256, 134_670_822)])
+def test_the_original_grows_by_a_layer_per_doubling(size_px: int, weights: int) -> None:
+    """Twice the side adds one halving and one doubling; the dense layers stay as they are."""
+    assert weights == count(original(size_px))
+
+
+def test_the_original_has_the_published_layers() -> None:
+    """Layer by layer: (inputs, outputs, kernel) of all convolutions and dense layers."""
+    model = original(64)
+    assert [
+        (3, 128, 5),
+        (128, 256, 5),
+        (256, 512, 5),
+        (512, 1024, 5),
+        (4 * 4 * 1024, 1024),
+        (1024, 4 * 4 * 1024),
+        (1024, 4 * 512, 3),
+    ] == layers(model.encoder)
+    assert [
+        (512, 4 * 256, 3),
+        (256, 4 * 128, 3),
+        (128, 4 * 64, 3),
+        (64, 3, 5),
+    ] == layers(model.decoders[0])
+    slopes = [m.negative_slope for m in model.modules() if isinstance(m, nn.LeakyReLU)]
+    assert [0.1] * 11 == slopes
+
+
+def layers(module: nn.Module) -> list[tuple[int, ...]]:
+    """Return what a module's convolutions and dense layers join, in order."""
+    return [
+        (m.in_features, m.out_features)
+        if isinstance(m, nn.Linear)
+        else (m.in_channels, m.out_channels, m.kernel_size[0])
+        for m in module.modules()
+        if isinstance(m, nn.Linear | nn.Conv2d)
+    ]
+
+
+@pytest.mark.parametrize("size_px", [8, 32, 48, 64, 80, 96, 112, 160, 224])
+def test_any_side_that_halves_well_can_be_built(size_px: int) -> None:
+    """Every side that halves down to the grid makes pictures of that side."""
+    settings = AutoencoderModel(
+        size_px=size_px, encoder_widths=(4, 4), code_size=4, shared_width=4, decoder_widths=(8, 4)
+    )
+    model = Autoencoder(settings, AutoencoderTrain(), ("a",))
+    faces = torch.zeros(2, 3, size_px, size_px)
+    assert faces.shape == model.swap(faces, "a").image.shape
+
+
+@pytest.mark.parametrize("size_px", [1, 7, 50, 100])
+def test_a_side_that_does_not_halve_is_refused(size_px: int) -> None:
+    """A side that leaves a half pixel on the way down is named in the error."""
+    with pytest.raises(ValueError, match=f"size_px = {size_px} cannot be halved"):
+        AutoencoderModel(size_px=size_px)
+
+
+def test_a_layout_without_widths_is_refused() -> None:
+    """Empty lists of widths are named in the error."""
+    with pytest.raises(ValueError, match="encoder_widths and decoder_widths"):
+        AutoencoderModel(decoder_widths=())
+
+
+def pair(size: int = 24) -> tuple[Tensor, Tensor, Tensor]:
+    """Return two different smooth images (2, 3, S, S) and a mask (2, 1, S, S)."""
+    chance = torch.Generator().manual_seed(3)
+    noise = torch.rand((2, 2, 3, size, size), generator=chance) * 2 - 1
+    mask = torch.zeros(2, 1, size, size)
+    mask[..., : size // 2] = 1
+    return noise[0], 0.5 * noise[0] + 0.5 * noise[1], mask
+
+
+def test_equal_weights_make_the_papers_loss() -> None:
+    """With a background weight of 1 the masked loss is the plain mean absolute error."""
+    image, target, mask = pair()
+    torch.testing.assert_close(
+        torch.nn.functional.l1_loss(image, target),
+        weighted_l1(image, target, inside(mask, background=1.0)),
+    )
+
+
+@pytest.mark.parametrize("loss", [weighted_l1, weighted_dssim])
+def test_a_loss_is_zero_for_equal_images_and_positive_else(
+    loss: Callable[[Tensor, Tensor, Tensor], Tensor],
+) -> None:
+    """Nothing is lost where nothing differs."""
+    image, target, mask = pair()
+    weight = inside(mask, background=0.25)
+    assert pytest.approx(0, abs=1e-6) == float(loss(image, image.clone(), weight))
+    assert loss(image, target, weight) > 0
+
+
+def test_the_background_is_not_looked_at_when_it_weighs_nothing() -> None:
+    """Changes outside the mask do not change a loss whose background weight is 0."""
+    image, target, mask = pair()
+    weight = inside(mask, background=0.0)
+    elsewhere = target * mask
+    torch.testing.assert_close(
+        weighted_l1(image, target, weight), weighted_l1(image, elsewhere, weight)
+    )
+
+
+def test_dssim_is_that_of_scikit_image() -> None:
+    """With equal weights the structural loss is (1 - SSIM) / 2 of the field's own measure."""
+    image, target, mask = pair()
+    expected = [
+        (1 - structural_similarity(a, b, channel_axis=0, data_range=2, use_sample_covariance=False))
+        / 2
+        for a, b in zip(image.double().numpy(), target.double().numpy(), strict=True)
+    ]
+    actual = weighted_dssim(image, target, torch.ones_like(mask))
+    assert pytest.approx(sum(expected) / 2, abs=1e-5) == float(actual)
+
+
+def test_the_structural_loss_is_added_when_it_weighs_something() -> None:
+    """`dssim_weight` adds to every person's loss, and 0 leaves the paper's."""
+    settings = AutoencoderModel(
+        size_px=16, encoder_widths=(4,), code_size=4, shared_width=4, decoder_widths=(4,)
+    )
+    image, target, mask = pair(16)
+    plain, structural = (
+        Autoencoder(settings, AutoencoderTrain(dssim_weight=weight), ("a",))._loss(
+            image, target, mask
+        )
+        for weight in (0.0, 2.0)
+    )
+    dssim = weighted_dssim(image, target, torch.ones_like(mask))
+    torch.testing.assert_close(plain + 2 * dssim, structural)
+
+
+@pytest.fixture
+def copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A backend copied in as one file, with one preset, in a folder of the two packages."""
+    shutil.copy(autoencoder.__file__, tmp_path / "copied_in.py")
+    preset = 'about = "a"\ntakes = "b"\n[model]\nsize_px = 32\nencoder_widths = [4, 4, 4]\n'
+    (tmp_path / "copied_in-debug.toml").write_text(preset, encoding="utf-8")
+    for package in (faceswap_models.backends, faceswap_models.presets):
+        monkeypatch.setattr(package, "__path__", [*package.__path__, str(tmp_path)])
+    return "copied_in"
+
+
+def test_copying_a_file_in_adds_a_backend(copied: str) -> None:
+    """A file and its preset are found, loaded and built with no other edit."""
+    assert copied in registry.names()
+    backend = registry.load(copied)
+    assert f"faceswap_models.backends.{copied}" == backend.__module__
+    preset = registry.presets(copied)["debug"]
+    assert "copied_in-debug" == preset.name
+    settings = backend.Model(**{**preset.model, "encoder_widths": (4, 4, 4)})
+    model = backend(settings, backend.Train(), ("a", "b"))
+    faces = torch.zeros(1, 3, 32, 32)
+    assert faces.shape == model.swap(faces, "b").image.shape
+
+
+def test_an_unknown_backend_is_a_key_error() -> None:
+    """A backend that is not there is named in a KeyError; so is a private file."""
+    for name in ("cyclegun", "__init__", "_private"):
+        with pytest.raises(KeyError, match=name):
+            registry.load(name)
+
+
+def test_presets_carry_their_backends_name() -> None:
+    """Presets are found by their short names and know their long ones."""
+    presets = registry.presets("autoencoder")
+    assert {"light", "original", "debug"} <= presets.keys()
+    assert all(f"autoencoder-{short}" == preset.name for short, preset in presets.items())
+    assert {} == registry.presets("auto")
