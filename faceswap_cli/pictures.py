@@ -1,0 +1,93 @@
+"""Picture files and contact sheets: read, write, lay out. Knows nothing of what they show."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image as Pillow
+from PIL import ImageDraw, ImageFont
+
+from faceswap_cli.arrays import Image
+from faceswap_cli.errors import InputError
+from faceswap_cli.files import replacing
+
+_PAPER = 24
+"""Grey level of the sheet between its pictures."""
+_INK = (225, 225, 225)
+
+
+def read(path: Path) -> Image:
+    """Read a picture file as RGB.
+
+    Raises:
+        InputError: It is missing or not a picture.
+    """
+    # cv2.imread crashes on some paths and only returns None on failure: read the bytes ourselves.
+    try:
+        data = np.fromfile(path, dtype=np.uint8)
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+    image = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB) if data.size else None
+    if image is None:
+        raise InputError(f"{path} is not a picture", hint="delete it, or make it again")
+    return np.asarray(image, dtype=np.uint8)
+
+
+def encode_png(image: Image) -> bytes:
+    """Return an RGB picture as the bytes of a PNG file."""
+    # No explicit level: with one, OpenCV drops its fast strategy and takes twice as long.
+    done, data = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    assert done
+    return data.tobytes()
+
+
+def write_png(path: Path, image: Image) -> None:
+    """Write an RGB picture as a PNG file, all or nothing."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(encode_png(image))
+
+
+def resize(image: Image, side: int) -> Image:
+    """Return a square picture with sides of `side` px."""
+    shrinks = side < image.shape[0]
+    kind = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
+    return np.asarray(cv2.resize(image, (side, side), interpolation=kind), dtype=np.uint8)
+
+
+def sheet(
+    rows: Sequence[Sequence[Image]],
+    *,
+    side: int,
+    columns: Sequence[str] = (),
+    labels: Sequence[str] = (),
+    gap: int = 4,
+) -> Image:
+    """Lay square pictures out in rows, with a caption over each column and before each row.
+
+    Args:
+        rows: Pictures of any size; each is shown with sides of `side` px.
+        side: Side of a tile, px.
+        columns: Captions over the first columns; none leaves no room for them.
+        labels: Captions before the rows; none leaves no room for them.
+        gap: Space between tiles, px.
+    """
+    font = ImageFont.load_default(size=max(10, side // 9))
+    top = 2 * max(10, side // 9) if columns else gap
+    left = (gap + round(max(font.getlength(text) for text in labels)) + gap) if labels else gap
+    count = max(len(row) for row in rows)
+    height, width = top + len(rows) * (side + gap), left + count * (side + gap)
+    canvas = np.full((height, width, 3), _PAPER, dtype=np.uint8)
+    for y, row in enumerate(rows):
+        for x, image in enumerate(row):
+            y0, x0 = top + y * (side + gap), left + x * (side + gap)
+            canvas[y0 : y0 + side, x0 : x0 + side] = resize(image, side)
+    page = Pillow.fromarray(canvas)
+    pen = ImageDraw.Draw(page)
+    for x, text in enumerate(columns):
+        centre = left + x * (side + gap) + side / 2
+        pen.text((centre, top / 2), text, fill=_INK, font=font, anchor="mm")
+    for y, text in enumerate(labels):
+        middle = top + y * (side + gap) + side / 2
+        pen.text((gap, middle), text, fill=_INK, font=font, anchor="lm")
+    return np.asarray(page)

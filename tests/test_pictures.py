@@ -1,0 +1,44 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from faceswap_cli import pictures
+from faceswap_cli.errors import InputError
+
+
+def test_a_picture_survives_writing_and_reading(tmp_path: Path) -> None:
+    """PNG is lossless, keeps the order of the channels, and takes any path."""
+    image = np.random.default_rng(0).integers(0, 256, (9, 13, 3), dtype=np.uint8)
+    path = tmp_path / "ein Ordner mit Ümläut" / "画像.png"
+    pictures.write_png(path, image)
+    assert np.array_equal(image, pictures.read(path))
+
+
+def test_what_is_not_a_picture_is_said_to_be_none(tmp_path: Path) -> None:
+    """Empty, missing and other files are refused by name."""
+    (tmp_path / "text.png").write_text("hello")
+    (tmp_path / "empty.png").touch()
+    for name in ("text.png", "empty.png", "missing.png"):
+        with pytest.raises(InputError, match=name):
+            pictures.read(tmp_path / name)
+
+
+def test_a_sheet_shows_every_tile_in_its_place() -> None:
+    """Row and column of a tile are where its colour stands."""
+    tiles = [[np.full((8, 8, 3), 40 * (3 * y + x), np.uint8) for x in range(3)] for y in range(2)]
+    plain = pictures.sheet(tiles, side=20, gap=4)
+    assert (2 * 24 + 4, 3 * 24 + 4, 3) == plain.shape
+    for y in range(2):
+        for x in range(3):
+            assert 40 * (3 * y + x) == plain[14 + 24 * y, 14 + 24 * x, 0]
+
+
+def test_captions_take_room_of_their_own() -> None:
+    """Captions never cover a tile."""
+    tile = np.full((32, 32, 3), 7, np.uint8)
+    bare = pictures.sheet([[tile, tile]], side=32)
+    named = pictures.sheet([[tile, tile]], side=32, columns=["one", "two"], labels=["row"])
+    assert named.shape[0] > bare.shape[0]
+    assert named.shape[1] > bare.shape[1]
+    assert (bare == 7).sum() == (named == 7).sum()
