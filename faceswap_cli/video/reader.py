@@ -1,0 +1,445 @@
+"""Reading a video: what it is, and its frames upright in RGB with the times the file gives them.
+
+It knows nothing of faces, and it never scales: a file with oblong pixels keeps its pixel grid, the
+shape of the pixels is only noted.
+"""
+
+import math
+import os
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Self, cast
+
+import av
+import cv2
+import numpy as np
+from av.buffer import Buffer
+from av.container import InputContainer
+from av.error import FFmpegError
+from av.packet import Packet
+from av.stream import Disposition
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from faceswap_cli.arrays import Image
+from faceswap_cli.errors import InputError, did_you_mean
+from faceswap_cli.video.colour import ColourTags, ToRGB, tags_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoInfo:
+    """What a file says about its picture."""
+
+    path: Path
+    size: tuple[int, int]
+    """(width, height) px of the upright frames, on the file's own pixel grid."""
+    sample_aspect: Fraction
+    """Width over height of one upright pixel; 1 is square."""
+    average_rate: Fraction
+    """Frames a second; only an average where the rate varies."""
+    time_base: Fraction
+    """Seconds a tick: every frame's time is a whole number of these."""
+    rotation: int
+    """Degrees clockwise that the stored picture is turned to be shown: 0, 90, 180 or 270."""
+    mirrored: bool
+    """The stored picture is shown as in a mirror (some front cameras)."""
+    duration: Fraction | None
+    """Seconds, as the file claims."""
+    frame_count: int | None
+    """As the file claims, or duration times rate. Good for a progress bar; never to be trusted."""
+    interlaced: bool
+    """Two half pictures are woven into each frame."""
+    audio_count: int
+    subtitle_count: int
+    colour: ColourTags
+
+
+@dataclass(frozen=True, kw_only=True)
+class Frame:
+    """One picture of a video."""
+
+    index: int
+    """Counted from 0 in the order of showing."""
+    time: Fraction
+    """Seconds, exactly as in the file."""
+    image: Image
+
+
+def probe(path: Path) -> VideoInfo:
+    """Return what the video at `path` is, having decoded its first frame.
+
+    Raises:
+        InputError: There is no such file, or it holds no picture that can be decoded.
+    """
+    with VideoReader(path) as reader:
+        return reader.info
+
+
+def read_frames(
+    path: Path, *, start: int = 0, note: Callable[[str], None] | None = None
+) -> Iterator[Frame]:
+    """Yield the frames of a video, the first `start` of them decoded but passed over.
+
+    Args:
+        path: The video.
+        start: Frames to leave out.
+        note: Told one line at the end if the file held less than it claims.
+
+    Raises:
+        InputError: There is no such file, or it holds no picture that can be decoded.
+    """
+    with VideoReader(path, start=start) as reader:
+        yield from reader
+        if reader.shortfall and note:
+            note(reader.shortfall)
+
+
+class VideoReader:
+    """A video being read; use it as a context and iterate over it once.
+
+    Args:
+        path: The video.
+        start: Frames to leave out at the beginning: they are decoded, never converted.
+    """
+
+    def __init__(self, path: Path, *, start: int = 0) -> None:
+        self.path = path
+        self.start = start
+        self.shortfall: str | None = None
+        """After the last frame: what the file claims to hold and does not give, in one line."""
+        self._resources = ExitStack()
+
+    def __enter__(self) -> Self:
+        """Open the file and decode its first frame.
+
+        Raises:
+            InputError: There is no such file, or it holds no picture that can be decoded.
+        """
+        with ExitStack() as stack:
+            container = stack.enter_context(_opened(self.path))
+            self._stream = _picture_stream(container, self.path)
+            self._stream.thread_type = "AUTO"
+            self._decoder = _Decoder(container, self._stream)
+            self._frames = iter(self._decoder)
+            self._first = next(self._frames, None)
+            if self._first is None:
+                raise InputError(
+                    f"not one frame of {self.path} can be decoded",
+                    hint="the file is damaged; copy it again from where it came from",
+                )
+            self._orientation = Orientation.of(self._first)
+            self.info = _describe(self.path, container, self._stream, self._first)
+            self._resources = stack.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close the file."""
+        self._frames = iter(())
+        self._resources.close()
+
+    def __iter__(self) -> Iterator[Frame]:
+        """Yield the frames in the order of showing, times strictly growing.
+
+        A stamp that stands still or runs backwards, which no player can show either, is moved to
+        one tick after the frame before it.
+        """
+        first, self._first = self._first, None
+        if first is None:
+            return
+        to_rgb = ToRGB(tags_of(first), size=(first.width, first.height))
+        previous = -math.inf
+        tick = 0
+        for index, frame in enumerate(_chained(first, self._frames)):
+            tick = _tick(frame, otherwise=tick + self._ticks_per_frame(), after=previous)
+            previous = tick
+            if index < self.start:
+                continue
+            image = self._orientation.upright(to_rgb(frame))
+            yield Frame(index=index, time=tick * self.info.time_base, image=image)
+        self.shortfall = self._missing(tick * self.info.time_base)
+
+    def _ticks_per_frame(self) -> int:
+        """Return the average length of a frame in ticks."""
+        return max(1, round(1 / (self.info.average_rate * self.info.time_base)))
+
+    def _missing(self, last_time: Fraction) -> str | None:
+        """Return what the file should have held, or None."""
+        parts = []
+        end = _claimed_end(self._decoder.container, self._stream)
+        read = last_time + 1 / self.info.average_rate
+        if end is not None and end - read > max(2 / self.info.average_rate, end / 100):
+            parts.append(f"ends after {float(read):.1f} s of {float(end):.1f} s")
+        if self._decoder.damaged:
+            parts.append(f"{self._decoder.damaged} damaged pieces of it could not be decoded")
+        return f"{self.path.name} {' and '.join(parts)}" if parts else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Orientation:
+    """How the stored picture is laid out to be shown: swap the axes first, then mirror them."""
+
+    swapped: bool
+    mirrored_x: bool
+    mirrored_y: bool
+
+    @classmethod
+    def of(cls, frame: VideoFrame) -> Self:
+        """Return what a frame's display matrix asks for, to the nearest quarter turn.
+
+        Convention: ISO/IEC 14496-12, 8.3.2. A point is a row vector times the matrix, so
+        x' = a x + c y and y' = b x + d y, y pointing down.
+        """
+        data = cast(Buffer | None, frame.side_data.get("DISPLAYMATRIX"))
+        if data is None:
+            return cls(swapped=False, mirrored_x=False, mirrored_y=False)
+        (a, b, _), (c, d, _), _ = np.frombuffer(bytes(data), dtype=np.int32).reshape(3, 3).tolist()
+        swapped = abs(b) > abs(a)
+        return cls(
+            swapped=swapped,
+            mirrored_x=(c if swapped else a) < 0,
+            mirrored_y=(b if swapped else d) < 0,
+        )
+
+    @property
+    def clockwise_degrees(self) -> int:
+        """0, 90, 180 or 270; a mirrored picture is turned after it was mirrored left to right."""
+        quarter_turns = {
+            (False, False, False): 0,
+            (False, True, False): 0,
+            (True, True, False): 90,
+            (True, True, True): 90,
+            (False, True, True): 180,
+            (False, False, True): 180,
+            (True, False, True): 270,
+            (True, False, False): 270,
+        }
+        return quarter_turns[self.swapped, self.mirrored_x, self.mirrored_y]
+
+    @property
+    def is_mirrored(self) -> bool:
+        """Whether left and right change places."""
+        return self.swapped ^ self.mirrored_x ^ self.mirrored_y
+
+    def upright(self, image: Image) -> Image:
+        """Return the image as it is to be shown."""
+        turned = cv2.transpose(image) if self.swapped else image
+        flips = {(True, False): 1, (False, True): 0, (True, True): -1}
+        how = flips.get((self.mirrored_x, self.mirrored_y))
+        return np.asarray(turned if how is None else cv2.flip(turned, how), dtype=np.uint8)
+
+
+class _Decoder:
+    """Decodes on past damage, counting it."""
+
+    def __init__(self, container: InputContainer, stream: VideoStream) -> None:
+        self.container = container
+        self.stream = stream
+        self.damaged = 0
+
+    def __iter__(self) -> Iterator[VideoFrame]:
+        for packet in self._packets():
+            yield from self._decoded(packet)
+        yield from self._decoded(None)
+
+    def _packets(self) -> Iterator["Packet[VideoStream]"]:
+        """Yield the stream's packets until the end or the first unreadable byte."""
+        packets = self.container.demux(self.stream)
+        while True:
+            try:
+                packet = next(packets)
+            except StopIteration:
+                return
+            except FFmpegError:
+                self.damaged += 1
+                return
+            if packet.size:
+                yield packet
+
+    def _decoded(self, packet: "Packet[VideoStream] | None") -> list[VideoFrame]:
+        """Return the frames a packet completes; None asks for those still inside."""
+        try:
+            return self.stream.decode(packet)
+        except FFmpegError:
+            self.damaged += 1
+            return []
+
+
+_FORMATS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg,gif,mxf,h264"
+)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[InputContainer]:
+    """Open one local media file, and nothing that points elsewhere.
+
+    Playlists and URLs make FFmpeg open other files and connections; the white lists shut that.
+    """
+    _check_file(path)
+    try:
+        container = av.open(
+            str(path.absolute()),
+            container_options={"protocol_whitelist": "file", "format_whitelist": _FORMATS},
+            metadata_errors="replace",
+        )
+    except (FFmpegError, OSError) as error:
+        raise InputError(
+            f"{path} is not a video that can be read: {_reason(path)}",
+            hint="videos in mp4, mov, mkv, webm, avi and a dozen more forms are understood",
+        ) from error
+    with container:
+        yield container
+
+
+def _check_file(path: Path) -> None:
+    """Refuse what cannot be a video before anything is opened.
+
+    Raises:
+        InputError: Nothing there, a folder, no ordinary file, empty, or not ours to read.
+    """
+    try:
+        found = path.stat()
+    except OSError as error:
+        names = _neighbours(path.parent)
+        hint = did_you_mean(path.name, names) if len(names) <= 12 else _closest(path.name, names)
+        raise InputError(f"there is no file {path}", hint=hint) from error
+    if stat.S_ISDIR(found.st_mode):
+        raise InputError(f"{path} is a folder, not a video", hint="name a video inside it")
+    if not stat.S_ISREG(found.st_mode):
+        raise InputError(f"{path} is not an ordinary file", hint="copy it to a file first")
+    if not found.st_size:
+        raise InputError(f"{path} is empty (0 bytes)", hint="copy it again from where it came from")
+    if not os.access(path, os.R_OK):
+        raise InputError(f"{path} may not be read", hint=f"try: chmod u+r {path.name}")
+
+
+def _neighbours(folder: Path) -> list[str]:
+    """Return the names beside a missing file, hidden ones left out."""
+    try:
+        return [name for name in os.listdir(folder) if not name.startswith(".")]  # noqa: PTH208
+    except OSError:
+        return []
+
+
+def _closest(wrong: str, names: list[str]) -> str:
+    """Return a proposal, but no list of a whole folder."""
+    proposal = did_you_mean(wrong, names)
+    return proposal if proposal.startswith("did you mean") else ""
+
+
+def _reason(path: Path) -> str:
+    """Return what a file is that FFmpeg cannot make sense of."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(4096)
+    except OSError as error:
+        return (error.strerror or "it cannot be opened").lower()
+    if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide"):
+        return "its index is missing, the recording or the copy was cut off"
+    if b"\0" not in head and _is_text(head):
+        return "it is a text file"
+    return "its form is unknown, or it is damaged from its first bytes"
+
+
+def _is_text(head: bytes) -> bool:
+    """Return whether bytes read as UTF-8, a character cut at the end aside."""
+    for cut in range(4):
+        try:
+            head[: len(head) - cut].decode("utf-8")
+        except UnicodeDecodeError:
+            continue
+        return True
+    return False
+
+
+def _picture_stream(container: InputContainer, path: Path) -> VideoStream:
+    """Return the moving picture, not a cover image.
+
+    Raises:
+        InputError: There is none, or no decoder for it.
+    """
+    moving = [
+        stream
+        for stream in container.streams.video
+        if not stream.disposition & Disposition.attached_pic
+    ]
+    if not moving:
+        what = "sound but no picture" if container.streams.audio else "no picture"
+        raise InputError(f"{path} holds {what}", hint="name a video with moving pictures")
+    # Streams whose codec this FFmpeg does not know come without a context.
+    if getattr(moving[0], "codec_context", None) is None:
+        raise InputError(
+            f"{path} is in a form this program has no decoder for",
+            hint="convert it to H.264 first, with any video editor",
+        )
+    return moving[0]
+
+
+def _describe(
+    path: Path, container: InputContainer, stream: VideoStream, first: VideoFrame
+) -> VideoInfo:
+    """Return what the file and its first frame say."""
+    orientation = Orientation.of(first)
+    aspect = stream.sample_aspect_ratio or Fraction(1)
+    rate = stream.average_rate or stream.guessed_rate or Fraction(25)
+    duration = _claimed_duration(container, stream)
+    estimate = round(duration * rate) if duration is not None else None
+    width, height = first.width, first.height
+    return VideoInfo(
+        path=path,
+        size=(height, width) if orientation.swapped else (width, height),
+        sample_aspect=1 / aspect if orientation.swapped else aspect,
+        average_rate=rate,
+        time_base=stream.time_base or 1 / rate,
+        rotation=orientation.clockwise_degrees,
+        mirrored=orientation.is_mirrored,
+        duration=duration,
+        frame_count=stream.frames or estimate,
+        interlaced=first.interlaced_frame,
+        audio_count=len(container.streams.audio),
+        subtitle_count=len(container.streams.subtitles),
+        colour=tags_of(first),
+    )
+
+
+def _claimed_duration(container: InputContainer, stream: VideoStream) -> Fraction | None:
+    """Return the picture's length in seconds as claimed by its stream, a tag or the container."""
+    if stream.duration and stream.time_base:
+        return stream.duration * stream.time_base
+    if tag := stream.metadata.get("DURATION"):  # Matroska: 00:01:02.040000000
+        hours, minutes, seconds = tag.split(":")
+        return Fraction(hours) * 3600 + Fraction(minutes) * 60 + Fraction(seconds)
+    if container.duration:
+        return Fraction(container.duration, av.time_base)
+    return None
+
+
+def _claimed_end(container: InputContainer, stream: VideoStream) -> Fraction | None:
+    """Return the time at which the picture should end, or None where nobody says."""
+    duration = _claimed_duration(container, stream)
+    if duration is None:
+        return None
+    return (stream.start_time or 0) * (stream.time_base or 0) + duration
+
+
+def _chained(first: VideoFrame, rest: Iterator[VideoFrame]) -> Iterator[VideoFrame]:
+    """Yield `first`, then the rest."""
+    yield first
+    yield from rest
+
+
+def _tick(frame: VideoFrame, *, otherwise: int, after: float) -> int:
+    """Return when a frame is shown, in ticks, and always later than the frame before."""
+    stamp = frame.pts if frame.pts is not None else frame.dts
+    tick = stamp if stamp is not None else otherwise
+    return tick if tick > after else int(after) + 1
