@@ -1,0 +1,182 @@
+"""Putting a swapped face back into its frame; knows nothing of networks, video or detectors.
+
+Convention:
+    `frame` is the whole picture. The swapped face and its mask are square images of the place that
+    a `FaceAlignment` names, each of any size. Only a rectangle of the frame is touched.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import ceil
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from faceswap_cli.arrays import AnyArray, Image, Mask, Matrix, Points
+from faceswap_cli.blend.colour import LAB
+from faceswap_cli.faces.align import FaceAlignment, transform
+
+Recolour = Callable[[Image, Image, Mask], Image]
+"""`recolour(image, reference, mask)`: the image with the colours the reference has in the mask."""
+
+Blend = Callable[[Image, Image, Image], Image]
+"""`blend(under, over, alpha)`: uint8 (H, W, 3) twice and uint8 (H, W); 255 shows `over`."""
+
+
+class Rectangle(NamedTuple):
+    """A part of a frame, px: columns `left` to `right`, rows `top` to `bottom`, ends excluded."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height, px; never negative."""
+        return max(0, self.right - self.left), max(0, self.bottom - self.top)
+
+    def of(self, image: AnyArray) -> AnyArray:
+        """Return this part of `image`, as a view."""
+        return image[self.top : self.bottom, self.left : self.right]
+
+
+def alpha_blend(under: Image, over: Image, alpha: Image) -> Image:
+    """Mix two images pixel by pixel, exact where alpha is 0 or 255, else within one level."""
+    weight = cv2.cvtColor(alpha, cv2.COLOR_GRAY2RGB)
+    shown = cv2.multiply(over, weight, scale=1 / 255)
+    hidden = cv2.multiply(under, cv2.bitwise_not(weight), scale=1 / 255)
+    return np.asarray(cv2.add(shown, hidden), dtype=np.uint8)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compositor:
+    """How a swapped face is laid over the face in the frame."""
+
+    feather: float = 0.1
+    """Width of the soft edge, inside the mask's edge, as a part of the square's side."""
+    shrink: float = 0.0
+    """How far the mask's edge is drawn in before, as a part of the side; negative grows it."""
+    recolour: Recolour | None = LAB
+    """How the swapped face takes the frame's colours; None leaves its own."""
+    blend: Blend = alpha_blend
+    """How the two are mixed under the mask."""
+
+    def __call__(self, frame: Image, swapped: Image, mask: Mask, alignment: FaceAlignment) -> Image:
+        """Return `frame` with the swapped face laid over it.
+
+        Args:
+            frame: RGB uint8 (H, W, 3); left as it is.
+            swapped: RGB uint8 (S, S, 3), any S.
+            mask: float32 (M, M) in [0, 1], any M: where the swapped face may show.
+            alignment: The place of both squares in the frame.
+        """
+        composed = frame.copy()
+        alpha = self.alpha(mask)
+        rectangle = covered(alpha, alignment, frame)
+        if 0 in rectangle.size:
+            return composed
+        if self.recolour is not None:
+            swapped = self.recolour(swapped, alignment.crop(frame, mask.shape[0]), mask)
+        under = np.ascontiguousarray(rectangle.of(composed))
+        over = warped(_oversampled(swapped, alignment.side_px), alignment, rectangle)
+        rectangle.of(composed)[:] = self.blend(under, over, warped(alpha, alignment, rectangle))
+        return composed
+
+    def alpha(self, mask: Mask) -> Image:
+        """Return the shaped mask, uint8 (M, M): 255 well inside, 0 from the mask's edge on.
+
+        The edge is drawn in by `shrink`; inside of that it rises over the width of the feather.
+        The square's border counts as an edge: a square that cuts the face off must not show.
+        """
+        side = mask.shape[0]
+        reach = round(self.feather * side / 2)
+        outer = _eroded(_to_uint8(mask), round(self.shrink * side))
+        inner = _eroded(outer, reach)
+        inner[_border(side, reach + 1)] = 0
+        # Boxes reach further along diagonals than the disc has drawn in: cut that off.
+        return np.minimum(_blurred(inner, reach), outer)
+
+
+def covered(alpha: Image, alignment: FaceAlignment, frame: Image) -> Rectangle:
+    """Return the smallest rectangle of the frame that holds every pixel `alpha` can touch."""
+    left, top, width, height = cv2.boundingRect(alpha)
+    if width == 0:
+        return Rectangle(0, 0, 0, 0)
+    # Linear interpolation reaches one pixel beyond the last one that is not zero.
+    x0, y0, x1, y1 = left - 1, top - 1, left + width, top + height
+    corners: Points = np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]], dtype=np.float32)
+    in_frame = transform(corners, alignment.inverse(alpha.shape[0]))
+    low, high = np.floor(in_frame.min(axis=0)), np.ceil(in_frame.max(axis=0)) + 1
+    height_px, width_px = frame.shape[:2]
+    return Rectangle(
+        left=int(np.clip(low[0], 0, width_px)),
+        top=int(np.clip(low[1], 0, height_px)),
+        right=int(np.clip(high[0], 0, width_px)),
+        bottom=int(np.clip(high[1], 0, height_px)),
+    )
+
+
+def warped(square: Image, alignment: FaceAlignment, rectangle: Rectangle) -> Image:
+    """Return the rectangle of the frame as `square` shows it, uint8.
+
+    An image's outermost pixels are repeated beyond its border; a mask, (S, S), is 0 there.
+    """
+    border = cv2.BORDER_REPLICATE if square.ndim == 3 else cv2.BORDER_CONSTANT
+    rectangle_to_square = _shifted(alignment.matrix(square.shape[0]), rectangle)
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    found = cv2.warpAffine(
+        square, rectangle_to_square, rectangle.size, flags=flags, borderMode=border
+    )
+    return np.asarray(found, dtype=np.uint8)
+
+
+def _shifted(frame_to_square: Matrix, rectangle: Rectangle) -> Matrix:
+    """Return the map of the rectangle's own pixels, whose first is (0, 0)."""
+    corner = np.array([rectangle.left, rectangle.top], dtype=np.float64)
+    offset = frame_to_square[:, :2] @ corner + frame_to_square[:, 2]
+    return np.column_stack([frame_to_square[:, :2], offset])
+
+
+def _oversampled(square: Image, side_px: float) -> Image:
+    """Return `square` resized so that a linear look-up at `side_px` px loses next to nothing.
+
+    A cubic resize to twice the side and a linear warp come within 0.1 to 0.7 dB of a cubic warp
+    and beat a linear one by 0.8 to 1.7 dB (64 to 256 px faces onto 150 to 300 px of a photograph),
+    at 1.1 times a linear warp's time instead of 3 times.
+    """
+    side = square.shape[0]
+    wanted = ceil(2 * side_px)
+    way = cv2.INTER_CUBIC if wanted > side else cv2.INTER_AREA
+    return np.asarray(cv2.resize(square, (wanted, wanted), interpolation=way), dtype=np.uint8)
+
+
+def _to_uint8(mask: Mask) -> Image:
+    """Return the mask as uint8, 255 for 1."""
+    return np.asarray(np.rint(mask * np.float32(255)), dtype=np.uint8)
+
+
+def _eroded(mask: Image, radius: int) -> Image:
+    """Draw the mask's edge in by `radius` px, or out by a negative one; beyond it is all zero."""
+    if radius == 0:
+        return mask.copy()
+    diameter = 2 * abs(radius) + 1
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (diameter, diameter))
+    change = cv2.erode if radius > 0 else cv2.dilate
+    changed = change(mask, disc, borderType=cv2.BORDER_CONSTANT, borderValue=0)
+    return np.asarray(changed, dtype=np.uint8)
+
+
+def _border(side: int, width: int) -> AnyArray:
+    """Return True, (side, side), within `width` px of the border."""
+    near = np.minimum(np.arange(side), np.arange(side)[::-1]) < width
+    return near[:, None] | near[None, :]
+
+
+def _blurred(mask: Image, reach: int) -> Image:
+    """Blur by two boxes, a near-Gaussian ramp, which together reach `reach` px and no further."""
+    for radius in (reach // 2, reach - reach // 2):
+        width = (2 * radius + 1, 2 * radius + 1)
+        mask = np.asarray(cv2.blur(mask, width, borderType=cv2.BORDER_CONSTANT), dtype=np.uint8)
+    return mask

@@ -1,0 +1,251 @@
+"""The laws of blending: colours arrive, a face lands where it was taken, the rest is untouched."""
+
+import cv2
+import numpy as np
+import pytest
+
+from faceswap_cli.arrays import AnyArray, Image, Mask
+from faceswap_cli.blend.colour import COLOUR_MATCHES, LAB, ColourMatch, match_lab
+from faceswap_cli.blend.composite import Compositor, alpha_blend
+from faceswap_cli.faces.align import FaceAlignment
+
+PLAIN = Compositor(recolour=None)
+FULL = np.ones((128, 128), dtype=np.float32)
+MATCHES = [match for match in COLOUR_MATCHES.values() if match is not None]
+
+
+def _picture(width: int, height: int, *, seed: int, detail_px: int = 12) -> Image:
+    """Draw soft random blotches of `detail_px` px, of a photograph's contrast."""
+    noise = np.random.default_rng(seed).integers(30, 226, (height // detail_px + 2, 64, 3))
+    coarse = noise[:, : width // detail_px + 2].astype(np.uint8)
+    return np.asarray(
+        cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC), dtype=np.uint8
+    )
+
+
+def _place(*, side: float, centre: tuple[float, float], degrees: float = 0.0) -> FaceAlignment:
+    """Return a square of `side` px around `centre`, turned clockwise."""
+    turn = np.deg2rad(degrees)
+    rotation = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]]) / side
+    offset = 0.5 - rotation @ np.array(centre)
+    return FaceAlignment(to_unit=np.column_stack([rotation, offset]))
+
+
+def _oval(size: int) -> Mask:
+    """Return an oval that fills most of the square."""
+    mask = np.zeros((size, size), dtype=np.uint8)
+    centre, axes = (size // 2, size // 2), (size * 3 // 8, size * 15 // 32)
+    cv2.ellipse(mask, centre, axes, 0, 0, 360, 255, -1, cv2.LINE_AA)
+    return (mask / 255).astype(np.float32)
+
+
+def _psnr(one: AnyArray, other: AnyArray) -> float:
+    """Return the peak signal-to-noise ratio, dB."""
+    error = float(np.mean((one.astype(np.float64) - other.astype(np.float64)) ** 2))
+    return float(10 * np.log10(255**2 / max(error, 1e-9)))
+
+
+def _shift_px(still: Image, moved: Image) -> AnyArray:
+    """Return how far the middle of an image moved, x and y (Lucas and Kanade, 1981)."""
+    down, across = np.gradient(still.astype(np.float64), axis=(0, 1))
+    change = moved.astype(np.float64) - still
+    middle = (slice(85, 155), slice(125, 195))
+    slopes = np.stack([across[middle].ravel(), down[middle].ravel()], axis=1)
+    return np.asarray(-np.linalg.solve(slopes.T @ slopes, slopes.T @ change[middle].ravel()))
+
+
+def _lab(image: Image) -> AnyArray:
+    """Return L*a*b* in float."""
+    return cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
+
+
+# --- colour -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("match", MATCHES)
+@pytest.mark.parametrize("seed", range(3))
+def test_matching_an_image_to_itself_changes_nothing(match: ColourMatch, seed: int) -> None:
+    """An image that has the colours already keeps every pixel, to one level."""
+    image = _picture(128, 128, seed=seed)
+    matched = match(image, image, _oval(128))
+    assert np.abs(matched.astype(int) - image.astype(int)).max() <= 1
+
+
+def test_matched_statistics_are_the_references() -> None:
+    """Inside the mask, mean and deviation of L*, a* and b* become those of the reference."""
+    image = np.asarray(_picture(128, 128, seed=1) * 0.5 + 30, dtype=np.uint8)
+    reference = np.asarray(_picture(128, 128, seed=2) * 0.4 + [90, 60, 40], dtype=np.uint8)
+    inside = _oval(128) > 0.5
+    matched = _lab(match_lab(image, reference, _oval(128)))[inside]
+    wanted = _lab(reference)[inside]
+    np.testing.assert_allclose(wanted.mean(axis=0), matched.mean(axis=0), atol=0.3)
+    np.testing.assert_allclose(wanted.std(axis=0), matched.std(axis=0), atol=0.4)
+
+
+@pytest.mark.parametrize("match", MATCHES)
+def test_what_lies_outside_of_the_mask_has_no_say(match: ColourMatch) -> None:
+    """The background of either face does not change the colours that are given."""
+    mask = _oval(128)
+    image, reference = _picture(128, 128, seed=1), _picture(128, 128, seed=2)
+    other = np.where(mask[..., None] > 0.5, reference, 255).astype(np.uint8)
+    np.testing.assert_array_equal(match(image, reference, mask), match(image, other, mask))
+
+
+@pytest.mark.parametrize("match", MATCHES)
+def test_a_flat_face_does_not_explode(match: ColourMatch) -> None:
+    """A nearly even face keeps its little noise little, however rich the reference is."""
+    noise = np.random.default_rng(0).integers(-1, 2, (128, 128, 3))
+    flat = np.asarray(128 + noise, dtype=np.uint8)
+    matched = match(flat, _picture(128, 128, seed=2), FULL)
+    assert matched.std(axis=(0, 1)).max() < 6
+
+
+@pytest.mark.parametrize("match", MATCHES)
+def test_colours_are_the_same_from_faces_of_any_size(match: ColourMatch) -> None:
+    """A face given at twice the size gets the same colours."""
+    image, reference = _picture(128, 128, seed=1, detail_px=32), _picture(128, 128, seed=2)
+    double = np.asarray(cv2.resize(image, (256, 256), interpolation=cv2.INTER_CUBIC), np.uint8)
+    small, large = match(image, reference, _oval(128)), match(double, reference, _oval(128))
+    assert 2 > np.abs(small.mean(axis=(0, 1)) - large.mean(axis=(0, 1))).max()
+
+
+@pytest.mark.parametrize("match", MATCHES)
+def test_a_mask_with_nothing_inside_is_no_error(match: ColourMatch) -> None:
+    """Where nothing can be measured an image still comes back."""
+    image = _picture(64, 64, seed=1)
+    assert image.shape == match(image, image, np.zeros((64, 64), np.float32)).shape
+
+
+# --- composite --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("degrees", [0.0, 17.0, -140.0])
+@pytest.mark.parametrize("centre", [(160.0, 120.0), (150.5, 110.25)])
+def test_pasting_a_crop_back_gives_the_frame(degrees: float, centre: tuple[float, float]) -> None:
+    """A crop at native scale, laid back where it came from, changes next to nothing."""
+    frame = _picture(320, 240, seed=3)
+    place = _place(side=128, centre=centre, degrees=degrees)
+    composed = PLAIN(frame, place.crop(frame, 128), _oval(128), place)
+    changed = np.any(composed != frame, axis=2) | (degrees == 0)
+    assert _psnr(frame[changed], composed[changed]) > 38
+
+
+@pytest.mark.parametrize("size", [64, 100, 256, 512])
+def test_no_half_pixel_is_lost(size: int) -> None:
+    """A face pasted back does not move, to a twentieth of a pixel."""
+    frame = _picture(320, 240, seed=5, detail_px=24)
+    place = _place(side=150.7, centre=(160.3, 120.6), degrees=25)
+    composed = PLAIN(frame, place.crop(frame, size), _oval(128), place)
+    assert np.abs(_shift_px(frame, composed)).max() < 0.05
+
+
+def test_the_shift_measure_sees_a_known_shift() -> None:
+    """The ruler of the test above reads the quarter of a pixel that it is given."""
+    frame = _picture(320, 240, seed=5, detail_px=24)
+    shift = np.array([[1, 0, 0.25], [0, 1, -0.25]])
+    moved = np.asarray(cv2.warpAffine(frame, shift, (320, 240)), dtype=np.uint8)
+    np.testing.assert_allclose([0.25, -0.25], _shift_px(frame, moved), atol=0.05)
+
+
+@pytest.mark.parametrize("size", [64, 96, 256, 512])
+def test_any_size_lands_in_the_same_place(size: int) -> None:
+    """The same picture given at another size covers the same pixels in the same way."""
+    frame = np.zeros((240, 320, 3), dtype=np.uint8)
+    place = _place(side=120.4, centre=(158.7, 121.2), degrees=10)
+    drawing = _picture(128, 128, seed=4, detail_px=40)
+    resized = np.asarray(
+        cv2.resize(drawing, (size, size), interpolation=cv2.INTER_CUBIC), dtype=np.uint8
+    )
+    expected = PLAIN(frame, drawing, _oval(128), place)
+    assert _psnr(expected, PLAIN(frame, resized, _oval(128), place)) > 42
+
+
+@pytest.mark.parametrize("size", [64, 128, 256])
+def test_a_mask_of_any_size_covers_the_same_pixels(size: int) -> None:
+    """The mask's own resolution moves its edge by less than a pixel or two."""
+    white = np.full((64, 64, 3), 255, dtype=np.uint8)
+    frame = np.zeros((240, 320, 3), dtype=np.uint8)
+    place = _place(side=128, centre=(160, 120))
+    one, other = (PLAIN(frame, white, _oval(side), place) for side in (128, size))
+    assert _psnr(one, other) > 28
+    assert abs(one.mean() / other.mean() - 1) < 0.04
+
+
+def test_a_mask_of_zero_leaves_the_frame() -> None:
+    """Nothing under the mask: nothing changes."""
+    frame, place = _picture(320, 240, seed=1), _place(side=100, centre=(160, 120))
+    composed = PLAIN(frame, _picture(64, 64, seed=2), np.zeros((64, 64), np.float32), place)
+    np.testing.assert_array_equal(frame, composed)
+
+
+def test_the_interior_shows_the_swapped_pixels_alone() -> None:
+    """Well inside of the mask the frame does not shine through."""
+    frame = _picture(320, 240, seed=1)
+    green = np.full((64, 64, 3), (10, 200, 30), dtype=np.uint8)
+    composed = PLAIN(frame, green, FULL, _place(side=100, centre=(160, 120)))
+    assert np.all(composed[90:150, 130:190] == (10, 200, 30))
+
+
+@pytest.mark.parametrize("colour", [LAB, None])
+def test_pixels_outside_of_the_square_are_untouched(colour: ColourMatch | None) -> None:
+    """Not one byte changes outside of the face's square, at any angle."""
+    frame = _picture(320, 240, seed=1)
+    before = frame.copy()
+    place = _place(side=100, centre=(160, 120), degrees=30)
+    corners = np.rint(place.corners()).astype(np.int32)
+    square = cv2.fillConvexPoly(np.zeros((240, 320), np.uint8), corners, 1).astype(bool)
+    composed = Compositor(recolour=colour)(frame, _picture(64, 64, seed=2), FULL, place)
+    np.testing.assert_array_equal(frame[~square], composed[~square])
+    np.testing.assert_array_equal(before, frame, "the frame that was given is left as it is")
+    assert np.any(frame[square] != composed[square])
+
+
+@pytest.mark.parametrize("feather", [0.0, 0.1, 0.3])
+@pytest.mark.parametrize("shrink", [0.0, 0.05])
+def test_the_soft_edge_lies_inside_of_the_mask(feather: float, shrink: float) -> None:
+    """Feathering never shows the swapped face where the mask is 0."""
+    mask = _oval(128)
+    alpha = Compositor(feather=feather, shrink=shrink).alpha(mask)
+    assert np.all(alpha[mask == 0] == 0)
+    assert alpha[64, 64] == 255
+
+
+def test_the_edge_of_the_square_is_soft_too() -> None:
+    """A mask that fills the square fades out at the border instead of showing a straight edge."""
+    alpha = Compositor(feather=0.2).alpha(FULL)
+    assert alpha[0].max() == 0
+    assert np.abs(np.diff(alpha[:, 64].astype(int))).max() < 30
+
+
+def test_shrinking_and_growing_move_the_edge() -> None:
+    """Half way up, the edge lies `shrink` of a side further in; a negative one moves it out."""
+    disc = np.zeros((128, 128), np.uint8)
+    mask = cv2.circle(disc, (64, 64), 40, 1, -1).astype(np.float32)
+    widths = {
+        shrink: int((Compositor(feather=0.1, shrink=shrink).alpha(mask)[64] > 127).sum())
+        for shrink in (-0.1, 0.0, 0.1)
+    }
+    assert abs(widths[0.0] - widths[0.1] - 2 * 0.1 * 128) <= 3
+    assert abs(widths[-0.1] - widths[0.0] - 2 * 0.1 * 128) <= 3
+
+
+@pytest.mark.parametrize("centre", [(0.0, 0.0), (319.0, 100.0), (160.0, 239.0), (1000.0, -500.0)])
+def test_a_face_may_hang_over_the_edge_of_the_frame(centre: tuple[float, float]) -> None:
+    """What lies outside of the frame is left out; a face wholly outside changes nothing."""
+    frame, place = _picture(320, 240, seed=1), _place(side=100, centre=centre, degrees=20)
+    composed = Compositor()(frame, _picture(64, 64, seed=2), _oval(128), place)
+    assert frame.shape == composed.shape
+    assert np.any(frame != composed) == (centre[0] < 400)
+
+
+def test_alpha_blending_is_exact_at_both_ends_and_between() -> None:
+    """Fixed-point mixing equals the real-valued formula within one level."""
+    under, over = _picture(64, 64, seed=1), _picture(64, 64, seed=2)
+    alpha = np.random.default_rng(0).integers(0, 256, (64, 64)).astype(np.uint8)
+    alpha[:8], alpha[8:16] = 0, 255
+    mixed = alpha_blend(under, over, alpha)
+    weight = alpha[..., None] / 255
+    expected = under * (1 - weight) + over * weight
+    assert np.abs(mixed - expected).max() <= 1.001
+    np.testing.assert_array_equal(under[:8], mixed[:8])
+    np.testing.assert_array_equal(over[8:16], mixed[8:16])
