@@ -47,7 +47,7 @@ def _psnr(one: AnyArray, other: AnyArray) -> float:
 
 def _shift_px(still: Image, moved: Image) -> AnyArray:
     """Return how far the middle of an image moved, x and y (Lucas and Kanade, 1981)."""
-    down, across = np.gradient(still.astype(np.float64), axis=(0, 1))
+    down, across = (np.asarray(np.gradient(still.astype(float), axis=axis)) for axis in (0, 1))
     change = moved.astype(np.float64) - still
     middle = (slice(85, 155), slice(125, 195))
     slopes = np.stack([across[middle].ravel(), down[middle].ravel()], axis=1)
