@@ -1,0 +1,94 @@
+"""The documents are true: pages are generated, commands parse, links lead somewhere, code runs."""
+
+import importlib.util
+import re
+import shlex
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+import typer
+
+from faceswap_cli.cli.app import app
+from faceswap_models.base import FaceBatch, Progress
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+HAND_WRITTEN = [page for page in PAGES if page.name not in ("cli.md", "presets.md")]
+
+
+def title(page: Path) -> str:
+    """Return a page's path for the test's name."""
+    return page.relative_to(ROOT).as_posix()
+
+
+def load(path: Path) -> ModuleType:
+    """Import a Python file by its path."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def commands(page: Path) -> list[str]:
+    """Return the lines of a page that call the program, in code blocks or indented."""
+    lines = [line.strip() for line in page.read_text(encoding="utf-8").splitlines()]
+    calls = [call.strip() for line in lines for call in line.split("&&")]
+    return [call for call in calls if re.match(r"faceswap (-|[a-z]+( |$))", call)]
+
+
+def test_the_generated_pages_are_those_the_program_makes_today() -> None:
+    """docs/cli.md and docs/presets.md are never edited by hand nor left behind."""
+    for name, text in load(ROOT / "docs/make.py").pages().items():
+        written = (ROOT / "docs" / name).read_text(encoding="utf-8")
+        assert text == written, f"{name} is out of date: run python docs/make.py"
+
+
+@pytest.mark.parametrize("page", HAND_WRITTEN, ids=title)
+def test_every_command_shown_is_one_the_program_takes(page: Path) -> None:
+    """Each `faceswap ...` line parses, options and all."""
+    group: Any = typer.main.get_command(app)
+    for call in commands(page):
+        words = shlex.split(call, comments=True)[1:]
+        if words[0].startswith("-"):
+            group.make_context("faceswap", words, resilient_parsing=True)
+            continue
+        assert words[0] in group.commands, f"{title(page)}: {call}"
+        try:
+            group.commands[words[0]].make_context(words[0], words[1:])
+        except typer.Exit:
+            assert "--help" in words
+
+
+@pytest.mark.parametrize("page", PAGES, ids=title)
+def test_every_link_leads_to_a_file(page: Path) -> None:
+    """Links and pictures within the project exist."""
+    for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", page.read_text(encoding="utf-8")):
+        assert (page.parent / target).exists(), f"{title(page)} links to {target}"
+
+
+def test_the_example_backend_trains_and_swaps(tmp_path: Path) -> None:
+    """The file shown in docs/add-a-backend.md is a working backend as it stands."""
+    text = (ROOT / "docs/add-a-backend.md").read_text(encoding="utf-8")
+    file = tmp_path / "tint.py"
+    file.write_text(text.split("```python\n")[1].split("```")[0], encoding="utf-8")
+    backend = load(file).BACKEND
+    model = backend(backend.Model(), backend.Train(), ("a", "b"))
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.05)
+
+    def update(group: str, loss: torch.Tensor) -> None:
+        assert group in model.parameter_groups()
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+
+    target = torch.stack([torch.full((2, 3, 8, 8), -0.5), torch.full((2, 3, 8, 8), 0.5)])
+    batch = FaceBatch(warped=target, target=target, mask=torch.ones(2, 2, 1, 8, 8))
+    for step in range(60):
+        model.train_step(batch, update, Progress(images_seen=4 * step, goal=None))
+    swapped = model.swap(target[0], to="b").image
+    assert pytest.approx(0.5, abs=0.05) == swapped.mean().item()
