@@ -1,0 +1,60 @@
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from faceswap_cli.errors import InputError
+from faceswap_cli.files import explained, replacing, write_text
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
+    """A failure while writing leaves the old file, and nothing beside it."""
+    path = tmp_path / "kept.txt"
+    write_text(path, "old")
+    with pytest.raises(RuntimeError, match="half way"), replacing(path) as temporary:
+        temporary.write_text("new, but torn")
+        raise RuntimeError("half way")
+    assert "old" == path.read_text()
+    assert [path] == list(tmp_path.iterdir())
+
+
+def test_the_old_file_is_there_until_the_new_one_is_whole(tmp_path: Path) -> None:
+    """A reader in the middle of the writing sees the old text; afterwards the new one."""
+    path = tmp_path / "kept.txt"
+    write_text(path, "old")
+    with replacing(path) as temporary:
+        temporary.write_text("new")
+        assert "old" == path.read_text()
+    assert "new" == path.read_text()
+
+
+def test_a_written_file_has_the_permissions_of_any_new_file(tmp_path: Path) -> None:
+    """The temporary file's private mode is not passed on."""
+    plain, ours = tmp_path / "plain", tmp_path / "ours"
+    plain.touch()
+    write_text(ours, "")
+    assert plain.stat().st_mode == ours.stat().st_mode
+
+
+@pytest.mark.parametrize(
+    ("number", "message"),
+    [
+        (errno.ENOSPC, "no space left on the disk while writing"),
+        (errno.EDQUOT, "no space left on the disk while writing"),
+        (errno.EACCES, "permission denied"),
+        (errno.EROFS, "read-only file system"),
+    ],
+)
+def test_the_systems_refusal_is_said_in_one_line(number: int, message: str) -> None:
+    """A full disk and a forbidden folder are told apart, with the path."""
+    with pytest.raises(InputError, match=message) as caught, explained(Path("x/y.png")):
+        raise OSError(number, os.strerror(number))
+    assert "x/y.png" in caught.value.message
+    assert caught.value.hint
+
+
+def test_other_failures_pass_unchanged() -> None:
+    """What cannot be improved is not caught."""
+    with pytest.raises(IsADirectoryError), explained(Path("x")):
+        raise IsADirectoryError(errno.EISDIR, "is a directory")

@@ -1,0 +1,82 @@
+import math
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+
+from faceswap_cli import page, pictures
+
+ALONE = {"meta", "img", "line", "polyline", "br"}
+
+
+class Balanced(HTMLParser):
+    """Fails where a tag is closed that was not open."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Remember what is open."""
+        if tag not in ALONE:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        """Close what was opened last."""
+        if tag not in ALONE:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        """Collect the text."""
+        self.text += data
+
+
+def parsed(html: str) -> Balanced:
+    """Return the parsed page, every tag closed."""
+    parser = Balanced()
+    parser.feed(html)
+    assert [] == parser.open
+    return parser
+
+
+def test_a_page_carries_its_pictures_and_asks_for_nothing(tmp_path: Path) -> None:
+    """No address is fetched: the page can be mailed or opened without a network."""
+    image = tmp_path / "x.png"
+    pictures.write_png(image, np.zeros((4, 4, 3), np.uint8))
+    html = page.page(
+        "run <1>",
+        "about & so on",
+        [
+            page.picture(image, 'a "picture"'),
+            page.table(["name", "value"], [["<b>", 1234.5]]),
+            page.curves({"loss": [(0, 1), (1, 0.5)]}, x_label="images", y_label="loss"),
+        ],
+        refresh_seconds=30,
+    )
+    found = parsed(html)
+    assert "run <1>" in found.text
+    assert "<b>" in found.text
+    assert not re.search(r'(src|href)="(?!data:)', html)
+    assert 'http-equiv="refresh" content="30"' in html
+
+
+def test_a_curve_goes_up_where_its_values_do() -> None:
+    """Larger values stand higher, later ones further right."""
+    html = page.curves({"a": [(0, 1), (5, 3), (10, 2)]}, x_label="x", y_label="y")
+    match = re.search(r'points="([^"]+)"', html)
+    assert match
+    xs, ys = zip(*(map(float, pair.split(",")) for pair in match[1].split()), strict=True)
+    assert list(xs) == sorted(xs)
+    assert ys[1] < ys[2] < ys[0]
+
+
+def test_values_that_cannot_be_drawn_are_left_out() -> None:
+    """NaN and infinity do not spoil a curve; neither does zero on a logarithmic axis."""
+    points = [(0.0, math.nan), (1.0, math.inf), (2.0, 0.0), (3.0, 5.0), (4.0, 6.0)]
+    html = page.curves({"a": points}, x_label="x", y_label="y", logarithmic=True)
+    match = re.search(r'points="([^"]+)"', html)
+    assert match
+    assert 2 == len(match[1].split())
+    assert "no values yet" in page.curves({"a": []}, x_label="x", y_label="y")
