@@ -121,8 +121,8 @@ class VideoReader:
             InputError: There is no such file, or it holds no picture that can be decoded.
         """
         with ExitStack() as stack:
-            container = stack.enter_context(_opened(self.path))
-            self._stream = _picture_stream(container, self.path)
+            container = stack.enter_context(opened(self.path))
+            self._stream = picture_stream(container, self.path)
             self._stream.thread_type = "AUTO"
             self._decoder = _Decoder(container, self._stream)
             self._frames = iter(self._decoder)
@@ -280,7 +280,7 @@ _FORMATS = (
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[InputContainer]:
+def opened(path: Path) -> Iterator[InputContainer]:
     """Open one local media file, and nothing that points elsewhere.
 
     Playlists and URLs make FFmpeg open other files and connections; the white lists shut that.
@@ -362,7 +362,7 @@ def _is_text(head: bytes) -> bool:
     return False
 
 
-def _picture_stream(container: InputContainer, path: Path) -> VideoStream:
+def picture_stream(container: InputContainer, path: Path) -> VideoStream:
     """Return the moving picture, not a cover image.
 
     Raises:
