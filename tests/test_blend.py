@@ -5,7 +5,14 @@ import numpy as np
 import pytest
 
 from faceswap_cli.arrays import AnyArray, Image, Mask
-from faceswap_cli.blend.colour import COLOUR_MATCHES, LAB, ColourMatch, match_lab
+from faceswap_cli.blend.colour import (
+    COLOUR_MATCHES,
+    HISTOGRAM,
+    LAB,
+    MONGE_KANTOROVICH,
+    ColourMatch,
+    match_lab,
+)
 from faceswap_cli.blend.composite import Compositor, alpha_blend
 from faceswap_cli.faces.align import FaceAlignment
 
@@ -66,9 +73,9 @@ def _lab(image: Image) -> AnyArray:
 @pytest.mark.parametrize("seed", range(3))
 def test_matching_an_image_to_itself_changes_nothing(match: ColourMatch, seed: int) -> None:
     """An image that has the colours already keeps every pixel, to one level."""
-    image = _picture(128, 128, seed=seed)
-    matched = match(image, image, _oval(128))
-    assert np.abs(matched.astype(int) - image.astype(int)).max() <= 1
+    image, mask = _picture(128, 128, seed=seed), _oval(128)
+    change = match(image, image, mask).astype(int) - image.astype(int)
+    assert np.abs(change[mask > 0.5]).max() <= 1
 
 
 def test_matched_statistics_are_the_references() -> None:
@@ -80,6 +87,27 @@ def test_matched_statistics_are_the_references() -> None:
     wanted = _lab(reference)[inside]
     np.testing.assert_allclose(wanted.mean(axis=0), matched.mean(axis=0), atol=0.3)
     np.testing.assert_allclose(wanted.std(axis=0), matched.std(axis=0), atol=0.4)
+
+
+@pytest.mark.parametrize("match", [MONGE_KANTOROVICH, HISTOGRAM])
+def test_methods_in_rgb_match_the_reference_in_rgb(match: ColourMatch) -> None:
+    """Inside the mask, mean and deviation of red, green and blue become the reference's."""
+    image = np.asarray(_picture(128, 128, seed=1) * 0.5 + 30, dtype=np.uint8)
+    reference = np.asarray(_picture(128, 128, seed=2) * 0.4 + [90, 60, 40], dtype=np.uint8)
+    inside = _oval(128) > 0.5
+    matched, wanted = match(image, reference, _oval(128))[inside], reference[inside]
+    np.testing.assert_allclose(wanted.mean(axis=0), matched.mean(axis=0), atol=2)
+    np.testing.assert_allclose(wanted.std(axis=0), matched.std(axis=0), rtol=0.12)
+
+
+@pytest.mark.parametrize("match", MATCHES)
+def test_measures_may_be_averaged_over_frames(match: ColourMatch) -> None:
+    """The mean of two frames' measures is the measure of both frames together."""
+    one, other = _picture(64, 64, seed=1), _picture(64, 64, seed=2)
+    mask = np.ones((64, 64), np.float32)
+    together = match.measure(np.hstack([one, other]), np.hstack([mask, mask]))
+    average = (match.measure(one, mask) + match.measure(other, mask)) / 2
+    np.testing.assert_allclose(together, average, rtol=1e-5)
 
 
 @pytest.mark.parametrize("match", MATCHES)

@@ -67,11 +67,101 @@ def transfer_lab(image: Image, own: Moments, wanted: Moments) -> Image:
     return _to_rgb(cv2.transform(_to_lab(image), np.column_stack([np.diag(gain), offset])))
 
 
+def measure_rgb(image: Image, mask: Mask) -> Moments:
+    """Return E[c] and E[c c'] of the colours c = (r, g, b) inside the mask, (3, 4)."""
+    colours = image[mask > 0.5].astype(np.float64)  # (N, 3)
+    count = max(len(colours), 1)
+    return np.column_stack([colours.sum(axis=0) / count, colours.T @ colours / count])
+
+
+def transfer_rgb(image: Image, own: Moments, wanted: Moments) -> Image:
+    """Move every colour by the linear map that makes one covariance the other.
+
+    Of all such maps the one that moves colours least: Pitié and Kokaram, "The Linear
+    Monge-Kantorovitch Linear Colour Mapping for Example-Based Colour Transfer", 2007, equation 13.
+    """
+    root = _power(_covariance(own), 0.5)
+    inverse_root = np.linalg.inv(root)
+    middle = _power(root @ _covariance(wanted) @ root, 0.5)
+    gain = _bounded(inverse_root @ middle @ inverse_root)
+    offset = wanted[:, 0] - gain @ own[:, 0]
+    return np.asarray(cv2.transform(image, np.column_stack([gain, offset])), dtype=np.uint8)
+
+
+def measure_histogram(image: Image, mask: Mask) -> Moments:
+    """Return how the levels of each channel are distributed inside the mask, (3, 256)."""
+    inside = _inside(mask)
+    counts = [cv2.calcHist([image], [channel], inside, [256], [0, 256]) for channel in range(3)]
+    total = max(int(inside.sum()), 1)
+    return np.stack([count.ravel() / total for count in counts]).astype(np.float64)
+
+
+def transfer_histogram(image: Image, own: Moments, wanted: Moments) -> Image:
+    """Give each channel the other's distribution of levels, by one table a channel."""
+    tables = [_table(one, other) for one, other in zip(own, wanted, strict=True)]
+    return np.asarray(cv2.LUT(image, np.stack(tables, axis=1)[None]), dtype=np.uint8)
+
+
 LAB = ColourMatch(measure=measure_lab, transfer=transfer_lab)
 """Mean and contrast of each channel in CIE L*a*b*."""
 
-COLOUR_MATCHES: Mapping[str, ColourMatch | None] = {"lab": LAB, "none": None}
+MONGE_KANTOROVICH = ColourMatch(measure=measure_rgb, transfer=transfer_rgb)
+"""Mean and covariance of the RGB channels: channels that vary together stay together."""
+
+HISTOGRAM = ColourMatch(measure=measure_histogram, transfer=transfer_histogram)
+"""The whole distribution of each RGB channel."""
+
+COLOUR_MATCHES: Mapping[str, ColourMatch | None] = {
+    "lab": LAB,
+    "mkl": MONGE_KANTOROVICH,
+    "histogram": HISTOGRAM,
+    "none": None,
+}
 """The methods by the names a user types."""
+
+
+def _covariance(moments: Moments) -> Moments:
+    """Return the covariance (3, 3), never quite singular."""
+    mean = moments[:, 0]
+    floor = SMALLEST_DEVIATION**2 * np.eye(3)
+    return np.asarray(moments[:, 1:] - np.outer(mean, mean) + floor, dtype=np.float64)
+
+
+def _power(symmetric: Moments, exponent: float) -> Moments:
+    """Raise a symmetric positive matrix to a power."""
+    values, vectors = np.linalg.eigh(symmetric)
+    values = np.maximum(values, SMALLEST_DEVIATION**2) ** exponent
+    return np.asarray(vectors * values @ vectors.T, dtype=np.float64)
+
+
+def _bounded(gain: Moments) -> Moments:
+    """Hold a symmetric map's stretch within `MAX_GAIN` in every direction."""
+    values, vectors = np.linalg.eigh((gain + gain.T) / 2)
+    values = np.clip(values, 1 / MAX_GAIN, MAX_GAIN)
+    return np.asarray(vectors * values @ vectors.T, dtype=np.float64)
+
+
+def _table(own: Moments, wanted: Moments) -> Image:
+    """Return the table (256,) that carries one distribution of levels to another.
+
+    Levels of equal rank correspond. Between and beyond the levels that occur the table goes on
+    straight, and nowhere steeper or flatter than `MAX_GAIN`.
+    """
+    there, goal = np.flatnonzero(own), np.flatnonzero(wanted)
+    levels = np.arange(256)
+    if not (len(there) and len(goal)):
+        return levels.astype(np.uint8)
+    carried = np.interp(_rank(own)[there], _rank(wanted)[goal], goal)
+    steps = np.clip(np.diff(np.interp(levels, there, carried)), 1 / MAX_GAIN, MAX_GAIN)
+    steps[: there[0]] = steps[there[-1] :] = 1
+    table = np.concatenate([[0], np.cumsum(steps)])
+    table += wanted @ levels - own @ table
+    return np.asarray(np.rint(np.clip(table, 0, 255)), dtype=np.uint8)
+
+
+def _rank(distribution: Moments) -> Moments:
+    """Return the part of all pixels that lies below the middle of each level."""
+    return np.asarray(np.cumsum(distribution) - distribution / 2, dtype=np.float64)
 
 
 def _resized(image: Image, side: int) -> Image:
