@@ -13,7 +13,7 @@ from faceswap_cli.blend.colour import (
     ColourMatch,
     match_lab,
 )
-from faceswap_cli.blend.composite import Compositor, alpha_blend
+from faceswap_cli.blend.composite import BLENDS, Blend, Compositor, alpha_blend, pyramid_blend
 from faceswap_cli.faces.align import FaceAlignment
 
 PLAIN = Compositor(recolour=None)
@@ -277,3 +277,33 @@ def test_alpha_blending_is_exact_at_both_ends_and_between() -> None:
     assert np.abs(mixed - expected).max() <= 1.001
     np.testing.assert_array_equal(under[:8], mixed[:8])
     np.testing.assert_array_equal(over[8:16], mixed[8:16])
+
+
+@pytest.mark.parametrize("blend", BLENDS.values())
+def test_every_blend_leaves_what_alpha_hides(blend: Blend) -> None:
+    """Where alpha is 0 not one byte of the picture changes."""
+    under, over = _picture(160, 140, seed=1), _picture(160, 140, seed=2)
+    alpha = np.zeros((140, 160), dtype=np.uint8)
+    alpha[6:134, 16:144] = Compositor(feather=0.2).alpha(_oval(128))
+    mixed = blend(under, over, alpha)
+    np.testing.assert_array_equal(under[alpha == 0], mixed[alpha == 0])
+    assert np.any(under != mixed)
+
+
+@pytest.mark.parametrize("blend", BLENDS.values())
+def test_every_blend_of_equal_pictures_changes_nothing(blend: Blend) -> None:
+    """A picture laid over itself stays as it is, to two levels."""
+    under = _picture(160, 140, seed=1, detail_px=30)
+    alpha = np.zeros((140, 160), dtype=np.uint8)
+    alpha[6:134, 16:144] = Compositor(feather=0.2).alpha(_oval(128))
+    change = blend(under, under, alpha).astype(int) - under
+    assert np.abs(change).max() <= 2
+
+
+def test_a_pyramid_blend_shows_the_swapped_pixels_inside() -> None:
+    """Where alpha is 255 the face shows as it is, for all its bands together are the picture."""
+    under, over = _picture(160, 140, seed=1), _picture(160, 140, seed=2)
+    alpha = np.zeros((140, 160), dtype=np.uint8)
+    alpha[6:134, 16:144] = Compositor(feather=0.2).alpha(_oval(128))
+    mixed = pyramid_blend(under, over, alpha)
+    np.testing.assert_array_equal(over[alpha == 255], mixed[alpha == 255])

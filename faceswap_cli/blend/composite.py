@@ -5,7 +5,7 @@ Convention:
     a `FaceAlignment` names, each of any size. Only a rectangle of the frame is touched.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from math import ceil
 from typing import NamedTuple
@@ -48,6 +48,50 @@ def alpha_blend(under: Image, over: Image, alpha: Image) -> Image:
     shown = cv2.multiply(over, weight, scale=1 / 255)
     hidden = cv2.multiply(under, cv2.bitwise_not(weight), scale=1 / 255)
     return np.asarray(cv2.add(shown, hidden), dtype=np.uint8)
+
+
+def pyramid_blend(under: Image, over: Image, alpha: Image) -> Image:
+    """Mix coarse differences over the whole width of the soft edge and fine ones over a part of it.
+
+    So a difference of light fades slowly while skin keeps its grain. After Burt and Adelson,
+    "A Multiresolution Spline With Application to Image Mosaics", 1983; but the weights of the
+    bands are all made from `alpha` itself, so that nothing spreads beyond it.
+    """
+    change = np.subtract(over, under, dtype=np.float32)
+    ramp = alpha.astype(np.float32) * np.float32(1 / 255)
+    mixed = np.zeros_like(change)
+    for coarseness, band in enumerate(_bands(change, count=PYRAMID_BANDS)):
+        steepness = 2 ** (PYRAMID_BANDS - 1 - coarseness)
+        weight = np.clip((ramp - 0.5) * steepness + 0.5, 0, 1)
+        mixed += band * weight[..., None]
+    return np.asarray(cv2.add(under, mixed, dtype=cv2.CV_8U), dtype=np.uint8)
+
+
+def poisson_blend(under: Image, over: Image, alpha: Image) -> Image:
+    """Keep the gradients of `over` and the colours around the mask of `under`.
+
+    Pérez, Gangnet and Blake, "Poisson Image Editing", 2003, as OpenCV solves it; the result is
+    then mixed under `alpha`. Costs about a hundred times as much as `alpha_blend`.
+    """
+    mask = np.asarray(alpha > 0, dtype=np.uint8) * np.uint8(255)
+    left, top, width, height = cv2.boundingRect(mask)
+    if min(width, height) < 3:
+        return under
+    # OpenCV places the mask's bounding box around a point: its own middle, so nothing moves.
+    middle = (left + width // 2, top + height // 2)
+    cloned = cv2.seamlessClone(over, under, mask, middle, cv2.NORMAL_CLONE)
+    return alpha_blend(under, np.asarray(cloned, dtype=np.uint8), alpha)
+
+
+BLENDS: Mapping[str, Blend] = {
+    "alpha": alpha_blend,
+    "pyramid": pyramid_blend,
+    "poisson": poisson_blend,
+}
+"""The ways to mix by the names a user types."""
+
+PYRAMID_BANDS = 4
+"""Bands of a pyramid blend; each is half as fine as the one before."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,6 +194,24 @@ def _oversampled(square: Image, side_px: float) -> Image:
     wanted = ceil(2 * side_px)
     way = cv2.INTER_CUBIC if wanted > side else cv2.INTER_AREA
     return np.asarray(cv2.resize(square, (wanted, wanted), interpolation=way), dtype=np.uint8)
+
+
+def _bands(image: AnyArray, *, count: int) -> Iterator[AnyArray]:
+    """Yield what each halving of the image loses, then what is left, all at full size.
+
+    They add up to the image.
+    """
+    sizes = [(image.shape[1], image.shape[0])]
+    finer, small = image, image
+    for _ in range(count - 1):
+        small = cv2.pyrDown(small)
+        coarser = small
+        for size in reversed(sizes):
+            coarser = cv2.pyrUp(coarser, dstsize=size)
+        sizes.append((small.shape[1], small.shape[0]))
+        yield finer - coarser
+        finer = coarser
+    yield finer
 
 
 def _to_uint8(mask: Mask) -> Image:
