@@ -1,0 +1,446 @@
+"""Convert: a video goes in, the same video with another face comes out.
+
+    frames -> faces -> network, in batches -> composite -> encoder
+
+Frames are streamed: each arrow is a bounded queue, with a thread on either side. Everything but
+the pixels under the mask is carried over; a frame without a face passes through untouched.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import islice
+from pathlib import Path
+from queue import Empty, Full, Queue
+from typing import Generic, TypeVar
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from faceswap_cli.arrays import Image, Mask
+from faceswap_cli.blend.colour import COLOUR_MATCHES
+from faceswap_cli.blend.composite import Compositor
+from faceswap_cli.errors import ConfigurationError, InputError, NoFacesError, did_you_mean
+from faceswap_cli.faces.align import FaceAlignment, align
+from faceswap_cli.faces.detect import Face, FaceDetector, MediaPipeDetector
+from faceswap_cli.faces.mask import oval_mask
+from faceswap_cli.learning.checkpoint import load_weights
+from faceswap_cli.learning.hardware import Hardware, find_hardware
+from faceswap_cli.report import Number, Reporter
+from faceswap_cli.video.reader import Frame, VideoInfo, probe, read_frames
+from faceswap_cli.video.writer import VideoWriter
+from faceswap_models.base import SwapModel
+
+Item = TypeVar("Item")
+
+MASK_PX = 128
+"""Side of the square in which masks are drawn, shaped and colours measured; its edge is soft
+enough to be enlarged."""
+
+FRAMES_BYTES = 2**29
+"""Memory that the frames on their way may take together."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvertSettings:
+    """How faces are laid into the video, and how the video is written."""
+
+    colour: str = "lab"
+    """How the swapped face takes the frame's colours: a name in `COLOUR_MATCHES`."""
+    feather: float = Compositor.feather
+    """Width of the soft edge as a part of the side of the network's square."""
+    shrink: float = Compositor.shrink
+    """How far the mask's edge is drawn in, as a part of that side; negative grows it."""
+    quality: int = 18
+    """x264's rate factor: 0 is lossless, 18 hardly to be told from it, 51 the worst."""
+    batch_size: int = 16
+    """Frames that the network sees together; fewer where frames are very large."""
+
+    def compositor(self) -> Compositor:
+        """Return the compositor that these settings describe.
+
+        Raises:
+            ConfigurationError: There is no such colour method, or a number is out of its range.
+        """
+        if self.colour not in COLOUR_MATCHES:
+            raise ConfigurationError(
+                f'there is no colour method called "{self.colour}"',
+                hint=did_you_mean(self.colour, COLOUR_MATCHES),
+            )
+        if not 0 <= self.feather <= 0.5 or not -0.5 <= self.shrink <= 0.5:
+            raise ConfigurationError(
+                f"feather {self.feather} and shrink {self.shrink} are parts of the face's side",
+                hint="feather may be 0 to 0.5, shrink -0.5 to 0.5",
+            )
+        return Compositor(
+            feather=self.feather, shrink=self.shrink, recolour=COLOUR_MATCHES[self.colour]
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvertSummary:
+    """What became of a video."""
+
+    frames: int
+    """Frames written."""
+    swapped: int
+    """Frames that got another face."""
+    passed_through: int
+    """Frames without a face, untouched."""
+    seconds: float
+    """Wall time."""
+    output: Path
+
+
+def convert(
+    video: Path,
+    *,
+    weights: Path,
+    to: str | None,
+    output: Path,
+    device: str,
+    report: Reporter,
+    settings: ConvertSettings | None = None,
+) -> ConvertSummary:
+    """Write `video` to `output` with the face of the person called `to` on the one in it.
+
+    Args:
+        video: The clip; its sound, times, size and colours are carried over.
+        weights: Trained weights, as `train` leaves them.
+        to: Whose face to put on; None takes the last of the people the model knows.
+        output: Appears under this name when it is finished, not before.
+        device: `auto`, `cpu`, `cuda` or `mps`.
+        report: Hears how far it is.
+        settings: How faces are laid in.
+
+    Raises:
+        InputError: The video cannot be read, or the output cannot be written.
+        ConfigurationError: The model does not know `to`, or a setting is wrong.
+        CheckpointError: The weights cannot be used.
+        NoFacesError: There is no face in the whole clip; nothing is written.
+    """
+    started = time.monotonic()
+    settings = settings or ConvertSettings()
+    info = probe(video)
+    refuse_overwriting(video, output)
+    swap = FaceSwap.prepare(weights, to=to, device=device, settings=settings)
+    batch = batch_size(info, wanted=settings.batch_size)
+    count = _Count()
+    report.stage(f"convert {video.name} to {swap.to}", total=info.frame_count, unit="frames")
+    with MediaPipeDetector() as detector, _writer(info, output, settings) as writer:
+        finding = swap.found(read_frames(video, note=report.note), detector)
+        with (
+            closing(ahead(finding, depth=batch)) as found,
+            closing(ahead(swap.finished(found, batch=batch), depth=batch)) as finished,
+        ):
+            for frame in finished:
+                writer.write(frame.image, frame.time)
+                count.add(frame)
+                report.advance(count.frames, count.numbers(time.monotonic() - started))
+        if not count.swapped:
+            raise NoFacesError(
+                f"there is no face in {video.name}",
+                hint="faces must be a good part of the picture, and turned less than sideways",
+            )
+    for note in writer.notes:
+        report.note(note)
+    return ConvertSummary(
+        frames=count.frames,
+        swapped=count.swapped,
+        passed_through=count.frames - count.swapped,
+        seconds=time.monotonic() - started,
+        output=output,
+    )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Target:
+    """A face that is to be replaced."""
+
+    alignment: FaceAlignment
+    """The place of the square that the network sees."""
+    crop: Image
+    """What the network sees there, uint8 (S, S, 3)."""
+    mask: Mask
+    """float32 (MASK_PX, MASK_PX): the face's outline in that square."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Found:
+    """A frame and the faces in it that are to be replaced."""
+
+    frame: Frame
+    targets: Sequence[Target]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Finished:
+    """A frame that is ready to be written."""
+
+    time: Fraction
+    image: Image
+    swapped: int
+    """Faces that were replaced in it."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SwappedFace:
+    """What the network made of one crop."""
+
+    image: Image
+    """uint8 (S, S, 3)."""
+    mask: Mask | None
+    """float32 (S, S), of a model that learns where the face is."""
+
+
+Network = Callable[[Sequence[Image]], list[SwappedFace]]
+"""`network(crops)`: each crop as the other person."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FaceSwap:
+    """One person's face for others': from the faces in a frame to the frame with another face."""
+
+    to: str
+    """Whose face is put on."""
+    size_px: int
+    """Side of the square the network sees."""
+    coverage: float
+    """Side of that square as a part of the aligned square's."""
+    network: Network
+    compositor: Compositor
+
+    @classmethod
+    def prepare(
+        cls, weights: Path, *, to: str | None, device: str, settings: ConvertSettings
+    ) -> "FaceSwap":
+        """Load a model and choose the person.
+
+        Raises:
+            ConfigurationError: The model does not know `to`, or a setting is wrong.
+            CheckpointError: The weights cannot be used.
+        """
+        compositor = settings.compositor()
+        hardware = find_hardware(device)
+        trained = load_weights(weights, hardware.device)
+        person = chosen_person(trained.identities, to)
+        return cls(
+            to=person,
+            size_px=trained.recipe.model.size_px,
+            coverage=trained.recipe.model.coverage,
+            network=network_of(trained.model, hardware, to=person),
+            compositor=compositor,
+        )
+
+    def found(self, frames: Iterable[Frame], detector: FaceDetector) -> Iterator[Found]:
+        """Find the face to replace in every frame: the largest."""
+        for frame in frames:
+            faces = detector.detect(frame.image)[:1]
+            yield Found(frame=frame, targets=[self.target(frame.image, face) for face in faces])
+
+    def target(self, image: Image, face: Face) -> Target:
+        """Cut out what the network is to see of a face."""
+        alignment = align(face.landmarks).central(self.coverage)
+        return Target(
+            alignment=alignment,
+            crop=alignment.crop(image, self.size_px),
+            mask=oval_mask(face.landmarks, alignment, MASK_PX),
+        )
+
+    def finished(self, found: Iterable[Found], *, batch: int) -> Iterator[Finished]:
+        """Replace the faces, showing the network `batch` frames at a time."""
+        remaining = iter(found)
+        while group := list(islice(remaining, batch)):
+            crops = [target.crop for item in group for target in item.targets]
+            faces = iter(self.network(crops) if crops else [])
+            for item in group:
+                yield self.composed(item, list(islice(faces, len(item.targets))))
+
+    def composed(self, found: Found, faces: Sequence[SwappedFace]) -> Finished:
+        """Lay the swapped faces over those they replace."""
+        image = found.frame.image
+        for target, face in zip(found.targets, faces, strict=True):
+            mask = target.mask if face.mask is None else target.mask * _at_mask_size(face.mask)
+            image = self.compositor(image, face.image, mask, target.alignment)
+        return Finished(time=found.frame.time, image=image, swapped=len(faces))
+
+
+def network_of(model: SwapModel, hardware: Hardware, *, to: str) -> Network:
+    """Return a model as a function of uint8 crops."""
+    device = hardware.device
+    native = hardware.autocast is not None
+
+    def network(crops: Sequence[Image]) -> list[SwappedFace]:
+        with torch.inference_mode(), torch.autocast(device.type, hardware.autocast, native):
+            swapped = model.swap(to_tensor(crops).to(device), to)
+        images = to_images(swapped.image)
+        masks = [None] * len(images) if swapped.mask is None else to_masks(swapped.mask)
+        return [
+            SwappedFace(image=image, mask=mask) for image, mask in zip(images, masks, strict=True)
+        ]
+
+    return network
+
+
+def chosen_person(identities: Sequence[str], to: str | None) -> str:
+    """Return whose face to put on: `to`, or the last person the model knows.
+
+    Raises:
+        ConfigurationError: The model does not know `to`.
+    """
+    if to is None:
+        return identities[-1]
+    if to not in identities:
+        raise ConfigurationError(
+            f'this model does not know "{to}"', hint=did_you_mean(to, identities)
+        )
+    return to
+
+
+def refuse_overwriting(video: Path, output: Path) -> None:
+    """Refuse to replace the input by the output.
+
+    Raises:
+        InputError: They are one file, or the output is a folder.
+    """
+    if output.is_dir():
+        raise InputError(f"{output} is a folder", hint="name the video to write with --output")
+    if output.exists() and output.samefile(video):
+        raise InputError(
+            f"{output} is the video to convert", hint="choose another name with --output"
+        )
+
+
+def batch_size(info: VideoInfo, *, wanted: int) -> int:
+    """Return how many frames to show the network at once, so that memory stays bounded.
+
+    One batch is being found, one swapped and one written, so three times as many are in flight.
+    """
+    width, height = info.size
+    return max(1, min(wanted, FRAMES_BYTES // (3 * 3 * width * height)))
+
+
+def to_tensor(crops: Sequence[Image]) -> Tensor:
+    """Return uint8 crops (S, S, 3) as float32 (B, 3, S, S) in [-1, 1]."""
+    stacked = torch.from_numpy(np.stack(crops))  # (B, S, S, 3)
+    return stacked.permute(0, 3, 1, 2).contiguous().float() / 127.5 - 1
+
+
+def to_images(faces: Tensor) -> list[Image]:
+    """Return (B, 3, S, S) in [-1, 1] as uint8 images (S, S, 3); what lies beyond is cut off."""
+    levels = ((faces.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+    return list(levels.permute(0, 2, 3, 1).contiguous().cpu().numpy())
+
+
+def to_masks(masks: Tensor) -> list[Mask]:
+    """Return (B, 1, S, S) in [0, 1] as float32 masks (S, S)."""
+    return list(masks[:, 0].float().clamp(0, 1).cpu().numpy())
+
+
+def ahead(items: Iterator[Item], *, depth: int) -> Generator[Item, None, None]:
+    """Yield `items`, made up to `depth` in advance by a thread of their own.
+
+    What `items` raises is raised here, after all that came before it. Closing this iterator, or
+    an exception at its user's, stops the thread, and closes `items` if that can be closed.
+    """
+    queue: Queue[_Message[Item]] = Queue(maxsize=depth)
+    stopped = threading.Event()
+    thread = threading.Thread(target=_fill, args=(queue, items, stopped), daemon=True)
+    thread.start()
+    try:
+        while (message := _next(queue)).item is not None:
+            yield message.item
+        if message.error is not None:
+            raise message.error
+    finally:
+        stopped.set()
+        thread.join()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Message(Generic[Item]):
+    """What a thread tells: here is one more, or, without an item, that was all."""
+
+    item: Item | None = None
+    error: BaseException | None = None
+
+
+def _fill(queue: "Queue[_Message[Item]]", items: Iterator[Item], stopped: threading.Event) -> None:
+    """Put every item into the queue until there are no more, or no one wants them."""
+    try:
+        for item in items:
+            if not _put(queue, _Message(item=item), stopped):
+                break
+        end: _Message[Item] = _Message()
+    except BaseException as error:  # it is the caller's, whatever it is
+        end = _Message(error=error)
+    finally:
+        close = getattr(items, "close", None)
+        if close is not None:
+            close()
+    _put(queue, end, stopped)
+
+
+def _put(queue: "Queue[Item]", item: Item, stopped: threading.Event) -> bool:
+    """Wait for room in the queue; say whether there was any before it was stopped."""
+    while not stopped.is_set():
+        try:
+            queue.put(item, timeout=_PATIENCE_S)
+        except Full:
+            continue
+        return True
+    return False
+
+
+def _next(queue: "Queue[Item]") -> Item:
+    """Wait for the next item in steps, so that Ctrl-C is heard on every system."""
+    while True:
+        try:
+            return queue.get(timeout=_PATIENCE_S)
+        except Empty:
+            continue
+
+
+_PATIENCE_S = 0.1
+"""How long a thread waits before it looks around, seconds."""
+
+
+@dataclass(kw_only=True)
+class _Count:
+    """Frames so far."""
+
+    frames: int = 0
+    swapped: int = 0
+
+    def add(self, frame: Finished) -> None:
+        """Count one more."""
+        self.frames += 1
+        self.swapped += frame.swapped > 0
+
+    def numbers(self, seconds: float) -> dict[str, Number]:
+        """Return what to show beside the progress bar."""
+        return {"fps": round(self.frames / max(seconds, 1e-9), 1), "swapped": self.swapped}
+
+
+def _writer(info: VideoInfo, output: Path, settings: ConvertSettings) -> VideoWriter:
+    """Return a writer of the same video: its times, sound and colours."""
+    return VideoWriter(
+        output,
+        size=info.size,
+        rate=info.average_rate,
+        time_base=info.time_base,
+        copy_from=info.path,
+        colour=info.colour,
+        quality=settings.quality,
+    )
+
+
+def _at_mask_size(mask: Mask) -> Mask:
+    """Return a mask of any size at `MASK_PX`."""
+    resized = cv2.resize(mask, (MASK_PX, MASK_PX), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(resized, dtype=np.float32)
