@@ -84,6 +84,15 @@ class RunFolder:
         return self.root / "resume.safetensors"
 
     @property
+    def snapshots(self) -> Path:
+        """Folder of the last states, named by images seen; `resume` is one of them."""
+        return self.root / "snapshots"
+
+    def snapshot(self, images_seen: int) -> Path:
+        """The state after `images_seen` images."""
+        return self.snapshots / f"{images_seen:012d}.safetensors"
+
+    @property
     def weights(self) -> Path:
         """Averaged weights with the recipe in the header: what `convert` reads."""
         return self.root / "weights.safetensors"

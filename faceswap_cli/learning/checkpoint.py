@@ -1,0 +1,309 @@
+"""What training leaves on the disk: safetensors with a checksum, replaced whole or not at all.
+
+Knows the two files and what their headers say; refuses to know when they are written. No pickle:
+a file from a stranger can hold wrong numbers, but not a program.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from faceswap_cli.config import Recipe, differences
+from faceswap_cli.errors import CheckpointError, ConfigurationError
+from faceswap_cli.files import explained, replacing
+from faceswap_cli.learning.trainer import Learner, Tensors, TrainState
+from faceswap_cli.workspace import RunFolder
+from faceswap_models import registry
+from faceswap_models.base import SwapModel
+
+FORMAT = 1
+"""Version of the headers below."""
+KEPT = 3
+"""How many of the last states of a run are kept."""
+CHECKSUM = "sha256"
+"""Header key of the checksum over everything else; safetensors itself has none."""
+LARGEST_HALF = 60_000.0
+"""Weights beyond this are stored in full: float16 ends at 65,504."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TrainedModel:
+    """A model that was trained, ready to swap."""
+
+    model: SwapModel
+    """In evaluation mode, on its device."""
+    recipe: Recipe
+    """What it was trained with."""
+    identities: tuple[str, ...]
+    """Names of the people it knows."""
+    images_seen: int
+    """Crops it was shown."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Resume:
+    """A state of a run to go on from."""
+
+    tensors: Tensors
+    """Weights, averaged weights and optimizer moments."""
+    recipe: Recipe
+    """What it was trained with so far."""
+    identities: tuple[str, ...]
+    """Names of the people, in the order the networks know them."""
+    state: TrainState
+    """Everything else that training changes."""
+
+
+def save_resume(
+    run: RunFolder,
+    learner: Learner,
+    *,
+    recipe: Recipe,
+    identities: Sequence[str],
+    state: TrainState,
+) -> None:
+    """Write everything needed to go on, and keep the last `KEPT` such files.
+
+    The file gets its own name first, `snapshots/<images>`, and `resume` then becomes a second
+    name of it: so a damaged `resume` always has a predecessor.
+    """
+    path = run.snapshot(state.images_seen)
+    header = _header(recipe, identities, state.images_seen)
+    header["state"] = json.dumps(state.to_dict())
+    write(path, learner.tensors(), header)
+    _name_again(path, run.resume)
+    for old in snapshots(run)[:-KEPT]:
+        old.unlink()
+
+
+def load_resume(run: RunFolder) -> Resume | None:
+    """Read where a run stopped; None for a run that has not begun.
+
+    Raises:
+        CheckpointError: The file is damaged or missing; the hint names the last good one.
+    """
+    if not run.resume.exists():
+        if not snapshots(run):
+            return None
+        raise CheckpointError(
+            f"{run.resume} is missing, but the run has begun",
+            hint=_hint_of_last_good(run, worse=None),
+        )
+    try:
+        return read_resume(run.resume)
+    except CheckpointError as error:
+        raise CheckpointError(
+            error.message, hint=_hint_of_last_good(run, worse=run.resume)
+        ) from error
+
+
+def read_resume(path: Path) -> Resume:
+    """Read one state of a run.
+
+    Raises:
+        CheckpointError: The file is damaged, or is not such a file.
+    """
+    tensors, header = read(path)
+    try:
+        return Resume(
+            tensors=tensors,
+            recipe=Recipe.from_dict(json.loads(header["recipe"])),
+            identities=tuple(json.loads(header["identities"])),
+            state=TrainState.from_dict(json.loads(header["state"])),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path} does not hold a state of training") from error
+
+
+def check_same_networks(
+    resume: Resume, *, recipe: Recipe, identities: Sequence[str], run: RunFolder
+) -> None:
+    """Refuse to go on with other networks or other people than a run began with.
+
+    Raises:
+        CheckpointError: It says what differs, and how to go on.
+    """
+    changes = differences(resume.recipe, recipe)
+    if changes:
+        raise CheckpointError(
+            f'the run "{run.name}" was trained with other networks ({"; ".join(changes)})',
+            hint="keep them as they were, or start another run with --name NEW",
+        )
+    if set(resume.identities) != set(identities):
+        raise CheckpointError(
+            f'the run "{run.name}" was trained on {_listed(resume.identities)}, '
+            f"not on {_listed(identities)}",
+            hint="name the same sets, or start another run with --name NEW",
+        )
+
+
+def save_weights(
+    path: Path,
+    learner: Learner,
+    *,
+    recipe: Recipe,
+    identities: Sequence[str],
+    images_seen: int,
+) -> None:
+    """Write what `convert` needs: the averaged weights, and all about them in the header."""
+    header = _header(recipe, identities, images_seen)
+    model = recipe.model
+    header["crop"] = json.dumps({"size_px": model.size_px, "coverage": model.coverage})
+    write(path, {name: _halved(value) for name, value in learner.weights().items()}, header)
+
+
+def load_weights(path: Path, device: torch.device) -> TrainedModel:
+    """Read a trained model.
+
+    Raises:
+        CheckpointError: The file is damaged, is not a trained model, or is of an unknown backend.
+    """
+    tensors, header = read(path)
+    try:
+        recipe = Recipe.from_dict(json.loads(header["recipe"]))
+        identities = tuple(json.loads(header["identities"]))
+        images_seen = int(header["images_seen"])
+        model = registry.load(recipe.backend)(recipe.model, recipe.train, identities)
+        model.load_state_dict(
+            {
+                name: value.float() if value.is_floating_point() else value
+                for name, value in tensors.items()
+            }
+        )
+    except ConfigurationError as error:
+        raise CheckpointError(
+            f"{path} was trained with what this version does not have: {error.message}",
+            hint=error.hint,
+        ) from error
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise CheckpointError(
+            f"{path} is not a trained model that this version can read",
+            hint="give the weights.safetensors of a run, its name, or the word latest",
+        ) from error
+    return TrainedModel(
+        model=model.to(device).eval(),
+        recipe=recipe,
+        identities=identities,
+        images_seen=images_seen,
+    )
+
+
+def snapshots(run: RunFolder) -> list[Path]:
+    """Return the states of a run that are kept, oldest first."""
+    return sorted(run.snapshots.glob("[0-9]*.safetensors"))
+
+
+def write(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> None:
+    """Write tensors and a header of texts, with a checksum over both."""
+    stored = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    with replacing(path) as temporary, explained(path):
+        save_file(stored, temporary, {**header, CHECKSUM: checksum(stored, header)})
+
+
+def read(path: Path) -> tuple[Tensors, dict[str, str]]:
+    """Read tensors and header, and check that not a bit of them has changed.
+
+    Raises:
+        CheckpointError: The file is not there, torn, damaged, or of a newer version.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = dict(file.metadata() or {})
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path} does not exist") from error
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(f"{path} is damaged: it is not whole") from error
+    expected = header.pop(CHECKSUM, None)
+    if expected is None or "format" not in header:
+        raise CheckpointError(f"{path} was not written by faceswap")
+    if expected != checksum(tensors, header):
+        raise CheckpointError(f"{path} is damaged: its checksum does not match")
+    if int(header["format"]) > FORMAT:
+        raise CheckpointError(
+            f"{path} was written by a newer faceswap (format {header['format']})",
+            hint="update faceswap to read it",
+        )
+    return tensors, header
+
+
+def checksum(tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> str:
+    """Return the SHA-256 of a header and of all tensors, in hexadecimal digits."""
+    total = hashlib.sha256(json.dumps(dict(header), sort_keys=True).encode())
+    for name in sorted(tensors):
+        value = tensors[name].contiguous()
+        total.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        total.update(value.flatten().view(torch.uint8).numpy().data)
+    return total.hexdigest()
+
+
+def _header(recipe: Recipe, identities: Sequence[str], images_seen: int) -> dict[str, str]:
+    """Return what both files say of themselves."""
+    return {
+        "format": str(FORMAT),
+        "recipe": json.dumps(recipe.to_dict()),
+        "identities": json.dumps(list(identities)),
+        "images_seen": str(images_seen),
+    }
+
+
+def _halved(value: Tensor) -> Tensor:
+    """Return weights as float16 where they fit: half the file, and no difference to be seen."""
+    fits = value.dtype == torch.float32 and bool((value.abs() <= LARGEST_HALF).all())
+    return value.half() if fits else value
+
+
+def _name_again(path: Path, name: Path) -> None:
+    """Make `name` a second name of the file at `path`, in one step; a copy where that cannot be."""
+    with replacing(name) as temporary, explained(name):
+        temporary.unlink()
+        try:
+            os.link(path, temporary)
+        except OSError:  # the file system has no second names
+            shutil.copyfile(path, temporary)
+
+
+def _hint_of_last_good(run: RunFolder, *, worse: Path | None) -> str:
+    """Say how to go on from the newest state that is whole."""
+    for path in reversed(snapshots(run)):
+        if worse is not None and path.samefile(worse):
+            continue
+        try:
+            images = read_resume(path).state.images_seen
+        except CheckpointError:
+            continue
+        return f"the last good one has {images:,} images: copy {path} over {run.resume}"
+    return f"there is no earlier one; start another run with --name NEW, or delete {run.root}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Return names in a row, as a sentence has them."""
+    return " and ".join(f'"{name}"' for name in names)
+
+
+def describe(path: Path) -> dict[str, Any]:
+    """Return what a trained model's header says, without reading its weights.
+
+    Raises:
+        CheckpointError: The file is not such a file.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+        return {
+            "recipe": json.loads(header["recipe"]),
+            "identities": json.loads(header["identities"]),
+            "images_seen": int(header["images_seen"]),
+        }
+    except (SafetensorError, OSError, ValueError, KeyError) as error:
+        raise CheckpointError(f"{path} is not a trained model") from error

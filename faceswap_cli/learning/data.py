@@ -1,0 +1,225 @@
+"""Faces as the trainer wants them: decoded once, split honestly, drawn by position.
+
+Knows crops, their cache and which ones come next; refuses to know how they are warped, and what
+network learns from them.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from faceswap_cli import pictures
+from faceswap_cli.arrays import AnyArray, Image
+from faceswap_cli.errors import InputError, NoFacesError
+from faceswap_cli.faces.mask import oval_mask
+from faceswap_cli.faces.record import FaceRecord, FaceSet
+from faceswap_cli.files import explained, replacing
+
+CACHE_FORMAT = 1
+"""Part of the digest: a change of what is cached makes every old cache another one."""
+OVERSAMPLING = 1.5
+"""Cached px per px that the network sees: enough that a bilinear look-up at any angle neither
+blurs nor skips, and no more, since the cache lives in memory."""
+LEAST_FACES = 8
+"""Fewer faces than this cannot be split into faces to learn from and faces to judge by."""
+SEGMENTS = 4
+"""How many runs of neighbouring frames the held-out faces come in."""
+HELD_OUT = 0.1
+"""Part of the faces that is kept out of training."""
+
+Pixels = npt.NDArray[np.uint8]
+"""uint8 (N, S, S, 4): RGB, and the face's outline as 0 to 255; the crop covers the unit square."""
+Indices = npt.NDArray[np.int64]
+"""Places in a set, int64 (K,)."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Person:
+    """One person's faces, ready to be drawn from."""
+
+    name: str
+    pixels: Pixels
+    """All crops, in the order of the set's records; usually mapped from a file."""
+    train: Indices
+    """Which of them are learnt from."""
+    held_out: Indices
+    """Which of them the training is judged by: never learnt from."""
+
+
+def enough_faces(faces: FaceSet) -> None:
+    """Refuse a set that is too small to learn from.
+
+    Raises:
+        NoFacesError: There are fewer than `LEAST_FACES` faces.
+    """
+    if len(faces) < LEAST_FACES:
+        raise NoFacesError(
+            f'the set "{faces.name}" has {len(faces)} faces; training needs at least {LEAST_FACES}',
+            hint="extract more of this person; a few hundred varied faces swap well",
+        )
+
+
+def load_person(faces: FaceSet, *, cache: Path, side_px: int) -> Person:
+    """Decode a set's crops, or map the cache of an earlier sitting, and split them.
+
+    Raises:
+        InputError: A crop cannot be read.
+    """
+    train, held_out = split(len(faces), HELD_OUT)
+    pixels = cached(faces, cache=cache, side_px=side_px)
+    return Person(name=faces.name, pixels=pixels, train=train, held_out=held_out)
+
+
+def cache_side(size_px: int, coverage: float, crop_px: int) -> int:
+    """Return the side of the cached crops, px, for a network of `size_px` that sees `coverage`."""
+    return max(1, min(crop_px, round(OVERSAMPLING * size_px / coverage)))
+
+
+def crop_side(faces: FaceSet) -> int:
+    """Return the side of a set's crops, px, judged by the first."""
+    return int(read_crop(faces.path(faces.records[0])).shape[0])
+
+
+def cached(faces: FaceSet, *, cache: Path, side_px: int) -> Pixels:
+    """Map the decoded crops of a set, decoding them when the set is new or has changed.
+
+    Returns:
+        uint8 (N, side_px, side_px, 4), read-only, backed by a file in the folder `cache`.
+
+    Raises:
+        InputError: A crop cannot be read, or the cache cannot be written.
+    """
+    path = cache / f"{faces.name}-{digest(faces, side_px)}.npy"
+    shape = (len(faces), side_px, side_px, 4)
+    if not path.exists():
+        _decode(faces, path, shape)
+        _forget(cache, faces.name, keep=path)
+    pixels: Pixels = np.load(path, mmap_mode="r", allow_pickle=False)
+    if pixels.shape != shape or pixels.dtype != np.uint8:
+        path.unlink()
+        return cached(faces, cache=cache, side_px=side_px)
+    return pixels
+
+
+def digest(faces: FaceSet, side_px: int) -> str:
+    """Return 16 hex digits that change when a crop, a record or the cached side does."""
+    total = hashlib.sha256(f"{CACHE_FORMAT} {side_px}\n".encode())
+    for record in faces.records:
+        state = faces.path(record).stat()
+        total.update(f"{record.file} {state.st_size} {state.st_mtime_ns}\n".encode())
+        total.update(record.landmarks.tobytes() + record.alignment.to_unit.tobytes())
+    return total.hexdigest()[:16]
+
+
+def read_crop(path: Path) -> Image:
+    """Read a crop, RGB uint8 (S, S, 3).
+
+    Raises:
+        InputError: It is not a picture, or not square.
+    """
+    image = pictures.read(path)
+    if image.shape[0] != image.shape[1]:
+        raise InputError(
+            f"{path} is not square, so it is not a crop",
+            hint="delete it to leave that face out, or extract the set again",
+        )
+    return image
+
+
+def split(count: int, fraction: float) -> tuple[Indices, Indices]:
+    """Split `count` faces in the order of their frames into those to learn and those held out.
+
+    The held-out faces are a few runs of neighbours, spread evenly: single faces picked at random
+    would each have a near twin, the frame before, among those learnt from. No chance is involved,
+    so a run that goes on holds out the same faces.
+
+    Returns:
+        Indices to train on and held-out indices, both ascending; together all of `range(count)`.
+    """
+    held = max(1, round(count * fraction))
+    runs = max(1, min(SEGMENTS, held // 2))
+    is_held = np.zeros(count, dtype=bool)
+    for run in range(runs):
+        length = held * (run + 1) // runs - held * run // runs
+        middle = count * (2 * run + 1) // (2 * runs)
+        start = min(max(middle - length // 2, 0), count - length)
+        is_held[start : start + length] = True
+    return np.flatnonzero(~is_held), np.flatnonzero(is_held)
+
+
+def position_seed(seed: int, position: int, purpose: str) -> int:
+    """Return the 63-bit seed for what is drawn at `position` of a run, for one purpose.
+
+    Neighbouring positions give unrelated seeds, which torch's own seeding does not promise.
+    """
+    text = f"{seed}/{position}/{purpose}".encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") >> 1
+
+
+def drawn(indices: Indices, *, start: int, count: int, seed: int, purpose: str) -> Indices:
+    """Return the `count` entries of `indices` that come at `start` in an endless shuffled order.
+
+    Every entry comes once before any comes again; each round is shuffled afresh by its own seed,
+    so what comes at a position does not depend on where the run was started or stopped.
+
+    Args:
+        indices: What to draw from.
+        start: How many were drawn before.
+        count: How many to draw.
+        seed: Seed of the run.
+        purpose: Keeps one person's order apart from another's.
+    """
+    size = len(indices)
+    positions = np.arange(start, start + count, dtype=np.int64)
+    rounds, places = positions // size, positions % size
+    orders = {
+        number: np.random.default_rng(
+            position_seed(seed, number, f"round of {purpose}")
+        ).permutation(size)
+        for number in np.unique(rounds).tolist()
+    }
+    chosen = [orders[number][place] for number, place in zip(rounds.tolist(), places, strict=True)]
+    return indices[np.array(chosen, dtype=np.int64)]
+
+
+def spread(indices: Indices, count: int) -> Indices:
+    """Return at most `count` of `indices`, evenly spaced."""
+    if len(indices) <= count:
+        return indices
+    return indices[np.linspace(0, len(indices) - 1, count).round().astype(np.int64)]
+
+
+def masked_crop(faces: FaceSet, record: FaceRecord, side_px: int) -> AnyArray:
+    """Return one crop with the face's outline as fourth channel, uint8 (S, S, 4)."""
+    image = read_crop(faces.path(record))
+    if image.shape[0] != side_px:
+        image = pictures.resize(image, side_px)
+    mask = oval_mask(record.landmarks, record.alignment, side_px)
+    return np.dstack([image, np.round(mask * 255).astype(np.uint8)])
+
+
+def _decode(faces: FaceSet, path: Path, shape: Sequence[int]) -> None:
+    """Write all crops of a set into one array file."""
+    with replacing(path) as temporary, explained(path):
+        pixels = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=tuple(shape))
+        for place, record in enumerate(faces.records):
+            pixels[place] = masked_crop(faces, record, shape[1])
+        pixels.flush()
+        del pixels
+
+
+def _forget(cache: Path, name: str, *, keep: Path) -> None:
+    """Delete a set's caches of earlier states."""
+    digits = "[0-9a-f]" * 16
+    for path in cache.glob(f"{_escaped(name)}-{digits}.npy"):
+        if path != keep:
+            path.unlink()
+
+
+def _escaped(name: str) -> str:
+    """Return `name` with the signs that `glob` reads as patterns made plain."""
+    return "".join(f"[{sign}]" if sign in "*?[" else sign for sign in name)

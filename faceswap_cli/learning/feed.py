@@ -1,0 +1,196 @@
+"""Batches by position: which faces come next, changed by chance, on the device of the network.
+
+Knows where the crops lie in memory; refuses to know what is learnt from them.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from faceswap_cli.learning import augment
+from faceswap_cli.learning.augment import Changes
+from faceswap_cli.learning.data import Indices, Person, drawn, position_seed
+from faceswap_models.base import FaceBatch, ModelSettings, TrainSettings
+
+FITS = 0.5
+"""Part of a device's free memory that the crops may take."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Share:
+    """Which part of every batch is this process's own."""
+
+    rank: int = 0
+    """Number of this process, from 0."""
+    count: int = 1
+    """How many processes share a batch."""
+
+    def part(self, batch_size: int) -> slice:
+        """Return where this process's faces lie in a batch of `batch_size`."""
+        return slice(
+            batch_size * self.rank // self.count, batch_size * (self.rank + 1) // self.count
+        )
+
+
+class Feed(ABC):
+    """Draws batches of several people's faces.
+
+    Args:
+        people: Whose faces.
+        model: Gives the side and the coverage of what the network sees.
+        train: Gives the batch size and how much chance there is.
+        seed: Seed of the run.
+        device: Where the network is.
+        share: This process's part of each batch.
+    """
+
+    def __init__(
+        self,
+        people: Sequence[Person],
+        *,
+        model: ModelSettings,
+        train: TrainSettings,
+        seed: int,
+        device: torch.device,
+        share: Share | None = None,
+    ) -> None:
+        self.people = tuple(people)
+        self.model = model
+        self.train = train
+        self.seed = seed
+        self.device = device
+        self.share = share or Share()
+
+    @property
+    def images_a_batch(self) -> int:
+        """Faces in a batch, of all people and all processes together."""
+        return self.train.batch_size * len(self.people)
+
+    def batch(self, images_seen: int) -> FaceBatch:
+        """Return the batch that comes after `images_seen` images, whatever happened before."""
+        before = images_seen // len(self.people)
+        part = self.share.part(self.train.batch_size)
+        everyone = []
+        for person in self.people:
+            indices = drawn(
+                person.train,
+                start=before,
+                count=self.train.batch_size,
+                seed=self.seed,
+                purpose=person.name,
+            )
+            chance = position_seed(self.seed, images_seen, f"changes of {person.name}")
+            changes = augment.draw(self.train.batch_size, self.train, seed=chance)
+            everyone.append(self.cut(person, indices[part], changes.part(part)))
+        return stacked(everyone)
+
+    def plain(self, person: Person, indices: Indices) -> FaceBatch:
+        """Return chosen faces as they are: warped and target alike, (1, B, ...)."""
+        return stacked([self.cut(person, indices, augment.unchanged(len(indices)))])
+
+    def warped(self, person: Person, indices: Indices, *, seed: int) -> FaceBatch:
+        """Return chosen faces in place, with the input warped, (1, B, ...): for preview sheets."""
+        plain = augment.unchanged(len(indices))
+        bend = augment.draw(len(indices), self.train, seed=seed).bend
+        changes = Changes(**{**vars(plain), "bend": bend})
+        return stacked([self.cut(person, indices, changes)])
+
+    def cut(self, person: Person, indices: Indices, changes: Changes) -> FaceBatch:
+        """Return chosen faces of one person, changed: (B, ...) without the people's dimension."""
+        # In full precision wherever this is called: bfloat16 has no place for coordinates.
+        with torch.autocast(self.device.type, enabled=False), torch.no_grad():
+            samples = self.sampled(person, indices, changes)
+            target, warped = samples.chunk(2, dim=2)
+            images = torch.stack([warped[:, :3], target[:, :3]]) / 127.5 - 1  # (2, B, 3, S, S)
+            if self.train.colour_jitter:
+                colour = changes.colour.to(images.device).repeat(2, 1)
+                images = augment.jitter_colour(images.flatten(0, 1), colour).view_as(images)
+            return FaceBatch(warped=images[0], target=images[1], mask=target[:, 3:] / 255)
+
+    @abstractmethod
+    def sampled(self, person: Person, indices: Indices, changes: Changes) -> Tensor:
+        """Return float32 (B, 4, 2 * S, S), 0 to 255, on the network's device: target, warped."""
+
+
+class RemapFeed(Feed):
+    """Samples on the CPU, out of mapped files."""
+
+    def sampled(self, person: Person, indices: Indices, changes: Changes) -> Tensor:
+        """Look up by OpenCV."""
+        maps = augment.sampling_maps(
+            changes, size_px=self.model.size_px, coverage=self.model.coverage
+        )
+        return augment.sample_by_remap(person.pixels, indices, maps)
+
+
+class GridFeed(Feed):
+    """Samples on a device that holds all crops, so that no picture crosses the bus again."""
+
+    def __init__(
+        self,
+        people: Sequence[Person],
+        *,
+        model: ModelSettings,
+        train: TrainSettings,
+        seed: int,
+        device: torch.device,
+        share: Share | None = None,
+    ) -> None:
+        super().__init__(people, model=model, train=train, seed=seed, device=device, share=share)
+        self.held = {
+            person.name: torch.from_numpy(np.array(person.pixels)).to(device) for person in people
+        }
+
+    def sampled(self, person: Person, indices: Indices, changes: Changes) -> Tensor:
+        """Look up by `grid_sample`."""
+        maps = augment.sampling_maps(
+            changes.to(self.device), size_px=self.model.size_px, coverage=self.model.coverage
+        )
+        places = torch.from_numpy(indices).to(self.device)
+        return augment.sample_by_grid(self.held[person.name], places, maps)
+
+
+class StreamedFeed(Feed):
+    """Samples on a device that the crops do not fit into: each batch's crops are sent there."""
+
+    def sampled(self, person: Person, indices: Indices, changes: Changes) -> Tensor:
+        """Send the crops, then look up by `grid_sample`."""
+        maps = augment.sampling_maps(
+            changes.to(self.device), size_px=self.model.size_px, coverage=self.model.coverage
+        )
+        crops = torch.from_numpy(person.pixels[indices]).to(self.device)
+        return augment.sample_by_grid(crops, torch.arange(len(indices), device=self.device), maps)
+
+
+def choose_feed(
+    people: Sequence[Person],
+    *,
+    model: ModelSettings,
+    train: TrainSettings,
+    seed: int,
+    device: torch.device,
+    share: Share | None = None,
+) -> Feed:
+    """Return the fastest feed for a device that the crops fit into."""
+    size = sum(person.pixels.nbytes for person in people)
+    kinds: dict[bool, type[Feed]] = {True: GridFeed, False: StreamedFeed}
+    kind = RemapFeed if device.type == "cpu" else kinds[size <= FITS * free_memory(device)]
+    return kind(people, model=model, train=train, seed=seed, device=device, share=share)
+
+
+def free_memory(device: torch.device) -> float:
+    """Return a device's free memory, bytes; unbounded where it shares the machine's."""
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else float("inf")
+
+
+def stacked(everyone: Sequence[FaceBatch]) -> FaceBatch:
+    """Put single people's batches (B, ...) on top of each other: (P, B, ...)."""
+    return FaceBatch(
+        warped=torch.stack([one.warped for one in everyone]),
+        target=torch.stack([one.target for one in everyone]),
+        mask=torch.stack([one.mask for one in everyone]),
+    )

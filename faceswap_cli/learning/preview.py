@@ -1,0 +1,66 @@
+"""Contact sheets of a run: what the network sees, and what it makes of it.
+
+Knows which faces stand where on the sheet; refuses to know when sheets are made or where they go.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from torch import Tensor
+
+from faceswap_cli import pictures
+from faceswap_cli.arrays import Image
+from faceswap_cli.learning.data import Person, spread
+from faceswap_cli.learning.feed import Feed
+from faceswap_models.base import SwapModel
+
+LEARNT_ROWS = 2
+"""Faces of each person on the sheet that are learnt from."""
+HELD_OUT_ROWS = 3
+"""Faces of each person on the sheet that were never learnt from: the ones to judge by."""
+TILE_PX = 128
+"""Side of a picture on the sheet."""
+WARP_SEED = 0
+"""The sheet's warps are always the same, so that sheets can be compared."""
+
+
+def preview_sheet(model: SwapModel, feed: Feed) -> Image:
+    """Return a sheet: original | warped | own decoder | swapped to each of the others.
+
+    A row is one face; each person's rows come together, first faces learnt from, then held out.
+
+    Args:
+        model: In evaluation mode, without gradients.
+        feed: Gives the people and their faces.
+    """
+    rows: list[list[Image]] = []
+    labels: list[str] = []
+    for person in feed.people:
+        learnt = spread(person.train, LEARNT_ROWS)
+        held_out = spread(person.held_out, HELD_OUT_ROWS)
+        rows += _rows(model, feed, person, np.concatenate([learnt, held_out]))
+        labels += [f"{person.name}, learnt"] * len(learnt)
+        labels += [f"{person.name}, held out"] * len(held_out)
+    others = len(feed.people) - 1
+    swaps = ["swapped"] if others == 1 else [f"swapped {turn + 1}" for turn in range(others)]
+    return pictures.sheet(
+        rows, side=TILE_PX, columns=["original", "warped", "own decoder", *swaps], labels=labels
+    )
+
+
+def to_images(faces: Tensor) -> list[Image]:
+    """Carry faces (B, 3, S, S) in [-1, 1] to RGB uint8 pictures: the one door out of torch."""
+    steps = ((faces.float().clamp(-1, 1) + 1) * 127.5).round().byte()
+    return list(steps.permute(0, 2, 3, 1).cpu().numpy())
+
+
+def _rows(
+    model: SwapModel, feed: Feed, person: Person, indices: Sequence[int] | np.ndarray
+) -> list[list[Image]]:
+    """Return one person's rows of the sheet."""
+    places = np.asarray(indices, dtype=np.int64)
+    batch = feed.warped(person, places, seed=WARP_SEED)
+    others = [other.name for other in feed.people if other.name != person.name]
+    columns = [batch.target[0], batch.warped[0], model.swap(batch.warped[0], person.name).image]
+    columns += [model.swap(batch.target[0], other).image for other in others]
+    return [list(row) for row in zip(*map(to_images, columns), strict=True)]

@@ -1,0 +1,120 @@
+"""How well a run does on faces it never learnt from: a number for every backend alike.
+
+Knows what networks make of held-out faces; refuses to know what is done about it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from faceswap_cli.learning.data import Person, spread
+from faceswap_cli.learning.feed import Feed
+from faceswap_models.base import FaceBatch, SwapModel
+
+MOST_FACES = 48
+"""Held-out faces of each person that are looked at; more change the score by less than noise."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """What networks make of held-out faces; errors are parts of the full range, 0 to 1."""
+
+    reconstruction: Mapping[str, float]
+    """Mean absolute error inside the face, shown as the person it is, by person."""
+    cycle: Mapping[str, float]
+    """The same after being shown as somebody else and back, by person."""
+    diversity: float
+    """How much swaps of different faces differ, as a part of how much the faces do."""
+    change: float
+    """Mean absolute difference between faces and their swaps, inside the face."""
+    likeness: float
+    """Correlation of faces with their reconstructions, -1 to 1; negative means inverted."""
+
+    @property
+    def error(self) -> float:
+        """The one number runs are compared by: lower is better."""
+        every = [*self.reconstruction.values(), *self.cycle.values()]
+        return sum(every) / len(every)
+
+
+def score(model: SwapModel, feed: Feed) -> Score:
+    """Look at held-out faces of everybody, unwarped.
+
+    Args:
+        model: In evaluation mode, without gradients.
+        feed: Gives the people and their faces.
+    """
+    people = feed.people
+    views = {
+        person.name: _views(model, feed, person, other.name)
+        for person, other in zip(people, [*people[1:], people[0]], strict=True)
+    }
+    return Score(
+        reconstruction={name: _error(view.own, view) for name, view in views.items()},
+        cycle={name: _error(view.back, view) for name, view in views.items()},
+        diversity=_mean([_diversity(view.swapped, view.faces) for view in views.values()]),
+        change=_mean([_error(view.swapped, view) for view in views.values()]),
+        likeness=_mean([_correlation(view.own, view.faces) for view in views.values()]),
+    )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Views:
+    """One person's held-out faces (N, 3, S, S) in [-1, 1], and what became of them."""
+
+    faces: Tensor
+    mask: Tensor
+    own: Tensor
+    swapped: Tensor
+    back: Tensor
+
+
+def _views(model: SwapModel, feed: Feed, person: Person, other: str) -> _Views:
+    """Show one person's held-out faces as the person, as another, and back again."""
+    indices = spread(person.held_out, MOST_FACES)
+    size = feed.train.batch_size
+    parts = [
+        _view(model, feed.plain(person, indices[start : start + size]), person.name, other)
+        for start in range(0, len(indices), size)
+    ]
+    names = vars(parts[0])
+    return _Views(**{name: torch.cat([getattr(part, name) for part in parts]) for name in names})
+
+
+def _view(model: SwapModel, batch: FaceBatch, name: str, other: str) -> _Views:
+    """Do so with one batch of them."""
+    faces = batch.target[0]
+    swapped = model.swap(faces, other).image.float()
+    return _Views(
+        faces=faces,
+        mask=batch.mask[0],
+        own=model.swap(faces, name).image.float(),
+        swapped=swapped,
+        back=model.swap(swapped, name).image.float(),
+    )
+
+
+def _error(images: Tensor, view: _Views) -> float:
+    """Return the mean absolute error inside the face, as a part of the full range."""
+    difference = (images - view.faces).abs().mean(1, keepdim=True) / 2
+    return float((difference * view.mask).sum() / view.mask.sum().clamp(min=1))
+
+
+def _diversity(images: Tensor, faces: Tensor) -> float:
+    """Return the deviation over different images as a part of that over the faces."""
+    if len(faces) < 2:
+        return 1.0
+    return float(images.std(0).mean() / faces.std(0).mean().clamp(min=1e-6))
+
+
+def _correlation(images: Tensor, faces: Tensor) -> float:
+    """Return the correlation of two batches' values."""
+    pair = torch.stack([images.flatten(), faces.flatten()])
+    return float(torch.corrcoef(pair)[0, 1].nan_to_num())
+
+
+def _mean(values: Sequence[float]) -> float:
+    """Return the mean."""
+    return sum(values) / len(values)
