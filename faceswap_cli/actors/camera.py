@@ -23,7 +23,7 @@ Rotation = npt.NDArray[np.float64]
 
 def rotation(yaw: float, pitch: float, roll: float) -> Rotation:
     """Return head_to_world for angles in degrees, signed as in `Moment`."""
-    y, p, r = np.radians([yaw, pitch, -roll])
+    y, p, r = np.radians([yaw, pitch, roll])
     turn = np.array([[np.cos(y), 0, np.sin(y)], [0, 1, 0], [-np.sin(y), 0, np.cos(y)]])
     nod = np.array([[1, 0, 0], [0, np.cos(p), -np.sin(p)], [0, np.sin(p), np.cos(p)]])
     tilt = np.array([[np.cos(r), -np.sin(r), 0], [np.sin(r), np.cos(r), 0], [0, 0, 1]])

@@ -24,8 +24,9 @@ class Moment:
     """Pose, expression, light and surroundings of one picture.
 
     Convention:
-        yaw + turns the subject towards the image's right; pitch + nods down; roll + tilts the head
-        clockwise as seen in the image. The head turns by pitch, then yaw, then roll.
+        yaw + turns the subject towards the image's right; pitch + nods down; roll + leans the head
+        counter-clockwise as seen in the image: what `faces.detect` reports. The head turns by
+        Rz(roll) @ Ry(yaw) @ Rx(pitch), with x to image right, y up, z to the camera.
     """
 
     yaw: float = 0.0
