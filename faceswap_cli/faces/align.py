@@ -5,10 +5,14 @@ Convention:
     `size` px covers it exactly, so its first pixel's centre is at `0.5 / size`.
 """
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from faceswap_cli.arrays import Image, Matrix, Points
 
@@ -46,12 +50,92 @@ class FaceAlignment:
 
     def crop(self, image: Image, size: int) -> Image:
         """Return the crop of `image`, uint8 (size, size, 3)."""
-        # Shrinking by a plain bilinear look-up skips pixels: average in steps of two first.
-        image, matrix = _halved(image, self.matrix(size))
-        crop = cv2.warpAffine(
-            image, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        # Shrinking by a plain bilinear look-up skips pixels: look up a crop at least as fine as
+        # the frame, then average whole blocks of it.
+        fold = max(1, math.ceil(self.side_px / size - 1e-6))
+        fine = cv2.warpAffine(
+            image,
+            self.matrix(size * fold),
+            (size * fold, size * fold),
+            flags=cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_REPLICATE,
         )
+        crop = cv2.resize(fine, (size, size), interpolation=cv2.INTER_AREA)
         return np.asarray(crop, dtype=np.uint8)
+
+
+TEMPLATE_VERSION = 1
+"""Changes whenever the same landmarks would be aligned to another place."""
+
+# The template is the front view of the canonical face model that comes with MediaPipe's
+# face_landmarker.task (Apache-2.0): centimetres from the model's origin, x to image right, y up.
+# Of its points only those are used that expressions leave alone: the corners of the eyes, the
+# bridge and base of the nose, the forehead, the temples and the upper cheekbones. Points near the
+# silhouette keep the scale honest when the head turns, which narrows the rest.
+MIDLINE_CM: Mapping[int, float] = MappingProxyType(
+    {10: 8.262, 151: 6.545, 9: 4.886, 168: 3.271, 6: 2.473, 197: 1.728, 2: -2.089}
+)
+"""Landmark -> y of the stable points with x = 0."""
+PAIRS_CM: Mapping[tuple[int, int], tuple[float, float]] = MappingProxyType(
+    {
+        (33, 263): (4.446, 2.664),
+        (133, 362): (1.856, 2.585),
+        (67, 297): (3.524, 8.006),
+        (54, 284): (6.279, 6.615),
+        (98, 327): (1.406, -1.714),
+        (127, 356): (7.743, 2.365),
+        (234, 454): (7.664, 0.673),
+        (117, 346): (5.259, 0.946),
+        (118, 347): (4.432, 0.722),
+    }
+)
+"""Landmarks (image left, image right) -> (x of the right one, y)."""
+SIDE_CM = 26.5
+"""Side of the square. Its central 0.8, which a network sees, is 21.2 cm.
+
+Over 893 measured frames (five drawn people, two filmed ones; yaw to 40 degrees, pitch to 20,
+mouth wide open) the aligned outline reached from 8.9 cm above the origin (landmark 10) to 11.1 cm
+below it (landmark 152) and 10.0 cm to either side: 21.2 cm leave 3 % of that above and below.
+"""
+CENTRE_BELOW_ORIGIN_CM = 1.1
+"""Half way between those highest and lowest points."""
+
+
+def align(landmarks: Points) -> FaceAlignment:
+    """Return where the face with these landmarks (478, 2) px lies in its frame."""
+    indices, target = template()
+    return FaceAlignment(to_unit=similarity(landmarks[indices], target))
+
+
+def template() -> tuple[npt.NDArray[np.intp], Points]:
+    """Return the stable landmarks' indices (K,) and their places in the unit square (K, 2)."""
+    places = {index: (0.0, y) for index, y in MIDLINE_CM.items()}
+    for (left, right), (x, y) in PAIRS_CM.items():
+        places |= {left: (-x, y), right: (x, y)}
+    from_origin = np.array(list(places.values())) * [1, -1]
+    unit = 0.5 + (from_origin - [0, CENTRE_BELOW_ORIGIN_CM]) / SIDE_CM
+    return np.array(list(places), dtype=np.intp), unit.astype(np.float32)
+
+
+def similarity(points: Points, target: Points) -> Matrix:
+    """Return the turn, scale and shift (2, 3) that best carries points to target, both (N, 2).
+
+    Best in the sum of squares over the targets: S. Umeyama, "Least-squares estimation of
+    transformation parameters between two point patterns", IEEE PAMI 13(4), 1991. In the plane,
+    where a turn with scale is one complex number, it needs no decomposition, and it never mirrors.
+
+    Raises:
+        ValueError: All points are the same.
+    """
+    start, end = points.astype(np.float64), target.astype(np.float64)
+    start_mean, end_mean = start.mean(axis=0), end.mean(axis=0)
+    (x, y), (u, v) = (start - start_mean).T, (end - end_mean).T
+    spread = (x**2 + y**2).sum()
+    if spread == 0:
+        raise ValueError("a similarity needs points that are not all the same")
+    real, imaginary = (x * u + y * v).sum() / spread, (x * v - y * u).sum() / spread
+    turn = np.array([[real, -imaginary], [imaginary, real]])
+    return np.column_stack([turn, end_mean - turn @ start_mean])
 
 
 def transform(points: Points, matrix: Matrix) -> Points:
@@ -62,15 +146,3 @@ def transform(points: Points, matrix: Matrix) -> Points:
 def _after(outer: Matrix, inner: Matrix) -> Matrix:
     """Return the affine map that applies `inner`, then `outer`."""
     return np.hstack([outer[:, :2] @ inner[:, :2], outer[:, :2] @ inner[:, 2:] + outer[:, 2:]])
-
-
-def _halved(image: Image, matrix: Matrix) -> tuple[Image, Matrix]:
-    """Halve `image` by 2x2 averages while `matrix` shrinks it by two or more."""
-    while abs(np.linalg.det(matrix[:, :2])) <= 0.25 and min(image.shape[:2]) >= 2:
-        height, width = image.shape[0] // 2, image.shape[1] // 2
-        even = image[: height * 2, : width * 2]
-        image = np.asarray(
-            cv2.resize(even, (width, height), interpolation=cv2.INTER_AREA), np.uint8
-        )
-        matrix = _after(matrix, np.array([[2, 0, 0.5], [0, 2, 0.5]], dtype=np.float64))
-    return image, matrix

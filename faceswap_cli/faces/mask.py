@@ -1,0 +1,35 @@
+"""What part of a crop is face: the outline of the landmarks, filled; nothing of blending."""
+
+import cv2
+import numpy as np
+
+from faceswap_cli.arrays import Mask, Points
+from faceswap_cli.faces.align import FaceAlignment, transform
+
+# fmt: off
+OVAL = (
+    10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377,
+    152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109,
+)
+# fmt: on
+"""MediaPipe's face oval: from the top of the forehead clockwise as seen in the image."""
+
+FOLD = 4
+"""The polygon is filled this many times finer than the mask, then averaged."""
+SUBPIXEL_BITS = 4
+"""OpenCV takes polygon corners in 1/16 px."""
+
+
+def oval(landmarks: Points) -> Points:
+    """Return the face's outline, forehead included, float32 (36, 2), px in the frame."""
+    return landmarks[list(OVAL)]
+
+
+def oval_mask(landmarks: Points, alignment: FaceAlignment, size: int) -> Mask:
+    """Return the filled outline as it lies in a crop of `size` px, antialiased."""
+    outline = transform(oval(landmarks), alignment.matrix(size * FOLD))
+    fine = np.zeros((size * FOLD, size * FOLD), dtype=np.uint8)
+    corners = np.round(outline * (1 << SUBPIXEL_BITS)).astype(np.int32)
+    cv2.fillPoly(fine, [corners], color=[255], shift=SUBPIXEL_BITS)
+    mask = cv2.resize(fine, (size, size), interpolation=cv2.INTER_AREA)
+    return np.asarray(mask / 255, dtype=np.float32)
