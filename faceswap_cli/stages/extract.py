@@ -1,9 +1,9 @@
 """From a video to aligned face crops and their records; nothing of who the faces belong to.
 
-A run can be stopped in any way and gone on with: `source.toml` is written first and says whose set this is; a crop is
-on the disk before its line is appended to `faces.jsonl`; every frame is looked at on its own. So
-the lines say how far the work got, whatever stopped it, and `[result]` in `source.toml` says that
-it was finished.
+A run can be stopped in any way and gone on with. `source.toml` is written first and says whose
+set this is; a crop is on the disk before its line is appended to `faces.jsonl`; every frame is
+looked at on its own. So the lines say how far the work got, whatever stopped it, and `[result]` in
+`source.toml` says that it was finished.
 """
 
 import hashlib
