@@ -1,0 +1,321 @@
+"""Images a second of our training loop against the classic one, measured in turns in one run.
+
+    python tests/benchmarks/train.py [--device cuda] [--batch 16] [--side 64] [--rounds 5]
+
+Both train the published layout (the `original` preset) on the same crops with the same batch. The
+classic loop is written here from its description: numpy and OpenCV warp each image on the main
+thread, float32, one Adam for each person's autoencoder with the encoder in both, two passes through
+the encoder, losses read every step. Each variant lives in a process of its own, because memory
+allocation is a setting of the process, and they take turns: A B C, C B A, ...
+"""
+
+import argparse
+import multiprocessing
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection
+from statistics import median
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
+
+from faceswap_cli import config
+from faceswap_cli.learning.data import Person, Pixels
+from faceswap_cli.learning.feed import Feed, choose_feed
+from faceswap_cli.learning.hardware import find_hardware, keep_freed_memory
+from faceswap_cli.learning.trainer import Learner
+from faceswap_models import registry
+from faceswap_models.base import FaceBatch, Progress, SwapModel
+
+PEOPLE = ("a", "b")
+CROPS = 256
+CROP_PX = 256
+"""Side of the crops the classic loop works on; ours caches them at the side it needs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """What is measured."""
+
+    device: str
+    batch_size: int
+    size_px: int
+
+    @property
+    def recipe(self) -> config.Recipe:
+        """The published layout with this batch and side."""
+        changes = [f"train.batch_size={self.batch_size}", f"model.size_px={self.size_px}"]
+        return config.resolve("autoencoder", "original", changes)
+
+
+def main() -> None:
+    """Measure, and print one table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--side", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=4.0, help="of each turn")
+    parser.add_argument("--only", nargs="*", default=list(VARIANTS), choices=list(VARIANTS))
+    chosen = parser.parse_args()
+    question = Question(device=chosen.device, batch_size=chosen.batch, size_px=chosen.side)
+    rates = in_turns(question, chosen.only, rounds=chosen.rounds, seconds=chosen.seconds)
+    show(question, rates)
+
+
+def in_turns(
+    question: Question, names: Sequence[str], *, rounds: int, seconds: float
+) -> dict[str, list[float]]:
+    """Let each variant train for some seconds, in turns; return images a second of each turn."""
+    spawn = multiprocessing.get_context("spawn")
+    ends: dict[str, Connection] = {}
+    for name in names:
+        ours, theirs = spawn.Pipe()
+        spawn.Process(target=worker, args=(name, question, theirs), daemon=True).start()
+        ours.recv()  # warmed up
+        ends[name] = ours
+    rates: dict[str, list[float]] = {name: [] for name in names}
+    for turn in range(rounds):
+        for name in names if turn % 2 == 0 else reversed(names):
+            ends[name].send(seconds)
+            rates[name].append(ends[name].recv())
+    for end in ends.values():
+        end.send(None)
+    return rates
+
+
+def worker(name: str, question: Question, end: Connection) -> None:
+    """Train when told to, for as long as told, and answer with images a second."""
+    step = VARIANTS[name](question)
+    images = len(PEOPLE) * question.batch_size
+    for position in range(3):
+        step(position * images)
+    settle(question.device)
+    end.send("ready")
+    position = 3 * images
+    while (seconds := end.recv()) is not None:
+        began, count = time.perf_counter(), 0
+        while time.perf_counter() - began < seconds:
+            step(position)
+            position, count = position + images, count + images
+            if count % (16 * images) == 0:
+                settle(question.device)  # a GPU's queue must not run ahead of the clock
+        settle(question.device)
+        end.send(count / (time.perf_counter() - began))
+
+
+def settle(device: str) -> None:
+    """Wait for the device to finish."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+# --- what is compared ---------------------------------------------------------------------------
+
+Step = Callable[[int], Any]
+
+
+def classic(question: Question) -> Step:
+    """Train as the first programs did."""
+    device = torch.device(question.device)
+    model = new_model(question).to(device)
+    pixels = [crops(seed, CROP_PX)[..., :3] for seed in range(len(PEOPLE))]
+    optimizers = [
+        torch.optim.Adam(
+            [*model.encoder.parameters(), *decoder.parameters()], lr=5e-5, betas=(0.5, 0.999)
+        )
+        for decoder in model.decoders
+    ]
+    chance = np.random.default_rng(0)
+
+    def step(position: int) -> None:
+        del position
+        for faces, decoder, optimizer in zip(pixels, model.decoders, optimizers, strict=True):
+            pairs = [
+                classic_pair(faces[index], chance, question.size_px)
+                for index in chance.integers(0, len(faces), question.batch_size)
+            ]
+            warped, target = (
+                torch.from_numpy(np.stack(part)).permute(0, 3, 1, 2).float().to(device) / 127.5 - 1
+                for part in zip(*pairs, strict=True)
+            )
+            optimizer.zero_grad()
+            loss = functional.l1_loss(decoder(model.encoder(warped)), target)
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            loss.item()
+
+    return step
+
+
+def classic_pair(
+    crop: np.ndarray[Any, Any], chance: np.random.Generator, size_px: int
+) -> tuple[Pixels, Pixels]:
+    """Turn, zoom, shift, flip and warp one 256 px crop, each by a pass over the picture."""
+    side = crop.shape[0]
+    matrix = cv2.getRotationMatrix2D(
+        (side / 2, side / 2), chance.uniform(-10, 10), 1 + chance.uniform(-0.05, 0.05)
+    )
+    matrix[:, 2] += chance.uniform(-0.05, 0.05, 2) * side
+    image = cv2.warpAffine(crop, matrix, (side, side), borderMode=cv2.BORDER_REPLICATE)
+    if chance.random() < 0.5:
+        image = image[:, ::-1]
+    nodes = np.linspace(side / 2 - 80, side / 2 + 80, 5)
+    map_x = np.broadcast_to(nodes, (5, 5)) + chance.normal(0, 5, (5, 5))
+    map_y = np.broadcast_to(nodes[:, None], (5, 5)) + chance.normal(0, 5, (5, 5))
+    large = 5 * size_px // 4
+    margin = (large - size_px) // 2
+    inner = slice(margin, margin + size_px)
+    maps = [cv2.resize(m, (large, large))[inner, inner].astype(np.float32) for m in (map_x, map_y)]
+    warped = cv2.remap(image, maps[0], maps[1], cv2.INTER_LINEAR)
+    centre = slice(side // 2 - 64, side // 2 + 64)
+    target = cv2.resize(image[centre, centre], (size_px, size_px))
+    return np.asarray(warped), np.asarray(target)
+
+
+def ours(question: Question) -> Step:
+    """Train as the program does."""
+    keep_freed_memory()
+    learner, feed = learning(question)
+
+    def step(position: int) -> None:
+        learn(learner, feed.batch(position), position)
+
+    return step
+
+
+def ours_float32(question: Question) -> Step:
+    """Train as the program does, in the classic loop's precision."""
+    keep_freed_memory()
+    learner, feed = learning(question)
+    learner.hardware = replace(learner.hardware, autocast=None)
+
+    def step(position: int) -> None:
+        learn(learner, feed.batch(position), position)
+
+    return step
+
+
+def ours_one_batch(question: Question) -> Step:
+    """Train on one batch again and again: the difference to `ours` is the price of the data."""
+    keep_freed_memory()
+    learner, feed = learning(question)
+    batch = feed.batch(0)
+
+    def step(position: int) -> None:
+        learn(learner, batch, position)
+
+    return step
+
+
+VARIANTS: dict[str, Callable[[Question], Step]] = {
+    "classic": classic,
+    "ours": ours,
+    "ours, float32": ours_float32,
+    "ours, one batch": ours_one_batch,
+}
+
+
+def learning(question: Question) -> tuple[Learner, Feed]:
+    """Return our learner and its feed."""
+    hardware = find_hardware(question.device)
+    recipe = question.recipe
+    model = new_model(question).to(hardware.device, memory_format=hardware.memory_format)  # type: ignore[call-overload]
+    side = round(1.5 * recipe.model.size_px / recipe.model.coverage)
+    everybody = np.arange(CROPS, dtype=np.int64)
+    people = [
+        Person(name=name, pixels=crops(seed, side), train=everybody, held_out=everybody[:8])
+        for seed, name in enumerate(PEOPLE)
+    ]
+    feed = choose_feed(
+        people, model=recipe.model, train=recipe.train, seed=0, device=hardware.device
+    )
+    return Learner(model, recipe.train, hardware), feed
+
+
+def learn(learner: Learner, batch: FaceBatch, position: int) -> dict[str, Tensor]:
+    """Take one step of ours."""
+    progress = Progress(images_seen=position, goal=None)
+    images = batch.target.shape[0] * batch.target.shape[1]
+    return learner.step(batch, progress, factor=1.0, images=images)
+
+
+def new_model(question: Question) -> Any:  # noqa: ANN401 - the classic loop looks inside
+    """Return freshly drawn networks."""
+    recipe = question.recipe
+    torch.manual_seed(0)
+    return registry.load(recipe.backend)(recipe.model, recipe.train, PEOPLE)
+
+
+def crops(seed: int, side_px: int) -> Pixels:
+    """Return smooth random pictures with a mask: speed does not depend on what they show."""
+    chance = np.random.default_rng(seed)
+    small = chance.integers(0, 256, (CROPS, 16, 16, 4), dtype=np.uint8)
+    return np.stack([cv2.resize(image, (side_px, side_px)) for image in small])
+
+
+# --- the table ----------------------------------------------------------------------------------
+
+
+def show(question: Question, rates: dict[str, list[float]]) -> None:
+    """Print images a second, their ratio to the first variant's, and the share of the peak."""
+    base = next(iter(rates))
+    flops = step_flops(question) / (len(PEOPLE) * question.batch_size)
+    peaks = {kind: matmul_peak(question.device, kind) for kind in (torch.float32, torch.bfloat16)}
+    print(f"{question}, {torch.get_num_threads()} threads, torch {torch.__version__}")
+    print(
+        f"{flops / 1e9:.2f} GFLOP an image; measured matmul peak: "
+        + ", ".join(
+            f"{str(kind).removeprefix('torch.')} {peak / 1e12:.2f} TFLOP/s"
+            for kind, peak in peaks.items()
+        )
+    )
+    print(f"{'variant':<18}{'images/s':>10}{'spread':>9}{'ratio':>8}{'TFLOP/s':>10}")
+    for name, values in rates.items():
+        middle = median(values)
+        ratio = median(a / b for a, b in zip(values, rates[base], strict=True))
+        spread = (max(values) - min(values)) / middle
+        print(f"{name:<18}{middle:>10.1f}{spread:>9.0%}{ratio:>8.2f}{middle * flops / 1e12:>10.3f}")
+    if {"ours", "ours, one batch"} <= rates.keys():
+        pairs = zip(rates["ours"], rates["ours, one batch"], strict=True)
+        print(f"price of the data path: {1 - median(a / b for a, b in pairs):.1%} of the step")
+
+
+def step_flops(question: Question) -> float:
+    """Count the multiplications and additions of one step, forward and backward."""
+    model: SwapModel = new_model(question)
+    shape = (len(PEOPLE), 1, 3, question.size_px, question.size_px)
+    batch = FaceBatch(
+        warped=torch.zeros(shape), target=torch.zeros(shape), mask=torch.ones(shape)[:, :, :1]
+    )
+    with FlopCounterMode(display=False) as counter:
+        model.train_step(batch, only_backward, Progress(images_seen=0, goal=None))
+    return float(counter.get_total_flops()) * question.batch_size
+
+
+def only_backward(group: str, loss: Tensor) -> None:
+    """Take the place of the trainer's update."""
+    loss.backward()  # type: ignore[no-untyped-call]
+
+
+def matmul_peak(device: str, kind: torch.dtype) -> float:
+    """Measure what a large product of random matrices reaches, FLOP/s."""
+    side = 8192 if device == "cuda" else 2048
+    a, b = (torch.randn(side, side, device=device).to(kind) for _ in range(2))
+    times = []
+    for _ in range(6):
+        began = time.perf_counter()
+        a @ b
+        settle(device)
+        times.append(time.perf_counter() - began)
+    return float(2 * side**3 / min(times))
+
+
+if __name__ == "__main__":
+    main()
