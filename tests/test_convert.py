@@ -345,6 +345,17 @@ def test_frames_without_a_face_pass_through_untouched(drawn: Sequence[Image]) ->
         assert 0 == finished.swapped
 
 
+def test_the_largest_face_is_the_one_replaced(drawn: Sequence[Image], face: Face) -> None:
+    """Of several people in a picture the nearest gets the other face."""
+    smaller = replace(face, landmarks=face.landmarks * 0.5)
+    both = SameFace(faces=[face, smaller])
+    (found,) = _swap(_green).found(_frames(drawn[:1]), both)
+    (target,) = found.targets
+    assert (
+        target.alignment.side_px > 1.5 * _swap(_green).target(drawn[0], smaller).alignment.side_px
+    )
+
+
 def test_nothing_changes_outside_of_the_networks_square(drawn: Sequence[Image], face: Face) -> None:
     """Every pixel beyond the square that the network sees is that of the source, to the byte."""
     swap = _swap(_green)
@@ -460,7 +471,8 @@ def test_closing_stops_the_thread_and_closes_the_source() -> None:
             closed.set()
 
     threads = threading.active_count()
-    items = ahead(endless(), depth=2)
+    source = endless()
+    items = ahead(source, depth=2)
     assert 1 == next(items)
     items.close()
     assert closed.is_set()
