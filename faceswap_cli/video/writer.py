@@ -214,6 +214,7 @@ class _PictureEncoder:
         self._typical_ticks = max(1, round(1 / (picture.rate * picture.time_base)))
         self._held: VideoFrame | None = None
         self._held_tick = 0
+        self._first: AnyPacket | None = None
         self._stream = _add_picture(output, picture)
         self._from_rgb = FromRGB(
             picture.colour, size=picture.size, pixel_format=picture.pixel_format
@@ -236,7 +237,10 @@ class _PictureEncoder:
     def finish(self, *, last_length: Fraction | None) -> list[AnyPacket]:
         """Return what is left; the last frame stays `last_length` s, or as the one before it."""
         ticks = round(last_length / self._time_base) if last_length else self._typical_ticks
-        return self._release(until=self._held_tick + ticks) + list(self._stream.encode(None))
+        end = self._held_tick + ticks
+        packets = [*self._release(until=end), *self._stream.encode(None)]
+        self._end_at(end, packets)
+        return packets
 
     def _release(self, *, until: int) -> list[AnyPacket]:
         """Encode the frame held back, shown until this tick."""
@@ -247,7 +251,35 @@ class _PictureEncoder:
         if length <= 0:
             raise ValueError("frames must be written in the order of their times, a tick apart")
         held.duration = self._typical_ticks = length
-        return list(self._stream.encode(held))
+        packets: list[AnyPacket] = list(self._stream.encode(held))
+        self._first = self._first or next(iter(packets), None)
+        return packets
+
+    def _end_at(self, end: int, packets: list[AnyPacket]) -> None:
+        """Let the last packet end the stream at the tick `end`.
+
+        The mp4 form adds up the steps between times of decoding, which run ahead of the times of
+        showing by a lead that changes with the rate. Where the last packet has the lead of the
+        first one, the sum is the length of what is shown.
+        """
+        first, last = self._first or next(iter(packets), None), next(reversed(packets), None)
+        if first is None or last is None or last is first:
+            return
+        earliest = _dts(packets[-2]) + 1 if len(packets) > 1 else _dts(last)
+        last.dts = min(max(_pts(last) - _pts(first) + _dts(first), earliest), _pts(last))
+        last.duration = end - _pts(first) + _dts(first) - last.dts
+
+
+def _pts(packet: AnyPacket) -> int:
+    """Return when an encoded packet is shown, in ticks: an encoder always says."""
+    assert packet.pts is not None
+    return packet.pts
+
+
+def _dts(packet: AnyPacket) -> int:
+    """Return when an encoded packet is decoded, in ticks."""
+    assert packet.dts is not None
+    return packet.dts
 
 
 class _Beside:

@@ -1,0 +1,663 @@
+"""What goes into a video comes out of it: times, sound, colours, and the right way up."""
+
+import errno
+import struct
+from collections.abc import Callable, Iterator, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from av.audio.frame import AudioFrame
+from av.codec.context import Flags
+from av.video.frame import VideoFrame
+
+from faceswap_cli.arrays import AnyArray, Image
+from faceswap_cli.errors import InputError
+from faceswap_cli.video import writer
+from faceswap_cli.video.colour import BT709, ColourTags
+from faceswap_cli.video.reader import VideoReader, probe, read_frames
+from faceswap_cli.video.writer import Sound, VideoWriter
+
+WIDTH, HEIGHT = 96, 64
+RED, GREEN, BLUE, GREY = (220, 40, 30), (30, 200, 60), (40, 50, 210), (128, 128, 128)
+
+
+# --- clips -------------------------------------------------------------------------------------
+
+
+def corners(width: int = WIDTH, height: int = HEIGHT) -> Image:
+    """Return a picture that tells every way of turning it apart: four corners, four colours."""
+    image = np.empty((height, width, 3), np.uint8)
+    image[: height // 2, : width // 2] = RED
+    image[: height // 2, width // 2 :] = GREEN
+    image[height // 2 :, : width // 2] = BLUE
+    image[height // 2 :, width // 2 :] = GREY
+    return image
+
+
+def encode(
+    path: Path,
+    frames: Sequence[VideoFrame],
+    *,
+    ticks: Sequence[int],
+    time_base: Fraction,
+    codec: str = "libx264",
+    tags: ColourTags = BT709,
+    aspect: Fraction = Fraction(1),
+    sounds: int = 0,
+    sound_rate_hz: int = 44_100,
+    options: dict[str, str] | None = None,
+) -> Path:
+    """Write a clip with bare PyAV, so that our writer never vouches for our reader."""
+    container_options = {"movflags": "+faststart", "movie_timescale": str(time_base.denominator)}
+    with av.open(str(path), "w", container_options=container_options) as output:
+        stream = output.add_stream(
+            codec,
+            rate=30,
+            width=frames[0].width,
+            height=frames[0].height,
+            time_base=time_base,
+            options=options or {},
+        )
+        context = stream.codec_context
+        context.pix_fmt = frames[0].format.name
+        context.sample_aspect_ratio = aspect
+        context.color_primaries = tags.primaries or 2
+        context.color_trc = tags.transfer or 2
+        context.colorspace = tags.matrix or 2
+        context.color_range = tags.range or 0
+        context.flags |= Flags.frame_duration
+        voices = [output.add_stream("aac", rate=sound_rate_hz) for _ in range(sounds)]
+        for voice, language in zip(voices, ["eng", "jpn"], strict=False):
+            voice.metadata["language"] = language
+        for frame, tick in zip(frames, ticks, strict=True):
+            frame.pts, frame.time_base = tick, time_base
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+        for pitch, voice in enumerate(voices):
+            tone = np.sin(np.arange(sound_rate_hz) * (0.02 + 0.01 * pitch)).astype(np.float32)
+            piece = AudioFrame.from_ndarray(np.stack([tone, tone]), format="fltp", layout="stereo")
+            piece.sample_rate, piece.pts = sound_rate_hz, 0
+            output.mux(voice.encode(piece))
+            output.mux(voice.encode(None))
+    return path
+
+
+def moving(count: int, width: int = WIDTH, height: int = HEIGHT) -> list[VideoFrame]:
+    """Return frames on which something moves."""
+    frames = []
+    for index in range(count):
+        image = corners(width, height)
+        image[20:40, index % (width - 20) : index % (width - 20) + 20] = 255
+        frames.append(VideoFrame.from_ndarray(image).reformat(format="yuv420p", dst_colorspace=1))
+    return frames
+
+
+def clip(path: Path, *, count: int = 30, sounds: int = 0) -> Path:
+    """Write an ordinary clip of 30 frames a second."""
+    return encode(path, moving(count), ticks=range(count), time_base=Fraction(1, 30), sounds=sounds)
+
+
+def turn_tag(path: Path, matrix: tuple[int, int, int, int]) -> None:
+    """Patch the display matrix (a, b, c, d) into an mp4's first track.
+
+    ISO/IEC 14496-12, 8.3.2: nine fixed-point numbers, 40 bytes behind the name of the box `tkhd`
+    in its version 0.
+    """
+    data = bytearray(path.read_bytes())
+    start = data.index(b"tkhd") + 4
+    assert data[start] == 0
+    a, b, c, d = (value << 16 for value in matrix)
+    struct.pack_into(">9i", data, start + 40, a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    path.write_bytes(data)
+
+
+def times(path: Path) -> list[Fraction]:
+    """Return the times of a video's frames."""
+    return [frame.time for frame in read_frames(path)]
+
+
+def rewrite(source: Path, target: Path) -> VideoWriter:
+    """Read a clip and write every frame back as convert would."""
+    info = probe(source)
+    with VideoWriter(
+        target, size=info.size, rate=info.average_rate, time_base=info.time_base, copy_from=source
+    ) as video:
+        for frame in read_frames(source):
+            video.write(frame.image, frame.time)
+    return video
+
+
+def packets(path: Path, kind: str) -> list[list[tuple[Fraction, bytes]]]:
+    """Return each stream's packets of a kind: presentation time and bytes."""
+    with av.open(str(path)) as container:
+        chosen = [stream for stream in container.streams if stream.type == kind]
+        found: dict[int, list[tuple[Fraction, bytes]]] = {stream.index: [] for stream in chosen}
+        for packet in container.demux(chosen):
+            if packet.size:
+                stamp = (packet.pts or 0) * packet.time_base
+                found[packet.stream_index].append((stamp, bytes(packet)))
+    return list(found.values())
+
+
+# --- times -------------------------------------------------------------------------------------
+
+STAMPS = {
+    "constant": (range(0, 24), Fraction(1, 30)),
+    "29.97": (range(0, 24 * 1001, 1001), Fraction(1, 30_000)),
+    "variable": ([0, 40, 41, 2_900, 3_003, 9_000, 9_001, 60_000, 60_300], Fraction(1, 90_000)),
+    "starting late": (range(17_000, 17_000 + 12 * 1_001, 1_001), Fraction(1, 30_000)),
+}
+
+
+@pytest.mark.parametrize("name", STAMPS)
+def test_times_are_read_and_written_to_the_tick(name: str, tmp_path: Path) -> None:
+    """Every frame's time is the file's own, read and written back."""
+    ticks, time_base = STAMPS[name]
+    frames = moving(len(ticks))
+    source = encode(tmp_path / "in.mp4", frames, ticks=ticks, time_base=time_base)
+    assert [tick * time_base for tick in ticks] == times(source)
+    rewrite(source, tmp_path / "out.mp4")
+    assert times(source) == times(tmp_path / "out.mp4")
+
+
+def test_matroska_keeps_times_to_its_millisecond(tmp_path: Path) -> None:
+    """An .mkv made of an .mp4 is off by half a millisecond at most, and by nothing next time."""
+    ticks, time_base = STAMPS["29.97"]
+    source = encode(tmp_path / "in.mp4", moving(24), ticks=ticks, time_base=time_base, sounds=1)
+    rewrite(source, tmp_path / "once.mkv")
+    rewrite(tmp_path / "once.mkv", tmp_path / "twice.mkv")
+    errors = [abs(a - b) for a, b in zip(times(source), times(tmp_path / "once.mkv"), strict=True)]
+    assert max(errors) <= Fraction(1, 2_000)
+    assert times(tmp_path / "once.mkv") == times(tmp_path / "twice.mkv")
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
+@pytest.mark.parametrize("name", STAMPS)
+def test_the_last_frame_stays_as_long_as_in_the_source(
+    name: str, suffix: str, tmp_path: Path
+) -> None:
+    """The duration is carried over, though no frame follows the last to tell its length."""
+    ticks, time_base = STAMPS[name]
+    frames = moving(len(ticks))
+    frames[-1].duration = 5 * round(1 / time_base / 30)
+    source = encode(
+        tmp_path / "in.mp4", frames, ticks=ticks, time_base=time_base, options={"bf": "0"}
+    )
+    rewrite(source, tmp_path / f"out{suffix}")
+    expected = (ticks[-1] - ticks[0]) * time_base + Fraction(5, 30)
+    assert expected == probe(source).duration
+    shift = ticks[0] * time_base if suffix == ".mkv" else 0  # Matroska counts from 0
+    actual = probe(tmp_path / f"out{suffix}").duration
+    assert actual is not None
+    assert abs(expected + shift - actual) <= (Fraction(1, 1000) if suffix == ".mkv" else 0)
+
+
+def test_start_passes_over_frames(tmp_path: Path) -> None:
+    """Reading from frame 7 gives what reading everything gives from frame 7."""
+    source = clip(tmp_path / "in.mp4", count=12)
+    everything = list(read_frames(source))
+    late = list(read_frames(source, start=7))
+    assert [(frame.index, frame.time) for frame in everything[7:]] == [
+        (frame.index, frame.time) for frame in late
+    ]
+    assert np.array_equal(everything[7].image, late[0].image)
+    assert list(read_frames(source, start=50)) == []
+
+
+def test_times_that_do_not_grow_are_refused(tmp_path: Path) -> None:
+    """Frames out of order are the caller's mistake, and leave nothing behind."""
+    with (
+        pytest.raises(ValueError, match="in the order of their times"),
+        VideoWriter(tmp_path / "out.mp4", size=(WIDTH, HEIGHT), rate=Fraction(30)) as video,
+    ):
+        for time in (0, 2, 1):
+            video.write(corners(), Fraction(time, 30))
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- the picture -------------------------------------------------------------------------------
+
+TURNS = {90: (0, 1, -1, 0), 180: (-1, 0, 0, -1), 270: (0, -1, 1, 0)}
+
+
+@pytest.mark.parametrize("degrees", TURNS)
+def test_a_turned_clip_is_read_upright(degrees: int, tmp_path: Path) -> None:
+    """A phone's clip stored on its side comes out upright, and is written upright."""
+    stored = np.ascontiguousarray(np.rot90(corners(), k=degrees // 90))
+    source = encode(
+        tmp_path / "in.mp4",
+        [VideoFrame.from_ndarray(stored).reformat(format="yuv420p", dst_colorspace=1)] * 1,
+        ticks=[0],
+        time_base=Fraction(1, 30),
+        aspect=Fraction(4, 3),
+        options={"crf": "4"},
+    )
+    turn_tag(source, TURNS[degrees])
+    info = probe(source)
+    assert (degrees, (WIDTH, HEIGHT)) == (info.rotation, info.size)
+    assert (Fraction(3, 4) if degrees % 180 else Fraction(4, 3)) == info.sample_aspect
+    assert not info.mirrored
+    (frame,) = read_frames(source)
+    assert_corners_equal(corners(), frame.image)
+    rewrite(source, tmp_path / "out.mp4")
+    written = probe(tmp_path / "out.mp4")
+    assert (0, info.size, info.sample_aspect) == (
+        written.rotation,
+        written.size,
+        written.sample_aspect,
+    )
+    assert_corners_equal(corners(), next(read_frames(tmp_path / "out.mp4")).image)
+
+
+@pytest.mark.parametrize(
+    ("matrix", "stored", "degrees"),
+    [
+        ((-1, 0, 0, 1), corners()[:, ::-1], 0),
+        ((1, 0, 0, -1), corners()[::-1], 180),
+        ((0, 1, 1, 0), corners().transpose(1, 0, 2), 270),
+        ((0, -1, -1, 0), corners()[::-1, ::-1].transpose(1, 0, 2), 90),
+    ],
+)
+def test_a_mirrored_clip_is_read_as_shown(
+    matrix: tuple[int, int, int, int], stored: AnyArray, degrees: int, tmp_path: Path
+) -> None:
+    """The four mirrored layouts of a display matrix are undone too."""
+    picture = VideoFrame.from_ndarray(np.ascontiguousarray(stored))
+    frame = picture.reformat(format="yuv420p", dst_colorspace=1)
+    source = encode(tmp_path / "in.mp4", [frame], ticks=[0], time_base=Fraction(1, 30))
+    turn_tag(source, matrix)
+    assert (True, degrees) == (probe(source).mirrored, probe(source).rotation)
+    assert_corners_equal(corners(), next(read_frames(source)).image)
+
+
+def assert_corners_equal(expected: Image, actual: Image) -> None:
+    """Compare the middles of the four corners; compression may touch the edges between them."""
+    assert expected.shape == actual.shape
+    height, width = expected.shape[:2]
+    for y in (height // 4, 3 * height // 4):
+        for x in (width // 4, 3 * width // 4):
+            assert expected[y, x].tolist() == pytest.approx(actual[y, x].tolist(), abs=4)
+
+
+@pytest.mark.parametrize("size", [(97, 64), (96, 65), (97, 65), (16, 18), (17, 33)])
+def test_odd_sizes_are_kept(size: tuple[int, int], tmp_path: Path) -> None:
+    """A frame is as wide and as high after the round trip as before, and looks the same."""
+    image = corners(*size)
+    path = tmp_path / "odd.mp4"
+    with VideoWriter(path, size=size, rate=Fraction(30), quality=4) as video:
+        video.write(image, Fraction(0))
+    assert size == probe(path).size
+    assert_corners_equal(image, next(read_frames(path)).image)
+
+
+def test_a_frame_of_another_size_is_refused(tmp_path: Path) -> None:
+    """Nothing is ever scaled in silence."""
+    with (
+        pytest.raises(ValueError, match="a frame of 60x40 px"),
+        VideoWriter(tmp_path / "out.mp4", size=(WIDTH, HEIGHT), rate=Fraction(30)) as video,
+    ):
+        video.write(corners(60, 40), Fraction(0))
+
+
+# --- colours -----------------------------------------------------------------------------------
+
+KR_KB = {1: (0.2126, 0.0722), 6: (0.299, 0.114), 9: (0.2627, 0.0593)}
+"""The weights of red and blue in luma by matrix number: ITU-R BT.709, BT.601, BT.2020."""
+
+
+def patches() -> Image:
+    """Return a grey ramp and saturated colours in flat patches of 16 px, (64, 192, 3)."""
+    levels = [0, 128, 255]
+    colours = [(r, g, b) for r in levels for g in levels for b in levels]
+    greys = [(value, value, value) for value in np.linspace(0, 255, 48 - 27).astype(int)]
+    grid = np.array(colours + greys, np.uint8).reshape(4, 12, 3)
+    return grid.repeat(16, axis=0).repeat(16, axis=1)
+
+
+def middles(image: Image) -> AnyArray:
+    """Return the middle of every patch, (48, 3) int: chroma is shared across their edges."""
+    return image[8::16, 8::16].reshape(-1, 3).astype(int)
+
+
+def ycbcr(rgb: AnyArray, matrix: int, full: bool, bits: int) -> AnyArray:
+    """Return the stored Y, Cb, Cr of RGB by the formulas of ITU-R BT.601/709/2020, (..., 3)."""
+    kr, kb = KR_KB[matrix]
+    r, g, b = np.moveaxis(rgb / 255, -1, 0)
+    y = kr * r + (1 - kr - kb) * g + kb * b
+    cb, cr = (b - y) / (2 - 2 * kb), (r - y) / (2 - 2 * kr)
+    step = 2 ** (bits - 8)
+    top = 2**bits - 1
+    if full:
+        stored = np.stack([y * top, cb * top + 128 * step, cr * top + 128 * step], -1)
+    else:
+        stored = np.stack([16 + 219 * y, 128 + 224 * cb, 128 + 224 * cr], -1) * step
+    return np.clip(stored.round(), 0, top)
+
+
+def frame_of_planes(stored: AnyArray, bits: int) -> VideoFrame:
+    """Return a 4:2:0 frame of Y, Cb, Cr (H, W, 3), chroma taken where it is flat."""
+    dtype, pixel_format = {8: (np.uint8, "yuv420p"), 10: (np.uint16, "yuv420p10le")}[bits]
+    luma, *chroma = np.moveaxis(stored.astype(dtype), -1, 0)
+    quarters = [plane[::2, ::2].reshape(-1, luma.shape[1]) for plane in chroma]
+    return VideoFrame.from_ndarray(np.concatenate([luma, *quarters]), format=pixel_format)
+
+
+@pytest.mark.parametrize("bits", [8, 10])
+@pytest.mark.parametrize("full", [False, True], ids=["limited", "full"])
+@pytest.mark.parametrize("matrix", KR_KB)
+def test_reading_honours_matrix_range_and_depth(
+    matrix: int, full: bool, bits: int, tmp_path: Path
+) -> None:
+    """A file made by the standards' own formulas reads as the colours it was made from."""
+    stored = ycbcr(patches().astype(float), matrix, full, bits)
+    frame = frame_of_planes(stored, bits)
+    tags = ColourTags(primaries=1, transfer=1, matrix=matrix, range=2 if full else 1)
+    frame.colorspace, frame.color_range = matrix, 2 if full else 1
+    source = encode(
+        tmp_path / "in.mkv", [frame], ticks=[0], time_base=Fraction(1, 30), codec="ffv1", tags=tags
+    )
+    assert tags == probe(source).colour
+    (read,) = read_frames(source)
+    assert np.abs(middles(read.image) - middles(patches())).max() <= 2
+
+
+@pytest.mark.parametrize("colour_range", [1, 2, None])
+@pytest.mark.parametrize("matrix", [1, 6, 9, None])
+def test_untouched_colours_come_back(
+    matrix: int | None, colour_range: int | None, tmp_path: Path
+) -> None:
+    """Written and read again, a colour is within 2 levels of itself, and the tags are kept."""
+    tags = ColourTags(primaries=1, transfer=1, matrix=matrix, range=colour_range)
+    path = tmp_path / "out.mp4"
+    with VideoWriter(path, size=(192, 64), rate=Fraction(30), colour=tags, quality=0) as video:
+        video.write(patches(), Fraction(0))
+    (read,) = read_frames(path)
+    error = middles(read.image) - middles(patches())
+    assert np.abs(error).max() <= 2
+    assert abs(error.mean()) <= 0.5
+    assert tags.completed((192, 64)).matrix == probe(path).colour.completed((192, 64)).matrix
+    assert (matrix, colour_range or 1) == (probe(path).colour.matrix, probe(path).colour.range or 1)
+
+
+def test_an_untagged_file_is_bt709_from_high_definition_on() -> None:
+    """The one rule for files that say nothing, the same either way up."""
+    untagged = ColourTags()
+    assert 6 == untagged.completed((720, 576)).matrix
+    assert 1 == untagged.completed((1280, 720)).matrix == untagged.completed((720, 1280)).matrix
+    assert 1 == untagged.completed((1280, 720)).range
+
+
+# --- the sound and what else is in a file ------------------------------------------------------
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov"])
+def test_sound_is_copied_packet_by_packet(suffix: str, tmp_path: Path) -> None:
+    """Both sounds come out with the same bytes at the same times and under the same languages."""
+    source = clip(tmp_path / "in.mp4", sounds=2)
+    target = tmp_path / f"out{suffix}"
+    rewrite(source, target)
+    assert 2 == probe(target).audio_count
+    assert packets(source, "audio") == packets(target, "audio")
+    with av.open(str(target)) as container:
+        assert ["eng", "jpn"] == [stream.language for stream in container.streams.audio]
+
+
+def test_sound_that_outlasts_the_picture_is_whole(tmp_path: Path) -> None:
+    """Half a second of picture keeps its second of sound."""
+    source = clip(tmp_path / "in.mp4", count=15, sounds=1)
+    rewrite(source, tmp_path / "out.mp4")
+    assert packets(source, "audio") == packets(tmp_path / "out.mp4", "audio")
+    assert Fraction(1, 2) == probe(tmp_path / "out.mp4").duration
+
+
+def test_titles_and_chapters_are_carried_over(tmp_path: Path) -> None:
+    """The file's title and its chapters are in the output too."""
+    bare = clip(tmp_path / "bare.mp4", sounds=1)
+    source = tmp_path / "in.mp4"
+    chapters = [
+        {
+            "id": index,
+            "start": 500 * index,
+            "end": 500 * index + 500,
+            "time_base": Fraction(1, 1000),
+            "metadata": {"title": title},
+        }
+        for index, title in enumerate(["one", "two"])
+    ]
+    with av.open(str(bare)) as old, av.open(str(source), "w") as new:
+        copies = [new.add_stream_from_template(stream) for stream in old.streams]
+        new.metadata["title"] = "a title"
+        new.set_chapters(chapters)
+        for packet in old.demux():
+            if packet.dts is not None:
+                packet.stream = copies[packet.stream_index]
+                new.mux(packet)
+    rewrite(source, tmp_path / "out.mp4")
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        assert "a title" == container.metadata["title"]
+        assert ["one", "two"] == [c["metadata"]["title"] for c in container.chapters()]
+
+
+def test_a_drawn_sound_is_encoded(tmp_path: Path) -> None:
+    """A tone goes in with a drawn clip, and the same tone at the same time is in the file."""
+    path = tmp_path / "drawn.mp4"
+    time = np.arange(44_100) / 44_100
+    tone = (0.5 * np.sin(2 * np.pi * 440 * time) * (time > 0.5)).astype(np.float32)
+    sound = Sound(samples=tone[:, None], rate_hz=44_100)
+    with VideoWriter(path, size=(WIDTH, HEIGHT), rate=Fraction(30), sound=sound) as video:
+        for index in range(30):
+            video.write(corners(), Fraction(index, 30))
+    assert [Fraction(index, 30) for index in range(30)] == times(path)
+    with av.open(str(path)) as container:
+        heard = np.concatenate([f.to_ndarray() for f in container.decode(audio=0)], axis=1)[0]
+    assert 44_100 == pytest.approx(len(heard), abs=1_024)
+    assert np.abs(heard[:21_000]).max() < 0.02
+    assert 0.5 == pytest.approx(np.abs(heard[23_000:43_000]).max(), abs=0.05)
+    crossings = np.count_nonzero(np.diff(np.signbit(heard[23_000:43_000])))
+    assert 2 * 440 * 20_000 / 44_100 == pytest.approx(crossings, abs=3)
+
+
+# --- what cannot be read -----------------------------------------------------------------------
+
+
+def test_a_missing_file_proposes_its_neighbour(tmp_path: Path) -> None:
+    """A slip of the finger is answered with the name that was meant."""
+    clip(tmp_path / "holiday.mp4", count=2)
+    with pytest.raises(InputError, match=r"there is no file .*holyday\.mp4") as caught:
+        probe(tmp_path / "holyday.mp4")
+    assert 'did you mean "holiday.mp4"?' == caught.value.hint
+
+
+def make_folder(path: Path) -> None:
+    """Put a folder where a video should be."""
+    path.mkdir()
+
+
+def make_empty(path: Path) -> None:
+    """Put an empty file there."""
+    path.touch()
+
+
+def make_text(path: Path) -> None:
+    """Put a text there, with a letter cut in two at the end of what is looked at."""
+    path.write_text("a" * 4095 + "ü" + "to be or not to be\n" * 50, encoding="utf-8")
+
+
+def make_noise(path: Path) -> None:
+    """Put random bytes there."""
+    path.write_bytes(np.random.default_rng(1).bytes(5_000))
+
+
+def make_headless(path: Path) -> None:
+    """Put an mp4 there whose index was never written."""
+    with av.open(str(path), "w", format="mp4") as output:
+        stream = output.add_stream("libx264", rate=30, width=WIDTH, height=HEIGHT)
+        for frame in moving(30):
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+    data = path.read_bytes()
+    path.write_bytes(data[: data.index(b"moov") - 4])
+
+
+def make_sound(path: Path) -> None:
+    """Put a sound without a picture there."""
+    with av.open(str(path), "w", format="mp4") as output:
+        voice = output.add_stream("aac", rate=44_100)
+        piece = AudioFrame.from_ndarray(
+            np.zeros((2, 4_096), np.float32), format="fltp", layout="stereo"
+        )
+        piece.sample_rate, piece.pts = 44_100, 0
+        output.mux(voice.encode(piece))
+        output.mux(voice.encode(None))
+
+
+def make_playlist(path: Path) -> None:
+    """Put a list there that makes FFmpeg open the file beside it."""
+    clip(path.with_name("other.mp4"), count=2)
+    path.write_text("ffconcat version 1.0\nfile other.mp4\n")
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (make_folder, "is a folder, not a video"),
+        (make_empty, r"is empty \(0 bytes\)"),
+        (make_text, "is not a video that can be read: it is a text file"),
+        (make_noise, "is not a video that can be read: its form is unknown"),
+        (make_headless, "is not a video that can be read: its index is missing"),
+        (make_sound, "holds sound but no picture"),
+        (make_playlist, "is not a video that can be read: it is a text file"),
+    ],
+)
+def test_what_is_no_video_is_refused_in_one_line(
+    make: Callable[[Path], None], text: str, tmp_path: Path
+) -> None:
+    """One clear line and a hint for everything that only has a video's name."""
+    path = tmp_path / "clip.mp4"
+    make(path)
+    with pytest.raises(InputError, match=text) as caught:
+        probe(path)
+    assert caught.value.message.startswith(f"{path} ")
+    assert "\n" not in caught.value.message + caught.value.hint
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_a_truncated_file_gives_what_it_holds_and_says_so(suffix: str, tmp_path: Path) -> None:
+    """The frames that decode are read; what is missing is said in one line."""
+    noise = np.random.default_rng(0).integers(0, 255, (60, HEIGHT, WIDTH, 3)).astype(np.uint8)
+    frames = [VideoFrame.from_ndarray(image).reformat(format="yuv420p") for image in noise]
+    options = {"g": "10"}
+    source = encode(
+        tmp_path / f"in{suffix}",
+        frames,
+        ticks=range(60),
+        time_base=Fraction(1, 30),
+        options=options,
+    )
+    whole = times(source)
+    data = source.read_bytes()
+    source.write_bytes(data[: len(data) * 6 // 10])
+    heard: list[str] = []
+    part = [frame.time for frame in read_frames(source, note=heard.append)]
+    assert 20 < len(part) < 45
+    assert whole[: len(part)] == part
+    assert 1 == len(heard)
+    assert heard[0].startswith(f"in{suffix} ends after 1.")
+    assert "of 2.0 s" in heard[0]
+
+
+def test_a_whole_file_misses_nothing(tmp_path: Path) -> None:
+    """No false alarm, not even where the sound is longer than the picture."""
+    for suffix in (".mp4", ".mkv", ".mov"):
+        with VideoReader(clip(tmp_path / f"in{suffix}", count=10, sounds=1)) as reader:
+            assert 10 == len(list(reader))
+            assert reader.shortfall is None
+
+
+# --- what cannot be written --------------------------------------------------------------------
+
+
+@pytest.fixture
+def old_film(tmp_path: Path) -> Iterator[Path]:
+    """An older result that no failure may touch."""
+    path = tmp_path / "out.mp4"
+    path.write_bytes(b"yesterday's film")
+    yield path
+    assert b"yesterday's film" == path.read_bytes()
+    assert [path.name] == [entry.name for entry in tmp_path.iterdir() if "in" not in entry.name]
+
+
+def test_an_exception_leaves_nothing_behind(old_film: Path, tmp_path: Path) -> None:
+    """Stopped half-way, the folder is as it was, the older film included."""
+    source = clip(tmp_path / "in.mp4", sounds=1)
+    with (
+        pytest.raises(KeyboardInterrupt),
+        VideoWriter(old_film, size=(WIDTH, HEIGHT), rate=Fraction(30), copy_from=source) as video,
+    ):
+        for frame in read_frames(source):
+            video.write(frame.image, frame.time)
+            if frame.index == 20:
+                raise KeyboardInterrupt
+
+
+def test_a_full_disk_is_said_in_one_line(old_film: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """FFmpeg's own dialect of "no space left" becomes ours."""
+
+    def fail(*_: object) -> None:
+        raise av.error.OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(writer._PictureEncoder, "push", fail)
+    with (
+        pytest.raises(InputError, match=r"no space left on the disk while writing .*out\.mp4"),
+        VideoWriter(old_film, size=(WIDTH, HEIGHT), rate=Fraction(30)) as video,
+    ):
+        video.write(corners(), Fraction(0))
+
+
+def test_an_unknown_ending_is_refused(tmp_path: Path) -> None:
+    """The endings that can be written are listed."""
+    with pytest.raises(InputError, match=r"cannot write a video named out\.xyz") as caught:
+        VideoWriter(tmp_path / "out.xyz", size=(WIDTH, HEIGHT), rate=Fraction(30)).__enter__()
+    assert "give it one of these endings: .mp4, .m4v, .mov, .mkv" == caught.value.hint
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_cannot_be_written_over(tmp_path: Path) -> None:
+    """Said before any work, not after it."""
+    (tmp_path / "film.mp4").mkdir()
+    with pytest.raises(InputError, match="is a folder"):
+        VideoWriter(tmp_path / "film.mp4", size=(WIDTH, HEIGHT), rate=Fraction(30)).__enter__()
+
+
+def test_a_file_where_a_folder_should_be_is_said_in_one_line(tmp_path: Path) -> None:
+    """The folder of the output is a file: no traceback."""
+    (tmp_path / "films").write_text("not a folder")
+    with pytest.raises(InputError, match="a part of that path is a file, not a folder"):
+        VideoWriter(
+            tmp_path / "films" / "out.mp4", size=(WIDTH, HEIGHT), rate=Fraction(30)
+        ).__enter__()
+
+
+def test_the_source_is_never_written_over(tmp_path: Path) -> None:
+    """Output and input are the same file, through a link even: refused, and the file is whole."""
+    source = clip(tmp_path / "in.mp4", count=3)
+    before = source.read_bytes()
+    link = tmp_path / "link.mp4"
+    link.hardlink_to(source)
+    with pytest.raises(InputError, match="is the video being read"):
+        VideoWriter(link, size=(WIDTH, HEIGHT), rate=Fraction(30), copy_from=source).__enter__()
+    assert before == source.read_bytes()
+
+
+def test_paths_may_hold_anything_a_disk_can(tmp_path: Path) -> None:
+    """Spaces, other scripts, an emoji, a percent sign and a colon in the names."""
+    folder = tmp_path / "meine Filme & 映画 🎬"
+    folder.mkdir()
+    source = clip(folder / "concat:löwe %d.mp4", count=4, sounds=1)
+    rewrite(source, folder / "Ergebnis für Zoë.mp4")
+    assert times(source) == times(folder / "Ergebnis für Zoë.mp4")
+    assert packets(source, "audio") == packets(folder / "Ergebnis für Zoë.mp4", "audio")
