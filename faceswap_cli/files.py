@@ -60,7 +60,8 @@ def explained(path: Path) -> Iterator[None]:
     """Turn the system's refusals to write `path` into one clear line.
 
     Raises:
-        InputError: For a full disk, a missing permission or a read-only disk.
+        InputError: For a full disk, a missing permission, a read-only disk or a file in the place of
+            a folder.
     """
     try:
         yield
@@ -73,6 +74,11 @@ def explained(path: Path) -> Iterator[None]:
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise InputError(
                 f"cannot write {path}: {os.strerror(error.errno or 0).lower()}",
+                hint="choose another folder with --workspace or --output",
+            ) from error
+        if error.errno in (errno.EEXIST, errno.ENOTDIR):
+            raise InputError(
+                f"cannot write {path}: a part of that path is a file, not a folder",
                 hint="choose another folder with --workspace or --output",
             ) from error
         raise
