@@ -60,8 +60,8 @@ def explained(path: Path) -> Iterator[None]:
     """Turn the system's refusals to write `path` into one clear line.
 
     Raises:
-        InputError: For a full disk, a missing permission, a read-only disk or a file in the place of
-            a folder.
+        InputError: For a full disk, a missing permission, a read-only disk, or a file in the place
+            of a folder.
     """
     try:
         yield
