@@ -15,7 +15,11 @@ OVAL = (
 """MediaPipe's face oval: from the top of the forehead clockwise as seen in the image."""
 
 FOLD = 4
-"""The polygon is filled this many times finer than the mask, then averaged."""
+"""The polygon is filled this many times finer than the mask, then averaged.
+
+OpenCV fills the pixels that the border touches as well, so the mask is 1 / (2 FOLD) px wider all
+around than the polygon.
+"""
 SUBPIXEL_BITS = 4
 """OpenCV takes polygon corners in 1/16 px."""
 

@@ -20,15 +20,14 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, BinaryIO
 
-import cv2
-
+from faceswap_cli import pictures
 from faceswap_cli.arrays import Image
 from faceswap_cli.errors import ConfigurationError, InputError, NoFacesError, did_you_mean
 from faceswap_cli.faces.align import TEMPLATE_VERSION, align
 from faceswap_cli.faces.detect import Face, FaceDetector, MediaPipeDetector
 from faceswap_cli.faces.quality import sharpness
 from faceswap_cli.faces.record import FaceRecord
-from faceswap_cli.files import explained, replacing, write_text
+from faceswap_cli.files import explained, write_text
 from faceswap_cli.report import Reporter
 from faceswap_cli.video.reader import Frame, VideoInfo, probe, read_frames
 from faceswap_cli.workspace import SetFolder
@@ -240,18 +239,11 @@ def _write_face(path: Path, crop: Image, record: FaceRecord, lines: _Lines) -> N
     if lines.broken:
         return
     try:
-        _write_png(path, crop)
+        pictures.write_png(path, crop)
         lines.append(record.to_json())
     except BaseException:
         lines.broken = True
         raise
-
-
-def _write_png(path: Path, image: Image) -> None:
-    """Replace the file at `path` by `image`."""
-    _, encoded = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-    with replacing(path) as temporary:
-        encoded.tofile(temporary)
 
 
 def _readable_lines(path: Path) -> list[tuple[int, bytes]]:

@@ -1,0 +1,185 @@
+"""Laws of alignment: the best similarity, the same place at every size, nothing lost on the way."""
+
+import math
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from faceswap_cli.actors import CAST, Actor, Moment, draw
+from faceswap_cli.arrays import Image, Points
+from faceswap_cli.faces.align import FaceAlignment, align, similarity, template, transform
+
+Numbers = npt.NDArray[np.float64]
+
+
+def turned(*, angle: float, side: float, centre: tuple[float, float]) -> FaceAlignment:
+    """A square of `side` px around `centre`, turned by `angle` degrees."""
+    cosine, sine = math.cos(math.radians(angle)), math.sin(math.radians(angle))
+    turn = np.array([[cosine, sine], [-sine, cosine]]) / side
+    return FaceAlignment(to_unit=np.column_stack([turn, [0.5, 0.5] - turn @ centre]))
+
+
+def with_dots(size: int, points: Points, *, sigma: float) -> Image:
+    """A black picture with a soft white dot at each of the points."""
+    rows, columns = np.mgrid[:size, :size]
+    light = sum(
+        255 * np.exp(-((columns - x) ** 2 + (rows - y) ** 2) / (2 * sigma**2)) for x, y in points
+    )
+    return np.repeat(np.uint8(np.round(light))[..., None], 3, axis=2)
+
+
+def centre_of_light(image: Image, near: npt.NDArray[Any], radius: int) -> Numbers:
+    """The centre of brightness around a point, (x, y) px."""
+    rows, columns = np.mgrid[: image.shape[0], : image.shape[1]]
+    close = np.hypot(columns - near[0], rows - near[1]) <= radius
+    weight = image[..., 0].astype(np.float64) * close
+    return np.array([(columns * weight).sum(), (rows * weight).sum()]) / weight.sum()
+
+
+def test_a_similarity_is_found_again() -> None:
+    """Points moved by a known turn, scale and shift give back exactly that."""
+    points = np.random.default_rng(1).uniform(0, 500, (25, 2)).astype(np.float32)
+    known = turned(angle=-31, side=170, centre=(240, 310)).to_unit
+
+    found = similarity(points, transform(points, known))
+
+    np.testing.assert_allclose(found, known, atol=1e-6)
+
+
+def test_no_other_similarity_fits_better() -> None:
+    """Any small change of turn, scale or shift leaves a larger sum of squares."""
+    chance = np.random.default_rng(2)
+    points = chance.normal(0, 1, (12, 2)).astype(np.float32)
+    target = chance.normal(0, 1, (12, 2)).astype(np.float32)
+
+    def misfit(matrix: Numbers) -> float:
+        moved = points.astype(np.float64) @ matrix[:, :2].T + matrix[:, 2]
+        return float(((moved - target) ** 2).sum())
+
+    best = similarity(points, target)
+    step = 1e-3
+    scale_or_turn = [np.array([[1, 0], [0, 1]]), np.array([[0, -1], [1, 0]])]
+    changes = [np.column_stack([turn, [0, 0]]) for turn in scale_or_turn]
+    changes += [np.array([[0, 0, 1], [0, 0, 0]]), np.array([[0, 0, 0], [0, 0, 1]])]
+    for change in changes:
+        assert misfit(best) < misfit(best + step * change)
+        assert misfit(best) < misfit(best - step * change)
+
+
+def test_a_similarity_never_mirrors() -> None:
+    """Mirrored targets get the best turn, not a reflection."""
+    points = np.random.default_rng(3).uniform(0, 1, (10, 2)).astype(np.float32)
+
+    assert np.linalg.det(similarity(points, points * np.float32([-1, 1]))[:, :2]) > 0
+
+
+def test_one_point_has_no_similarity() -> None:
+    """Points on one spot have no scale: an error, not a division by zero."""
+    with pytest.raises(ValueError, match="not all the same"):
+        similarity(np.ones((5, 2), np.float32), np.zeros((5, 2), np.float32))
+
+
+def test_the_template_is_upright_and_even() -> None:
+    """Its points are mirror images of each other and lie within the square."""
+    indices, places = template()
+
+    assert len(set(indices)) == len(indices) == len(places)
+    mirrored = places * np.float32([-1, 1]) + np.float32([1, 0])
+    distance = np.linalg.norm(places[:, None] - mirrored[None], axis=2)
+    assert distance.min(axis=1).max() < 1e-6
+    assert places.min() > 0.1
+    assert places.max() < 0.9
+
+
+@pytest.mark.parametrize(("angle", "side"), [(0, 200), (25, 90), (-140, 333)])
+def test_alignment_follows_the_head(angle: float, side: float) -> None:
+    """Landmarks moved over the frame by a similarity land on the same places of the square."""
+    chance = np.random.default_rng(4)
+    rest = chance.uniform(0, 100, (478, 2)).astype(np.float32)
+    here = transform(rest, turned(angle=angle, side=side / 1e4, centre=(50, 50)).to_unit)
+
+    then, now = align(rest), align(here)
+
+    np.testing.assert_allclose(
+        transform(here, now.to_unit), transform(rest, then.to_unit), atol=1e-4
+    )
+
+
+@pytest.mark.parametrize("size", [16, 64, 100, 256, 512])
+@pytest.mark.parametrize("side", [37.0, 128.0, 300.5])
+def test_a_crop_shows_each_point_where_the_matrix_says(size: int, side: float) -> None:
+    """A dot of the frame is found at its place in a crop of any size, within a tenth of a pixel."""
+    alignment = turned(angle=20, side=side, centre=(251.3, 247.6))
+    pixel = max(1.0, side / size)
+    marks = np.float32([[0.3, 0.35], [0.7, 0.3], [0.5, 0.72]])
+    points = transform(marks, cv2.invertAffineTransform(alignment.to_unit))
+    # Wide enough to be sampled well in frame and crop, narrow enough not to touch the next.
+    frame = with_dots(500, points, sigma=min(1.3 * pixel, side / 12))
+
+    crop = alignment.crop(frame, size)
+
+    for x, y in transform(points, alignment.matrix(size)):
+        found = centre_of_light(crop, np.array([x, y]), radius=max(2, size // 8))
+        np.testing.assert_allclose(found, (x, y), atol=0.1)
+
+
+@pytest.mark.parametrize("size", [64, 200])
+def test_the_inverse_brings_points_back(size: int) -> None:
+    """Frame to crop and back is where one started, at any size."""
+    alignment = turned(angle=-40, side=123, centre=(310, 99))
+    points = np.random.default_rng(5).uniform(0, 600, (20, 2)).astype(np.float32)
+
+    back = transform(transform(points, alignment.matrix(size)), alignment.inverse(size))
+
+    np.testing.assert_allclose(back, points, atol=1e-3)
+
+
+def test_the_central_part_is_the_crop_less_its_margin() -> None:
+    """Half the square at half the size shows the very same pixels."""
+    frame = np.random.default_rng(6).integers(0, 256, (300, 300, 3), dtype=np.uint8)
+    alignment = turned(angle=12, side=180, centre=(150, 140))
+
+    whole = alignment.crop(frame, 128)
+    middle = alignment.central(0.5).crop(frame, 64)
+
+    assert np.abs(whole[32:96, 32:96].astype(int) - middle).max() <= 1
+    assert alignment.central(0.5).side_px == pytest.approx(90)
+    np.testing.assert_allclose(
+        alignment.central(0.5).corners().mean(axis=0), alignment.corners().mean(axis=0), atol=1e-3
+    )
+
+
+def test_shrinking_skips_no_pixels() -> None:
+    """A fine checkerboard becomes its even grey, not a coarse pattern."""
+    frame = np.indices((800, 800)).sum(axis=0)[..., None].repeat(3, axis=2) % 2 * 255
+
+    crop = turned(angle=7, side=700, centre=(400, 400)).crop(frame.astype(np.uint8), 96)
+
+    assert np.abs(crop.astype(int) - 127.5).max() < 12
+
+
+def test_beyond_the_frame_the_edge_goes_on() -> None:
+    """A face cut by the frame is filled with the nearest pixels, not with black."""
+    frame = np.full((100, 100, 3), 90, dtype=np.uint8)
+
+    assert (turned(angle=0, side=120, centre=(5, 50)).crop(frame, 64) == 90).all()
+
+
+@pytest.mark.parametrize("name", sorted(CAST)[:2])
+def test_the_part_a_network_sees_holds_the_whole_face(name: str) -> None:
+    """The drawn face, mouth wide open and head turned, lies in the central 0.8 of the crop."""
+    from faceswap_cli.faces.detect import MediaPipeDetector
+    from faceswap_cli.faces.mask import oval
+
+    moments = [Moment(jaw=1), Moment(yaw=30, jaw=1), Moment(yaw=-30, pitch=10), Moment(pitch=-15)]
+    actor = Actor.of(CAST[name])
+    with MediaPipeDetector() as detector:
+        for moment in moments:
+            (face,) = detector.detect(draw(actor, moment, 256).image)
+            seen = align(face.landmarks).central(0.8)
+            outline = transform(oval(face.landmarks), seen.to_unit)
+            assert outline.min() > 0
+            assert outline.max() < 1

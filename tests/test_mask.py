@@ -1,0 +1,98 @@
+"""Laws of the face's outline, its mask and its sharpness."""
+
+import cv2
+import numpy as np
+import pytest
+
+from faceswap_cli.arrays import Points
+from faceswap_cli.faces.align import FaceAlignment, transform
+from faceswap_cli.faces.mask import FOLD, OVAL, oval, oval_mask
+from faceswap_cli.faces.quality import sharpness
+
+SQUARE = FaceAlignment(to_unit=np.array([[0.01, 0, 0], [0, 0.01, 0]]))
+"""The first 100 px of a frame."""
+
+
+def ellipse(*, centre: tuple[float, float], radii: tuple[float, float]) -> Points:
+    """Landmarks whose outline is an ellipse and whose other points lie in its centre."""
+    landmarks = np.tile(np.float32(centre), (478, 1))
+    turn = np.linspace(0, 2 * np.pi, len(OVAL), endpoint=False)
+    around = np.stack([np.sin(turn) * radii[0], -np.cos(turn) * radii[1]], axis=1)
+    landmarks[list(OVAL)] += around.astype(np.float32)
+    return landmarks
+
+
+def test_the_outline_starts_at_the_forehead_and_goes_around_once() -> None:
+    """It has every point of the oval once, and turns clockwise as seen."""
+    outline = oval(ellipse(centre=(50, 50), radii=(30, 40)))
+
+    assert (36, 2) == outline.shape
+    assert 36 == len(set(OVAL))
+    assert outline[0][1] == outline[:, 1].min()
+    assert outline[9][0] == outline[:, 0].max()
+
+
+@pytest.mark.parametrize("size", [32, 64, 100, 256])
+def test_a_mask_covers_the_area_of_the_outline(size: int) -> None:
+    """Its sum is the polygon's area at every size, but for the border that OpenCV adds."""
+    landmarks = ellipse(centre=(49.3, 52.1), radii=(27.4, 35.2))
+
+    mask = oval_mask(landmarks, SQUARE, size)
+
+    outline = transform(oval(landmarks), SQUARE.matrix(size))
+    border = cv2.arcLength(outline, closed=True) / (2 * FOLD)
+    assert cv2.contourArea(outline) + border == pytest.approx(mask.sum(), rel=0.005)
+    assert np.float32 == mask.dtype
+    assert (size, size) == mask.shape
+    assert 0 == mask.min()
+    assert 1 == mask.max()
+
+
+def test_a_mask_lies_where_the_outline_does() -> None:
+    """Its centre is the outline's, to a small part of a pixel: no half-pixel slip."""
+    landmarks = ellipse(centre=(41.7, 57.2), radii=(20, 30))
+
+    mask = oval_mask(landmarks, SQUARE, 50)
+
+    rows, columns = np.mgrid[:50, :50]
+    centre = np.array([(columns * mask).sum(), (rows * mask).sum()]) / mask.sum()
+    expected = transform(np.float32([[41.7, 57.2]]), SQUARE.matrix(50))[0]
+    np.testing.assert_allclose(centre, expected, atol=0.07)
+
+
+def test_a_mask_has_a_soft_edge() -> None:
+    """A slanted edge passes through greys."""
+    mask = oval_mask(ellipse(centre=(50, 50), radii=(30, 40)), SQUARE, 64)
+
+    assert ((mask > 0.05) & (mask < 0.95)).sum() > 60
+
+
+def test_an_outline_beyond_the_crop_is_cut_off() -> None:
+    """A face larger than its square fills it."""
+    assert (oval_mask(ellipse(centre=(50, 50), radii=(400, 400)), SQUARE, 32) == 1).all()
+
+
+def test_blur_lowers_sharpness() -> None:
+    """The more a crop is blurred, the smaller its sharpness, to nothing for a flat one."""
+    crop = np.random.default_rng(7).integers(0, 256, (256, 256, 3), dtype=np.uint8)
+
+    found = [sharpness(cv2.GaussianBlur(crop, (0, 0), sigma)) for sigma in (1, 2, 4, 8)]
+
+    assert sorted(found, reverse=True) == found
+    assert 0 == sharpness(np.full((256, 256, 3), 77, dtype=np.uint8))
+
+
+def test_sharpness_looks_at_the_face_only() -> None:
+    """A busy background does not make a blurred face sharp."""
+    crop = np.random.default_rng(8).integers(0, 256, (200, 200, 3), dtype=np.uint8)
+    crop[40:160, 40:160] = 120
+
+    assert 0 == sharpness(crop)
+
+
+def test_sharpness_hardly_depends_on_the_size_of_the_crop() -> None:
+    """The same picture at 200 and at 400 px compares within a fifth."""
+    small = np.random.default_rng(9).integers(0, 256, (25, 25, 3), dtype=np.uint8)
+    crops = [cv2.resize(small, (side, side), interpolation=cv2.INTER_CUBIC) for side in (200, 400)]
+
+    assert sharpness(crops[0]) == pytest.approx(sharpness(crops[1]), rel=0.2)
