@@ -22,10 +22,13 @@ from faceswap_cli.actors.geometry import (
 from faceswap_cli.actors.identity import FaceTraits
 from faceswap_cli.actors.performance import Moment
 
-UPPER_LIP_RISE = float(np.radians(1.2))
+UPPER_LIP_RISE = float(np.radians(1.6))
 """How far the upper lip lifts when the jaw is wide open, rad."""
-LOWER_LIP_DROP = float(np.radians(14.5))
+LOWER_LIP_DROP = float(np.radians(17.5))
 """How far the lower lip falls when the jaw is wide open, rad."""
+
+_JAW_OUT_CM = 0.7
+"""How much further from the head's centre the chin is when the jaw is wide open."""
 
 SMILE_OUT, SMILE_UP = 0.060, 0.050
 """How far a full smile pulls a mouth corner, rad."""
@@ -71,7 +74,7 @@ class MouthLine:
     def opening(self, azimuth: Floats) -> Floats:
         """Return how far the mouth opens at `azimuth` against its middle, 0 to 1."""
         share = clip(1 - (azimuth * (1 / self.corner)) ** 2, 0, 1)
-        profile: Floats = share**0.65
+        profile: Floats = share**0.55
         return profile
 
 
@@ -175,7 +178,7 @@ class Expression:
         upper_edge, lower_edge = seam + rise * profile, seam - drop * profile
         below_upper, above_lower = upper_edge - elevation, elevation - lower_edge
         # Under the lip the fall spreads to the whole jaw, and fades out under the chin.
-        to_jaw = smoothstep(0, 0.55, -above_lower)
+        to_jaw = smoothstep(0, 0.40, -above_lower)
         jaw_wide = 0.9 * np.exp(-((azimuth / 0.95) ** 4))
         fall = profile + (jaw_wide - profile) * to_jaw
         fall *= drop * smoothstep(-1.52, -1.2, elevation)
@@ -201,10 +204,12 @@ class Expression:
         return rise
 
     def _hollow(self, azimuth: Floats, elevation: Floats, opening: Opening) -> Floats:
-        """Return how far the open mouth and the fallen chin go back, cm."""
+        """Return how far the open mouth goes back and (negative) the jaw comes out, cm."""
         depth = clip(np.minimum(opening.below_upper, opening.above_lower) / 0.05, 0, 1)
-        chin = smoothstep(-0.7, -1.0, elevation) * bump(azimuth / 0.6)
-        hollow: Floats = 0.25 * depth * opening.inside + 0.5 * self.moment.jaw * chin
+        # The hinge is behind the head's centre, so a falling jaw gets further from that.
+        jaw = smoothstep(-0.65, -1.05, elevation) * smoothstep(-1.5, -1.2, elevation)
+        jaw = jaw * np.exp(-((azimuth / 0.9) ** 4))
+        hollow: Floats = 0.25 * depth * opening.inside - _JAW_OUT_CM * self.moment.jaw * jaw
         return hollow
 
 

@@ -62,7 +62,7 @@ class Moment:
     noise: float = 1.4
     """Deviation of the sensor noise, in 255ths; the same noise for every person at this moment."""
     hand: tuple[float, float] | None = None
-    """Fingertips of a hand held before the face, cm right and up of the head's centre."""
+    """Fingertips of a hand before the face, cm to the image's right and up of the head's centre."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,7 @@
-"""What is around the head: a blurred room, neck and shoulders, glasses, a hand; not the head."""
+"""What is around the head: a blurred room, neck and shoulders, glasses, a hand; not the head.
+
+Solid things are ellipsoids, because a ray meets one at the root of a quadratic.
+"""
 
 from dataclasses import dataclass
 from itertools import product
@@ -6,10 +9,20 @@ from itertools import product
 import cv2
 import numpy as np
 
-from faceswap_cli.actors.camera import Camera, Placement
-from faceswap_cli.actors.geometry import Floats, Triple, Vector, clip, dot, smoothstep, toward, unit
+from faceswap_cli.actors.camera import Camera, Placement, place_body, place_head, rotation
+from faceswap_cli.actors.geometry import Floats, Triple, Vector, clip, smoothstep, toward, unit
 from faceswap_cli.actors.identity import Person
 from faceswap_cli.actors.performance import Moment
+
+_EDGE = 9.0
+"""How fast an ellipsoid's soft edge fills, by the squared depth of a ray inside it."""
+
+_HAND_SKIN: Triple = (0.62, 0.44, 0.35)
+_HAND_LEAN, _HAND_BEFORE_CM = 25.0, 14.0
+"""How a hand is held: degrees counter-clockwise, and how far before the head's centre."""
+
+_LENS_Z_CM, _ARM_X_CM = 9.3, 6.9
+"""Where the lenses and the arms of a pair of glasses are."""
 
 FAR_CM = 1e6
 """The depth of a pixel that shows nothing but the room."""
@@ -41,54 +54,128 @@ def room(moment: Moment, size_px: int) -> Canvas:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Part:
-    """An ellipsoid of the body."""
+class _Solid:
+    """An ellipsoid."""
 
     centre_cm: Triple
     radii_cm: Triple
     colour: Triple
-    shaded_by_head: bool = False
+    under_head: bool = False
+    """Whether the head keeps the light from its upper end."""
 
 
-def _body_parts(person: Person) -> list[_Part]:
+def _body_parts(person: Person) -> list[_Solid]:
     red, green, blue = person.face.skin
     skin = (0.95 * red, 0.93 * green, 0.93 * blue)
     parts = [
-        _Part(centre_cm=(0, -28.5, -2.8), radii_cm=(22, 11.5, 9.0), colour=person.head.clothes),
-        _Part(centre_cm=(0, -21, -3.4), radii_cm=(10.5, 6.6, 6.2), colour=person.head.clothes),
-        _Part(centre_cm=(0, -14, -1.9), radii_cm=(5.3, 13, 5.4), colour=skin, shaded_by_head=True),
+        _Solid(centre_cm=(0, -27.2, -3.0), radii_cm=(22, 11.5, 9.0), colour=person.head.clothes),
+        _Solid(centre_cm=(0, -20, -3.6), radii_cm=(11.5, 6.6, 6.0), colour=person.head.clothes),
+        _Solid(centre_cm=(0, -14, -2.1), radii_cm=(5.0, 13, 5.2), colour=skin, under_head=True),
     ]
     if person.head.long_hair > 0:
         length = 4 + 4 * person.head.long_hair
-        behind = _Part(
+        behind = _Solid(
             centre_cm=(0, -7, -5.0),
             radii_cm=(8.6, length, 4.6),
             colour=person.head.hair,
-            shaded_by_head=True,
+            under_head=True,
         )
         parts.append(behind)
     return parts
 
 
-def add_body(
+def add_body(canvas: Canvas, person: Person, moment: Moment, *, camera: Camera) -> None:
+    """Draw neck, shoulders and the hair behind them on `canvas`, in place."""
+    _add(canvas, _body_parts(person), moment, camera=camera, placement=place_body(moment))
+
+
+def add_hand(canvas: Canvas, moment: Moment, *, camera: Camera) -> Floats:
+    """Draw the moment's hand, if any, on `canvas`, in place; return how much of it is covered.
+
+    It is somebody else's hand: its skin is the same whoever is behind it.
+    """
+    if moment.hand is None:
+        return np.zeros_like(canvas.depth_cm)
+    x, y, z = place_head(moment).origin_cm
+    placement = Placement(
+        to_world=rotation(0, 0, _HAND_LEAN),
+        origin_cm=(x + moment.hand[0], y + moment.hand[1], z + _HAND_BEFORE_CM),
+    )
+    return _add(canvas, _hand_parts(), moment, camera=camera, placement=placement)
+
+
+def _hand_parts() -> list[_Solid]:
+    """Return four fingers pointing up, a thumb, a palm and a forearm; the tips are at y = 0."""
+    places = [
+        *(((x, -3.9, 0.0), (0.95, 3.9, 0.9)) for x in (-2.7, -0.9, 0.9, 2.7)),
+        ((-4.6, -8.5, 0.3), (1.1, 3.0, 1.0)),
+        ((0.0, -9.2, -0.3), (4.1, 4.4, 1.4)),
+        ((0.6, -22.0, -0.6), (3.0, 11.0, 2.5)),
+    ]
+    return [_Solid(centre_cm=c, radii_cm=r, colour=_HAND_SKIN) for c, r in places]
+
+
+def add_glasses(
     canvas: Canvas, person: Person, moment: Moment, *, camera: Camera, placement: Placement
 ) -> None:
-    """Draw neck, shoulders and the hair behind them on `canvas`, in place."""
+    """Draw the person's glasses, if any, on `canvas`, in place: two rims, a bridge, two arms."""
+    if person.head.glasses == 0:
+        return
+    eye, dark = placement.camera_cm(), person.head.glasses
+    near = [[x, y, z] for x in (-_ARM_X_CM, _ARM_X_CM) for y in (-3, 3) for z in (0, _LENS_Z_CM)]
+    window = _window(np.array(near), camera, placement)
+    rows, columns = np.mgrid[window].astype(np.float32)
+    ray = placement.inwards(camera.rays(columns, rows))
+    depth = canvas.depth_cm[window] + 0.3  # brows and cheeks may touch the rims
+    front = (_LENS_Z_CM - eye[2]) / ray[2]
+    x, y, _ = toward(eye, ray, front)
+    side_x = np.abs(x)
+    # The distance to a rectangle with round corners, one before each eye.
+    corner = np.maximum(np.abs(side_x - 3.3) - 1.4, 0), np.maximum(np.abs(y + 0.15) - 0.8, 0)
+    rim = smoothstep(0.20, 0.10, np.abs(np.hypot(*corner) - 0.85))
+    joined = (side_x < 1.1) | ((side_x > 5.5) & (side_x < _ARM_X_CM))
+    bridge = smoothstep(0.22, 0.12, np.abs(y - 0.45)) * joined
+    cover = np.maximum(rim, bridge) * (front < depth)
+    for side in (-1, 1):
+        along = (side * _ARM_X_CM - eye[0]) / (ray[0] + 1e-9)
+        _, y, z = toward(eye, ray, along)
+        arm = smoothstep(0.26, 0.14, np.abs(y - 0.45)) * (z > 0) * (z < _LENS_Z_CM)
+        cover = np.maximum(cover, arm * (along < depth))
+    shade = np.float32(0.10 * moment.ambient + 0.05 * moment.key)
+    light = canvas.light[window]
+    light += (shade - light) * (dark * cover)[..., None]
+
+
+def _add(
+    canvas: Canvas, solids: list[_Solid], moment: Moment, *, camera: Camera, placement: Placement
+) -> Floats:
+    """Draw ellipsoids on `canvas`, in place; return how much of each pixel they cover."""
     eye, lamp = placement.camera_cm(), placement.inward(towards_lamp(moment))
-    for part in _body_parts(person):
-        window = _window(part, camera, placement)
+    covered = np.zeros_like(canvas.depth_cm)
+    for solid in solids:
+        corners = [
+            [
+                c + sign * r
+                for c, sign, r in zip(solid.centre_cm, signs, solid.radii_cm, strict=True)
+            ]
+            for signs in product((-1, 1), repeat=3)
+        ]
+        window = _window(np.array(corners), camera, placement)
         rows, columns = np.mgrid[window].astype(np.float32)
-        rays = placement.inwards(camera.rays(columns, rows))
-        _add_ellipsoid(canvas, part, window, eye=eye, rays=rays, lamp=lamp, moment=moment)
+        ray = placement.inwards(camera.rays(columns, rows))
+        distance, cover = _meet(solid, eye, ray)
+        cover = cover * (distance < canvas.depth_cm[window])
+        shade = _shade(solid, toward(eye, ray, distance), lamp, moment)
+        light = canvas.light[window]
+        light += (shade - light) * cover[..., None]
+        np.copyto(canvas.depth_cm[window], distance, where=cover > 0.5)
+        np.maximum(covered[window], cover, out=covered[window])
+    return covered
 
 
-def _window(part: _Part, camera: Camera, placement: Placement) -> tuple[slice, slice]:
-    """Return the rows and columns of the image that an ellipsoid can touch."""
-    corners = [
-        [c + sign * r for c, sign, r in zip(part.centre_cm, signs, part.radii_cm, strict=True)]
-        for signs in product((-1, 1), repeat=3)
-    ]
-    seen = placement.to_image(np.array(corners), camera)
+def _window(corners_cm: Floats, camera: Camera, placement: Placement) -> tuple[slice, slice]:
+    """Return the rows and columns of the image between points (N, 3)."""
+    seen = placement.to_image(corners_cm, camera)
     (left, top), (right, bottom) = seen.min(axis=0) - 2, seen.max(axis=0) + 3
     size = camera.size_px
     return (
@@ -97,37 +184,32 @@ def _window(part: _Part, camera: Camera, placement: Placement) -> tuple[slice, s
     )
 
 
-def _add_ellipsoid(
-    canvas: Canvas,
-    part: _Part,
-    window: tuple[slice, slice],
-    *,
-    eye: Triple,
-    rays: Vector,
-    lamp: Triple,
-    moment: Moment,
-) -> None:
-    # In units of its radii an ellipsoid is the unit sphere, and the ray a quadratic's root.
-    start = [(e - c) / r for e, c, r in zip(eye, part.centre_cm, part.radii_cm, strict=True)]
-    x, y, z = (d * (1 / r) for d, r in zip(rays, part.radii_cm, strict=True))
+def _meet(solid: _Solid, eye: Triple, ray: Vector) -> tuple[Floats, Floats]:
+    """Return how far along each ray an ellipsoid is, cm, and how much of the pixel it covers."""
+    # In units of its radii an ellipsoid is the unit sphere.
+    start = [(e - c) / r for e, c, r in zip(eye, solid.centre_cm, solid.radii_cm, strict=True)]
+    x, y, z = (d * (1 / r) for d, r in zip(ray, solid.radii_cm, strict=True))
     a = x * x + y * y + z * z
     b = x * start[0] + y * start[1] + z * start[2]
     inside = b * b - a * (sum(s * s for s in start) - 1)
-    depth = (-b - np.sqrt(np.maximum(inside, 0))) / a
-    near = np.where(depth < canvas.depth_cm[window], 1, 0)
-    cover = clip(0.5 + inside / a * 9, 0, 1) * near
-    point = toward(eye, rays, depth)
-    outward = [
-        (p - c) / (r * r) for p, c, r in zip(point, part.centre_cm, part.radii_cm, strict=True)
-    ]
-    normal = unit((outward[0], outward[1], outward[2]))
-    lit = clip((dot(normal, _constant(lamp)) + 0.2) * (1 / 1.2), 0, 1)
-    sky = 0.35 + 0.75 * smoothstep(-6.5, -16, point[1]) if part.shaded_by_head else 1.0
-    strength = (0.9 * moment.ambient + 0.85 * moment.key * lit) * sky
-    shade = strength[..., None] * np.array(part.colour, np.float32)
-    light = canvas.light[window]
-    light += (shade - light) * cover[..., None]
-    np.copyto(canvas.depth_cm[window], depth, where=cover > 0.5)
+    distance = (-b - np.sqrt(np.maximum(inside, 0))) / a
+    return distance, clip(0.5 + _EDGE * inside / a, 0, 1)
+
+
+def _shade(solid: _Solid, point: Vector, lamp: Triple, moment: Moment) -> Floats:
+    """Return the light from points on an ellipsoid."""
+    x, y, z = (
+        (p - c) * (1 / (r * r))
+        for p, c, r in zip(point, solid.centre_cm, solid.radii_cm, strict=True)
+    )
+    normal = unit((x, y, z))
+    towards = normal[0] * lamp[0] + normal[1] * lamp[1] + normal[2] * lamp[2]
+    lit = clip((towards + 0.2) * (1 / 1.2), 0, 1)
+    strength = 0.9 * moment.ambient + 0.85 * moment.key * lit
+    if solid.under_head:
+        strength = strength * (0.30 + 0.75 * smoothstep(-8.5, -16.5, point[1]))
+    shade: Floats = strength[..., None] * np.array(solid.colour, np.float32)
+    return shade
 
 
 def towards_lamp(moment: Moment) -> Triple:
@@ -135,8 +217,3 @@ def towards_lamp(moment: Moment) -> Triple:
     length = float(np.linalg.norm(moment.light))
     x, y, z = moment.light
     return x / length, y / length, z / length
-
-
-def _constant(vector: Triple) -> Vector:
-    x, y, z = (np.float32(v) for v in vector)
-    return np.asarray(x), np.asarray(y), np.asarray(z)

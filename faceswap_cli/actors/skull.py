@@ -77,14 +77,14 @@ def _skull(point: Vector, person: Person) -> Floats:
 
 def _cheeks_and_sockets(distance: Floats, mirrored: Vector, face: FaceTraits) -> Floats:
     x, y, z = mirrored
-    cheekbone = (2.2 * face.cheek_size, 1.8, 2.0 * face.cheek_size)
+    cheekbone = (2.1 * face.cheek_size, 1.7, 1.9 * face.cheek_size)
     ridge = (2.6, 0.75, 0.45 + 0.35 * face.brow_ridge)
     # The ridge bends back with x, as a forehead does.
     bent = (x, y + 0.0175 * x * x, z + 0.085 * x * x)
     socket = ellipsoid(mirrored, (face.eye_x_cm - 0.15, 0.05, 9.1), (2.0, 1.15, 1.75))
     lids = (face.eye_x_cm, face.eye_y_cm - 0.05, EYEBALL_DEPTH_CM)
     distance = smooth_min(
-        distance, ellipsoid(mirrored, (4.2 * face.face_width, -2.7, 5.3), cheekbone), 1.6
+        distance, ellipsoid(mirrored, (4.1 * face.face_width, -2.6, 5.2), cheekbone), 2.2
     )
     distance = smooth_min(distance, ellipsoid(bent, (2.5, 2.0, 7.15), ridge), 1.2)
     distance = smooth_max(distance, -socket, 0.9)
