@@ -59,6 +59,7 @@ class Changes:
         )
 
 
+@torch.autocast("cpu", enabled=False)
 def draw(count: int, settings: TrainSettings, *, seed: int) -> Changes:
     """Draw the changes of `count` pictures; the same seed draws the same changes everywhere."""
     chance = torch.Generator().manual_seed(seed)

@@ -159,7 +159,7 @@ def save_weights(
     header = _header(recipe, identities, images_seen)
     model = recipe.model
     header["crop"] = json.dumps({"size_px": model.size_px, "coverage": model.coverage})
-    write(path, {name: _halved(value) for name, value in learner.weights().items()}, header)
+    write(path, {name: storable(value) for name, value in learner.weights().items()}, header)
 
 
 def load_weights(path: Path, device: torch.device) -> TrainedModel:
@@ -257,7 +257,7 @@ def _header(recipe: Recipe, identities: Sequence[str], images_seen: int) -> dict
     }
 
 
-def _halved(value: Tensor) -> Tensor:
+def storable(value: Tensor) -> Tensor:
     """Return weights as float16 where they fit: half the file, and no difference to be seen."""
     fits = value.dtype == torch.float32 and bool((value.abs() <= LARGEST_HALF).all())
     return value.half() if fits else value

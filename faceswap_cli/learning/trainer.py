@@ -68,7 +68,7 @@ class Learner:
         reduce: Averages gradients over processes, in place; None where there is one process.
 
     Raises:
-        ConfigurationError: The optimizer's name is unknown, or a number is out of range.
+        ConfigurationError: There is no optimizer, or no schedule, of that name.
     """
 
     def __init__(
@@ -83,6 +83,7 @@ class Learner:
         self.train = train
         self.hardware = hardware
         self.reduce = reduce
+        self.schedule = find_schedule(train.schedule)
         self.groups = {
             group: [one for one in parameters if one.requires_grad]
             for group, parameters in model.parameter_groups().items()
@@ -221,14 +222,13 @@ def train_until(
     Returns:
         Where training ended.
     """
-    schedule = find_schedule(learner.train.schedule)
     images = feed.images_a_batch
     while not ended(state):
         began = time.monotonic()
         batch = feed.batch(state.images_seen)
         torch.manual_seed(position_seed(seed, state.images_seen, "step"))
         progress = Progress(images_seen=state.images_seen, goal=goal)
-        factor = schedule(done(state)) * state.rate_factor * state.plateau.factor
+        factor = learner.schedule(done(state)) * state.rate_factor * state.plateau.factor
         factor *= warmed_up(state.images_seen, learner.train.warmup_images)
         losses = learner.step(batch, progress, factor=factor, images=images)
         state = replace(

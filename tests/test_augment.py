@@ -1,0 +1,150 @@
+"""Augmentation: what is drawn, what is looked up, and that every route sees the same."""
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from faceswap_cli.learning import augment
+from faceswap_cli.learning.augment import Changes
+from faceswap_models.base import TrainSettings
+
+CALM = TrainSettings(warp=0, rotate_degrees=0, zoom=0, shift=0, flip_probability=0)
+"""Settings that leave nothing to chance."""
+
+
+def smooth(count: int, side: int) -> np.ndarray:
+    """Return smooth random pictures uint8 (count, side, side, 4)."""
+    chance = np.random.default_rng(0)
+    coarse = chance.integers(0, 256, (count, 6, 6, 4), dtype=np.uint8)
+    return np.stack(
+        [cv2.resize(one, (side, side), interpolation=cv2.INTER_CUBIC) for one in coarse]
+    )
+
+
+def sampled(pixels: np.ndarray, changes: Changes, *, size_px: int, coverage: float) -> torch.Tensor:
+    """Return target above warped, (B, 4, 2 * size_px, size_px)."""
+    maps = augment.sampling_maps(changes, size_px=size_px, coverage=coverage)
+    return augment.sample_by_remap(pixels, np.arange(len(pixels)), maps)
+
+
+def test_both_routes_agree_to_interpolation_error() -> None:
+    """OpenCV's look-up and grid_sample give the same pictures for the same maps, edges too."""
+    pixels = smooth(8, 40)
+    strong = TrainSettings(shift=0.3, rotate_degrees=40)
+    maps = augment.sampling_maps(augment.draw(8, strong, seed=1), size_px=32, coverage=0.8)
+    order = np.array([3, 1, 2, 0, 7, 6, 5, 4])
+    by_remap = augment.sample_by_remap(pixels, order, maps)
+    by_grid = augment.sample_by_grid(torch.from_numpy(pixels), torch.from_numpy(order), maps)
+    # OpenCV rounds to whole steps, and its positions to 1/32 px.
+    assert (by_remap - by_grid).abs().max() < 1.5
+
+
+def test_unchanged_crops_are_the_central_square() -> None:
+    """At coverage 1 and equal size the look-up returns the crop itself, pixel for pixel."""
+    pixels = smooth(2, 32)
+    both = sampled(pixels, augment.unchanged(2), size_px=32, coverage=1.0)
+    expected = torch.from_numpy(pixels).permute(0, 3, 1, 2).float()
+    assert torch.equal(expected, both[:, :, :32])
+    assert torch.equal(expected, both[:, :, 32:])
+
+
+def test_coverage_cuts_the_centre() -> None:
+    """Coverage 1/2 shows the middle half of the crop."""
+    pixels = smooth(1, 64)
+    both = sampled(pixels, augment.unchanged(1), size_px=32, coverage=0.5)
+    expected = torch.from_numpy(pixels[:, 16:48, 16:48]).permute(0, 3, 1, 2).float()
+    assert torch.equal(expected, both[:, :, :32])
+
+
+def test_a_flip_mirrors_both() -> None:
+    """A mirrored picture is the picture read from right to left, and nothing else."""
+    pixels = smooth(2, 32)
+    drawn = augment.draw(2, replace(CALM, flip_probability=1.0), seed=0)
+    both = sampled(pixels, drawn, size_px=32, coverage=1.0)
+    expected = torch.from_numpy(pixels[:, :, ::-1].copy()).permute(0, 3, 1, 2).float()
+    assert torch.equal(expected, both[:, :, :32])
+    assert torch.equal(expected, both[:, :, 32:])
+
+
+def test_the_target_is_not_warped() -> None:
+    """The target's map is affine: it keeps parallels parallel; the input's is not."""
+    maps = augment.sampling_maps(augment.draw(4, TrainSettings(), seed=0), size_px=32, coverage=0.8)
+    target, warped = maps[:, :32], maps[:, 32:]
+    assert second_differences(target) < 1e-5
+    assert second_differences(warped) > 1e-3
+
+
+def second_differences(maps: torch.Tensor) -> float:
+    """Return how far a map is from affine: its largest second difference."""
+    along_x = maps[:, :, 2:] - 2 * maps[:, :, 1:-1] + maps[:, :, :-2]
+    along_y = maps[:, 2:] - 2 * maps[:, 1:-1] + maps[:, :-2]
+    return max(float(along_x.abs().max()), float(along_y.abs().max()))
+
+
+def test_without_warp_input_and_target_are_the_same_picture() -> None:
+    """Rotation, zoom, shift and flip are shared."""
+    drawn = augment.draw(4, TrainSettings(warp=0), seed=2)
+    both = sampled(smooth(4, 40), drawn, size_px=32, coverage=0.8)
+    # The input's map comes by way of 25 nodes and the target's by four: rounding differs.
+    assert (both[:, :, :32] - both[:, :, 32:]).abs().max() <= 1
+
+
+def test_the_warp_holds_no_shift_rotation_or_zoom() -> None:
+    """The similarity that best fits the moved nodes is no move at all."""
+    bend = augment.draw(16, TrainSettings(), seed=0).bend.double()
+    line = torch.linspace(-0.5, 0.5, augment.NODES, dtype=torch.float64)
+    y, x = torch.meshgrid(line, line, indexing="ij")
+    dx, dy = bend.unbind(-1)
+    for moment in (dx, dy, dx * x + dy * y, dy * x - dx * y):
+        assert moment.sum((1, 2)).abs().max() < 1e-6
+
+
+def test_the_warp_is_as_strong_as_the_classic_one() -> None:
+    """Nodes move by a Gaussian of 5 px in 160, less the four of fifty freedoms taken out."""
+    bend = augment.draw(4000, TrainSettings(), seed=0).bend
+    expected = 5 / 160 * (46 / 50) ** 0.5
+    assert expected == pytest.approx(float(bend.std()), rel=0.01)
+
+
+def test_changes_stay_within_their_ranges() -> None:
+    """No rotation, zoom or shift leaves what the settings allow, and each is used."""
+    settings = TrainSettings(rotate_degrees=10, zoom=0.05, shift=0.1, flip_probability=0.5)
+    drawn = augment.draw(4000, settings, seed=0)
+    assert 9.9 < float(drawn.angle.rad2deg().abs().max()) <= 10.0001
+    assert 0.049 < float((drawn.zoom - 1).abs().max()) <= 0.0501
+    assert 0.099 < float(drawn.shift.abs().max()) <= 0.1001
+    assert 0.47 < float((drawn.mirrored < 0).float().mean()) < 0.53
+
+
+def test_the_same_seed_draws_the_same_changes() -> None:
+    """Changes depend on the seed alone, not on torch's own generator."""
+    torch.manual_seed(1)
+    first = augment.draw(3, TrainSettings(colour_jitter=0.1), seed=5)
+    torch.manual_seed(2)
+    second = augment.draw(3, TrainSettings(colour_jitter=0.1), seed=5)
+    other = augment.draw(3, TrainSettings(colour_jitter=0.1), seed=6)
+    for name, value in vars(first).items():
+        assert torch.equal(value, getattr(second, name))
+    assert not torch.equal(first.bend, other.bend)
+
+
+def test_lab_there_and_back() -> None:
+    """Every sRGB colour survives LAB and back; white, black and red lie where CIE says."""
+    images = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(images, augment.lab_to_rgb(augment.rgb_to_lab(images)), atol=1e-4)
+    known = torch.tensor([[1.0, 1, 1], [0, 0, 0], [1, 0, 0]]).view(3, 3, 1, 1)
+    expected = torch.tensor([[100.0, 0, 0], [0, 0, 0], [53.24, 80.09, 67.20]])
+    assert torch.allclose(expected, augment.rgb_to_lab(known).flatten(1), atol=0.05)
+
+
+def test_colour_jitter_shifts_and_stays_in_range() -> None:
+    """More lightness is lighter, no jitter is no change, and nothing leaves [-1, 1]."""
+    images = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    colour = torch.tensor([[0.0, 0, 0], [30, 0, 0]])
+    jittered = augment.jitter_colour(images, colour)
+    assert torch.allclose(images[0], jittered[0], atol=1e-3)
+    assert jittered[1].mean() > images[1].mean() + 0.2
+    assert jittered.abs().max() <= 1

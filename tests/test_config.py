@@ -1,0 +1,239 @@
+"""Recipes: typed values, each with its source, and help for what was mistyped."""
+
+import ast
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from faceswap_cli import config
+from faceswap_cli.errors import ConfigurationError
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_a_later_source_wins() -> None:
+    """Defaults lie under the preset, the preset under --set, and the last --set wins."""
+    recipe = config.resolve(
+        "autoencoder", "debug", ["train.batch_size=6", "train.batch_size=7", "train.warp=0.5"]
+    )
+    assert (32, 7, 0.5, 0.999) == (
+        recipe.model.size_px,
+        recipe.train.batch_size,
+        recipe.train.warp,
+        recipe.train.beta2,
+    )
+
+
+def test_every_value_knows_its_source() -> None:
+    """There is one source for each setting, and it names the default, the preset or --set."""
+    recipe = config.resolve("autoencoder", "debug", ["train.warp=0.5"])
+    assert {f"model.{key}" for key in vars(recipe.model)} | {
+        f"train.{key}" for key in vars(recipe.train)
+    } == set(recipe.sources)
+    assert "preset autoencoder-debug" == recipe.sources["model.size_px"]
+    assert "--set" == recipe.sources["train.warp"]
+    assert "default" == recipe.sources["train.beta2"]
+
+
+def test_a_preset_may_be_named_in_short_or_in_full_or_not_at_all() -> None:
+    """`debug`, `autoencoder-debug`, and the default preset when none is named."""
+    short = config.resolve("autoencoder", "debug")
+    assert short == config.resolve("autoencoder", "autoencoder-debug")
+    assert "light" == config.resolve("autoencoder", None).preset
+
+
+def test_text_becomes_the_type_of_its_setting() -> None:
+    """Whole numbers, numbers, texts and lists are read as what their setting is."""
+    recipe = config.resolve(
+        "autoencoder",
+        "debug",
+        [
+            "train.save_images=1_000",
+            "train.learning_rate=1e-3",
+            "train.zoom=1",
+            "train.schedule=cosine",
+            "model.encoder_widths=8,16,32",
+            "model.decoder_widths=[16, 8]",
+        ],
+    )
+    assert (1000, 1e-3, 1.0, "cosine", (8, 16, 32), (16, 8)) == (
+        recipe.train.save_images,
+        recipe.train.learning_rate,
+        recipe.train.zoom,
+        recipe.train.schedule,
+        recipe.model.encoder_widths,  # type: ignore[attr-defined]
+        recipe.model.decoder_widths,  # type: ignore[attr-defined]
+    )
+
+
+@pytest.mark.parametrize(
+    ("backend", "preset", "override", "message", "hint"),
+    [
+        ("autoencoders", None, "", 'there is no backend called "autoencoders"', '"autoencoder"'),
+        ("autoencoder", "lite", "", 'autoencoder has no preset called "lite"', '"light"'),
+        (
+            "autoencoder",
+            "debug",
+            "train.batchsize=3",
+            "--set: train.batchsize is not a setting of autoencoder",
+            'did you mean "train.batch_size"?',
+        ),
+        (
+            "autoencoder",
+            "debug",
+            "model.batch_size=3",
+            "--set: model.batch_size is not a setting of autoencoder",
+            'did you mean "train.batch_size"?',
+        ),
+        (
+            "autoencoder",
+            "debug",
+            "tarin.warp=3",
+            "--set: tarin.warp is not a setting of autoencoder",
+            'did you mean "train.warp"?',
+        ),
+        (
+            "autoencoder",
+            "debug",
+            "train.batch_size=many",
+            "--set: train.batch_size takes a whole number, not 'many'",
+            "",
+        ),
+        (
+            "autoencoder",
+            "debug",
+            "train.batch_size=2.5",
+            "--set: train.batch_size takes a whole number, not 2.5",
+            "",
+        ),
+        (
+            "autoencoder",
+            "debug",
+            "train.warp=true",
+            "--set: train.warp takes a number, not True",
+            "",
+        ),
+        (
+            "autoencoder",
+            "debug",
+            "model.encoder_widths=8,x",
+            "--set: model.encoder_widths takes a list like 1,2,3, not '8,x'",
+            "",
+        ),
+        (
+            "autoencoder",
+            "debug",
+            "batch_size",
+            '--set: "batch_size" is not of the form section.key=value',
+            "for example: --set train.batch_size=32",
+        ),
+        ("autoencoder", "debug", "model.size_px=33", "size_px = 33 cannot be halved", ""),
+    ],
+)
+def test_what_is_mistyped_is_named(
+    backend: str, preset: str | None, override: str, message: str, hint: str
+) -> None:
+    """Unknown names and unfit values are refused with one line that helps."""
+    with pytest.raises(ConfigurationError) as caught:
+        config.resolve(backend, preset, [override] if override else [])
+    assert message in caught.value.message
+    assert hint in caught.value.hint
+
+
+def test_a_recipe_there_and_back() -> None:
+    """What the header of a file carries gives the same recipe again, tuples and sources too."""
+    recipe = config.resolve("autoencoder", "debug", ["train.learning_rate=1e-5"])
+    assert recipe == config.Recipe.from_dict(recipe.to_dict())
+
+
+def test_a_stored_recipe_of_another_version_is_refused_by_key() -> None:
+    """A setting that this version does not have is named, not dropped."""
+    table = config.resolve("autoencoder", "debug").to_dict()
+    table["train"]["brightness"] = 1
+    with pytest.raises(ConfigurationError, match=r"stored recipe: train\.brightness is not a"):
+        config.Recipe.from_dict(table)
+
+
+def test_the_toml_of_a_recipe_is_its_values_with_their_sources() -> None:
+    """recipe.toml parses to the values, and each line ends in where its value came from."""
+    recipe = config.resolve("autoencoder", "debug", ["train.learning_rate=1e-5"])
+    text = recipe.to_toml()
+    table = tomllib.loads(text)
+    stored = recipe.to_dict()
+    assert (stored["backend"], stored["model"], stored["train"]) == (
+        table["backend"],
+        table["model"],
+        table["train"],
+    )
+    line = next(line for line in text.splitlines() if line.startswith("learning_rate"))
+    assert line.endswith("# --set")
+
+
+def test_differences_name_what_cannot_change() -> None:
+    """Only [model] and the backend keep a run from going on; [train] may change."""
+    old = config.resolve("autoencoder", "debug")
+    assert [] == config.differences(old, config.resolve("autoencoder", "debug", ["train.warp=0"]))
+    assert ["model.code_size: 32 -> 64"] == config.differences(
+        old, config.resolve("autoencoder", "debug", ["model.code_size=64"])
+    )
+
+
+def test_importing_config_does_not_import_torch() -> None:
+    """The command line can know recipes without waiting for torch."""
+    code = "import sys, faceswap_cli.config; sys.exit('torch' in sys.modules)"
+    assert 0 == subprocess.run([sys.executable, "-c", code], check=False).returncode
+
+
+def test_no_pickle_anywhere() -> None:
+    """Nothing in the tree imports pickle, or loads or saves by torch's own functions."""
+    sources = [
+        path
+        for folder in ("faceswap_cli", "models", "tests")
+        for path in (ROOT / folder).rglob("*.py")
+    ]
+    assert len(sources) > 20
+    assert [] == [
+        f"{path}: {offence}"
+        for path in sources
+        for offence in pickling(path.read_text(encoding="utf-8"))
+    ]
+
+
+@pytest.mark.parametrize(
+    "planted",
+    [
+        "import pickle",
+        "from pickle import loads",
+        "import torch\ntorch.load('x')",
+        "from torch import save",
+        "import torch\nkeep = torch.save",
+        "import numpy as np\nnp.load('x', allow_pickle=True)",
+        "import joblib",
+    ],
+)
+def test_a_planted_pickle_is_found(planted: str) -> None:
+    """The ban itself can fail."""
+    assert pickling(planted)
+
+
+def pickling(source: str) -> list[str]:
+    """Return what in a source text would read or write pickles."""
+    banned = {"pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal", "_pickle"}
+    found: list[str] = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names if alias.name in banned]
+        elif isinstance(node, ast.ImportFrom):
+            names = {alias.name for alias in node.names}
+            if node.module in banned or (node.module == "torch" and names & {"load", "save"}):
+                found.append(str(node.module))
+        elif isinstance(node, ast.Attribute) and node.attr in ("load", "save"):
+            if isinstance(node.value, ast.Name) and node.value.id == "torch":
+                found.append(f"torch.{node.attr}")
+        elif isinstance(node, ast.keyword) and node.arg == "allow_pickle":
+            refused = isinstance(node.value, ast.Constant) and node.value.value is False
+            found += [] if refused else ["allow_pickle"]
+    return found

@@ -1,0 +1,205 @@
+"""Crops: decoded once, split by segments, drawn by position; batches by position."""
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from faceswap_cli import pictures
+from faceswap_cli.errors import InputError, NoFacesError
+from faceswap_cli.faces.mask import oval_mask
+from faceswap_cli.faces.record import FaceSet
+from faceswap_cli.learning import data
+from faceswap_cli.learning.data import Person
+from faceswap_cli.learning.feed import Feed, GridFeed, RemapFeed, Share, StreamedFeed, choose_feed
+from faceswap_models.base import FaceBatch, ModelSettings, TrainSettings
+
+MakeSet = Callable[..., FaceSet]
+CPU = torch.device("cpu")
+MODEL = ModelSettings(size_px=16)
+TRAIN = TrainSettings(batch_size=4)
+
+
+@pytest.fixture
+def people(make_set: MakeSet, tmp_path: Path) -> list[Person]:
+    """Return two people of different numbers of faces."""
+    return [
+        data.load_person(make_set(name, count), cache=tmp_path / "cache", side_px=24)
+        for name, count in (("ada", 11), ("bo", 17))
+    ]
+
+
+def feed_of(people: list[Person], kind: type[Feed] = RemapFeed, **changes: object) -> Feed:
+    """Return a feed of two people on the CPU."""
+    arguments = {"model": MODEL, "train": TRAIN, "seed": 3, "device": CPU, **changes}
+    return kind(people, **arguments)  # type: ignore[arg-type]
+
+
+def same(one: FaceBatch, other: FaceBatch) -> bool:
+    """Say whether two batches are equal, bit for bit."""
+    return all(torch.equal(value, getattr(other, name)) for name, value in vars(one).items())
+
+
+def test_the_cache_holds_the_crops_and_their_outlines(make_set: MakeSet, tmp_path: Path) -> None:
+    """Red, green and blue are the crop's; the fourth channel is the face's outline."""
+    faces = make_set("ada", 3, side=32)
+    pixels = data.cached(faces, cache=tmp_path / "cache", side_px=32)
+    record = faces.records[1]
+    assert (3, 32, 32, 4) == pixels.shape
+    assert np.array_equal(pictures.read(faces.path(record)), pixels[1, ..., :3])
+    outline = oval_mask(record.landmarks, record.alignment, 32)
+    assert np.abs(outline - pixels[1, ..., 3] / 255).max() <= 0.5 / 255 + 1e-6
+    assert 0 == pixels[1, 0, 0, 3]
+    assert 255 == pixels[1, 16, 16, 3]
+
+
+def test_the_cache_is_read_again_not_made_again(make_set: MakeSet, tmp_path: Path) -> None:
+    """The same set maps the same file; the crops are not even looked into."""
+    faces = make_set("ada", 3)
+    first = np.array(data.cached(faces, cache=tmp_path, side_px=16))
+    for record in faces.records:
+        path = faces.path(record)
+        state = path.stat()
+        path.write_bytes(b"x" * state.st_size)
+        os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
+    assert np.array_equal(first, data.cached(faces, cache=tmp_path, side_px=16))
+
+
+def test_the_cache_follows_the_set(make_set: MakeSet, tmp_path: Path) -> None:
+    """A deleted crop, a changed crop or another side makes another cache and drops the old one."""
+    faces = make_set("ada [1]", 4)
+    data.cached(faces, cache=tmp_path / "cache", side_px=16)
+    fewer = replace(faces, records=faces.records[1:])
+    assert 3 == len(data.cached(fewer, cache=tmp_path / "cache", side_px=16))
+    pictures.write_png(faces.path(faces.records[1]), np.full((48, 48, 3), 77, np.uint8))
+    assert 77 == data.cached(fewer, cache=tmp_path / "cache", side_px=16)[0, 3, 3, 0]
+    assert 18 == data.cached(fewer, cache=tmp_path / "cache", side_px=18).shape[1]
+    assert 1 == len(list((tmp_path / "cache").iterdir()))
+
+
+def test_a_crop_that_cannot_be_read_is_named(make_set: MakeSet, tmp_path: Path) -> None:
+    """A damaged or stretched crop is an error that names the file."""
+    faces = make_set("ada", 3)
+    path = faces.path(faces.records[1])
+    path.write_bytes(b"not a picture")
+    with pytest.raises(InputError, match=r"000001-0\.png is not a picture"):
+        data.cached(faces, cache=tmp_path / "cache", side_px=16)
+    pictures.write_png(path, np.zeros((10, 20, 3), np.uint8))
+    with pytest.raises(InputError, match=r"000001-0\.png is not square"):
+        data.cached(faces, cache=tmp_path / "cache", side_px=16)
+    assert [] == list((tmp_path / "cache").iterdir())
+
+
+def test_too_few_faces_are_refused(make_set: MakeSet) -> None:
+    """Seven faces cannot be split; the message says how many there are and are needed."""
+    with pytest.raises(NoFacesError, match=r'set "ada" has 7 faces; training needs at least 8'):
+        data.enough_faces(make_set("ada", 7))
+
+
+@pytest.mark.parametrize("count", [8, 9, 30, 100, 1234])
+def test_a_split_is_whole_and_in_segments(count: int) -> None:
+    """Every face is on exactly one side, a tenth is held out, in at most four runs."""
+    train, held_out = data.split(count, 0.1)
+    assert list(range(count)) == sorted([*train, *held_out])
+    assert abs(len(held_out) - count * 0.1) <= 1
+    runs = 1 + int((np.diff(held_out) > 1).sum())
+    assert runs <= data.SEGMENTS
+    assert len(held_out) / runs >= min(2, len(held_out))
+
+
+def test_every_face_comes_once_before_any_comes_again() -> None:
+    """Drawing goes in rounds, each in its own order."""
+    indices = np.array([2, 3, 5, 7, 11])
+    order = data.drawn(indices, start=0, count=15, seed=1, purpose="ada")
+    rounds = order.reshape(3, 5)
+    for one in rounds:
+        assert sorted(indices) == sorted(one)
+    assert not np.array_equal(rounds[0], rounds[1])
+
+
+def test_what_is_drawn_depends_on_the_position_alone() -> None:
+    """Drawing 3 + 4 + 8 gives what drawing 15 gives."""
+    indices = np.arange(6)
+    whole = data.drawn(indices, start=0, count=15, seed=1, purpose="ada")
+    parts = [
+        data.drawn(indices, start=start, count=count, seed=1, purpose="ada")
+        for start, count in ((0, 3), (3, 4), (7, 8))
+    ]
+    assert np.array_equal(whole, np.concatenate(parts))
+
+
+def test_the_same_position_gives_the_same_batch_wherever_one_started(
+    people: list[Person],
+) -> None:
+    """A feed that has run and one that has not agree; other positions and seeds differ."""
+    ran = feed_of(people)
+    for images_seen in range(0, 64, 8):
+        last = ran.batch(images_seen)
+    assert same(last, feed_of(people).batch(56))
+    assert not same(last, feed_of(people).batch(48))
+    assert not same(last, feed_of(people, seed=4).batch(56))
+
+
+def test_a_batch_is_in_range_and_in_shape(people: list[Person]) -> None:
+    """(P, B, 3, S, S) in [-1, 1] and masks (P, B, 1, S, S) in [0, 1]."""
+    batch = feed_of(people, train=replace(TRAIN, colour_jitter=0.2)).batch(0)
+    assert (2, 4, 3, 16, 16) == batch.warped.shape == batch.target.shape
+    assert (2, 4, 1, 16, 16) == batch.mask.shape
+    assert batch.warped.abs().max() <= 1
+    assert batch.target.abs().max() <= 1
+    assert 0 <= float(batch.mask.min()) < float(batch.mask.max()) <= 1
+
+
+def test_mask_and_target_lie_in_the_same_place(people: list[Person]) -> None:
+    """A picture whose red is its own outline shows the mask in its target, not in its input."""
+    marked = []
+    for person in people:
+        pixels = np.array(person.pixels)
+        pixels[..., 0] = pixels[..., 3]
+        marked.append(replace(person, pixels=pixels))
+    batch = feed_of(marked, train=replace(TRAIN, warp=3.0, rotate_degrees=30)).batch(0)
+    red = batch.target[:, :, :1] / 2 + 0.5
+    assert (red - batch.mask).abs().max() < 1e-5
+    assert (batch.warped[:, :, :1] / 2 + 0.5 - batch.mask).abs().max() > 0.2
+
+
+@pytest.mark.parametrize("kind", [GridFeed, StreamedFeed])
+def test_every_route_gives_the_same_batch(people: list[Person], kind: type[Feed]) -> None:
+    """The feeds for a GPU, run on a CPU, give OpenCV's batches to interpolation error."""
+    one, other = feed_of(people).batch(8), feed_of(people, kind).batch(8)
+    assert (one.target - other.target).abs().max() < 1.5 / 127.5
+    assert (one.warped - other.warped).abs().max() < 1.5 / 127.5
+    assert (one.mask - other.mask).abs().max() < 1.5 / 255
+
+
+def test_a_feed_is_exact_inside_autocast(people: list[Person]) -> None:
+    """Coordinates are never rounded to bfloat16."""
+    feed = feed_of(people, GridFeed)
+    plain = feed.batch(8)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert same(plain, feed.batch(8))
+
+
+def test_processes_share_one_batch(people: list[Person]) -> None:
+    """The parts of three processes, put together, are the batch of one."""
+    whole = feed_of(people).batch(16)
+    parts = [feed_of(people, share=Share(rank=rank, count=3)).batch(16) for rank in range(3)]
+    joined = FaceBatch(
+        **{name: torch.cat([getattr(part, name) for part in parts], dim=1) for name in vars(whole)}
+    )
+    assert same(whole, joined)
+
+
+def test_a_cpu_is_fed_by_remap(people: list[Person]) -> None:
+    """The route is chosen by the device."""
+    assert isinstance(choose_feed(people, model=MODEL, train=TRAIN, seed=0, device=CPU), RemapFeed)
+
+
+def test_the_cache_is_no_larger_than_the_network_needs() -> None:
+    """One and a half cached px per px seen, and never more than the crop has."""
+    assert 120 == data.cache_side(64, 0.8, 256)
+    assert 256 == data.cache_side(256, 0.8, 256)

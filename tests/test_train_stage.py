@@ -1,0 +1,340 @@
+"""Training as the user meets it: a run that goes on, what it leaves, and what it refuses."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from faceswap_cli import config, pictures
+from faceswap_cli.config import Recipe
+from faceswap_cli.errors import CheckpointError, ConfigurationError, NoFacesError
+from faceswap_cli.faces.record import FaceSet
+from faceswap_cli.learning import checkpoint
+from faceswap_cli.report import Number, Silent
+from faceswap_cli.stages.train import Goal, TrainSummary, append_line, train
+from faceswap_cli.workspace import RunFolder
+
+RECIPE = config.resolve(
+    "autoencoder",
+    "debug",
+    ["train.batch_size=2", "train.save_images=32", "train.preview_images=64", "model.code_size=8"],
+)
+
+Sets = tuple[FaceSet, FaceSet]
+
+
+class Ears(Silent):
+    """Remembers what was said."""
+
+    def __init__(self, *, after_image: Callable[[float], None] = lambda _: None) -> None:
+        self.notes: list[str] = []
+        self.pictures: list[Path] = []
+        self.numbers: list[Mapping[str, Number]] = []
+        self.after_image = after_image
+
+    def advance(self, done: float, numbers: Mapping[str, Number] | None = None) -> None:
+        """Remember numbers."""
+        if numbers:
+            self.numbers.append(numbers)
+            self.after_image(done)
+
+    def picture(self, path: Path, caption: str) -> None:
+        """Remember a picture."""
+        self.pictures.append(path)
+
+    def note(self, text: str) -> None:
+        """Remember a line."""
+        self.notes.append(text)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    """Tiny networks are fastest on one thread."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def sets(make_set: Callable[..., FaceSet]) -> Sets:
+    """Return two people's sets."""
+    return make_set("ada", 20, hue=0), make_set("bo", 24, hue=1)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunFolder:
+    """Return an empty run."""
+    return RunFolder(root=tmp_path / "runs" / "ada-bo")
+
+
+def go(
+    sets: Sets,
+    run: RunFolder,
+    images: int | None = None,
+    *,
+    minutes: float | None = None,
+    recipe: Recipe = RECIPE,
+    report: Ears | None = None,
+) -> TrainSummary:
+    """Train on the CPU."""
+    return train(
+        sets,
+        recipe=recipe,
+        run=run,
+        goal=Goal(images=images, minutes=minutes),
+        device="cpu",
+        seed=1,
+        report=report or Ears(),
+    )
+
+
+def lines(run: RunFolder) -> list[dict[str, object]]:
+    """Return the run's log."""
+    return [json.loads(line) for line in run.log.read_text(encoding="utf-8").splitlines()]
+
+
+def test_a_run_leaves_all_its_files(sets: Sets, run: RunFolder) -> None:
+    """Recipe, log, sheets, state and weights are there, and the summary says what they hold."""
+    ears = Ears()
+    summary = go(sets, run, 64, report=ears)
+    assert (64, "ada-bo", "the goal of 64 images is reached") == (
+        summary.images_seen,
+        summary.run,
+        summary.ended,
+    )
+    assert RECIPE.to_toml() == run.recipe.read_text(encoding="utf-8")
+    assert [run.preview(64)] == ears.pictures
+    assert 3 == pictures.read(run.preview(64)).ndim
+    trained = checkpoint.load_weights(run.weights, torch.device("cpu"))
+    assert (("ada", "bo"), 64, RECIPE) == (
+        trained.identities,
+        trained.images_seen,
+        trained.recipe,
+    )
+    assert summary.held_out is not None
+    assert 0 < summary.held_out < 1
+    json.dumps(vars(summary))
+
+
+def test_the_log_has_the_numbers_of_the_console(sets: Sets, run: RunFolder) -> None:
+    """What the bar showed last is the last line of numbers."""
+    ears = Ears()
+    go(sets, run, 32, report=ears)
+    told = [line for line in lines(run) if "images/s" in line]
+    assert {"images_seen": 32, **ears.numbers[-1]} == told[-1]
+    assert {"ada", "bo", "images/s", "held out"} == set(ears.numbers[-1])
+
+
+def test_training_learns(sets: Sets, run: RunFolder) -> None:
+    """The held-out error falls: to less than two thirds of an untrained network's."""
+    recipe = config.resolve("autoencoder", "debug", ["train.save_images=0"])
+    first = go(sets, run, 8, recipe=recipe).held_out
+    last = go(sets, run, 1200, recipe=recipe).held_out
+    assert first is not None
+    assert last is not None
+    assert last < first * 2 / 3
+
+
+def test_the_same_command_goes_on_bit_for_bit(sets: Sets, run: RunFolder, tmp_path: Path) -> None:
+    """A run stopped twice, off its intervals too, ends as the one that was not."""
+    whole = RunFolder(root=tmp_path / "runs" / "whole")
+    go(sets, whole, 100)
+    for images in (20, 44, 100):
+        go(sets, run, images)
+    expected, found = load_file(whole.resume), load_file(run.resume)
+    assert set(expected) == set(found)
+    for name, value in expected.items():
+        assert torch.equal(value, found[name]), name
+    for name, value in load_file(whole.weights).items():
+        assert torch.equal(value, load_file(run.weights)[name]), name
+
+
+def test_a_run_that_is_done_says_so(sets: Sets, run: RunFolder) -> None:
+    """The same command after the goal trains nothing and changes no weights."""
+    go(sets, run, 32)
+    before = run.weights.read_bytes()
+    ears = Ears()
+    summary = go(sets, run, 32, report=ears)
+    assert 32 == summary.images_seen
+    assert before == run.weights.read_bytes()
+    assert "the goal of 32 images is reached; 32 images seen" in ears.notes
+
+
+def test_minutes_end_a_sitting(sets: Sets, run: RunFolder) -> None:
+    """A hundredth of a minute is soon over, and the next sitting has its own."""
+    summary = go(sets, run, minutes=0.01)
+    assert "0.01 minutes have passed" == summary.ended
+    assert go(sets, run, minutes=0.01).images_seen > summary.images_seen > 0
+
+
+def test_without_a_goal_training_ends_when_nothing_gets_better(sets: Sets, run: RunFolder) -> None:
+    """A learning rate of nearly 0 never improves a score: the run ends by itself and says why."""
+    recipe = config.resolve(
+        "autoencoder",
+        "debug",
+        ["train.batch_size=2", "train.save_images=8", "train.learning_rate=1e-30"],
+    )
+    summary = go(sets, run, recipe=recipe)
+    assert "held-out faces have stopped getting better" == summary.ended
+    assert summary.images_seen < 200
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_finishes_the_step_and_saves(
+    sets: Sets, run: RunFolder, number: signal.Signals
+) -> None:
+    """Ctrl-C and SIGTERM end training with everything saved, and the old handlers are back."""
+    import faceswap_cli.stages.train as stage
+
+    before = signal.getsignal(number)
+    waiting = [number]
+    ears = Ears(after_image=lambda _: os.kill(os.getpid(), waiting.pop()) if waiting else None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stage, "PULSE_SECONDS", 0.0)
+        with pytest.raises(KeyboardInterrupt):
+            go(sets, run, 10_000, report=ears)
+    resume = checkpoint.load_resume(run)
+    assert resume is not None
+    assert 4 == resume.state.images_seen
+    assert "everything is saved; run the same command again to go on" in ears.notes
+    assert before == signal.getsignal(number)
+    assert 32 == go(sets, run, 32).images_seen
+
+
+def test_settings_of_training_may_change_on_the_way(sets: Sets, run: RunFolder) -> None:
+    """[train] is read anew; the clock goes on in images whatever the batch size."""
+    go(sets, run, 32)
+    recipe = config.resolve(
+        "autoencoder", "debug", ["train.batch_size=4", "model.code_size=8", "train.warp=0"]
+    )
+    assert 40 == go(sets, run, 40, recipe=recipe).images_seen
+    assert "warp = 0.0" in run.recipe.read_text(encoding="utf-8")
+
+
+def test_the_order_of_sets_does_not_matter(sets: Sets, run: RunFolder) -> None:
+    """`b a` goes on with the run of `a b`, each person with their own decoder."""
+    go(sets, run, 8)
+    go((sets[1], sets[0]), run, 16)
+    assert ("ada", "bo") == checkpoint.load_weights(run.weights, torch.device("cpu")).identities
+
+
+def test_other_networks_are_refused(sets: Sets, run: RunFolder) -> None:
+    """[model] cannot change: the error says what differs and how to go on."""
+    go(sets, run, 8)
+    recipe = config.resolve("autoencoder", "debug", ["model.code_size=16"])
+    with pytest.raises(CheckpointError, match=r"model\.code_size: 8 -> 16") as caught:
+        go(sets, run, 16, recipe=recipe)
+    assert "--name NEW" in caught.value.hint
+
+
+def test_a_damaged_state_is_refused(sets: Sets, run: RunFolder) -> None:
+    """A torn file never becomes a fresh start; copying the named file over it goes on."""
+    go(sets, run, 32)
+    go(sets, run, 64)
+    run.resume.write_bytes(run.resume.read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match="is damaged") as caught:
+        go(sets, run, 96)
+    assert f"copy {run.snapshot(32)} over {run.resume}" in caught.value.hint
+    run.resume.unlink()
+    run.resume.write_bytes(run.snapshot(32).read_bytes())
+    assert 96 == go(sets, run, 96).images_seen
+
+
+def test_sets_that_do_not_fit_are_refused(sets: Sets, run: RunFolder) -> None:
+    """One set, the same set twice, and a set of seven faces."""
+    ada, bo = sets
+    with pytest.raises(ConfigurationError, match="at least two people, and got 1"):
+        go((ada,), run, 8)  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match='the set "ada" is named twice'):
+        go((ada, ada), run, 8)
+    few = FaceSet(name="bo", folder=bo.folder, records=bo.records[:7])
+    with pytest.raises(NoFacesError, match='set "bo" has 7 faces'):
+        go((ada, few), run, 8)
+    assert not run.root.exists()
+
+
+def test_a_torn_log_line_is_closed_first(tmp_path: Path) -> None:
+    """After a crash in the middle of a line the next line is whole."""
+    path = tmp_path / "log.jsonl"
+    append_line(path, "1")
+    with path.open("ab") as file:
+        file.write(b'{"images')
+    append_line(path, "2")
+    assert ["1", '{"images', "2"] == path.read_text().splitlines()
+
+
+SCRIPT = """
+import json, sys
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+from faceswap_cli import config
+from faceswap_cli.faces.record import FaceSet
+from faceswap_cli.report import Silent
+from faceswap_cli.stages.train import Goal, train
+from faceswap_cli.workspace import RunFolder
+
+faces, run, images = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+sets = [
+    FaceSet.load(name, folder=faces / name, records=faces / name / "faces.jsonl")
+    for name in ("ada", "bo")
+]
+changes = ["train.batch_size=2", "train.save_images=8", "train.preview_images=64"]
+train(
+    sets,
+    recipe=config.resolve("autoencoder", "debug", changes),
+    run=RunFolder(root=run),
+    goal=Goal(images=images),
+    device="cpu",
+    seed=1,
+    report=Silent(),
+)
+"""
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_the_same_command_goes_on(sets: Sets, run: RunFolder) -> None:
+    """Kill -9 costs at most one save interval, and leaves no file that cannot be read."""
+    for faces in sets:
+        text = "".join(record.to_json() + "\n" for record in faces.records)
+        (faces.folder / "faces.jsonl").write_text(text)
+    command = [sys.executable, "-c", SCRIPT, str(sets[0].folder.parent), str(run.root), "1000000"]
+    chance = random.Random(0)
+    reached = 0
+    for _ in range(3):
+        process = subprocess.Popen(command)
+        wait_for(run, reached, process)
+        time.sleep(chance.uniform(0, 0.5))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        resume = checkpoint.load_resume(run)
+        assert resume is not None
+        assert resume.state.images_seen > reached
+        logged = [int(str(line["images_seen"])) for line in lines(run) if "images/s" in line]
+        assert max(logged, default=0) - resume.state.images_seen <= 8
+        checkpoint.load_weights(run.weights, torch.device("cpu"))
+        reached = resume.state.images_seen
+    last = [*command[:-1], str(reached + 16)]
+    assert 0 == subprocess.run(last, check=False).returncode
+    resume = checkpoint.load_resume(run)
+    assert resume is not None
+    assert reached + 16 <= resume.state.images_seen
+
+
+def saved(run: RunFolder) -> int:
+    """Return the images seen that the newest snapshot names."""
+    return max((int(path.stem) for path in checkpoint.snapshots(run)), default=0)
+
+
+def wait_for(run: RunFolder, images: int, process: subprocess.Popen[bytes]) -> None:
+    """Wait until more than `images` are saved; fail when the process ends before."""
+    while saved(run) <= images:
+        assert process.poll() is None
+        time.sleep(0.02)

@@ -1,0 +1,313 @@
+"""The loop: one clock, updates by group, averaged weights, schedules, and going on bit for bit."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from faceswap_cli.errors import ConfigurationError, DeviceError
+from faceswap_cli.faces.record import FaceSet
+from faceswap_cli.learning import data, schedule, trainer
+from faceswap_cli.learning.feed import Feed, RemapFeed
+from faceswap_cli.learning.hardware import Hardware, find_hardware, keep_freed_memory
+from faceswap_cli.learning.schedule import Plateau
+from faceswap_cli.learning.trainer import Learner, Tally, TrainState, train_until
+from faceswap_models.base import (
+    FaceBatch,
+    ModelSettings,
+    Progress,
+    SwapModel,
+    Swapped,
+    TrainSettings,
+    Update,
+)
+
+CPU = torch.device("cpu")
+PLAIN = Hardware(device=CPU, autocast=None, memory_format=torch.contiguous_format)
+NATIVE = replace(PLAIN, autocast=torch.bfloat16)
+TRAIN = TrainSettings(batch_size=2, learning_rate=0.01, ema_halflife_images=0)
+BATCH = FaceBatch(
+    warped=torch.rand(2, 2, 3, 8, 8, generator=torch.Generator().manual_seed(0)),
+    target=torch.rand(2, 2, 3, 8, 8, generator=torch.Generator().manual_seed(1)),
+    mask=torch.ones(2, 2, 1, 8, 8),
+)
+
+
+class Duel(SwapModel):
+    """A generator and a critic of one layer each, with chance in every step."""
+
+    def __init__(self, train: TrainSettings = TRAIN) -> None:
+        super().__init__(ModelSettings(size_px=8), train, ("ada", "bo"))
+        torch.manual_seed(7)
+        self.generator = nn.Conv2d(3, 3, 3, padding=1)
+        self.critic = nn.Conv2d(3, 1, 3)
+
+    def parameter_groups(self) -> Mapping[str, Iterable[nn.Parameter]]:
+        """Return both players."""
+        return {"generator": self.generator.parameters(), "critic": self.critic.parameters()}
+
+    def learning_rate(self, group: str) -> float:
+        """Return a faster rate for the critic."""
+        return self.train_settings.learning_rate * (4 if group == "critic" else 1)
+
+    def train_step(self, batch: FaceBatch, update: Update, progress: Progress) -> dict[str, Tensor]:
+        """Fool the critic, then teach it."""
+        made = self.generator(batch.warped.flatten(0, 1) + 0.1 * torch.randn(4, 3, 8, 8))
+        fooling = -self.critic(made).mean() + (made - batch.target.flatten(0, 1)).abs().mean()
+        update("generator", fooling)
+        teaching = (self.critic(made.detach()) - self.critic(batch.target.flatten(0, 1))).mean()
+        update("critic", teaching)
+        return {"fooling": fooling.detach(), "teaching": teaching.detach()}
+
+    def swap(self, faces: Tensor, to: str) -> Swapped:
+        """Show faces."""
+        return Swapped(image=self.generator(faces), mask=None)
+
+
+def learner(train: TrainSettings = TRAIN, hardware: Hardware = PLAIN) -> Learner:
+    """Return a learner of the duel."""
+    return Learner(Duel(train), train, hardware)
+
+
+def steps(made: Learner, count: int, *, start: int = 0, factor: float = 1.0) -> None:
+    """Learn from the one batch, as the loop would."""
+    for images_seen in range(start, start + count * 4, 4):
+        torch.manual_seed(images_seen)
+        made.step(BATCH, Progress(images_seen=images_seen, goal=None), factor=factor, images=4)
+
+
+@pytest.fixture
+def feed(make_set: Callable[..., FaceSet], tmp_path: Path) -> Feed:
+    """Return a feed of two people."""
+    people = [
+        data.load_person(make_set(name, 12), cache=tmp_path / "cache", side_px=12)
+        for name in ("ada", "bo")
+    ]
+    return RemapFeed(people, model=ModelSettings(size_px=8), train=TRAIN, seed=0, device=CPU)
+
+
+def train_to(made: Learner, feed: Feed, images: int, state: TrainState | None = None) -> TrainState:
+    """Train until so many images are seen."""
+    return train_until(
+        lambda state: state.images_seen >= images,
+        learner=made,
+        feed=feed,
+        state=state or TrainState(),
+        seed=5,
+        goal=100,
+        done=lambda state: state.images_seen / 100,
+        after_step=lambda state, _: state,
+    )
+
+
+@pytest.mark.parametrize("hardware", [PLAIN, NATIVE], ids=["float32", "bfloat16"])
+def test_stopped_and_gone_on_equals_not_stopped(feed: Feed, hardware: Hardware) -> None:
+    """Weights, averages and moments are the same bit for bit after two stops."""
+    settings = replace(TRAIN, ema_halflife_images=10, schedule="linear", warmup_images=20)
+    whole = learner(settings, hardware)
+    train_to(whole, feed, 48)
+    parts = learner(settings, hardware)
+    state = train_to(parts, feed, 12)
+    for images in (20, 48):
+        gone_on = learner(settings, hardware)
+        gone_on.restore({name: value.clone() for name, value in parts.tensors().items()})
+        torch.rand(17)  # what else the process does with its generator does not matter
+        state = train_to(gone_on, feed, images, state)
+        parts = gone_on
+    assert 48 == state.images_seen
+    expected, found = whole.tensors(), parts.tensors()
+    assert set(expected) == set(found)
+    for name, value in expected.items():
+        assert torch.equal(value, found[name]), name
+
+
+def test_a_step_of_another_seed_is_another_step(feed: Feed) -> None:
+    """The test above would not pass for a loop without chance."""
+    one, other = learner(), learner()
+    train_to(one, feed, 8)
+    feed.seed = 1
+    train_to(other, feed, 8)
+    assert not torch.equal(one.model.generator.weight, other.model.generator.weight)  # type: ignore[attr-defined, arg-type]
+
+
+def test_update_touches_its_own_group_alone() -> None:
+    """The generator's loss passes through the critic and leaves no gradient there."""
+    made = learner()
+    model = made.model
+    assert isinstance(model, Duel)
+    before = model.critic.weight.detach().clone()
+    made.update("generator", model.critic(model.generator(torch.ones(1, 3, 8, 8))).mean())
+    assert model.critic.weight.grad is None
+    assert torch.equal(before, model.critic.weight)
+    assert model.generator.weight.grad is not None
+
+
+def test_each_group_has_its_own_rate() -> None:
+    """Adam's first step is the learning rate long: four times as long for the critic."""
+    made = learner()
+    model = made.model
+    assert isinstance(model, Duel)
+    before = [layer.weight.detach().clone() for layer in (model.generator, model.critic)]
+    steps(made, 1, factor=0.5)
+    moved = [
+        float((layer.weight.detach() - was).abs().median())
+        for layer, was in zip((model.generator, model.critic), before, strict=True)
+    ]
+    assert pytest.approx([0.005, 0.02], rel=1e-3) == moved
+
+
+def test_gradients_are_clipped_by_group() -> None:
+    """A clipped group's gradient has the norm that the settings allow."""
+    made = learner(replace(TRAIN, clip_norm=0.01))
+    steps(made, 1)
+    for parameters in made.groups.values():
+        norm = torch.stack([one.grad.norm() for one in parameters if one.grad is not None]).norm()
+        assert pytest.approx(0.01, rel=1e-3) == float(norm)
+
+
+def test_autocast_copies_of_weights_are_not_used_again_after_a_step() -> None:
+    """A forward pass after `update` sees the new weights, in bfloat16 too."""
+    made = learner(replace(TRAIN, learning_rate=1.0), NATIVE)
+    model = made.model
+    assert isinstance(model, Duel)
+    ones = torch.ones(1, 3, 8, 8)
+    with made.autocast():
+        first = model.generator(ones)
+        made.update("generator", first.mean())
+        assert (model.generator(ones) - first).abs().max() > 0.5
+
+
+def test_averaged_weights_follow_by_their_half_life() -> None:
+    """With a half-life of one step's images, each step halves the distance."""
+    made = learner(replace(TRAIN, ema_halflife_images=4))
+    steps(made, 3, start=4000)
+    before = made.average["generator.weight"].clone()
+    steps(made, 1, start=4012)
+    now = made.model.get_parameter("generator.weight")
+    assert torch.allclose((before + now) / 2, made.average["generator.weight"], atol=1e-6)
+
+
+def test_the_first_average_is_the_first_weights() -> None:
+    """At the start the average forgets at once, so random weights do not linger."""
+    made = learner(replace(TRAIN, ema_halflife_images=1000))
+    steps(made, 1)
+    assert torch.equal(
+        made.model.get_parameter("generator.weight"), made.average["generator.weight"]
+    )
+
+
+def test_the_averaged_model_is_lent_and_given_back() -> None:
+    """Inside, the model holds the average and is judging; after an error too it learns again."""
+    made = learner(replace(TRAIN, ema_halflife_images=1000))
+    steps(made, 2, start=100_000)
+    raw = made.model.get_parameter("generator.weight").detach().clone()
+    average = made.average["generator.weight"].clone()
+    assert not torch.equal(raw, average)
+    with pytest.raises(ZeroDivisionError), made.averaged() as model:
+        assert torch.equal(average, model.get_parameter("generator.weight"))
+        assert not model.training
+        raise ZeroDivisionError
+    assert torch.equal(raw, made.model.get_parameter("generator.weight"))
+    assert made.model.training
+    assert torch.equal(average, made.weights()["generator.weight"])
+
+
+def test_without_averaging_the_raw_weights_are_exported() -> None:
+    """A half-life of 0 keeps no second set of weights."""
+    made = learner()
+    steps(made, 1)
+    assert {} == made.average
+    assert torch.equal(made.model.get_parameter("critic.bias"), made.weights()["critic.bias"])
+
+
+def test_the_schedules_hold_their_ends() -> None:
+    """All start at 1; linear falls in the second half; linear and cosine end at 0."""
+    at = (0.0, 0.25, 0.5, 0.75, 1.0)
+    assert [1, 1, 1, 1, 1] == [schedule.constant(done) for done in at]
+    assert [1, 1, 1, 0.5, 0] == [schedule.linear(done) for done in at]
+    assert pytest.approx([1, 0.854, 0.5, 0.146, 0], abs=1e-3) == [
+        schedule.cosine(done) for done in at
+    ]
+
+
+def test_the_warm_up_rises_to_one() -> None:
+    """The first step is small but not 0; none is needed after `warmup_images`."""
+    assert 0 < schedule.warmed_up(0, 100) < 0.02
+    assert 1.0 == schedule.warmed_up(100, 100) == schedule.warmed_up(0, 0)
+
+
+def test_a_plateau_lowers_the_rate_after_its_patience() -> None:
+    """Two scores may fail; the third lowers the rate tenfold and patience begins anew."""
+    seen = Plateau()
+    factors = []
+    for score in (0.5, 0.4, 0.4, 0.41, 0.4, 0.39, 0.5, 0.5, 0.5):
+        seen = seen.after(score)
+        factors.append(seen.factor)
+    assert pytest.approx([1, 1, 1, 1, 0.1, 0.1, 0.1, 0.1, 0.01]) == factors
+
+
+def test_the_state_there_and_back() -> None:
+    """What a header carries gives the same state."""
+    state = TrainState(images_seen=5, best_score=0.1, plateau=Plateau(best=0.2, waited=1))
+    assert state == TrainState.from_dict(state.to_dict())
+
+
+def test_losses_are_averaged_between_readings() -> None:
+    """A reading is the mean of all steps since the last one."""
+    tally = Tally()
+    for value in (1.0, 2.0, 6.0):
+        tally.add({"a": torch.tensor(value), "b": torch.tensor(-value)})
+    assert {"a": 3.0, "b": -3.0} == tally.read()
+    assert {} == tally.read()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"optimizer": "adm"}, 'train.optimizer: there is no optimizer called "adm"'),
+        ({"schedule": "linaer"}, 'train.schedule: there is no schedule called "linaer"'),
+    ],
+)
+def test_unknown_names_in_the_settings_are_refused(
+    changes: Mapping[str, str], message: str
+) -> None:
+    """The optimizer and the schedule are checked before anything is trained."""
+    with pytest.raises(ConfigurationError) as caught:
+        learner(replace(TRAIN, **changes))  # type: ignore[arg-type]
+    assert message == caught.value.message
+    assert "did you mean" in caught.value.hint
+
+
+def test_weight_decay_is_for_adamw_alone() -> None:
+    """Adam leaves a weight without gradient where it is; AdamW shrinks it."""
+    sizes = {}
+    for name in ("adam", "adamw"):
+        weight = nn.Parameter(torch.ones(3))
+        settings = replace(TRAIN, optimizer=name, weight_decay=0.5)
+        optimizer = trainer.optimizer_for([weight], settings, rate=0.1)
+        weight.grad = torch.zeros(3)
+        optimizer.step()
+        sizes[name] = weight[0].item()
+    assert pytest.approx({"adam": 1.0, "adamw": 0.95}) == sizes
+
+
+def test_a_device_that_is_not_there_is_an_error() -> None:
+    """A missing GPU is said, with what to type instead; a typo is another error."""
+    if not torch.cuda.is_available():
+        with pytest.raises(DeviceError, match="--device cuda") as caught:
+            find_hardware("cuda")
+        assert "--device auto" in caught.value.hint
+    with pytest.raises(ConfigurationError, match='"gpu" is not a device'):
+        find_hardware("gpu")
+    assert "cpu" == find_hardware("cpu").device.type
+
+
+def test_memory_is_kept_where_glibc_is() -> None:
+    """The tuning takes hold on glibc, and asking twice is harmless."""
+    import platform
+
+    expected = platform.libc_ver()[0] == "glibc"
+    assert expected == keep_freed_memory() == keep_freed_memory()
