@@ -17,6 +17,10 @@ FOCAL_SIDES = 2.2
 LIFT_CM = 1.2
 """How far over the frame's middle the head's centre is, to leave room for the shoulders."""
 
+NEUTRAL_PITCH = -4.5
+"""Pitch, degrees, of the modelled head when `Moment.pitch` is 0: so that MediaPipe's face model,
+whose idea of straight ahead is the field's, agrees with ours on the average person."""
+
 Rotation = npt.NDArray[np.float64]
 """float64 (3, 3): turns head coordinates into world coordinates."""
 
@@ -95,9 +99,8 @@ def camera_for(moment: Moment, size_px: int) -> Camera:
 
 def place_head(moment: Moment) -> Placement:
     """Return the head's placement."""
-    return Placement(
-        to_world=rotation(moment.yaw, moment.pitch, moment.roll), origin_cm=_origin(moment)
-    )
+    turned = rotation(moment.yaw, moment.pitch + NEUTRAL_PITCH, moment.roll)
+    return Placement(to_world=turned, origin_cm=_origin(moment))
 
 
 def place_body(moment: Moment) -> Placement:

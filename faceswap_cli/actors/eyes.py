@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from faceswap_cli.actors.camera import NEUTRAL_PITCH
 from faceswap_cli.actors.geometry import (
     Floats,
     Triple,
@@ -124,7 +125,8 @@ def _eyeball(
 ) -> Floats:
     """Return the colour (N, 3) of an eyeball where the rays meet it."""
     normal = _sphere_normal(ray, eye, centre)
-    gaze_x, gaze_y = np.radians(moment.gaze)
+    # Eyes at rest look straight ahead, not along the modelled head.
+    gaze_x, gaze_y = np.radians([moment.gaze[0], moment.gaze[1] + NEUTRAL_PITCH])
     gaze = (
         float(np.sin(gaze_x) * np.cos(gaze_y)),
         float(np.sin(gaze_y)),

@@ -84,19 +84,24 @@ class Actor:
 
     @classmethod
     def of(cls, person: Person) -> "Actor":
-        """Make a person ready: about a quarter of a second, remembered for the last few."""
-        return _ready(person)
+        """Return a person made ready: half a second of work, remembered for the last few."""
+        return _remembered(person)
+
+    @classmethod
+    def made_ready(cls, person: Person) -> "Actor":
+        """Make a person ready, from nothing."""
+        bare = radius_table(person)
+        return cls(
+            person=person,
+            radius=with_hair(bare, person.head),
+            mouth=find_mouth_line(bare, person.face),
+            paint=paint(person, bare),
+        )
 
 
 @lru_cache(maxsize=8)
-def _ready(person: Person) -> Actor:
-    bare = radius_table(person)
-    return Actor(
-        person=person,
-        radius=with_hair(bare, person.head),
-        mouth=find_mouth_line(bare, person.face),
-        paint=paint(person, bare),
-    )
+def _remembered(person: Person) -> Actor:
+    return Actor.made_ready(person)
 
 
 def draw(actor: Actor, moment: Moment, size_px: int) -> Drawing:

@@ -1,0 +1,302 @@
+"""What drawn people promise: exact truth, the same bytes every time, smooth performances."""
+
+from dataclasses import fields, replace
+from fractions import Fraction
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from faceswap_cli.actors import (
+    CAST,
+    PITCH_LIMIT,
+    ROLL_LIMIT,
+    YAW_LIMIT,
+    Actor,
+    Drawing,
+    Moment,
+    Person,
+    draw,
+    draw_all,
+    perform,
+    random_moments,
+    random_person,
+    speak,
+)
+from faceswap_cli.actors.expression import Expression
+from faceswap_cli.actors.geometry import SphereMap, directions, smooth_min
+
+SIDE_PX = 96
+TALKING = Moment(yaw=18, pitch=-6, roll=5, jaw=0.5, smile=0.4, brow=0.3, gaze=(8, -3))
+
+
+def picture(person: Person, moment: Moment = TALKING, *, size_px: int = SIDE_PX) -> Drawing:
+    """Draw one person once."""
+    return draw(Actor.of(person), moment, size_px)
+
+
+def change(first: Drawing, second: Drawing) -> npt.NDArray[np.int_]:
+    """Return by how much each pixel differs, in 255ths, the largest channel."""
+    return np.abs(first.image.astype(int) - second.image.astype(int)).max(axis=2)
+
+
+@pytest.mark.parametrize("name", CAST)
+def test_a_drawing_has_the_promised_shapes_and_ranges(name: str) -> None:
+    """Images are RGB bytes; masks lie in [0, 1], and the face is a part of the head."""
+    drawing = picture(CAST[name])
+    assert ((SIDE_PX, SIDE_PX, 3), np.uint8) == (drawing.image.shape, drawing.image.dtype)
+    for mask in (drawing.face_mask, drawing.head_mask):
+        assert ((SIDE_PX, SIDE_PX), np.float32) == (mask.shape, mask.dtype)
+        assert (0.0, 1.0) == (mask.min(), mask.max())
+    assert (drawing.face_mask <= drawing.head_mask).all()
+    assert 0.05 < drawing.face_mask.mean() < drawing.head_mask.mean() < 0.6
+
+
+def test_the_same_moment_gives_the_same_bytes() -> None:
+    """An actor made ready anew draws the very picture an earlier one drew."""
+    first = picture(CAST["ada"])
+    second = draw(Actor.made_ready(CAST["ada"]), TALKING, SIDE_PX)
+    assert first.image.tobytes() == second.image.tobytes()
+    assert first.face_mask.tobytes() == second.face_mask.tobytes()
+    assert first.landmarks == second.landmarks
+
+
+OTHERWISE = Moment(
+    yaw=10,
+    pitch=2,
+    roll=-2,
+    blink=0.4,
+    jaw=0.2,
+    smile=0.9,
+    brow=-0.2,
+    gaze=(-8, 3),
+    shift=(1, 1),
+    scale=0.9,
+    light=(0.8, 0.1, 1),
+    key=0.8,
+    ambient=0.6,
+    warmth=1,
+    background=2,
+    noise=4,
+    hand=(0, -2),
+)
+"""A moment that differs from TALKING in every number."""
+
+
+@pytest.mark.parametrize("field", [f.name for f in fields(Moment)])
+def test_every_number_of_a_moment_is_seen(field: str) -> None:
+    """No parameter is without effect on the picture."""
+    quiet = replace(TALKING, noise=0.0)
+    changed = replace(quiet, **{field: getattr(OTHERWISE, field)})
+    assert change(picture(CAST["cy"], quiet), picture(CAST["cy"], changed)).max() >= 8
+
+
+def test_a_face_on_its_own_head_is_the_person() -> None:
+    """Swapping somebody with themselves changes nothing."""
+    for person in CAST.values():
+        assert person == person.on_head_of(person)
+        assert person == person.with_skin_of(person)
+
+
+def test_there_and_back_a_swap_undoes_itself() -> None:
+    """The face put on another's head and back again is the person."""
+    ada, bo = CAST["ada"], CAST["bo"]
+    assert bo == bo.on_head_of(ada).on_head_of(bo)
+    assert ada.face.skin == bo.with_skin_of(ada).on_head_of(ada).face.skin
+
+
+@pytest.mark.parametrize(("target", "source"), [("ada", "bo"), ("cy", "ed"), ("di", "ada")])
+def test_a_true_swap_keeps_everything_but_the_face(target: str, source: str) -> None:
+    """Room, clothes and the hair over the forehead are the target's, to the byte or nearly."""
+    before = picture(CAST[target], size_px=192)
+    after = picture(CAST[source].on_head_of(CAST[target]), size_px=192)
+    differs = change(before, after)
+    heads = np.maximum(before.head_mask, after.head_mask)
+    neck = np.zeros_like(heads, dtype=bool)
+    chin_x, chin_y = (int(c) for c in before.landmarks["chin"])
+    neck[chin_y - 15 :, chin_x - 45 : chin_x + 45] = True
+    around = (grown(heads) == 0) & ~neck
+    assert 0 == differs[around].max()
+    faces = grown(np.maximum(before.face_mask, after.face_mask))
+    top = int(np.flatnonzero(faces.any(axis=1))[0])
+    assert differs[:top].max() <= 4
+    assert differs[before.face_mask > 0.9].mean() > 8
+
+
+def grown(mask: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
+    """Return 1 within three pixels of anything in `mask`."""
+    return np.asarray(cv2.dilate((mask > 0).astype(np.uint8), np.ones((7, 7), np.uint8)))
+
+
+def test_everyone_stands_in_the_same_room() -> None:
+    """At one moment the background and the sensor's noise are the same for every person."""
+    corners = {picture(person).image[:12, :12].tobytes() for person in CAST.values()}
+    assert 1 == len(corners)
+
+
+def test_shut_lids_hide_the_iris() -> None:
+    """With the eyes shut, where they look changes nothing; with them open it does."""
+    for blink, hidden in ((1.0, True), (0.0, False)):
+        left = replace(TALKING, noise=0.0, blink=blink, gaze=(-15, 0))
+        right = replace(left, gaze=(15, 0))
+        moved = change(picture(CAST["ada"], left), picture(CAST["ada"], right)).max()
+        assert hidden == (moved <= 8)
+
+
+@pytest.mark.parametrize(
+    ("angle", "axis", "sign"), [("yaw", 0, 1), ("pitch", 1, 1), ("roll", 0, 1)]
+)
+def test_the_nose_follows_the_pose(angle: str, axis: int, sign: int) -> None:
+    """Yaw + moves the nose to the right, pitch + down; roll + moves the chin to the right."""
+    point = "chin" if angle == "roll" else "nose_tip"
+    places = [
+        picture(CAST["di"], Moment(**{angle: degrees})).landmarks[point][axis]
+        for degrees in (-12.0, 0.0, 12.0)
+    ]
+    steps = np.diff(places) * sign
+    assert (steps > 1).all()
+
+
+def test_landmarks_scale_with_the_picture() -> None:
+    """A picture twice as large has its points twice as far, from pixel centres on integers."""
+    small, large = picture(CAST["bo"]), picture(CAST["bo"], size_px=2 * SIDE_PX)
+    for name, (x, y) in small.landmarks.items():
+        assert pytest.approx((2 * x + 0.5, 2 * y + 0.5), abs=0.01) == large.landmarks[name]
+
+
+def test_the_jaw_moves_the_lower_lip_and_not_the_eyes() -> None:
+    """Opening the mouth parts the lips by more than two centimetres, and moves no eye."""
+    shut, wide = (picture(CAST["ed"], Moment(jaw=jaw)).landmarks for jaw in (0.0, 1.0))
+    pixel_cm = 78 / (2.2 * SIDE_PX)
+    parted = (wide["lip_bottom"][1] - shut["lip_bottom"][1]) * pixel_cm
+    assert 1.5 < parted < 4
+    for eye in ("left_eye_outer", "right_eye_inner"):
+        assert pytest.approx(shut[eye], abs=0.02) == wide[eye]
+
+
+def test_the_warp_goes_there_and_back() -> None:
+    """A feature carried to where it is seen, and back, is where it was."""
+    expression = Expression(moment=TALKING, mouth=Actor.of(CAST["ada"]).mouth)
+    rng = np.random.default_rng(5)
+    azimuth = rng.uniform(-0.9, 0.9, 400).astype(np.float32)
+    elevation = rng.uniform(-1.2, 0.8, 400).astype(np.float32)
+    back_azimuth, back_elevation, opening = expression.canonical(
+        *expression.deformed(azimuth, elevation)
+    )
+    kept = np.ones(azimuth.size, bool)
+    kept[opening.index[opening.inside]] = False
+    assert np.abs(back_azimuth - azimuth)[kept].max() < 2e-3
+    assert np.abs(back_elevation - elevation)[kept].max() < 2e-3
+
+
+def test_a_hand_covers_the_face() -> None:
+    """Where a hand is, the face's mask is empty, and the picture is the same for everyone."""
+    moment = replace(TALKING, hand=(0.0, -2.0))
+    ada, bo = picture(CAST["ada"], moment), picture(CAST["bo"], moment)
+    palm = (slice(64, 76), slice(48, 56))
+    assert 0 == ada.face_mask[palm].max() == ada.head_mask[palm].max()
+    assert ada.image[palm].tobytes() == bo.image[palm].tobytes()
+    assert ada.face_mask.sum() < picture(CAST["ada"]).face_mask.sum()
+
+
+def test_glasses_stay_on_the_head() -> None:
+    """Glasses belong to the head, so a swap keeps the target's."""
+    ed = CAST["ed"]
+    wearing = replace(ed, head=replace(ed.head, glasses=0.9))
+    assert change(picture(ed), picture(wearing)).max() > 40
+    assert 0.9 == CAST["bo"].on_head_of(wearing).head.glasses
+
+
+def test_a_performance_is_smooth_and_within_the_documented_range() -> None:
+    """From one frame to the next nobody jumps, and no pose leaves the measured range."""
+    performance = perform(7, seconds=20)
+    moments = performance.moments
+    assert (500, Fraction(25), 20) == (len(moments), performance.rate, performance.seconds)
+    for name, limit, step in (
+        ("yaw", YAW_LIMIT, 4),
+        ("pitch", PITCH_LIMIT, 2),
+        ("roll", ROLL_LIMIT, 1),
+    ):
+        path = np.array([getattr(m, name) for m in moments])
+        assert np.abs(path).max() <= limit
+        assert 0.05 < np.abs(np.diff(path)).max() <= step
+        assert np.ptp(path) > limit / 2
+    for name in ("blink", "jaw", "smile"):
+        path = np.array([getattr(m, name) for m in moments])
+        assert (0, True) == (path.min(), path.max() <= 1)
+    blinks = np.flatnonzero([m.blink == 1 for m in moments])
+    assert 40 <= np.diff(blinks).min() <= np.diff(blinks).max() <= 80
+
+
+def test_performances_differ_by_their_seed_alone() -> None:
+    """The same seed is the same performance; another is another."""
+    assert perform(1, seconds=2) == perform(1, seconds=2)
+    assert perform(1, seconds=2) != perform(2, seconds=2)
+    assert random_moments(1, 5) == random_moments(1, 5)
+    assert list(random_moments(1, 5)) != list(random_moments(2, 5))
+
+
+def test_random_moments_fill_the_documented_range() -> None:
+    """A set for training covers the poses from one end to the other, and no more."""
+    moments = random_moments(3, 500)
+    for name, limit in (("yaw", YAW_LIMIT), ("pitch", PITCH_LIMIT), ("roll", ROLL_LIMIT)):
+        path = np.abs([getattr(m, name) for m in moments])
+        assert 0.95 * limit < path.max() <= limit
+
+
+def test_random_people_differ_by_their_seed_alone() -> None:
+    """The same seed is the same person, and two seeds look different."""
+    assert random_person(4) == random_person(4)
+    first, second = picture(random_person(4)), picture(random_person(5))
+    assert change(first, second)[first.face_mask > 0.9].mean() > 5
+
+
+def test_drawing_many_is_drawing_each() -> None:
+    """Two processes give the bytes of one, in order."""
+    moments = random_moments(9, 34)
+    many = list(draw_all(CAST["ada"], moments, size_px=48, processes=2))
+    assert list(moments) == [drawing.moment for drawing in many]
+    for drawing in many[::11]:
+        alone = picture(CAST["ada"], drawing.moment, size_px=48)
+        assert alone.image.tobytes() == drawing.image.tobytes()
+        assert alone.face_mask.tobytes() == drawing.face_mask.tobytes()
+
+
+def test_a_few_drawings_start_no_process() -> None:
+    """A handful is drawn here, and the first is ready before the last is asked for."""
+    endless = (Moment(yaw=float(i % 30)) for i in range(10**9))
+    drawings = draw_all(CAST["bo"], endless, size_px=32, processes=1)
+    assert [0.0, 1.0] == [next(drawings).moment.yaw, next(drawings).moment.yaw]
+
+
+def test_a_voice_is_as_long_as_its_performance_and_loud_with_the_jaw() -> None:
+    """The sound lasts exactly as long, stays in range, and follows the mouth."""
+    performance = perform(2, seconds=4, rate=Fraction(30000, 1001))
+    sound = speak(performance, rate_hz=16_000)
+    assert (round(performance.seconds * 16_000), 1) == sound.shape
+    assert np.float32 == sound.dtype
+    assert 0.05 < np.abs(sound).max() <= 0.3
+    frames = np.array_split(sound[:, 0], len(performance.moments))
+    loudness = [float(np.sqrt(np.mean(frame**2))) for frame in frames]
+    jaw = [moment.jaw for moment in performance.moments]
+    assert np.corrcoef(loudness, jaw)[0, 1] > 0.95
+
+
+def test_a_rounded_union_is_never_outside_its_parts() -> None:
+    """The smooth minimum lies at or under the lesser, by a quarter of its width at most."""
+    first, second = np.random.default_rng(0).normal(size=(2, 500)).astype(np.float32)
+    under = np.minimum(first, second) - smooth_min(first, second, 0.8)
+    assert -1e-6 < under.min() <= under.max() <= 0.2 + 1e-6
+
+
+def test_a_sphere_map_returns_what_was_put_in() -> None:
+    """Looked up at its own cells, a map gives its own values, the seam at the back included."""
+    azimuth, elevation = directions(64, 33)
+    values = np.random.default_rng(1).normal(size=azimuth.shape).astype(np.float32)
+    found = SphereMap(values=values).at(azimuth.ravel(), elevation.ravel())
+    assert found.reshape(values.shape) == pytest.approx(values, abs=2e-2)
+    turn = np.full(1, np.pi - 1e-4, np.float32)
+    level = np.zeros(1, np.float32)
+    seam = SphereMap(values=np.cos(azimuth)).at(turn, level)
+    assert pytest.approx(-1, abs=5e-3) == float(seam[0])
