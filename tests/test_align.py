@@ -11,6 +11,8 @@ import pytest
 from faceswap_cli.actors import CAST, Actor, Moment, draw
 from faceswap_cli.arrays import Image, Points
 from faceswap_cli.faces.align import FaceAlignment, align, similarity, template, transform
+from faceswap_cli.faces.detect import MediaPipeDetector
+from faceswap_cli.faces.mask import oval
 
 Numbers = npt.NDArray[np.float64]
 
@@ -168,12 +170,20 @@ def test_beyond_the_frame_the_edge_goes_on() -> None:
     assert (turned(angle=0, side=120, centre=(5, 50)).crop(frame, 64) == 90).all()
 
 
+def test_every_stable_point_lies_near_its_place() -> None:
+    """On a drawn face that looks into the camera no point of the template is far off or swapped."""
+    indices, places = template()
+    with MediaPipeDetector() as detector:
+        (face,) = detector.detect(draw(Actor.of(CAST["ada"]), Moment(), 256).image)
+
+    found = transform(face.landmarks[indices], align(face.landmarks).to_unit)
+
+    assert np.linalg.norm(found - places, axis=1).max() < 0.05
+
+
 @pytest.mark.parametrize("name", sorted(CAST)[:2])
 def test_the_part_a_network_sees_holds_the_whole_face(name: str) -> None:
     """The drawn face, mouth wide open and head turned, lies in the central 0.8 of the crop."""
-    from faceswap_cli.faces.detect import MediaPipeDetector
-    from faceswap_cli.faces.mask import oval
-
     moments = [Moment(jaw=1), Moment(yaw=30, jaw=1), Moment(yaw=-30, pitch=10), Moment(pitch=-15)]
     actor = Actor.of(CAST[name])
     with MediaPipeDetector() as detector:

@@ -1,0 +1,483 @@
+"""Laws of extract: stopped anyhow and run again it ends with the same bytes; it says what it lacks.
+
+Most of them use a detector that finds bright spots: it is quick, and it can die where it is told.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Set
+from fractions import Fraction
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import pytest
+
+from faceswap_cli import pictures
+from faceswap_cli.actors import CAST, draw_all, perform
+from faceswap_cli.arrays import Image
+from faceswap_cli.errors import ConfigurationError, FaceswapError, InputError, NoFacesError
+from faceswap_cli.faces.detect import Face
+from faceswap_cli.faces.record import FaceSet
+from faceswap_cli.report import Silent
+from faceswap_cli.stages.extract import ExtractSettings, ExtractSummary, extract
+from faceswap_cli.video.writer import VideoWriter
+from faceswap_cli.workspace import SetFolder
+
+FRAMES = 24
+EMPTY = frozenset({0, 7, 8, 22, 23})
+"""Frames without a face: the first, some in the middle, the last."""
+
+
+def nothing(index: int) -> None:
+    """Do nothing ahead of the image number `index`."""
+
+
+class SpotDetector:
+    """Takes the bright part of an image for a face; runs `before` ahead of each image."""
+
+    def __init__(self, before: Callable[[int], None] = nothing) -> None:
+        self.before = before
+        self.seen = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Hold nothing."""
+
+    def detect(self, image: Image) -> list[Face]:
+        """Return one face around the bright pixels, if there are any."""
+        self.before(self.seen)
+        self.seen += 1
+        rows, columns = np.nonzero(image[..., 0] > 128)
+        if not rows.size:
+            return []
+        box = np.float32([columns.min(), rows.min(), columns.max(), rows.max()])
+        spread = np.random.default_rng(1).uniform(0, 1, (478, 2))
+        landmarks = (box[:2] + spread * (box[2:] - box[:2])).astype(np.float32)
+        return [
+            Face(
+                box=box,
+                landmarks=landmarks,
+                score=0.9,
+                expression=(0.25,) * 52,
+                pose=(1.0, 2.0, 3.0),
+            )
+        ]
+
+
+class Listener(Silent):
+    """Keeps what a stage says."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+        self.done: list[float] = []
+
+    def note(self, text: str) -> None:
+        """Keep a line."""
+        self.notes.append(text)
+
+    def advance(self, done: float, numbers: object = None) -> None:
+        """Keep the progress."""
+        self.done.append(done)
+
+
+def write_clip(path: Path, *, frames: int = FRAMES, empty: Set[int] = EMPTY) -> Path:
+    """Write a clip of a bright spot that wanders over a dark ground."""
+    chance = np.random.default_rng(3)
+    with VideoWriter(path, size=(160, 120), rate=Fraction(25), quality=10) as writer:
+        for index in range(frames):
+            image = chance.integers(0, 40, (120, 160, 3), dtype=np.uint8)
+            if index not in empty:
+                x = 20 + 3 * index
+                image[30:90, x : x + 50] = chance.integers(190, 255, (60, 50, 3))
+            writer.write(image, Fraction(index, 25))
+    return path
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A short clip in a folder of its own."""
+    return write_clip(tmp_path_factory.mktemp("clip") / "spot.mp4")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> SetFolder:
+    """A set that is not there yet."""
+    return SetFolder(root=tmp_path / "workspace" / "faces" / "spot")
+
+
+def run(
+    clip: Path,
+    folder: SetFolder,
+    *,
+    settings: ExtractSettings | None = None,
+    before: Callable[[int], None] = nothing,
+    report: Listener | None = None,
+) -> ExtractSummary:
+    """Extract with the quick detector."""
+    return extract(
+        clip,
+        folder=folder,
+        settings=settings or ExtractSettings(size_px=64),
+        report=report or Listener(),
+        detector=lambda: SpotDetector(before),
+    )
+
+
+def content(folder: SetFolder) -> dict[str, bytes]:
+    """Every file of a set by name."""
+    return {path.name: path.read_bytes() for path in sorted(folder.root.iterdir())}
+
+
+@pytest.fixture(scope="module")
+def whole(clip: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The files of an extraction that nothing disturbed."""
+    undisturbed = SetFolder(root=tmp_path_factory.mktemp("whole") / "undisturbed")
+    run(clip, undisturbed)
+    return content(undisturbed)
+
+
+def test_every_face_becomes_a_crop_and_a_line(clip: Path, folder: SetFolder) -> None:
+    """Records name their crop, frame and exact time; frames without a face leave nothing."""
+    summary = run(clip, folder)
+
+    found = FaceSet.load("spot", folder=folder.root, records=folder.records)
+    with_face = [index for index in range(FRAMES) if index not in EMPTY]
+    assert ("spot", FRAMES, len(with_face)) == (summary.name, summary.frames, summary.faces)
+    assert with_face == [record.frame for record in found.records]
+    assert [Fraction(index, 25) for index in with_face] == [record.time for record in found.records]
+    assert [f"{index:06d}-0.png" for index in with_face] == [
+        record.file for record in found.records
+    ]
+    assert {"faces.jsonl", "source.toml"} | {record.file for record in found.records} == set(
+        content(folder)
+    )
+    assert (64, 64, 3) == pictures.read(found.path(found.records[0])).shape
+
+
+def test_a_crop_shows_what_its_record_says(clip: Path, folder: SetFolder) -> None:
+    """The recorded landmarks and alignment land on the bright spot of the crop."""
+    run(clip, folder)
+
+    found = FaceSet.load("spot", folder=folder.root, records=folder.records)
+    for record in found.records:
+        crop = pictures.read(found.path(record))
+        points = np.c_[record.landmarks, np.ones(478)] @ record.alignment.matrix(64).T
+        inside = points[((points > 2) & (points < 61)).all(axis=1)].round().astype(int)
+        assert len(inside) > 50
+        assert crop[inside[:, 1], inside[:, 0], 0].mean() > 180
+
+
+@pytest.mark.parametrize(
+    ("at", "failure"), [(0, KeyboardInterrupt), (8, MemoryError), (20, KeyboardInterrupt)]
+)
+def test_a_stopped_run_goes_on_to_the_same_bytes(
+    clip: Path,
+    folder: SetFolder,
+    whole: dict[str, bytes],
+    at: int,
+    failure: type[BaseException],
+) -> None:
+    """Ctrl-C or an error at any frame, then the same command: as if nothing had happened."""
+
+    def stop(index: int) -> None:
+        if index == at:
+            raise failure
+
+    with pytest.raises(failure):
+        run(clip, folder, before=stop)
+    seen: list[int] = []
+    summary = run(clip, folder, before=seen.append)
+
+    assert whole == content(folder)
+    assert (FRAMES, FRAMES - len(EMPTY)) == (summary.frames, summary.faces)
+    if at > 9:
+        assert len(seen) < FRAMES
+
+
+KILLED = """
+import os, signal, sys, time
+sys.path.insert(0, {tests!r})
+from pathlib import Path
+import test_extract as here
+
+def die(index):
+    if index == {at}:
+        time.sleep({delay})  # lets the writing thread get to another place
+        os.kill(os.getpid(), signal.SIGKILL)
+
+here.run(Path({clip!r}), here.SetFolder(root=Path({root!r})), before=die)
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs a system with kill -9")
+@pytest.mark.parametrize(("at", "delay"), [(3, 0.0), (10, 0.002)])
+def test_a_killed_run_goes_on_to_the_same_bytes(
+    clip: Path, folder: SetFolder, whole: dict[str, bytes], at: int, delay: float
+) -> None:
+    """A process killed without warning, twice over, loses nothing and leaves nothing behind."""
+    script = KILLED.format(
+        tests=str(Path(__file__).parent), at=at, delay=delay, clip=str(clip), root=str(folder.root)
+    )
+    for _ in range(2):
+        died = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
+        if died.returncode == 0:  # the second run had fewer frames left than `at`
+            break
+        assert -signal.SIGKILL == died.returncode, died.stderr.decode()
+    run(clip, folder)
+
+    assert whole == content(folder)
+
+
+@pytest.mark.parametrize("cut", [1, 5000])
+def test_a_torn_last_line_is_found_again(
+    clip: Path, folder: SetFolder, whole: dict[str, bytes], cut: int
+) -> None:
+    """Whatever of the records a crash left, the run goes on from the last whole line."""
+    run(clip, folder)
+    os.truncate(folder.records, folder.records.stat().st_size - cut)
+    undo_end(folder)
+
+    run(clip, folder)
+
+    assert whole == content(folder)
+
+
+def undo_end(folder: SetFolder) -> None:
+    """Make a finished set look like one that was stopped."""
+    text = folder.source.read_text()
+    folder.source.write_text(text[: text.index("\n[result]")])
+
+
+def test_lines_lost_in_zeros_are_found_again(
+    clip: Path, folder: SetFolder, whole: dict[str, bytes]
+) -> None:
+    """A power cut can leave a file's length and not its content."""
+    run(clip, folder)
+    size = folder.records.stat().st_size
+    os.truncate(folder.records, size - 6000)
+    os.truncate(folder.records, size)
+    undo_end(folder)
+
+    run(clip, folder)
+
+    assert whole == content(folder)
+
+
+def test_leftovers_of_a_kill_are_swept(
+    clip: Path, folder: SetFolder, whole: dict[str, bytes]
+) -> None:
+    """Half-written temporary files go; a crop without a line is written again; others stay."""
+    folder.root.mkdir(parents=True)
+    (folder.root / ".000003-0-abcd_123.png").write_bytes(b"half a")
+    (folder.root / "000004-0.png").write_bytes(b"half a")
+    (folder.root / ".my-notes.txt").write_text("keep me")
+
+    run(clip, folder)
+
+    assert whole | {".my-notes.txt": b"keep me"} == content(folder)
+
+
+def test_a_complete_set_is_left_alone(clip: Path, folder: SetFolder) -> None:
+    """The same command a second time says so, looks at nothing and changes nothing."""
+    first = run(clip, folder)
+    before, report = content(folder), Listener()
+
+    def never(index: int) -> None:
+        pytest.fail("looked at a frame again")
+
+    second = run(clip, folder, before=never, report=report)
+
+    assert (first.frames, first.faces) == (second.frames, second.faces)
+    assert ['the set "spot" is complete: nothing left to do'] == report.notes
+    assert before == content(folder)
+
+
+def test_a_crop_deleted_by_hand_stays_deleted(clip: Path, folder: SetFolder) -> None:
+    """Going on does not bring back what the user threw out, and it is out of the set."""
+    run(clip, folder)
+    folder.crop(5, 0).unlink()
+
+    run(clip, folder)
+
+    found = FaceSet.load("spot", folder=folder.root, records=folder.records)
+    assert 5 not in [record.frame for record in found.records]
+
+
+def test_the_same_video_under_another_name_is_the_same(clip: Path, folder: SetFolder) -> None:
+    """A source is known by its content: moving it does not stop a run from going on."""
+    run(clip, folder)
+    moved = Path(shutil.copy(clip, folder.root.parent / "renamed.mp4"))
+    report = Listener()
+
+    run(moved, folder, report=report)
+
+    assert ['the set "spot" is complete: nothing left to do'] == report.notes
+
+
+def test_another_video_needs_another_name(clip: Path, folder: SetFolder, tmp_path: Path) -> None:
+    """A set is never mixed from two sources by accident."""
+    run(clip, folder)
+    before = content(folder)
+    other = write_clip(tmp_path / "other.mp4", frames=5)
+
+    with pytest.raises(ConfigurationError) as caught:
+        run(other, folder)
+
+    assert 'the set "spot" holds the faces of another video, spot.mp4' == caught.value.message
+    assert "choose another name with --name" == caught.value.hint
+    assert before == content(folder)
+
+
+def test_other_settings_need_another_name(clip: Path, folder: SetFolder) -> None:
+    """The crops of a set are all of one size."""
+    run(clip, folder)
+
+    with pytest.raises(ConfigurationError, match=r"other settings \(size_px 64, now 32\)"):
+        run(clip, folder, settings=ExtractSettings(size_px=32))
+
+
+def test_faces_of_nobody_knows_whom_are_not_touched(clip: Path, folder: SetFolder) -> None:
+    """A folder with records and without a source is somebody else's."""
+    folder.root.mkdir(parents=True)
+    folder.records.write_text("{}\n")
+
+    with pytest.raises(ConfigurationError, match="nothing says whose"):
+        run(clip, folder)
+    assert "{}\n" == folder.records.read_text()
+
+
+def test_a_source_that_cannot_be_read_is_named(clip: Path, folder: SetFolder) -> None:
+    """A damaged source.toml stops the run before anything is overwritten."""
+    folder.root.mkdir(parents=True)
+    folder.source.write_text("[input\n")
+
+    with pytest.raises(InputError, match=r"source\.toml cannot be read"):
+        run(clip, folder)
+
+
+def test_no_face_at_all_leaves_no_set(folder: SetFolder, tmp_path: Path) -> None:
+    """A clip without faces ends with exit code 4, advice, and no folder."""
+    clip = write_clip(tmp_path / "nobody.mp4", frames=3, empty={0, 1, 2})
+
+    with pytest.raises(NoFacesError) as caught:
+        run(clip, folder)
+
+    assert 4 == caught.value.exit_code
+    assert "no face was found in the 3 frames of nobody.mp4" == caught.value.message
+    assert "try a closer shot" in caught.value.hint
+    assert not folder.root.exists()
+
+
+def test_a_missing_video_leaves_no_set(folder: SetFolder, tmp_path: Path) -> None:
+    """A typing mistake in the name changes nothing on the disk."""
+    with pytest.raises(InputError, match=r"nowhere\.mp4"):
+        run(tmp_path / "nowhere.mp4", folder)
+    assert not folder.root.exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (ExtractSettings(faces="smallest"), 'no choice of faces called "smallest"'),
+        (ExtractSettings(size_px=4), "crops cannot be 4 px wide"),
+        (ExtractSettings(every=0), "every 0 frames makes no sense"),
+    ],
+)
+def test_settings_are_checked(
+    clip: Path, folder: SetFolder, settings: ExtractSettings, message: str
+) -> None:
+    """A setting that makes no sense is named before the video is read."""
+    with pytest.raises(ConfigurationError, match=message):
+        run(clip, folder, settings=settings)
+
+
+def test_every_nth_frame_can_be_enough(clip: Path, folder: SetFolder) -> None:
+    """With every=5 frames 0, 5, 10, ... are looked at, and no others."""
+    seen: list[int] = []
+
+    summary = run(clip, folder, settings=ExtractSettings(size_px=64, every=5), before=seen.append)
+
+    assert [0, 1, 2, 3, 4] == seen
+    assert (5, 4) == (summary.frames, summary.faces)
+    found = FaceSet.load("spot", folder=folder.root, records=folder.records)
+    assert [5, 10, 15, 20] == [record.frame for record in found.records]
+
+
+def test_a_full_disk_ends_the_run_and_loses_nothing(
+    clip: Path, folder: SetFolder, whole: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A crop that cannot be written has no line, nor has any after it; the next run repairs it."""
+    really = pictures.write_png
+
+    def full(path: Path, image: Image) -> None:
+        if path.name == "000010-0.png":
+            raise InputError("no space left on the disk")
+        really(path, image)
+
+    monkeypatch.setattr(pictures, "write_png", full)
+    with pytest.raises(FaceswapError, match="no space left"):
+        run(clip, folder)
+    assert b"000009-0.png" in folder.records.read_bytes()
+    assert b"000011-0.png" not in folder.records.read_bytes()
+
+    monkeypatch.setattr(pictures, "write_png", really)
+    run(clip, folder)
+
+    assert whole == content(folder)
+
+
+def test_progress_counts_frames(clip: Path, folder: SetFolder) -> None:
+    """The reporter hears of every frame, and on going on starts where the run stopped."""
+
+    def stop(index: int) -> None:
+        if index == 15:
+            raise KeyboardInterrupt
+
+    first, second = Listener(), Listener()
+    with pytest.raises(KeyboardInterrupt):
+        run(clip, folder, before=stop, report=first)
+    run(clip, folder, report=second)
+
+    assert list(range(1, 16)) == first.done
+    assert list(range(15, FRAMES + 1)) == second.done
+    assert ["going on at frame 14: 11 faces so far"] == second.notes
+
+
+def test_a_drawn_person_is_extracted(tmp_path: Path) -> None:
+    """With the real detector every frame of a drawn person becomes a face, killed or not."""
+    performance = perform(4, seconds=0.6)
+    drawn = draw_all(CAST["ada"], performance.moments, size_px=192, processes=1)
+    with VideoWriter(tmp_path / "ada.mp4", size=(192, 192), rate=performance.rate) as writer:
+        for index, drawing in enumerate(drawn):
+            writer.write(drawing.image, index / performance.rate)
+
+    def extracted(name: str) -> SetFolder:
+        folder = SetFolder(root=tmp_path / name)
+        summary = extract(
+            tmp_path / "ada.mp4", folder=folder, settings=ExtractSettings(), report=Silent()
+        )
+        assert (15, 15) == (summary.frames, summary.faces)
+        return folder
+
+    first, second = extracted("first"), extracted("second")
+    lines = second.records.read_bytes().splitlines(keepends=True)
+    second.records.write_bytes(b"".join(lines[:7]) + lines[7][:100])
+    undo_end(second)
+
+    assert content(first) == content(extracted("second"))
+
+
+def test_extract_needs_no_torch() -> None:
+    """The stage is imported without torch, which takes seconds and gigabytes."""
+    script = "import sys, faceswap_cli.stages.extract; sys.exit('torch' in sys.modules)"
+
+    assert 0 == subprocess.run([sys.executable, "-c", script], check=False).returncode
