@@ -194,7 +194,8 @@ def test_a_mask_of_any_size_covers_the_same_pixels(size: int) -> None:
     white = np.full((64, 64, 3), 255, dtype=np.uint8)
     frame = np.zeros((240, 320, 3), dtype=np.uint8)
     place = _place(side=128, centre=(160, 120))
-    one, other = (PLAIN(frame, white, _oval(side), place) for side in (128, size))
+    plain = Compositor(recolour=None, shrink=0)
+    one, other = (plain(frame, white, _oval(side), place) for side in (128, size))
     assert _psnr(one, other) > 28
     assert abs(one.mean() / other.mean() - 1) < 0.04
 
@@ -229,13 +230,19 @@ def test_pixels_outside_of_the_square_are_untouched(colour: ColourMatch | None) 
 
 
 @pytest.mark.parametrize("feather", [0.0, 0.1, 0.3])
-@pytest.mark.parametrize("shrink", [0.0, 0.05])
-def test_the_soft_edge_lies_inside_of_the_mask(feather: float, shrink: float) -> None:
-    """Feathering never shows the swapped face where the mask is 0."""
-    mask = _oval(128)
-    alpha = Compositor(feather=feather, shrink=shrink).alpha(mask)
-    assert np.all(alpha[mask == 0] == 0)
-    assert alpha[64, 64] == 255
+@pytest.mark.parametrize("shrink", [-0.05, 0.0, 0.1])
+def test_the_soft_edge_lies_around_the_masks_edge(feather: float, shrink: float) -> None:
+    """The face fades over the feather's width, half way where the mask ends less the shrinkage."""
+    across = np.abs(np.arange(128) - 64)[None, :] / 128
+    mask = (np.hypot(across, across.T) < 0.25).astype(np.float32)
+    alpha = Compositor(feather=feather, shrink=shrink).alpha(mask)[64]
+    inside = 0.25 - shrink - across[0]
+    pixel = 1 / 128
+    assert np.all(alpha[inside < -feather / 2 - pixel] == 0)
+    assert np.all(alpha[inside > feather / 2 + pixel] == 255)
+    assert np.all(np.diff(alpha[64:].astype(int)) <= 0)
+    half_way = inside[64:][np.argmax(alpha[64:] < 128)]
+    assert abs(half_way) < 0.012 + feather * 0.06
 
 
 def test_the_edge_of_the_square_is_soft_too() -> None:

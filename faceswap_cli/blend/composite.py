@@ -99,9 +99,10 @@ class Compositor:
     """How a swapped face is laid over the face in the frame."""
 
     feather: float = 0.1
-    """Width of the soft edge, inside the mask's edge, as a part of the square's side."""
-    shrink: float = 0.0
-    """How far the mask's edge is drawn in before, as a part of the side; negative grows it."""
+    """Width of the soft edge, half of it on either side of the edge, as a part of the square's
+    side."""
+    shrink: float = 0.02
+    """How far the mask's edge is drawn in, as a part of the side; negative grows the mask."""
     recolour: Recolour | None = LAB
     """How the swapped face takes the frame's colours; None leaves its own."""
     blend: Blend = alpha_blend
@@ -129,18 +130,18 @@ class Compositor:
         return composed
 
     def alpha(self, mask: Mask) -> Image:
-        """Return the shaped mask, uint8 (M, M): 255 well inside, 0 from the mask's edge on.
+        """Return the shaped mask, uint8 (M, M): 255 well inside, 0 well outside.
 
-        The edge is drawn in by `shrink`; inside of that it rises over the width of the feather.
-        The square's border counts as an edge: a square that cuts the face off must not show.
+        The square's border counts as an edge, and there the whole ramp lies inside: a square that
+        cuts the face off must not show.
         """
         side = mask.shape[0]
         reach = round(self.feather * side / 2)
-        outer = _eroded(_to_uint8(mask), round(self.shrink * side))
-        inner = _eroded(outer, reach)
-        inner[_border(side, reach + 1)] = 0
-        # Boxes reach further along diagonals than the disc has drawn in: cut that off.
-        return np.minimum(_blurred(inner, reach), outer)
+        edge = _eroded(_to_uint8(mask), round(self.shrink * side))
+        outermost = _eroded(edge, -reach)
+        edge[_border(side, reach + 1)] = 0
+        # Boxes reach further along diagonals than a disc of the same radius: cut that off.
+        return np.minimum(_blurred(edge, reach), outermost)
 
 
 def covered(alpha: Image, alignment: FaceAlignment, frame: Image) -> Rectangle:
