@@ -30,7 +30,7 @@ LOWER_LIP_DROP = float(np.radians(17.5))
 _JAW_OUT_CM = 0.7
 """How much further from the head's centre the chin is when the jaw is wide open."""
 
-SMILE_OUT, SMILE_UP = 0.060, 0.050
+SMILE_OUT, SMILE_UP = 0.065, 0.065
 """How far a full smile pulls a mouth corner, rad."""
 _CORNER_SPREAD = (0.17, 0.15)
 """Reach of that pull, rad of azimuth and elevation."""
@@ -73,8 +73,7 @@ class MouthLine:
 
     def opening(self, azimuth: Floats) -> Floats:
         """Return how far the mouth opens at `azimuth` against its middle, 0 to 1."""
-        share = clip(1 - (azimuth * (1 / self.corner)) ** 2, 0, 1)
-        profile: Floats = share**0.55
+        profile: Floats = np.sqrt(clip(1 - (azimuth * (1 / self.corner)) ** 2, 0, 1))
         return profile
 
 
@@ -130,7 +129,7 @@ class Expression:
     def deformed(self, azimuth: Floats, elevation: Floats) -> tuple[Floats, Floats]:
         """Return where features at rest at these directions are seen: the warp's inverse."""
         seen_azimuth, seen_elevation = azimuth.copy(), elevation.copy()
-        for _ in range(40):
+        for _ in range(24):
             rest_azimuth, rest_elevation, _ = self.canonical(seen_azimuth, seen_elevation)
             seen_azimuth += 0.6 * (azimuth - rest_azimuth)
             seen_elevation += 0.6 * (elevation - rest_elevation)
@@ -146,7 +145,8 @@ class Expression:
         r = rest.at(rest_azimuth, rest_elevation)
         r += self._cheeks(seen_azimuth, seen_elevation)
         low_azimuth, low_elevation = seen_azimuth[opening.index], seen_elevation[opening.index]
-        r[opening.index] -= self._hollow(low_azimuth, low_elevation, opening)
+        if self.moment.jaw > 0:
+            r[opening.index] -= self._hollow(low_azimuth, low_elevation, opening)
         values = rest.values.copy()
         values[window] = r.reshape(azimuth[window].shape)
         return SphereMap(values=values)
@@ -179,7 +179,7 @@ class Expression:
         below_upper, above_lower = upper_edge - elevation, elevation - lower_edge
         # Under the lip the fall spreads to the whole jaw, and fades out under the chin.
         to_jaw = smoothstep(0, 0.40, -above_lower)
-        jaw_wide = 0.9 * np.exp(-((azimuth / 0.95) ** 4))
+        jaw_wide = 0.9 * bump((azimuth / 0.95) ** 2)
         fall = profile + (jaw_wide - profile) * to_jaw
         fall *= drop * smoothstep(-1.52, -1.2, elevation)
         lift = rise * profile * np.exp(clip(below_upper, -9, 0) * (1 / 0.07))
@@ -208,7 +208,7 @@ class Expression:
         depth = clip(np.minimum(opening.below_upper, opening.above_lower) / 0.05, 0, 1)
         # The hinge is behind the head's centre, so a falling jaw gets further from that.
         jaw = smoothstep(-0.65, -1.05, elevation) * smoothstep(-1.5, -1.2, elevation)
-        jaw = jaw * np.exp(-((azimuth / 0.9) ** 4))
+        jaw = jaw * bump((azimuth / 0.9) ** 2)
         hollow: Floats = 0.25 * depth * opening.inside - _JAW_OUT_CM * self.moment.jaw * jaw
         return hollow
 

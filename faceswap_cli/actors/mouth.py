@@ -39,7 +39,7 @@ def add_mouth(
     inner += (np.array(_TONGUE, np.float32) - inner) * tongue[:, None]
     depth = np.minimum(below_upper, above_lower)
     strength = 0.42 + 0.40 * moment.key * min(max(lamp[2], 0), 1)
-    inner *= (strength * (0.45 + 0.55 * smoothstep(0, 0.06, depth)))[:, None]
+    inner *= (strength * (0.55 + 0.45 * smoothstep(0, 0.05, depth)))[:, None]
     seen = light[index]
     light[index] = seen + (inner - seen) * smoothstep(0, 0.012, depth)[:, None]
 

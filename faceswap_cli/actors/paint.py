@@ -67,6 +67,7 @@ def paint(person: Person, bare: SphereMap) -> Paint:
     point = scaled(direction(azimuth, elevation), radius)
     colour, detail = _skin(point, person.face)
     _front(colour, detail, point, person.face)
+    _ears(detail, point, person.head)
     hair = _hair(colour, detail, point, azimuth, elevation, head=person.head)
     throat = -11.4 - person.face.chin_drop_cm
     face = (1 - hair) * smoothstep(1.25, 1.05, np.abs(azimuth))
@@ -205,6 +206,16 @@ def _lips(skin: Floats, marks: Floats, point: Vector, face: FaceTraits) -> None:
     corner = bump((np.abs(x) - 1.02 * face.mouth_width_cm) / 0.22, (y - seam) / 0.22) * facing
     skin *= ((1 - 0.72 * line) * (1 - 0.30 * corner))[..., None]
     marks[..., 2] = lips
+
+
+def _ears(detail: Floats, point: Vector, head: HeadTraits) -> None:
+    """Darken the hollow of each ear and the fold behind its rim."""
+    x, y, z = point
+    size = head.ear_size
+    on_ear = smoothstep(6.5, 7.2, np.abs(x))
+    hollow = bump((y + 1.2 * size) / (1.3 * size), (z + 0.3) / (0.75 * size))
+    ring = np.hypot((y + 0.8) / (2.1 * size), (z + 0.7) / (1.25 * size))
+    detail[..., 0] -= on_ear * (0.50 * hollow + 0.22 * bump((ring - 0.85) / 0.12))
 
 
 def _hair(

@@ -225,25 +225,26 @@ def _march(radius: SphereMap, eye: Triple, ray: Vector, start: Floats, *, steps:
     heights, kept within bounds, says how far it is. A step too far is taken back the same way.
     """
     leave = 0.3 * REACH_CM - (ray[0] * eye[0] + ray[1] * eye[1] + ray[2] * eye[2])
-    distance, height = start.copy(), np.full(start.size, FAR_CM, np.float32)
-    met = np.zeros(start.size, bool)
+    distance, height = np.empty_like(start), np.empty_like(start)
     active, here = np.arange(start.size), start
+    closest, closest_at = np.full(start.size, FAR_CM, np.float32), start
     over = _height_over(radius, toward(eye, ray, here))
     step = clip(_FIRST_PACE * over, *_STEP_RANGE_CM)
     for _ in range(steps):
         off = np.abs(over)
-        lower = np.flatnonzero(off < height[active])
-        height[active[lower]], distance[active[lower]] = off[lower], here[lower]
-        met[active] = off < _NEAR_CM
-        kept = np.flatnonzero((off >= _NEAR_CM) & (here + step < leave[active]))
+        closest_at = np.where(off < closest, here, closest_at)
+        closest = np.minimum(off, closest)
+        distance[active], height[active] = closest_at, closest
+        kept = np.flatnonzero((off >= _NEAR_CM) & (here + step < leave))
         if kept.size == 0:
             break
-        active, step, before = active[kept], step[kept], over[kept]
+        active, closest, closest_at = active[kept], closest[kept], closest_at[kept]
+        ray, leave, step, before = subset(ray, kept), leave[kept], step[kept], over[kept]
         here = here[kept] + step
-        over = _height_over(radius, toward(eye, subset(ray, active), here))
+        over = _height_over(radius, toward(eye, ray, here))
         slope = clip((before - over) / step, *_SLOPE_RANGE)
         step = clip(over / slope, *_STEP_RANGE_CM)
-    return _Hits(distance=distance, height=height, met=met | (height < 5 * _NEAR_CM))
+    return _Hits(distance=distance, height=height, met=height < 5 * _NEAR_CM)
 
 
 def _height_over(radius: SphereMap, point: Vector) -> Floats:

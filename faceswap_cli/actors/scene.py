@@ -24,6 +24,9 @@ _HAND_LEAN, _HAND_BEFORE_CM = 25.0, 14.0
 _LENS_Z_CM, _ARM_X_CM = 9.3, 6.9
 """Where the lenses and the arms of a pair of glasses are."""
 
+_ROOM_PX = 64
+"""Side of the picture of a room before it is enlarged: nothing in it is sharp."""
+
 FAR_CM = 1e6
 """The depth of a pixel that shows nothing but the room."""
 
@@ -44,12 +47,15 @@ def room(moment: Moment, size_px: int) -> Canvas:
     grey = rng.uniform(0.25, 0.75)
     top = grey + rng.uniform(-0.10, 0.10, 3)
     bottom = grey * rng.uniform(0.6, 1.1) + rng.uniform(-0.08, 0.08, 3)
-    down = np.linspace(0, 1, size_px, dtype=np.float32)[:, None, None]
+    down = np.linspace(0, 1, _ROOM_PX, dtype=np.float32)[:, None, None]
     blobs = 0.08 * rng.standard_normal((6, 6, 1)) + 0.025 * rng.standard_normal((6, 6, 3))
-    spread = cv2.resize(blobs.astype(np.float32), (size_px, size_px), interpolation=cv2.INTER_CUBIC)
-    light = spread + (top + (bottom - top) * down).astype(np.float32)
+    spread = cv2.resize(
+        blobs.astype(np.float32), (_ROOM_PX, _ROOM_PX), interpolation=cv2.INTER_CUBIC
+    )
+    small = clip(spread + (top + (bottom - top) * down).astype(np.float32), 0.03, 1)
     return Canvas(
-        light=clip(light, 0.03, 1), depth_cm=np.full((size_px, size_px), FAR_CM, np.float32)
+        light=np.asarray(cv2.resize(small, (size_px, size_px), interpolation=cv2.INTER_LINEAR)),
+        depth_cm=np.full((size_px, size_px), FAR_CM, np.float32),
     )
 
 
