@@ -337,6 +337,19 @@ def test_another_video_needs_another_name(clip: Path, folder: SetFolder, tmp_pat
     assert before == content(folder)
 
 
+def test_one_changed_byte_makes_another_video(
+    clip: Path, folder: SetFolder, tmp_path: Path
+) -> None:
+    """A file of the same size is told from the first by its content."""
+    run(clip, folder)
+    data = clip.read_bytes()
+    assert b"x264" in data  # the encoder's signature, which no decoder minds
+    (tmp_path / "other.mp4").write_bytes(data.replace(b"x264", b"y264", 1))
+
+    with pytest.raises(ConfigurationError, match="the faces of another video"):
+        run(tmp_path / "other.mp4", folder)
+
+
 def test_other_settings_need_another_name(clip: Path, folder: SetFolder) -> None:
     """The crops of a set are all of one size."""
     run(clip, folder)
@@ -427,6 +440,7 @@ def test_a_full_disk_ends_the_run_and_loses_nothing(
     with pytest.raises(FaceswapError, match="no space left"):
         run(clip, folder)
     assert b"000009-0.png" in folder.records.read_bytes()
+    assert b"000010-0.png" not in folder.records.read_bytes()
     assert b"000011-0.png" not in folder.records.read_bytes()
 
     monkeypatch.setattr(pictures, "write_png", really)

@@ -255,8 +255,6 @@ def _readable_lines(path: Path) -> list[tuple[int, bytes]]:
                 record = FaceRecord.from_json(line.decode())
             except (ValueError, KeyError, TypeError):
                 break
-            if not line.endswith(b"\n"):
-                break
             lines.append((record.frame, line))
     return lines
 
