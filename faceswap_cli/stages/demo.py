@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from faceswap_cli import actors, config, page, pictures
-from faceswap_cli.arrays import Image, Mask
+from faceswap_cli.arrays import AnyArray, Image, Mask
 from faceswap_cli.blend.composite import Compositor
 from faceswap_cli.faces.mask import oval_mask
 from faceswap_cli.faces.record import FaceRecord, FaceSet
@@ -247,8 +247,9 @@ class _MeanFace:
     """The trivial answer: the wanted person's mean crop, put into every frame like a swap."""
 
     def __init__(self, faces: FaceSet) -> None:
-        total = np.mean([pictures.read(faces.path(record)) for record in faces.records], axis=0)
-        self._face = np.round(total).astype(np.uint8)
+        crops = [pictures.read(faces.path(record)) for record in faces.records]
+        mean: AnyArray = np.mean(crops, axis=0)
+        self._face: Image = np.round(mean).astype(np.uint8)
         self._compose = Compositor()
 
     def __call__(self, frame: Image, record: FaceRecord) -> Image:

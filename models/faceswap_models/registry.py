@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 # What is to be found is what lies on the two packages' own search paths: nothing is listed twice.
 import faceswap_models.backends as backend_folder
 import faceswap_models.presets as preset_folder
-from faceswap_models.base import SwapModel
+
+if TYPE_CHECKING:  # `faceswap --help` names the backends, and must not wait for torch
+    from faceswap_models.base import SwapModel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +40,7 @@ def names() -> list[str]:
     return sorted(name for name in found if not name.startswith("_"))
 
 
-def load(name: str) -> type[SwapModel]:
+def load(name: str) -> "type[SwapModel]":
     """Import one backend's file and return its model: what the file calls `BACKEND`.
 
     Raises:
@@ -46,7 +48,7 @@ def load(name: str) -> type[SwapModel]:
     """
     if name not in names():
         raise KeyError(name)
-    return cast(type[SwapModel], import_module(f"{backend_folder.__name__}.{name}").BACKEND)
+    return cast("type[SwapModel]", import_module(f"{backend_folder.__name__}.{name}").BACKEND)
 
 
 def presets(backend: str) -> dict[str, Preset]:
