@@ -135,8 +135,8 @@ def packets(path: Path, kind: str) -> list[list[tuple[Fraction, bytes]]]:
     with av.open(str(path)) as container:
         chosen = [stream for stream in container.streams if stream.type == kind]
         found: dict[int, list[tuple[Fraction, bytes]]] = {stream.index: [] for stream in chosen}
-        for packet in container.demux(chosen):
-            if packet.size:
+        for packet in container.demux():
+            if packet.size and packet.stream_index in found:
                 stamp = (packet.pts or 0) * packet.time_base
                 found[packet.stream_index].append((stamp, bytes(packet)))
     return list(found.values())

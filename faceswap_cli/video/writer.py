@@ -214,7 +214,7 @@ class _PictureEncoder:
         self._typical_ticks = max(1, round(1 / (picture.rate * picture.time_base)))
         self._held: VideoFrame | None = None
         self._held_tick = 0
-        self._first: AnyPacket | None = None
+        self._first_lead: int | None = None
         self._stream = _add_picture(output, picture)
         self._from_rgb = FromRGB(
             picture.colour, size=picture.size, pixel_format=picture.pixel_format
@@ -238,8 +238,9 @@ class _PictureEncoder:
         """Return what is left; the last frame stays `last_length` s, or as the one before it."""
         ticks = round(last_length / self._time_base) if last_length else self._typical_ticks
         end = self._held_tick + ticks
-        packets = [*self._release(until=end), *self._stream.encode(None)]
-        self._end_at(end, packets)
+        packets = self._release(until=end) + self._noted(list(self._stream.encode(None)))
+        if len(packets) > 1:
+            self._end_at(end, packets[-2], packets[-1])
         return packets
 
     def _release(self, *, until: int) -> list[AnyPacket]:
@@ -251,23 +252,24 @@ class _PictureEncoder:
         if length <= 0:
             raise ValueError("frames must be written in the order of their times, a tick apart")
         held.duration = self._typical_ticks = length
-        packets: list[AnyPacket] = list(self._stream.encode(held))
-        self._first = self._first or next(iter(packets), None)
+        return self._noted(list(self._stream.encode(held)))
+
+    def _noted(self, packets: list[AnyPacket]) -> list[AnyPacket]:
+        """Remember the first packet's lead now: muxing will count the packet in other ticks."""
+        if self._first_lead is None and packets:
+            self._first_lead = _pts(packets[0]) - _dts(packets[0])
         return packets
 
-    def _end_at(self, end: int, packets: list[AnyPacket]) -> None:
+    def _end_at(self, end: int, last_but_one: AnyPacket, last: AnyPacket) -> None:
         """Let the last packet end the stream at the tick `end`.
 
         The mp4 form adds up the steps between times of decoding, which run ahead of the times of
         showing by a lead that changes with the rate. Where the last packet has the lead of the
         first one, the sum is the length of what is shown.
         """
-        first, last = self._first or next(iter(packets), None), next(reversed(packets), None)
-        if first is None or last is None or last is first:
-            return
-        earliest = _dts(packets[-2]) + 1 if len(packets) > 1 else _dts(last)
-        last.dts = min(max(_pts(last) - _pts(first) + _dts(first), earliest), _pts(last))
-        last.duration = end - _pts(first) + _dts(first) - last.dts
+        lead = self._first_lead or 0
+        last.dts = min(max(_pts(last) - lead, _dts(last_but_one) + 1), _pts(last))
+        last.duration = max(1, end - lead - last.dts)
 
 
 def _pts(packet: AnyPacket) -> int:
