@@ -60,6 +60,18 @@ def test_a_mask_lies_where_the_outline_does() -> None:
     np.testing.assert_allclose(centre, expected, atol=0.07)
 
 
+def test_a_nose_beyond_the_outline_belongs_to_the_face() -> None:
+    """A turned head shows its nose outside of the oval; the mask holds it all the same."""
+    landmarks = ellipse(centre=(50, 50), radii=(20, 30))
+    landmarks[1] = (80, 55)
+
+    mask = oval_mask(landmarks, SQUARE, 100)
+
+    assert 1 == mask[55, 78]
+    assert 0 == mask[30, 80]
+    assert 0 == mask[55, 28]
+
+
 def test_a_mask_has_a_soft_edge() -> None:
     """A slanted edge passes through greys."""
     mask = oval_mask(ellipse(centre=(50, 50), radii=(30, 40)), SQUARE, 64)

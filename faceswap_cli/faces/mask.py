@@ -29,9 +29,19 @@ def oval(landmarks: Points) -> Points:
     return landmarks[list(OVAL)]
 
 
+def silhouette(landmarks: Points) -> Points:
+    """Return the outline widened to hold every landmark, float32 (K, 2): their convex hull.
+
+    On a face seen from the front it is the oval. When the head turns, nose, lips and brow come
+    out on its far side, and would stay those of the other person.
+    """
+    hull = cv2.convexHull(landmarks.astype(np.float32), clockwise=False)
+    return np.asarray(hull[:, 0], dtype=np.float32)
+
+
 def oval_mask(landmarks: Points, alignment: FaceAlignment, size: int) -> Mask:
-    """Return the filled outline as it lies in a crop of `size` px, antialiased."""
-    outline = transform(oval(landmarks), alignment.matrix(size * FOLD))
+    """Return the filled silhouette as it lies in a crop of `size` px, antialiased."""
+    outline = transform(silhouette(landmarks), alignment.matrix(size * FOLD))
     fine = np.zeros((size * FOLD, size * FOLD), dtype=np.uint8)
     corners = np.round(outline * (1 << SUBPIXEL_BITS)).astype(np.int32)
     cv2.fillPoly(fine, [corners], color=[255], shift=SUBPIXEL_BITS)
