@@ -24,20 +24,27 @@ def smooth(count: int, side: int) -> np.ndarray:
     )
 
 
-def sampled(pixels: np.ndarray, changes: Changes, *, size_px: int, coverage: float) -> torch.Tensor:
-    """Return target above warped, (B, 4, 2 * size_px, size_px)."""
-    maps = augment.sampling_maps(changes, size_px=size_px, coverage=coverage)
-    return augment.sample_by_remap(pixels, np.arange(len(pixels)), maps)
+def sampled(pixels: np.ndarray, changes: Changes, *, coverage: float = 1.0) -> torch.Tensor:
+    """Return targets and inputs of 32 px, (2, B, 4, 32, 32)."""
+    nodes = augment.look_up_nodes(changes, coverage=coverage)
+    return augment.sample_by_remap(pixels, np.arange(len(pixels)), nodes, size_px=32)
+
+
+def planes(pixels: np.ndarray) -> torch.Tensor:
+    """Return pictures as the samplers do."""
+    return torch.from_numpy(pixels.copy()).permute(0, 3, 1, 2).float()
 
 
 def test_both_routes_agree_to_interpolation_error() -> None:
     """OpenCV's look-up and grid_sample give the same pictures for the same maps, edges too."""
     pixels = smooth(8, 40)
     strong = TrainSettings(shift=0.3, rotate_degrees=40)
-    maps = augment.sampling_maps(augment.draw(8, strong, seed=1), size_px=32, coverage=0.8)
+    nodes = augment.look_up_nodes(augment.draw(8, strong, seed=1), coverage=0.8)
     order = np.array([3, 1, 2, 0, 7, 6, 5, 4])
-    by_remap = augment.sample_by_remap(pixels, order, maps)
-    by_grid = augment.sample_by_grid(torch.from_numpy(pixels), torch.from_numpy(order), maps)
+    by_remap = augment.sample_by_remap(pixels, order, nodes, size_px=32)
+    by_grid = augment.sample_by_grid(
+        torch.from_numpy(pixels), torch.from_numpy(order), nodes, size_px=32
+    )
     # OpenCV rounds to whole steps, and its positions to 1/32 px.
     assert (by_remap - by_grid).abs().max() < 1.5
 
@@ -45,51 +52,65 @@ def test_both_routes_agree_to_interpolation_error() -> None:
 def test_unchanged_crops_are_the_central_square() -> None:
     """At coverage 1 and equal size the look-up returns the crop itself, pixel for pixel."""
     pixels = smooth(2, 32)
-    both = sampled(pixels, augment.unchanged(2), size_px=32, coverage=1.0)
-    expected = torch.from_numpy(pixels).permute(0, 3, 1, 2).float()
-    assert torch.equal(expected, both[:, :, :32])
-    assert torch.equal(expected, both[:, :, 32:])
+    for pictures in sampled(pixels, augment.unchanged(2)):
+        assert torch.equal(planes(pixels), pictures)
 
 
 def test_coverage_cuts_the_centre() -> None:
     """Coverage 1/2 shows the middle half of the crop."""
     pixels = smooth(1, 64)
-    both = sampled(pixels, augment.unchanged(1), size_px=32, coverage=0.5)
-    expected = torch.from_numpy(pixels[:, 16:48, 16:48]).permute(0, 3, 1, 2).float()
-    assert torch.equal(expected, both[:, :, :32])
+    targets, _ = sampled(pixels, augment.unchanged(1), coverage=0.5)
+    assert torch.equal(planes(pixels[:, 16:48, 16:48]), targets)
 
 
 def test_a_flip_mirrors_both() -> None:
     """A mirrored picture is the picture read from right to left, and nothing else."""
     pixels = smooth(2, 32)
     drawn = augment.draw(2, replace(CALM, flip_probability=1.0), seed=0)
-    both = sampled(pixels, drawn, size_px=32, coverage=1.0)
-    expected = torch.from_numpy(pixels[:, :, ::-1].copy()).permute(0, 3, 1, 2).float()
-    assert torch.equal(expected, both[:, :, :32])
-    assert torch.equal(expected, both[:, :, 32:])
+    for pictures in sampled(pixels, drawn):
+        assert torch.equal(planes(pixels[:, :, ::-1]), pictures)
+
+
+def test_a_shift_and_a_zoom_look_where_they_say() -> None:
+    """A shift by a quarter looks a quarter further right; a zoom of 2 shows twice as much."""
+    pixels = smooth(1, 64)
+    still = augment.unchanged(1)
+    shifted = replace(still, shift=torch.tensor([[0.25, 0.0]]))
+    targets, _ = sampled(pixels, shifted, coverage=0.5)
+    assert torch.equal(planes(pixels[:, 16:48, 24:56]), targets)
+    targets, _ = sampled(pixels, replace(still, zoom=torch.tensor([2.0])), coverage=0.5)
+    halved = planes(pixels).unflatten(2, (32, 2)).unflatten(4, (32, 2)).mean((3, 5))
+    assert (halved - targets).abs().max() <= 1
+
+
+def test_a_rotation_turns_about_the_centre() -> None:
+    """Looking a quarter turn clockwise shows the picture a quarter turn the other way."""
+    pixels = smooth(1, 32)
+    turned = replace(augment.unchanged(1), angle=torch.tensor([torch.pi / 2]))
+    targets, _ = sampled(pixels, turned)
+    assert (planes(np.rot90(pixels, 1, (1, 2))) - targets).abs().max() <= 1
 
 
 def test_the_target_is_not_warped() -> None:
-    """The target's map is affine: it keeps parallels parallel; the input's is not."""
-    maps = augment.sampling_maps(augment.draw(4, TrainSettings(), seed=0), size_px=32, coverage=0.8)
-    target, warped = maps[:, :32], maps[:, 32:]
-    assert second_differences(target) < 1e-5
-    assert second_differences(warped) > 1e-3
+    """The target's nodes are an affine image of a grid; the input's are not."""
+    drawn = augment.draw(4, TrainSettings(), seed=0)
+    targets, inputs = augment.look_up_nodes(drawn, coverage=0.8).unbind(1)
+    assert second_differences(targets) < 1e-6
+    assert second_differences(inputs) > 1e-2
 
 
-def second_differences(maps: torch.Tensor) -> float:
-    """Return how far a map is from affine: its largest second difference."""
-    along_x = maps[:, :, 2:] - 2 * maps[:, :, 1:-1] + maps[:, :, :-2]
-    along_y = maps[:, 2:] - 2 * maps[:, 1:-1] + maps[:, :-2]
-    return max(float(along_x.abs().max()), float(along_y.abs().max()))
+def second_differences(nodes: torch.Tensor) -> float:
+    """Return how far nodes (B, 2, 5, 5) are from affine: their largest second difference."""
+    along_x = nodes[..., 2:] - 2 * nodes[..., 1:-1] + nodes[..., :-2]
+    along_y = nodes[..., 2:, :] - 2 * nodes[..., 1:-1, :] + nodes[..., :-2, :]
+    return max(along_x.abs().max().item(), along_y.abs().max().item())
 
 
 def test_without_warp_input_and_target_are_the_same_picture() -> None:
     """Rotation, zoom, shift and flip are shared."""
     drawn = augment.draw(4, TrainSettings(warp=0), seed=2)
-    both = sampled(smooth(4, 40), drawn, size_px=32, coverage=0.8)
-    # The input's map comes by way of 25 nodes and the target's by four: rounding differs.
-    assert (both[:, :, :32] - both[:, :, 32:]).abs().max() <= 1
+    targets, inputs = sampled(smooth(4, 40), drawn, coverage=0.8)
+    assert torch.equal(targets, inputs)
 
 
 def test_the_warp_holds_no_shift_rotation_or_zoom() -> None:

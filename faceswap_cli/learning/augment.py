@@ -5,9 +5,10 @@ which crops come next. Everything is batched, and everything is drawn on the CPU
 both routes see the same changes.
 
 Convention:
-    A sampling map (B, H, W, 2) says for each output px where in the crop to look: (x, y) in the
-    unit square, which the crop covers exactly. The network's square is the crop's centre, its side
-    `coverage` of the crop's.
+    Nodes (B, 2, 2, 5, 5) say where to look in the crop: for each picture those of the target and
+    those of the warped input, x then y, in the unit square, which the crop covers exactly. They
+    stand at the edges and quarters of the network's square, which is the crop's centre, its side
+    `coverage` of the crop's; between them is interpolated.
 """
 
 from dataclasses import dataclass, fields
@@ -59,7 +60,6 @@ class Changes:
         )
 
 
-@torch.autocast("cpu", enabled=False)
 def draw(count: int, settings: TrainSettings, *, seed: int) -> Changes:
     """Draw the changes of `count` pictures; the same seed draws the same changes everywhere."""
     chance = torch.Generator().manual_seed(seed)
@@ -91,69 +91,71 @@ def unchanged(count: int) -> Changes:
     )
 
 
-def sampling_maps(changes: Changes, *, size_px: int, coverage: float) -> Tensor:
-    """Compose all geometric changes into one look-up a picture: target above warped.
+def look_up_nodes(changes: Changes, *, coverage: float) -> Tensor:
+    """Compose all geometric changes of each picture into where its nodes look.
 
     Flip, rotation, zoom and shift are applied to the few nodes of the warp and not to the picture:
     an affine map commutes with bilinear interpolation, so the result is the same, and each crop is
     resampled once. The target takes the same affine map without the warp.
 
     Returns:
-        Sampling maps (B, 2 * size_px, size_px, 2): the target's rows, then the warped input's.
+        Nodes (B, 2, 2, 5, 5).
     """
-    device = changes.angle.device
-    corners = _grid(2, device).expand(len(changes.angle), 2, 2, 2)
-    nodes = _grid(NODES, device) + changes.bend
-    halves = [
-        _between(_placed(points, changes, coverage), size_px=size_px) for points in (corners, nodes)
-    ]
-    return torch.cat(halves, dim=1)
+    still = _grid(changes.angle.device).expand_as(changes.bend)
+    both = torch.stack([still, still + changes.bend], dim=1)  # (B, 2, 5, 5, 2)
+    cos, sin = changes.angle.cos(), changes.angle.sin()
+    rotation = torch.stack([cos, -sin, sin, cos], dim=-1).view(-1, 1, 1, 1, 2, 2)
+    flip = torch.stack([changes.mirrored, torch.ones_like(changes.mirrored)], dim=-1)
+    turned = (rotation @ (both * flip[:, None, None, None])[..., None])[..., 0]
+    zoomed = turned * changes.zoom[:, None, None, None, None]
+    placed = (zoomed + changes.shift[:, None, None, None]) * coverage + 0.5
+    return placed.permute(0, 1, 4, 2, 3)
 
 
-def sample_by_remap(pixels: Pixels, indices: Indices, maps: Tensor) -> Tensor:
-    """Look crops up on a CPU by OpenCV, which is twice as fast there as `sample_by_grid`.
+def sample_by_remap(pixels: Pixels, indices: Indices, nodes: Tensor, *, size_px: int) -> Tensor:
+    """Look crops up on a CPU by OpenCV, one after the other.
 
     Args:
-        pixels: uint8 (N, S, S, C).
+        pixels: uint8 (N, S, S, 4).
         indices: Which B of the crops, int64.
-        maps: Sampling maps (B, H, W, 2).
+        nodes: Where to look, (B, 2, 2, 5, 5).
+        size_px: Side of the pictures to make.
 
     Returns:
-        float32 (B, C, H, W), 0 to 255, rounded to whole steps.
+        float32 (2, B, 4, size_px, size_px), 0 to 255, rounded to whole steps: targets, inputs.
     """
-    side_px = pixels.shape[1]
-    places = maps.mul(side_px).sub_(0.5).numpy()  # pixel centres lie on integers
-    samples = np.empty((*maps.shape[:3], pixels.shape[3]), dtype=np.uint8)
-    for index, place, sample in zip(indices, places, samples, strict=True):
-        # None says that the first map holds both x and y, which OpenCV's stub does not know; an
-        # empty array there is read as a map, and gives garbage.
-        cv2.remap(  # type: ignore[call-overload]
-            pixels[index],
-            place,
-            None,
-            cv2.INTER_LINEAR,
-            dst=sample,
-            borderMode=cv2.BORDER_REPLICATE,
-        )
-    return torch.from_numpy(samples).permute(0, 3, 1, 2).float()
+    # Pixel centres lie on integers; the nodes are few, so they are carried over, not the maps.
+    maps = _between(nodes * pixels.shape[1] - 0.5, size_px=size_px).numpy()
+    planes = np.empty((2, len(indices), 4, size_px, size_px), dtype=np.uint8)
+    for place, index in enumerate(indices):
+        crop = pixels[index]
+        for kind in (0, 1):
+            x, y = maps[place, kind]
+            sample = cv2.remap(crop, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+            planes[kind, place] = cv2.split(sample)
+    return torch.from_numpy(planes).float()
 
 
-def sample_by_grid(pixels: Tensor, indices: Tensor, maps: Tensor) -> Tensor:
+def sample_by_grid(pixels: Tensor, indices: Tensor, nodes: Tensor, *, size_px: int) -> Tensor:
     """Look crops up where they are, on any device, in one batched operation.
 
     Args:
-        pixels: uint8 (N, S, S, C) on the device.
+        pixels: uint8 (N, S, S, 4) on the device.
         indices: Which B of the crops, int64, on the device.
-        maps: Sampling maps (B, H, W, 2) on the device.
+        nodes: Where to look, (B, 2, 2, 5, 5), on the device.
+        size_px: Side of the pictures to make.
 
     Returns:
-        float32 (B, C, H, W), 0 to 255.
+        float32 (2, B, 4, size_px, size_px), 0 to 255: targets, inputs.
     """
     crops = pixels[indices].permute(0, 3, 1, 2).float()
     # Without `align_corners`, -1 and 1 are the picture's outer edges: the unit square's.
-    return functional.grid_sample(
-        crops, maps * 2 - 1, mode="bilinear", padding_mode="border", align_corners=False
+    maps = _between(nodes * 2 - 1, size_px=size_px)
+    grid = maps.permute(0, 1, 3, 4, 2).flatten(1, 2)  # (B, 2S, S, 2): both in one look-up
+    samples = functional.grid_sample(
+        crops, grid, mode="bilinear", padding_mode="border", align_corners=False
     )
+    return torch.stack(samples.chunk(2, dim=2))
 
 
 def jitter_colour(images: Tensor, colour: Tensor) -> Tensor:
@@ -200,9 +202,9 @@ def _rgb_to_xyz(like: Tensor) -> Tensor:
     return matrix / matrix.sum(1, keepdim=True)
 
 
-def _grid(nodes: int, device: torch.device) -> Tensor:
-    """Return `nodes` x `nodes` points (x, y) over the network's square, which is ±1/2."""
-    line = torch.linspace(-0.5, 0.5, nodes, device=device)
+def _grid(device: torch.device) -> Tensor:
+    """Return the nodes (5, 5, 2) as (x, y) over the network's square, which is ±1/2."""
+    line = torch.linspace(-0.5, 0.5, NODES, device=device)
     y, x = torch.meshgrid(line, line, indexing="ij")
     return torch.stack([x, y], dim=-1)
 
@@ -213,33 +215,21 @@ def _without_similarity(moves: Tensor) -> Tensor:
     The first autoencoders placed the target by the similarity that best fits the moved nodes
     instead, which is the same pair of pictures up to one similarity of both.
     """
-    x, y = _grid(NODES, moves.device).unbind(-1)
+    x, y = _grid(moves.device).unbind(-1)
     zero, one = torch.zeros_like(x), torch.ones_like(x)
     basis = torch.stack(
         [torch.stack(pair, dim=-1) for pair in ((one, zero), (zero, one), (x, y), (-y, x))]
     ).flatten(1)  # (4, 50); the rows are at right angles
     basis = basis / basis.norm(dim=1, keepdim=True)
     flat = moves.flatten(1)
-    rest: Tensor = flat - flat @ basis.T @ basis
+    with torch.autocast("cpu", enabled=False):
+        rest: Tensor = flat - flat @ basis.T @ basis
     return rest.view_as(moves)
 
 
-def _placed(points: Tensor, changes: Changes, coverage: float) -> Tensor:
-    """Carry points (B, K, K, 2) of the network's square to where they look in the unit square."""
-    cos, sin = changes.angle.cos(), changes.angle.sin()
-    rotation = torch.stack([cos, -sin, sin, cos], dim=-1).view(-1, 1, 1, 2, 2)
-    flip = torch.stack([changes.mirrored, torch.ones_like(changes.mirrored)], dim=-1)
-    turned = (rotation @ (points * flip[:, None, None])[..., None])[..., 0]
-    zoomed = turned * changes.zoom[:, None, None, None]
-    placed: Tensor = (zoomed + changes.shift[:, None, None]) * coverage + 0.5
-    return placed
-
-
-def _between(points: Tensor, *, size_px: int) -> Tensor:
-    """Interpolate points (B, K, K, 2) at the edges of a square to its pixels (B, S, S, 2)."""
-    nodes = points.shape[1]
-    along = (torch.arange(size_px, device=points.device) + 0.5) / size_px * (nodes - 1)
-    hats = torch.arange(nodes, device=points.device) - along[:, None]
-    weights = (1 - hats.abs()).clamp(min=0)  # (S, K): each pixel lies between two nodes
-    pixels: Tensor = torch.einsum("yi,xj,bijc->byxc", weights, weights, points)
-    return pixels
+def _between(nodes: Tensor, *, size_px: int) -> Tensor:
+    """Interpolate nodes (..., 5, 5) at the edges of a square to its pixels (..., S, S)."""
+    along = (torch.arange(size_px, device=nodes.device) + 0.5) / size_px * (NODES - 1)
+    hats = torch.arange(NODES, device=nodes.device) - along[:, None]
+    weights = (1 - hats.abs()).clamp(min=0)  # (S, 5): each pixel lies between two nodes
+    return weights @ nodes @ weights.T

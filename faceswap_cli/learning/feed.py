@@ -104,16 +104,15 @@ class Feed(ABC):
         # In full precision wherever this is called: bfloat16 has no place for coordinates.
         with torch.autocast(self.device.type, enabled=False), torch.no_grad():
             samples = self.sampled(person, indices, changes)
-            target, warped = samples.chunk(2, dim=2)
-            images = torch.stack([warped[:, :3], target[:, :3]]) / 127.5 - 1  # (2, B, 3, S, S)
+            images = (samples[:, :, :3] / 127.5).sub_(1)  # (2, B, 3, S, S)
             if self.train.colour_jitter:
                 colour = changes.colour.to(images.device).repeat(2, 1)
                 images = augment.jitter_colour(images.flatten(0, 1), colour).view_as(images)
-            return FaceBatch(warped=images[0], target=images[1], mask=target[:, 3:] / 255)
+            return FaceBatch(warped=images[1], target=images[0], mask=samples[0, :, 3:] / 255)
 
     @abstractmethod
     def sampled(self, person: Person, indices: Indices, changes: Changes) -> Tensor:
-        """Return float32 (B, 4, 2 * S, S), 0 to 255, on the network's device: target, warped."""
+        """Return float32 (2, B, 4, S, S), 0 to 255, on the network's device: targets, inputs."""
 
 
 class RemapFeed(Feed):
@@ -121,10 +120,8 @@ class RemapFeed(Feed):
 
     def sampled(self, person: Person, indices: Indices, changes: Changes) -> Tensor:
         """Look up by OpenCV."""
-        maps = augment.sampling_maps(
-            changes, size_px=self.model.size_px, coverage=self.model.coverage
-        )
-        return augment.sample_by_remap(person.pixels, indices, maps)
+        nodes = augment.look_up_nodes(changes, coverage=self.model.coverage)
+        return augment.sample_by_remap(person.pixels, indices, nodes, size_px=self.model.size_px)
 
 
 class GridFeed(Feed):
@@ -147,11 +144,11 @@ class GridFeed(Feed):
 
     def sampled(self, person: Person, indices: Indices, changes: Changes) -> Tensor:
         """Look up by `grid_sample`."""
-        maps = augment.sampling_maps(
-            changes.to(self.device), size_px=self.model.size_px, coverage=self.model.coverage
-        )
+        nodes = augment.look_up_nodes(changes.to(self.device), coverage=self.model.coverage)
         places = torch.from_numpy(indices).to(self.device)
-        return augment.sample_by_grid(self.held[person.name], places, maps)
+        return augment.sample_by_grid(
+            self.held[person.name], places, nodes, size_px=self.model.size_px
+        )
 
 
 class StreamedFeed(Feed):
@@ -159,11 +156,10 @@ class StreamedFeed(Feed):
 
     def sampled(self, person: Person, indices: Indices, changes: Changes) -> Tensor:
         """Send the crops, then look up by `grid_sample`."""
-        maps = augment.sampling_maps(
-            changes.to(self.device), size_px=self.model.size_px, coverage=self.model.coverage
-        )
+        nodes = augment.look_up_nodes(changes.to(self.device), coverage=self.model.coverage)
         crops = torch.from_numpy(person.pixels[indices]).to(self.device)
-        return augment.sample_by_grid(crops, torch.arange(len(indices), device=self.device), maps)
+        places = torch.arange(len(indices), device=self.device)
+        return augment.sample_by_grid(crops, places, nodes, size_px=self.model.size_px)
 
 
 def choose_feed(
