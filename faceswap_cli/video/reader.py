@@ -4,8 +4,8 @@ It knows nothing of faces, and it never scales: a file with oblong pixels keeps 
 shape of the pixels is only noted.
 """
 
-import math
 import os
+import re
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -157,20 +157,12 @@ class VideoReader:
         if first is None:
             return
         to_rgb = ToRGB(tags_of(first), size=(first.width, first.height))
-        previous = -math.inf
-        tick = 0
+        clock = _Clock(self._decoder.container, first, self.info)
         for index, frame in enumerate(_chained(first, self._frames)):
-            tick = _tick(frame, otherwise=tick + self._ticks_per_frame(), after=previous)
-            previous = tick
-            if index < self.start:
-                continue
-            image = self._orientation.upright(to_rgb(frame))
-            yield Frame(index=index, time=tick * self.info.time_base, image=image)
-        self.shortfall = self._missing(tick * self.info.time_base)
-
-    def _ticks_per_frame(self) -> int:
-        """Return the average length of a frame in ticks."""
-        return max(1, round(1 / (self.info.average_rate * self.info.time_base)))
+            time = clock.time(frame)
+            if index >= self.start:
+                yield Frame(index=index, time=time, image=self._orientation.upright(to_rgb(frame)))
+        self.shortfall = self._missing(time)
 
     def _missing(self, last_time: Fraction) -> str | None:
         """Return what the file should have held, or None."""
@@ -236,6 +228,41 @@ class Orientation:
         flips = {(True, False): 1, (False, True): 0, (True, True): -1}
         how = flips.get((self.mirrored_x, self.mirrored_y))
         return np.asarray(turned if how is None else cv2.flip(turned, how), dtype=np.uint8)
+
+
+class _Clock:
+    """Tells when each frame is shown, always later than the frame before it."""
+
+    def __init__(self, container: InputContainer, first: VideoFrame, info: VideoInfo) -> None:
+        # AVI stores no times of showing, and what FFmpeg makes up for them is wrong where frames
+        # were reordered; its times of decoding, counted from the first frame, are right.
+        self._stamp = _decoded_since(first.dts or 0) if container.format.name == "avi" else _shown
+        self._time_base = info.time_base
+        self._usual_ticks = max(1, round(1 / (info.average_rate * info.time_base)))
+        self._previous: int | None = None
+
+    def time(self, frame: VideoFrame) -> Fraction:
+        """Return when a frame is shown, in s; without a stamp it follows at the usual rate."""
+        stamp = self._stamp(frame)
+        previous = self._previous
+        if previous is None:
+            tick = stamp or 0
+        elif stamp is None:
+            tick = previous + self._usual_ticks
+        else:
+            tick = max(stamp, previous + 1)
+        self._previous = tick
+        return tick * self._time_base
+
+
+def _shown(frame: VideoFrame) -> int | None:
+    """Return the stamp a frame carries."""
+    return frame.pts if frame.pts is not None else frame.dts
+
+
+def _decoded_since(first: int) -> Callable[[VideoFrame], int | None]:
+    """Return stamps made of the times of decoding, beginning at 0."""
+    return lambda frame: None if frame.dts is None else frame.dts - first
 
 
 class _Decoder:
@@ -416,9 +443,9 @@ def _claimed_duration(container: InputContainer, stream: VideoStream) -> Fractio
     """Return the picture's length in seconds as claimed by its stream, a tag or the container."""
     if stream.duration and stream.time_base:
         return stream.duration * stream.time_base
-    if tag := stream.metadata.get("DURATION"):  # Matroska: 00:01:02.040000000
-        hours, minutes, seconds = tag.split(":")
-        return Fraction(hours) * 3600 + Fraction(minutes) * 60 + Fraction(seconds)
+    if tag := re.fullmatch(r"(\d+):(\d+):([\d.]+)", stream.metadata.get("DURATION", "")):
+        hours, minutes, seconds = map(Fraction, tag.groups())  # Matroska: 00:01:02.040000000
+        return 3600 * hours + 60 * minutes + seconds
     if container.duration:
         return Fraction(container.duration, av.time_base)
     return None
@@ -436,10 +463,3 @@ def _chained(first: VideoFrame, rest: Iterator[VideoFrame]) -> Iterator[VideoFra
     """Yield `first`, then the rest."""
     yield first
     yield from rest
-
-
-def _tick(frame: VideoFrame, *, otherwise: int, after: float) -> int:
-    """Return when a frame is shown, in ticks, and always later than the frame before."""
-    stamp = frame.pts if frame.pts is not None else frame.dts
-    tick = stamp if stamp is not None else otherwise
-    return tick if tick > after else int(after) + 1

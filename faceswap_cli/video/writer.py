@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
+from io import BytesIO
 from math import lcm
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeAlias
+from typing import Any, Protocol, Self, TypeAlias
 
 import av
 import numpy as np
@@ -311,16 +312,21 @@ class _Beside:
 
 
 class _Copied(_Beside):
-    """Sound, subtitles and attachments of a source, packet by packet as they are."""
+    """Sound, subtitles and attachments of a source, packet by packet as they are.
+
+    A sound that the output's form cannot hold is encoded again as AAC, and a note says so.
+    """
 
     def __init__(self, source: InputContainer, output: OutputContainer) -> None:
         super().__init__()
         self._source = source
+        self._output = output
         self._picture = picture_stream(source, Path(source.name))
         self._last_frame: tuple[Fraction, Fraction] | None = None
-        self._copies: dict[int, Stream] = {}
+        self._carriers: dict[int, _Carrier] = {}
         for stream in source.streams:
-            self._add(stream, output)
+            if stream.type in ("audio", "subtitle", "attachment"):
+                self._add(stream)
         output.metadata.update(_titles(source.metadata))
         output.set_chapters(source.chapters())
 
@@ -330,56 +336,99 @@ class _Copied(_Beside):
             return None
         return self._last_frame[1] or None
 
-    def _add(self, stream: Stream, output: OutputContainer) -> None:
-        """Give the output a stream like this one, if it carries more than the picture.
-
-        Raises:
-            InputError: The output's form cannot hold this sound.
-        """
-        if stream.type not in ("audio", "subtitle", "attachment"):
-            return
-        name = stream.codec_context.name if stream.codec_context else stream.type
-        try:
-            copy = output.add_stream_from_template(stream)
-        except ValueError as error:
-            suffix = Path(output.name).suffix
-            if stream.type == "audio":
-                raise InputError(
-                    f"{suffix} cannot hold this video's sound ({name})",
-                    hint="give the output a name that ends in .mkv, which holds every sound",
-                ) from error
-            self.notes.append(f"a {stream.type} ({name}) is left out: {suffix} cannot hold it")
-            return
-        copy.metadata.update(stream.metadata)
-        copy.disposition = stream.disposition
-        self._copies[stream.index] = copy
+    def _add(self, stream: Stream) -> None:
+        """Give the output a stream like this one, or the nearest it can hold."""
+        suffix = Path(self._output.name).suffix
+        name = f"{stream.type} {stream.index} ({_codec_name(stream)})"
+        if _holds(self._output.format.name, stream):
+            self._carriers[stream.index] = _AsIs(stream, self._output)
+        elif isinstance(stream, AudioStream):
+            self._carriers[stream.index] = _AsAAC(stream, self._output)
+            self.notes.append(f"{name} is encoded again as AAC: {suffix} cannot hold it")
+        else:
+            self.notes.append(f"{name} is left out: {suffix} cannot hold it")
 
     def _made(self) -> Iterator[tuple[Fraction, AnyPacket]]:
-        wanted = [self._source.streams[index] for index in self._copies]
+        wanted = [self._source.streams[index] for index in self._carriers]
         try:
             for packet in self._source.demux([self._picture, *wanted]):
                 yield from self._passed(packet)
         except FFmpegError:
             name = Path(self._source.name).name
             self.notes.append(f"{name} is damaged: its sound may end early")
+        for carrier in self._carriers.values():
+            yield from carrier.rest()
 
     def _passed(self, packet: AnyPacket) -> Iterator[tuple[Fraction, AnyPacket]]:
-        """Yield a packet made ready for the output; of the picture's only look at the time."""
-        stamp = packet.dts if packet.dts is not None else packet.pts
-        if stamp is None:  # the empty packet at the end of a stream
+        """Yield what becomes of a packet; of the picture's only look at the time."""
+        if not packet.size:  # the sign that a stream has ended
             return
         if packet.stream_index == self._picture.index:
             self._look_at(packet)
             return
-        time = stamp * packet.time_base
-        packet.stream = self._copies[packet.stream_index]
-        yield time, packet
+        yield from self._carriers[packet.stream_index].carry(packet)
 
     def _look_at(self, packet: AnyPacket) -> None:
         """Remember how long the latest frame stays."""
         shown = (packet.pts or 0) * packet.time_base
         if self._last_frame is None or shown > self._last_frame[0]:
             self._last_frame = shown, (packet.duration or 0) * packet.time_base
+
+
+class _Carrier(Protocol):
+    """Brings one stream's packets into the output."""
+
+    def carry(self, packet: AnyPacket) -> Iterator[tuple[Fraction, AnyPacket]]:
+        """Yield what becomes of a packet, each with its time of decoding in seconds."""
+
+    def rest(self) -> Iterator[tuple[Fraction, AnyPacket]]:
+        """Yield what is left at the end."""
+
+
+class _AsIs:
+    """Carries packets unchanged."""
+
+    def __init__(self, stream: Stream, output: OutputContainer) -> None:
+        self._copy = output.add_stream_from_template(stream)
+        _label(self._copy, stream)
+
+    def carry(self, packet: AnyPacket) -> Iterator[tuple[Fraction, AnyPacket]]:
+        stamp = packet.dts if packet.dts is not None else packet.pts
+        time = (stamp or 0) * packet.time_base
+        packet.stream = self._copy
+        yield time, packet
+
+    def rest(self) -> Iterator[tuple[Fraction, AnyPacket]]:
+        yield from ()
+
+
+class _AsAAC:
+    """Decodes a sound and encodes it again."""
+
+    def __init__(self, stream: AudioStream, output: OutputContainer) -> None:
+        self._original = stream
+        channels = stream.codec_context.channels
+        self._layout = _LAYOUTS.get(channels, "stereo")
+        self._stream = _add_aac(output, _aac_rate_hz(stream.codec_context.sample_rate), channels)
+        self._time = Fraction(0)
+        _label(self._stream, stream)
+
+    def carry(self, packet: AnyPacket) -> Iterator[tuple[Fraction, AnyPacket]]:
+        stamp = packet.dts if packet.dts is not None else packet.pts
+        self._time = (stamp or 0) * packet.time_base
+        for frame in self._original.decode(packet):
+            yield from self._encoded(frame)
+
+    def rest(self) -> Iterator[tuple[Fraction, AnyPacket]]:
+        for frame in self._original.decode(None):
+            yield from self._encoded(frame)
+        yield from self._encoded(None)
+
+    def _encoded(self, frame: AudioFrame | None) -> Iterator[tuple[Fraction, AnyPacket]]:
+        if frame is not None and frame.layout.name not in _LAYOUTS.values():
+            frame.layout = self._layout  # old files give a number of channels and no more
+        for packet in self._stream.encode(frame):
+            yield self._time, packet
 
 
 class _Encoded(_Beside):
@@ -389,10 +438,8 @@ class _Encoded(_Beside):
         super().__init__()
         self._sound = sound
         channels = sound.samples.shape[1]
-        self._layout = {1: "mono", 2: "stereo"}[channels]
-        self._stream: AudioStream = output.add_stream("aac", rate=sound.rate_hz)
-        self._stream.codec_context.layout = self._layout
-        self._stream.codec_context.bit_rate = 96_000 * channels
+        self._layout = _LAYOUTS[channels]
+        self._stream = _add_aac(output, sound.rate_hz, channels)
 
     def _made(self) -> Iterator[tuple[Fraction, AnyPacket]]:
         step = self._sound.rate_hz // 10
@@ -412,6 +459,47 @@ class _Encoded(_Beside):
         frame.time_base = Fraction(1, self._sound.rate_hz)
         frame.pts = start
         return frame
+
+
+_LAYOUTS = {1: "mono", 2: "stereo", 3: "2.1", 4: "4.0", 5: "5.0", 6: "5.1", 8: "7.1"}
+"""The usual meaning of a number of channels."""
+
+_AAC_RATES_HZ = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)
+
+
+def _aac_rate_hz(rate_hz: int) -> int:
+    """Return the sampling rate to encode with: the same if AAC knows it."""
+    return rate_hz if rate_hz in _AAC_RATES_HZ else _AAC_RATES_HZ[-1]
+
+
+def _add_aac(output: OutputContainer, rate_hz: int, channels: int) -> AudioStream:
+    """Add a sound to be encoded at a rate that is not heard to be compressed."""
+    stream: AudioStream = output.add_stream("aac", rate=rate_hz)
+    stream.codec_context.layout = _LAYOUTS.get(channels, "stereo")
+    stream.codec_context.bit_rate = 96_000 * channels
+    return stream
+
+
+def _label(copy: Stream, original: Stream) -> None:
+    """Give a stream its language, title and place among the others."""
+    copy.metadata.update(original.metadata)
+    copy.disposition = original.disposition
+
+
+def _codec_name(stream: Stream) -> str:
+    """Return what a stream is encoded with, as far as it is known."""
+    return stream.codec_context.name if stream.codec_context else "unknown"
+
+
+def _holds(container_format: str, stream: Stream) -> bool:
+    """Return whether a form of file can hold a stream as it is; FFmpeg only tells when it tries."""
+    try:
+        with av.open(BytesIO(), "w", format=container_format) as attempt:
+            attempt.add_stream_from_template(stream)
+            attempt.start_encoding()
+    except (ValueError, FFmpegError):
+        return False
+    return True
 
 
 @dataclass(frozen=True, kw_only=True)
