@@ -11,7 +11,8 @@ from faceswap_cli.blend.colour import (
     LAB,
     MONGE_KANTOROVICH,
     ColourMatch,
-    match_lab,
+    measure_lab,
+    transfer_lab,
 )
 from faceswap_cli.blend.composite import BLENDS, Blend, Compositor, alpha_blend, pyramid_blend
 from faceswap_cli.faces.align import FaceAlignment
@@ -82,9 +83,10 @@ def test_matched_statistics_are_the_references() -> None:
     """Inside the mask, mean and deviation of L*, a* and b* become those of the reference."""
     image = np.asarray(_picture(128, 128, seed=1) * 0.5 + 30, dtype=np.uint8)
     reference = np.asarray(_picture(128, 128, seed=2) * 0.4 + [90, 60, 40], dtype=np.uint8)
-    inside = _oval(128) > 0.5
-    matched = _lab(match_lab(image, reference, _oval(128)))[inside]
-    wanted = _lab(reference)[inside]
+    mask = _oval(128)
+    own, wanted_moments = (measure_lab(face, mask) for face in (image, reference))
+    matched = _lab(transfer_lab(image, own, wanted_moments))[mask > 0.5]
+    wanted = _lab(reference)[mask > 0.5]
     np.testing.assert_allclose(wanted.mean(axis=0), matched.mean(axis=0), atol=0.3)
     np.testing.assert_allclose(wanted.std(axis=0), matched.std(axis=0), atol=0.4)
 
@@ -94,8 +96,10 @@ def test_methods_in_rgb_match_the_reference_in_rgb(match: ColourMatch) -> None:
     """Inside the mask, mean and deviation of red, green and blue become the reference's."""
     image = np.asarray(_picture(128, 128, seed=1) * 0.5 + 30, dtype=np.uint8)
     reference = np.asarray(_picture(128, 128, seed=2) * 0.4 + [90, 60, 40], dtype=np.uint8)
-    inside = _oval(128) > 0.5
-    matched, wanted = match(image, reference, _oval(128))[inside], reference[inside]
+    mask = _oval(128)
+    own, wanted_moments = (match.measure(face, mask) for face in (image, reference))
+    matched = match.transfer(image, own, wanted_moments)[mask > 0.5]
+    wanted = reference[mask > 0.5]
     np.testing.assert_allclose(wanted.mean(axis=0), matched.mean(axis=0), atol=2)
     np.testing.assert_allclose(wanted.std(axis=0), matched.std(axis=0), rtol=0.12)
 
@@ -126,6 +130,16 @@ def test_a_flat_face_does_not_explode(match: ColourMatch) -> None:
     flat = np.asarray(128 + noise, dtype=np.uint8)
     matched = match(flat, _picture(128, 128, seed=2), FULL)
     assert matched.std(axis=(0, 1)).max() < 6
+
+
+@pytest.mark.parametrize("match", [LAB, MONGE_KANTOROVICH])
+def test_a_blurred_face_is_not_stretched(match: ColourMatch) -> None:
+    """What a network has left blurred lacks detail, not contrast: its light and shade stay."""
+    light = np.linspace(60, 190, 128)[:, None, None]
+    detail = _picture(128, 128, seed=3, detail_px=4).astype(float) - 128
+    reference = np.asarray(np.clip(light + detail * 0.5, 0, 255), dtype=np.uint8)
+    blurred = np.asarray(cv2.GaussianBlur(reference, (0, 0), 4), dtype=np.uint8)
+    assert match(blurred, reference, FULL).std() / blurred.std() < 1.07
 
 
 @pytest.mark.parametrize("match", MATCHES)

@@ -17,8 +17,15 @@ from faceswap_cli.arrays import AnyArray, Image, Mask
 Moments: TypeAlias = npt.NDArray[np.float64]
 """What a method remembers of a face's colours: numbers that may be averaged over frames."""
 
-MAX_GAIN = 2.0
+MAX_GAIN = 1.5
 """Contrast is stretched or squeezed by this factor at most: a flat face must not turn to noise."""
+
+COARSE_PX = 16
+"""Side of the square in which means and contrasts are compared: light and shade remain, features
+do not. A face that a network left blurred is not stretched to make up for the detail it lacks."""
+
+FINE_PX = 128
+"""Side of the square in which whole distributions are compared."""
 
 SMALLEST_DEVIATION = 1e-3
 """Below this a channel is flat, and its contrast cannot be compared with another's."""
@@ -32,26 +39,25 @@ class ColourMatch:
     """`measure(image, mask)`: the colours where the mask, of the image's size, is above 1/2."""
     transfer: Callable[[Image, Moments, Moments], Image]
     """`transfer(image, own, wanted)`: the image, changed so that `own` becomes `wanted`."""
+    side_px: int
+    """Side of the squares in which colours are measured."""
 
     def __call__(self, image: Image, reference: Image, mask: Mask) -> Image:
         """Return `image` with the colours that `reference` has inside `mask`.
 
         Args:
-            image: The swapped face, RGB uint8 (S, S, 3), any S.
-            reference: The face it covers in the same place, (M, M, 3).
-            mask: float32 (M, M) in [0, 1]; colours are measured at its size.
+            image: The swapped face, RGB uint8 (S, S, 3).
+            reference: The face it covers, in the same place, of any size.
+            mask: float32 (M, M) in [0, 1], of any size.
         """
-        own = self.measure(_resized(image, mask.shape[0]), mask)
-        return self.transfer(image, own, self.measure(reference, mask))
-
-
-def match_lab(image: Image, reference: Image, mask: Mask) -> Image:
-    """Return `image` with the mean and contrast `reference` has inside `mask`, channel by channel.
-
-    In CIE L*a*b*, as in Reinhard, Ashikhmin, Gooch and Shirley, "Color Transfer between Images",
-    2001, equations 10 and 11, with the gain held within `MAX_GAIN`.
-    """
-    return LAB(image, reference, mask)
+        # Only what lies wholly inside: an average over the edge would take in the background.
+        whole = _resized((mask > 0.5).astype(np.float32), self.side_px) > 0.99
+        inside = np.asarray(whole, dtype=np.float32)
+        own, wanted = (
+            self.measure(np.asarray(_resized(face, self.side_px), dtype=np.uint8), inside)
+            for face in (image, reference)
+        )
+        return self.transfer(image, own, wanted)
 
 
 def measure_lab(image: Image, mask: Mask) -> Moments:
@@ -61,7 +67,11 @@ def measure_lab(image: Image, mask: Mask) -> Moments:
 
 
 def transfer_lab(image: Image, own: Moments, wanted: Moments) -> Image:
-    """Shift and stretch each of L*, a* and b* from one measure to another."""
+    """Shift and stretch each of L*, a* and b* from one measure to another.
+
+    Reinhard, Ashikhmin, Gooch and Shirley, "Color Transfer between Images", 2001, equations 10
+    and 11, in CIE L*a*b* and with the gain held within `MAX_GAIN`.
+    """
     gain = np.clip(_deviation(wanted) / _deviation(own), 1 / MAX_GAIN, MAX_GAIN)
     offset = wanted[:, 0] - gain * own[:, 0]
     return _to_rgb(cv2.transform(_to_lab(image), np.column_stack([np.diag(gain), offset])))
@@ -102,13 +112,13 @@ def transfer_histogram(image: Image, own: Moments, wanted: Moments) -> Image:
     return np.asarray(cv2.LUT(image, np.stack(tables, axis=1)[None]), dtype=np.uint8)
 
 
-LAB = ColourMatch(measure=measure_lab, transfer=transfer_lab)
+LAB = ColourMatch(measure=measure_lab, transfer=transfer_lab, side_px=COARSE_PX)
 """Mean and contrast of each channel in CIE L*a*b*."""
 
-MONGE_KANTOROVICH = ColourMatch(measure=measure_rgb, transfer=transfer_rgb)
+MONGE_KANTOROVICH = ColourMatch(measure=measure_rgb, transfer=transfer_rgb, side_px=COARSE_PX)
 """Mean and covariance of the RGB channels: channels that vary together stay together."""
 
-HISTOGRAM = ColourMatch(measure=measure_histogram, transfer=transfer_histogram)
+HISTOGRAM = ColourMatch(measure=measure_histogram, transfer=transfer_histogram, side_px=FINE_PX)
 """The whole distribution of each RGB channel."""
 
 COLOUR_MATCHES: Mapping[str, ColourMatch | None] = {
@@ -164,12 +174,10 @@ def _rank(distribution: Moments) -> Moments:
     return np.asarray(np.cumsum(distribution) - distribution / 2, dtype=np.float64)
 
 
-def _resized(image: Image, side: int) -> Image:
+def _resized(image: AnyArray, side: int) -> AnyArray:
     """Return the square image with `side` px; shrinking averages."""
-    if image.shape[0] == side:
-        return image
     way = cv2.INTER_AREA if image.shape[0] > side else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(image, (side, side), interpolation=way), dtype=np.uint8)
+    return cv2.resize(image, (side, side), interpolation=way)
 
 
 def _deviation(moments: Moments) -> Moments:

@@ -108,7 +108,15 @@ class Compositor:
     blend: Blend = alpha_blend
     """How the two are mixed under the mask."""
 
-    def __call__(self, frame: Image, swapped: Image, mask: Mask, alignment: FaceAlignment) -> Image:
+    def __call__(
+        self,
+        frame: Image,
+        swapped: Image,
+        mask: Mask,
+        alignment: FaceAlignment,
+        *,
+        covers: Image | None = None,
+    ) -> Image:
         """Return `frame` with the swapped face laid over it.
 
         Args:
@@ -116,6 +124,7 @@ class Compositor:
             swapped: RGB uint8 (S, S, 3), any S.
             mask: float32 (M, M) in [0, 1], any M: where the swapped face may show.
             alignment: The place of both squares in the frame.
+            covers: What the frame shows in that square, of any size, if it is at hand already.
         """
         composed = frame.copy()
         alpha = self.alpha(mask)
@@ -123,7 +132,8 @@ class Compositor:
         if 0 in rectangle.size:
             return composed
         if self.recolour is not None:
-            swapped = self.recolour(swapped, alignment.crop(frame, mask.shape[0]), mask)
+            covers = alignment.crop(frame, mask.shape[0]) if covers is None else covers
+            swapped = self.recolour(swapped, covers, mask)
         under = np.ascontiguousarray(rectangle.of(composed))
         over = warped(_oversampled(swapped, alignment.side_px), alignment, rectangle)
         rectangle.of(composed)[:] = self.blend(under, over, warped(alpha, alignment, rectangle))

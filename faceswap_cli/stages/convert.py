@@ -266,7 +266,7 @@ class FaceSwap:
         image = found.frame.image
         for target, face in zip(found.targets, faces, strict=True):
             mask = target.mask if face.mask is None else target.mask * _at_mask_size(face.mask)
-            image = self.compositor(image, face.image, mask, target.alignment)
+            image = self.compositor(image, face.image, mask, target.alignment, covers=target.crop)
         return Finished(time=found.frame.time, image=image, swapped=len(faces))
 
 
