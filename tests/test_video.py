@@ -420,6 +420,29 @@ def test_sound_that_outlasts_the_picture_is_whole(tmp_path: Path) -> None:
     assert Fraction(1, 2) == probe(tmp_path / "out.mp4").duration
 
 
+def test_a_sound_that_does_not_fit_is_encoded_again_and_said(tmp_path: Path) -> None:
+    """Opus cannot be in a .mov: it becomes AAC of the same length, and a note says so."""
+    source = tmp_path / "in.mkv"
+    tone = 0.5 * np.sin(np.arange(48_000) * 0.05).astype(np.float32)
+    with av.open(str(source), "w") as output:
+        stream = output.add_stream("libx264", rate=30, width=WIDTH, height=HEIGHT)
+        voice = output.add_stream("libopus", rate=48_000)
+        for frame in moving(30):
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+        piece = AudioFrame.from_ndarray(np.stack([tone, tone]), format="fltp", layout="stereo")
+        piece.sample_rate, piece.pts = 48_000, 0
+        output.mux(voice.encode(piece))
+        output.mux(voice.encode(None))
+    video = rewrite(source, tmp_path / "out.mov")
+    assert ["audio 1 (opus) is encoded again as AAC: .mov cannot hold it"] == video.notes
+    with av.open(str(tmp_path / "out.mov")) as container:
+        heard = np.concatenate([f.to_ndarray() for f in container.decode(audio=0)], axis=1)
+    assert 48_000 == pytest.approx(heard.shape[1], abs=1_024)
+    assert 0.5 == pytest.approx(np.abs(heard[:, 2_000:46_000]).max(), abs=0.05)
+    assert [] == rewrite(source, tmp_path / "out.mkv").notes
+
+
 def test_titles_and_chapters_are_carried_over(tmp_path: Path) -> None:
     """The file's title and its chapters are in the output too."""
     bare = clip(tmp_path / "bare.mp4", sounds=1)

@@ -171,8 +171,8 @@ class VideoReader:
         read = last_time + 1 / self.info.average_rate
         if end is not None and end - read > max(2 / self.info.average_rate, end / 100):
             parts.append(f"ends after {float(read):.1f} s of {float(end):.1f} s")
-        if self._decoder.damaged:
-            parts.append(f"{self._decoder.damaged} damaged pieces of it could not be decoded")
+        if damaged := self._decoder.damaged:
+            parts.append(f"holds {damaged} damaged piece{'s' * (damaged > 1)} left out")
         return f"{self.path.name} {' and '.join(parts)}" if parts else None
 
 

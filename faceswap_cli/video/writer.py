@@ -4,6 +4,7 @@ It knows no faces and never holds more than a few frames; nothing carries the fi
 whole file is on the disk.
 """
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -391,6 +392,8 @@ class _AsIs:
     def __init__(self, stream: Stream, output: OutputContainer) -> None:
         self._copy = output.add_stream_from_template(stream)
         _label(self._copy, stream)
+        if isinstance(stream, AudioStream) and isinstance(self._copy, AudioStream):
+            self._copy.codec_context.layout = _layout(stream)
 
     def carry(self, packet: AnyPacket) -> Iterator[tuple[Fraction, AnyPacket]]:
         stamp = packet.dts if packet.dts is not None else packet.pts
@@ -408,7 +411,7 @@ class _AsAAC:
     def __init__(self, stream: AudioStream, output: OutputContainer) -> None:
         self._original = stream
         channels = stream.codec_context.channels
-        self._layout = _LAYOUTS.get(channels, "stereo")
+        stream.codec_context.layout = _layout(stream)
         self._stream = _add_aac(output, _aac_rate_hz(stream.codec_context.sample_rate), channels)
         self._time = Fraction(0)
         _label(self._stream, stream)
@@ -425,8 +428,6 @@ class _AsAAC:
         yield from self._encoded(None)
 
     def _encoded(self, frame: AudioFrame | None) -> Iterator[tuple[Fraction, AnyPacket]]:
-        if frame is not None and frame.layout.name not in _LAYOUTS.values():
-            frame.layout = self._layout  # old files give a number of channels and no more
         for packet in self._stream.encode(frame):
             yield self._time, packet
 
@@ -478,6 +479,13 @@ def _add_aac(output: OutputContainer, rate_hz: int, channels: int) -> AudioStrea
     stream.codec_context.layout = _LAYOUTS.get(channels, "stereo")
     stream.codec_context.bit_rate = 96_000 * channels
     return stream
+
+
+def _layout(stream: AudioStream) -> str:
+    """Return how a sound's channels are laid out; old files give their number and no more."""
+    given = stream.codec_context.layout.name
+    bare = re.fullmatch(r"\d+ channels?", given)
+    return _LAYOUTS.get(stream.codec_context.channels, "stereo") if bare else given
 
 
 def _label(copy: Stream, original: Stream) -> None:

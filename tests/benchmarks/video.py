@@ -1,0 +1,120 @@
+"""How near reading and writing come to the bare library, as ratios from one interleaved run.
+
+Run by hand:  python tests/benchmarks/video.py
+"""
+
+import tempfile
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+
+import av
+import numpy as np
+from av.video.frame import VideoFrame
+
+from faceswap_cli.arrays import Image
+from faceswap_cli.video.reader import read_frames
+from faceswap_cli.video.writer import VideoWriter
+
+SIZE = WIDTH, HEIGHT = 1280, 720
+FRAMES = 90
+ROUNDS = 5
+
+
+def drawn() -> list[Image]:
+    """Return frames with movement, edges and grain, so that the encoder has honest work."""
+    rng = np.random.default_rng(0)
+    wide = rng.integers(0, 255, (HEIGHT // 16, (WIDTH + 4 * FRAMES) // 16 + 1, 3))
+    scene = np.kron(wide, np.ones((16, 16, 1)))[:HEIGHT]
+    grain = rng.normal(0, 4, (HEIGHT, WIDTH, 1))
+    return [
+        np.clip(scene[:, 4 * i : 4 * i + WIDTH] + np.roll(grain, 37 * i, axis=1), 0, 255).astype(
+            np.uint8
+        )
+        for i in range(FRAMES)
+    ]
+
+
+def write(path: Path, images: list[Image]) -> None:
+    """Write with the program's writer."""
+    with VideoWriter(path, size=SIZE, rate=Fraction(30)) as video:
+        for index, image in enumerate(images):
+            video.write(image, Fraction(index, 30))
+
+
+def write_bare(path: Path, images: list[Image]) -> None:
+    """Write with PyAV alone: the same encoder and settings, no care for colours or times."""
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream(
+            "libx264",
+            rate=30,
+            width=WIDTH,
+            height=HEIGHT,
+            options={"crf": "18", "preset": "veryfast"},
+        )
+        for image in images:
+            output.mux(stream.encode(VideoFrame.from_ndarray(image)))
+        output.mux(stream.encode(None))
+
+
+def read(path: Path) -> None:
+    """Read with the program's reader."""
+    for _ in read_frames(path):
+        pass
+
+
+def decode_bare(path: Path) -> None:
+    """Decode with PyAV alone, no conversion."""
+    with av.open(str(path)) as container:
+        container.streams.video[0].thread_type = "AUTO"
+        for _ in container.decode(video=0):
+            pass
+
+
+def read_bare(path: Path) -> None:
+    """Decode and convert as PyAV does by itself: fast, a level too dark, BT.601 for everything."""
+    with av.open(str(path)) as container:
+        container.streams.video[0].thread_type = "AUTO"
+        for frame in container.decode(video=0):
+            frame.to_ndarray(format="rgb24")
+
+
+def seconds(work: Callable[[], None]) -> float:
+    """Return how long some work takes."""
+    start = perf_counter()
+    work()
+    return perf_counter() - start
+
+
+def main() -> None:
+    """Time everything in turn, the order reversed every other round, and print the ratios."""
+    images = drawn()
+    with tempfile.TemporaryDirectory() as folder:
+        source, target = Path(folder) / "in.mp4", Path(folder) / "out.mp4"
+        write(source, images)
+        works: dict[str, Callable[[], None]] = {
+            "bare decode": lambda: decode_bare(source),
+            "bare decode and conversion": lambda: read_bare(source),
+            "our read": lambda: read(source),
+            "bare encode": lambda: write_bare(target, images),
+            "our write": lambda: write(target, images),
+        }
+        taken: dict[str, list[float]] = {name: [] for name in works}
+        for turn in range(ROUNDS):
+            for name in list(works)[:: 1 if turn % 2 else -1]:
+                taken[name].append(seconds(works[name]))
+    middle = {name: median(times) for name, times in taken.items()}
+    for name, time in middle.items():
+        print(f"{name:28} {FRAMES / time:7.1f} frames/s")
+    for ours, bare in [
+        ("our read", "bare decode"),
+        ("our read", "bare decode and conversion"),
+        ("our write", "bare encode"),
+    ]:
+        print(f"{ours} takes {middle[ours] / middle[bare]:.2f} x the time of {bare}")
+
+
+if __name__ == "__main__":
+    main()
