@@ -1,6 +1,7 @@
 """Writing files so that nothing is lost: a temporary name, a flush, then one rename."""
 
 import errno
+import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
@@ -8,6 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from faceswap_cli.errors import InputError
+
+END_BYTES = 1 << 20
+"""How much of either end of a file its fingerprint reads: clips can be many gigabytes."""
 
 
 @contextmanager
@@ -42,6 +46,16 @@ def write_text(path: Path, text: str) -> None:
     """Replace the file at `path` by `text` in UTF-8."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def fingerprint(path: Path) -> dict[str, str | int]:
+    """Return what tells a large file from all others: its size and a digest of its two ends."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        digest = hashlib.sha256(file.read(END_BYTES))
+        file.seek(max(file.tell(), size - END_BYTES))
+        digest.update(file.read())
+    return {"bytes": size, "sha256_of_ends": digest.hexdigest()}
 
 
 def flush(path: Path) -> None:

@@ -18,12 +18,15 @@ from faceswap_cli.blend.composite import Compositor
 from faceswap_cli.config import Recipe
 from faceswap_cli.errors import ConfigurationError, InputError, NoFacesError
 from faceswap_cli.faces.detect import Face, MediaPipeDetector
+from faceswap_cli.files import write_text
 from faceswap_cli.learning.checkpoint import TrainedModel
 from faceswap_cli.report import Number, Silent
 from faceswap_cli.stages import convert as stage
 from faceswap_cli.stages.convert import ConvertSettings, FaceSwap, SwappedFace, ahead, convert
+from faceswap_cli.stages.extract import ExtractSettings, extract
 from faceswap_cli.video.reader import Frame, probe, read_frames
 from faceswap_cli.video.writer import Sound, VideoWriter
+from faceswap_cli.workspace import Workspace
 from faceswap_models.base import ModelSettings, SwapModel, Swapped, TrainSettings
 
 SIDE_PX = 192
@@ -331,6 +334,36 @@ def test_the_last_person_is_put_on_unless_another_is_named() -> None:
     with pytest.raises(ConfigurationError, match='does not know "adda"') as caught:
         stage.chosen_person(people, "adda")
     assert 'did you mean "ada"?' == caught.value.hint
+
+
+def test_a_clip_of_one_person_gets_the_face_of_the_other(
+    clip: Path, face: Face, tmp_path: Path, model: Echo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The set extracted from a clip, under whatever name, tells whom it shows: not that face."""
+    workspace = Workspace.open(tmp_path / "workspace")
+    extract(clip, folder=workspace.set("bo"), settings=ExtractSettings(), report=Silent())
+    again = tmp_path / "renamed.mp4"
+    again.write_bytes(clip.read_bytes())
+    assert frozenset({"bo"}) == stage.people_shown(again, workspace)
+    assert "ada" == stage.chosen_person(model.identities, None, shown=frozenset({"bo"}))
+    assert "bo" == stage.chosen_person(model.identities, None, shown=frozenset({"bo", "ada"}))
+    assert "bo" == stage.chosen_person(model.identities, "bo", shown=frozenset({"bo"}))
+    titles: list[str] = []
+    report = Silent()
+    monkeypatch.setattr(report, "stage", lambda title, **_: titles.append(title))
+    _find(monkeypatch, [face])
+    _convert(again, tmp_path / "out.mp4", workspace=workspace, report=report)
+    assert ["convert renamed.mp4 to ada"] == titles
+
+
+def test_a_set_whose_source_is_unreadable_shows_nobody(clip: Path, tmp_path: Path) -> None:
+    """A damaged line about one set does not keep a video from being converted."""
+    workspace = Workspace.open(tmp_path)
+    folder = workspace.set("torn")
+    write_text(folder.records, "")
+    for text in ("[input", "", "input = 3", "[input]\nbytes = 1"):
+        write_text(folder.source, text)
+        assert frozenset() == stage.people_shown(clip, workspace)
 
 
 # --- from frames to frames --------------------------------------------------------------------

@@ -8,7 +8,8 @@ the pixels under the mask is carried over; a frame without a face passes through
 
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+import tomllib
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import closing
 from dataclasses import dataclass
 from fractions import Fraction
@@ -29,11 +30,13 @@ from faceswap_cli.errors import ConfigurationError, InputError, NoFacesError, di
 from faceswap_cli.faces.align import FaceAlignment, align
 from faceswap_cli.faces.detect import Face, FaceDetector, MediaPipeDetector
 from faceswap_cli.faces.mask import oval_mask
+from faceswap_cli.files import fingerprint
 from faceswap_cli.learning.checkpoint import load_weights
 from faceswap_cli.learning.hardware import Hardware, find_hardware
 from faceswap_cli.report import Number, Reporter
 from faceswap_cli.video.reader import Frame, VideoInfo, probe, read_frames
 from faceswap_cli.video.writer import VideoWriter
+from faceswap_cli.workspace import SetFolder, Workspace
 from faceswap_models.base import SwapModel
 
 Item = TypeVar("Item")
@@ -106,17 +109,20 @@ def convert(
     device: str,
     report: Reporter,
     settings: ConvertSettings | None = None,
+    workspace: Workspace | None = None,
 ) -> ConvertSummary:
     """Write `video` to `output` with the face of the person called `to` on the one in it.
 
     Args:
         video: The clip; its sound, times, size and colours are carried over.
         weights: Trained weights, as `train` leaves them.
-        to: Whose face to put on; None takes the last of the people the model knows.
+        to: Whose face to put on; None takes the last of the people the model knows whom the clip
+            does not show.
         output: Appears under this name when it is finished, not before.
         device: `auto`, `cpu`, `cuda` or `mps`.
         report: Hears how far it is.
         settings: How faces are laid in.
+        workspace: Where the people's sets are, which tell whom a clip shows.
 
     Raises:
         InputError: The video cannot be read, or the output cannot be written.
@@ -128,7 +134,8 @@ def convert(
     settings = settings or ConvertSettings()
     info = probe(video)
     refuse_overwriting(video, output)
-    swap = FaceSwap.prepare(weights, to=to, device=device, settings=settings)
+    shown = people_shown(video, workspace) if workspace else frozenset()
+    swap = FaceSwap.prepare(weights, to=to, shown=shown, device=device, settings=settings)
     batch = batch_size(info, wanted=settings.batch_size)
     count = _Count()
     report.stage(f"convert {video.name} to {swap.to}", total=info.frame_count, unit="frames")
@@ -217,7 +224,13 @@ class FaceSwap:
 
     @classmethod
     def prepare(
-        cls, weights: Path, *, to: str | None, device: str, settings: ConvertSettings
+        cls,
+        weights: Path,
+        *,
+        to: str | None,
+        device: str,
+        settings: ConvertSettings,
+        shown: Set[str] = frozenset(),
     ) -> "FaceSwap":
         """Load a model and choose the person.
 
@@ -228,7 +241,7 @@ class FaceSwap:
         compositor = settings.compositor()
         hardware = find_hardware(device)
         trained = load_weights(weights, hardware.device)
-        person = chosen_person(trained.identities, to)
+        person = chosen_person(trained.identities, to, shown=shown)
         return cls(
             to=person,
             size_px=trained.recipe.model.size_px,
@@ -287,19 +300,40 @@ def network_of(model: SwapModel, hardware: Hardware, *, to: str) -> Network:
     return network
 
 
-def chosen_person(identities: Sequence[str], to: str | None) -> str:
-    """Return whose face to put on: `to`, or the last person the model knows.
+def chosen_person(
+    identities: Sequence[str], to: str | None, *, shown: Set[str] = frozenset()
+) -> str:
+    """Return whose face to put on: `to`, or the last person the model knows who is not `shown`.
 
     Raises:
         ConfigurationError: The model does not know `to`.
     """
     if to is None:
-        return identities[-1]
+        others = [person for person in identities if person not in shown]
+        return (others or identities)[-1]
     if to not in identities:
         raise ConfigurationError(
             f'this model does not know "{to}"', hint=did_you_mean(to, identities)
         )
     return to
+
+
+def people_shown(video: Path, workspace: Workspace) -> frozenset[str]:
+    """Return the names of the sets that were extracted from this very video."""
+    known = fingerprint(video)
+    names = workspace.set_names()
+    return frozenset(
+        name for name in names if _source(workspace.set(name)).items() >= known.items()
+    )
+
+
+def _source(folder: SetFolder) -> Mapping[str, object]:
+    """Return what a set says of its input; nothing if that cannot be read."""
+    try:
+        section = tomllib.loads(folder.source.read_text(encoding="utf-8"))["input"]
+    except (OSError, ValueError, KeyError):
+        return {}
+    return section if isinstance(section, dict) else {}
 
 
 def refuse_overwriting(video: Path, output: Path) -> None:

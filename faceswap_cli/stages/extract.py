@@ -6,7 +6,6 @@ looked at on its own. So the lines say how far the work got, whatever stopped it
 `source.toml` says that it was finished.
 """
 
-import hashlib
 import json
 import os
 import re
@@ -27,7 +26,7 @@ from faceswap_cli.faces.align import TEMPLATE_VERSION, align
 from faceswap_cli.faces.detect import Face, FaceDetector, MediaPipeDetector
 from faceswap_cli.faces.quality import sharpness
 from faceswap_cli.faces.record import FaceRecord
-from faceswap_cli.files import explained, write_text
+from faceswap_cli.files import explained, fingerprint, write_text
 from faceswap_cli.report import Reporter
 from faceswap_cli.video.reader import Frame, VideoInfo, probe, read_frames
 from faceswap_cli.workspace import SetFolder
@@ -36,8 +35,6 @@ SYNC_SECONDS = 2.0
 """At most this much work is lost when the power goes."""
 WAITING_CROPS = 16
 """Crops that may wait for the disk before the detector has to."""
-END_BYTES = 1 << 20
-"""A source is known by its size and this much of either end: clips can be many gigabytes."""
 
 CHOICES: Mapping[str, Callable[[Sequence[Face]], Sequence[Face]]] = MappingProxyType(
     {"largest": lambda faces: faces[:1]}
@@ -286,23 +283,13 @@ def _source(info: VideoInfo, settings: ExtractSettings) -> dict[str, Section]:
         "input": {
             # A name may hold bytes that no text file can.
             "name": "".join(c if c.isprintable() else "?" for c in info.path.name),
-            "bytes": info.path.stat().st_size,
-            "sha256_of_ends": _digest(info.path),
+            **fingerprint(info.path),
             "width": width,
             "height": height,
             "average_rate": str(info.average_rate),
         },
         "settings": {**asdict(settings), "template": TEMPLATE_VERSION},
     }
-
-
-def _digest(path: Path) -> str:
-    """Return the SHA-256 of the first and the last `END_BYTES` of a file."""
-    with path.open("rb") as file:
-        digest = hashlib.sha256(file.read(END_BYTES))
-        file.seek(max(file.tell(), path.stat().st_size - END_BYTES))
-        digest.update(file.read())
-    return digest.hexdigest()
 
 
 def _finished(folder: SetFolder, source: Mapping[str, Section]) -> dict[str, int] | None:
