@@ -443,6 +443,37 @@ def test_a_sound_that_does_not_fit_is_encoded_again_and_said(tmp_path: Path) -> 
     assert [] == rewrite(source, tmp_path / "out.mkv").notes
 
 
+def subtitled(path: Path) -> Path:
+    """Write a clip with a line of text from 0.2 s to 0.6 s."""
+    bare = clip(path.with_name("bare in.mp4"), sounds=1)
+    text = path.with_name("text in.srt")
+    text.write_text("1\n00:00:00,200 --> 00:00:00,600\nhello\n", encoding="utf-8")
+    with av.open(str(bare)) as film, av.open(str(text)) as words, av.open(str(path), "w") as output:
+        for source in (film, words):
+            for stream in source.streams:
+                output.add_stream_from_template(stream)
+        copies = list(output.streams)
+        for first, source in ((0, film), (len(film.streams), words)):
+            for packet in source.demux():
+                if packet.dts is not None:
+                    packet.stream = copies[first + packet.stream_index]
+                    output.mux(packet)
+    return path
+
+
+def test_subtitles_are_copied_or_their_loss_is_said(tmp_path: Path) -> None:
+    """An .mkv keeps them at their times; an .mp4 cannot, and a note says so."""
+    source = subtitled(tmp_path / "in.mkv")
+    ((_, text),) = packets(source, "subtitle")[0]
+    assert b"hello" == text
+    kept = rewrite(source, tmp_path / "out.mkv")
+    assert packets(source, "subtitle") == packets(tmp_path / "out.mkv", "subtitle")
+    assert [] == kept.notes
+    lost = rewrite(source, tmp_path / "out.mp4")
+    assert ["subtitle 2 (subrip) is left out: .mp4 cannot hold it"] == lost.notes
+    assert packets(source, "audio")[0][3][1] == packets(tmp_path / "out.mp4", "audio")[0][3][1]
+
+
 def test_titles_and_chapters_are_carried_over(tmp_path: Path) -> None:
     """The file's title and its chapters are in the output too."""
     bare = clip(tmp_path / "bare.mp4", sounds=1)
@@ -575,6 +606,23 @@ def test_what_is_no_video_is_refused_in_one_line(
     assert caught.value.hint
 
 
+def test_damage_in_the_middle_is_passed_over_and_said(tmp_path: Path) -> None:
+    """Frames behind an unreadable piece are still read, at their own times."""
+    source = clip(tmp_path / "in.mp4", count=40)
+    whole = times(source)
+    data = bytearray(source.read_bytes())
+    with av.open(str(source)) as container:
+        middle = [packet for packet in container.demux(video=0) if packet.size][15]
+        assert middle.pos is not None
+        data[middle.pos : middle.pos + middle.size] = b"\xff" * middle.size
+    source.write_bytes(data)
+    with VideoReader(source) as reader:
+        part = [frame.time for frame in reader]
+    assert set(part) < set(whole)
+    assert whole[-1] == part[-1]
+    assert "in.mp4 holds 1 damaged piece left out" == reader.shortfall
+
+
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
 def test_a_truncated_file_gives_what_it_holds_and_says_so(suffix: str, tmp_path: Path) -> None:
     """The frames that decode are read; what is missing is said in one line."""
@@ -646,6 +694,15 @@ def test_a_full_disk_is_said_in_one_line(old_film: Path, monkeypatch: pytest.Mon
         VideoWriter(old_film, size=(WIDTH, HEIGHT), rate=Fraction(30)) as video,
     ):
         video.write(corners(), Fraction(0))
+
+
+def test_a_video_of_no_frames_is_refused(old_film: Path) -> None:
+    """An empty film is never left for a finished one."""
+    with (
+        pytest.raises(InputError, match=r"not one frame to write to .*out\.mp4"),
+        VideoWriter(old_film, size=(WIDTH, HEIGHT), rate=Fraction(30)),
+    ):
+        pass
 
 
 def test_an_unknown_ending_is_refused(tmp_path: Path) -> None:

@@ -46,6 +46,9 @@ class Sound:
     rate_hz: int
 
 
+_EMPTY_HINT = "is the part to be written beyond the end of the video?"
+
+
 class VideoWriter:
     """A video being written; use it as a context and `write` every frame in the order of showing.
 
@@ -144,7 +147,13 @@ class VideoWriter:
                 self._output.mux(packet)
 
     def _finish(self) -> None:
-        """Write what the encoder still holds, and the sound that outlasts the picture."""
+        """Write what the encoder still holds, and the sound that outlasts the picture.
+
+        Raises:
+            InputError: The disk is full, or there was nothing to write.
+        """
+        if self._encoder.last_time is None:
+            raise InputError(f"not one frame to write to {self.path}", hint=_EMPTY_HINT)
         with _explained(self.path):
             # One second further, the source has told how long its last frame stays.
             for packet in self._beside.until(self._encoder.last_time + 1):
@@ -211,7 +220,7 @@ class _PictureEncoder:
     """Turns frames into packets. It holds one frame back: only the next tells how long it stays."""
 
     def __init__(self, output: OutputContainer, picture: _Picture) -> None:
-        self.last_time = Fraction(0)
+        self.last_time: Fraction | None = None
         self._time_base = picture.time_base
         self._typical_ticks = max(1, round(1 / (picture.rate * picture.time_base)))
         self._held: VideoFrame | None = None
