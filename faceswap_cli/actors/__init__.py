@@ -1,6 +1,7 @@
 """People drawn by the program itself: ground truth without a data set."""
 
-from faceswap_cli.actors.identity import CAST, FaceTraits, HeadTraits, Person, random_person
+from faceswap_cli.actors.cast import CAST, random_person
+from faceswap_cli.actors.identity import FaceTraits, HeadTraits, Person
 from faceswap_cli.actors.performance import (
     PITCH_LIMIT,
     ROLL_LIMIT,

@@ -17,7 +17,7 @@ FOCAL_SIDES = 2.2
 LIFT_CM = 1.2
 """How far over the frame's middle the head's centre is, to leave room for the shoulders."""
 
-NEUTRAL_PITCH = -4.5
+NEUTRAL_PITCH = -6.5
 """Pitch, degrees, of the modelled head when `Moment.pitch` is 0: so that MediaPipe's face model,
 whose idea of straight ahead is the field's, agrees with ours on the average person."""
 

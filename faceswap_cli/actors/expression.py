@@ -21,6 +21,7 @@ from faceswap_cli.actors.geometry import (
 )
 from faceswap_cli.actors.identity import FaceTraits
 from faceswap_cli.actors.performance import Moment
+from faceswap_cli.actors.skull import MOUTH_BOW_CM
 
 UPPER_LIP_RISE = float(np.radians(1.6))
 """How far the upper lip lifts when the jaw is wide open, rad."""
@@ -48,7 +49,7 @@ _MOVING_SIDE, _MOVING_TOP, _MOVING_BROW = 1.45, 0.10, 0.70
 
 def mouth_line_cm(x: Floats, face: FaceTraits) -> Floats:
     """Return the height of the seam between the lips at `x`, cm."""
-    bow = 0.035 * np.cos(clip(x * (1 / face.mouth_width_cm), -1, 1) * np.pi)
+    bow = MOUTH_BOW_CM * np.cos(clip(x * (1 / face.mouth_width_cm), -1, 1) * np.pi)
     height: Floats = face.mouth_y_cm - bow - 0.05 * bump(x * (1 / 0.3))
     return height
 

@@ -30,6 +30,9 @@ OUTER_RADIUS_CM = 15.5
 _STEPS, _RELAXATION = 12, 0.9
 """Sphere tracing inwards; 12 damped steps leave less than 0.02 cm."""
 
+MOUTH_BOW_CM = 0.065
+"""How far the seam between the lips curves: a straight one looks sullen."""
+
 EYEBALL_DEPTH_CM = 6.30
 """How far before the head's centre the middle of an eyeball lies."""
 
@@ -113,7 +116,7 @@ def _mouth(distance: Floats, point: Vector, face: FaceTraits) -> Floats:
     x, y, z = point
     mouth_y, width = face.mouth_y_cm, face.mouth_width_cm
     upper, lower = face.upper_lip_cm / 0.62, face.lower_lip_cm / 0.78
-    bow = 0.035 * np.cos(clip(x * (1 / width), -1, 1) * np.pi)
+    bow = MOUTH_BOW_CM * np.cos(clip(x * (1 / width), -1, 1) * np.pi)
     bent = (x, y + bow, z + 0.055 * x * x)
     upper_lip = ellipsoid(
         bent, (0, mouth_y + 0.42 * upper, 8.72), (width * 0.98, 0.34 * upper, 0.52)

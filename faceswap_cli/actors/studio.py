@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import signal
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -44,7 +45,7 @@ def draw_all(
             yield from (draw(actor, moment, size_px) for moment in chunk)
         return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, mp_context=context, initializer=_one_thread) as pool:
+    with ProcessPoolExecutor(processes, mp_context=context, initializer=_settle) as pool:
         waiting: deque[Future[list[Drawing]]] = deque()
         try:
             for chunk in chain(first, chunks):
@@ -67,6 +68,7 @@ def _draw_chunk(person: Person, moments: Sequence[Moment], size_px: int) -> list
     return [draw(actor, moment, size_px) for moment in moments]
 
 
-def _one_thread() -> None:
-    """Keep OpenCV in a worker from using the cores of the other workers."""
+def _settle() -> None:
+    """Keep a worker to its core, and leave Ctrl-C to the process that started it."""
     cv2.setNumThreads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
