@@ -98,6 +98,11 @@ class RunFolder:
         return self.root / "weights.safetensors"
 
     @property
+    def best(self) -> Path:
+        """The weights that did best on held-out faces, in the format of `weights`."""
+        return self.root / "best.safetensors"
+
+    @property
     def report(self) -> Path:
         """Curves, previews and numbers on one page."""
         return self.root / "report.html"

@@ -10,7 +10,6 @@ import pytest
 
 from faceswap_cli import pictures
 from faceswap_cli.faces.align import FaceAlignment
-from faceswap_cli.faces.mask import OVAL
 from faceswap_cli.faces.record import FaceRecord, FaceSet
 
 MakeSet = Callable[..., FaceSet]
@@ -37,15 +36,14 @@ def _record(folder: Path, name: str, index: int, *, side: int, hue: int) -> Face
     image[..., hue % 3] += 100
     file = f"{index:06d}-0.png"
     pictures.write_png(folder / file, np.clip(image, 0, 255).astype(np.uint8))
-    turn = np.linspace(0, 2 * np.pi, len(OVAL), endpoint=False)
-    landmarks = np.zeros((478, 2), dtype=np.float32)
-    landmarks[list(OVAL)] = np.stack([np.cos(turn) * 0.3, np.sin(turn) * 0.4], axis=1) + 0.5
+    turn = np.linspace(0, 2 * np.pi, 478, endpoint=False)
+    outline = np.stack([np.cos(turn) * 0.3, np.sin(turn) * 0.4], axis=1) + 0.5
     return FaceRecord(
         file=file,
         frame=index,
         time=Fraction(index, 25),
         alignment=FaceAlignment(to_unit=np.array([[1, 0, 0.5], [0, 1, 0.5]]) / side),
-        landmarks=landmarks * side - 0.5,
+        landmarks=(outline * side - 0.5).astype(np.float32),
         score=1.0,
         sharpness=100.0,
         pose=(0.0, 0.0, 0.0),

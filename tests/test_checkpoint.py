@@ -55,7 +55,7 @@ def weights_of(path: Path, made: Learner, *, images_seen: int = 8) -> Path:
 def test_a_state_there_and_back(run: RunFolder) -> None:
     """Weights, averages and moments come back bit for bit, with recipe, people and clock."""
     made = learner()
-    state = TrainState(images_seen=8, seconds=1.5, best_score=0.25, best_images=4)
+    state = TrainState(images_seen=8, seconds=1.5, best_images=4)
     checkpoint.save_resume(run, made, recipe=RECIPE, identities=NAMES, state=state)
     resume = checkpoint.load_resume(run)
     assert resume is not None

@@ -8,20 +8,26 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+import faceswap_cli.stages.train as stage
 from faceswap_cli import config, pictures
 from faceswap_cli.config import Recipe
-from faceswap_cli.errors import CheckpointError, ConfigurationError, NoFacesError
+from faceswap_cli.errors import CheckpointError, ConfigurationError, FaceswapError, NoFacesError
 from faceswap_cli.faces.record import FaceSet
 from faceswap_cli.learning import checkpoint
+from faceswap_cli.learning.feed import Feed
+from faceswap_cli.learning.score import Score, score
+from faceswap_cli.learning.trainer import Learner, Tensors
 from faceswap_cli.report import Number, Silent
 from faceswap_cli.stages.train import Goal, TrainSummary, append_line, train
 from faceswap_cli.workspace import RunFolder
+from faceswap_models.base import FaceBatch, Progress, SwapModel
 
 RECIPE = config.resolve(
     "autoencoder",
@@ -30,6 +36,8 @@ RECIPE = config.resolve(
 )
 
 Sets = tuple[FaceSet, FaceSet]
+Trouble = Callable[[pytest.MonkeyPatch], None]
+Spoil = Callable[[Learner, Tensors], Tensors]
 
 
 class Ears(Silent):
@@ -44,7 +52,7 @@ class Ears(Silent):
     def advance(self, done: float, numbers: Mapping[str, Number] | None = None) -> None:
         """Remember numbers."""
         if numbers:
-            self.numbers.append(numbers)
+            self.numbers.append(dict(numbers))
             self.after_image(done)
 
     def picture(self, path: Path, caption: str) -> None:
@@ -124,12 +132,13 @@ def test_a_run_leaves_all_its_files(sets: Sets, run: RunFolder) -> None:
 
 
 def test_the_log_has_the_numbers_of_the_console(sets: Sets, run: RunFolder) -> None:
-    """What the bar showed last is the last line of numbers."""
+    """What the bar showed is a line of the log, and it ends with the held-out error."""
     ears = Ears()
-    go(sets, run, 32, report=ears)
-    told = [line for line in lines(run) if "images/s" in line]
-    assert {"images_seen": 32, **ears.numbers[-1]} == told[-1]
+    summary = go(sets, run, 32, report=ears)
+    assert {"images_seen": 32, **ears.numbers[0]} in lines(run)
     assert {"ada", "bo", "images/s", "held out"} == set(ears.numbers[-1])
+    assert summary.held_out == pytest.approx(ears.numbers[-1]["held out"], abs=1e-5)
+    assert {"images_seen": 32, "event": summary.ended} == lines(run)[-1]
 
 
 def test_training_learns(sets: Sets, run: RunFolder) -> None:
@@ -191,8 +200,6 @@ def test_a_signal_finishes_the_step_and_saves(
     sets: Sets, run: RunFolder, number: signal.Signals
 ) -> None:
     """Ctrl-C and SIGTERM end training with everything saved, and the old handlers are back."""
-    import faceswap_cli.stages.train as stage
-
     before = signal.getsignal(number)
     waiting = [number]
     ears = Ears(after_image=lambda _: os.kill(os.getpid(), waiting.pop()) if waiting else None)
@@ -270,6 +277,124 @@ def test_a_torn_log_line_is_closed_first(tmp_path: Path) -> None:
     assert ["1", '{"images', "2"] == path.read_text().splitlines()
 
 
+def planted(sets: Sets, run: RunFolder, trouble: Trouble, *, images: int = 200) -> Ears:
+    """Train while `trouble` meddles with what the backend does; return what was said."""
+    recipe = config.resolve(
+        "autoencoder", "debug", ["train.batch_size=2", "train.save_images=32", "model.code_size=8"]
+    )
+    ears = Ears()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stage, "PULSE_SECONDS", 0.0)
+        trouble(patch)
+        go(sets, run, images, recipe=recipe, report=ears)
+    return ears
+
+
+def at_images(images: int, *, below_rate: float, spoil: Spoil) -> Trouble:
+    """Return a trouble that spoils every step from `images` on, at rates above `below_rate`."""
+
+    def meddle(patch: pytest.MonkeyPatch) -> None:
+        honest = Learner.step
+
+        def step(self: Learner, batch: FaceBatch, progress: Progress, **how: float) -> Tensors:
+            losses = honest(self, batch, progress, **how)  # type: ignore[arg-type]
+            is_there = progress.images_seen >= images and how["factor"] >= below_rate
+            return spoil(self, losses) if is_there else losses
+
+        patch.setattr(Learner, "step", step)
+
+    return meddle
+
+
+def not_a_number(learner: Learner, losses: Tensors) -> Tensors:
+    """Spoil a weight, as an overflow would."""
+    with torch.no_grad():
+        for one in learner.model.parameters():
+            one.fill_(torch.nan)
+    return {name: loss * torch.nan for name, loss in losses.items()}
+
+
+def exploding(learner: Learner, losses: Tensors) -> Tensors:
+    """Make the losses a thousand times as large."""
+    del learner
+    return {name: loss * 1000 for name, loss in losses.items()}
+
+
+@pytest.mark.parametrize(
+    ("spoil", "sign"),
+    [
+        (not_a_number, "the loss ada is not a number any more (nan): back to 64 images"),
+        (exploding, "the loss ada has exploded"),
+    ],
+)
+def test_trouble_goes_back_and_goes_on_slower(
+    sets: Sets, run: RunFolder, spoil: Spoil, sign: str
+) -> None:
+    """Bad losses after 64 images: back to the last save, half the rate, and the goal is reached."""
+    ears = planted(sets, run, at_images(80, below_rate=0.9, spoil=spoil))
+    told = [note for note in ears.notes if "back to" in note]
+    assert 1 == len(told)
+    assert sign in told[0]
+    assert "at 0.5 of the rate" in told[0]
+    resume = checkpoint.load_resume(run)
+    assert resume is not None
+    assert (200, 0.5) == (resume.state.images_seen, resume.state.rate_factor)
+    assert all(torch.isfinite(value).all() for value in resume.tensors.values())
+    assert any("back to" in str(line.get("event")) for line in lines(run))
+
+
+def test_trouble_that_comes_again_and_again_gives_up(sets: Sets, run: RunFolder) -> None:
+    """After three attempts the error says what was seen, and the last good state is there."""
+    with pytest.raises(
+        FaceswapError, match=r"again and again after \d+ images: the loss"
+    ) as caught:
+        planted(sets, run, at_images(80, below_rate=0, spoil=not_a_number))
+    assert "--set train.learning_rate=" in caught.value.hint
+    resume = checkpoint.load_resume(run)
+    assert resume is not None
+    assert (64, 0.125, 3) == (
+        resume.state.images_seen,
+        resume.state.rate_factor,
+        resume.state.rollbacks,
+    )
+    assert all(torch.isfinite(value).all() for value in resume.tensors.values())
+
+
+def test_held_out_faces_that_collapse_go_back(sets: Sets, run: RunFolder) -> None:
+    """A score that no healthy run shows goes back before anything is saved of it."""
+    scores = iter([0.9, 0.8, 0.01, 0.7, 0.7, 0.7, 0.7, 0.7])
+
+    def judge(model: SwapModel, feed: Feed) -> Score:
+        return replace(score(model, feed), diversity=next(scores))
+
+    ears = planted(sets, run, lambda patch: patch.setattr(stage, "score", judge), images=128)
+    expected = "different faces come out alike (variety 0.01, before 0.90): back to 64 images"
+    assert any(expected in note for note in ears.notes)
+    resume = checkpoint.load_resume(run)
+    assert resume is not None
+    assert (128, 0.9) == (resume.state.images_seen, resume.state.vitals.diversity)
+
+
+def test_the_best_weights_are_kept(sets: Sets, run: RunFolder) -> None:
+    """`best` is the model with the lowest held-out error, which later ones do not overwrite."""
+    errors = iter([0.5, 0.3, 0.4, 0.6])
+
+    def judge(model: SwapModel, feed: Feed) -> Score:
+        error = next(errors)
+        return replace(score(model, feed), reconstruction={"a": error}, cycle={"a": error})
+
+    planted(sets, run, lambda patch: patch.setattr(stage, "score", judge), images=128)
+    assert 64 == checkpoint.load_weights(run.best, torch.device("cpu")).images_seen
+    assert 128 == checkpoint.load_weights(run.weights, torch.device("cpu")).images_seen
+
+
+def test_trouble_in_the_first_images_goes_back_to_the_beginning(sets: Sets, run: RunFolder) -> None:
+    """Before the first save there is the beginning to go back to."""
+    ears = planted(sets, run, at_images(0, below_rate=0.9, spoil=not_a_number), images=64)
+    assert any("back to 0 images at 0.5 of the rate" in note for note in ears.notes)
+    assert 64 == checkpoint.load_weights(run.weights, torch.device("cpu")).images_seen
+
+
 SCRIPT = """
 import json, sys
 from pathlib import Path
@@ -277,6 +402,9 @@ import torch
 torch.set_num_threads(1)
 from faceswap_cli import config
 from faceswap_cli.faces.record import FaceSet
+from faceswap_cli.learning.feed import Feed
+from faceswap_cli.learning.score import Score, score
+from faceswap_cli.learning.trainer import Learner, Tensors
 from faceswap_cli.report import Silent
 from faceswap_cli.stages.train import Goal, train
 from faceswap_cli.workspace import RunFolder

@@ -13,6 +13,7 @@ from faceswap_cli.faces.record import FaceSet
 from faceswap_cli.learning import data, schedule, trainer
 from faceswap_cli.learning.feed import Feed, RemapFeed
 from faceswap_cli.learning.hardware import Hardware, find_hardware, keep_freed_memory
+from faceswap_cli.learning.health import Vitals
 from faceswap_cli.learning.schedule import Plateau
 from faceswap_cli.learning.trainer import Learner, Tally, TrainState, train_until
 from faceswap_models.base import (
@@ -251,7 +252,9 @@ def test_a_plateau_lowers_the_rate_after_its_patience() -> None:
 
 def test_the_state_there_and_back() -> None:
     """What a header carries gives the same state."""
-    state = TrainState(images_seen=5, best_score=0.1, plateau=Plateau(best=0.2, waited=1))
+    state = TrainState(
+        images_seen=5, plateau=Plateau(best=0.2, waited=1), vitals=Vitals(diversity=0.5)
+    )
     assert state == TrainState.from_dict(state.to_dict())
 
 
@@ -311,3 +314,70 @@ def test_memory_is_kept_where_glibc_is() -> None:
 
     expected = platform.libc_ver()[0] == "glibc"
     assert expected == keep_freed_memory() == keep_freed_memory()
+
+
+@pytest.mark.parametrize("largest", [1, 2, 3, 5])
+def test_out_of_memory_is_learnt_from_in_parts(largest: int) -> None:
+    """A device that holds few faces gets the same step in parts, and the loop goes on."""
+    settings = replace(TRAIN, batch_size=5, clip_norm=1.0)
+    whole, small = Regression(settings), Regression(settings, largest=largest)
+    makers = [Learner(model, settings, PLAIN) for model in (whole, small)]
+    faces = torch.rand(2, 5, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    batch = FaceBatch(warped=faces, target=1 - faces, mask=faces[:, :, :1])
+    errors: list[Tensor] = []
+    for made in makers:
+        for _ in range(3):
+            progress = Progress(images_seen=0, goal=None)
+            errors.append(made.step(batch, progress, factor=1.0, images=10)["error"])
+    expected = {1: 5, 2: 4, 3: 2, 5: 1}[largest]
+    assert (1, expected) == (makers[0].parts, makers[1].parts)
+    assert torch.allclose(whole.layer.weight, small.layer.weight, atol=1e-6)
+    assert torch.allclose(torch.stack(errors[:3]), torch.stack(errors[3:]), atol=1e-6)
+
+
+def test_too_little_memory_for_one_face_is_an_error() -> None:
+    """There is nothing left to halve: the message says what to choose."""
+    made = Learner(Regression(TRAIN, largest=0), TRAIN, PLAIN)
+    with pytest.raises(DeviceError, match="too small for one face of each person") as caught:
+        made.step(BATCH, Progress(images_seen=0, goal=None), factor=1.0, images=4)
+    assert "lighter preset" in caught.value.hint
+
+
+def test_other_errors_are_not_taken_for_a_lack_of_memory() -> None:
+    """A broken network is not tried again in parts."""
+    made = Learner(Regression(TRAIN), TRAIN, PLAIN)
+    with pytest.raises(RuntimeError, match="channels"):
+        made.step(
+            replace(BATCH, warped=BATCH.mask),
+            Progress(images_seen=0, goal=None),
+            factor=1,
+            images=4,
+        )
+    assert 1 == made.parts
+
+
+class Regression(SwapModel):
+    """One layer that learns by plain means, on a device that holds at most `largest` faces."""
+
+    def __init__(self, train: TrainSettings, *, largest: int = 99) -> None:
+        super().__init__(ModelSettings(size_px=8), train, ("ada", "bo"))
+        torch.manual_seed(7)
+        self.layer = nn.Conv2d(3, 3, 3, padding=1)
+        self.largest = largest
+
+    def parameter_groups(self) -> Mapping[str, Iterable[nn.Parameter]]:
+        """Return the one layer."""
+        return {"all": self.parameters()}
+
+    def train_step(self, batch: FaceBatch, update: Update, progress: Progress) -> dict[str, Tensor]:
+        """Learn by the mean squared error."""
+        if batch.target.shape[1] > self.largest:
+            raise torch.OutOfMemoryError("planted")
+        made = self.layer(batch.warped.flatten(0, 1))
+        error = (made - batch.target.flatten(0, 1)).square().mean()
+        update("all", error)
+        return {"error": error}
+
+    def swap(self, faces: Tensor, to: str) -> Swapped:
+        """Show faces."""
+        return Swapped(image=self.layer(faces), mask=None)

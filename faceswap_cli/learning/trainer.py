@@ -9,15 +9,17 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from faceswap_cli.errors import ConfigurationError, did_you_mean
+from faceswap_cli.errors import ConfigurationError, DeviceError, did_you_mean
 from faceswap_cli.learning.data import position_seed
 from faceswap_cli.learning.feed import Feed
 from faceswap_cli.learning.hardware import Hardware
+from faceswap_cli.learning.health import Vitals
 from faceswap_cli.learning.schedule import Plateau, find_schedule, warmed_up
 from faceswap_models.base import FaceBatch, Progress, SwapModel, TrainSettings
 
@@ -40,11 +42,13 @@ class TrainState:
     rate_factor: float = 1.0
     """What rollbacks have left of the learning rate."""
     rollbacks: int = 0
-    """How often training went back to an earlier state."""
-    best_score: float | None = None
-    """The lowest held-out score so far."""
+    """How often training went back to an earlier state without getting well past the trouble."""
+    trouble_images: int = 0
+    """Where the last trouble was, images seen."""
     best_images: int = 0
-    """When that was, images seen."""
+    """Where the lowest held-out error was, images seen."""
+    vitals: Vitals = field(default_factory=Vitals)
+    """The best that held-out faces have shown."""
     plateau: Plateau = field(default_factory=Plateau)
     """What the plateau schedule remembers."""
 
@@ -55,7 +59,43 @@ class TrainState:
     @classmethod
     def from_dict(cls, table: Mapping[str, Any]) -> "TrainState":
         """Read a state back."""
-        return cls(**{**table, "plateau": Plateau(**table["plateau"])})
+        inner = {"plateau": Plateau(**table["plateau"]), "vitals": Vitals(**table["vitals"])}
+        return cls(**{**table, **inner})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """Some of the faces of a batch, where memory is too small for all of them at once."""
+
+    where: slice = field(default_factory=lambda: slice(None))
+    """Which faces of each person."""
+    weight: float = 1.0
+    """How many they are, as a part of the batch."""
+    is_first: bool = True
+    is_last: bool = True
+
+    def of(self, batch: FaceBatch) -> FaceBatch:
+        """Return this part of a batch."""
+        return FaceBatch(**{name: value[:, self.where] for name, value in vars(batch).items()})
+
+
+def parts_of(size: int, count: int) -> list[Part]:
+    """Divide a batch of `size` faces of each person into `count` parts as equal as can be."""
+    edges = [size * place // count for place in range(count + 1)]
+    return [
+        Part(
+            where=slice(start, end),
+            weight=(end - start) / size,
+            is_first=start == 0,
+            is_last=end == size,
+        )
+        for start, end in pairwise(edges)
+    ]
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Say whether an error means that memory ran out; a CPU says so in words only."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 class Learner:
@@ -84,6 +124,8 @@ class Learner:
         self.hardware = hardware
         self.reduce = reduce
         self.schedule = find_schedule(train.schedule)
+        self.parts = 1
+        self.part = Part()
         self.groups = {
             group: [one for one in parameters if one.requires_grad]
             for group, parameters in model.parameter_groups().items()
@@ -106,19 +148,24 @@ class Learner:
         """
         for group, optimizer in self.optimizers.items():
             optimizer.param_groups[0]["lr"] = self.model.learning_rate(group) * factor
-        with self.autocast():
-            losses = self.model.train_step(batch, self.update, progress)
+        losses = self._learn(batch, progress)
         self._follow(progress.images_seen, images)
         return losses
 
     def update(self, group: str, loss: Tensor) -> None:
-        """Step one group down the gradient of `loss`: what a backend is handed as `update`."""
+        """Step one group down the gradient of `loss`: what a backend is handed as `update`.
+
+        Where a batch is learnt from in parts, gradients add up and the last part steps.
+        """
         parameters, optimizer = self.groups[group], self.optimizers[group]
         # Backward runs in the precisions that forward chose; autocast would choose once more.
         with torch.autocast(self.hardware.device.type, enabled=False):
-            optimizer.zero_grad(set_to_none=True)
+            if self.part.is_first:
+                optimizer.zero_grad(set_to_none=True)
             # Naming the inputs keeps a generator's loss from leaving gradients in its critic.
-            torch.autograd.backward(loss, inputs=parameters)
+            torch.autograd.backward(loss * self.part.weight, inputs=parameters)
+            if not self.part.is_last:
+                return
             if self.reduce is not None:
                 self.reduce([one.grad for one in parameters if one.grad is not None])
             if self.train.clip_norm > 0:
@@ -178,6 +225,42 @@ class Learner:
                 moments.setdefault(int(index), {})[key] = value.clone()
             table = optimizer.state_dict()
             optimizer.load_state_dict({**table, "state": moments})
+
+    def _learn(self, batch: FaceBatch, progress: Progress) -> Tensors:
+        """Learn from a batch in as many parts as memory needs, finding that number by failing.
+
+        The effective batch stays what it is: gradients add up over the parts.
+        """
+        size = batch.target.shape[1]
+        while True:
+            try:
+                return self._learn_in_parts(batch, progress, parts_of(size, self.parts))
+            except (torch.OutOfMemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                if self.parts >= size:
+                    raise DeviceError(
+                        "memory is too small for one face of each person",
+                        hint="choose a lighter preset, or a smaller --set model.size_px",
+                    ) from error
+            # Outside `except`, whose traceback would keep the failed step's tensors alive.
+            self.parts = min(size, self.parts * 2)
+            for optimizer in self.optimizers.values():
+                optimizer.zero_grad(set_to_none=True)
+            if self.hardware.device.type == "cuda":
+                torch.cuda.empty_cache()
+
+    def _learn_in_parts(
+        self, batch: FaceBatch, progress: Progress, parts: Sequence[Part]
+    ) -> Tensors:
+        """Show the model a batch part by part; return the losses of the whole."""
+        total: Tensors = {}
+        for self.part in parts:
+            with self.autocast():
+                losses = self.model.train_step(self.part.of(batch), self.update, progress)
+            for name, loss in losses.items():
+                total[name] = total.get(name, 0) + loss.detach() * self.part.weight
+        return total
 
     def _follow(self, images_seen: int, images: int) -> None:
         """Move the averaged weights towards the weights after a step of `images`."""

@@ -13,7 +13,7 @@ import torch
 
 from faceswap_cli import pictures
 from faceswap_cli.config import Recipe
-from faceswap_cli.errors import CheckpointError, ConfigurationError
+from faceswap_cli.errors import CheckpointError, ConfigurationError, FaceswapError
 from faceswap_cli.faces.record import FaceSet
 from faceswap_cli.files import explained, write_text
 from faceswap_cli.learning import checkpoint
@@ -28,6 +28,7 @@ from faceswap_cli.learning.data import (
 )
 from faceswap_cli.learning.feed import Feed, choose_feed
 from faceswap_cli.learning.hardware import Hardware, find_hardware, keep_freed_memory
+from faceswap_cli.learning.health import LossWatch
 from faceswap_cli.learning.interrupt import Stop, stoppable
 from faceswap_cli.learning.preview import preview_sheet
 from faceswap_cli.learning.score import Score, score
@@ -39,6 +40,12 @@ from faceswap_models.base import SwapModel
 
 PULSE_SECONDS = 2.0
 """Time between two readings of the losses: reading more often makes a GPU wait."""
+SLOWER = 0.5
+"""What the learning rate is multiplied by when training goes back after trouble."""
+MOST_ROLLBACKS = 3
+"""How often training goes back without getting past the trouble before it gives up."""
+PAST_TROUBLE = 3
+"""Save intervals beyond the last trouble after which it is over."""
 ENOUGH_SCORES = 6
 """Without a goal, training ends when so many held-out scores in a row were no better..."""
 ENOUGH_PART = 0.2
@@ -124,6 +131,8 @@ def train(
         sitting = Sitting(
             learner, feed, recipe=recipe, run=run, goal=goal, stop=stop, begin=state, report=report
         )
+        if resume is None:
+            sitting.begin_run(state)
         state = train_until(
             sitting.ended,
             learner=learner,
@@ -135,7 +144,7 @@ def train(
             after_step=sitting.after_step,
         )
         summary = sitting.close(state)
-    report.note(f"{summary.ended}; {state.images_seen:,} images seen")
+    report.note(f"{summary.ended}; {summary.images_seen:,} images seen")
     if stop.asked:
         report.note("everything is saved; run the same command again to go on")
         raise KeyboardInterrupt
@@ -177,8 +186,11 @@ class Sitting:
         self.begin = begin
         self.report = report
         self.tally = Tally()
+        self.watch = LossWatch()
+        self.parts = learner.parts
         self.losses: dict[str, float] = {}
-        self.held_out: float | None = None
+        self.numbers: dict[str, Number] = {}
+        self.found: Score | None = None
         self.saved_at = begin.images_seen if run.weights.exists() else -1
         self.shown_at = begin.images_seen
         self.began = self.pulsed = time.monotonic()
@@ -216,34 +228,56 @@ class Sitting:
         return 0.0
 
     def after_step(self, state: TrainState, losses: Tensors) -> TrainState:
-        """Hear of one step, and do what is due."""
+        """Hear of one step, and do what is due; on trouble return an earlier state."""
         self.tally.add(losses)
-        if time.monotonic() - self.pulsed >= PULSE_SECONDS:
-            self.pulse(state)
+        self._tell_parts(state)
+        is_shown = self._crossed(state, self.recipe.train.preview_images)
         if self._crossed(state, self.recipe.train.save_images):
-            state = remembering(state, self.judge(state), schedule=self.recipe.train.schedule)
-            self.save(state)
-        if self._crossed(state, self.recipe.train.preview_images):
-            self.show(state)
-        return state
+            settled = self.settle(state, is_regular=True)
+        elif self.ended(state):
+            settled = self.settle(state, is_regular=False)
+        else:
+            settled = self.pulse(state) if self._pulse_is_due() else state
+        if is_shown and settled.images_seen == state.images_seen:
+            self.show(settled)
+        return settled
 
-    def pulse(self, state: TrainState) -> None:
-        """Read the losses off, and tell and log them."""
+    def pulse(self, state: TrainState) -> TrainState:
+        """Read the losses off, and tell and log them; on trouble return an earlier state."""
         now = time.monotonic()
         speed = (state.images_seen - self.pulsed_at) / max(now - self.pulsed, 1e-9)
         self.pulsed, self.pulsed_at = now, state.images_seen
         self.losses = self.tally.read() or self.losses
-        numbers: dict[str, Number] = {"images/s": round(speed, 1), **_rounded(self.losses)}
-        if self.held_out is not None:
-            numbers["held out"] = round(self.held_out, 5)
-        self.report.advance(self.clock(state), numbers)
-        self.log({"images_seen": state.images_seen, **numbers})
+        self.numbers |= {"images/s": round(speed, 1), **_rounded(self.losses)}
+        self.report.advance(self.clock(state), self.numbers)
+        self.log({"images_seen": state.images_seen, **self.numbers})
+        sign = self.watch.sign(self.losses)
+        return self.roll_back(state, sign) if sign else state
+
+    def settle(self, state: TrainState, *, is_regular: bool) -> TrainState:
+        """Make sure that all is well, then save; on trouble return an earlier state.
+
+        What is found at a save between the regular ones is not remembered: a run that was stopped
+        there must go on as if it had not been.
+        """
+        healthy = self.pulse(state)
+        if healthy is not state:
+            return healthy
+        found = self.judge(state)
+        if sign := state.vitals.sign(found):
+            return self.roll_back(state, sign)
+        if is_regular:
+            state = self.remember(state, found)
+        self.save(state)
+        return state
 
     def judge(self, state: TrainState) -> Score:
         """Score the averaged weights on held-out faces."""
         with self.learner.averaged() as model:
             found = score(model, self.feed)
-        self.held_out = found.error
+        self.found = found
+        self.numbers["held out"] = round(found.error, 5)
+        self.report.advance(self.clock(state), self.numbers)
         self.log(
             {
                 "images_seen": state.images_seen,
@@ -254,19 +288,58 @@ class Sitting:
         )
         return found
 
+    def remember(self, state: TrainState, found: Score) -> TrainState:
+        """Return `state` after one more healthy score; keep the weights when it is the best."""
+        before = state.vitals.error
+        if before is None or found.error < before:
+            state = replace(state, best_images=state.images_seen)
+            self._write_weights(self.run.best, state)
+        if self.recipe.train.schedule == "plateau":
+            state = replace(state, plateau=state.plateau.after(found.error))
+        if state.images_seen > state.trouble_images + PAST_TROUBLE * self.recipe.train.save_images:
+            state = replace(state, rollbacks=0)
+        return replace(state, vitals=state.vitals.after(found))
+
+    def roll_back(self, state: TrainState, sign: str) -> TrainState:
+        """Go back to the last good state with a lower learning rate.
+
+        Raises:
+            FaceswapError: That has been done in vain before.
+        """
+        self.log({"images_seen": state.images_seen, "event": f"trouble: {sign}"})
+        if state.rollbacks >= MOST_ROLLBACKS:
+            raise FaceswapError(
+                f"training fails again and again after {state.images_seen:,} images: {sign}",
+                hint="the last good state is kept; try a lower --set train.learning_rate="
+                f"{self.recipe.train.learning_rate * state.rate_factor * SLOWER:g}",
+            )
+        good = checkpoint.load_resume(self.run)
+        assert good is not None  # the state of the beginning was saved
+        self.learner.restore(good.tensors)
+        back = replace(
+            good.state,
+            rate_factor=state.rate_factor * SLOWER,
+            rollbacks=state.rollbacks + 1,
+            trouble_images=max(state.images_seen, state.trouble_images),
+            seconds=state.seconds,
+        )
+        # At once, so that a run stopped before its next save does not forget the lower rate.
+        self.save(back)
+        self.tally, self.watch = Tally(), LossWatch()
+        self.losses, self.pulsed_at = {}, back.images_seen
+        told = f"{sign}: back to {back.images_seen:,} images at {back.rate_factor:g} of the rate"
+        self.report.note(told)
+        self.log({"images_seen": back.images_seen, "event": told})
+        return back
+
+    def begin_run(self, state: TrainState) -> None:
+        """Write the beginning, to go back to; and learn early if the disk cannot be written."""
+        self._write_resume(state)
+
     def save(self, state: TrainState) -> None:
         """Write everything needed to go on, and what `convert` reads."""
-        identities = self.learner.model.identities
-        checkpoint.save_resume(
-            self.run, self.learner, recipe=self.recipe, identities=identities, state=state
-        )
-        checkpoint.save_weights(
-            self.run.weights,
-            self.learner,
-            recipe=self.recipe,
-            identities=identities,
-            images_seen=state.images_seen,
-        )
+        self._write_resume(state)
+        self._write_weights(self.run.weights, state)
         self.saved_at = state.images_seen
 
     def show(self, state: TrainState) -> None:
@@ -282,12 +355,9 @@ class Sitting:
         ended = self.why_ended(state)
         seconds = self._seconds(state)
         if state.images_seen != self.saved_at:
-            # Not remembered: a run that was stopped here must go on as if it had not been.
-            self.judge(state)
-            self.save(state)
+            state = self.settle(state, is_regular=False)
         if state.images_seen != self.shown_at:
             self.show(state)
-        self.pulse(state)
         self.log({"images_seen": state.images_seen, "event": ended})
         return TrainSummary(
             run=self.run.name,
@@ -297,12 +367,45 @@ class Sitting:
             seconds=seconds,
             images_per_second=(state.images_seen - self.begin.images_seen) / max(seconds, 1e-9),
             losses=self.losses,
-            held_out=self.held_out,
+            held_out=self.found.error if self.found else None,
         )
 
     def log(self, numbers: Mapping[str, object]) -> None:
         """Add one line to the run's log."""
         append_line(self.run.log, json.dumps(numbers, ensure_ascii=False))
+
+    def _write_resume(self, state: TrainState) -> None:
+        """Write what it takes to go on."""
+        checkpoint.save_resume(
+            self.run,
+            self.learner,
+            recipe=self.recipe,
+            identities=self.learner.model.identities,
+            state=state,
+        )
+
+    def _write_weights(self, path: Path, state: TrainState) -> None:
+        """Write what `convert` reads."""
+        checkpoint.save_weights(
+            path,
+            self.learner,
+            recipe=self.recipe,
+            identities=self.learner.model.identities,
+            images_seen=state.images_seen,
+        )
+
+    def _tell_parts(self, state: TrainState) -> None:
+        """Say so when memory made the learner take batches in more parts than before."""
+        if self.learner.parts == self.parts:
+            return
+        self.parts = self.learner.parts
+        told = f"memory ran out: each batch is now learnt from in {self.parts} parts"
+        self.report.note(told)
+        self.log({"images_seen": state.images_seen, "event": told})
+
+    def _pulse_is_due(self) -> bool:
+        """Say whether it is time to read the losses again."""
+        return time.monotonic() - self.pulsed >= PULSE_SECONDS
 
     def _crossed(self, state: TrainState, interval: int) -> bool:
         """Say whether the last step crossed a multiple of `interval` images; 0 is never."""
@@ -314,7 +417,7 @@ class Sitting:
         since = state.images_seen - state.best_images
         scores = since // max(self.recipe.train.save_images, 1)
         return (
-            state.best_score is not None
+            state.vitals.error is not None
             and scores >= ENOUGH_SCORES
             and since >= ENOUGH_PART * state.images_seen
         )
@@ -327,15 +430,6 @@ class Sitting:
         """Return the length of this sitting so far."""
         del state
         return time.monotonic() - self.began
-
-
-def remembering(state: TrainState, found: Score, *, schedule: str) -> TrainState:
-    """Return `state` after one more score: the best so far, and what the plateau schedule saw."""
-    if schedule == "plateau":
-        state = replace(state, plateau=state.plateau.after(found.error))
-    if state.best_score is None or found.error < state.best_score:
-        state = replace(state, best_score=found.error, best_images=state.images_seen)
-    return state
 
 
 def check_sets(sets: Sequence[FaceSet]) -> None:

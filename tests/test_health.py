@@ -1,0 +1,136 @@
+"""The signs of trouble: each is seen, and a healthy run shows none."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from faceswap_cli.faces.record import FaceSet
+from faceswap_cli.learning import data
+from faceswap_cli.learning.feed import Feed, RemapFeed
+from faceswap_cli.learning.health import LossWatch, Vitals
+from faceswap_cli.learning.score import Score, score
+from faceswap_models.base import ModelSettings, SwapModel, Swapped, TrainSettings
+
+GOOD = Score(
+    reconstruction={"ada": 0.05, "bo": 0.05},
+    cycle={"ada": 0.07, "bo": 0.07},
+    diversity=0.8,
+    change=0.2,
+    likeness=0.9,
+)
+
+
+class Painter(SwapModel):
+    """Draws whatever it is told to."""
+
+    def __init__(self, paint: Callable[[Tensor, str], Tensor]) -> None:
+        super().__init__(ModelSettings(size_px=16), TrainSettings(), ("ada", "bo"))
+        self.paint = paint
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """Return nothing to learn."""
+        return {}
+
+    def train_step(self, batch: object, update: object, progress: object) -> dict[str, Tensor]:
+        """Learn nothing."""
+        return {}
+
+    def swap(self, faces: Tensor, to: str) -> Swapped:
+        """Draw."""
+        return Swapped(image=self.paint(faces, to), mask=None)
+
+
+@pytest.fixture
+def feed(make_set: Callable[..., FaceSet], tmp_path: Path) -> Feed:
+    """Return a feed of two people with six held-out faces each."""
+    people = [
+        data.load_person(make_set(name, 60, hue=hue), cache=tmp_path / "cache", side_px=24)
+        for hue, name in enumerate(("ada", "bo"))
+    ]
+    settings = TrainSettings(batch_size=4)
+    return RemapFeed(
+        people, model=ModelSettings(size_px=16), train=settings, seed=0, device=torch.device("cpu")
+    )
+
+
+def test_a_perfect_copy_scores_nought(feed: Feed) -> None:
+    """Showing faces as they are: no error, all variety, no change, full likeness."""
+    found = score(Painter(lambda faces, _: faces), feed)
+    assert (0.0, 0.0) == (found.error, found.change)
+    assert (1.0, 1.0) == pytest.approx((found.diversity, found.likeness))
+
+
+def test_a_known_error_scores_what_it_is(feed: Feed) -> None:
+    """Everything a tenth of the range too bright scores 0.1, and 0.2 there and back."""
+    found = score(Painter(lambda faces, _: faces + 0.2), feed)
+    assert {"ada": 0.1, "bo": 0.1} == pytest.approx(dict(found.reconstruction))
+    assert {"ada": 0.2, "bo": 0.2} == pytest.approx(dict(found.cycle))
+    assert 0.1 == pytest.approx(found.change)
+
+
+def test_only_the_inside_of_the_face_counts(feed: Feed) -> None:
+    """What is drawn in the crop's corners does not change the error."""
+
+    def spoilt(faces: Tensor, _: str) -> Tensor:
+        drawn = faces.clone()
+        drawn[..., :2, :2] = 1
+        return drawn
+
+    assert 0.0 == score(Painter(spoilt), feed).error
+
+
+@pytest.mark.parametrize(
+    ("paint", "sign"),
+    [
+        (lambda faces, _: faces * torch.nan, "come out as no numbers at all"),
+        (lambda faces, _: -faces, "come out inverted"),
+        (lambda faces, _: torch.zeros_like(faces), "different faces come out alike"),
+        (lambda faces, _: faces, "copies of their input"),
+        (lambda faces, _: 5 * faces, "held-out error has exploded"),
+    ],
+)
+def test_each_collapse_is_seen(
+    feed: Feed, paint: Callable[[Tensor, str], Tensor], sign: str
+) -> None:
+    """After a good score, outputs that no healthy network makes are named."""
+    vitals = Vitals().after(GOOD)
+    assert "" == vitals.sign(GOOD)
+    assert sign in vitals.sign(score(Painter(paint), feed))
+
+
+def test_a_run_that_has_not_learnt_yet_is_no_trouble(feed: Feed) -> None:
+    """Grey outputs and copies are how networks begin."""
+    for paint in (lambda faces, _: torch.zeros_like(faces), lambda faces, _: faces):
+        assert "" == Vitals().sign(score(Painter(paint), feed))
+
+
+def test_a_little_worse_is_no_trouble() -> None:
+    """Scores go up and down."""
+    worse = replace(GOOD, reconstruction={"ada": 0.1}, cycle={"ada": 0.1}, diversity=0.5)
+    assert "" == Vitals().after(GOOD).sign(worse)
+
+
+def test_losses_that_wander_are_no_trouble() -> None:
+    """A loss may fall, rise tenfold from small, and change its sign."""
+    watch = LossWatch()
+    for value in (0.5, 0.3, 0.1, 0.05, 0.02, 0.01, 0.2, -0.2, 0.9):
+        assert "" == watch.sign({"loss": value})
+
+
+def test_a_loss_that_explodes_is_seen() -> None:
+    """Twenty times the usual size, in either direction; and it does not become usual."""
+    watch = LossWatch()
+    for value in (0.5, 0.4, 0.5, 0.6, 0.5):
+        assert "" == watch.sign({"loss": value, "other": 1.0})
+    assert "the loss loss has exploded (30, usually 0.5)" == watch.sign({"loss": 30.0})
+    assert "exploded" in watch.sign({"loss": -30.0})
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_a_loss_that_is_no_number_is_seen_at_once(value: float) -> None:
+    """No readings are needed to know that."""
+    assert "is not a number any more" in LossWatch().sign({"loss": value})
