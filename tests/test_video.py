@@ -470,7 +470,7 @@ def test_subtitles_are_copied_or_their_loss_is_said(tmp_path: Path) -> None:
     assert packets(source, "subtitle") == packets(tmp_path / "out.mkv", "subtitle")
     assert [] == kept.notes
     lost = rewrite(source, tmp_path / "out.mp4")
-    assert ["subtitle 2 (subrip) is left out: .mp4 cannot hold it"] == lost.notes
+    assert ["subtitle 2 (srt) is left out: .mp4 cannot hold it"] == lost.notes
     assert packets(source, "audio")[0][3][1] == packets(tmp_path / "out.mp4", "audio")[0][3][1]
 
 
