@@ -15,7 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 from urllib.request import urlopen
 
-from faceswap_cli.errors import ConfigurationError, FaceswapError, InputError, did_you_mean
+from faceswap_cli.errors import ConfigurationError, InputError, did_you_mean
 from faceswap_cli.files import replacing
 
 TIMEOUT_SECONDS = 30
@@ -111,8 +111,7 @@ def find(name: str, *, explicit: Path | None = None, table: Mapping[str, Weights
 
     Raises:
         ConfigurationError: The table has no such name.
-        InputError: `explicit` is missing or is another file.
-        FaceswapError: The file is nowhere to be had.
+        InputError: `explicit` is missing or another file, or the file is nowhere to be had.
     """
     if name not in table:
         raise ConfigurationError(
@@ -189,9 +188,9 @@ def _downloaded(weights: Weights) -> Path:
     return target
 
 
-def _missing(weights: Weights, reason: str) -> FaceswapError:
+def _missing(weights: Weights, reason: str) -> InputError:
     """Return the one error for a file that is nowhere to be had."""
-    return FaceswapError(
+    return InputError(
         f"the model file {weights.file} is not on this machine, and {reason}",
         hint=_ways_out(weights),
     )

@@ -10,7 +10,7 @@ import pytest
 
 from faceswap_cli import weights
 from faceswap_cli.actors import CAST, Actor, Moment, draw
-from faceswap_cli.errors import FaceswapError, InputError
+from faceswap_cli.errors import InputError
 from faceswap_cli.faces.detect import EXPRESSIONS, MediaPipeDetector, angles
 
 
@@ -82,7 +82,7 @@ def test_missing_graphics_libraries_are_named(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(mediapipe_c_bindings, "load_shared_library", refuse)
 
-    with pytest.raises(FaceswapError) as caught, MediaPipeDetector():
+    with pytest.raises(InputError) as caught, MediaPipeDetector():
         pass
     assert "cannot be loaded: libEGL.so.1: cannot open shared object" in caught.value.message
     assert "apt install libegl1 libgles2" in caught.value.hint
@@ -92,7 +92,7 @@ def test_a_missing_mediapipe_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the package the error says how to install it."""
     monkeypatch.setitem(sys.modules, "mediapipe", None)
 
-    with pytest.raises(FaceswapError) as caught, MediaPipeDetector():
+    with pytest.raises(InputError) as caught, MediaPipeDetector():
         pass
     assert 'install it with: pip install "mediapipe>=1.2,<2"' == caught.value.hint
 
@@ -104,7 +104,7 @@ def test_a_failure_to_open_leaves_no_trace(
     before = dict(os.environ), os.fstat(2)
     monkeypatch.setitem(sys.modules, "mediapipe", None)
 
-    with pytest.raises(FaceswapError), MediaPipeDetector():
+    with pytest.raises(InputError), MediaPipeDetector():
         pass
 
     proxy.close()

@@ -8,7 +8,7 @@ from urllib.error import URLError
 import pytest
 
 from faceswap_cli import weights
-from faceswap_cli.errors import ConfigurationError, FaceswapError, InputError
+from faceswap_cli.errors import ConfigurationError, InputError
 from faceswap_cli.weights import TABLE, Carrier, Weights, find
 
 CONTENT = b"a very small network"
@@ -123,14 +123,14 @@ def test_a_download_of_something_else_leaves_nothing(
     """A wrong, longer or shorter answer is thrown away."""
     serve(content, monkeypatch)
 
-    with pytest.raises(FaceswapError, match="what was downloaded is another file"):
+    with pytest.raises(InputError, match="what was downloaded is another file"):
         find("tiny", table=FAKE)
     assert [] == list(cache.iterdir())
 
 
 def test_nothing_found_names_both_ways_out(cache: Path) -> None:
     """Without network, cache and package the error says what to type."""
-    with pytest.raises(FaceswapError) as caught:
+    with pytest.raises(InputError) as caught:
         find("tiny", table=FAKE)
 
     assert "the model file tiny.onnx is not on this machine, and the download failed" in (

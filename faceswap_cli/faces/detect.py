@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from faceswap_cli.arrays import Image, Points
-from faceswap_cli.errors import FaceswapError
+from faceswap_cli.errors import InputError
 from faceswap_cli.weights import find
 
 LANDMARKS = 478
@@ -258,17 +258,17 @@ def _explained() -> Iterator[None]:
     """Turn mediapipe's failure to load into one clear line.
 
     Raises:
-        FaceswapError: It is not installed, or a library it needs is not.
+        InputError: It is not installed, or a library it needs is not.
     """
     try:
         yield
     except ImportError as error:
-        raise FaceswapError(
+        raise InputError(
             f"mediapipe, which finds the faces, cannot be imported: {error}",
             hint='install it with: pip install "mediapipe>=1.2,<2"',
         ) from error
     except OSError as error:
-        raise FaceswapError(
+        raise InputError(
             f"mediapipe, which finds the faces, cannot be loaded: {error}",
             hint="it needs libEGL and libGLESv2; on Debian or Ubuntu: "
             "apt install libegl1 libgles2; on Fedora: dnf install libglvnd-egl libglvnd-gles",
