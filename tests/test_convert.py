@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from faceswap_cli import pictures
 from faceswap_cli.actors import CAST, Actor, draw, perform
 from faceswap_cli.arrays import AnyArray, Image
 from faceswap_cli.blend.composite import Compositor
@@ -22,7 +23,7 @@ from faceswap_cli.files import write_text
 from faceswap_cli.learning.checkpoint import TrainedModel
 from faceswap_cli.report import Number, Silent
 from faceswap_cli.stages import convert as stage
-from faceswap_cli.stages.convert import ConvertSettings, FaceSwap, SwappedFace, ahead, convert
+from faceswap_cli.stages.convert import ConvertSettings, FaceSwap, SwappedFace, convert
 from faceswap_cli.stages.extract import ExtractSettings, extract
 from faceswap_cli.video.reader import Frame, probe, read_frames
 from faceswap_cli.video.writer import Sound, VideoWriter
@@ -310,6 +311,7 @@ def test_the_input_is_never_the_output(clip: Path, tmp_path: Path, model: Echo) 
     ("settings", "message", "hint"),
     [
         (ConvertSettings(colour="lap"), '"lap"', 'did you mean "lab"?'),
+        (ConvertSettings(blend="possion"), '"possion"', 'did you mean "poisson"?'),
         (ConvertSettings(feather=2), "feather 2", "0 to 0.5"),
         (ConvertSettings(shrink=-1), "shrink -1", "-0.5 to 0.5"),
     ],
@@ -321,6 +323,52 @@ def test_settings_are_checked_before_any_work(
     with pytest.raises(ConfigurationError, match=message) as caught:
         _convert(clip, tmp_path / "out.mp4", settings=settings)
     assert hint in caught.value.hint
+
+
+# --- looking before ---------------------------------------------------------------------------
+
+
+def test_a_preview_shows_moments_of_the_whole_clip(
+    clip: Path, face: Face, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One sheet: each moment as it is, swapped, and under its mask; two moments a row."""
+    _loaded(monkeypatch, Veiled())
+    _find(monkeypatch, [face])
+    output = tmp_path / "preview.png"
+    pictured: list[Path] = []
+    report = Silent()
+    monkeypatch.setattr(report, "picture", lambda path, _: pictured.append(path))
+    arguments = {"weights": Path("any"), "to": None, "device": "cpu", "report": report}
+    count = stage.preview(clip, output=output, moments=5, **arguments)  # type: ignore[arg-type]
+    assert 5 == count
+    assert [output] == pictured
+    height, width = pictures.read(output).shape[:2]
+    assert 6 * stage.TILE_PX < width < 6.3 * stage.TILE_PX
+    assert 3 * stage.TILE_PX < height < 3.4 * stage.TILE_PX
+
+
+def test_the_tiles_of_a_moment_lie_over_each_other(drawn: Sequence[Image], face: Face) -> None:
+    """The swapped tile is the original but for the face, where the third tile is bright."""
+    swap = _swap(_green, compositor=Compositor(recolour=None))
+    (found,) = swap.found(_frames(drawn[:1]), SameFace(faces=[face]))
+    before, after, veiled = (tile.astype(int) for tile in swap.tiles(found))
+    middle, corner = (128, 128), (4, 4)
+    assert before[corner].tolist() == after[corner].tolist()
+    assert [0, 255, 0] == after[middle].tolist()
+    assert before[middle].tolist() == veiled[middle].tolist()
+    np.testing.assert_allclose(before[corner] * stage.DIMMED / 255, veiled[corner], atol=1)
+
+
+def test_a_preview_of_nobody_says_so(
+    clip: Path, tmp_path: Path, model: Echo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No face at any of the moments: the same error as converting, and no picture."""
+    _find(monkeypatch, [])
+    output = tmp_path / "preview.png"
+    arguments = {"weights": Path("any"), "to": None, "device": "cpu", "report": Silent()}
+    with pytest.raises(NoFacesError, match="there is no face"):
+        stage.preview(clip, output=output, moments=5, **arguments)  # type: ignore[arg-type]
+    assert not output.exists()
 
 
 # --- whose face -------------------------------------------------------------------------------
@@ -451,62 +499,3 @@ def test_very_large_frames_go_in_small_batches(clip: Path) -> None:
     assert 16 == stage.batch_size(info, wanted=16)
     assert 7 == stage.batch_size(replace(info, size=(3840, 2160)), wanted=16)
     assert 1 == stage.batch_size(replace(info, size=(32768, 32768)), wanted=16)
-
-
-# --- one thread ahead -------------------------------------------------------------------------
-
-
-def test_what_is_made_ahead_comes_in_order() -> None:
-    """A thread of its own changes nothing but when the work is done."""
-    assert list(range(100)) == list(ahead(iter(range(100)), depth=3))
-
-
-def test_a_failure_comes_after_what_was_made_before_it() -> None:
-    """The user of the iterator gets everything that is good, then the exception."""
-
-    def failing() -> Iterator[int]:
-        yield from range(3)
-        raise ValueError("no fourth")
-
-    seen = []
-    with pytest.raises(ValueError, match="no fourth"):
-        for item in ahead(failing(), depth=10):
-            seen.append(item)  # noqa: PERF402 - what came before the failure counts
-    assert [0, 1, 2] == seen
-
-
-def test_work_ahead_is_bounded() -> None:
-    """No more is made than `depth`, one in the hand and one at the door."""
-    made = []
-
-    def counted() -> Iterator[int]:
-        for number in range(1000):
-            made.append(number)
-            yield number
-
-    items = ahead(counted(), depth=4)
-    for number in range(50):
-        assert number == next(items)
-        assert len(made) <= number + 4 + 2
-    items.close()
-    assert len(made) <= 50 + 4 + 2
-
-
-def test_closing_stops_the_thread_and_closes_the_source() -> None:
-    """Nothing runs on after its user has gone."""
-    closed = threading.Event()
-
-    def endless() -> Iterator[int]:
-        try:
-            while True:
-                yield 1
-        finally:
-            closed.set()
-
-    threads = threading.active_count()
-    source = endless()
-    items = ahead(source, depth=2)
-    assert 1 == next(items)
-    items.close()
-    assert closed.is_set()
-    assert threads == threading.active_count()

@@ -6,26 +6,25 @@ Frames are streamed: each arrow is a bounded queue, with a thread on either side
 the pixels under the mask is carried over; a frame without a face passes through untouched.
 """
 
-import threading
 import time
 import tomllib
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
-from itertools import islice
+from itertools import islice, zip_longest
 from pathlib import Path
-from queue import Empty, Full, Queue
-from typing import Generic, TypeVar
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
+from faceswap_cli import pictures
+from faceswap_cli.ahead import ahead
 from faceswap_cli.arrays import Image, Mask
 from faceswap_cli.blend.colour import COLOUR_MATCHES
-from faceswap_cli.blend.composite import Compositor
+from faceswap_cli.blend.composite import BLENDS, Compositor, Rectangle, alpha_blend, warped
 from faceswap_cli.errors import ConfigurationError, InputError, NoFacesError, did_you_mean
 from faceswap_cli.faces.align import FaceAlignment, align
 from faceswap_cli.faces.detect import Face, FaceDetector, MediaPipeDetector
@@ -39,11 +38,16 @@ from faceswap_cli.video.writer import VideoWriter
 from faceswap_cli.workspace import SetFolder, Workspace
 from faceswap_models.base import SwapModel
 
-Item = TypeVar("Item")
-
 MASK_PX = 128
 """Side of the square in which masks are drawn, shaped and colours measured; its edge is soft
 enough to be enlarged."""
+
+TILE_PX = 256
+"""Side of a preview's tiles, px."""
+SURROUNDINGS = 1.4
+"""Side of a tile as a multiple of the network's square's."""
+DIMMED = 60
+"""How much of a preview's picture is left where the mask is 0, of 255."""
 
 FRAMES_BYTES = 2**29
 """Memory that the frames on their way may take together."""
@@ -55,6 +59,8 @@ class ConvertSettings:
 
     colour: str = "lab"
     """How the swapped face takes the frame's colours: a name in `COLOUR_MATCHES`."""
+    blend: str = "alpha"
+    """How it is mixed into the frame: a name in `BLENDS`."""
     feather: float = Compositor.feather
     """Width of the soft edge as a part of the side of the network's square."""
     shrink: float = Compositor.shrink
@@ -68,20 +74,26 @@ class ConvertSettings:
         """Return the compositor that these settings describe.
 
         Raises:
-            ConfigurationError: There is no such colour method, or a number is out of its range.
+            ConfigurationError: There is no such method, or a number is out of its range.
         """
-        if self.colour not in COLOUR_MATCHES:
-            raise ConfigurationError(
-                f'there is no colour method called "{self.colour}"',
-                hint=did_you_mean(self.colour, COLOUR_MATCHES),
-            )
+        for kind, name, methods in (
+            ("colour", self.colour, COLOUR_MATCHES),
+            ("blend", self.blend, BLENDS),
+        ):
+            if name not in methods:
+                raise ConfigurationError(
+                    f'there is no {kind} method called "{name}"', hint=did_you_mean(name, methods)
+                )
         if not 0 <= self.feather <= 0.5 or not -0.5 <= self.shrink <= 0.5:
             raise ConfigurationError(
                 f"feather {self.feather} and shrink {self.shrink} are parts of the face's side",
                 hint="feather may be 0 to 0.5, shrink -0.5 to 0.5",
             )
         return Compositor(
-            feather=self.feather, shrink=self.shrink, recolour=COLOUR_MATCHES[self.colour]
+            feather=self.feather,
+            shrink=self.shrink,
+            recolour=COLOUR_MATCHES[self.colour],
+            blend=BLENDS[self.blend],
         )
 
 
@@ -150,10 +162,7 @@ def convert(
                 count.add(frame)
                 report.advance(count.frames, count.numbers(time.monotonic() - started))
         if not count.swapped:
-            raise NoFacesError(
-                f"there is no face in {video.name}",
-                hint="faces must be a good part of the picture, and turned less than sideways",
-            )
+            raise _no_face(video)
     for note in writer.notes:
         report.note(note)
     return ConvertSummary(
@@ -162,6 +171,71 @@ def convert(
         passed_through=count.frames - count.swapped,
         seconds=time.monotonic() - started,
         output=output,
+    )
+
+
+def preview(
+    video: Path,
+    *,
+    weights: Path,
+    to: str | None,
+    output: Path,
+    moments: int,
+    device: str,
+    report: Reporter,
+    settings: ConvertSettings | None = None,
+    workspace: Workspace | None = None,
+) -> int:
+    """Write one picture that shows what `convert` would make of moments spread over `video`.
+
+    Each moment is three tiles around the face: as it is, swapped, and where the mask lets the
+    swapped face through.
+
+    Args:
+        video: The clip.
+        weights: Trained weights, as `train` leaves them.
+        to: Whose face to put on; None chooses as `convert` does.
+        output: The picture, PNG.
+        moments: How many to show; fewer where there are fewer frames with a face.
+        device: `auto`, `cpu`, `cuda` or `mps`.
+        report: Hears how far it is.
+        settings: How faces are laid in.
+        workspace: Where the people's sets are, which tell whom a clip shows.
+
+    Returns:
+        How many moments are shown.
+
+    Raises:
+        FaceswapError: As `convert` does.
+    """
+    settings = settings or ConvertSettings()
+    info = probe(video)
+    shown = people_shown(video, workspace) if workspace else frozenset()
+    swap = FaceSwap.prepare(weights, to=to, shown=shown, device=device, settings=settings)
+    step = max(1, (info.frame_count or moments) // moments)
+    report.stage(f"preview {video.name} as {swap.to}", total=moments, unit="moments")
+    rows = []
+    with MediaPipeDetector() as detector:
+        frames = islice(read_frames(video, start=step // 2), 0, None, step)
+        faces = (found for found in swap.found(frames, detector) if found.targets)
+        for found in islice(faces, moments):
+            rows.append(swap.tiles(found))
+            report.advance(len(rows))
+    if not rows:
+        raise _no_face(video)
+    caption = ["original", swap.to, "mask"]
+    pairs = [[*left, *right] for left, right in zip_longest(rows[::2], rows[1::2], fillvalue=())]
+    captions = caption * (1 + (len(rows) > 1))
+    pictures.write_png(output, pictures.sheet(pairs, side=TILE_PX, columns=captions))
+    report.picture(output, f"{len(rows)} moments of {video.name} as {swap.to}")
+    return len(rows)
+
+
+def _no_face(video: Path) -> NoFacesError:
+    """Return the error for a clip without a face."""
+    return NoFacesError(
+        f"there is no face in {video.name}",
+        hint="faces must be a good part of the picture, and turned less than sideways",
     )
 
 
@@ -282,6 +356,19 @@ class FaceSwap:
             image = self.compositor(image, face.image, mask, target.alignment, covers=target.crop)
         return Finished(time=found.frame.time, image=image, swapped=len(faces))
 
+    def tiles(self, found: Found) -> list[Image]:
+        """Return the first face of a frame as it is, swapped, and under its mask."""
+        before, target = found.frame.image, found.targets[0]
+        (face,) = self.network([target.crop])
+        after = self.composed(replace(found, targets=[target]), [face]).image
+        height, width = before.shape[:2]
+        whole = Rectangle(0, 0, width, height)
+        alpha = warped(self.compositor.alpha(_mask_of(target, face)), target.alignment, whole)
+        dark = np.full_like(before, 0)
+        veiled = alpha_blend(dark, before, np.maximum(alpha, DIMMED))
+        around = target.alignment.central(SURROUNDINGS)
+        return [around.crop(image, TILE_PX) for image in (before, after, veiled)]
+
 
 def network_of(model: SwapModel, hardware: Hardware, *, to: str) -> Network:
     """Return a model as a function of uint8 crops."""
@@ -376,74 +463,6 @@ def to_masks(masks: Tensor) -> list[Mask]:
     return list(masks[:, 0].float().clamp(0, 1).cpu().numpy())
 
 
-def ahead(items: Iterator[Item], *, depth: int) -> Generator[Item, None, None]:
-    """Yield `items`, made up to `depth` in advance by a thread of their own.
-
-    What `items` raises is raised here, after all that came before it. Closing this iterator, or
-    an exception at its user's, stops the thread, and closes `items` if that can be closed.
-    """
-    queue: Queue[_Message[Item]] = Queue(maxsize=depth)
-    stopped = threading.Event()
-    thread = threading.Thread(target=_fill, args=(queue, items, stopped), daemon=True)
-    thread.start()
-    try:
-        while (message := _next(queue)).item is not None:
-            yield message.item
-        if message.error is not None:
-            raise message.error
-    finally:
-        stopped.set()
-        thread.join()
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Message(Generic[Item]):
-    """What a thread tells: here is one more, or, without an item, that was all."""
-
-    item: Item | None = None
-    error: BaseException | None = None
-
-
-def _fill(queue: "Queue[_Message[Item]]", items: Iterator[Item], stopped: threading.Event) -> None:
-    """Put every item into the queue until there are no more, or no one wants them."""
-    try:
-        for item in items:
-            if not _put(queue, _Message(item=item), stopped):
-                break
-        end: _Message[Item] = _Message()
-    except BaseException as error:  # it is the caller's, whatever it is
-        end = _Message(error=error)
-    finally:
-        close = getattr(items, "close", None)
-        if close is not None:
-            close()
-    _put(queue, end, stopped)
-
-
-def _put(queue: "Queue[Item]", item: Item, stopped: threading.Event) -> bool:
-    """Wait for room in the queue; say whether there was any before it was stopped."""
-    while not stopped.is_set():
-        try:
-            queue.put(item, timeout=_PATIENCE_S)
-        except Full:
-            continue
-        return True
-    return False
-
-
-def _next(queue: "Queue[Item]") -> Item:
-    """Wait for the next item in steps, so that Ctrl-C is heard on every system."""
-    while True:
-        try:
-            return queue.get(timeout=_PATIENCE_S)
-        except Empty:
-            continue
-
-
-_PATIENCE_S = 0.1
-"""How long a thread waits before it looks around, seconds."""
-
-
 @dataclass(kw_only=True)
 class _Count:
     """Frames so far."""
@@ -472,6 +491,11 @@ def _writer(info: VideoInfo, output: Path, settings: ConvertSettings) -> VideoWr
         colour=info.colour,
         quality=settings.quality,
     )
+
+
+def _mask_of(target: Target, face: SwappedFace) -> Mask:
+    """Return where a swapped face may show: in the outline, and where the model sees a face."""
+    return target.mask if face.mask is None else target.mask * _at_mask_size(face.mask)
 
 
 def _at_mask_size(mask: Mask) -> Mask:
