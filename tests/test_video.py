@@ -47,7 +47,7 @@ def encode(
     tags: ColourTags = BT709,
     aspect: Fraction = Fraction(1),
     sounds: int = 0,
-    sound_rate_hz: int = 44_100,
+    sound_seconds: int = 1,
     options: dict[str, str] | None = None,
 ) -> Path:
     """Write a clip with bare PyAV, so that our writer never vouches for our reader."""
@@ -70,7 +70,7 @@ def encode(
         context.colorspace = tags.matrix or 2
         context.color_range = tags.range or 0
         context.flags |= Flags.frame_duration
-        voices = [output.add_stream("aac", rate=sound_rate_hz) for _ in range(sounds)]
+        voices = [output.add_stream("aac", rate=44_100) for _ in range(sounds)]
         for voice, language in zip(voices, ["eng", "jpn"], strict=False):
             voice.metadata["language"] = language
         for frame, tick in zip(frames, ticks, strict=True):
@@ -78,9 +78,11 @@ def encode(
             output.mux(stream.encode(frame))
         output.mux(stream.encode(None))
         for pitch, voice in enumerate(voices):
-            tone = np.sin(np.arange(sound_rate_hz) * (0.02 + 0.01 * pitch)).astype(np.float32)
+            tone = np.sin(np.arange(44_100 * sound_seconds) * (0.02 + 0.01 * pitch)).astype(
+                np.float32
+            )
             piece = AudioFrame.from_ndarray(np.stack([tone, tone]), format="fltp", layout="stereo")
-            piece.sample_rate, piece.pts = sound_rate_hz, 0
+            piece.sample_rate, piece.pts = 44_100, 0
             output.mux(voice.encode(piece))
             output.mux(voice.encode(None))
     return path
@@ -413,8 +415,16 @@ def test_sound_is_copied_packet_by_packet(suffix: str, tmp_path: Path) -> None:
 
 
 def test_sound_that_outlasts_the_picture_is_whole(tmp_path: Path) -> None:
-    """Half a second of picture keeps its second of sound."""
-    source = clip(tmp_path / "in.mp4", count=15, sounds=1)
+    """Half a second of picture keeps its three seconds of sound."""
+    source = tmp_path / "in.mp4"
+    encode(
+        source,
+        moving(15),
+        ticks=range(15),
+        time_base=Fraction(1, 30),
+        sounds=1,
+        sound_seconds=3,
+    )
     rewrite(source, tmp_path / "out.mp4")
     assert packets(source, "audio") == packets(tmp_path / "out.mp4", "audio")
     assert Fraction(1, 2) == probe(tmp_path / "out.mp4").duration
