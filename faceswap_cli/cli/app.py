@@ -142,8 +142,14 @@ def convert(
     model: Annotated[
         str, typer.Option("--model", metavar="RUN|FILE|latest", help="A trained model.")
     ] = "latest",
-    to: Annotated[str | None, typer.Option("--to", metavar="NAME", help="Whose face.")] = None,
+    to: Annotated[
+        str | None, typer.Option("--to", metavar="NAME", help="Whose face; else whom it lacks.")
+    ] = None,
     output: OutputOption = None,
+    moments: Annotated[
+        int | None,
+        typer.Option("--preview", metavar="N", min=1, help="Only one picture of N moments."),
+    ] = None,
     device: DeviceOption = "auto",
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     as_json: JsonOption = False,
@@ -152,16 +158,34 @@ def convert(
 ) -> None:
     """Swap the faces of a video, keeping its sound and timing."""
     with answering(as_json=as_json, quiet=quiet, debug=debug) as terminal:
+        space = open_workspace(workspace)
+        weights = space.weights(model)
+        if moments:
+            from faceswap_cli.stages.convert import preview as run_preview
+
+            picture = output or space.exports / f"{video.stem}-preview.png"
+            shown = run_preview(
+                video,
+                weights=weights,
+                to=to,
+                output=picture,
+                moments=moments,
+                device=device,
+                report=terminal,
+                workspace=space,
+            )
+            terminal.result("preview", {"moments": shown, "output": str(picture)})
+            return
         from faceswap_cli.stages.convert import convert as run_convert
 
-        space = open_workspace(workspace)
         summary = run_convert(
             video,
-            weights=space.weights(model),
+            weights=weights,
             to=to,
             output=output or space.exports / f"{video.stem}-swapped.mp4",
             device=device,
             report=terminal,
+            workspace=space,
         )
         terminal.result("converted", dataclasses.asdict(summary))
 
@@ -169,22 +193,43 @@ def convert(
 @app.command()
 def demo(
     output: OutputOption = None,
-    minutes: MinutesOption = 3.0,
+    minutes: MinutesOption = None,
     device: DeviceOption = "auto",
     seed: SeedOption = 0,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Draw two people, swap their faces, and compare with the true swap: no footage needed."""
+    """Draw two people, swap their faces, and compare with the true swap: no footage needed.
+
+    Trains for three minutes unless --minutes says otherwise; leaves videos, pictures and a page in
+    ./faceswap-demo unless --output does.
+    """
     with answering(as_json=as_json, quiet=quiet, debug=debug) as terminal:
+        from faceswap_cli.stages.demo import MINUTES
         from faceswap_cli.stages.demo import demo as run_demo
 
-        folder = output or Path("faceswap-demo")
         summary = run_demo(
-            folder, minutes=minutes or 3.0, device=device, seed=seed, report=terminal
+            output or Path("faceswap-demo"),
+            minutes=minutes or MINUTES,
+            device=device,
+            seed=seed,
+            report=terminal,
         )
-        terminal.result("demo", summary.numbers())
+        terminal.table(
+            "inside the face, against the true swap", ["", "PSNR, dB", "SSIM"], summary.rows()
+        )
+        terminal.result("the demo left", summary.files if not as_json else summary.numbers())
+        terminal.advice(
+            [
+                "",
+                "Now with your own clips:",
+                "  faceswap extract a.mp4",
+                "  faceswap extract b.mp4",
+                "  faceswap train --model autoencoder a b",
+                "  faceswap convert --model latest a.mp4",
+            ]
+        )
 
 
 @app.command()

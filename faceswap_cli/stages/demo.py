@@ -34,6 +34,8 @@ DRIVING, WANTED = "ada", "bo"
 SIDE_PX = 384
 SECONDS = 8.0
 SHEET_MOMENTS = 6
+MINUTES = 3.0
+"""How long to train unless told otherwise."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +56,14 @@ class DemoSummary:
     """Wall time by stage."""
     files: dict[str, str] = field(default_factory=dict)
     """What to look at, by what it is."""
+
+    def rows(self) -> list[list[str]]:
+        """Return the table that the demo ends with: what was compared, PSNR, SSIM."""
+        return [
+            ["swapped", f"{self.psnr_swap:.1f}", f"{self.ssim_swap:.3f}"],
+            ["unswapped input", f"{self.psnr_unswapped:.1f}", f"{self.ssim_unswapped:.3f}"],
+            [f"{WANTED}'s mean face, pasted", f"{self.psnr_mean_face:.1f}", ""],
+        ]
 
     def numbers(self) -> dict[str, object]:
         """Return what `summary.json` holds."""
@@ -284,11 +294,7 @@ def _page(summary: DemoSummary, verdict: _Verdict) -> str:
         [
             page.table(
                 ["against the true swap, inside the face", "PSNR, dB", "SSIM"],
-                [
-                    ["swapped", summary.psnr_swap, summary.ssim_swap],
-                    ["unswapped input", summary.psnr_unswapped, summary.ssim_unswapped],
-                    [f"{WANTED}'s mean face, pasted", summary.psnr_mean_face, "-"],
-                ],
+                summary.rows(),
             ),
             page.picture(verdict.sheet, "original, swapped, and the true swap"),
             page.heading("Frame by frame"),
