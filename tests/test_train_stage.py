@@ -120,6 +120,10 @@ def test_a_run_leaves_all_its_files(sets: Sets, run: RunFolder) -> None:
     assert RECIPE.to_toml() == run.recipe.read_text(encoding="utf-8")
     assert [run.preview(64)] == ears.pictures
     assert 3 == pictures.read(run.preview(64)).ndim
+    page = run.report.read_text(encoding="utf-8")
+    assert "after 64 images" in page
+    assert "http-equiv" not in page
+    assert "<svg" in page
     trained = checkpoint.load_weights(run.weights, torch.device("cpu"))
     assert (("ada", "bo"), 64, RECIPE) == (
         trained.identities,
@@ -135,7 +139,13 @@ def test_the_log_has_the_numbers_of_the_console(sets: Sets, run: RunFolder) -> N
     """What the bar showed is a line of the log, and it ends with the held-out error."""
     ears = Ears()
     summary = go(sets, run, 32, report=ears)
-    assert {"images_seen": 32, **ears.numbers[0]} in lines(run)
+    told = dict(ears.numbers[0])
+    line = lines(run)[0]
+    assert (32, told.pop("images/s"), told) == (
+        line["images_seen"],
+        line["images/s"],
+        line["losses"],
+    )
     assert {"ada", "bo", "images/s", "held out"} == set(ears.numbers[-1])
     assert summary.held_out == pytest.approx(ears.numbers[-1]["held out"], abs=1e-5)
     assert {"images_seen": 32, "event": summary.ended} == lines(run)[-1]

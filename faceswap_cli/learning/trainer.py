@@ -174,6 +174,10 @@ class Learner:
         # Autocast keeps bfloat16 copies of weights, which have just changed.
         torch.clear_autocast_cache()
 
+    def rates(self) -> dict[str, float]:
+        """Return the learning rate of the last step, by group."""
+        return {group: float(one.param_groups[0]["lr"]) for group, one in self.optimizers.items()}
+
     def autocast(self) -> torch.autocast:
         """Return the context that computes in the hardware's native precision."""
         return torch.autocast(

@@ -32,6 +32,7 @@ from faceswap_cli.learning.health import LossWatch
 from faceswap_cli.learning.interrupt import Stop, stoppable
 from faceswap_cli.learning.preview import preview_sheet
 from faceswap_cli.learning.score import Score, score
+from faceswap_cli.learning.story import run_page
 from faceswap_cli.learning.trainer import Learner, Tally, Tensors, TrainState, train_until
 from faceswap_cli.report import Number, Reporter
 from faceswap_cli.workspace import RunFolder
@@ -250,7 +251,14 @@ class Sitting:
         self.losses = self.tally.read() or self.losses
         self.numbers |= {"images/s": round(speed, 1), **_rounded(self.losses)}
         self.report.advance(self.clock(state), self.numbers)
-        self.log({"images_seen": state.images_seen, **self.numbers})
+        self.log(
+            {
+                "images_seen": state.images_seen,
+                "images/s": self.numbers["images/s"],
+                "losses": _rounded(self.losses),
+                "learning_rate": self.learner.rates(),
+            }
+        )
         sign = self.watch.sign(self.losses)
         return self.roll_back(state, sign) if sign else state
 
@@ -348,7 +356,12 @@ class Sitting:
         with self.learner.averaged() as model:
             pictures.write_png(path, preview_sheet(model, self.feed))
         self.shown_at = state.images_seen
+        self.tell_story(is_training=True)
         self.report.picture(path, f"after {state.images_seen:,} images")
+
+    def tell_story(self, *, is_training: bool) -> None:
+        """Write the page that shows the run in a browser."""
+        write_text(self.run.report, run_page(self.run, self.recipe, is_training=is_training))
 
     def close(self, state: TrainState) -> TrainSummary:
         """Leave the run as it should be found."""
@@ -359,6 +372,7 @@ class Sitting:
         if state.images_seen != self.shown_at:
             self.show(state)
         self.log({"images_seen": state.images_seen, "event": ended})
+        self.tell_story(is_training=False)
         return TrainSummary(
             run=self.run.name,
             weights=str(self.run.weights),
