@@ -666,6 +666,19 @@ def test_a_whole_file_misses_nothing(tmp_path: Path) -> None:
             assert reader.shortfall is None
 
 
+def test_a_last_frame_that_stays_is_no_shortfall(tmp_path: Path) -> None:
+    """A recording that ends on a still of two seconds is whole."""
+    frames = moving(10)
+    frames[-1].duration = 60
+    options = {"bf": "0"}
+    source = tmp_path / "in.mp4"
+    encode(source, frames, ticks=range(10), time_base=Fraction(1, 30), options=options)
+    assert Fraction(69, 30) == probe(source).duration
+    with VideoReader(source) as reader:
+        assert 10 == len(list(reader))
+        assert reader.shortfall is None
+
+
 # --- what cannot be written --------------------------------------------------------------------
 
 

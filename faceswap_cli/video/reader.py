@@ -162,13 +162,13 @@ class VideoReader:
             time = clock.time(frame)
             if index >= self.start:
                 yield Frame(index=index, time=time, image=self._orientation.upright(to_rgb(frame)))
-        self.shortfall = self._missing(time)
+        stays = max(frame.duration * self.info.time_base, 1 / self.info.average_rate)
+        self.shortfall = self._missing(time + stays)
 
-    def _missing(self, last_time: Fraction) -> str | None:
-        """Return what the file should have held, or None."""
+    def _missing(self, read: Fraction) -> str | None:
+        """Return what the file should have held beyond the time `read` in seconds, or None."""
         parts = []
         end = _claimed_end(self._decoder.container, self._stream)
-        read = last_time + 1 / self.info.average_rate
         if end is not None and end - read > max(2 / self.info.average_rate, end / 100):
             parts.append(f"ends after {float(read):.1f} s of {float(end):.1f} s")
         if damaged := self._decoder.damaged:
