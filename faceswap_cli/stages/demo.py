@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -25,17 +24,24 @@ from faceswap_cli.report import Reporter
 from faceswap_cli.stages.convert import convert
 from faceswap_cli.stages.extract import ExtractSettings, extract
 from faceswap_cli.stages.train import Goal, train
-from faceswap_cli.video.reader import read_frames
+from faceswap_cli.video.reader import probe, read_frames
 from faceswap_cli.video.writer import Sound, VideoWriter
 from faceswap_cli.workspace import Workspace
 
 DRIVING, WANTED = "ada", "bo"
 """Whose performance it is, and whose face is put on it."""
-SIDE_PX = 384
-SECONDS = 8.0
 SHEET_MOMENTS = 6
 MINUTES = 3.0
 """How long to train unless told otherwise."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoClips:
+    """What is drawn; smaller and shorter clips are for tests."""
+
+    side_px: int = 384
+    seconds: float = 8.0
+    """Duration of each clip."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +85,15 @@ class DemoSummary:
         }
 
 
-def demo(folder: Path, *, minutes: float, device: str, seed: int, report: Reporter) -> DemoSummary:
+def demo(
+    folder: Path,
+    *,
+    minutes: float,
+    device: str,
+    seed: int,
+    report: Reporter,
+    drawn: DemoClips | None = None,
+) -> DemoSummary:
     """Draw two people, swap their faces by the three stages, and compare with the true swap.
 
     Args:
@@ -88,15 +102,20 @@ def demo(folder: Path, *, minutes: float, device: str, seed: int, report: Report
         device: `auto`, `cpu`, `cuda` or `mps`.
         seed: Of the performances and of training.
         report: Hears each stage.
+        drawn: Size and duration of the clips.
     """
+    drawn = drawn or DemoClips()
     clock = _Clock()
     space = Workspace.open(folder / "workspace")
     clips = {name: folder / f"{name}.mp4" for name in (DRIVING, WANTED)}
-    takes = {name: _perform(seed + 1 + turn) for turn, name in enumerate(clips)}
+    takes = {
+        name: actors.perform(seed + 1 + turn, seconds=drawn.seconds)
+        for turn, name in enumerate(clips)
+    }
     with clock("draw"):
         for name, path in clips.items():
             if not path.exists():
-                _draw_clip(path, actors.CAST[name], takes[name], report=report)
+                _draw_clip(path, actors.CAST[name], takes[name], drawn.side_px, report=report)
     with clock("extract"):
         for name, path in clips.items():
             extract(path, folder=space.set(name), settings=ExtractSettings(), report=report)
@@ -127,7 +146,7 @@ def demo(folder: Path, *, minutes: float, device: str, seed: int, report: Report
             folder,
             original=clips[DRIVING],
             swapped=swapped,
-            truth=_true_swap(takes[DRIVING]),
+            truth=_true_swap(takes[DRIVING], drawn.side_px),
             driving=sets[DRIVING],
             wanted=sets[WANTED],
             report=report,
@@ -169,23 +188,24 @@ class _Clock:
 # --- drawing ------------------------------------------------------------------------------------
 
 
-def _perform(seed: int) -> actors.Performance:
-    return actors.perform(seed, seconds=SECONDS)
-
-
 def _draw_clip(
-    path: Path, person: actors.Person, take: actors.Performance, *, report: Reporter
+    path: Path,
+    person: actors.Person,
+    take: actors.Performance,
+    side_px: int,
+    *,
+    report: Reporter,
 ) -> None:
     """Draw a person's performance with its sound into a video."""
     report.stage(f"drawing {path.stem}", total=len(take.moments), unit="frames")
     sound = Sound(samples=actors.speak(take), rate_hz=48_000)
-    with VideoWriter(path, size=(SIDE_PX, SIDE_PX), rate=take.rate, sound=sound) as video:
-        for index, drawing in enumerate(actors.draw_all(person, take.moments, size_px=SIDE_PX)):
+    with VideoWriter(path, size=(side_px, side_px), rate=take.rate, sound=sound) as video:
+        for index, drawing in enumerate(actors.draw_all(person, take.moments, size_px=side_px)):
             video.write(drawing.image, index / take.rate)
             report.advance(index + 1)
 
 
-def _true_swap(take: actors.Performance) -> Iterator[actors.Drawing]:
+def _true_swap(take: actors.Performance, side_px: int) -> Iterator[actors.Drawing]:
     """Draw the wanted face on the driving head, in the driving person's skin.
 
     In the driving person's skin, because that is what a swap that keeps the scene's colours should
@@ -193,7 +213,7 @@ def _true_swap(take: actors.Performance) -> Iterator[actors.Drawing]:
     """
     driving, wanted = actors.CAST[DRIVING], actors.CAST[WANTED]
     person = wanted.with_skin_of(driving).on_head_of(driving)
-    return actors.draw_all(person, take.moments, size_px=SIDE_PX)
+    return actors.draw_all(person, take.moments, size_px=side_px)
 
 
 # --- judging ------------------------------------------------------------------------------------
@@ -221,15 +241,16 @@ def _judge(
 ) -> _Verdict:
     """Score every frame against the true swap, and leave a side-by-side video and a sheet."""
     records = {record.frame: record for record in driving.records}
-    shown = {round(part * (len(records) - 1)) for part in np.linspace(0.05, 0.95, SHEET_MOMENTS)}
+    shown = {round(part * max(records)) for part in np.linspace(0.05, 0.95, SHEET_MOMENTS)}
     paste = _MeanFace(wanted)
     errors: dict[str, list[float]] = {"swap": [], "unswapped": [], "mean face": []}
     ssims: dict[str, list[float]] = {"swap": [], "unswapped": []}
     rows: list[list[Image]] = []
     report.stage("comparing with the true swap", total=len(records), unit="frames")
-    rate = Fraction(len(records)) / Fraction(SECONDS)
+    info = probe(original)
+    size = (3 * info.size[0], info.size[1])
     with VideoWriter(
-        folder / "side-by-side.mp4", size=(3 * SIDE_PX, SIDE_PX), rate=rate, copy_from=original
+        folder / "side-by-side.mp4", size=size, rate=info.average_rate, copy_from=original
     ) as video:
         for before, after, true in zip(
             read_frames(original), read_frames(swapped), truth, strict=True
