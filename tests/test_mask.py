@@ -4,8 +4,10 @@ import cv2
 import numpy as np
 import pytest
 
+from faceswap_cli.actors import CAST, Actor, Moment, draw
 from faceswap_cli.arrays import Points
 from faceswap_cli.faces.align import FaceAlignment, transform
+from faceswap_cli.faces.detect import MediaPipeDetector
 from faceswap_cli.faces.mask import FOLD, OVAL, oval, oval_mask
 from faceswap_cli.faces.quality import sharpness
 
@@ -70,6 +72,20 @@ def test_a_nose_beyond_the_outline_belongs_to_the_face() -> None:
     assert 1 == mask[55, 78]
     assert 0 == mask[30, 80]
     assert 0 == mask[55, 28]
+
+
+@pytest.mark.parametrize("yaw", [0, 40, -40])
+def test_a_mask_covers_a_turned_face(yaw: float) -> None:
+    """It holds most of the drawn face however the head is turned, and little that is not head."""
+    drawn = draw(Actor.of(CAST["ada"]), Moment(yaw=yaw), 256)
+    with MediaPipeDetector() as detector:
+        (face,) = detector.detect(drawn.image)
+    frame = FaceAlignment(to_unit=np.array([[1, 0, 0.5], [0, 1, 0.5]]) / 256)
+
+    mask = oval_mask(face.landmarks, frame, 256)
+
+    assert (mask * drawn.face_mask).sum() > 0.85 * drawn.face_mask.sum()
+    assert (mask * (1 - drawn.head_mask)).sum() < 0.03 * mask.sum()
 
 
 def test_a_mask_has_a_soft_edge() -> None:

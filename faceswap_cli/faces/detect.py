@@ -72,7 +72,9 @@ class Face:
 class FaceDetector(Protocol):
     """Anything that finds faces; the same image always gives the same faces.
 
-    A detector loads what it needs when its `with` block begins and works inside it.
+    A detector loads what it needs when its `with` block begins and works inside it. One that finds
+    what another misses (faces too small for it, say) can hold that other one, ask it about a part
+    of the image and move the answer back: its users see no difference.
     """
 
     def __enter__(self) -> Self: ...
