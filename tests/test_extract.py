@@ -397,6 +397,17 @@ def test_a_missing_video_leaves_no_set(folder: SetFolder, tmp_path: Path) -> Non
     assert not folder.root.exists()
 
 
+def test_a_detector_that_cannot_be_loaded_leaves_no_set(clip: Path, folder: SetFolder) -> None:
+    """What is missing on the machine is said before anything is written."""
+
+    def refuse() -> SpotDetector:
+        raise InputError("no detector here")
+
+    with pytest.raises(InputError, match="no detector here"):
+        extract(clip, folder=folder, settings=ExtractSettings(), report=Silent(), detector=refuse)
+    assert not folder.root.exists()
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
