@@ -35,6 +35,11 @@ class Share:
             batch_size * self.rank // self.count, batch_size * (self.rank + 1) // self.count
         )
 
+    def weight(self, batch_size: int) -> float:
+        """Return how much of a batch of `batch_size` is this process's own, 0 to 1."""
+        part = self.part(batch_size)
+        return float(part.stop - part.start) / batch_size
+
 
 class Feed(ABC):
     """Draws batches of several people's faces.

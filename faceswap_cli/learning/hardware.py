@@ -29,8 +29,12 @@ class Hardware:
         return "float32" if self.autocast is None else str(self.autocast).removeprefix("torch.")
 
 
-def find_hardware(name: str) -> Hardware:
+def find_hardware(name: str, *, index: int = 0) -> Hardware:
     """Return the device called `name`, or the best there is for `auto`.
+
+    Args:
+        name: One of `DEVICES`.
+        index: Which of several GPUs.
 
     Raises:
         ConfigurationError: There is no device of that name.
@@ -48,7 +52,7 @@ def find_hardware(name: str) -> Hardware:
             f"--device {name}: {_missing(name)}",
             hint="use --device auto, or install a build of torch for it",
         )
-    device = torch.device(name)
+    device = torch.device(name, index) if name == "cuda" else torch.device(name)
     return Hardware(
         device=device,
         autocast=torch.bfloat16 if native_bf16(device) else None,

@@ -21,6 +21,7 @@ from faceswap_cli.learning.feed import Feed
 from faceswap_cli.learning.hardware import Hardware
 from faceswap_cli.learning.health import Vitals
 from faceswap_cli.learning.schedule import Plateau, find_schedule, warmed_up
+from faceswap_cli.learning.team import Team
 from faceswap_models.base import FaceBatch, Progress, SwapModel, TrainSettings
 
 AVERAGE_RAMP = 0.05
@@ -292,6 +293,8 @@ def train_until(
     goal: int | None,
     done: Callable[[TrainState], float],
     after_step: Callable[[TrainState, Tensors], TrainState],
+    team: Team | None = None,
+    catch_up: Callable[[], TrainState] = TrainState,
 ) -> TrainState:
     """Train until `ended` says so: the loop that every backend stands on.
 
@@ -305,18 +308,26 @@ def train_until(
         done: Part of the run that is done, 0 to 1, for the schedule.
         after_step: Hears of every step, with losses still on the device; what it returns is where
             training goes on, which is an earlier state after a rollback.
+        team: The processes that train together; the leader's answers hold for all.
+        catch_up: Puts the learner where the leader went back to, in the processes that follow.
 
     Returns:
         Where training ended.
     """
     images = feed.images_a_batch
-    while not ended(state):
-        began = time.monotonic()
-        batch = feed.batch(state.images_seen)
-        torch.manual_seed(position_seed(seed, state.images_seen, "step"))
-        progress = Progress(images_seen=state.images_seen, goal=goal)
+    team = team or Team()
+    while True:
         factor = learner.schedule(done(state)) * state.rate_factor * state.plateau.factor
         factor *= warmed_up(state.images_seen, learner.train.warmup_images)
+        is_over, place, factor = team.agree([ended(state), state.images_seen, factor])
+        if is_over:
+            return state
+        if place != state.images_seen:
+            state = catch_up()
+        began = time.monotonic()
+        batch = feed.batch(state.images_seen)
+        torch.manual_seed(position_seed(seed, state.images_seen, f"step of process {team.rank}"))
+        progress = Progress(images_seen=state.images_seen, goal=goal)
         losses = learner.step(batch, progress, factor=factor, images=images)
         state = replace(
             state,
@@ -324,7 +335,6 @@ def train_until(
             seconds=state.seconds + time.monotonic() - began,
         )
         state = after_step(state, losses)
-    return state
 
 
 class Tally:

@@ -5,9 +5,11 @@ Reads as the story of one sitting at a run: what it begins with, the loop, what 
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
@@ -33,11 +35,14 @@ from faceswap_cli.learning.interrupt import Stop, stoppable
 from faceswap_cli.learning.preview import preview_sheet
 from faceswap_cli.learning.score import Score, score
 from faceswap_cli.learning.story import run_page
+from faceswap_cli.learning.team import Team, joined
 from faceswap_cli.learning.trainer import Learner, Tally, Tensors, TrainState, train_until
-from faceswap_cli.report import Number, Reporter
+from faceswap_cli.report import Number, Reporter, Silent
 from faceswap_cli.workspace import RunFolder
 from faceswap_models import registry
 from faceswap_models.base import SwapModel
+
+Work = TypeVar("Work")
 
 PULSE_SECONDS = 2.0
 """Time between two readings of the losses: reading more often makes a GPU wait."""
@@ -115,41 +120,92 @@ def train(
     """
     check_sets(sets)
     keep_freed_memory()
-    hardware = find_hardware(device)
+    with joined(recipe.train.batch_size) as team, stoppable() as stop:
+        summary = sit_down(
+            sets,
+            recipe=recipe,
+            run=run,
+            goal=goal,
+            hardware=find_hardware(device, index=team.local_rank),
+            seed=seed,
+            team=team,
+            stop=stop,
+            report=report if team.leads else Silent(),
+        )
+    if stop.asked:
+        raise KeyboardInterrupt
+    return summary
+
+
+def sit_down(
+    sets: Sequence[FaceSet],
+    *,
+    recipe: Recipe,
+    run: RunFolder,
+    goal: Goal,
+    hardware: Hardware,
+    seed: int,
+    team: Team,
+    stop: Stop,
+    report: Reporter,
+) -> TrainSummary:
+    """Train for one sitting, as one of a team of processes."""
     resume = checkpoint.load_resume(run)
     names = [faces.name for faces in sets]
     if resume is not None:
         checkpoint.check_same_networks(resume, recipe=recipe, identities=names, run=run)
         names = list(resume.identities)
-    learner = Learner(new_model(recipe, names, hardware, seed=seed), recipe.train, hardware)
-    state = go_on(learner, resume, run=run) if resume else TrainState()
-    people = load_people(sets, names, recipe=recipe, run=run, report=report)
-    feed = choose_feed(
-        people, model=recipe.model, train=recipe.train, seed=seed, device=hardware.device
+    learner = Learner(
+        new_model(recipe, names, hardware, seed=seed),
+        recipe.train,
+        hardware,
+        reduce=partial(team.reduce, weight=team.share.weight(recipe.train.batch_size)),
     )
-    write_text(run.recipe, recipe.to_toml())
-    with stoppable() as stop:
-        sitting = Sitting(
-            learner, feed, recipe=recipe, run=run, goal=goal, stop=stop, begin=state, report=report
-        )
-        if resume is None:
-            sitting.begin_run(state)
-        state = train_until(
-            sitting.ended,
-            learner=learner,
-            feed=feed,
-            state=state,
-            seed=seed,
-            goal=goal.images,
-            done=sitting.done,
-            after_step=sitting.after_step,
-        )
-        summary = sitting.close(state)
-    report.note(f"{summary.ended}; {summary.images_seen:,} images seen")
-    if stop.asked:
-        report.note("everything is saved; run the same command again to go on")
-        raise KeyboardInterrupt
-    return summary
+    state = go_on(learner, resume, run=run) if resume else TrainState()
+    people = in_turn(team, lambda: load_people(sets, names, recipe=recipe, run=run, report=report))
+    team.spread(learner.tensors())
+    feed = choose_feed(
+        people,
+        model=recipe.model,
+        train=recipe.train,
+        seed=seed,
+        device=hardware.device,
+        share=team.share,
+    )
+    sitting = (Sitting if team.leads else Follower)(
+        learner, feed, recipe=recipe, run=run, goal=goal, stop=stop, begin=state, report=report
+    )
+    sitting.open(state)
+    state = train_until(
+        sitting.ended,
+        learner=learner,
+        feed=feed,
+        state=state,
+        seed=seed,
+        goal=goal.images,
+        done=sitting.done,
+        after_step=sitting.after_step,
+        team=team,
+        catch_up=lambda: caught_up(learner, run=run),
+    )
+    return sitting.close(state)
+
+
+def in_turn(team: Team, work: Callable[[], Work]) -> Work:
+    """Let the leader do some work first, whose files the others then find done."""
+    if team.leads:
+        done = work()
+        team.wait()
+        return done
+    team.wait()
+    return work()
+
+
+def caught_up(learner: Learner, *, run: RunFolder) -> TrainState:
+    """Go back to where the leader went back to, which it has saved."""
+    resume = checkpoint.load_resume(run)
+    assert resume is not None
+    return go_on(learner, resume, run=run)
 
 
 class Sitting:
@@ -196,13 +252,11 @@ class Sitting:
         self.shown_at = begin.images_seen
         self.began = self.pulsed = time.monotonic()
         self.pulsed_at = begin.images_seen
-        in_images = goal.images is not None or goal.minutes is None
-        report.stage(
-            "training",
-            total=goal.images if in_images else (goal.minutes or 0) * 60,
-            unit="images" if in_images else "seconds",
-        )
-        self.clock = self._images if in_images else self._seconds
+        self.clock: Callable[[TrainState], float] = self._images
+        self.total: float | None = goal.images
+        self.unit = "images"
+        if goal.images is None and goal.minutes is not None:
+            self.clock, self.total, self.unit = self._seconds, goal.minutes * 60, "seconds"
 
     def ended(self, state: TrainState) -> bool:
         """Say whether training is over."""
@@ -340,9 +394,18 @@ class Sitting:
         self.log({"images_seen": back.images_seen, "event": told})
         return back
 
-    def begin_run(self, state: TrainState) -> None:
-        """Write the beginning, to go back to; and learn early if the disk cannot be written."""
-        self._write_resume(state)
+    def open(self, state: TrainState) -> None:
+        """Write the recipe, and the beginning of a new run: it is there to go back to."""
+        write_text(self.run.recipe, self.recipe.to_toml())
+        if not self.run.resume.exists():
+            self._write_resume(state)
+        self.report.note(
+            f"{self.learner.hardware.device}, {self.learner.hardware.precision}, "
+            f"{parameter_count(self.learner.model) / 1e6:.1f} M parameters, "
+            + ", ".join(
+                f"{person.name} {len(person.pixels):,} faces" for person in self.feed.people
+            )
+        )
 
     def save(self, state: TrainState) -> None:
         """Write everything needed to go on, and what `convert` reads."""
@@ -373,6 +436,9 @@ class Sitting:
             self.show(state)
         self.log({"images_seen": state.images_seen, "event": ended})
         self.tell_story(is_training=False)
+        self.report.note(f"{ended}; {state.images_seen:,} images seen")
+        if self.stop.asked:
+            self.report.note("everything is saved; run the same command again to go on")
         return TrainSummary(
             run=self.run.name,
             weights=str(self.run.weights),
@@ -444,6 +510,35 @@ class Sitting:
         """Return the length of this sitting so far."""
         del state
         return time.monotonic() - self.began
+
+
+class Follower(Sitting):
+    """A sitting in a process that does not lead: it neither writes nor tells."""
+
+    def open(self, state: TrainState) -> None:
+        """Write nothing."""
+
+    def after_step(self, state: TrainState, losses: Tensors) -> TrainState:
+        """Go on: the leader judges."""
+        del losses
+        return state
+
+    def close(self, state: TrainState) -> TrainSummary:
+        """Leave nothing; return what this process knows."""
+        seconds = self._seconds(state)
+        return TrainSummary(
+            run=self.run.name,
+            weights=str(self.run.weights),
+            ended="the leader ended it",
+            images_seen=state.images_seen,
+            seconds=seconds,
+            images_per_second=(state.images_seen - self.begin.images_seen) / max(seconds, 1e-9),
+        )
+
+
+def parameter_count(model: SwapModel) -> int:
+    """Return how many numbers a model learns."""
+    return sum(one.numel() for one in model.parameters())
 
 
 def check_sets(sets: Sequence[FaceSet]) -> None:

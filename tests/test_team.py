@@ -1,0 +1,149 @@
+"""Several processes train one model: the same weights as one process with the same batch."""
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from faceswap_cli.errors import ConfigurationError
+from faceswap_cli.faces.record import FaceSet
+from faceswap_cli.learning import checkpoint
+from faceswap_cli.learning.feed import Share
+from faceswap_cli.learning.team import Team, joined
+from faceswap_cli.workspace import RunFolder
+
+SCRIPT = """
+import sys
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+from faceswap_cli import config
+from faceswap_cli.faces.record import FaceSet
+from faceswap_cli.learning import hardware
+from faceswap_cli.learning.trainer import Learner
+from faceswap_cli.report import Silent
+from faceswap_cli.stages.train import Goal, train
+from faceswap_cli.workspace import RunFolder
+
+# In bfloat16 a sum over two halves is another number than the sum over the whole.
+hardware.native_bf16 = lambda device: False
+faces, run, images, spoilt = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
+honest = Learner.step
+
+def step(self, batch, progress, **how):
+    losses = honest(self, batch, progress, **how)
+    is_spoilt = spoilt == "spoilt" and progress.images_seen >= 36 and how["factor"] == 1
+    return {name: loss * torch.nan for name, loss in losses.items()} if is_spoilt else losses
+
+Learner.step = step
+sets = [
+    FaceSet.load(name, folder=faces / name, records=faces / name / "faces.jsonl")
+    for name in ("ada", "bo")
+]
+changes = ["train.batch_size=3", "train.save_images=30", "train.preview_images=0"]
+train(
+    sets,
+    recipe=config.resolve("autoencoder", "debug", [*changes, "train.clip_norm=0.5"]),
+    run=RunFolder(root=run),
+    goal=Goal(images=images),
+    device="cpu",
+    seed=1,
+    report=Silent(),
+)
+"""
+
+
+@pytest.fixture
+def faces(make_set: Callable[..., FaceSet]) -> Path:
+    """Return the folder of two people's sets."""
+    made = [make_set("ada", 20, hue=0), make_set("bo", 24, hue=1)]
+    for one in made:
+        text = "".join(record.to_json() + "\n" for record in one.records)
+        (one.folder / "faces.jsonl").write_text(text)
+    return made[0].folder.parent
+
+
+def run_team(count: int, faces: Path, run: RunFolder, images: int, *, spoilt: bool = False) -> None:
+    """Start `count` processes as torchrun would, and wait for them."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    how = "spoilt" if spoilt else "honest"
+    command = [sys.executable, "-c", SCRIPT, str(faces), str(run.root), str(images), how]
+    common = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    processes = [
+        subprocess.Popen(
+            command, env={**os.environ, **common, "RANK": str(rank), "LOCAL_RANK": str(rank)}
+        )
+        for rank in range(count)
+    ]
+    assert [0] * count == [process.wait(timeout=120) for process in processes]
+
+
+@pytest.mark.slow
+def test_two_processes_learn_what_one_does(faces: Path, tmp_path: Path) -> None:
+    """With an odd batch shared unevenly, after a resume by another number of processes too."""
+    alone, together = (RunFolder(root=tmp_path / "runs" / name) for name in ("alone", "together"))
+    run_team(1, faces, alone, 60)
+    run_team(2, faces, together, 30)
+    run_team(2, faces, together, 60)
+    expected, found = load_file(alone.resume), load_file(together.resume)
+    assert set(expected) == set(found)
+    for name, value in expected.items():
+        if name.startswith(("model/", "average/")):
+            assert torch.allclose(value, found[name], atol=2e-4), name
+    first = load_file(together.snapshot(0))
+    moved = max(
+        (first[name] - value).abs().max().item()
+        for name, value in found.items()
+        if name.startswith("model/") and value.is_floating_point()
+    )
+    assert moved > 0.01
+
+
+@pytest.mark.slow
+def test_all_go_back_together(faces: Path, tmp_path: Path) -> None:
+    """When the leader goes back after trouble, the others follow, and both reach the goal."""
+    alone, together = (RunFolder(root=tmp_path / "runs" / name) for name in ("alone", "together"))
+    run_team(1, faces, alone, 60, spoilt=True)
+    run_team(2, faces, together, 60, spoilt=True)
+    resume = checkpoint.load_resume(together)
+    assert resume is not None
+    assert (60, 0.5) == (resume.state.images_seen, resume.state.rate_factor)
+    for name, value in load_file(alone.weights).items():
+        assert torch.allclose(value.float(), load_file(together.weights)[name].float(), atol=1e-3)
+
+
+def test_alone_a_team_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without torchrun nothing is joined, and agreeing with oneself changes nothing."""
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    with joined(4) as team:
+        assert Team() == team
+        assert team.leads
+        assert [1.0, 2.5] == team.agree([1, 2.5])
+        gradient = torch.ones(3)
+        team.reduce([gradient], weight=1.0)
+        assert torch.equal(torch.ones(3), gradient)
+
+
+def test_more_processes_than_faces_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process without a face to learn from is said before anything starts."""
+    monkeypatch.setenv("WORLD_SIZE", "8")
+    with (
+        pytest.raises(ConfigurationError, match="8 processes cannot share batches of 4"),
+        joined(4),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("batch_size", [1, 5, 8, 64])
+def test_shares_weigh_one_together(batch_size: int) -> None:
+    """Whatever the sizes, the parts of a batch add up to it."""
+    weights = [Share(rank=rank, count=3).weight(batch_size) for rank in range(3)]
+    assert 1 == pytest.approx(sum(weights))
