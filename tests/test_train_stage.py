@@ -20,12 +20,12 @@ from faceswap_cli import config, pictures
 from faceswap_cli.config import Recipe
 from faceswap_cli.errors import CheckpointError, ConfigurationError, FaceswapError, NoFacesError
 from faceswap_cli.faces.record import FaceSet
-from faceswap_cli.learning import checkpoint
+from faceswap_cli.learning import checkpoint, plan
 from faceswap_cli.learning.feed import Feed
 from faceswap_cli.learning.score import Score, score
 from faceswap_cli.learning.trainer import Learner, Tensors
 from faceswap_cli.report import Number, Silent
-from faceswap_cli.stages.train import Goal, TrainSummary, append_line, train
+from faceswap_cli.stages.train import Goal, TrainSummary, append_line, rehearse, train
 from faceswap_cli.workspace import RunFolder
 from faceswap_models.base import FaceBatch, Progress, SwapModel
 
@@ -275,6 +275,44 @@ def test_sets_that_do_not_fit_are_refused(sets: Sets, run: RunFolder) -> None:
     with pytest.raises(NoFacesError, match='set "bo" has 7 faces'):
         go((ada, few), run, 8)
     assert not run.root.exists()
+
+
+def test_a_rehearsal_measures_and_leaves_nothing(sets: Sets, run: RunFolder) -> None:
+    """Speed, memory, disk and time to the goal, without a file of the run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plan, "TIMED_SECONDS", 0.2)
+        found = rehearse(
+            sets,
+            recipe=RECIPE,
+            run=run,
+            goal=Goal(images=10_000),
+            device="cpu",
+            seed=1,
+            report=Ears(),
+        )
+    assert not run.root.exists()
+    assert ({"ada": 20, "bo": 24}, 4, 10_000) == (found.faces, found.batch, found.images)
+    assert found.seconds == pytest.approx(10_000 / found.images_per_second)
+    assert found.memory_bytes > 50e6
+    json.dumps(vars(found))
+
+
+def test_a_rehearsal_knows_the_disk(sets: Sets, run: RunFolder) -> None:
+    """What a run of several saves leaves is what was foretold, but for one file being written."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plan, "TIMED_SECONDS", 0.0)
+        found = rehearse(
+            sets, recipe=RECIPE, run=run, goal=Goal(), device="cpu", seed=1, report=Ears()
+        )
+    go(sets, run, 128)
+    files = {
+        path.stat().st_ino: path.stat().st_size
+        for path in run.root.rglob("*.*")
+        if path.suffix in (".safetensors", ".npy")
+    }
+    foretold = found.disk_bytes - run.resume.stat().st_size
+    assert foretold == pytest.approx(sum(files.values()), rel=0.05)
+    assert (None, None) == (found.images, found.seconds)
 
 
 def test_a_torn_log_line_is_closed_first(tmp_path: Path) -> None:

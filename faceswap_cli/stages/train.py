@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TypeVar
 
 import torch
@@ -32,6 +33,7 @@ from faceswap_cli.learning.feed import Feed, choose_feed
 from faceswap_cli.learning.hardware import Hardware, find_hardware, keep_freed_memory
 from faceswap_cli.learning.health import LossWatch
 from faceswap_cli.learning.interrupt import Stop, stoppable
+from faceswap_cli.learning.plan import Plan, device_name, disk_use, measure
 from faceswap_cli.learning.preview import preview_sheet
 from faceswap_cli.learning.score import Score, score
 from faceswap_cli.learning.story import run_page
@@ -43,6 +45,9 @@ from faceswap_models import registry
 from faceswap_models.base import SwapModel
 
 Work = TypeVar("Work")
+
+REHEARSED = 64
+"""Faces of each person that a rehearsal decodes."""
 
 PULSE_SECONDS = 2.0
 """Time between two readings of the losses: reading more often makes a GPU wait."""
@@ -189,6 +194,66 @@ def sit_down(
         catch_up=lambda: caught_up(learner, run=run),
     )
     return sitting.close(state)
+
+
+def rehearse(
+    sets: Sequence[FaceSet],
+    *,
+    recipe: Recipe,
+    run: RunFolder,
+    goal: Goal,
+    device: str,
+    seed: int,
+    report: Reporter,
+) -> Plan:
+    """Train for some seconds, throw it away, and say what a training would take (`--dry-run`).
+
+    Nothing of the run is changed, and nothing is left behind.
+
+    Raises:
+        FaceswapError: Whatever `train` would refuse to begin with.
+    """
+    check_sets(sets)
+    keep_freed_memory()
+    hardware = find_hardware(device)
+    resume = checkpoint.load_resume(run)
+    names = [faces.name for faces in sets]
+    if resume is not None:
+        checkpoint.check_same_networks(resume, recipe=recipe, identities=names, run=run)
+    learner = Learner(new_model(recipe, names, hardware, seed=seed), recipe.train, hardware)
+    with TemporaryDirectory() as folder:
+        few = [replace(faces, records=faces.records[:REHEARSED]) for faces in sets]
+        scratch = RunFolder(root=Path(folder))
+        people = load_people(few, names, recipe=recipe, run=scratch, report=report)
+        feed = choose_feed(
+            people, model=recipe.model, train=recipe.train, seed=seed, device=hardware.device
+        )
+        report.stage("trying some steps", total=None, unit="images")
+        speed, memory = measure(learner, feed)
+        face = people[0].pixels[0].nbytes
+        disk = disk_use(learner, cache_bytes=face * sum(map(len, sets)))
+        del feed, people  # a mapped file cannot be deleted everywhere
+    images, seconds = left_to(goal, resume.state if resume else TrainState(), speed=speed)
+    return Plan(
+        device=device_name(hardware.device),
+        precision=hardware.precision,
+        parameters=parameter_count(learner.model),
+        faces={faces.name: len(faces) for faces in sets},
+        batch=recipe.train.batch_size * len(sets),
+        images_per_second=speed,
+        memory_bytes=memory,
+        disk_bytes=disk,
+        images=images,
+        seconds=seconds,
+    )
+
+
+def left_to(goal: Goal, state: TrainState, *, speed: float) -> tuple[int | None, float | None]:
+    """Return the images and the seconds left to a goal at `speed` images/s; None if unknown."""
+    images = None if goal.images is None else max(0, goal.images - state.images_seen)
+    ends = [] if images is None else [images / speed]
+    ends += [] if goal.minutes is None else [goal.minutes * 60]
+    return images, min(ends, default=None)
 
 
 def in_turn(team: Team, work: Callable[[], Work]) -> Work:
