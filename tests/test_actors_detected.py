@@ -4,31 +4,59 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from faceswap_cli.actors import CAST, Actor, draw, random_moments, random_person
-from faceswap_cli.faces.detect import EXPRESSIONS, MediaPipeDetector
+from faceswap_cli.actors import CAST, Actor, Drawing, draw, random_moments, random_person
+from faceswap_cli.faces.detect import EXPRESSIONS, Face, MediaPipeDetector
 
 SIDE_PX = 256
 FRAMES_EACH = 8
 
+# fmt: off
+MESH = {
+    "left_eye_outer": 33, "left_eye_inner": 133, "right_eye_inner": 362, "right_eye_outer": 263,
+    "left_mouth_corner": 61, "right_mouth_corner": 291, "lip_top": 0, "lip_bottom": 17,
+}
+# fmt: on
+"""Our points and MediaPipe's."""
+
 
 @pytest.fixture(scope="module")
 def readings() -> npt.NDArray[np.float64]:
-    """Return, for each of 48 drawings: found; then true and read yaw, pitch, roll, jaw, blink."""
+    """Return what is true and what is read of 48 drawings.
+
+    The columns: faces found; true yaw, pitch, roll, jaw and blink; the same as read; and how far
+    the landmarks are apart.
+    """
     people = [*CAST.values(), random_person(101)]
     rows = []
     with MediaPipeDetector() as detector:
         for seed, person in enumerate(people):
             actor = Actor.of(person)
             for moment in random_moments(seed, FRAMES_EACH):
-                faces = detector.detect(draw(actor, moment, SIDE_PX).image)
+                drawing = draw(actor, moment, SIDE_PX)
+                faces = detector.detect(drawing.image)
                 true = (moment.yaw, moment.pitch, moment.roll, moment.jaw, moment.blink)
                 if not faces:
-                    rows.append((0.0, *true, *[np.nan] * len(true)))
+                    rows.append((0.0, *true, *[np.nan] * (len(true) + 1)))
                     continue
                 expression = dict(zip(EXPRESSIONS, faces[0].expression, strict=True))
                 read = (*faces[0].pose, expression["jawOpen"], expression["eyeBlinkLeft"])
-                rows.append((float(len(faces)), *true, *read))
+                rows.append((float(len(faces)), *true, *read, apart(drawing, faces[0])))
     return np.array(rows)
+
+
+def apart(drawing: Drawing, face: Face) -> float:
+    """Return the mean distance of read from true landmarks, in outer eye corners' distances."""
+    eyes = drawing.landmarks["left_eye_outer"], drawing.landmarks["right_eye_outer"]
+    off = [np.subtract(face.landmarks[i], drawing.landmarks[name]) for name, i in MESH.items()]
+    return float(np.hypot(*np.transpose(off)).mean() / np.hypot(*np.subtract(*eyes)))
+
+
+@pytest.mark.slow
+def test_the_landmarks_are_where_the_detector_sees_them(
+    readings: npt.NDArray[np.float64],
+) -> None:
+    """Eye corners and mouth are within 5 % of the eyes' distance, seen or computed."""
+    assert np.nanmean(readings[:, -1]) < 0.05
 
 
 @pytest.mark.slow
