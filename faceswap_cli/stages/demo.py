@@ -6,6 +6,7 @@ the end who knows the right answer.
 
 import json
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -57,6 +58,7 @@ class DemoSummary:
     """dB, of the wanted person's mean face, pasted and colour-matched alike."""
     ssim_swap: float
     ssim_unswapped: float
+    ssim_mean_face: float
     images_seen: int
     seconds: dict[str, float] = field(default_factory=dict)
     """Wall time by stage."""
@@ -68,7 +70,11 @@ class DemoSummary:
         return [
             ["swapped", f"{self.psnr_swap:.1f}", f"{self.ssim_swap:.3f}"],
             ["unswapped input", f"{self.psnr_unswapped:.1f}", f"{self.ssim_unswapped:.3f}"],
-            [f"{WANTED}'s mean face, pasted", f"{self.psnr_mean_face:.1f}", ""],
+            [
+                f"{WANTED}'s mean face, pasted",
+                f"{self.psnr_mean_face:.1f}",
+                f"{self.ssim_mean_face:.3f}",
+            ],
         ]
 
     def numbers(self) -> dict[str, object]:
@@ -79,6 +85,7 @@ class DemoSummary:
             "psnr_mean_face": round(self.psnr_mean_face, 3),
             "ssim_swap": round(self.ssim_swap, 4),
             "ssim_unswapped": round(self.ssim_unswapped, 4),
+            "ssim_mean_face": round(self.ssim_mean_face, 4),
             "images_seen": self.images_seen,
             "seconds": {name: round(value, 1) for name, value in self.seconds.items()},
             "files": self.files,
@@ -158,6 +165,7 @@ def demo(
         psnr_mean_face=decibels(float(np.mean(verdict.errors["mean face"]))),
         ssim_swap=float(np.mean(verdict.ssim["swap"])),
         ssim_unswapped=float(np.mean(verdict.ssim["unswapped"])),
+        ssim_mean_face=float(np.mean(verdict.ssim["mean face"])),
         images_seen=trained.images_seen,
         seconds=clock.seconds,
         files={
@@ -243,8 +251,8 @@ def _judge(
     records = {record.frame: record for record in driving.records}
     shown = {round(part * max(records)) for part in np.linspace(0.05, 0.95, SHEET_MOMENTS)}
     paste = _MeanFace(wanted)
-    errors: dict[str, list[float]] = {"swap": [], "unswapped": [], "mean face": []}
-    ssims: dict[str, list[float]] = {"swap": [], "unswapped": []}
+    errors: dict[str, list[float]] = defaultdict(list)
+    ssims: dict[str, list[float]] = defaultdict(list)
     rows: list[list[Image]] = []
     report.stage("comparing with the true swap", total=len(records), unit="frames")
     info = probe(original)
@@ -255,21 +263,20 @@ def _judge(
         for before, after, true in zip(
             read_frames(original), read_frames(swapped), truth, strict=True
         ):
-            pair = {"swap": after.image, "unswapped": before.image}
-            mask = true.face_mask
-            for name, image in pair.items():
-                errors[name].append(mean_squared_error(image, true.image, mask))
-                ssims[name].append(_ssim_near(image, true.image, mask))
+            shots = {"swap": after.image, "unswapped": before.image}
             if before.index in records:
-                pasted = paste(before.image, records[before.index])
-                errors["mean face"].append(mean_squared_error(pasted, true.image, mask))
+                shots["mean face"] = paste(before.image, records[before.index])
+            for name, image in shots.items():
+                errors[name].append(mean_squared_error(image, true.image, true.face_mask))
+                ssims[name].append(_ssim_near(image, true.image, true.face_mask))
             video.write(np.hstack([before.image, after.image, true.image]), before.time)
             if before.index in shown:
                 rows.append([before.image, after.image, true.image])
             report.advance(before.index + 1)
     sheet = folder / "contact-sheet.png"
+    tiles = list(zip(*rows, strict=True))
     pictures.write_png(
-        sheet, pictures.sheet(rows, side=256, columns=["original", "swapped", "true swap"])
+        sheet, pictures.sheet(tiles, side=256, labels=["original", "swapped", "true swap"])
     )
     return _Verdict(errors=errors, ssim=ssims, sheet=sheet)
 
@@ -315,7 +322,7 @@ def _page(summary: DemoSummary, verdict: _Verdict) -> str:
         [
             page.table(
                 ["against the true swap, inside the face", "PSNR, dB", "SSIM"],
-                summary.rows(),
+                [[name, *map(float, numbers)] for name, *numbers in summary.rows()],
             ),
             page.picture(verdict.sheet, "original, swapped, and the true swap"),
             page.heading("Frame by frame"),
