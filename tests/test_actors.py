@@ -25,6 +25,7 @@ from faceswap_cli.actors import (
     random_moments,
     random_person,
     speak,
+    studio,
 )
 from faceswap_cli.actors.expression import Expression
 from faceswap_cli.actors.geometry import SphereMap, directions, smooth_min
@@ -265,11 +266,42 @@ def test_drawing_many_is_drawing_each() -> None:
         assert alone.face_mask.tobytes() == drawing.face_mask.tobytes()
 
 
-def test_a_few_drawings_start_no_process() -> None:
-    """A handful is drawn here, and the first is ready before the last is asked for."""
+def test_a_few_drawings_start_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A handful is drawn here: a second process would be awake too late."""
+    monkeypatch.delattr(studio, "ProcessPoolExecutor")
+    few = random_moments(2, 5)
+    assert few == [drawing.moment for drawing in draw_all(CAST["bo"], few, size_px=32)]
+
+
+def test_drawings_come_as_they_are_asked_for() -> None:
+    """The first is ready before the last is known."""
     endless = (Moment(yaw=float(i % 30)) for i in range(10**9))
     drawings = draw_all(CAST["bo"], endless, size_px=32, processes=1)
     assert [0.0, 1.0] == [next(drawings).moment.yaw, next(drawings).moment.yaw]
+
+
+def test_equal_moments_give_equal_pictures() -> None:
+    """A whole number is as good as a float, the sensor's noise included."""
+    whole, floating = Moment(yaw=10, roll=0), Moment(yaw=10.0, roll=-0.0)
+    assert whole == floating
+    assert (
+        picture(CAST["bo"], whole).image.tobytes() == picture(CAST["bo"], floating).image.tobytes()
+    )
+
+
+@pytest.mark.parametrize("size_px", [17, 64, 97])
+def test_any_size_can_be_drawn(size_px: int) -> None:
+    """Sizes need not be even, nor divisible by anything."""
+    drawing = picture(CAST["ed"], size_px=size_px)
+    assert (size_px, size_px, 3) == drawing.image.shape
+    assert 0.1 < drawing.face_mask.mean() < 0.3
+
+
+def test_a_head_outside_the_frame_leaves_the_room() -> None:
+    """Somebody who has left the frame leaves empty masks, not an error."""
+    gone = picture(CAST["ed"], Moment(shift=(90, 0)))
+    assert 0 == gone.head_mask.max() == gone.face_mask.max()
+    assert gone.landmarks["nose_tip"][0] > SIDE_PX
 
 
 def test_a_voice_is_as_long_as_its_performance_and_loud_with_the_jaw() -> None:

@@ -1,4 +1,4 @@
-"""Draw one person at one moment: cast rays, shade what they meet, develop the picture."""
+"""Draw one person at one moment: the room, the head before it, and the picture's development."""
 
 import zlib
 from dataclasses import astuple, dataclass
@@ -13,21 +13,15 @@ from faceswap_cli.actors.expression import Expression, MouthLine, find_mouth_lin
 from faceswap_cli.actors.geometry import (
     Floats,
     SphereMap,
-    Triple,
-    Vector,
     clip,
-    scaled,
-    spherical,
-    subset,
-    toward,
 )
 from faceswap_cli.actors.hair import with_hair
 from faceswap_cli.actors.identity import Person
 from faceswap_cli.actors.landmarks import find_landmarks
 from faceswap_cli.actors.paint import Paint, paint
 from faceswap_cli.actors.performance import Moment
+from faceswap_cli.actors.rays import cast_rays
 from faceswap_cli.actors.scene import (
-    FAR_CM,
     Canvas,
     add_body,
     add_glasses,
@@ -38,20 +32,6 @@ from faceswap_cli.actors.scene import (
 from faceswap_cli.actors.shading import Lighting, shade
 from faceswap_cli.actors.skull import radius_table
 from faceswap_cli.arrays import Image, Mask
-
-REACH_CM = 16.5
-"""No head with its hair reaches further from its centre."""
-
-COARSE = 4
-"""Rays are first cast at every fourth pixel, to know where the fine ones start."""
-
-_FIRST_PACE = 0.62
-"""Share of the height over the surface to go along a ray before its slope is known."""
-_SLOPE_RANGE, _STEP_RANGE_CM = (0.55, 3.3), (-0.6, 2.5)
-"""Bounds on a secant's slope (1 is a ray straight down) and on a step."""
-_NEAR_CM = 0.008
-"""A ray this close to the surface has met it."""
-_COARSE_STEPS, _FINE_STEPS = 24, 40
 
 _SHOULDER, _GAMMA = 0.12, 1.15
 """How bright light rolls off, and the picture's contrast."""
@@ -145,112 +125,33 @@ def _add_head(
     placement: Placement,
 ) -> tuple[Mask, Mask]:
     """Draw the head on `canvas`, in place; return the face's mask and the head's."""
-    eye = placement.camera_cm()
-    rows, columns, start = _coarse(radius, camera, placement, eye)
-    ray = placement.inwards(camera.rays(columns.astype(np.float32), rows.astype(np.float32)))
-    hits = _march(radius, eye, ray, start, steps=_FINE_STEPS)
-    cover = np.where(hits.met, 1, clip(0.5 - hits.height * (0.55 / camera.pixel_cm), 0, 1))
-    cover = cover * (hits.distance < canvas.depth_cm[rows, columns])
-    seen = np.flatnonzero(cover > 0)
-    ray, rows, columns, cover = subset(ray, seen), rows[seen], columns[seen], cover[seen]
-    point = toward(eye, ray, hits.distance[seen])
-    azimuth, elevation, height = spherical(point)
-    # A ray that just misses shows the rim it passes.
-    point = scaled(point, radius.at(azimuth, elevation) / height)
+    seen = cast_rays(radius, camera, placement, nearer_than_cm=canvas.depth_cm)
     shaded = shade(
-        point,
-        ray,
+        seen.point,
+        seen.ray,
         person=actor.person,
         coat=actor.paint.for_pixels_of(camera.pixel_cm),
         expression=expression,
         rest_radius=actor.radius,
         radius=radius,
-        lighting=_lighting(expression.moment, placement, eye),
+        lighting=_lighting(expression.moment, placement),
     )
-    under = canvas.light[rows, columns]
-    canvas.light[rows, columns] = under + (shaded.light - under) * cover[:, None]
-    canvas.depth_cm[rows, columns] = hits.distance[seen]
+    pixels = seen.rows, seen.columns
+    under = canvas.light[pixels]
+    canvas.light[pixels] = under + (shaded.light - under) * seen.cover[:, None]
+    canvas.depth_cm[pixels] = seen.distance
     masks = np.zeros((2, camera.size_px, camera.size_px), np.float32)
-    masks[0, rows, columns] = clip(shaded.face, 0, 1) * cover
-    masks[1, rows, columns] = cover
+    masks[0][pixels] = clip(shaded.face, 0, 1) * seen.cover
+    masks[1][pixels] = seen.cover
     return masks[0], masks[1]
 
 
-def _lighting(moment: Moment, placement: Placement, eye: Triple) -> Lighting:
+def _lighting(moment: Moment, placement: Placement) -> Lighting:
     return Lighting(
-        lamp=placement.inward(towards_lamp(moment)), up=placement.inward((0, 1, 0)), eye=eye
+        lamp=placement.inward(towards_lamp(moment)),
+        up=placement.inward((0, 1, 0)),
+        eye=placement.camera_cm(),
     )
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Hits:
-    """Where rays (N,) meet the surface, or pass it closest."""
-
-    distance: Floats
-    """cm along the ray."""
-    height: Floats
-    """cm over the surface at the closest."""
-    met: Floats
-    """bool."""
-
-
-def _coarse(
-    radius: SphereMap, camera: Camera, placement: Placement, eye: Triple
-) -> tuple[Floats, Floats, Floats]:
-    """Return rows, columns and starting distances of the rays that may meet the head."""
-    cells = -(-camera.size_px // COARSE)
-    middle = (COARSE - 1) / 2
-    grid_rows, grid_columns = np.mgrid[0:cells, 0:cells].astype(np.float32) * COARSE + middle
-    ray = placement.inwards(camera.rays(grid_columns.ravel(), grid_rows.ravel()))
-    nearest = -(ray[0] * eye[0] + ray[1] * eye[1] + ray[2] * eye[2])
-    inside = REACH_CM**2 - (sum(e * e for e in eye) - nearest * nearest)
-    index = np.flatnonzero(inside > 0)
-    start = nearest[index] - np.sqrt(inside[index])
-    hits = _march(radius, eye, subset(ray, index), start, steps=_COARSE_STEPS)
-    # A cell matters if it or a neighbour comes within a cell's diagonal of the surface.
-    close = hits.met | (hits.height < 1.5 * COARSE * camera.pixel_cm)
-    first = np.full(cells * cells, FAR_CM, np.float32)
-    first[index[close]] = hits.distance[close]
-    nearest_of_nine = np.asarray(cv2.erode(first.reshape(cells, cells), np.ones((3, 3), np.uint8)))
-    fine = np.repeat(np.repeat(nearest_of_nine, COARSE, axis=0), COARSE, axis=1)
-    fine = fine[: camera.size_px, : camera.size_px]
-    rows, columns = np.nonzero(fine < FAR_CM)
-    return rows, columns, fine[rows, columns] - 0.05
-
-
-def _march(radius: SphereMap, eye: Triple, ray: Vector, start: Floats, *, steps: int) -> _Hits:
-    """Walk along rays until they meet the surface or leave the head behind.
-
-    The first step is short enough for most slopes; from then on the secant through the last two
-    heights, kept within bounds, says how far it is. A step too far is taken back the same way.
-    """
-    leave = 0.3 * REACH_CM - (ray[0] * eye[0] + ray[1] * eye[1] + ray[2] * eye[2])
-    distance, height = np.empty_like(start), np.empty_like(start)
-    active, here = np.arange(start.size), start
-    closest, closest_at = np.full(start.size, FAR_CM, np.float32), start
-    over = _height_over(radius, toward(eye, ray, here))
-    step = clip(_FIRST_PACE * over, *_STEP_RANGE_CM)
-    for _ in range(steps):
-        off = np.abs(over)
-        closest_at = np.where(off < closest, here, closest_at)
-        closest = np.minimum(off, closest)
-        distance[active], height[active] = closest_at, closest
-        kept = np.flatnonzero((off >= _NEAR_CM) & (here + step < leave))
-        if kept.size == 0:
-            break
-        active, closest, closest_at = active[kept], closest[kept], closest_at[kept]
-        ray, leave, step, before = subset(ray, kept), leave[kept], step[kept], over[kept]
-        here = here[kept] + step
-        over = _height_over(radius, toward(eye, ray, here))
-        slope = clip((before - over) / step, *_SLOPE_RANGE)
-        step = clip(over / slope, *_STEP_RANGE_CM)
-    return _Hits(distance=distance, height=height, met=height < 5 * _NEAR_CM)
-
-
-def _height_over(radius: SphereMap, point: Vector) -> Floats:
-    """Return how far points lie over the surface, cm along their direction."""
-    azimuth, elevation, height = spherical(point)
-    return height - radius.at(azimuth, elevation)
 
 
 def _developed(light: Floats, moment: Moment) -> Image:
@@ -266,7 +167,9 @@ def _developed(light: Floats, moment: Moment) -> Image:
 
 def _sensor_noise(moment: Moment, shape: tuple[int, ...]) -> Floats:
     """Return normal noise, in 255ths: of the moment, so that a true swap has the same."""
-    rng = np.random.default_rng(zlib.crc32(repr(astuple(moment)).encode()))
+    numbers = [np.ravel(value) for value in astuple(moment) if value is not None]
+    # Adding zero makes one of minus zero and zero, as `==` does.
+    rng = np.random.default_rng(zlib.crc32((np.concatenate(numbers) + 0.0).tobytes()))
     # A byte looked up among the normal distribution's 256 quantiles is far faster than a draw.
     share = rng.integers(0, 256, shape, dtype=np.uint8)
     return _normal_quantiles()[share] * np.float32(moment.noise)

@@ -17,7 +17,7 @@ from faceswap_cli.actors.render import Actor, Drawing, draw
 CHUNK = 8
 """Moments a worker draws before it reports back."""
 
-_WORTH_STARTING = 4 * CHUNK
+_WORTH_STARTING = 12 * CHUNK
 """With fewer moments than this, drawing here is over before a second process is awake."""
 
 
@@ -34,12 +34,15 @@ def draw_all(
         person: Whom to draw.
         moments: What they do.
         size_px: Side of the pictures.
-        processes: How many to use; 1 stays in this one; by default one a core.
+        processes: How many to use; 1 stays in this one; by default one a core, if there are
+            moments enough to be worth their start.
     """
     chunks = _chunks(iter(moments))
     first = list(islice(chunks, _WORTH_STARTING // CHUNK))
-    processes = processes or os.cpu_count() or 1
-    if processes == 1 or len(first) * CHUNK < _WORTH_STARTING:
+    if processes is None:
+        many = len(first) * CHUNK >= _WORTH_STARTING
+        processes = (os.cpu_count() or 1) if many else 1
+    if processes == 1:
         actor = Actor.of(person)
         for chunk in chain(first, chunks):
             yield from (draw(actor, moment, size_px) for moment in chunk)
