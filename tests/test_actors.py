@@ -1,5 +1,6 @@
 """What drawn people promise: exact truth, the same bytes every time, smooth performances."""
 
+import os
 from dataclasses import fields, replace
 from fractions import Fraction
 from pathlib import Path
@@ -264,6 +265,14 @@ def test_drawing_many_is_drawing_each() -> None:
         alone = picture(CAST["ada"], drawing.moment, size_px=48)
         assert alone.image.tobytes() == drawing.image.tobytes()
         assert alone.face_mask.tobytes() == drawing.face_mask.tobytes()
+
+
+def test_drawing_goes_on_without_its_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers that cannot start, or die, are done without: every drawing still comes, in order."""
+    moments = random_moments(9, 20)
+    monkeypatch.setattr(studio, "_settle", os.abort)
+    many = draw_all(CAST["ada"], moments, size_px=24, processes=2)
+    assert list(moments) == [drawing.moment for drawing in many]
 
 
 def test_a_few_drawings_start_no_process(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,8 +4,10 @@ import multiprocessing
 import os
 import signal
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from itertools import chain, islice
 
 import cv2
@@ -43,22 +45,51 @@ def draw_all(
         many = len(first) * CHUNK >= _WORTH_STARTING
         processes = (os.cpu_count() or 1) if many else 1
     if processes == 1:
-        actor = Actor.of(person)
         for chunk in chain(first, chunks):
-            yield from (draw(actor, moment, size_px) for moment in chunk)
-        return
+            yield from _draw_chunk(person, chunk, size_px)
+    else:
+        yield from _draw_together(person, chain(first, chunks), size_px, processes)
+
+
+def _draw_together(
+    person: Person, chunks: Iterable[Sequence[Moment]], size_px: int, processes: int
+) -> Iterator[Drawing]:
+    """Draw chunks in worker processes, a few ahead of what has been asked for."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(processes, mp_context=context, initializer=_settle) as pool:
-        waiting: deque[Future[list[Drawing]]] = deque()
+        waiting: deque[Callable[[], list[Drawing]]] = deque()
         try:
-            for chunk in chain(first, chunks):
-                waiting.append(pool.submit(_draw_chunk, person, chunk, size_px))
+            for chunk in chunks:
+                waiting.append(_promised(pool, person, chunk, size_px))
                 if len(waiting) > 2 * processes:
-                    yield from waiting.popleft().result()
+                    yield from waiting.popleft()()
             while waiting:
-                yield from waiting.popleft().result()
+                yield from waiting.popleft()()
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _promised(
+    pool: ProcessPoolExecutor, person: Person, chunk: Sequence[Moment], size_px: int
+) -> Callable[[], list[Drawing]]:
+    """Ask the pool for a chunk; return what waits for it, or draws it here if the pool died.
+
+    A pool cannot start from a program read from standard input, and loses workers when memory
+    runs out.
+    """
+    here = partial(_draw_chunk, person, chunk, size_px)
+    try:
+        future = pool.submit(here)
+    except BrokenProcessPool:
+        return here
+
+    def wait() -> list[Drawing]:
+        try:
+            return future.result()
+        except BrokenProcessPool:
+            return here()
+
+    return wait
 
 
 def _chunks(moments: Iterator[Moment]) -> Iterator[Sequence[Moment]]:
