@@ -21,6 +21,7 @@ from faceswap_cli.config import Recipe
 from faceswap_cli.errors import CheckpointError, ConfigurationError, FaceswapError, NoFacesError
 from faceswap_cli.faces.record import FaceSet
 from faceswap_cli.learning import checkpoint, plan
+from faceswap_cli.learning.alone import alone_in
 from faceswap_cli.learning.feed import Feed
 from faceswap_cli.learning.score import Score, score
 from faceswap_cli.learning.trainer import Learner, Tensors
@@ -275,6 +276,26 @@ def test_sets_that_do_not_fit_are_refused(sets: Sets, run: RunFolder) -> None:
     with pytest.raises(NoFacesError, match='set "bo" has 7 faces'):
         go((ada, few), run, 8)
     assert not run.root.exists()
+
+
+def test_one_run_is_trained_by_one_process(sets: Sets, run: RunFolder) -> None:
+    """A second training of the same run is refused by name; a finished one holds nothing."""
+    with (
+        alone_in(run.root),
+        pytest.raises(ConfigurationError, match=rf"another process \(number {os.getpid()}\)"),
+    ):
+        go(sets, run, 8)
+    assert 8 == go(sets, run, 8).images_seen
+
+
+def test_what_a_killed_training_left_is_cleared(sets: Sets, run: RunFolder) -> None:
+    """Half-written files go when training starts again, and nothing else does."""
+    go(sets, run, 8)
+    before = sorted(run.root.rglob("*"))
+    run.snapshots.joinpath(".000000000004-x7abcd_1.safetensors").write_bytes(b"half")
+    run.root.joinpath(".report-00000000.html").write_bytes(b"half")
+    go(sets, run, 8)
+    assert before == sorted(run.root.rglob("*"))
 
 
 def test_a_rehearsal_measures_and_leaves_nothing(sets: Sets, run: RunFolder) -> None:

@@ -6,6 +6,7 @@ Reads as the story of one sitting at a run: what it begins with, the loop, what 
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,7 @@ from faceswap_cli.errors import CheckpointError, ConfigurationError, FaceswapErr
 from faceswap_cli.faces.record import FaceSet
 from faceswap_cli.files import explained, write_text
 from faceswap_cli.learning import checkpoint
+from faceswap_cli.learning.alone import alone_in
 from faceswap_cli.learning.checkpoint import Resume
 from faceswap_cli.learning.data import (
     Person,
@@ -125,13 +127,18 @@ def train(
     """
     check_sets(sets)
     keep_freed_memory()
-    with joined(recipe.train.batch_size) as team, stoppable() as stop:
+    with ExitStack() as held:
+        team = held.enter_context(joined(recipe.train.batch_size))
+        hardware = find_hardware(device, index=team.local_rank)
+        if team.leads:
+            held.enter_context(alone_in(run.root))
+        stop = held.enter_context(stoppable())
         summary = sit_down(
             sets,
             recipe=recipe,
             run=run,
             goal=goal,
-            hardware=find_hardware(device, index=team.local_rank),
+            hardware=hardware,
             seed=seed,
             team=team,
             stop=stop,
