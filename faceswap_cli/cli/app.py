@@ -1,6 +1,7 @@
 """Parse what was typed, call a stage, show the result. Nothing else."""
 
 import dataclasses
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -107,6 +108,9 @@ def train(
     minutes: MinutesOption = None,
     device: DeviceOption = "auto",
     seed: SeedOption = 0,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Try some steps, say what it would take, and stop.")
+    ] = False,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -115,25 +119,26 @@ def train(
     """Learn the faces of two or more people.
 
     The run is named MODEL-SET-SET unless --name says otherwise. Run the same command again to go
-    on where it stopped.
+    on where it stopped. Without --images or --minutes, training ends when faces kept out of it are
+    no longer drawn better.
     """
     with answering(as_json=as_json, quiet=quiet, debug=debug) as terminal:
         from faceswap_cli import config
-        from faceswap_cli.stages.train import Goal
-        from faceswap_cli.stages.train import train as run_train
+        from faceswap_cli.stages import train as stage
 
         recipe = config.resolve(model, preset, changes or [])
         space = open_workspace(workspace)
-        summary = run_train(
+        work = stage.rehearse if dry_run else stage.train
+        summary = work(
             [load_set(space, person) for person in people],
             recipe=recipe,
             run=space.run(name or "-".join([model, *people])),
-            goal=Goal(images=images, minutes=minutes),
+            goal=stage.Goal(images=images, minutes=minutes),
             device=device,
             seed=seed,
             report=terminal,
         )
-        terminal.result("trained", dataclasses.asdict(summary))
+        terminal.result("would train" if dry_run else "trained", dataclasses.asdict(summary))
 
 
 @app.command()
@@ -253,7 +258,9 @@ def answering(
     *, as_json: bool = False, quiet: bool = False, debug: bool = False
 ) -> Iterator[Terminal]:
     """Show a stage's work, and turn what goes wrong into one clear line and an exit code."""
-    with Terminal(quiet=quiet, as_json=as_json) as terminal:
+    # Of several processes started together by torchrun, the first one speaks.
+    follows = os.environ.get("RANK", "0") != "0"
+    with Terminal(quiet=quiet or follows, as_json=as_json and not follows) as terminal:
         try:
             yield terminal
         except FaceswapError as error:
