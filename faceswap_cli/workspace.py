@@ -103,6 +103,11 @@ class RunFolder:
         return self.root / "best.safetensors"
 
     @property
+    def events(self) -> Path:
+        """Folder of TensorBoard's files."""
+        return self.root / "tensorboard"
+
+    @property
     def report(self) -> Path:
         """Curves, previews and numbers on one page."""
         return self.root / "report.html"

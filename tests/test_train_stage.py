@@ -9,7 +9,9 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
@@ -17,10 +19,11 @@ from safetensors.torch import load_file
 
 import faceswap_cli.stages.train as stage
 from faceswap_cli import config, pictures
+from faceswap_cli.arrays import Image
 from faceswap_cli.config import Recipe
 from faceswap_cli.errors import CheckpointError, ConfigurationError, FaceswapError, NoFacesError
 from faceswap_cli.faces.record import FaceSet
-from faceswap_cli.learning import checkpoint, plan
+from faceswap_cli.learning import board, checkpoint, plan
 from faceswap_cli.learning.alone import alone_in
 from faceswap_cli.learning.feed import Feed
 from faceswap_cli.learning.score import Score, score
@@ -296,6 +299,55 @@ def test_what_a_killed_training_left_is_cleared(sets: Sets, run: RunFolder) -> N
     run.root.joinpath(".report-00000000.html").write_bytes(b"half")
     go(sets, run, 8)
     assert before == sorted(run.root.rglob("*"))
+
+
+def test_tensorboard_hears_where_it_is_installed(sets: Sets, run: RunFolder) -> None:
+    """Losses, rates, held-out errors and sheets are written as events; without it, nothing is."""
+    go(sets, run, 64)
+    assert run.events.exists() == (find_spec("tensorboard") is not None)
+    if not run.events.exists():
+        return
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(run.events)).Reload()
+    tags = events.Tags()
+    assert {"loss/ada", "learning rate/autoencoder", "held out/bo", "there and back/ada"} <= {
+        *tags["scalars"]
+    }
+    assert ["sheet"] == tags["images"]
+    assert 64 == events.Scalars("held out/bo")[-1].step
+
+
+def test_a_board_hears_everything(sets: Sets, run: RunFolder) -> None:
+    """Losses, rates, held-out errors and sheets, each at its images seen."""
+
+    class Heard(board.NoBoard):
+        seen: ClassVar[set[tuple[str, str, int]]] = set()
+
+        def numbers(self, values: Mapping[str, float], *, about: str, images_seen: int) -> None:
+            self.seen.update((about, name, images_seen) for name in values)
+
+        def picture(self, image: Image, *, images_seen: int) -> None:
+            self.seen.add(("sheet", str(image.ndim), images_seen))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stage, "open_board", lambda *_, **__: Heard())
+        go(sets, run, 64)
+    assert {
+        ("loss", "ada", 32),
+        ("learning rate", "autoencoder", 64),
+        ("held out", "bo", 64),
+        ("there and back", "bo", 64),
+        ("sheet", "3", 64),
+    } <= Heard.seen
+
+
+def test_a_board_is_chosen_by_what_is_installed(tmp_path: Path) -> None:
+    """Without TensorBoard the board forgets, and makes no folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(board, "find_spec", lambda _: None)
+        assert isinstance(board.open_board(tmp_path / "x", begin=0), board.NoBoard)
+    assert not (tmp_path / "x").exists()
 
 
 def test_a_rehearsal_measures_and_leaves_nothing(sets: Sets, run: RunFolder) -> None:

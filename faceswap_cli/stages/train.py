@@ -22,6 +22,7 @@ from faceswap_cli.faces.record import FaceSet
 from faceswap_cli.files import explained, write_text
 from faceswap_cli.learning import checkpoint
 from faceswap_cli.learning.alone import alone_in
+from faceswap_cli.learning.board import Board, NoBoard, open_board
 from faceswap_cli.learning.checkpoint import Resume
 from faceswap_cli.learning.data import (
     Person,
@@ -324,6 +325,7 @@ class Sitting:
         self.shown_at = begin.images_seen
         self.began = self.pulsed = time.monotonic()
         self.pulsed_at = begin.images_seen
+        self.board: Board = NoBoard()
         self.clock: Callable[[TrainState], float] = self._images
         self.total: float | None = goal.images
         self.unit = "images"
@@ -385,6 +387,10 @@ class Sitting:
                 "learning_rate": self.learner.rates(),
             }
         )
+        self.board.numbers(self.losses, about="loss", images_seen=state.images_seen)
+        self.board.numbers(
+            self.learner.rates(), about="learning rate", images_seen=state.images_seen
+        )
         sign = self.watch.sign(self.losses)
         return self.roll_back(state, sign) if sign else state
 
@@ -410,6 +416,8 @@ class Sitting:
         with self.learner.averaged() as model:
             found = score(model, self.feed)
         self.found = found
+        for about, values in (("held out", found.reconstruction), ("there and back", found.cycle)):
+            self.board.numbers(values, about=about, images_seen=state.images_seen)
         self.numbers["held out"] = round(found.error, 5)
         self.report.advance(self.clock(state), self.numbers)
         self.log(
@@ -469,6 +477,7 @@ class Sitting:
     def open(self, state: TrainState) -> None:
         """Write the recipe, and the beginning of a new run: it is there to go back to."""
         write_text(self.run.recipe, self.recipe.to_toml())
+        self.board = open_board(self.run.events, begin=state.images_seen)
         if not self.run.resume.exists():
             self._write_resume(state)
         self.report.note(
@@ -489,7 +498,9 @@ class Sitting:
         """Draw a sheet with the averaged weights."""
         path = self.run.preview(state.images_seen)
         with self.learner.averaged() as model:
-            pictures.write_png(path, preview_sheet(model, self.feed))
+            sheet = preview_sheet(model, self.feed)
+        pictures.write_png(path, sheet)
+        self.board.picture(sheet, images_seen=state.images_seen)
         self.shown_at = state.images_seen
         self.tell_story(is_training=True)
         self.report.picture(path, f"after {state.images_seen:,} images")
@@ -508,6 +519,7 @@ class Sitting:
             self.show(state)
         self.log({"images_seen": state.images_seen, "event": ended})
         self.tell_story(is_training=False)
+        self.board.close()
         self.report.note(f"{ended}; {state.images_seen:,} images seen")
         if self.stop.asked:
             self.report.note("everything is saved; run the same command again to go on")
