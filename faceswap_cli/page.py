@@ -118,7 +118,9 @@ class _Frame:
 
     def __init__(self, x0: float, x1: float, y0: float, y1: float) -> None:
         self.x0, self.x_span = x0, (x1 - x0) or 1.0
-        self.y0, self.y_span = y0, (y1 - y0) or (abs(y0) or 1.0)
+        # A curve that never changes runs through the middle.
+        room = 0.0 if y1 > y0 else 0.1 * abs(y0) or 1.0
+        self.y0, self.y_span = y0 - room, y1 - y0 + 2 * room
 
     def x(self, value: float) -> float:
         return _LEFT + (value - self.x0) / self.x_span * (_WIDTH - _LEFT - _RIGHT)

@@ -80,3 +80,15 @@ def test_values_that_cannot_be_drawn_are_left_out() -> None:
     assert match
     assert 2 == len(match[1].split())
     assert "no values yet" in page.curves({"a": []}, x_label="x", y_label="y")
+
+
+def test_a_value_that_never_changes_runs_through_the_middle() -> None:
+    """A constant learning rate is a level line halfway up, on either kind of axis."""
+    for logarithmic in (False, True):
+        points = [(0.0, 0.002), (10.0, 0.002)]
+        html = page.curves({"a": points}, x_label="x", y_label="y", logarithmic=logarithmic)
+        match = re.search(r'points="([^"]+)"', html)
+        assert match
+        ys = {float(pair.split(",")[1]) for pair in match[1].split()}
+        grid = [float(y) for y in re.findall(r'class="grid".*?y1="([^"]+)"', html)]
+        assert {grid[2]} == ys
