@@ -24,6 +24,7 @@ ONLY_IN = {
     "typer": "faceswap_cli/cli/app.py",
     "rich": "faceswap_cli/cli/console.py",
     "mediapipe": "faceswap_cli/faces/detect.py",
+    "ai_edge_litert": "faceswap_cli/faces/litert.py",
     "av": "faceswap_cli/video/",
 }
 """Libraries that one file or room alone may know."""

@@ -18,7 +18,9 @@ from faceswap_cli.arrays import AnyArray, Image
 from faceswap_cli.blend.composite import Compositor
 from faceswap_cli.config import Recipe
 from faceswap_cli.errors import ConfigurationError, InputError, NoFacesError
-from faceswap_cli.faces.detect import Face, MediaPipeDetector
+from faceswap_cli.faces.detect import Face
+from faceswap_cli.faces.detectors import DEFAULT
+from faceswap_cli.faces.litert import LiteRTDetector
 from faceswap_cli.files import write_text
 from faceswap_cli.learning.checkpoint import TrainedModel
 from faceswap_cli.report import Number, Silent
@@ -108,8 +110,8 @@ def drawn() -> list[Image]:
 
 @pytest.fixture(scope="module")
 def face(drawn: Sequence[Image]) -> Face:
-    """The face MediaPipe finds in the first of them."""
-    with MediaPipeDetector() as detector:
+    """The face found in the first of them."""
+    with LiteRTDetector() as detector:
         return detector.detect(drawn[0])[0]
 
 
@@ -153,8 +155,8 @@ def _loaded(monkeypatch: pytest.MonkeyPatch, model: Echo) -> Echo:
 
 
 def _find(monkeypatch: pytest.MonkeyPatch, faces: list[Face]) -> None:
-    """Make the stage find `faces` in every frame, without loading MediaPipe."""
-    monkeypatch.setattr(stage, "MediaPipeDetector", lambda: SameFace(faces=faces))
+    """Make the stage find `faces` in every frame, without loading a detector."""
+    monkeypatch.setattr(stage, "DETECTORS", {DEFAULT: lambda: SameFace(faces=faces)})
 
 
 def _convert(video: Path, output: Path, **changes: object) -> stage.ConvertSummary:

@@ -414,6 +414,7 @@ def test_a_detector_that_cannot_be_loaded_leaves_no_set(clip: Path, folder: SetF
         (ExtractSettings(faces="smallest"), 'no choice of faces called "smallest"'),
         (ExtractSettings(size_px=4), "crops cannot be 4 px wide"),
         (ExtractSettings(every=0), "every 0 frames makes no sense"),
+        (ExtractSettings(detector="lightrt"), 'no face detector called "lightrt"'),
     ],
 )
 def test_settings_are_checked(

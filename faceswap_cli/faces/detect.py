@@ -120,7 +120,7 @@ class MediaPipeDetector:
         model = find("face_landmarker", explicit=self._model)
         with ExitStack() as stack:
             stack.enter_context(_USAGE_REPORTS.kept_here())
-            with _silence(), _explained():
+            with silence(), _explained():
                 self._tasks = _Tasks.open(model, max_faces=self._max_faces, held=stack)
             self._held = stack.pop_all()
         return self
@@ -131,7 +131,7 @@ class MediaPipeDetector:
     def close(self) -> None:
         """Let go of the networks; harmless when repeated."""
         self._tasks = None
-        with _silence():
+        with silence():
             self._held.close()
 
     def detect(self, image: Image) -> list[Face]:
@@ -139,7 +139,7 @@ class MediaPipeDetector:
         assert self._tasks is not None, "open the detector with `with` first"
         picture = self._tasks.image(np.ascontiguousarray(image))
         # The library's last remarks come with the first face.
-        with nullcontext() if self._has_found else _silence():
+        with nullcontext() if self._has_found else silence():
             found = self._tasks.landmarker.detect(picture)
             if not found.face_landmarks:
                 return []
@@ -278,7 +278,7 @@ def _explained() -> Iterator[None]:
 
 
 @contextmanager
-def _silence() -> Iterator[None]:
+def silence() -> Iterator[None]:
     """Keep the process's standard error shut: mediapipe's C++ log has no switch.
 
     It writes straight to the file descriptor. Loading, the images up to the first face, and

@@ -27,7 +27,8 @@ from faceswap_cli.blend.colour import COLOUR_MATCHES
 from faceswap_cli.blend.composite import BLENDS, Compositor, Rectangle, alpha_blend, warped
 from faceswap_cli.errors import ConfigurationError, InputError, NoFacesError, did_you_mean
 from faceswap_cli.faces.align import FaceAlignment, align
-from faceswap_cli.faces.detect import Face, FaceDetector, MediaPipeDetector
+from faceswap_cli.faces.detect import Face, FaceDetector
+from faceswap_cli.faces.detectors import DEFAULT, DETECTORS
 from faceswap_cli.faces.mask import oval_mask
 from faceswap_cli.files import fingerprint
 from faceswap_cli.learning.checkpoint import load_weights
@@ -151,7 +152,7 @@ def convert(
     batch = batch_size(info, wanted=settings.batch_size)
     count = _Count()
     report.stage(f"convert {video.name} to {swap.to}", total=info.frame_count, unit="frames")
-    with MediaPipeDetector() as detector, _writer(info, output, settings) as writer:
+    with DETECTORS[DEFAULT]() as detector, _writer(info, output, settings) as writer:
         finding = swap.found(read_frames(video, note=report.note), detector)
         with (
             closing(ahead(finding, depth=batch)) as found,
@@ -215,7 +216,7 @@ def preview(
     step = max(1, (info.frame_count or moments) // moments)
     report.stage(f"preview {video.name} as {swap.to}", total=moments, unit="moments")
     rows = []
-    with MediaPipeDetector() as detector:
+    with DETECTORS[DEFAULT]() as detector:
         frames = islice(read_frames(video, start=step // 2), 0, None, step)
         faces = (found for found in swap.found(frames, detector) if found.targets)
         for found in islice(faces, moments):

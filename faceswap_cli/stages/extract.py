@@ -23,7 +23,8 @@ from faceswap_cli import pictures
 from faceswap_cli.arrays import Image
 from faceswap_cli.errors import ConfigurationError, InputError, NoFacesError, did_you_mean
 from faceswap_cli.faces.align import TEMPLATE_VERSION, align
-from faceswap_cli.faces.detect import Face, FaceDetector, MediaPipeDetector
+from faceswap_cli.faces.detect import Face, FaceDetector
+from faceswap_cli.faces.detectors import DEFAULT, DETECTORS
 from faceswap_cli.faces.quality import sharpness
 from faceswap_cli.faces.record import FaceRecord
 from faceswap_cli.files import explained, fingerprint, write_text
@@ -52,6 +53,8 @@ class ExtractSettings:
     """Look at every n-th frame only."""
     faces: str = "largest"
     """Which of a frame's faces are kept: a name in `CHOICES`."""
+    detector: str = DEFAULT
+    """What finds them: a name in `DETECTORS`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,9 +77,16 @@ def extract(
     folder: SetFolder,
     settings: ExtractSettings,
     report: Reporter,
-    detector: Callable[[], FaceDetector] = MediaPipeDetector,
+    detector: Callable[[], FaceDetector] | None = None,
 ) -> ExtractSummary:
     """Keep the faces of `video` as aligned crops in `folder`, going on where a run stopped.
+
+    Args:
+        video: What to look at.
+        folder: The set.
+        settings: What is kept.
+        report: Hears how far it is.
+        detector: Makes what finds the faces, in place of the one that the settings name.
 
     Raises:
         InputError: The video cannot be read or the folder cannot be written.
@@ -90,7 +100,7 @@ def extract(
     if done := _finished(folder, source):
         report.note(f'the set "{folder.name}" is complete: nothing left to do')
         return ExtractSummary(name=folder.name, seconds=time.monotonic() - began, **done)
-    with detector() as finder:
+    with (detector or DETECTORS[settings.detector])() as finder:
         if not folder.source.exists():
             write_text(folder.source, _to_toml(source))
         _sweep(folder)
@@ -263,6 +273,11 @@ def _check(settings: ExtractSettings) -> None:
             f'there is no choice of faces called "{settings.faces}"',
             hint=did_you_mean(settings.faces, CHOICES),
         )
+    if settings.detector not in DETECTORS:
+        raise ConfigurationError(
+            f'there is no face detector called "{settings.detector}"',
+            hint=did_you_mean(settings.detector, DETECTORS),
+        )
     if not 16 <= settings.size_px <= 4096:
         raise ConfigurationError(
             f"crops cannot be {settings.size_px} px wide", hint="choose 16 to 4096; 256 is usual"
@@ -314,10 +329,9 @@ def _finished(folder: SetFolder, source: Mapping[str, Section]) -> dict[str, int
             f"{found.get('input', {}).get('name', 'of an unknown name')}",
             hint="choose another name with --name",
         )
-    if found.get("settings") != source["settings"]:
+    if differences := _differences(found.get("settings", {}), source["settings"]):
         raise ConfigurationError(
-            f'the set "{folder.name}" was extracted with other settings '
-            f"({_differences(found.get('settings', {}), source['settings'])})",
+            f'the set "{folder.name}" was extracted with other settings ({differences})',
             hint=f"choose another name with --name, or delete {folder.root} first",
         )
     return found.get("result")
@@ -329,11 +343,14 @@ def _without_name(section: Section) -> dict[str, str | int]:
 
 
 def _differences(old: Section, new: Section) -> str:
-    """Return the settings that differ, as `size_px 256, now 128`."""
+    """Return the settings that differ, as `size_px 256, now 128`.
+
+    One that an older version did not write down had no other value then.
+    """
     return ", ".join(
-        f"{key} {old.get(key, 'unset')}, now {value}"
+        f"{key} {old[key]}, now {value}"
         for key, value in new.items()
-        if old.get(key) != value
+        if key in old and old[key] != value
     )
 
 

@@ -1,6 +1,6 @@
 """The law every face detector obeys, on people drawn by the program."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import cache
 
 import numpy as np
@@ -8,9 +8,8 @@ import pytest
 
 from faceswap_cli.actors import CAST, Actor, Drawing, Moment, draw, random_moments
 from faceswap_cli.arrays import Image
-from faceswap_cli.faces.detect import EXPRESSIONS, LANDMARKS, Face, FaceDetector, MediaPipeDetector
-
-DETECTORS: dict[str, Callable[[], FaceDetector]] = {"mediapipe": MediaPipeDetector}
+from faceswap_cli.faces.detect import EXPRESSIONS, LANDMARKS, Face, FaceDetector
+from faceswap_cli.faces.detectors import DETECTORS
 
 EYES = {"left_eye_outer": 33, "left_eye_inner": 133, "right_eye_inner": 362, "right_eye_outer": 263}
 """Points of a drawn face and the landmarks that mean the same; left is the image's left."""

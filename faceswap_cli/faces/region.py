@@ -1,0 +1,70 @@
+"""Where in a frame a face network looks: a box turned upright with the face; nothing of networks.
+
+Convention:
+    The box is sampled as MediaPipe samples it: the corner of its first input pixel's centre lies on
+    the corner of the box, pixel centres of the frame on integers. A turn is positive clockwise as
+    seen in the image.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Self
+
+import cv2
+import numpy as np
+
+from faceswap_cli.arrays import Image, Matrix, Points
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Region:
+    """A box in a frame that a network's input is taken from."""
+
+    centre: tuple[float, float]
+    """(x, y) px."""
+    size: tuple[float, float]
+    """(width, height) px along the turned axes."""
+    turn: float = 0.0
+    """Degrees clockwise from upright."""
+
+    @classmethod
+    def whole(cls, image: Image) -> Self:
+        """Return the square around the whole image, which lies in its middle."""
+        height, width = image.shape[:2]
+        side = float(max(height, width))
+        return cls(centre=(width / 2, height / 2), size=(side, side))
+
+    @classmethod
+    def around(cls, box: Points, eyes: Points, *, margin: float) -> Self:
+        """Return the region around a box, turned so that the eyes lie level.
+
+        Args:
+            box: Its corners (2, 2): top left, bottom right, px.
+            eyes: Places of the eyes (2, 2), px: image left of an upright face, then image right.
+            margin: The region's sides over the box's.
+        """
+        across, down = eyes[1] - eyes[0]
+        (x, y), (width, height) = (box[0] + box[1]) / 2, (box[1] - box[0]) * margin
+        return cls(
+            centre=(float(x), float(y)),
+            size=(float(width), float(height)),
+            turn=math.degrees(math.atan2(down, across)),
+        )
+
+    def to_frame(self, side: int) -> Matrix:
+        """Return crop_to_frame (2, 3) for a network input of `side` px."""
+        angle = math.radians(self.turn)
+        (width, height), (cos, sin) = self.size, (math.cos(angle), math.sin(angle))
+        axes = np.array([[width * cos, -height * sin], [width * sin, height * cos]]) / side
+        return np.column_stack([axes, np.array(self.centre) - axes @ [side / 2, side / 2]])
+
+    def crop(self, image: Image, side: int, *, border: int) -> Image:
+        """Return the region as a picture (side, side, 3); `border` is OpenCV's kind of edge."""
+        crop = cv2.warpAffine(
+            image,
+            self.to_frame(side),
+            (side, side),
+            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+            borderMode=border,
+        )
+        return np.asarray(crop, dtype=np.uint8)
