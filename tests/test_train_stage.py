@@ -26,6 +26,7 @@ from faceswap_cli.faces.record import FaceSet
 from faceswap_cli.learning import board, checkpoint, plan
 from faceswap_cli.learning.alone import alone_in
 from faceswap_cli.learning.feed import Feed
+from faceswap_cli.learning.interrupt import stoppable
 from faceswap_cli.learning.score import Score, score
 from faceswap_cli.learning.trainer import Learner, Tensors
 from faceswap_cli.report import Number, Silent
@@ -177,6 +178,9 @@ def test_the_same_command_goes_on_bit_for_bit(sets: Sets, run: RunFolder, tmp_pa
         assert torch.equal(value, found[name]), name
     for name, value in load_file(whole.weights).items():
         assert torch.equal(value, load_file(run.weights)[name]), name
+    # Scores between the regular saves are not remembered: they must not steer what follows.
+    one, other = (checkpoint.read_resume(path).state for path in (whole.resume, run.resume))
+    assert replace(one, seconds=0) == replace(other, seconds=0)
 
 
 def test_a_run_that_is_done_says_so(sets: Sets, run: RunFolder) -> None:
@@ -227,6 +231,15 @@ def test_a_signal_finishes_the_step_and_saves(
     assert "everything is saved; run the same command again to go on" in ears.notes
     assert before == signal.getsignal(number)
     assert 32 == go(sets, run, 32).images_seen
+
+
+def test_a_second_signal_acts_at_once() -> None:
+    """The first Ctrl-C asks; who asks again does not want to wait for a save."""
+    with pytest.raises(KeyboardInterrupt), stoppable() as stop:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop.asked
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(1)
 
 
 def test_settings_of_training_may_change_on_the_way(sets: Sets, run: RunFolder) -> None:
@@ -524,6 +537,7 @@ torch.set_num_threads(1)
 from faceswap_cli import config
 from faceswap_cli.faces.record import FaceSet
 from faceswap_cli.learning.feed import Feed
+from faceswap_cli.learning.interrupt import stoppable
 from faceswap_cli.learning.score import Score, score
 from faceswap_cli.learning.trainer import Learner, Tensors
 from faceswap_cli.report import Silent
