@@ -49,6 +49,8 @@ class AutoencoderModel(ModelSettings):
     """Side of the convolutions that double."""
     output_kernel_px: int = 5
     """Side of the last convolution, to RGB."""
+    normalise_code: bool = False
+    """Bring every face's code to mean 0 and deviation 1, so that nobody's is a scale apart."""
 
     def __post_init__(self) -> None:
         """Refuse a layout that cannot be built.
@@ -80,6 +82,9 @@ class AutoencoderTrain(TrainSettings):
     """Weight of the loss outside the face's outline; 1 is the paper's plain mean."""
     dssim_weight: float = 0.0
     """Weight of the structural loss (1 - SSIM) / 2 beside the mean absolute error."""
+    input_jitter: float = 0.0
+    """Largest random change of brightness and of each colour in what the network is shown, as a
+    fraction. The target keeps its colours: they become the decoder's business, not the code's."""
 
 
 class Encoder(nn.Module):
@@ -99,6 +104,7 @@ class Encoder(nn.Module):
         self.code = nn.Sequential(
             nn.Flatten(),
             nn.Linear(widths[-1] * grid_px**2, settings.code_size),
+            *_code_norm(settings),
             nn.Linear(settings.code_size, widths[-1] * grid_px**2),
             nn.Unflatten(1, (widths[-1], grid_px, grid_px)),
         )
@@ -162,7 +168,10 @@ class Autoencoder(SwapModel):
         face's outline, and with a structural part.
         """
         del progress
-        features = self.encoder(batch.warped.flatten(0, 1)).unflatten(0, batch.warped.shape[:2])
+        shown = batch.warped.flatten(0, 1)  # (P*B, 3, S, S): the encoder knows nobody
+        if self.train_settings.input_jitter:
+            shown = jittered(shown, self.train_settings.input_jitter)
+        features = self.encoder(shown).unflatten(0, batch.warped.shape[:2])
         losses = [
             self._loss(decoder(face), target, mask)
             for decoder, face, target, mask in zip(
@@ -189,6 +198,30 @@ class Autoencoder(SwapModel):
             dssim = weighted_dssim(image, target, weight)
             loss = loss + self.train_settings.dssim_weight * dssim
         return loss
+
+
+def jittered(faces: Tensor, strength: float) -> Tensor:
+    """Change brightness and each colour of faces (B, 3, S, S) in [-1, 1], each face by itself.
+
+    Args:
+        faces: What to change.
+        strength: Largest change of a factor, as a fraction; offsets go half as far.
+    """
+
+    def chance(channels: int) -> Tensor:
+        drawn = torch.rand(len(faces), channels, 1, 1, device=faces.device)
+        return strength * (2 * drawn - 1)
+
+    factor = (1 + chance(1)) * (1 + chance(3))
+    return ((faces + 1) * factor - 1 + chance(3) / 2).clamp(-1, 1)
+
+
+def _code_norm(settings: AutoencoderModel) -> list[nn.Module]:
+    """Return the layer that normalises codes, or none."""
+    if not settings.normalise_code:
+        return []
+    # Without weights of its own: the dense layer after it has them all.
+    return [nn.LayerNorm(settings.code_size, elementwise_affine=False)]
 
 
 def _repeated(widths: Sequence[int], count: int) -> tuple[int, ...]:
