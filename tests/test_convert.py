@@ -16,13 +16,14 @@ from faceswap_cli import pictures
 from faceswap_cli.actors import CAST, Actor, draw, perform
 from faceswap_cli.arrays import AnyArray, Image
 from faceswap_cli.blend.composite import Compositor
-from faceswap_cli.config import Recipe
+from faceswap_cli.config import Recipe, resolve
 from faceswap_cli.errors import ConfigurationError, InputError, NoFacesError
 from faceswap_cli.faces.detect import Face
 from faceswap_cli.faces.detectors import DEFAULT
 from faceswap_cli.faces.litert import LiteRTDetector
 from faceswap_cli.files import write_text
 from faceswap_cli.learning.checkpoint import TrainedModel
+from faceswap_cli.learning.hardware import find_hardware
 from faceswap_cli.report import Number, Silent
 from faceswap_cli.stages import convert as stage
 from faceswap_cli.stages.convert import ConvertSettings, FaceSwap, SwappedFace, convert
@@ -30,6 +31,7 @@ from faceswap_cli.stages.extract import ExtractSettings, extract
 from faceswap_cli.video.reader import Frame, probe, read_frames
 from faceswap_cli.video.writer import Sound, VideoWriter
 from faceswap_cli.workspace import Workspace
+from faceswap_models import registry
 from faceswap_models.base import ModelSettings, SwapModel, Swapped, TrainSettings
 
 SIDE_PX = 192
@@ -493,6 +495,24 @@ def test_images_go_to_torch_and_back_unchanged() -> None:
     assert (-1.0, 1.0) == (tensor.min().item(), tensor.max().item())
     for image in stage.to_images(tensor):
         np.testing.assert_array_equal(levels, image)
+
+
+@pytest.mark.parametrize("backend", registry.names())
+@pytest.mark.parametrize("autocast", [None, torch.bfloat16])
+def test_every_backend_runs_in_every_precision(backend: str, autocast: torch.dtype | None) -> None:
+    """Lower precision changes a face by a few levels at most, whatever the networks are."""
+    recipe = resolve(backend, "debug", [])
+    torch.manual_seed(0)
+    people = ("ada", "bo")
+    model = registry.load(backend)(recipe.model, recipe.train, people).eval()
+    hardware = replace(find_hardware("cpu"), autocast=autocast)
+    side = recipe.model.size_px
+    crops = list(np.random.default_rng(0).integers(0, 256, (3, side, side, 3), dtype=np.uint8))
+    with torch.inference_mode():
+        expected = stage.to_images(model.swap(stage.to_tensor(crops), "bo").image)
+    faces = stage.network_of(model, hardware, to="bo")(crops)
+    for image, face in zip(expected, faces, strict=True):
+        np.testing.assert_allclose(image, face.image, atol=4 if autocast else 0)
 
 
 def test_very_large_frames_go_in_small_batches(clip: Path) -> None:
