@@ -30,7 +30,7 @@ def weighted_dssim(image: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     SSIM: Wang et al., "Image Quality Assessment", 2004, equation 13, each channel by itself.
     """
     dissimilarity = (1 - _ssim(image.flatten(0, -4), target.flatten(0, -4))) / 2
-    weight = avg_pool2d(weight.flatten(0, -4), SSIM_WINDOW_PX, stride=1)
+    weight = _local_means(weight.flatten(0, -4))
     return (dissimilarity.mean(dim=1, keepdim=True) * weight).mean() / weight.mean()
 
 
@@ -38,10 +38,16 @@ def _ssim(a: Tensor, b: Tensor) -> Tensor:
     """Return the map of SSIM (B, C, H', W'), H' = H + 1 - window, of images in [-1, 1]."""
     range_ = 2.0
     c1, c2 = (0.01 * range_) ** 2, (0.03 * range_) ** 2
-    # One pooling for the five local means: on a CPU the calls cost more than the arithmetic.
-    moments = avg_pool2d(torch.cat([a, b, a * a, b * b, a * b]), SSIM_WINDOW_PX, stride=1)
+    moments = _local_means(torch.cat([a, b, a * a, b * b, a * b]))
     mean_a, mean_b, square_a, square_b, product = moments.chunk(5)
     covariance = product - mean_a * mean_b
     variances = square_a - mean_a**2 + square_b - mean_b**2
     luminance = (2 * mean_a * mean_b + c1) / (mean_a**2 + mean_b**2 + c1)
     return luminance * (2 * covariance + c2) / (variances + c2)
+
+
+def _local_means(images: Tensor) -> Tensor:
+    """Return the mean of every window (B, C, H', W'), H' = H + 1 - window."""
+    # Rows, then columns: 14 reads a pixel instead of 49.
+    rows = avg_pool2d(images, (1, SSIM_WINDOW_PX), stride=1)
+    return avg_pool2d(rows, (SSIM_WINDOW_PX, 1), stride=1)
