@@ -163,6 +163,14 @@ def test_dssim_is_that_of_scikit_image() -> None:
     assert pytest.approx(sum(expected) / 2, abs=1e-5) == float(actual)
 
 
+def test_dssim_keeps_full_precision_under_autocast() -> None:
+    """Sixteen bits would drown the variances: the loss is the same with and without them."""
+    image, target, mask = pair()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        actual = weighted_dssim(image, target, torch.ones_like(mask))
+    assert torch.equal(weighted_dssim(image, target, torch.ones_like(mask)), actual)
+
+
 def test_the_structural_loss_is_added_when_it_weighs_something() -> None:
     """`dssim_weight` adds to every person's loss, and 0 leaves the paper's."""
     settings = AutoencoderModel(
