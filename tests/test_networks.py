@@ -131,6 +131,14 @@ def test_equal_weights_make_the_papers_loss() -> None:
 
 
 @pytest.mark.parametrize("loss", [weighted_l1, weighted_dssim])
+def test_a_weighted_loss_is_a_mean(loss: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
+    """Only what pixels weigh against each other counts: three times the weights, the same loss."""
+    image, target, mask = pair()
+    weight = inside(mask, background=0.25)
+    torch.testing.assert_close(loss(image, target, weight), loss(image, target, 3 * weight))
+
+
+@pytest.mark.parametrize("loss", [weighted_l1, weighted_dssim])
 def test_a_loss_is_zero_for_equal_images_and_positive_else(
     loss: Callable[[Tensor, Tensor, Tensor], Tensor],
 ) -> None:
