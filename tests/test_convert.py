@@ -92,6 +92,10 @@ class SameFace:
         """Return what it was given."""
         return self.faces
 
+    def follow(self, image: Image, faces: Sequence[Face]) -> list[Face]:
+        """Return what it was given."""
+        return self.faces
+
     def close(self) -> None:
         """Hold nothing."""
 
@@ -187,6 +191,11 @@ def _frames(images: Sequence[Image]) -> Iterator[Frame]:
     """Yield pictures as frames."""
     for index, image in enumerate(images):
         yield Frame(index=index, time=TIMES[index % len(TIMES)], image=image)
+
+
+def _looked(images: Sequence[Image], faces: Sequence[Face]) -> Iterator[tuple[Frame, list[Face]]]:
+    """Yield pictures as frames in which the same faces were found."""
+    return ((frame, list(faces)) for frame in _frames(images))
 
 
 def _packets(path: Path, kind: str) -> list[tuple[Fraction, bytes]]:
@@ -354,7 +363,7 @@ def test_a_preview_shows_moments_of_the_whole_clip(
 def test_the_tiles_of_a_moment_lie_over_each_other(drawn: Sequence[Image], face: Face) -> None:
     """The swapped tile is the original but for the face, where the third tile is bright."""
     swap = _swap(_green, compositor=Compositor(recolour=None))
-    (found,) = swap.found(_frames(drawn[:1]), SameFace(faces=[face]))
+    (found,) = swap.found(_looked(drawn[:1], [face]))
     before, after, veiled = (tile.astype(int) for tile in swap.tiles(found))
     middle, corner = (128, 128), (4, 4)
     assert before[corner].tolist() == after[corner].tolist()
@@ -424,7 +433,7 @@ def test_a_set_whose_source_is_unreadable_shows_nobody(clip: Path, tmp_path: Pat
 def test_frames_without_a_face_pass_through_untouched(drawn: Sequence[Image]) -> None:
     """Where nothing is found the very same picture comes out."""
     swap = _swap(_green)
-    found = swap.found(_frames(drawn), SameFace(faces=[]))
+    found = swap.found(_looked(drawn, []))
     for image, finished in zip(drawn, swap.finished(found, batch=4), strict=True):
         assert image is finished.image
         assert 0 == finished.swapped
@@ -433,8 +442,7 @@ def test_frames_without_a_face_pass_through_untouched(drawn: Sequence[Image]) ->
 def test_the_largest_face_is_the_one_replaced(drawn: Sequence[Image], face: Face) -> None:
     """Of several people in a picture the nearest gets the other face."""
     smaller = replace(face, landmarks=face.landmarks * 0.5)
-    both = SameFace(faces=[face, smaller])
-    (found,) = _swap(_green).found(_frames(drawn[:1]), both)
+    (found,) = _swap(_green).found(_looked(drawn[:1], [face, smaller]))
     (target,) = found.targets
     assert (
         target.alignment.side_px > 1.5 * _swap(_green).target(drawn[0], smaller).alignment.side_px
@@ -444,7 +452,7 @@ def test_the_largest_face_is_the_one_replaced(drawn: Sequence[Image], face: Face
 def test_nothing_changes_outside_of_the_networks_square(drawn: Sequence[Image], face: Face) -> None:
     """Every pixel beyond the square that the network sees is that of the source, to the byte."""
     swap = _swap(_green)
-    found = list(swap.found(_frames(drawn), SameFace(faces=[face])))
+    found = list(swap.found(_looked(drawn, [face])))
     alignment = found[0].targets[0].alignment
     across, down = np.meshgrid(np.arange(SIDE_PX), np.arange(SIDE_PX))
     matrix = alignment.to_unit
@@ -454,6 +462,61 @@ def test_nothing_changes_outside_of_the_networks_square(drawn: Sequence[Image], 
         np.testing.assert_array_equal(image[outside], finished.image[outside])
         assert np.any(image != finished.image)
         assert 1 == finished.swapped
+
+
+@dataclass(kw_only=True)
+class Scripted:
+    """A detector that finds and follows what a script says, and notes what it was asked."""
+
+    there: list[list[Face]]
+    """The faces in each frame; what is followed is found in place, one px to the right."""
+    asked: list[str]
+
+    def __enter__(self) -> "Scripted":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Hold nothing."""
+
+    def detect(self, image: Image) -> list[Face]:
+        """Return the faces of the frame."""
+        self.asked.append("detect")
+        return self.there[int(image[0, 0, 0])]
+
+    def follow(self, image: Image, faces: Sequence[Face]) -> list[Face]:
+        """Return the faces that are still in the frame, moved a little."""
+        self.asked.append("follow")
+        names = {face.score for face in self.there[int(image[0, 0, 0])]}
+        return [replace(face, box=face.box + 1) for face in faces if face.score in names]
+
+
+def test_a_face_is_followed_until_it_is_gone(face: Face) -> None:
+    """Faces are looked for at the start, when none is left, and every so many frames."""
+    script = [[face]] * 5 + [[]] * 2 + [[face]] * 20
+    images = [np.full((8, 8, 3), index, np.uint8) for index in range(len(script))]
+    detector = Scripted(there=script, asked=[])
+    looked = list(stage.followed(_frames(images), detector))
+    assert [len(faces) for faces in script] == [len(faces) for _, faces in looked]
+    expected = ["detect", *["follow"] * 5, "detect", "detect", "detect"]
+    assert expected == detector.asked[:9]
+    again = [number for number in range(8, len(script)) if number % stage.LOOK_AGAIN == 0]
+    assert len(again) == detector.asked[9:].count("detect")
+
+
+def test_looking_again_finds_who_has_come_and_does_not_move_who_was_there(face: Face) -> None:
+    """A second, larger person is found within `LOOK_AGAIN` frames; the first stays in place."""
+    far = face.box + np.float32(1000)
+    other = replace(face, box=far, score=0.7)
+    script = [[face]] * 3 + [[other, face]] * 20
+    images = [np.full((8, 8, 3), index, np.uint8) for index in range(len(script))]
+    looked = list(stage.followed(_frames(images), Scripted(there=script, asked=[])))
+    counts = [len(faces) for _, faces in looked]
+    assert [1] * stage.LOOK_AGAIN + [2] * (len(script) - stage.LOOK_AGAIN) == counts
+    moved = looked[stage.LOOK_AGAIN][1][1].box - face.box
+    np.testing.assert_array_equal(stage.LOOK_AGAIN, moved)
 
 
 def test_the_size_of_the_batch_changes_nothing(drawn: Sequence[Image], face: Face) -> None:
@@ -482,7 +545,7 @@ def test_a_mask_that_the_model_learned_limits_the_face(
     """Where the model says there is no face, none is shown."""
     _loaded(monkeypatch, Veiled())
     swap = FaceSwap.prepare(Path("any"), to="bo", device="cpu", settings=ConvertSettings())
-    found = swap.found(_frames(drawn), SameFace(faces=[face]))
+    found = swap.found(_looked(drawn, [face]))
     for image, finished in zip(drawn, swap.finished(found, batch=4), strict=True):
         np.testing.assert_array_equal(image, finished.image)
 

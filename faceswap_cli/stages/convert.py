@@ -43,6 +43,9 @@ MASK_PX = 128
 """Side of the square in which masks are drawn, shaped and colours measured; its edge is soft
 enough to be enlarged."""
 
+LOOK_AGAIN = 12
+"""Frames after which faces are looked for anew, though there are some to follow."""
+
 TILE_PX = 256
 """Side of a preview's tiles, px."""
 SURROUNDINGS = 1.4
@@ -153,7 +156,7 @@ def convert(
     count = _Count()
     report.stage(f"convert {video.name} to {swap.to}", total=info.frame_count, unit="frames")
     with DETECTORS[DEFAULT]() as detector, _writer(info, output, settings) as writer:
-        finding = swap.found(read_frames(video, note=report.note), detector)
+        finding = swap.found(followed(read_frames(video, note=report.note), detector))
         with (
             closing(ahead(finding, depth=batch)) as found,
             closing(ahead(swap.finished(found, batch=batch), depth=batch)) as finished,
@@ -218,8 +221,10 @@ def preview(
     rows = []
     with DETECTORS[DEFAULT]() as detector:
         frames = islice(read_frames(video, start=step // 2), 0, None, step)
-        faces = (found for found in swap.found(frames, detector) if found.targets)
-        for found in islice(faces, moments):
+        # Moments lie too far apart for a face to be followed from one to the next.
+        looked = ((frame, detector.detect(frame.image)) for frame in frames)
+        with_face = (found for found in swap.found(looked) if found.targets)
+        for found in islice(with_face, moments):
             rows.append(swap.tiles(found))
             report.advance(len(rows))
     if not rows:
@@ -325,11 +330,11 @@ class FaceSwap:
             compositor=compositor,
         )
 
-    def found(self, frames: Iterable[Frame], detector: FaceDetector) -> Iterator[Found]:
-        """Find the face to replace in every frame: the largest."""
-        for frame in frames:
-            faces = detector.detect(frame.image)[:1]
-            yield Found(frame=frame, targets=[self.target(frame.image, face) for face in faces])
+    def found(self, looked: Iterable[tuple[Frame, Sequence[Face]]]) -> Iterator[Found]:
+        """Choose the face to replace in every frame: the largest."""
+        for frame, faces in looked:
+            targets = [self.target(frame.image, face) for face in faces[:1]]
+            yield Found(frame=frame, targets=targets)
 
     def target(self, image: Image, face: Face) -> Target:
         """Cut out what the network is to see of a face."""
@@ -369,6 +374,34 @@ class FaceSwap:
         veiled = alpha_blend(dark, before, np.maximum(alpha, DIMMED))
         around = target.alignment.central(SURROUNDINGS)
         return [around.crop(image, TILE_PX) for image in (before, after, veiled)]
+
+
+def followed(
+    frames: Iterable[Frame], detector: FaceDetector
+) -> Iterator[tuple[Frame, Sequence[Face]]]:
+    """Yield every frame with its faces, following those of the frame before.
+
+    To follow takes a sixth of the time of finding (54 and 9 ms at 720p, one core) and does not
+    make a face less steady. All is looked at anew when no face is left, and every `LOOK_AGAIN`
+    frames, for others may have come; a face that was being followed stays where it is then.
+    """
+    faces: Sequence[Face] = []
+    for number, frame in enumerate(frames):
+        faces = detector.follow(frame.image, faces) if faces else []
+        if not faces or number % LOOK_AGAIN == 0:
+            there = detector.detect(frame.image)
+            faces = [same_face(face, faces) or face for face in there] or faces
+        yield frame, faces
+
+
+def same_face(face: Face, others: Iterable[Face]) -> Face | None:
+    """Return the one of `others` that lies where `face` does, to half of the smaller's width."""
+    for other in others:
+        boxes = np.stack([face.box, other.box])
+        centres, widths = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2] - boxes[:, 0]
+        if np.abs(centres[0] - centres[1]).max() < widths.min() / 2:
+            return other
+    return None
 
 
 def network_of(model: SwapModel, hardware: Hardware, *, to: str) -> Network:
