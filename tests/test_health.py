@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from faceswap_cli.faces.record import FaceSet
 from faceswap_cli.learning import data
 from faceswap_cli.learning.feed import Feed, RemapFeed
-from faceswap_cli.learning.health import LossWatch, Vitals
+from faceswap_cli.learning.health import STILL_READINGS, LossWatch, StillWatch, Vitals
 from faceswap_cli.learning.score import Score, score
 from faceswap_models.base import ModelSettings, SwapModel, Swapped, TrainSettings
 
@@ -134,3 +134,14 @@ def test_a_loss_that_explodes_is_seen() -> None:
 def test_a_loss_that_is_no_number_is_seen_at_once(value: float) -> None:
     """No readings are needed to know that."""
     assert "is not a number any more" in LossWatch().sign({"loss": value})
+
+
+def test_a_dead_critic_is_seen() -> None:
+    """A group whose loss stays at nought is named; one lively reading begins the count anew."""
+    watch = StillWatch()
+    for _ in range(STILL_READINGS - 1):
+        assert "" == watch.sign({"critic": 1e-5, "generator": 0.8})
+    assert "" == watch.sign({"critic": -0.2, "generator": 0.8})
+    for _ in range(STILL_READINGS - 1):
+        assert "" == watch.sign({"critic": -1e-5, "generator": 0.8})
+    assert "critic has nothing left to learn from" in watch.sign({"critic": 0.0, "generator": 0.8})

@@ -23,7 +23,7 @@ from faceswap_cli.arrays import Image
 from faceswap_cli.config import Recipe
 from faceswap_cli.errors import CheckpointError, ConfigurationError, FaceswapError, NoFacesError
 from faceswap_cli.faces.record import FaceSet
-from faceswap_cli.learning import board, checkpoint, plan
+from faceswap_cli.learning import board, checkpoint, health, plan
 from faceswap_cli.learning.alone import alone_in
 from faceswap_cli.learning.feed import Feed
 from faceswap_cli.learning.interrupt import stoppable
@@ -475,6 +475,27 @@ def test_trouble_goes_back_and_goes_on_slower(
     assert (200, 0.5) == (resume.state.images_seen, resume.state.rate_factor)
     assert all(torch.isfinite(value).all() for value in resume.tensors.values())
     assert any("back to" in str(line.get("event")) for line in lines(run))
+
+
+def test_a_dead_group_goes_back(sets: Sets, run: RunFolder) -> None:
+    """Where several groups play against each other, one that has won the game is trouble."""
+
+    def died(patch: pytest.MonkeyPatch) -> None:
+        honest = Learner.step
+
+        def step(self: Learner, batch: FaceBatch, progress: Progress, **how: float) -> Tensors:
+            losses = honest(self, batch, progress, **how)  # type: ignore[arg-type]
+            is_dead = progress.images_seen > 64 and how["factor"] == 1
+            self.groups.setdefault("critic", [])
+            self.minimised["critic"] = torch.zeros(()) if is_dead else torch.ones(())
+            return losses
+
+        patch.setattr(Learner, "step", step)
+        patch.setattr(health, "STILL_READINGS", 3)
+
+    ears = planted(sets, run, died, images=96)
+    assert any("critic has nothing left to learn from" in note for note in ears.notes)
+    assert any("back to 64 images at 0.5 of the rate" in note for note in ears.notes)
 
 
 def test_trouble_that_comes_again_and_again_gives_up(sets: Sets, run: RunFolder) -> None:

@@ -146,6 +146,13 @@ def test_update_touches_its_own_group_alone() -> None:
     assert model.generator.weight.grad is not None
 
 
+def test_what_each_group_minimised_is_known() -> None:
+    """The trainer can see a critic die: it keeps the last loss of each group, on its device."""
+    made = learner()
+    made.update("critic", made.model.critic(torch.ones(1, 3, 8, 8)).mean() * 0)  # type: ignore[operator]
+    assert {"critic": 0.0} == {name: float(loss) for name, loss in made.minimised.items()}
+
+
 def test_each_group_has_its_own_rate() -> None:
     """Adam's first step is the learning rate long: four times as long for the critic."""
     made = learner()

@@ -20,6 +20,10 @@ REMEMBERED = 30
 """Readings that make up what is usual."""
 ENOUGH_READINGS = 5
 """Readings before anything is usual."""
+STILL = 1e-3
+"""A group whose loss is this near to nought gives no gradient worth the name."""
+STILL_READINGS = 15
+"""So many readings in a row, and one player of a game has won it."""
 LOST = 0.2
 """A swap that keeps less than this part of the variety or change it had has lost it."""
 FOUND_DIVERSITY = 0.3
@@ -51,6 +55,21 @@ class LossWatch:
                 return f"the loss {name} has exploded ({value:.3g}, usually {usual:.3g})"
         for name, value in losses.items():
             self.sizes.setdefault(name, deque(maxlen=REMEMBERED)).append(abs(value))
+        return ""
+
+
+class StillWatch:
+    """Counts how long a group of parameters has had nothing left to learn: a dead critic."""
+
+    def __init__(self) -> None:
+        self.readings: dict[str, int] = {}
+
+    def sign(self, losses: Mapping[str, float]) -> str:
+        """Say which group has learnt nothing for long, from one reading of what each minimises."""
+        for group, value in losses.items():
+            self.readings[group] = self.readings.get(group, 0) + 1 if abs(value) < STILL else 0
+            if self.readings[group] >= STILL_READINGS:
+                return f"{group} has nothing left to learn from (its loss is {value:.2g})"
         return ""
 
 

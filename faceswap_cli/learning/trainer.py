@@ -127,6 +127,7 @@ class Learner:
         self.schedule = find_schedule(train.schedule)
         self.parts = 1
         self.part = Part()
+        self.minimised: Tensors = {}
         self.groups = {
             group: [one for one in parameters if one.requires_grad]
             for group, parameters in model.parameter_groups().items()
@@ -165,6 +166,7 @@ class Learner:
                 optimizer.zero_grad(set_to_none=True)
             # Naming the inputs keeps a generator's loss from leaving gradients in its critic.
             torch.autograd.backward(loss * self.part.weight, inputs=parameters)
+            self.minimised[group] = loss.detach()
             if not self.part.is_last:
                 return
             if self.reduce is not None:

@@ -33,8 +33,13 @@ from faceswap_cli.learning.data import (
     position_seed,
 )
 from faceswap_cli.learning.feed import Feed, choose_feed
-from faceswap_cli.learning.hardware import Hardware, find_hardware, keep_freed_memory
-from faceswap_cli.learning.health import LossWatch
+from faceswap_cli.learning.hardware import (
+    Hardware,
+    find_hardware,
+    keep_freed_memory,
+    use_fast_kernels,
+)
+from faceswap_cli.learning.health import LossWatch, StillWatch
 from faceswap_cli.learning.interrupt import Stop, stoppable
 from faceswap_cli.learning.plan import Plan, device_name, disk_use, measure
 from faceswap_cli.learning.preview import preview_sheet
@@ -131,6 +136,7 @@ def train(
     with ExitStack() as held:
         team = held.enter_context(joined(recipe.train.batch_size))
         hardware = find_hardware(device, index=team.local_rank)
+        use_fast_kernels(hardware.device)
         if team.leads:
             held.enter_context(alone_in(run.root))
         stop = held.enter_context(stoppable())
@@ -224,6 +230,7 @@ def rehearse(
     check_sets(sets)
     keep_freed_memory()
     hardware = find_hardware(device)
+    use_fast_kernels(hardware.device)
     resume = checkpoint.load_resume(run)
     names = [faces.name for faces in sets]
     if resume is not None:
@@ -315,8 +322,8 @@ class Sitting:
         self.stop = stop
         self.begin = begin
         self.report = report
-        self.tally = Tally()
-        self.watch = LossWatch()
+        self.tally, self.game = Tally(), Tally()
+        self.watch, self.still = LossWatch(), StillWatch()
         self.parts = learner.parts
         self.losses: dict[str, float] = {}
         self.numbers: dict[str, Number] = {}
@@ -359,6 +366,8 @@ class Sitting:
     def after_step(self, state: TrainState, losses: Tensors) -> TrainState:
         """Hear of one step, and do what is due; on trouble return an earlier state."""
         self.tally.add(losses)
+        # With one group there is no game to win, and a loss of nought is a fine thing.
+        self.game.add(self.learner.minimised if len(self.learner.groups) > 1 else {})
         self._tell_parts(state)
         is_shown = self._crossed(state, self.recipe.train.preview_images)
         if self._crossed(state, self.recipe.train.save_images):
@@ -391,7 +400,7 @@ class Sitting:
         self.board.numbers(
             self.learner.rates(), about="learning rate", images_seen=state.images_seen
         )
-        sign = self.watch.sign(self.losses)
+        sign = self.watch.sign(self.losses) or self.still.sign(self.game.read())
         return self.roll_back(state, sign) if sign else state
 
     def settle(self, state: TrainState, *, is_regular: bool) -> TrainState:
@@ -467,7 +476,8 @@ class Sitting:
         )
         # At once, so that a run stopped before its next save does not forget the lower rate.
         self.save(back)
-        self.tally, self.watch = Tally(), LossWatch()
+        self.tally, self.game = Tally(), Tally()
+        self.watch, self.still = LossWatch(), StillWatch()
         self.losses, self.pulsed_at = {}, back.images_seen
         told = f"{sign}: back to {back.images_seen:,} images at {back.rate_factor:g} of the rate"
         self.report.note(told)
