@@ -40,8 +40,8 @@ from faceswap_cli.workspace import SetFolder, Workspace
 from faceswap_models.base import SwapModel
 
 MASK_PX = 128
-"""Side of the square in which masks are drawn, shaped and colours measured; its edge is soft
-enough to be enlarged."""
+"""Side of the square in which masks are drawn and shaped: their edge is soft, so it may be
+enlarged."""
 
 LOOK_AGAIN = 12
 """Frames after which faces are looked for anew, though there are some to follow."""
@@ -358,7 +358,7 @@ class FaceSwap:
         """Lay the swapped faces over those they replace."""
         image = found.frame.image
         for target, face in zip(found.targets, faces, strict=True):
-            mask = target.mask if face.mask is None else target.mask * _at_mask_size(face.mask)
+            mask = _mask_of(target, face)
             image = self.compositor(image, face.image, mask, target.alignment, covers=target.crop)
         return Finished(time=found.frame.time, image=image, swapped=len(faces))
 
