@@ -506,17 +506,22 @@ def test_a_face_is_followed_until_it_is_gone(face: Face) -> None:
     assert len(again) == detector.asked[9:].count("detect")
 
 
-def test_looking_again_finds_who_has_come_and_does_not_move_who_was_there(face: Face) -> None:
-    """A second, larger person is found within `LOOK_AGAIN` frames; the first stays in place."""
-    far = face.box + np.float32(1000)
-    other = replace(face, box=far, score=0.7)
-    script = [[face]] * 3 + [[other, face]] * 20
+@pytest.mark.parametrize(("growth", "changes"), [(1.1, False), (1.5, True)])
+def test_the_same_person_is_replaced_until_another_is_much_nearer(
+    face: Face, growth: float, changes: bool
+) -> None:
+    """Somebody of like size who joins changes nothing; somebody in front is seen soon."""
+    newcomer = replace(face, box=face.box * growth, score=0.7)
+    script = [[face]] * 3 + [[newcomer, face]] * 20
     images = [np.full((8, 8, 3), index, np.uint8) for index in range(len(script))]
     looked = list(stage.followed(_frames(images), Scripted(there=script, asked=[])))
-    counts = [len(faces) for _, faces in looked]
-    assert [1] * stage.LOOK_AGAIN + [2] * (len(script) - stage.LOOK_AGAIN) == counts
-    moved = looked[stage.LOOK_AGAIN][1][1].box - face.box
-    np.testing.assert_array_equal(stage.LOOK_AGAIN, moved)
+    scores = [[found.score for found in faces] for _, faces in looked]
+    before, after = scores[: stage.LOOK_AGAIN], scores[stage.LOOK_AGAIN :]
+    assert [[face.score]] * stage.LOOK_AGAIN == before
+    assert [[0.7 if changes else face.score]] * len(after) == after
+    if not changes:
+        moved = looked[stage.LOOK_AGAIN][1][0].box - face.box
+        np.testing.assert_array_equal(stage.LOOK_AGAIN, moved)
 
 
 def test_the_size_of_the_batch_changes_nothing(drawn: Sequence[Image], face: Face) -> None:
