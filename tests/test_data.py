@@ -1,5 +1,6 @@
 """Crops: decoded once, split by segments, drawn by position; batches by position."""
 
+import errno
 import os
 from collections.abc import Callable
 from dataclasses import replace
@@ -91,6 +92,19 @@ def test_a_crop_that_cannot_be_read_is_named(make_set: MakeSet, tmp_path: Path) 
     pictures.write_png(path, np.zeros((10, 20, 3), np.uint8))
     with pytest.raises(InputError, match=r"000001-0\.png is not square"):
         data.cached(faces, cache=tmp_path / "cache", side_px=16)
+    assert [] == list((tmp_path / "cache").iterdir())
+
+
+def test_a_full_disk_is_said(make_set: MakeSet, tmp_path: Path) -> None:
+    """No space for the cache is an error, not a killed process, and leaves no half of it."""
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(data, "masked_crop", full)
+        with pytest.raises(InputError, match="no space left on the disk"):
+            data.cached(make_set("ada", 3), cache=tmp_path / "cache", side_px=16)
     assert [] == list((tmp_path / "cache").iterdir())
 
 

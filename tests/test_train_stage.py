@@ -15,13 +15,20 @@ from typing import ClassVar
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 import faceswap_cli.stages.train as stage
 from faceswap_cli import config, pictures
 from faceswap_cli.arrays import Image
 from faceswap_cli.config import Recipe
-from faceswap_cli.errors import CheckpointError, ConfigurationError, FaceswapError, NoFacesError
+from faceswap_cli.errors import (
+    CheckpointError,
+    ConfigurationError,
+    FaceswapError,
+    InputError,
+    NoFacesError,
+)
 from faceswap_cli.faces.record import FaceSet
 from faceswap_cli.learning import board, checkpoint, health, plan
 from faceswap_cli.learning.alone import alone_in
@@ -294,6 +301,24 @@ def test_sets_that_do_not_fit_are_refused(sets: Sets, run: RunFolder) -> None:
     assert not run.root.exists()
 
 
+def test_a_full_disk_stops_and_loses_nothing(sets: Sets, run: RunFolder) -> None:
+    """No space while saving: one line that says so, and the state before is whole."""
+    go(sets, run, 32)
+    before = run.weights.read_bytes()
+
+    def full(*_: object) -> None:
+        message = "Error while serializing: I/O error: No space left on device (os error 28)"
+        raise SafetensorError(message)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoint, "save_file", full)
+        with pytest.raises(InputError, match="no space left on the disk while writing") as caught:
+            go(sets, run, 64)
+    assert "run the same command again: finished work is kept" in caught.value.hint
+    assert before == run.weights.read_bytes()
+    assert 64 == go(sets, run, 64).images_seen
+
+
 def test_one_run_is_trained_by_one_process(sets: Sets, run: RunFolder) -> None:
     """A second training of the same run is refused by name; a finished one holds nothing."""
     with (
@@ -309,6 +334,7 @@ def test_what_a_killed_training_left_is_cleared(sets: Sets, run: RunFolder) -> N
     go(sets, run, 8)
     before = sorted(run.root.rglob("*"))
     run.snapshots.joinpath(".000000000004-x7abcd_1.safetensors").write_bytes(b"half")
+    run.snapshots.joinpath(".tmpEwyXYK").write_bytes(b"half")
     run.root.joinpath(".report-00000000.html").write_bytes(b"half")
     go(sets, run, 8)
     assert before == sorted(run.root.rglob("*"))
@@ -603,6 +629,7 @@ def test_killed_at_any_moment_the_same_command_goes_on(sets: Sets, run: RunFolde
         assert resume.state.images_seen > reached
         logged = [int(str(line["images_seen"])) for line in lines(run) if "images/s" in line]
         assert max(logged, default=0) - resume.state.images_seen <= 8
+        assert len(hidden(run)) <= 3  # what was being written, under temporary names
         checkpoint.load_weights(run.weights, torch.device("cpu"))
         reached = resume.state.images_seen
     last = [*command[:-1], str(reached + 16)]
@@ -610,6 +637,12 @@ def test_killed_at_any_moment_the_same_command_goes_on(sets: Sets, run: RunFolde
     resume = checkpoint.load_resume(run)
     assert resume is not None
     assert reached + 16 <= resume.state.images_seen
+    assert [run.root / ".lock"] == hidden(run)
+
+
+def hidden(run: RunFolder) -> list[Path]:
+    """Return the run's files whose names begin with a dot."""
+    return [path for path in run.root.rglob(".*") if path.is_file()]
 
 
 def saved(run: RunFolder) -> int:

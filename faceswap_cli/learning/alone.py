@@ -41,8 +41,12 @@ def alone_in(folder: Path) -> Iterator[None]:
 
 
 def sweep(folder: Path) -> list[Path]:
-    """Delete what `files.replacing` was writing when a process was killed; return its paths."""
-    found = [path for path in folder.rglob(".*-*.*") if path.is_file()]
+    """Delete what was being written when a process was killed; return its paths.
+
+    That is files by the temporary names of `files.replacing` and, inside it, of safetensors.
+    """
+    patterns = (".*-*.*", ".tmp??????")
+    found = [path for pattern in patterns for path in folder.rglob(pattern) if path.is_file()]
     for path in found:
         path.unlink()
     return found

@@ -7,8 +7,10 @@ a file from a stranger can hold wrong numbers, but not a program.
 import hashlib
 import json
 import os
+import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -206,8 +208,9 @@ def snapshots(run: RunFolder) -> list[Path]:
 def write(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> None:
     """Write tensors and a header of texts, with a checksum over both."""
     stored = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    with replacing(path) as temporary, explained(path):
-        save_file(stored, temporary, {**header, CHECKSUM: checksum(stored, header)})
+    told = {**header, CHECKSUM: checksum(stored, header)}
+    with replacing(path) as temporary, explained(path), _system_errors():
+        save_file(stored, temporary, told)
 
 
 def read(path: Path) -> tuple[Tensors, dict[str, str]]:
@@ -261,6 +264,18 @@ def storable(value: Tensor) -> Tensor:
     """Return weights as float16 where they fit: half the file, and no difference to be seen."""
     fits = value.dtype == torch.float32 and bool((value.abs() <= LARGEST_HALF).all())
     return value.half() if fits else value
+
+
+@contextmanager
+def _system_errors() -> Iterator[None]:
+    """Turn safetensors' own word for a full disk back into the system's error, by its number."""
+    try:
+        yield
+    except SafetensorError as error:
+        number = re.search(r"\(os error (\d+)\)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
 
 
 def _name_again(path: Path, name: Path) -> None:

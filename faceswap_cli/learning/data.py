@@ -203,13 +203,16 @@ def masked_crop(faces: FaceSet, record: FaceRecord, side_px: int) -> AnyArray:
 
 
 def _decode(faces: FaceSet, path: Path, shape: Sequence[int]) -> None:
-    """Write all crops of a set into one array file."""
-    with replacing(path) as temporary, explained(path):
-        pixels = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=tuple(shape))
-        for place, record in enumerate(faces.records):
-            pixels[place] = masked_crop(faces, record, shape[1])
-        pixels.flush()
-        del pixels
+    """Write all crops of a set into one array file.
+
+    By plain writing, one crop after the other: writing into a mapped file on a full disk does not
+    raise, it kills the process.
+    """
+    header = {"descr": "|u1", "fortran_order": False, "shape": tuple(shape)}
+    with replacing(path) as temporary, explained(path), temporary.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        for record in faces.records:
+            file.write(masked_crop(faces, record, shape[1]).tobytes())
 
 
 def _forget(cache: Path, name: str, *, keep: Path) -> None:
