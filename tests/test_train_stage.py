@@ -190,6 +190,23 @@ def test_the_same_command_goes_on_bit_for_bit(sets: Sets, run: RunFolder, tmp_pa
     assert replace(one, seconds=0) == replace(other, seconds=0)
 
 
+def test_the_first_sheets_come_early(sets: Sets, run: RunFolder) -> None:
+    """Besides the regular ones there are a few sheets soon after the beginning."""
+    ears = Ears()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stage, "EARLY_SHEETS", (6, 20))
+        go(sets, run, 64, report=ears)
+    assert [run.preview(images) for images in (8, 20, 64)] == ears.pictures
+
+
+def test_where_images_come_slowly_a_clock_saves_too(sets: Sets, run: RunFolder) -> None:
+    """Saves by the clock lie between the regular ones, and change nothing of what follows."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stage, "SAVE_SECONDS", 0.0)
+        go(sets, run, 20)
+    assert [12, 16, 20] == [int(path.stem) for path in checkpoint.snapshots(run)]
+
+
 def test_a_run_that_is_done_says_so(sets: Sets, run: RunFolder) -> None:
     """The same command after the goal trains nothing and changes no weights."""
     go(sets, run, 32)

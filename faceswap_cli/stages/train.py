@@ -54,6 +54,11 @@ from faceswap_models.base import SwapModel
 
 Work = TypeVar("Work")
 
+EARLY_SHEETS = (1_000, 3_000, 10_000)
+"""Images after which there is a sheet besides the regular ones: nobody likes to wait for the
+first."""
+SAVE_SECONDS = 600.0
+"""Time after which a state is saved besides the regular ones, where images come slowly."""
 REHEARSED = 64
 """Faces of each person that a rehearsal decodes."""
 
@@ -330,7 +335,7 @@ class Sitting:
         self.found: Score | None = None
         self.saved_at = begin.images_seen if run.weights.exists() else -1
         self.shown_at = begin.images_seen
-        self.began = self.pulsed = time.monotonic()
+        self.began = self.pulsed = self.saved_then = time.monotonic()
         self.pulsed_at = begin.images_seen
         self.board: Board = NoBoard()
         self.clock: Callable[[TrainState], float] = self._images
@@ -369,10 +374,10 @@ class Sitting:
         # With one group there is no game to win, and a loss of nought is a fine thing.
         self.game.add(self.learner.minimised if len(self.learner.groups) > 1 else {})
         self._tell_parts(state)
-        is_shown = self._crossed(state, self.recipe.train.preview_images)
+        is_shown = self._is_shown(state)
         if self._crossed(state, self.recipe.train.save_images):
             settled = self.settle(state, is_regular=True)
-        elif self.ended(state):
+        elif self.ended(state) or time.monotonic() - self.saved_then >= SAVE_SECONDS:
             settled = self.settle(state, is_regular=False)
         else:
             settled = self.pulse(state) if self._pulse_is_due() else state
@@ -502,7 +507,7 @@ class Sitting:
         """Write everything needed to go on, and what `convert` reads."""
         self._write_resume(state)
         self._write_weights(self.run.weights, state)
-        self.saved_at = state.images_seen
+        self.saved_at, self.saved_then = state.images_seen, time.monotonic()
 
     def show(self, state: TrainState) -> None:
         """Draw a sheet with the averaged weights."""
@@ -580,6 +585,13 @@ class Sitting:
     def _pulse_is_due(self) -> bool:
         """Say whether it is time to read the losses again."""
         return time.monotonic() - self.pulsed >= PULSE_SECONDS
+
+    def _is_shown(self, state: TrainState) -> bool:
+        """Say whether a sheet is due; where sheets are turned off, none is."""
+        interval = self.recipe.train.preview_images
+        before = state.images_seen - self.feed.images_a_batch
+        is_early = any(before < images <= state.images_seen for images in EARLY_SHEETS)
+        return self._crossed(state, interval) or (interval > 0 and is_early)
 
     def _crossed(self, state: TrainState, interval: int) -> bool:
         """Say whether the last step crossed a multiple of `interval` images; 0 is never."""
