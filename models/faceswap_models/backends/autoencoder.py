@@ -22,7 +22,7 @@ from faceswap_models.base import (
     TrainSettings,
     Update,
 )
-from faceswap_models.layers import downscale, upscale
+from faceswap_models.layers import downscale, initialise, upscale
 from faceswap_models.losses import inside, weighted_dssim, weighted_l1
 
 GROUP = "autoencoder"
@@ -155,6 +155,7 @@ class Autoencoder(SwapModel):
         super().__init__(model, train, identities)
         self.encoder = Encoder(model)
         self.decoders = nn.ModuleList(Decoder(model) for _ in self.identities)
+        self.apply(initialise)
 
     def parameter_groups(self) -> Mapping[str, Iterable[nn.Parameter]]:
         """Return the one group there is."""
