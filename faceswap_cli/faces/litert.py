@@ -1,12 +1,13 @@
 """MediaPipe's face networks run by LiteRT: the same files, without the library around them.
 
 The only file that imports ai_edge_litert. What MediaPipe's graphs do between the networks is done
-here in a few lines of numpy each, after its published source (Apache-2.0): face_detector_graph.cc,
-face_landmarks_detector_graph.cc and face_blendshapes_graph.cc.
+in a few lines of numpy, after its published source (Apache-2.0): face_landmarks_detector_graph.cc
+and face_blendshapes_graph.cc.
 """
 
+import math
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +20,11 @@ import numpy.typing as npt
 from faceswap_cli.arrays import Image, Points
 from faceswap_cli.errors import InputError
 from faceswap_cli.faces.align import transform
+from faceswap_cli.faces.blazeface import short_range_faces
 from faceswap_cli.faces.detect import LANDMARKS, Face, angles, silence
 from faceswap_cli.faces.headpose import rotation
-from faceswap_cli.faces.region import Region
+from faceswap_cli.faces.region import Region, overlaps
+from faceswap_cli.faces.yunet import YuNet
 from faceswap_cli.weights import find
 
 Array = npt.NDArray[np.float32]
@@ -40,25 +43,28 @@ BLENDSHAPE_LANDMARKS = (
 # fmt: on
 """The landmarks that the expression network reads, in its order."""
 
+OUTER_EYES = (33, 263)
+"""Their outer corners: image left on an upright face, then image right."""
 MARGIN = 1.5
-"""Sides of the region that landmarks are looked for in, over those of the box found."""
+"""Side of the region for the next landmarks over the longer one of the box around the last."""
 
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Found:
-    """A face that was found and has no landmarks yet."""
-
-    region: Region
-    """Where to look for its landmarks."""
-    score: float
-    """Confidence, 0 to 1."""
+LYING_PX = 320
+"""Longer side of the turned pictures that lying faces are looked for in: large ones."""
+UPRIGHT_PX = range(640, 1281)
+"""Bounds of the longer side of the picture that upright faces are looked for in."""
+UPRIGHT_SHRINK = 3
+"""Between those bounds the picture is shrunk by this, so faces of 30 px are found."""
 
 
 class LiteRTDetector:
-    """MediaPipe's landmarks, expression and pose without MediaPipe; a context manager.
+    """YuNet and BlazeFace find faces, MediaPipe's landmark network places the points.
 
-    It opens no connection, writes nothing to standard error and needs no graphics libraries. Every
-    image is looked at on its own.
+    It opens no connection, writes nothing to standard error and needs no graphics libraries.
+
+    Small and large, upright and lying faces are found: YuNet misses large faces that lie on their
+    side, BlazeFace small ones. If both find nothing, the picture is looked at lying and upside
+    down. Landmarks are placed twice, the second time in the region that follows from the first:
+    so they hardly depend on who found the face.
 
     Args:
         model: Path of `face_landmarker.task`; found by itself if not given.
@@ -66,15 +72,17 @@ class LiteRTDetector:
     """
 
     MIN_SCORE = 0.5
-    """Confidence below which a face is dropped, both when found and when its landmarks are."""
+    """Confidence below which landmarks are taken not to be on a face."""
 
     def __init__(self, *, model: Path | None = None, max_faces: int = 16) -> None:
         self._model = model
         self._max_faces = max_faces
-        self._networks: _Networks | None = None
+        self._networks: Networks | None = None
 
     def __enter__(self) -> Self:
-        self._networks = _Networks.open(find("face_landmarker", explicit=self._model))
+        self._networks = Networks.open(
+            find("face_landmarker", explicit=self._model), yunet=find("yunet")
+        )
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -86,12 +94,32 @@ class LiteRTDetector:
 
     def detect(self, image: Image) -> list[Face]:
         """Return the faces in `image`, largest first."""
-        networks = self._networks
-        assert networks is not None, "open the detector with `with` first"
-        found = short_range_faces(image, networks.short_range, min_score=self.MIN_SCORE)
-        placed = (_placed(image, face, networks) for face in found[: self._max_faces])
-        faces = [face for face in placed if face is not None]
-        return sorted(faces, key=lambda face: face.area_px, reverse=True)
+        networks = self._opened()
+        image = np.ascontiguousarray(image)
+        for look in (upright_faces, lying_faces):
+            regions = look(image, networks)[: self._max_faces]
+            guesses = [placed(image, region, networks) for region in regions]
+            # Whatever its score, a first guess may lead to the face's true place.
+            if faces := self.follow(image, guesses):
+                return faces
+        return []
+
+    def follow(self, image: Image, faces: Sequence[Face]) -> list[Face]:
+        """Return those of the `faces` of a like image that are still there, largest first."""
+        networks = self._opened()
+        regions = (region_of(face.landmarks) for face in faces)
+        now = (placed(image, region, networks) for region in regions)
+        surest = sorted(
+            (face for face in now if face.score >= self.MIN_SCORE),
+            key=lambda face: face.score,
+            reverse=True,
+        )
+        return sorted(_different(surest), key=lambda face: face.area_px, reverse=True)
+
+    def _opened(self) -> "Networks":
+        """Return the networks."""
+        assert self._networks is not None, "open the detector with `with` first"
+        return self._networks
 
 
 class Network:
@@ -119,114 +147,88 @@ class Network:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Networks:
-    """The three networks of the bundle."""
+class Networks:
+    """The networks of MediaPipe's bundle, and YuNet."""
 
     short_range: Network
     landmarks: Network
     blendshapes: Network
+    yunet: YuNet
 
     @classmethod
-    def open(cls, model: Path) -> "_Networks":
-        """Load the networks from a `.task` file, which is a zip."""
+    def open(cls, model: Path, *, yunet: Path) -> "Networks":
+        """Load the networks from a `.task` file, which is a zip, and YuNet's file."""
         with zipfile.ZipFile(model) as bundle, silence(), _explained():
             return cls(
                 short_range=Network(bundle.read("face_detector.tflite")),
                 landmarks=Network(bundle.read("face_landmarks_detector.tflite")),
                 blendshapes=Network(bundle.read("face_blendshapes.tflite")),
+                yunet=YuNet(yunet),
             )
 
 
-def _placed(image: Image, found: Found, networks: _Networks) -> Face | None:
-    """Return the face in a region with everything known of it, or None if there is none."""
+def upright_faces(image: Image, networks: Networks) -> list[Region]:
+    """Return where faces may be that YuNet finds, then those that only BlazeFace does."""
+    side_px = max(image.shape[:2]) // UPRIGHT_SHRINK
+    side_px = min(max(side_px, UPRIGHT_PX[0]), UPRIGHT_PX[-1])
+    found = networks.yunet.find(image, side_px=side_px)
+    more = short_range_faces(image, networks.short_range)
+    return found + [region for region in more if not any(map(region.is_near, found))]
+
+
+def lying_faces(image: Image, networks: Networks) -> list[Region]:
+    """Return where faces may be that lie on a side or are upside down."""
+    height, width = image.shape[:2]
+    shrink = min(1.0, LYING_PX / max(width, height))
+    size = (max(1, round(width * shrink)), max(1, round(height * shrink)))
+    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    return [
+        region.turned_back(quarters, size=size).scaled(width / size[0])
+        for quarters in (1, 3, 2)
+        for region in networks.yunet.find(
+            np.ascontiguousarray(np.rot90(small, quarters)), side_px=LYING_PX
+        )
+    ]
+
+
+def region_of(landmarks: Points) -> Region:
+    """Return the region that the landmarks of a face are to be looked for in, having some."""
+    box = np.stack([landmarks.min(axis=0), landmarks.max(axis=0)])
+    return Region.around(box, landmarks[list(OUTER_EYES)], margin=MARGIN).squared()
+
+
+def placed(image: Image, region: Region, networks: Networks) -> Face:
+    """Return the face in a region with everything known of it; a low score says there is none."""
     side = networks.landmarks.side_px
-    crop = found.region.crop(image, side, border=cv2.BORDER_REPLICATE)
+    crop = region.crop(image, side, border=cv2.BORDER_REPLICATE)
     points, presence, _ = networks.landmarks(np.asarray(crop / 255, dtype=np.float32))
-    if _sigmoid(presence).item() < LiteRTDetector.MIN_SCORE:
-        return None
     points = points.reshape(LANDMARKS, 3)
-    landmarks = transform(points[:, :2], found.region.to_frame(side))
-    depth = points[:, 2:] * (found.region.size[0] / side)
+    landmarks = transform(points[:, :2], region.to_frame(side))
+    depth = points[:, 2:] * (region.size[0] / side)
     (expression,) = networks.blendshapes(landmarks[list(BLENDSHAPE_LANDMARKS)])
     height, width = image.shape[:2]
     in_space = np.hstack([landmarks, depth]).astype(np.float64)
     return Face(
         box=np.concatenate([landmarks.min(axis=0), landmarks.max(axis=0)]),
         landmarks=landmarks,
-        score=found.score,
+        score=1 / (1 + math.exp(-presence.item())),
         expression=tuple(float(value) for value in expression),
         pose=angles(rotation(in_space, size=(width, height))),
     )
 
 
-def short_range_faces(image: Image, network: Network, *, min_score: float) -> list[Found]:
-    """Return the faces that MediaPipe's short-range detector finds, surest first.
-
-    BlazeFace (V. Bazarevsky et al., "BlazeFace: sub-millisecond neural face detection on mobile
-    GPUs", 2019) finds faces wider than about a ninth of the image's longer side, lying ones too.
-    """
-    whole, side = Region.whole(image), network.side_px
-    crop = whole.crop(image, side, border=cv2.BORDER_CONSTANT)
-    values, logits = network(np.asarray(crop / 127.5 - 1, dtype=np.float32))
-    scores = _sigmoid(logits).ravel()
-    sure = scores >= min_score
-    # Each row: centre and size of a box, then six points, all in px of the crop.
-    places = values[0, sure].reshape(-1, 8, 2)
-    anchors = short_range_anchors(side)[sure, None]
-    centres, sizes = places[:, :1] + anchors, places[:, 1:2]
-    points = np.concatenate(
-        [centres - sizes / 2, centres + sizes / 2, places[:, 2:] + anchors], axis=1
-    )
-    found = []
-    for merged, score in _merged(points, scores[sure]):
-        in_frame = transform(merged, whole.to_frame(side))
-        region = Region.around(in_frame[:2], in_frame[2:4], margin=MARGIN)
-        found.append(Found(region=region, score=score))
-    return found
+SAME_FACE = 0.3
+"""Intersection over union of two faces' boxes above which they are one face."""
 
 
-def short_range_anchors(side: int) -> Array:
-    """Return the centres (896, 2), px, that the short-range detector's rows are relative to."""
-    grids = []
-    for stride, boxes in ((8, 2), (16, 6)):
-        ticks = np.arange(stride / 2, side, stride, dtype=np.float32)
-        x, y = np.meshgrid(ticks, ticks)
-        grids.append(np.repeat(np.stack([x.ravel(), y.ravel()], axis=1), boxes, axis=0))
-    return np.concatenate(grids)
-
-
-OVERLAP = 0.3
-"""Intersection over union above which two boxes are of one face."""
-
-
-def _merged(points: Array, scores: Array) -> Iterator[tuple[Points, float]]:
-    """Yield each face's points (K, 2), averaged over all that found it, and its best score.
-
-    Args:
-        points: (N, K, 2); the first two are a box's corners.
-        scores: (N,).
-    """
-    order = np.argsort(-scores, kind="stable")
-    while order.size:
-        same = _overlaps(points[order], points[order[0]]) > OVERLAP
-        same[0] = True  # an empty box overlaps nothing, not even itself
-        group = order[same]
-        mean = np.average(points[group], axis=0, weights=scores[group])
-        yield mean.astype(np.float32), float(scores[order[0]])
-        order = order[~same]
-
-
-def _overlaps(points: Array, one: Array) -> Array:
-    """Return the intersections over unions (N,) of boxes (N, 2, 2) with one box (2, 2)."""
-    low, high = np.maximum(points[:, 0], one[0]), np.minimum(points[:, 1], one[1])
-    shared = np.prod(np.maximum(high - low, 0), axis=1)
-    areas = np.prod(points[:, 1] - points[:, 0], axis=1)
-    return np.asarray(shared / (areas + np.prod(one[1] - one[0]) - shared), dtype=np.float32)
-
-
-def _sigmoid(logits: Array) -> Array:
-    """Return the probabilities that logits stand for."""
-    return np.asarray(1 / (1 + np.exp(-np.clip(logits, -80, 80))), dtype=np.float32)
+def _different(faces: Iterable[Face]) -> list[Face]:
+    """Return the faces less those that lie where an earlier one does."""
+    kept: list[Face] = []
+    for face in faces:
+        others = np.array([other.box for other in kept]).reshape(-1, 2, 2)
+        if not (overlaps(others, face.box.reshape(2, 2)) > SAME_FACE).any():
+            kept.append(face)
+    return kept
 
 
 @contextmanager

@@ -7,11 +7,12 @@ Convention:
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from faceswap_cli.arrays import Image, Matrix, Points
 
@@ -51,6 +52,35 @@ class Region:
             turn=math.degrees(math.atan2(down, across)),
         )
 
+    def squared(self) -> Self:
+        """Return the region with both sides as long as the longer one."""
+        side = max(self.size)
+        return replace(self, size=(side, side))
+
+    def scaled(self, factor: float) -> Self:
+        """Return the region in an image `factor` times as large."""
+        (x, y), (width, height) = self.centre, self.size
+        return replace(
+            self, centre=(x * factor, y * factor), size=(width * factor, height * factor)
+        )
+
+    def turned_back(self, quarters: int, *, size: tuple[int, int]) -> Self:
+        """Return the region in an image of which `np.rot90(image, quarters)` holds this one.
+
+        Args:
+            quarters: Quarter turns counter-clockwise that led here, 0 to 3.
+            size: (width, height) px of the image that was turned.
+        """
+        x, y = self.centre
+        right, bottom = size[0] - 1, size[1] - 1
+        centres = [(x, y), (right - y, x), (right - x, bottom - y), (y, bottom - x)]
+        return replace(self, centre=centres[quarters], turn=self.turn + 90 * quarters)
+
+    def is_near(self, other: Self) -> bool:
+        """Whether both regions are likely of one face: as close as half of the smaller one."""
+        apart = math.dist(self.centre, other.centre)
+        return apart < min(*self.size, *other.size) / 3
+
     def to_frame(self, side: int) -> Matrix:
         """Return crop_to_frame (2, 3) for a network input of `side` px."""
         angle = math.radians(self.turn)
@@ -68,3 +98,11 @@ class Region:
             borderMode=border,
         )
         return np.asarray(crop, dtype=np.uint8)
+
+
+def overlaps(boxes: Points, box: Points) -> npt.NDArray[np.float32]:
+    """Return the intersections over unions (N,) of boxes (N, 2, 2) with one box (2, 2)."""
+    low, high = np.maximum(boxes[:, 0], box[0]), np.minimum(boxes[:, 1], box[1])
+    shared = np.prod(np.maximum(high - low, 0), axis=1)
+    both = np.prod(boxes[:, 1] - boxes[:, 0], axis=1) + np.prod(box[1] - box[0])
+    return np.asarray(shared / np.maximum(both - shared, 1e-6), dtype=np.float32)

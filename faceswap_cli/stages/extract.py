@@ -1,9 +1,10 @@
 """From a video to aligned face crops and their records; nothing of who the faces belong to.
 
 A run can be stopped in any way and gone on with. `source.toml` is written first and says whose
-set this is; a crop is on the disk before its line is appended to `faces.jsonl`; every frame is
-looked at on its own. So the lines say how far the work got, whatever stopped it, and `[result]` in
-`source.toml` says that it was finished.
+set this is; a crop is on the disk before its line is appended to `faces.jsonl`; every so many
+frames the faces are searched for without regard to what came before. So the lines say how far the
+work got, whatever stopped it: it goes on at the last such frame and comes to the same bytes.
+`[result]` in `source.toml` says that it was finished.
 """
 
 import json
@@ -13,18 +14,20 @@ import time
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, BinaryIO
 
 from faceswap_cli import pictures
+from faceswap_cli.ahead import ahead
 from faceswap_cli.arrays import Image
 from faceswap_cli.errors import ConfigurationError, InputError, NoFacesError, did_you_mean
 from faceswap_cli.faces.align import TEMPLATE_VERSION, align
 from faceswap_cli.faces.detect import Face, FaceDetector
 from faceswap_cli.faces.detectors import DEFAULT, DETECTORS
+from faceswap_cli.faces.follow import EVERY, Follower, everyone, largest
 from faceswap_cli.faces.quality import sharpness
 from faceswap_cli.faces.record import FaceRecord
 from faceswap_cli.files import explained, fingerprint, write_text
@@ -36,9 +39,11 @@ SYNC_SECONDS = 2.0
 """At most this much work is lost when the power goes."""
 WAITING_CROPS = 16
 """Crops that may wait for the disk before the detector has to."""
+WAITING_FRAMES = 4
+"""Frames that may be decoded before the detector wants them."""
 
 CHOICES: Mapping[str, Callable[[Sequence[Face]], Sequence[Face]]] = MappingProxyType(
-    {"largest": lambda faces: faces[:1]}
+    {"largest": largest, "all": everyone}
 )
 """Which of a frame's faces are kept; they come largest first."""
 
@@ -55,6 +60,14 @@ class ExtractSettings:
     """Which of a frame's faces are kept: a name in `CHOICES`."""
     detector: str = DEFAULT
     """What finds them: a name in `DETECTORS`."""
+
+    @property
+    def search_every(self) -> int:
+        """Images looked at from one search for faces to the next.
+
+        Where frames are left out, a face may be anywhere in the next one looked at.
+        """
+        return EVERY if self.every == 1 else 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,14 +117,14 @@ def extract(
         if not folder.source.exists():
             write_text(folder.source, _to_toml(source))
         _sweep(folder)
-        journal = _Journal.resume(folder.records)
+        stride = settings.every * settings.search_every
+        journal = _Journal.resume(folder.records, stride=stride)
         frames = _look(info, journal, finder, folder=folder, settings=settings, report=report)
     if not journal.faces:
         _discard(folder)
         raise NoFacesError(
             f"no face was found in the {frames} frames of {video.name}",
-            hint="faces should be upright and wider than a ninth of the picture's longer side: "
-            "try a closer shot, or crop the video around the face",
+            hint="faces should be in view, sharp and 30 px wide or more: try a closer shot",
         )
     done = {"frames": frames, "faces": journal.faces}
     write_text(folder.source, _to_toml(source | {"result": done}))
@@ -128,16 +141,17 @@ def _look(
     report: Reporter,
 ) -> int:
     """Find, crop and record the faces of the frames still to do; return the frames of the clip."""
-    choose = CHOICES[settings.faces]
+    follower = Follower(finder, keep=CHOICES[settings.faces], every=settings.search_every)
     report.stage(f"extract {info.path.name}", total=info.frame_count, unit="frames")
     if journal.next_frame:
         report.note(f"going on at frame {journal.next_frame}: {journal.faces} faces so far")
     began, last = time.monotonic(), 0
-    with journal.open() as write:
-        for frame in read_frames(info.path, start=journal.next_frame, note=report.note):
+    decoded = read_frames(info.path, start=journal.next_frame, note=report.note)
+    with journal.open() as write, closing(ahead(decoded, depth=WAITING_FRAMES)) as frames:
+        for frame in frames:
             last = frame.index
             if frame.index % settings.every == 0:
-                for number, face in enumerate(choose(finder.detect(frame.image))):
+                for number, face in enumerate(follower.look(frame.image)):
                     write(*_cut(frame, face, number, folder=folder, size_px=settings.size_px))
             rate = (frame.index + 1 - journal.next_frame) / (time.monotonic() - began)
             numbers = {"frames/s": round(rate, 1), "faces": journal.faces}
@@ -177,17 +191,19 @@ class _Journal:
     """Records kept."""
 
     @classmethod
-    def resume(cls, path: Path) -> "_Journal":
-        """Return the journal at `path`, cut back to the last frame that is surely whole.
+    def resume(cls, path: Path, *, stride: int) -> "_Journal":
+        """Return the journal at `path`, cut back to where the work can be taken up again.
 
-        The last recorded frame itself is done again: it may have had more faces than lines.
+        That is at a frame whose index is a multiple of `stride`: there faces are searched for. The
+        last recorded frame itself is done again in any case: it may have had more faces than lines.
         """
         lines = _readable_lines(path) if path.exists() else []
         last = lines[-1][0] if lines else 0
-        kept = [line for frame, line in lines if frame < last]
+        begin = last - last % stride
+        kept = [line for frame, line in lines if frame < begin]
         if path.exists():
             os.truncate(path, sum(map(len, kept)))
-        return cls(path=path, next_frame=last, faces=len(kept))
+        return cls(path=path, next_frame=begin, faces=len(kept))
 
     @contextmanager
     def open(self) -> Iterator[Callable[[Path, Image, FaceRecord], None]]:

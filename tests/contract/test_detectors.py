@@ -111,6 +111,17 @@ def test_the_same_image_gives_the_same_faces(detector: FaceDetector) -> None:
     )
 
 
+def test_a_face_is_followed_into_the_next_image(detector: FaceDetector) -> None:
+    """A face that moved a little is found again, and nobody where there is nobody."""
+    before = detector.detect(person())
+    (face,) = detector.follow(person(Moment(yaw=4, jaw=0.2)), before)
+    (searched,) = detector.detect(person(Moment(yaw=4, jaw=0.2)))
+
+    np.testing.assert_allclose(face.landmarks, searched.landmarks, atol=5)
+    assert [] == detector.follow(np.full((256, 256, 3), 128, dtype=np.uint8), before)
+    assert [] == detector.follow(person(), [])
+
+
 def test_several_faces_come_largest_first(detector: FaceDetector) -> None:
     """Two people side by side are both found, the nearer one first."""
     far, near = person(Moment(scale=0.7)), person(Moment(scale=1.1), name="bo")
