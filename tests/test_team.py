@@ -47,6 +47,8 @@ sets = [
     for name in ("ada", "bo")
 ]
 changes = ["train.batch_size=3", "train.save_images=30", "train.preview_images=0"]
+# What a backend draws by chance within a step, each process draws for its own faces.
+changes += ["train.input_jitter=0"]
 train(
     sets,
     recipe=config.resolve("autoencoder", "debug", [*changes, "train.clip_norm=0.5"]),
@@ -87,24 +89,30 @@ def run_team(count: int, faces: Path, run: RunFolder, images: int, *, spoilt: bo
 
 
 @pytest.mark.slow
+def test_two_processes_have_the_gradient_of_one(faces: Path, tmp_path: Path) -> None:
+    """After one step on an odd batch, shared unevenly, Adam has seen the same gradient."""
+    alone, together = (RunFolder(root=tmp_path / "runs" / name) for name in ("alone", "together"))
+    run_team(1, faces, alone, 6)
+    run_team(2, faces, together, 6)
+    expected, found = load_file(alone.resume), load_file(together.resume)
+    assert set(expected) == set(found)
+    moments = [name for name in expected if name.endswith("exp_avg")]
+    assert len(moments) > 10
+    for name in moments:
+        largest = expected[name].abs().max().item()
+        assert largest > 0
+        assert torch.allclose(expected[name], found[name], rtol=0, atol=1e-4 * largest), name
+
+
+@pytest.mark.slow
 def test_two_processes_learn_what_one_does(faces: Path, tmp_path: Path) -> None:
-    """With an odd batch shared unevenly, after a resume by another number of processes too."""
+    """Over a resume too, two processes come to the weights of one."""
     alone, together = (RunFolder(root=tmp_path / "runs" / name) for name in ("alone", "together"))
     run_team(1, faces, alone, 60)
     run_team(2, faces, together, 30)
     run_team(2, faces, together, 60)
-    expected, found = load_file(alone.resume), load_file(together.resume)
-    assert set(expected) == set(found)
-    for name, value in expected.items():
-        if name.startswith(("model/", "average/")):
-            assert torch.allclose(value, found[name], atol=2e-4), name
-    first = load_file(together.snapshot(0))
-    moved = max(
-        (first[name] - value).abs().max().item()
-        for name, value in found.items()
-        if name.startswith("model/") and value.is_floating_point()
-    )
-    assert moved > 0.01
+
+    assert drift(alone, together) < 0.1
 
 
 @pytest.mark.slow
@@ -116,8 +124,22 @@ def test_all_go_back_together(faces: Path, tmp_path: Path) -> None:
     resume = checkpoint.load_resume(together)
     assert resume is not None
     assert (60, 0.5) == (resume.state.images_seen, resume.state.rate_factor)
-    for name, value in load_file(alone.weights).items():
-        assert torch.allclose(value.float(), load_file(together.weights)[name].float(), atol=1e-3)
+
+    assert drift(alone, together) < 0.1
+
+
+def drift(one: RunFolder, other: RunFolder) -> float:
+    """Return how far apart two runs' weights are, as a part of how far they have come.
+
+    Not nought: Adam divides gradients by their size, so where one is as small as its own rounding
+    error the two runs may step in different directions.
+    """
+    first, here, there = (load_file(path) for path in (one.snapshot(0), one.resume, other.resume))
+    names = [name for name in here if name.startswith("model/")]
+    apart = sum((here[name] - there[name]).square().sum().item() for name in names)
+    come = sum((here[name] - first[name]).square().sum().item() for name in names)
+    assert come > 0
+    return float((apart / come) ** 0.5)
 
 
 def test_alone_a_team_is_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -151,10 +151,11 @@ def sample_by_grid(pixels: Tensor, indices: Tensor, nodes: Tensor, *, size_px: i
     crops = pixels[indices].permute(0, 3, 1, 2).float()
     # Without `align_corners`, -1 and 1 are the picture's outer edges: the unit square's.
     maps = _between(nodes * 2 - 1, size_px=size_px)
-    grid = maps.permute(0, 1, 3, 4, 2).flatten(1, 2)  # (B, 2S, S, 2): both in one look-up
-    samples = functional.grid_sample(
-        crops, grid, mode="bilinear", padding_mode="border", align_corners=False
-    )
+    # Looking no further out than the last pixels' centres repeats them, as `padding_mode="border"`
+    # would, which Apple's GPUs do not have.
+    edge = 1 - 1 / pixels.shape[1]
+    grid = maps.clamp(-edge, edge).permute(0, 1, 3, 4, 2).flatten(1, 2)  # (B, 2S, S, 2)
+    samples = functional.grid_sample(crops, grid, mode="bilinear", align_corners=False)
     return torch.stack(samples.chunk(2, dim=2))
 
 

@@ -86,13 +86,14 @@ def _views(model: SwapModel, feed: Feed, person: Person, other: str) -> _Views:
 def _view(model: SwapModel, batch: FaceBatch, name: str, other: str) -> _Views:
     """Do so with one batch of them."""
     faces = batch.target[0]
-    swapped = model.swap(faces, other).image.float()
+    swapped = model.swap(faces, other).image
+    own, back = model.swap(faces, name).image, model.swap(swapped, name).image
     return _Views(
-        faces=faces,
-        mask=batch.mask[0],
-        own=model.swap(faces, name).image.float(),
-        swapped=swapped,
-        back=model.swap(swapped, name).image.float(),
+        faces=faces.cpu(),
+        mask=batch.mask[0].cpu(),
+        own=own.float().cpu(),
+        swapped=swapped.float().cpu(),
+        back=back.float().cpu(),
     )
 
 
