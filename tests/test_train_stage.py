@@ -18,7 +18,6 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-import faceswap_cli.stages.train as stage
 from faceswap_cli import config, pictures
 from faceswap_cli.arrays import Image
 from faceswap_cli.config import Recipe
@@ -30,14 +29,15 @@ from faceswap_cli.errors import (
     NoFacesError,
 )
 from faceswap_cli.faces.record import FaceSet
-from faceswap_cli.learning import board, checkpoint, health, plan
+from faceswap_cli.learning import board, checkpoint, health, plan, sitting
 from faceswap_cli.learning.alone import alone_in
 from faceswap_cli.learning.feed import Feed
 from faceswap_cli.learning.interrupt import stoppable
 from faceswap_cli.learning.score import Score, score
+from faceswap_cli.learning.sitting import append_line
 from faceswap_cli.learning.trainer import Learner, Tensors
 from faceswap_cli.report import Number, Silent
-from faceswap_cli.stages.train import Goal, TrainSummary, append_line, rehearse, train
+from faceswap_cli.stages.train import Goal, TrainSummary, rehearse, train
 from faceswap_cli.workspace import RunFolder
 from faceswap_models.base import FaceBatch, Progress, SwapModel
 
@@ -194,7 +194,7 @@ def test_the_first_sheets_come_early(sets: Sets, run: RunFolder) -> None:
     """Besides the regular ones there are a few sheets soon after the beginning."""
     ears = Ears()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stage, "EARLY_SHEETS", (6, 20))
+        patch.setattr(sitting, "EARLY_SHEETS", (6, 20))
         go(sets, run, 64, report=ears)
     assert [run.preview(images) for images in (8, 20, 64)] == ears.pictures
 
@@ -202,7 +202,7 @@ def test_the_first_sheets_come_early(sets: Sets, run: RunFolder) -> None:
 def test_where_images_come_slowly_a_clock_saves_too(sets: Sets, run: RunFolder) -> None:
     """Saves by the clock lie between the regular ones, and change nothing of what follows."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stage, "SAVE_SECONDS", 0.0)
+        patch.setattr(sitting, "SAVE_SECONDS", 0.0)
         go(sets, run, 20)
     assert [12, 16, 20] == [int(path.stem) for path in checkpoint.snapshots(run)]
 
@@ -246,7 +246,7 @@ def test_a_signal_finishes_the_step_and_saves(
     waiting = [number]
     ears = Ears(after_image=lambda _: os.kill(os.getpid(), waiting.pop()) if waiting else None)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stage, "PULSE_SECONDS", 0.0)
+        patch.setattr(sitting, "PULSE_SECONDS", 0.0)
         with pytest.raises(KeyboardInterrupt):
             go(sets, run, 10_000, report=ears)
     resume = checkpoint.load_resume(run)
@@ -387,7 +387,7 @@ def test_a_board_hears_everything(sets: Sets, run: RunFolder) -> None:
             self.seen.add(("sheet", str(image.ndim), images_seen))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stage, "open_board", lambda *_, **__: Heard())
+        patch.setattr(sitting, "open_board", lambda *_, **__: Heard())
         go(sets, run, 64)
     assert {
         ("loss", "ada", 32),
@@ -461,7 +461,7 @@ def planted(sets: Sets, run: RunFolder, trouble: Trouble, *, images: int = 200) 
     )
     ears = Ears()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stage, "PULSE_SECONDS", 0.0)
+        patch.setattr(sitting, "PULSE_SECONDS", 0.0)
         trouble(patch)
         go(sets, run, images, recipe=recipe, report=ears)
     return ears
@@ -565,7 +565,7 @@ def test_held_out_faces_that_collapse_go_back(sets: Sets, run: RunFolder) -> Non
     def judge(model: SwapModel, feed: Feed) -> Score:
         return replace(score(model, feed), diversity=next(scores))
 
-    ears = planted(sets, run, lambda patch: patch.setattr(stage, "score", judge), images=128)
+    ears = planted(sets, run, lambda patch: patch.setattr(sitting, "score", judge), images=128)
     expected = "different faces come out alike (variety 0.01, before 0.90): back to 64 images"
     assert any(expected in note for note in ears.notes)
     resume = checkpoint.load_resume(run)
@@ -581,7 +581,7 @@ def test_the_best_weights_are_kept(sets: Sets, run: RunFolder) -> None:
         error = next(errors)
         return replace(score(model, feed), reconstruction={"a": error}, cycle={"a": error})
 
-    planted(sets, run, lambda patch: patch.setattr(stage, "score", judge), images=128)
+    planted(sets, run, lambda patch: patch.setattr(sitting, "score", judge), images=128)
     assert 64 == checkpoint.load_weights(run.best, torch.device("cpu")).images_seen
     assert 128 == checkpoint.load_weights(run.weights, torch.device("cpu")).images_seen
 
