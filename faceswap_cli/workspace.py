@@ -38,9 +38,10 @@ class SetFolder:
         """Crops taken out of the set, which can be put back."""
         return self.root / "rejected"
 
-    def crop(self, frame: int, face: int) -> Path:
-        """The crop of face number `face` in frame number `frame`."""
-        return self.root / f"{frame:06d}-{face}.png"
+    def crop(self, frame: int, face: int, *, source: int = 0) -> Path:
+        """The crop of face number `face` in frame number `frame` of the input number `source`."""
+        before = f"{source + 1}-" if source else ""
+        return self.root / f"{before}{frame:06d}-{face}.png"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -40,7 +40,7 @@ def film() -> list[Image]:
 
 def looked(follower: Follower, images: Sequence[Image]) -> list[Sequence[Face]]:
     """What a follower finds in each image."""
-    return [follower.look(image) for image in images]
+    return [follower.look(image, number) for number, image in enumerate(images)]
 
 
 def test_a_followed_face_is_where_a_search_finds_it(detector: Counting, film: list[Image]) -> None:

@@ -74,25 +74,75 @@ def about(
 
 @app.command()
 def extract(
-    video: Annotated[Path, typer.Argument(metavar="VIDEO", help="Footage of one person.")],
-    name: NameOption = None,
+    inputs: Annotated[
+        list[Path],
+        typer.Argument(metavar="INPUT...", help="Videos, pictures, folders of either, patterns."),
+    ],
+    name: Annotated[
+        str | None, typer.Option("--name", metavar="NAME", help="Put all into one set called so.")
+    ] = None,
+    every: Annotated[
+        int, typer.Option("--every", metavar="N", min=1, help="Look at every N-th frame only.")
+    ] = 1,
+    start: Annotated[
+        float, typer.Option("--start", metavar="S", min=0, help="Begin S seconds into each video.")
+    ] = 0.0,
+    end: Annotated[
+        float | None, typer.Option("--end", metavar="S", min=0, help="End S seconds into each.")
+    ] = None,
+    max_faces: Annotated[
+        int | None, typer.Option("--max-faces", metavar="N", min=1, help="Stop at N faces a set.")
+    ] = None,
+    size: Annotated[int, typer.Option("--size", metavar="PX", help="Side of the crops.")] = 256,
+    faces: Annotated[
+        str, typer.Option("--face", metavar="largest|all", help="Which of a frame's faces to keep.")
+    ] = "largest",
+    detector: Annotated[
+        str, typer.Option("--detector", metavar="litert|mediapipe", help="What finds the faces.")
+    ] = "litert",
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Find the faces of a video and keep them as aligned square crops.
+    """Find the faces in footage and keep them as aligned square crops.
 
-    The set is named after the file unless --name says otherwise. Run the same command again to go
-    on after an interruption.
+    Each video, and each folder of pictures, becomes a set named after it; with --name all become
+    one set. Run the same command again to go on after an interruption.
     """
-    from faceswap_cli.stages.extract import ExtractSettings
-    from faceswap_cli.stages.extract import extract as run_extract
-
     with answering(as_json=as_json, quiet=quiet, debug=debug) as terminal:
-        folder = open_workspace(workspace).set(name or video.stem)
-        summary = run_extract(video, folder=folder, settings=ExtractSettings(), report=terminal)
-        terminal.result(f'set "{folder.name}"', dataclasses.asdict(summary))
+        from faceswap_cli.stages import extract as stage
+        from faceswap_cli.video.footage import find_footage
+        from faceswap_cli.workspace import valid_name
+
+        settings = stage.ExtractSettings(
+            size_px=size,
+            every=every,
+            start_s=start,
+            end_s=end,
+            max_faces=max_faces,
+            faces=faces,
+            detector=detector,
+        )
+        names = [valid_name(name)] if name else None
+        footage = find_footage(inputs)
+        names = names or stage.set_names(footage)
+        folders = [open_workspace(workspace).set(each) for each in names]
+        if name:
+            [folder] = folders
+            done = [stage.extract(footage, folder=folder, settings=settings, report=terminal)]
+        else:
+            done = stage.extract_each(footage, folders=folders, settings=settings, report=terminal)
+        if len(done) == 1:
+            terminal.result(f'set "{done[0].name}"', dataclasses.asdict(done[0]))
+        else:
+            terminal.table(
+                "sets",
+                ["set", "faces", "frames"],
+                [[one.name, str(one.faces), str(one.frames)] for one in done],
+            )
+            if as_json:
+                terminal.result("sets", {one.name: dataclasses.asdict(one) for one in done})
 
 
 @app.command()

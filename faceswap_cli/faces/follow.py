@@ -54,15 +54,18 @@ class Follower:
         self._detector = detector
         self._keep = keep
         self._every = every
-        self._seen = 0
         self._faces: Sequence[Face] = ()
         self._thumbnail: Image | None = None
 
-    def look(self, image: Image) -> Sequence[Face]:
-        """Return the faces of the next image that matter, as the detector orders them."""
+    def look(self, image: Image, number: int) -> Sequence[Face]:
+        """Return the faces of the next image that matter, as the detector orders them.
+
+        Args:
+            image: The picture.
+            number: Which one it is; faces are searched for where it is a multiple of `every`.
+        """
         before, self._thumbnail = self._thumbnail, thumbnail(image)
-        is_due = self._seen % self._every == 0
-        self._seen += 1
+        is_due = number % self._every == 0
         if is_due or before is None or is_cut(before, self._thumbnail):
             followed: Sequence[Face] = ()
         else:

@@ -35,6 +35,8 @@ class FaceRecord:
     """Yaw, pitch, roll in degrees."""
     expression: tuple[float, ...]
     """52 blendshape coefficients, 0 to 1, in MediaPipe's order."""
+    source: int = 0
+    """Which of the set's inputs the frame is of, counted from 0."""
 
     def to_json(self) -> str:
         """Return the record as one line."""
@@ -50,7 +52,8 @@ class FaceRecord:
                 "sharpness": round(self.sharpness, 2),
                 "pose": [round(angle, 2) for angle in self.pose],
                 "expression": [round(value, 4) for value in self.expression],
-            },
+            }
+            | ({"source": self.source} if self.source else {}),
             separators=(",", ":"),
         )
 
@@ -72,6 +75,7 @@ class FaceRecord:
             sharpness=fields["sharpness"],
             pose=tuple(fields["pose"]),
             expression=tuple(fields["expression"]),
+            source=fields.get("source", 0),
         )
 
 

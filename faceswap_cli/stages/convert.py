@@ -455,17 +455,20 @@ def people_shown(video: Path, workspace: Workspace) -> frozenset[str]:
     known = fingerprint(video)
     names = workspace.set_names()
     return frozenset(
-        name for name in names if _source(workspace.set(name)).items() >= known.items()
+        name
+        for name in names
+        if any(source.items() >= known.items() for source in _sources(workspace.set(name)))
     )
 
 
-def _source(folder: SetFolder) -> Mapping[str, object]:
-    """Return what a set says of its input; nothing if that cannot be read."""
+def _sources(folder: SetFolder) -> list[Mapping[str, object]]:
+    """Return what a set says of its inputs; nothing if that cannot be read."""
     try:
-        section = tomllib.loads(folder.source.read_text(encoding="utf-8"))["input"]
-    except (OSError, ValueError, KeyError):
-        return {}
-    return section if isinstance(section, dict) else {}
+        sections = tomllib.loads(folder.source.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return []
+    inputs = (section for title, section in sections.items() if title.startswith("input"))
+    return [section for section in inputs if isinstance(section, dict)]
 
 
 def refuse_overwriting(video: Path, output: Path) -> None:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
+from fractions import Fraction
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, BinaryIO
@@ -30,10 +31,11 @@ from faceswap_cli.faces.detectors import DEFAULT, DETECTORS
 from faceswap_cli.faces.follow import EVERY, Follower, everyone, largest
 from faceswap_cli.faces.quality import sharpness
 from faceswap_cli.faces.record import FaceRecord
-from faceswap_cli.files import explained, fingerprint, write_text
+from faceswap_cli.files import explained, write_text
 from faceswap_cli.report import Reporter
-from faceswap_cli.video.reader import Frame, VideoInfo, probe, read_frames
-from faceswap_cli.workspace import SetFolder
+from faceswap_cli.video.footage import Footage, find_footage
+from faceswap_cli.video.reader import Frame
+from faceswap_cli.workspace import SetFolder, valid_name
 
 SYNC_SECONDS = 2.0
 """At most this much work is lost when the power goes."""
@@ -56,18 +58,16 @@ class ExtractSettings:
     """Side of the crops, px."""
     every: int = 1
     """Look at every n-th frame only."""
+    start_s: float = 0.0
+    """Leave out what is shown before, seconds."""
+    end_s: float | None = None
+    """Leave out what is shown from then on, seconds; None: nothing."""
+    max_faces: int | None = None
+    """Stop when so many faces are kept; None: never."""
     faces: str = "largest"
     """Which of a frame's faces are kept: a name in `CHOICES`."""
     detector: str = DEFAULT
     """What finds them: a name in `DETECTORS`."""
-
-    @property
-    def search_every(self) -> int:
-        """Images looked at from one search for faces to the next.
-
-        Where frames are left out, a face may be anywhere in the next one looked at.
-        """
-        return EVERY if self.every == 1 else 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,31 +85,31 @@ class ExtractSummary:
 
 
 def extract(
-    video: Path,
+    footage: Path | Sequence[Footage],
     *,
     folder: SetFolder,
     settings: ExtractSettings,
     report: Reporter,
     detector: Callable[[], FaceDetector] | None = None,
 ) -> ExtractSummary:
-    """Keep the faces of `video` as aligned crops in `folder`, going on where a run stopped.
+    """Keep the faces of some footage as aligned crops in `folder`, going on where a run stopped.
 
     Args:
-        video: What to look at.
+        footage: What to look at, one after the other; or the name of one video, picture, folder.
         folder: The set.
         settings: What is kept.
         report: Hears how far it is.
         detector: Makes what finds the faces, in place of the one that the settings name.
 
     Raises:
-        InputError: The video cannot be read or the folder cannot be written.
+        InputError: The footage cannot be read or the folder cannot be written.
         ConfigurationError: A setting is wrong, or the set has another source or settings.
-        NoFacesError: There is no face in the whole video; no set is left behind.
+        NoFacesError: There is no face in all of it; no set is left behind.
     """
     began = time.monotonic()
     _check(settings)
-    info = probe(video)
-    source = _source(info, settings)
+    inputs = find_footage([footage]) if isinstance(footage, Path) else footage
+    source = _source(inputs, settings)
     if done := _finished(folder, source):
         report.note(f'the set "{folder.name}" is complete: nothing left to do')
         return ExtractSummary(name=folder.name, seconds=time.monotonic() - began, **done)
@@ -117,13 +117,14 @@ def extract(
         if not folder.source.exists():
             write_text(folder.source, _to_toml(source))
         _sweep(folder)
-        stride = settings.every * settings.search_every
-        journal = _Journal.resume(folder.records, stride=stride)
-        frames = _look(info, journal, finder, folder=folder, settings=settings, report=report)
+        work = _Work(folder=folder, source=source, settings=settings, finder=finder, report=report)
+        journal = _Journal.resume(folder.records, strides=[work.stride(one) for one in inputs])
+        frames = work.do(inputs, journal)
     if not journal.faces:
         _discard(folder)
+        what = inputs[0].name if len(inputs) == 1 else f"{len(inputs)} inputs"
         raise NoFacesError(
-            f"no face was found in the {frames} frames of {video.name}",
+            f"no face was found in the {frames} frames of {what}",
             hint="faces should be in view, sharp and 30 px wide or more: try a closer shot",
         )
     done = {"frames": frames, "faces": journal.faces}
@@ -131,53 +132,150 @@ def extract(
     return ExtractSummary(name=folder.name, seconds=time.monotonic() - began, **done)
 
 
-def _look(
-    info: VideoInfo,
-    journal: "_Journal",
-    finder: FaceDetector,
+def set_names(footage: Sequence[Footage]) -> list[str]:
+    """Return what the sets are called if each piece of footage becomes one.
+
+    Raises:
+        ConfigurationError: Two would be called the same, or one by what cannot be a name.
+    """
+    names = [valid_name(one.stem) for one in footage]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ConfigurationError(
+            f'two inputs would both become the set "{twice[0]}"',
+            hint="put all into one set with --name NAME, or extract them one by one",
+        )
+    return names
+
+
+def extract_each(
+    footage: Sequence[Footage],
     *,
-    folder: SetFolder,
+    folders: Sequence[SetFolder],
     settings: ExtractSettings,
     report: Reporter,
-) -> int:
-    """Find, crop and record the faces of the frames still to do; return the frames of the clip."""
-    follower = Follower(finder, keep=CHOICES[settings.faces], every=settings.search_every)
-    report.stage(f"extract {info.path.name}", total=info.frame_count, unit="frames")
-    if journal.next_frame:
-        report.note(f"going on at frame {journal.next_frame}: {journal.faces} faces so far")
-    began, last = time.monotonic(), 0
-    decoded = read_frames(info.path, start=journal.next_frame, note=report.note)
-    with journal.open() as write, closing(ahead(decoded, depth=WAITING_FRAMES)) as frames:
-        for frame in frames:
-            last = frame.index
-            if frame.index % settings.every == 0:
-                for number, face in enumerate(follower.look(frame.image)):
-                    write(*_cut(frame, face, number, folder=folder, size_px=settings.size_px))
-            rate = (frame.index + 1 - journal.next_frame) / (time.monotonic() - began)
-            numbers = {"frames/s": round(rate, 1), "faces": journal.faces}
-            report.advance(frame.index + 1, numbers)
-    return last // settings.every + 1
+) -> list[ExtractSummary]:
+    """Make a set of each piece of footage; one without a face is noted and has none.
+
+    Raises:
+        NoFacesError: There is no face in any of them.
+        FaceswapError: As `extract` does, for the first that goes wrong.
+    """
+    summaries = []
+    missing: NoFacesError | None = None
+    for one, folder in zip(footage, folders, strict=True):
+        try:
+            summaries.append(extract([one], folder=folder, settings=settings, report=report))
+        except NoFacesError as error:
+            missing = error
+            report.note(error.message)
+    if missing and not summaries:
+        raise missing
+    return summaries
 
 
-def _cut(
-    frame: Frame, face: Face, number: int, *, folder: SetFolder, size_px: int
-) -> tuple[Path, Image, FaceRecord]:
-    """Return where a face's crop goes, the crop, and the record of it."""
-    alignment = align(face.landmarks)
-    crop = alignment.crop(frame.image, size_px)
-    path = folder.crop(frame.index, number)
-    record = FaceRecord(
-        file=path.name,
-        frame=frame.index,
-        time=frame.time,
-        alignment=alignment,
-        landmarks=face.landmarks,
-        score=face.score,
-        sharpness=sharpness(crop),
-        pose=face.pose,
-        expression=face.expression,
-    )
-    return path, crop, record
+@dataclass(frozen=True, kw_only=True)
+class _Work:
+    """What an extraction is done with."""
+
+    folder: SetFolder
+    source: Mapping[str, "Section"]
+    settings: ExtractSettings
+    finder: FaceDetector
+    report: Reporter
+
+    def stride(self, footage: Footage) -> int:
+        """Return by how many frames the places lie apart at which a stopped run can go on."""
+        return self.settings.every * self._search_every(footage)
+
+    def do(self, inputs: Sequence[Footage], journal: "_Journal") -> int:
+        """Find, crop and record the faces still to do; return the frames looked at in all."""
+        looked = _looked_at(self.folder)
+        if journal.begun:
+            whose = f" of {inputs[journal.source].name}" if len(inputs) > 1 else ""
+            self.report.note(
+                f"going on at frame {journal.next_frame}{whose}: {journal.faces} faces so far"
+            )
+        for number, footage in enumerate(inputs):
+            # The one with the last line is done again from there; those after it that were
+            # finished without a face have no line.
+            if number != journal.source and str(number) in looked:
+                continue
+            looked[str(number)] = self._look(footage, journal, number)
+            if len(inputs) > 1:
+                write_text(self.folder.source, _to_toml({**self.source, "looked": looked}))
+        return sum(looked.values())
+
+    def _look(self, footage: Footage, journal: "_Journal", number: int) -> int:
+        """Do one input; return the number of its frames that are or were looked at."""
+        every, most = self.settings.every, self.settings.max_faces
+        self.report.stage(f"extract {footage.name}", total=footage.count, unit="frames")
+        start = journal.next_frame if number == journal.source else 0
+        # To know which frame is the first after a given time, all before it must be seen again.
+        first, last = (None, -1) if self.settings.start_s else (0, -1)
+        decoded = footage.frames(start=start if first == 0 else 0, note=self.report.note)
+        shown = ahead(_within(decoded, self.settings), depth=WAITING_FRAMES)
+        keep = CHOICES[self.settings.faces]
+        follower = Follower(self.finder, keep=keep, every=self._search_every(footage))
+        began = time.monotonic()
+        with journal.open() as write, closing(shown) as frames:
+            for frame in frames:
+                if most is not None and journal.faces >= most:
+                    break
+                first, last = frame.index if first is None else first, frame.index
+                if frame.index % every == 0 and frame.index >= start:
+                    room = None if most is None else most - journal.faces
+                    faces = follower.look(frame.image, frame.index // every)[:room]
+                    for place, face in enumerate(faces):
+                        write(*self._cut(frame, face, source=number, place=place))
+                rate = (frame.index + 1 - start) / (time.monotonic() - began)
+                numbers = {"frames/s": round(rate, 1), "faces": journal.faces}
+                self.report.advance(frame.index + 1, numbers)
+        return last // every - ((first or 0) - 1) // every
+
+    def _cut(
+        self, frame: Frame, face: Face, *, source: int, place: int
+    ) -> tuple[Path, Image, FaceRecord]:
+        """Return where a face's crop goes, the crop, and the record of it."""
+        alignment = align(face.landmarks)
+        crop = alignment.crop(frame.image, self.settings.size_px)
+        path = self.folder.crop(frame.index, place, source=source)
+        record = FaceRecord(
+            file=path.name,
+            frame=frame.index,
+            time=frame.time,
+            alignment=alignment,
+            landmarks=face.landmarks,
+            score=face.score,
+            sharpness=sharpness(crop),
+            pose=face.pose,
+            expression=face.expression,
+            source=source,
+        )
+        return path, crop, record
+
+    def _search_every(self, footage: Footage) -> int:
+        """Return the images looked at from one search for faces to the next.
+
+        Where frames are left out, a face may be anywhere in the next one looked at.
+        """
+        return EVERY if self.settings.every == 1 and footage.moves else 1
+
+
+def _within(frames: Iterator[Frame], settings: ExtractSettings) -> Iterator[Frame]:
+    """Yield the frames that are shown in the time asked for."""
+    # As typed: 0.64 is 16 frames of 1/25 s, which the nearest binary number is not.
+    start = Fraction(str(settings.start_s))
+    end = None if settings.end_s is None else Fraction(str(settings.end_s))
+    for frame in frames:
+        if end is not None and frame.time >= end:
+            return
+        if frame.time >= start:
+            yield frame
+
+
+def _looked_at(folder: SetFolder) -> dict[str, int]:
+    """Return how many frames were looked at in each input that is finished, by its number."""
+    return dict(_read_source(folder.source).get("looked", {}))
 
 
 @dataclass(kw_only=True)
@@ -185,25 +283,33 @@ class _Journal:
     """The file of records, growing at its end while the crops go before it."""
 
     path: Path
+    source: int
+    """The input to go on with."""
     next_frame: int
-    """The first frame still to look at."""
+    """Its first frame still to look at."""
     faces: int
     """Records kept."""
 
     @classmethod
-    def resume(cls, path: Path, *, stride: int) -> "_Journal":
+    def resume(cls, path: Path, *, strides: Sequence[int]) -> "_Journal":
         """Return the journal at `path`, cut back to where the work can be taken up again.
 
-        That is at a frame whose index is a multiple of `stride`: there faces are searched for. The
-        last recorded frame itself is done again in any case: it may have had more faces than lines.
+        That is at a frame whose index is a multiple of its input's stride: there faces are searched
+        for. The last recorded frame itself is done again in any case: it may have had more faces
+        than lines.
         """
         lines = _readable_lines(path) if path.exists() else []
-        last = lines[-1][0] if lines else 0
-        begin = last - last % stride
-        kept = [line for frame, line in lines if frame < begin]
+        source, last = lines[-1][0] if lines else (0, 0)
+        begin = last - last % strides[source]
+        kept = [line for place, line in lines if place < (source, begin)]
         if path.exists():
             os.truncate(path, sum(map(len, kept)))
-        return cls(path=path, next_frame=begin, faces=len(kept))
+        return cls(path=path, source=source, next_frame=begin, faces=len(kept))
+
+    @property
+    def begun(self) -> bool:
+        """Whether there is something to go on from."""
+        return (self.source, self.next_frame) > (0, 0)
 
     @contextmanager
     def open(self) -> Iterator[Callable[[Path, Image, FaceRecord], None]]:
@@ -269,8 +375,8 @@ def _write_face(path: Path, crop: Image, record: FaceRecord, lines: _Lines) -> N
         raise
 
 
-def _readable_lines(path: Path) -> list[tuple[int, bytes]]:
-    """Return (frame, line) up to the first line that a crash tore."""
+def _readable_lines(path: Path) -> list[tuple[tuple[int, int], bytes]]:
+    """Return ((input, frame), line) up to the first line that a crash tore."""
     lines = []
     with path.open("rb") as file:
         for line in file:
@@ -278,7 +384,7 @@ def _readable_lines(path: Path) -> list[tuple[int, bytes]]:
                 record = FaceRecord.from_json(line.decode())
             except (ValueError, KeyError, TypeError):
                 break
-            lines.append((record.frame, line))
+            lines.append(((record.source, record.frame), line))
     return lines
 
 
@@ -298,28 +404,28 @@ def _check(settings: ExtractSettings) -> None:
         raise ConfigurationError(
             f"crops cannot be {settings.size_px} px wide", hint="choose 16 to 4096; 256 is usual"
         )
+    if settings.end_s is not None and settings.end_s <= settings.start_s:
+        raise ConfigurationError(
+            f"the end, {settings.end_s:g} s, is not after the start, {settings.start_s:g} s",
+            hint="both count from the beginning of the video",
+        )
     if settings.every < 1:
         raise ConfigurationError(
             f"every {settings.every} frames makes no sense", hint="1 looks at every frame"
         )
 
 
-Section = Mapping[str, str | int]
+Section = Mapping[str, str | int | float]
 
 
-def _source(info: VideoInfo, settings: ExtractSettings) -> dict[str, Section]:
-    """Return what makes two extractions the same: the input's content and the settings."""
-    width, height = info.size
+def _source(inputs: Sequence[Footage], settings: ExtractSettings) -> dict[str, Section]:
+    """Return what makes two extractions the same: the inputs' content and the settings."""
+    described = [footage.describe() for footage in inputs]
+    titles = ["input", *(f"input-{number}" for number in range(2, len(inputs) + 1))]
+    chosen = {key: value for key, value in asdict(settings).items() if value is not None}
     return {
-        "input": {
-            # A name may hold bytes that no text file can.
-            "name": "".join(c if c.isprintable() else "?" for c in info.path.name),
-            **fingerprint(info.path),
-            "width": width,
-            "height": height,
-            "average_rate": str(info.average_rate),
-        },
-        "settings": {**asdict(settings), "template": TEMPLATE_VERSION},
+        **dict(zip(titles, described, strict=True)),
+        "settings": {**chosen, "template": TEMPLATE_VERSION},
     }
 
 
@@ -338,11 +444,9 @@ def _finished(folder: SetFolder, source: Mapping[str, Section]) -> dict[str, int
             )
         return None
     found = _read_source(folder.source)
-    # The same content under another name is the same source.
-    if _without_name(found.get("input", {})) != _without_name(source["input"]):
+    if _contents(found) != _contents(source):
         raise ConfigurationError(
-            f'the set "{folder.name}" holds the faces of another video, '
-            f"{found.get('input', {}).get('name', 'of an unknown name')}",
+            f'the set "{folder.name}" holds the faces of another {_names(found)}',
             hint="choose another name with --name",
         )
     if differences := _differences(found.get("settings", {}), source["settings"]):
@@ -353,21 +457,39 @@ def _finished(folder: SetFolder, source: Mapping[str, Section]) -> dict[str, int
     return found.get("result")
 
 
-def _without_name(section: Section) -> dict[str, str | int]:
-    """Return the section less its `name`."""
-    return {key: value for key, value in section.items() if key != "name"}
+def _contents(source: Mapping[str, Section]) -> list[dict[str, str | int | float]]:
+    """Return what the inputs are known by: the same content under another name is the same."""
+    inputs = [section for title, section in source.items() if title.startswith("input")]
+    return [{key: value for key, value in one.items() if key != "name"} for one in inputs]
+
+
+def _names(source: Mapping[str, Section]) -> str:
+    """Return what a set was made of, as `video, a.mp4` or `3 inputs, a.mp4 to c.mp4`."""
+    inputs = [section for title, section in source.items() if title.startswith("input")]
+    names = [str(section.get("name", "of an unknown name")) for section in inputs]
+    if len(inputs) > 1:
+        return f"{len(inputs)} inputs, {names[0]} to {names[-1]}"
+    kind = "album" if inputs and "pictures" in inputs[0] else "video"
+    return f"{kind}, {names[0] if names else 'of an unknown name'}"
 
 
 def _differences(old: Section, new: Section) -> str:
     """Return the settings that differ, as `size_px 256, now 128`.
 
-    One that an older version did not write down had no other value then.
+    What is not written down has its usual value.
     """
+    usual = {**asdict(ExtractSettings()), "template": TEMPLATE_VERSION}
+    pairs = [(key, old.get(key, value), new.get(key, value)) for key, value in usual.items()]
     return ", ".join(
-        f"{key} {old[key]}, now {value}"
-        for key, value in new.items()
-        if key in old and old[key] != value
+        f"{key} {_or_none(before)}, now {_or_none(now)}"
+        for key, before, now in pairs
+        if before != now
     )
+
+
+def _or_none(value: object) -> object:
+    """Return the value, or the word for none."""
+    return "none" if value is None else value
 
 
 def _read_source(path: Path) -> dict[str, Any]:
@@ -394,7 +516,7 @@ def _to_toml(source: Mapping[str, Section]) -> str:
 def _sweep(folder: SetFolder) -> None:
     """Remove the temporary files of a run that was killed while writing them."""
     for path in folder.root.iterdir():
-        if re.fullmatch(r"\.(\d+-\d+|source)-\w{8}\.(png|toml)", path.name):
+        if re.fullmatch(r"\.((\d+-)?\d+-\d+|source)-\w{8}\.(png|toml)", path.name):
             path.unlink()
 
 

@@ -1,0 +1,217 @@
+"""What a user names is what can be looked at frame by frame: a video, or pictures in a row."""
+
+import glob
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Protocol
+
+from faceswap_cli import pictures
+from faceswap_cli.errors import InputError
+from faceswap_cli.files import fingerprint
+from faceswap_cli.video.reader import Frame, probe, read_frames
+
+Note = Callable[[str], None]
+"""Is told one line."""
+
+PICTURES = frozenset(
+    {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".jp2", ".ppm", ".pgm", ".avif"}
+)
+"""Ends of the names of picture files, in small letters."""
+VIDEOS = frozenset(
+    {".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".ts", ".mts", ".m2ts", ".mpg", ".mpeg"}
+    | {".3gp", ".flv", ".wmv", ".ogv", ".gif", ".mxf"}
+)
+"""Those of videos that are looked for in a folder; one that is named may be called anything."""
+PICTURE_RATE = Fraction(25)
+"""Pictures in a row are taken to follow each other at this rate, frames a second."""
+
+
+class Footage(Protocol):
+    """Frames in a fixed order, known by their content."""
+
+    @property
+    def name(self) -> str:
+        """What the user calls it."""
+
+    @property
+    def stem(self) -> str:
+        """What a set of its faces is called if nobody says."""
+
+    @property
+    def count(self) -> int | None:
+        """Frames in all, as far as known; never to be trusted."""
+
+    @property
+    def moves(self) -> bool:
+        """Whether a frame resembles the one before it."""
+
+    def describe(self) -> dict[str, str | int]:
+        """Return what tells it from all other footage, and its name."""
+
+    def frames(self, *, start: int, note: Note) -> Iterator[Frame]:
+        """Yield the frames from number `start` on; `note` hears what is missing or damaged."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Film:
+    """A video file."""
+
+    path: Path
+    size: tuple[int, int]
+    """(width, height) px, upright."""
+    average_rate: Fraction
+    """Frames a second."""
+    count: int | None
+    moves: bool = True
+
+    @classmethod
+    def open(cls, path: Path) -> "Film":
+        """Read what the video at `path` is.
+
+        Raises:
+            InputError: There is no such file, or it holds no picture that can be decoded.
+        """
+        info = probe(path)
+        return cls(
+            path=path, size=info.size, average_rate=info.average_rate, count=info.frame_count
+        )
+
+    @property
+    def name(self) -> str:
+        """The file's name."""
+        return self.path.name
+
+    @property
+    def stem(self) -> str:
+        """The file's name without its end."""
+        return self.path.stem
+
+    def describe(self) -> dict[str, str | int]:
+        """Return the name, and what the file's content is known by."""
+        width, height = self.size
+        return {
+            "name": printable(self.name),
+            **fingerprint(self.path),
+            "width": width,
+            "height": height,
+            "average_rate": str(self.average_rate),
+        }
+
+    def frames(self, *, start: int, note: Note) -> Iterator[Frame]:
+        """Yield the video's frames."""
+        return read_frames(self.path, start=start, note=note)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Album:
+    """Picture files in the order of their names, or as they were given."""
+
+    name: str
+    stem: str
+    paths: tuple[Path, ...]
+    moves: bool = False
+
+    @property
+    def count(self) -> int:
+        """Pictures, readable or not."""
+        return len(self.paths)
+
+    def describe(self) -> dict[str, str | int]:
+        """Return the name, and what the pictures' content is known by."""
+        prints = [fingerprint(path) for path in self.paths]
+        digest = hashlib.sha256(json.dumps(prints).encode()).hexdigest()
+        return {
+            "name": printable(self.name),
+            "pictures": len(self.paths),
+            "bytes": sum(int(one["bytes"]) for one in prints),
+            "sha256_of_ends": digest,
+        }
+
+    def frames(self, *, start: int, note: Note) -> Iterator[Frame]:
+        """Yield the pictures, leaving out those that cannot be read.
+
+        Raises:
+            InputError: Not one can be read.
+        """
+        damaged = 0
+        for index, path in enumerate(self.paths[start:], start):
+            try:
+                image = pictures.read(path)
+            except InputError as error:
+                damaged += 1
+                if damaged == len(self.paths):
+                    raise
+                note(f"left out: {error.message}")
+                continue
+            yield Frame(index=index, time=index / PICTURE_RATE, image=image)
+
+
+def find_footage(names: Sequence[Path]) -> list[Footage]:
+    """Return what the names mean: videos as named, and all single pictures as one album.
+
+    A name is a video, a picture, a folder of either, or a pattern such as `clips/*.mp4`.
+
+    Raises:
+        InputError: There is nothing by a name, or nothing in it that can be looked at.
+    """
+    found: list[Footage] = []
+    loose: list[Path] = []
+    for path in (path for name in names for path in _matching(name)):
+        if path.is_dir():
+            found += _in_folder(path)
+        elif path.suffix.lower() in PICTURES and path.is_file():
+            loose.append(path)
+        else:
+            found.append(Film.open(path))
+    if loose:
+        first = loose[0]
+        stem = first.stem if len(loose) == 1 else first.resolve().parent.name
+        found.append(Album(name=first.name, stem=stem, paths=tuple(loose)))
+    return found
+
+
+def _matching(name: Path) -> list[Path]:
+    """Return the paths that a pattern stands for, in order, or the name itself.
+
+    Raises:
+        InputError: It is a pattern, and nothing matches.
+    """
+    if name.exists() or not glob.has_magic(str(name)):
+        return [name]
+    matches = sorted(Path(match) for match in glob.glob(str(name), recursive=True))  # noqa: PTH207
+    if not matches:
+        raise InputError(f"nothing matches {name}", hint="** stands for folders within folders")
+    return matches
+
+
+def _in_folder(folder: Path) -> list[Footage]:
+    """Return the pictures of a folder as one album, or else its videos.
+
+    Raises:
+        InputError: It holds neither, or may not be read.
+    """
+    try:
+        files = sorted(path for path in folder.iterdir() if path.is_file())
+    except OSError as error:
+        raise InputError(f"cannot look into {folder}: {error.strerror or error}") from error
+    visible = [path for path in files if not path.name.startswith(".")]
+    shown = tuple(path for path in visible if path.suffix.lower() in PICTURES)
+    if shown:
+        name = folder.resolve().name
+        return [Album(name=name, stem=name, paths=shown)]
+    films = [Film.open(path) for path in visible if path.suffix.lower() in VIDEOS]
+    if not films:
+        raise InputError(
+            f"there are neither pictures nor videos in the folder {folder}",
+            hint='name what to look at, or a pattern in quotes: "folder/**/*.mp4"',
+        )
+    return [*films]
+
+
+def printable(name: str) -> str:
+    """Return a name as any text file can hold it."""
+    return "".join(c if c.isprintable() else "?" for c in name)

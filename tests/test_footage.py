@@ -1,0 +1,149 @@
+"""What a user names becomes frames: videos, pictures, folders and patterns, or one clear line."""
+
+from fractions import Fraction
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from faceswap_cli import pictures
+from faceswap_cli.errors import InputError
+from faceswap_cli.video.footage import Album, Film, find_footage
+from faceswap_cli.video.writer import VideoWriter
+
+
+def picture(path: Path, level: int) -> Path:
+    """Write a picture of one grey."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pictures.write_png(path, np.full((20, 30, 3), level, dtype=np.uint8))
+    return path
+
+
+def video(path: Path) -> Path:
+    """Write a video of three frames."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with VideoWriter(path, size=(64, 48), rate=Fraction(25)) as writer:
+        for index in range(3):
+            writer.write(np.full((48, 64, 3), 60 * index, dtype=np.uint8), Fraction(index, 25))
+    return path
+
+
+def levels(
+    album: Album, *, start: int = 0, notes: list[str] | None = None
+) -> list[tuple[int, int]]:
+    """Index and grey of an album's frames."""
+    heard = [] if notes is None else notes
+    frames = album.frames(start=start, note=heard.append)
+    return [(frame.index, int(frame.image[0, 0, 0])) for frame in frames]
+
+
+def test_a_folder_of_pictures_is_an_album_in_the_order_of_names(tmp_path: Path) -> None:
+    """Other files and hidden ones are left out; going on begins anywhere."""
+    for level, name in [(30, "c.png"), (10, "a.PNG"), (20, "b.png"), (99, ".hidden.png")]:
+        picture(tmp_path / "Ada's" / name, level)
+    (tmp_path / "Ada's" / "notes.txt").write_text("no picture")
+
+    [album] = find_footage([tmp_path / "Ada's"])
+
+    assert isinstance(album, Album)
+    assert ("Ada's", "Ada's", 3, False) == (album.name, album.stem, album.count, album.moves)
+    assert [(0, 10), (1, 20), (2, 30)] == levels(album)
+    assert [(2, 30)] == levels(album, start=2)
+
+
+def test_single_pictures_are_one_album_as_given(tmp_path: Path) -> None:
+    """Pictures named one by one stay in the order of the command line."""
+    names = [
+        picture(tmp_path / "faces" / name, level) for level, name in [(7, "z.png"), (5, "a.png")]
+    ]
+
+    [album] = find_footage(names)
+    [one] = find_footage(names[:1])
+
+    assert isinstance(album, Album)
+    assert ("faces", "z") == (album.stem, one.stem)
+    assert [(0, 7), (1, 5)] == levels(album)
+
+
+def test_a_damaged_picture_is_left_out_and_named(tmp_path: Path) -> None:
+    """The others keep their numbers; if all are damaged that is an error."""
+    picture(tmp_path / "a.png", 1)
+    (tmp_path / "b.jpg").write_bytes(b"no picture")
+    picture(tmp_path / "c.png", 3)
+    notes: list[str] = []
+
+    [album] = find_footage([tmp_path])
+    assert isinstance(album, Album)
+    assert [(0, 1), (2, 3)] == levels(album, notes=notes)
+    assert [f"left out: {tmp_path / 'b.jpg'} is not a picture"] == notes
+
+    [bad] = find_footage([tmp_path / "b.jpg"])
+    with pytest.raises(InputError, match=r"b\.jpg is not a picture"):
+        list(bad.frames(start=0, note=notes.append))
+
+
+def test_a_picture_is_turned_as_its_camera_says(tmp_path: Path) -> None:
+    """A phone's photo is upright: its orientation tag is obeyed."""
+    wide = np.zeros((20, 40, 3), dtype=np.uint8)
+    data = cv2.imencode(".jpg", wide)[1].tobytes()
+    tag = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"
+    marker = b"\xff\xe1" + (len(tag) + 2).to_bytes(2, "big") + tag
+    (tmp_path / "phone.jpg").write_bytes(data[:2] + marker + data[2:])
+
+    [album] = find_footage([tmp_path / "phone.jpg"])
+    [frame] = album.frames(start=0, note=print)
+
+    assert (40, 20, 3) == frame.image.shape
+
+
+def test_a_folder_of_videos_is_several_films(tmp_path: Path) -> None:
+    """Each keeps its own name, size and length."""
+    video(tmp_path / "b.mp4")
+    video(tmp_path / "a.mp4")
+
+    films = find_footage([tmp_path])
+
+    assert ["a", "b"] == [film.stem for film in films]
+    assert isinstance(films[0], Film)
+    assert ((64, 48), 3, True) == (films[0].size, films[0].count, films[0].moves)
+
+
+def test_a_pattern_reaches_into_folders(tmp_path: Path) -> None:
+    """`**` stands for folders within folders; a file whose name looks like a pattern is itself."""
+    video(tmp_path / "one" / "c23" / "000_003.mp4")
+    video(tmp_path / "two" / "c23" / "001.mp4")
+    odd = video(tmp_path / "take [1].mp4")
+
+    assert ["000_003", "001"] == [film.stem for film in find_footage([tmp_path / "*/**/*.mp4"])]
+    assert ["take [1]"] == [film.stem for film in find_footage([odd])]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("empty", "there are neither pictures nor videos in the folder"),
+        ("*.mp4", "nothing matches"),
+        ("gone.mp4", "there is no file"),
+        ("gone.png", "there is no file"),
+    ],
+)
+def test_nothing_to_look_at_is_one_clear_line(tmp_path: Path, name: str, message: str) -> None:
+    """What was meant, and that it is not there."""
+    (tmp_path / "empty").mkdir()
+
+    with pytest.raises(InputError, match=message):
+        find_footage([tmp_path / name])
+
+
+def test_footage_is_known_by_its_content(tmp_path: Path) -> None:
+    """One changed picture makes another album; another name of the folder does not."""
+    picture(tmp_path / "one" / "a.png", 1)
+    picture(tmp_path / "two" / "a.png", 1)
+    picture(tmp_path / "three" / "a.png", 2)
+
+    known = [find_footage([tmp_path / name])[0].describe() for name in ("one", "two", "three")]
+
+    for one in known:
+        one.pop("name")
+    assert known[0] == known[1] != known[2]
