@@ -31,9 +31,9 @@ def initialise(module: nn.Module) -> None:
     """Draw a layer's weights so that it keeps the size of what passes through; for `apply`.
 
     K. He et al., "Delving Deep into Rectifiers", 2015, equation 14: the variance is 2 over the
-    inputs and over 1 + slope^2. Layers without a rectifier after them lose nothing by the 2.
+    inputs and over 1 + slope^2. Dense layers here have no rectifier after them: a slope of 1.
     """
     if isinstance(module, nn.Conv2d | nn.Linear):
-        nn.init.kaiming_normal_(module.weight, a=SLOPE)
+        nn.init.kaiming_normal_(module.weight, a=SLOPE if isinstance(module, nn.Conv2d) else 1)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
