@@ -21,6 +21,7 @@ from faceswap_models.backends.autoencoder import (
     jittered,
 )
 from faceswap_models.base import FaceBatch, Progress
+from faceswap_models.layers import initialise, upscale
 from faceswap_models.losses import inside, weighted_dssim, weighted_l1
 
 
@@ -195,15 +196,24 @@ def test_the_structural_loss_is_added_when_it_weighs_something() -> None:
     torch.testing.assert_close(plain + 2 * dssim, structural)
 
 
+def test_fresh_layers_keep_the_size_of_what_passes_through() -> None:
+    """After a convolution with its rectifier the mean square is what it was before."""
+    torch.manual_seed(0)
+    layer = upscale(256, 64, kernel_px=3).apply(initialise)
+    features = torch.randn(2, 256, 16, 16)
+    assert pytest.approx(1, abs=0.15) == float(layer(features)[..., 2:-2, 2:-2].square().mean())
+
+
 def test_a_normalised_code_has_mean_zero_and_deviation_one() -> None:
     """With `normalise_code` no face's code is a scale apart, and no weights are added."""
     settings = AutoencoderModel(
         size_px=16, encoder_widths=(4, 4), code_size=64, shared_width=4, decoder_widths=(4,)
     )
+    torch.manual_seed(0)
     model = Autoencoder(replace(settings, normalise_code=True), AutoencoderTrain(), ("a",))
     assert count(Autoencoder(settings, AutoencoderTrain(), ("a",))) == count(model)
     image, target, _ = pair(16)
-    code = model.encoder.code[:3](model.encoder.down(torch.cat([image, 0.1 * target])))
+    code = model.encoder.code[:3](model.encoder.down(torch.cat([image, target])))
     torch.testing.assert_close(torch.zeros(4), code.mean(1), rtol=0, atol=1e-5)
     torch.testing.assert_close(torch.ones(4), code.std(1, correction=0), rtol=0, atol=1e-2)
 
