@@ -140,6 +140,35 @@ def test_a_weighted_loss_is_a_mean(loss: Callable[[Tensor, Tensor, Tensor], Tens
 
 
 @pytest.mark.parametrize("loss", [weighted_l1, weighted_dssim])
+def test_a_batch_has_the_mean_gradient_of_its_parts(
+    loss: Callable[[Tensor, Tensor, Tensor], Tensor],
+) -> None:
+    """However a batch is divided, and however large its masks, the parts add up to the whole."""
+    image, target = (torch.cat([two, two[:1].flip(-1)]) for two in pair(16)[:2])
+    mask = torch.zeros(3, 1, 16, 16)
+    mask[0, :, 2:14, 2:14], mask[1, :, 7:9, 7:9] = 1, 1
+    weight = inside(mask, background=0.1)
+
+    def gradient(part: slice) -> Tensor:
+        shown = image.clone().requires_grad_()
+        loss(shown[part], target[part], weight[part]).backward()
+        assert shown.grad is not None
+        return shown.grad
+
+    parts = gradient(slice(0, 1)) / 3 + gradient(slice(1, 3)) * 2 / 3
+    torch.testing.assert_close(gradient(slice(None)), parts)
+
+
+@pytest.mark.parametrize("loss", [weighted_l1, weighted_dssim])
+def test_a_face_without_weight_has_no_loss(
+    loss: Callable[[Tensor, Tensor, Tensor], Tensor],
+) -> None:
+    """A face whose mask is empty, without background, adds nothing and divides by nothing."""
+    image, target, mask = pair(16)
+    assert 0 == loss(image, target, torch.zeros_like(mask))
+
+
+@pytest.mark.parametrize("loss", [weighted_l1, weighted_dssim])
 def test_a_loss_is_zero_for_equal_images_and_positive_else(
     loss: Callable[[Tensor, Tensor, Tensor], Tensor],
 ) -> None:

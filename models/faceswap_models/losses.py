@@ -2,7 +2,8 @@
 
 Convention:
     Images are float32 (..., C, H, W) in [-1, 1], weights (..., 1, H, W) at least 0. Every loss
-    is a scalar, 0 for equal images.
+    is a scalar, 0 for equal images: the mean over the faces of each face's own weighted mean. So
+    a batch's gradient is the mean of its parts' gradients, however large the masks in each are.
 """
 
 import torch
@@ -20,7 +21,7 @@ def inside(mask: Tensor, *, background: float) -> Tensor:
 def weighted_l1(image: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     """Return the weighted mean absolute error; with equal weights, the papers' plain one."""
     error = (image - target).abs().mean(dim=-3, keepdim=True)
-    return (error * weight).mean() / weight.mean()
+    return _mean_by_face(error, weight)
 
 
 def weighted_dssim(image: Tensor, target: Tensor, weight: Tensor) -> Tensor:
@@ -30,7 +31,15 @@ def weighted_dssim(image: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     """
     dissimilarity = (1 - _ssim(image.flatten(0, -4), target.flatten(0, -4))) / 2
     weight = _local_means(weight.flatten(0, -4))
-    return (dissimilarity.mean(dim=1, keepdim=True) * weight).mean() / weight.mean()
+    return _mean_by_face(dissimilarity.mean(dim=1, keepdim=True), weight)
+
+
+def _mean_by_face(error: Tensor, weight: Tensor) -> Tensor:
+    """Return the mean over faces of each one's weighted mean, of maps (..., 1, H, W)."""
+    plane = (-3, -2, -1)
+    # A face without any weight counts as one without error.
+    area = weight.mean(dim=plane).clamp(min=torch.finfo(weight.dtype).tiny)
+    return ((error * weight).mean(dim=plane) / area).mean()
 
 
 def _ssim(a: Tensor, b: Tensor) -> Tensor:
