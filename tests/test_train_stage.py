@@ -586,6 +586,28 @@ def test_the_best_weights_are_kept(sets: Sets, run: RunFolder) -> None:
     assert 128 == checkpoint.load_weights(run.weights, torch.device("cpu")).images_seen
 
 
+def test_a_group_slows_by_its_own_held_out_loss(
+    sets: Sets, run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A loss that stands still while the held-out error falls slows its group, over a stop too."""
+    settings = ["train.batch_size=2", "train.save_images=32", "train.schedule=plateau"]
+    recipe = config.resolve("autoencoder", "debug", [*settings, "model.code_size=8"])
+    errors = iter([0.5, 0.4, 0.3, 0.2, 0.1, 0.05, 0.04, 0.03])
+
+    def judge(model: SwapModel, feed: Feed) -> Score:
+        found = {"a": next(errors)}
+        return replace(
+            score(model, feed), reconstruction=found, cycle=found, losses={"autoencoder": 1.0}
+        )
+
+    monkeypatch.setattr(sitting, "score", judge)
+    go(sets, run, 96, recipe=recipe)
+    go(sets, run, 160, recipe=recipe)
+    rates = [line["learning_rate"]["autoencoder"] for line in lines(run) if "learning_rate" in line]  # type: ignore[index]
+    base = recipe.train.learning_rate
+    assert (base, base / 10) == (pytest.approx(rates[0]), pytest.approx(rates[-1]))
+
+
 def test_trouble_in_the_first_images_goes_back_to_the_beginning(sets: Sets, run: RunFolder) -> None:
     """Before the first save there is the beginning to go back to."""
     ears = planted(sets, run, at_images(0, below_rate=0.9, spoil=not_a_number), images=64)

@@ -1,5 +1,6 @@
 """The loop: one clock, updates by group, averaged weights, schedules, and going on bit for bit."""
 
+import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from faceswap_cli.learning.feed import Feed, RemapFeed
 from faceswap_cli.learning.hardware import Hardware, find_hardware, keep_freed_memory
 from faceswap_cli.learning.health import Vitals
 from faceswap_cli.learning.schedule import Plateau
+from faceswap_cli.learning.score import held_out_losses
 from faceswap_cli.learning.trainer import Learner, Tally, TrainState, train_until
 from faceswap_models.base import (
     FaceBatch,
@@ -257,10 +259,48 @@ def test_a_plateau_lowers_the_rate_after_its_patience() -> None:
     assert pytest.approx([1, 1, 1, 1, 0.1, 0.1, 0.1, 0.1, 0.01]) == factors
 
 
+def test_a_plateau_is_of_one_group_alone() -> None:
+    """A group whose score stands still is slowed; one that gets better is not."""
+    seen: Mapping[str, Plateau] = {}
+    for score in (0.5, 0.4, 0.3, 0.2):
+        seen = schedule.after_scores(seen, {"generator": score, "critic": 0.7})
+    assert [1, 0.1] == [seen["generator"].factor, seen["critic"].factor]
+
+
+def test_a_slowed_group_stays_slowed_after_going_on(feed: Feed) -> None:
+    """Each group steps at its own rate and its own plateau's factor, as the state remembers."""
+    made = learner(replace(TRAIN, schedule="plateau"))
+    state = TrainState(plateaus={"critic": Plateau(factor=0.1)})
+    train_to(made, feed, 4, TrainState.from_dict(json.loads(json.dumps(state.to_dict()))))
+    assert pytest.approx({"generator": 0.01, "critic": 0.004}) == made.rates()
+
+
+class Telling(Duel):
+    """A duel that tells how its critic does, with chance in it."""
+
+    def held_out_losses(self, batch: FaceBatch) -> Mapping[str, Tensor]:
+        """Teach the critic, without learning."""
+        faces = batch.warped.flatten(0, 1)
+        made = self.generator(faces + 0.1 * torch.randn_like(faces))
+        real = self.critic(batch.target.flatten(0, 1))
+        return {"critic": (self.critic(made) - real).mean()}
+
+
+def test_held_out_losses_are_of_the_groups_that_tell(feed: Feed) -> None:
+    """They are the same whenever asked, and the mean over all faces however they are divided."""
+    with torch.no_grad():
+        one, other = (held_out_losses(Telling(), feed) for _ in range(2))
+        assert {} == held_out_losses(Duel(), feed)
+    assert {"critic"} == set(one)
+    assert one == other
+
+
 def test_the_state_there_and_back() -> None:
     """What a header carries gives the same state."""
     state = TrainState(
-        images_seen=5, plateau=Plateau(best=0.2, waited=1), vitals=Vitals(diversity=0.5)
+        images_seen=5,
+        plateaus={"critic": Plateau(best=0.2, waited=1)},
+        vitals=Vitals(diversity=0.5),
     )
     assert state == TrainState.from_dict(state.to_dict())
 

@@ -59,7 +59,7 @@ def warmed_up(images_seen: int, warmup_images: int) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class Plateau:
-    """What the plateau schedule remembers between scores; lower scores are better."""
+    """What the plateau schedule remembers of one group's scores; lower scores are better."""
 
     best: float | None = None
     """The best score so far."""
@@ -75,3 +75,10 @@ class Plateau:
         if self.waited < PLATEAU_PATIENCE:
             return replace(self, waited=self.waited + 1)
         return replace(self, waited=0, factor=self.factor * PLATEAU_FACTOR)
+
+
+def after_scores(
+    plateaus: Mapping[str, Plateau], scores: Mapping[str, float]
+) -> dict[str, Plateau]:
+    """Return what is remembered of each group after one more score of its own, by group."""
+    return {group: plateaus.get(group, Plateau()).after(one) for group, one in scores.items()}

@@ -4,17 +4,19 @@ Knows what networks make of held-out faces; refuses to know what is done about i
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from faceswap_cli.learning.data import Person, spread
+from faceswap_cli.learning.data import Person, position_seed, spread
 from faceswap_cli.learning.feed import Feed
 from faceswap_models.base import FaceBatch, SwapModel
 
 MOST_FACES = 48
 """Held-out faces of each person that are looked at; more change the score by less than noise."""
+LOSS_SEED = 0
+"""Held-out losses always meet the same warps and the same chance, so that they can be compared."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +33,8 @@ class Score:
     """Mean absolute difference between faces and their swaps, inside the face."""
     likeness: float
     """Correlation of faces with their reconstructions, -1 to 1; negative means inverted."""
+    losses: Mapping[str, float] = field(default_factory=dict)
+    """What groups of parameters minimise, by group, for those that the backend tells of."""
 
     @property
     def error(self) -> float:
@@ -57,6 +61,32 @@ def score(model: SwapModel, feed: Feed) -> Score:
         diversity=_mean([_diversity(view.swapped, view.faces) for view in views.values()]),
         change=_mean([_error(view.swapped, view) for view in views.values()]),
         likeness=_mean([_correlation(view.own, view.faces) for view in views.values()]),
+        losses=held_out_losses(model, feed),
+    )
+
+
+def held_out_losses(model: SwapModel, feed: Feed) -> dict[str, float]:
+    """Return what each group minimises on held-out faces, for the groups the backend tells of."""
+    count = min(MOST_FACES, *(len(person.held_out) for person in feed.people))
+    size = feed.train.batch_size
+    total: dict[str, float] = {}
+    torch.manual_seed(position_seed(LOSS_SEED, 0, "held-out losses"))
+    for start in range(0, count, size):
+        end = min(start + size, count)
+        for group, loss in model.held_out_losses(_everybody(feed, count, start, end)).items():
+            total[group] = total.get(group, 0.0) + float(loss) * (end - start) / count
+    return total
+
+
+def _everybody(feed: Feed, count: int, start: int, end: int) -> FaceBatch:
+    """Return everybody's held-out faces from `start` to `end` of `count`, the inputs warped."""
+    everyone = [
+        feed.warped(person, spread(person.held_out, count)[start:end], seed=LOSS_SEED + start)
+        for person in feed.people
+    ]
+    names = vars(everyone[0])
+    return FaceBatch(
+        **{name: torch.cat([getattr(one, name) for one in everyone]) for name in names}
     )
 
 

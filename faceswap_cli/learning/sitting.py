@@ -19,6 +19,7 @@ from faceswap_cli.learning.feed import Feed
 from faceswap_cli.learning.health import LossWatch, StillWatch
 from faceswap_cli.learning.interrupt import Stop
 from faceswap_cli.learning.preview import preview_sheet
+from faceswap_cli.learning.schedule import after_scores
 from faceswap_cli.learning.score import Score, score
 from faceswap_cli.learning.story import run_page
 from faceswap_cli.learning.trainer import Learner, Tally, Tensors, TrainState
@@ -214,7 +215,11 @@ class Sitting:
         with self.learner.averaged() as model:
             found = score(model, self.feed)
         self.found = found
-        for about, values in (("held out", found.reconstruction), ("there and back", found.cycle)):
+        for about, values in (
+            ("held out", found.reconstruction),
+            ("there and back", found.cycle),
+            ("held-out loss", found.losses),
+        ):
             self.board.numbers(values, about=about, images_seen=state.images_seen)
         self.numbers["held out"] = round(found.error, 5)
         self.report.advance(self.clock(state), self.numbers)
@@ -224,6 +229,7 @@ class Sitting:
                 "held out": round(found.error, 6),
                 "reconstruction": _rounded(found.reconstruction),
                 "cycle": _rounded(found.cycle),
+                "held-out losses": _rounded(found.losses),
             }
         )
         return found
@@ -235,7 +241,8 @@ class Sitting:
             state = replace(state, best_images=state.images_seen)
             self._write_weights(self.run.best, state)
         if self.recipe.train.schedule == "plateau":
-            state = replace(state, plateau=state.plateau.after(found.error))
+            scores = {group: found.losses.get(group, found.error) for group in self.learner.groups}
+            state = replace(state, plateaus=after_scores(state.plateaus, scores))
         if state.images_seen > state.trouble_images + PAST_TROUBLE * self.recipe.train.save_images:
             state = replace(state, rollbacks=0)
         return replace(state, vitals=state.vitals.after(found))

@@ -38,9 +38,13 @@ def run_page(run: RunFolder, recipe: Recipe, *, is_training: bool) -> str:
         **nested(lines, "reconstruction", prefix="reconstruction "),
         **nested(lines, "cycle", prefix="there and back "),
     }
+    losses = {
+        **nested(lines, "losses"),
+        **nested(lines, "held-out losses", prefix="held out: "),
+    }
     pieces = [
         page.heading("Losses"),
-        page.curves(nested(lines, "losses"), x_label="images seen", y_label="loss"),
+        page.curves(losses, x_label="images seen", y_label="loss"),
         page.heading("Held-out faces"),
         page.curves(held_out, x_label="images seen", y_label="error, part of the full range"),
         page.heading("Learning rate"),

@@ -50,8 +50,8 @@ class TrainState:
     """Where the lowest held-out error was, images seen."""
     vitals: Vitals = field(default_factory=Vitals)
     """The best that held-out faces have shown."""
-    plateau: Plateau = field(default_factory=Plateau)
-    """What the plateau schedule remembers."""
+    plateaus: Mapping[str, Plateau] = field(default_factory=dict)
+    """What the plateau schedule remembers, by group of parameters."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the state in plain JSON values."""
@@ -60,8 +60,11 @@ class TrainState:
     @classmethod
     def from_dict(cls, table: Mapping[str, Any]) -> "TrainState":
         """Read a state back."""
-        inner = {"plateau": Plateau(**table["plateau"]), "vitals": Vitals(**table["vitals"])}
-        return cls(**{**table, **inner})
+        plateaus = {group: Plateau(**one) for group, one in table.get("plateaus", {}).items()}
+        inner = {"plateaus": plateaus, "vitals": Vitals(**table["vitals"])}
+        # Runs that began when all groups had one plateau begin to wait anew.
+        rest = {name: value for name, value in table.items() if name != "plateau"}
+        return cls(**{**rest, **inner})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,14 +145,30 @@ class Learner:
             else {}
         )
 
-    def step(self, batch: FaceBatch, progress: Progress, *, factor: float, images: int) -> Tensors:
+    def step(
+        self,
+        batch: FaceBatch,
+        progress: Progress,
+        *,
+        factor: float,
+        images: int,
+        by_group: Mapping[str, float] | None = None,
+    ) -> Tensors:
         """Learn from one batch, at `factor` of each group's learning rate.
+
+        Args:
+            batch: Faces of everybody.
+            progress: How far training has come.
+            factor: What every rate is multiplied by.
+            images: Faces in the batch, of all processes together.
+            by_group: What single groups' rates are multiplied by besides.
 
         Returns:
             Named scalar losses, still on the device: reading one would make the host wait.
         """
         for group, optimizer in self.optimizers.items():
-            optimizer.param_groups[0]["lr"] = self.model.learning_rate(group) * factor
+            rate = self.model.learning_rate(group) * factor * (by_group or {}).get(group, 1.0)
+            optimizer.param_groups[0]["lr"] = rate
         losses = self._learn(batch, progress)
         self._follow(progress.images_seen, images)
         return losses
@@ -319,9 +338,12 @@ def train_until(
     images = feed.images_a_batch
     team = team or Team()
     while True:
-        factor = learner.schedule(done(state)) * state.rate_factor * state.plateau.factor
+        factor = learner.schedule(done(state)) * state.rate_factor
         factor *= warmed_up(state.images_seen, learner.train.warmup_images)
-        is_over, place, factor = team.agree([ended(state), state.images_seen, factor])
+        plateaus = [state.plateaus.get(group, Plateau()).factor for group in learner.groups]
+        is_over, place, factor, *plateaus = team.agree(
+            [ended(state), state.images_seen, factor, *plateaus]
+        )
         if is_over:
             return state
         if place != state.images_seen:
@@ -330,7 +352,8 @@ def train_until(
         batch = feed.batch(state.images_seen)
         torch.manual_seed(position_seed(seed, state.images_seen, f"step of process {team.rank}"))
         progress = Progress(images_seen=state.images_seen, goal=goal)
-        losses = learner.step(batch, progress, factor=factor, images=images)
+        by_group = dict(zip(learner.groups, plateaus, strict=True))
+        losses = learner.step(batch, progress, factor=factor, images=images, by_group=by_group)
         state = replace(
             state,
             images_seen=state.images_seen + images,

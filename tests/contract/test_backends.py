@@ -194,6 +194,17 @@ def test_losses_are_finite_scalars_with_names(backend: Backend, people: int) -> 
         assert not loss.requires_grad, name
 
 
+def test_held_out_losses_are_finite_scalars_of_groups_that_exist(backend: Backend) -> None:
+    """What a backend tells of held-out faces is of its own groups, and needs no gradient."""
+    model = backend.make().eval()
+    with torch.no_grad():
+        losses = model.held_out_losses(faces(model, seed=0))
+    assert set(losses) <= set(model.parameter_groups())
+    for loss in losses.values():
+        assert torch.Size([]) == loss.shape
+        assert loss.isfinite()
+
+
 def test_sixteen_bits_are_enough_for_a_step_and_give_full_precision_back(backend: Backend) -> None:
     """Under bfloat16 autocast the losses stay finite and a swap is still float32."""
     steps = Steps(backend.make())
