@@ -1,0 +1,194 @@
+"""Faces held steady: less jitter, no lag, nothing carried from one shot into another."""
+
+from collections.abc import Callable, Sequence
+
+import cv2
+import numpy as np
+import pytest
+
+from faceswap_cli.actors import CAST, Actor, Moment, draw
+from faceswap_cli.arrays import Matrix, Points
+from faceswap_cli.faces import align
+from faceswap_cli.faces.align import FaceAlignment, transform
+from faceswap_cli.faces.detect import Face
+from faceswap_cli.faces.follow import Follower
+from faceswap_cli.faces.litert import LiteRTDetector
+from faceswap_cli.faces.track import PATIENCE, REACH, Steady, from_places, places, steadied
+
+Looked = list[tuple[int, list[Face]]]
+
+
+def mesh(seed: int = 0) -> Points:
+    """Landmarks (478, 2) that stand on the template, about 100 px wide, with some others."""
+    points = np.random.default_rng(seed).uniform(-40, 40, (478, 2)).astype(np.float32)
+    indices, target = align.template()
+    points[indices] = (target - 0.5) * 150
+    return points
+
+
+def face_at(motion: Matrix, *, noise: float = 0.0, seed: int = 0) -> Face:
+    """A face whose landmarks are the mesh carried by a motion, with noise of so many px."""
+    chance = np.random.default_rng(seed)
+    points = transform(mesh(), motion) + chance.normal(0, noise, (478, 2)).astype(np.float32)
+    return Face(
+        box=np.concatenate([points.min(axis=0), points.max(axis=0)]),
+        landmarks=points,
+        score=1,
+        expression=(0.0,) * 52,
+        pose=(0, 0, 0),
+    )
+
+
+def motion(k: float, *, x: float = 0.0, y: float = 0.0) -> Matrix:
+    """Steady motion at time k: turning, growing, moving."""
+    turn, scale = np.radians(0.5 * k), 1 + 0.004 * k
+    cos, sin = scale * np.cos(turn), scale * np.sin(turn)
+    return np.array([[cos, -sin, 200 + 2.5 * k + x], [sin, cos, 150 - 0.8 * k + y]])
+
+
+def hold(looked: Looked, *, cuts: Sequence[int] = ()) -> list[tuple[int, list[Steady]]]:
+    """The frames held steady; the cuts are the first frames of a shot."""
+    return list(steadied(looked, is_cut=lambda _, now: now in cuts))
+
+
+def centres(held: Sequence[tuple[int, list[Steady]]]) -> np.ndarray:
+    """The places of the only face of every frame (N, 4)."""
+    return np.array([places(face.alignment) for _, [face] in held])
+
+
+def film(
+    count: int, *, noise: float = 0.0, at: Callable[[float], Matrix] = motion, seed: int = 0
+) -> Looked:
+    """Frames with one face in motion."""
+    return [(k, [face_at(at(k), noise=noise, seed=seed + k)]) for k in range(count)]
+
+
+def test_places_there_and_back() -> None:
+    """An alignment is its places, whatever the turn."""
+    for k in (0, 40, 200, -300):
+        alignment = align.align(face_at(motion(k)).landmarks)
+        again = from_places(places(alignment))
+        np.testing.assert_allclose(again.to_unit, alignment.to_unit, rtol=1e-4, atol=1e-6)
+
+
+def test_steady_motion_stays_as_it_is() -> None:
+    """Without jitter nothing changes, at the ends of the track neither: there is no lag."""
+    raw = film(25)
+
+    held = hold(raw)
+
+    assert list(range(25)) == [number for number, _ in held]
+    truth = np.array([places(align.align(faces[0].landmarks)) for _, faces in raw])
+    assert np.abs(centres(held) - truth)[:, 2:].max() < 0.02
+    assert np.abs(centres(held) - truth)[:, :2].max() < 1e-3
+
+
+def test_a_head_that_nods_is_not_flattened() -> None:
+    """Swinging once a second by 20 px either way, it stays within half a pixel of its path."""
+    swing = film(60, at=lambda k: motion(k, y=20 * np.sin(2 * np.pi * k / 25)))
+
+    truth = np.array([places(align.align(faces[0].landmarks)) for _, faces in swing])
+
+    assert np.abs(centres(hold(swing)) - truth)[:, 2:].max() < 0.5
+
+
+def test_jitter_is_less_than_half() -> None:
+    """Of a drawn person moved in a known way, filmed with noise, and found frame by frame."""
+    picture = draw(Actor.of(CAST["bo"]), Moment(yaw=8), 256).image
+    chance = np.random.default_rng(1)
+    paths = [motion(k, x=-150, y=-60) for k in range(30)]
+    with LiteRTDetector() as detector:
+        follower = Follower(detector)
+        looked = []
+        for k, path in enumerate(paths):
+            moved = cv2.warpAffine(picture, path, (420, 360), borderMode=cv2.BORDER_REPLICATE)
+            noisy = np.clip(moved + chance.normal(0, 6, moved.shape), 0, 255).astype(np.uint8)
+            looked.append((k, list(follower.look(noisy, k))))
+
+    raw = np.array([places(align.align(faces[0].landmarks)) for _, faces in looked])
+    residuals = [_beyond(where, paths) for where in (raw, centres(hold(looked)))]
+    before, after = (np.diff(residual, axis=0).std(axis=0) for residual in residuals)
+    assert (after < 0.5 * before).all(), after / before
+    assert np.abs(residuals[1].mean(axis=0) - residuals[0].mean(axis=0))[2:].max() < 0.5
+
+
+def _beyond(where: np.ndarray, paths: Sequence[Matrix]) -> np.ndarray:
+    """Where a face lies, less the motion it was given (N, 4)."""
+    rows = []
+    for (log_side, angle, x, y), path in zip(where, paths, strict=True):
+        scale, turn = np.hypot(path[0, 0], path[1, 0]), np.arctan2(path[1, 0], path[0, 0])
+        (home,) = transform(np.float32([[x, y]]), cv2.invertAffineTransform(path))
+        rows.append([log_side - np.log(scale), angle - turn, *home])
+    return np.array(rows)
+
+
+@pytest.mark.parametrize("where", [9, 14])
+def test_nothing_bleeds_across_a_cut(where: int) -> None:
+    """Each shot comes out as if the other had never been, though the face stays in place."""
+    first, second = film(where, noise=1), film(14, noise=1, seed=50)
+    second = [(where + k, faces) for k, faces in second]
+
+    together = hold([*first, *second], cuts=[where])
+
+    apart = [*hold(first), *hold(second)]
+    for (_, [one]), (_, [two]) in zip(together, apart, strict=True):
+        np.testing.assert_array_equal(one.alignment.to_unit, two.alignment.to_unit)
+    tracks = [face.track for _, [face] in together]
+    assert [0] * where + [1] * 14 == tracks
+
+
+def test_a_face_far_away_is_another() -> None:
+    """Without a word about a cut, a face that jumps begins a new track."""
+    jump = [*film(8), *((8 + k, [face_at(motion(k, x=400))]) for k in range(8))]
+
+    assert [0] * 8 + [1] * 8 == [face.track for _, [face] in hold(jump)]
+
+
+def test_two_people_are_two_tracks() -> None:
+    """In whatever order they come, and when one is missing for a while."""
+    left, right = film(20), film(20, at=lambda k: motion(k, x=300))
+    both = [
+        (k, [*one, *two][:: 1 if k % 2 else -1]) if not 8 <= k < 8 + PATIENCE else (k, one)
+        for (k, one), (_, two) in zip(left, right, strict=True)
+    ]
+
+    held = hold(both)
+
+    for k, faces in held:
+        sides = {face.track: places(face.alignment)[2] > 350 for face in faces}
+        assert len(both[k][1]) == len(sides)
+        assert len(set(sides.values())) == len(sides)
+    assert {0, 1} == {face.track for _, faces in held for face in faces}
+
+
+def test_a_face_gone_for_long_is_a_new_track() -> None:
+    """After more than `PATIENCE` frames nobody says it is the same."""
+    gone = film(20 + PATIENCE)
+    gone = [(k, [] if 6 <= k <= 6 + PATIENCE else faces) for k, faces in gone]
+
+    held = hold(gone)
+
+    assert [len(faces) for _, faces in gone] == [len(faces) for _, faces in held]
+    assert {0, 1} == {face.track for _, faces in held for face in faces}
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, REACH, 2 * REACH + 1])
+def test_short_films_come_through(count: int) -> None:
+    """However few the frames are, each comes out once, in order, as an alignment."""
+    held = hold(film(count, noise=0.5))
+
+    assert list(range(count)) == [number for number, _ in held]
+    assert all(isinstance(face.alignment, FaceAlignment) for _, [face] in held)
+
+
+def test_only_a_few_frames_are_held_back() -> None:
+    """A frame comes out `REACH` frames after it went in: a long film needs no memory."""
+    taken: list[int] = []
+
+    def feed() -> object:
+        for item in film(30):
+            taken.append(item[0])
+            yield item
+
+    for number, _ in steadied(feed(), is_cut=lambda *_: False):  # type: ignore[arg-type]
+        assert taken[-1] <= number + REACH
