@@ -660,3 +660,20 @@ def test_two_inputs_of_one_name_need_one_set(clip: Path, tmp_path: Path) -> None
 
     with pytest.raises(ConfigurationError, match='two inputs would both become the set "spot"'):
         set_names(find_footage([clip, twin]))
+
+
+@pytest.mark.skipif(not shutil.which("strace"), reason="needs strace")
+def test_nothing_leaves_the_machine(tmp_path: Path) -> None:
+    """The whole command, with the real detector, asks the system for no connection."""
+    drawn = draw_all(CAST["bo"], perform(4, seconds=0.1).moments, size_px=192, processes=1)
+    for index, drawing in enumerate(drawn):
+        pictures.write_png(tmp_path / "bo" / f"{index}.png", drawing.image)
+    command = [sys.executable, "-m", "faceswap_cli", "extract", "bo", "--quiet"]
+    watch = ["strace", "-f", "-e", "trace=socket,connect,sendto", "-o", "calls"]
+
+    done = subprocess.run([*watch, *command], cwd=tmp_path, check=False)
+
+    assert 0 == done.returncode
+    assert (tmp_path / "workspace" / "faces" / "bo" / "000000-0.png").is_file()
+    calls = (tmp_path / "calls").read_text().splitlines()
+    assert [] == [line for line in calls if "(" in line]
