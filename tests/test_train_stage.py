@@ -8,7 +8,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from contextlib import ExitStack
+from dataclasses import asdict, replace
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import ClassVar
@@ -33,6 +35,7 @@ from faceswap_cli.learning import board, checkpoint, health, plan, sitting
 from faceswap_cli.learning.alone import alone_in
 from faceswap_cli.learning.feed import Feed
 from faceswap_cli.learning.interrupt import stoppable
+from faceswap_cli.learning.kept import Eyes, Kept, KeptJudge
 from faceswap_cli.learning.score import Score, score
 from faceswap_cli.learning.sitting import append_line
 from faceswap_cli.learning.trainer import Learner, Tensors
@@ -80,6 +83,16 @@ class Ears(Silent):
 def _one_thread() -> None:
     """Tiny networks are fastest on one thread."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def blind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody reads the faces of these sets, which are none."""
+
+    def shut(held: ExitStack) -> Eyes:
+        raise InputError("the readers are not here")
+
+    monkeypatch.setattr(sitting, "KeptJudge", partial(KeptJudge, open_eyes=shut))
 
 
 @pytest.fixture
@@ -161,6 +174,41 @@ def test_the_log_has_the_numbers_of_the_console(sets: Sets, run: RunFolder) -> N
     assert {"ada", "bo", "images/s", "held out"} == set(ears.numbers[-1])
     assert summary.held_out == pytest.approx(ears.numbers[-1]["held out"], abs=1e-5)
     assert {"images_seen": 32, "event": summary.ended} == lines(run)[-1]
+
+
+def test_what_swaps_keep_is_told(
+    sets: Sets, run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Summary, log and page have it, and it is looked at once a regular sheet and at the end."""
+    found = Kept(found=1.0, pose_degrees=2.0, expression=0.1, identity=0.2, unswapped=-0.3)
+    looks: list[Feed] = []
+
+    class Judge(KeptJudge):
+        def look(self, model: SwapModel) -> Kept:
+            looks.append(self.feed)
+            return found
+
+    monkeypatch.setattr(sitting, "KeptJudge", Judge)
+    monkeypatch.setattr(sitting, "EARLY_SHEETS", (8, 16))
+    summary = go(sets, run, 80)
+    assert 2 == len(looks)
+    assert asdict(found) == summary.kept
+    assert [(64, asdict(found)), (80, asdict(found))] == [
+        (line["images_seen"], line["kept"]) for line in lines(run) if "kept" in line
+    ]
+    assert "error of pose, degrees" in run.report.read_text(encoding="utf-8")
+
+
+def test_where_nobody_can_read_faces_training_says_so_and_goes_on(
+    sets: Sets, run: RunFolder
+) -> None:
+    """A missing model file is told of once, and nothing else changes."""
+    ears = Ears()
+    summary = go(sets, run, 160, report=ears)
+    expected = "what swaps keep is not known: the readers are not here"
+    assert (160, expected) == (summary.images_seen, summary.kept)
+    assert 1 == ears.notes.count(expected)
+    assert "error of pose" not in run.report.read_text(encoding="utf-8")
 
 
 def test_training_learns(sets: Sets, run: RunFolder) -> None:

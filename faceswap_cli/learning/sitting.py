@@ -6,7 +6,7 @@ Knows when things are due and what they say; refuses to know how a step is taken
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from faceswap_cli import pictures
@@ -18,6 +18,7 @@ from faceswap_cli.learning.board import Board, NoBoard, open_board
 from faceswap_cli.learning.feed import Feed
 from faceswap_cli.learning.health import LossWatch, StillWatch
 from faceswap_cli.learning.interrupt import Stop
+from faceswap_cli.learning.kept import Kept, KeptJudge
 from faceswap_cli.learning.preview import preview_sheet
 from faceswap_cli.learning.schedule import after_scores
 from faceswap_cli.learning.score import Score, score
@@ -76,6 +77,8 @@ class TrainSummary:
     """The last losses."""
     held_out: float | None = None
     """Error on held-out faces, as a part of the full range: see `Score.error`."""
+    kept: dict[str, float | None] | str = ""
+    """What swaps of held-out faces keep and move: see `Kept`; a text says why nobody knows."""
 
 
 class Sitting:
@@ -118,6 +121,9 @@ class Sitting:
         self.losses: dict[str, float] = {}
         self.numbers: dict[str, Number] = {}
         self.found: Score | None = None
+        self.kept: Kept | None = None
+        self.kept_judge = KeptJudge(feed)
+        self.kept_reason = ""
         self.saved_at = begin.images_seen if run.weights.exists() else -1
         self.shown_at = begin.images_seen
         self.began = self.pulsed = self.saved_then = time.monotonic()
@@ -301,15 +307,31 @@ class Sitting:
         self.saved_at, self.saved_then = state.images_seen, time.monotonic()
 
     def show(self, state: TrainState) -> None:
-        """Draw a sheet with the averaged weights."""
+        """Draw a sheet with the averaged weights; at the regular ones, read faces as well."""
         path = self.run.preview(state.images_seen)
+        is_early = not (self._crossed(state, self.recipe.train.preview_images) or self.ended(state))
         with self.learner.averaged() as model:
             sheet = preview_sheet(model, self.feed)
+            told = "" if is_early else self.judge_kept(model, state)
         pictures.write_png(path, sheet)
         self.board.picture(sheet, images_seen=state.images_seen)
         self.shown_at = state.images_seen
         self.tell_story(is_training=True)
-        self.report.picture(path, f"after {state.images_seen:,} images")
+        self.report.picture(path, f"after {state.images_seen:,} images{told}")
+
+    def judge_kept(self, model: SwapModel, state: TrainState) -> str:
+        """Look at what swaps keep; return it as the end of a caption, or say once why not."""
+        self.kept = self.kept_judge.look(model)
+        if self.kept is not None:
+            numbers = {name: one for name, one in asdict(self.kept).items() if one is not None}
+            self.board.numbers(numbers, about="kept", images_seen=state.images_seen)
+            self.log({"images_seen": state.images_seen, "kept": _rounded(numbers)})
+            return f": {self.kept}"
+        if not self.kept_reason:
+            self.kept_reason = f"what swaps keep is not known: {self.kept_judge.reason}"
+            self.report.note(self.kept_reason)
+            self.log({"images_seen": state.images_seen, "event": self.kept_reason})
+        return ""
 
     def tell_story(self, *, is_training: bool) -> None:
         """Write the page that shows the run in a browser."""
@@ -326,6 +348,7 @@ class Sitting:
         self.log({"images_seen": state.images_seen, "event": ended})
         self.tell_story(is_training=False)
         self.board.close()
+        self.kept_judge.close()
         self.report.note(f"{ended}; {state.images_seen:,} images seen")
         if self.stop.asked:
             self.report.note("everything is saved; run the same command again to go on")
@@ -338,6 +361,7 @@ class Sitting:
             images_per_second=(state.images_seen - self.begin.images_seen) / max(seconds, 1e-9),
             losses=self.losses,
             held_out=self.found.error if self.found else None,
+            kept=asdict(self.kept) if self.kept else self.kept_reason,
         )
 
     def log(self, numbers: Mapping[str, object]) -> None:

@@ -47,6 +47,7 @@ def run_page(run: RunFolder, recipe: Recipe, *, is_training: bool) -> str:
         page.curves(losses, x_label="images seen", y_label="loss"),
         page.heading("Held-out faces"),
         page.curves(held_out, x_label="images seen", y_label="error, part of the full range"),
+        *_kept(lines),
         page.heading("Learning rate"),
         page.curves(
             nested(lines, "learning_rate"),
@@ -102,6 +103,27 @@ def thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
         return list(points)
     parts = [points[start : start + step] for start in range(0, len(points), step)]
     return [(part[-1][0], sum(y for _, y in part) / len(part)) for part in parts]
+
+
+KEPT = (
+    ("pose_degrees", "error of pose, degrees"),
+    ("expression", "error of expression, 0 to 1"),
+    ("identity", "identity moved, difference of cosines"),
+)
+"""What swaps keep and move, and how its curve is labelled."""
+
+
+def _kept(lines: Sequence[Line]) -> list[str]:
+    """Return the curves of what swaps keep and move; what nobody looked at has none."""
+    found = nested(lines, "kept")
+    if not found:
+        return []
+    pieces = [page.heading("What swaps keep, and move")]
+    for name, label in KEPT:
+        also = {"unswapped": found["unswapped"]} if name == "identity" else {}
+        curves = {name: found.get(name, []), **also}
+        pieces.append(page.curves(curves, x_label="images seen", y_label=label))
+    return pieces
 
 
 def _sheets(run: RunFolder) -> list[str]:
