@@ -22,6 +22,8 @@ DEFAULT = "default"
 """Source of a value that neither preset nor command line named."""
 TYPED = "--set"
 """Source of a value from the command line."""
+FITTED = "--batch-size auto"
+"""Source of a batch size that was found by trying."""
 SECTIONS = ("model", "train")
 
 Values = dict[str, dict[str, Any]]
@@ -112,6 +114,15 @@ def resolve(backend: str, preset: str | None, overrides: Sequence[str] = ()) -> 
         sources[f"{section}.{key}"] = TYPED
     name = chosen.name.removeprefix(f"{backend}-") if chosen else ""
     return _assembled(backend, name, kind, values, sources)
+
+
+def with_batch_size(recipe: Recipe, size: int) -> Recipe:
+    """Return a recipe with the batch size that was found by trying."""
+    return dataclasses.replace(
+        recipe,
+        train=dataclasses.replace(recipe.train, batch_size=size),
+        sources={**recipe.sources, "train.batch_size": FITTED},
+    )
 
 
 def differences(old: Recipe, new: Recipe) -> list[str]:

@@ -49,6 +49,14 @@ ImagesOption = Annotated[
 MinutesOption = Annotated[
     float | None, typer.Option("--minutes", metavar="M", min=0.01, help="Train for M minutes.")
 ]
+BatchOption = Annotated[
+    str | None,
+    typer.Option(
+        "--batch-size",
+        metavar="N|auto",
+        help="Faces of each person in a step; auto tries how many fit.",
+    ),
+]
 SeedOption = Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Makes runs repeat.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Show errors only.")]
@@ -156,6 +164,7 @@ def train(
     changes: SetOption = None,
     images: ImagesOption = None,
     minutes: MinutesOption = None,
+    batch_size: BatchOption = None,
     device: DeviceOption = "auto",
     seed: SeedOption = 0,
     dry_run: Annotated[
@@ -176,13 +185,21 @@ def train(
         from faceswap_cli import config
         from faceswap_cli.stages import train as stage
 
-        recipe = config.resolve(model, preset, changes or [])
+        is_fitted = batch_size == "auto"
+        typed = [f"train.batch_size={batch_size}"] if batch_size and not is_fitted else []
+        recipe = config.resolve(model, preset, [*(changes or []), *typed])
         space = open_workspace(workspace)
+        run = space.run(name or "-".join([model, *people]))
+        sets = [load_set(space, person) for person in people]
+        if is_fitted:
+            recipe = stage.fit_batch_size(
+                sets, recipe=recipe, run=run, device=device, seed=seed, report=terminal
+            )
         work = stage.rehearse if dry_run else stage.train
         summary = work(
-            [load_set(space, person) for person in people],
+            sets,
             recipe=recipe,
-            run=space.run(name or "-".join([model, *people])),
+            run=run,
             goal=stage.Goal(images=images, minutes=minutes),
             device=device,
             seed=seed,

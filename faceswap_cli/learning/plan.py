@@ -48,7 +48,9 @@ class Plan:
     """Time left to the goal; None where nobody can know."""
 
 
-def measure(learner: Learner, feed: Feed) -> tuple[float, int]:
+def measure(
+    learner: Learner, feed: Feed, *, timed_seconds: float = TIMED_SECONDS
+) -> tuple[float, int]:
     """Learn for some seconds; return images/s and the largest memory in bytes.
 
     The learner is of no use afterwards: it has learnt.
@@ -56,7 +58,7 @@ def measure(learner: Learner, feed: Feed) -> tuple[float, int]:
     for step in range(WARM_STEPS):
         _step(learner, feed, step)
     began, steps = time.monotonic(), 0
-    while steps == 0 or time.monotonic() - began < TIMED_SECONDS:
+    while steps == 0 or time.monotonic() - began < timed_seconds:
         _step(learner, feed, WARM_STEPS + steps)
         steps += 1
         _finish(learner.hardware.device)

@@ -4,6 +4,7 @@ Reads as a story: what a sitting at a run begins with, and the loop; `learning.s
 happens along the way.
 """
 
+import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -14,19 +15,22 @@ from typing import TypeVar
 
 import torch
 
-from faceswap_cli.config import Recipe
-from faceswap_cli.errors import CheckpointError, ConfigurationError
+from faceswap_cli.config import FITTED, Recipe, with_batch_size
+from faceswap_cli.errors import CheckpointError, ConfigurationError, DeviceError
 from faceswap_cli.faces.record import FaceSet
 from faceswap_cli.learning import checkpoint
 from faceswap_cli.learning.alone import alone_in
+from faceswap_cli.learning.batch import Trial, largest_batch, limits_of
 from faceswap_cli.learning.checkpoint import Resume
 from faceswap_cli.learning.data import (
+    HELD_OUT,
     Person,
     cache_side,
     crop_side,
     enough_faces,
     load_person,
     position_seed,
+    split,
 )
 from faceswap_cli.learning.feed import choose_feed
 from faceswap_cli.learning.hardware import (
@@ -36,7 +40,7 @@ from faceswap_cli.learning.hardware import (
     use_fast_kernels,
 )
 from faceswap_cli.learning.interrupt import Stop, stoppable
-from faceswap_cli.learning.plan import Plan, device_name, disk_use, measure
+from faceswap_cli.learning.plan import Plan, device_name, disk_use, measure, peak_memory
 from faceswap_cli.learning.sitting import (
     Follower,
     Goal,
@@ -51,12 +55,14 @@ from faceswap_cli.workspace import RunFolder
 from faceswap_models import registry
 from faceswap_models.base import SwapModel
 
-__all__ = ["Goal", "TrainSummary", "rehearse", "train"]
+__all__ = ["Goal", "TrainSummary", "fit_batch_size", "rehearse", "train"]
 
 Work = TypeVar("Work")
 
 REHEARSED = 64
 """Faces of each person that a rehearsal decodes."""
+TRIED_SECONDS = 1.5
+"""How long steps of each batch size are timed."""
 
 
 def train(
@@ -217,6 +223,75 @@ def rehearse(
         images=images,
         seconds=seconds,
     )
+
+
+def fit_batch_size(
+    sets: Sequence[FaceSet],
+    *,
+    recipe: Recipe,
+    run: RunFolder,
+    device: str,
+    seed: int,
+    report: Reporter,
+) -> Recipe:
+    """Return the recipe with the largest batch that fits the device (`--batch-size auto`).
+
+    A run that was begun so keeps the size it found: the same command must go on as it began.
+
+    Raises:
+        ConfigurationError: Several processes train together.
+        FaceswapError: Whatever `train` would refuse to begin with.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigurationError(
+            "--batch-size auto tries sizes in one process, and there are several",
+            hint="give the batch size of all processes together: --batch-size N",
+        )
+    check_sets(sets)
+    resume = checkpoint.load_resume(run)
+    if resume is not None and resume.recipe.sources.get("train.batch_size") == FITTED:
+        return with_batch_size(recipe, resume.recipe.train.batch_size)
+    keep_freed_memory()
+    hardware = find_hardware(device)
+    use_fast_kernels(hardware.device)
+    with TemporaryDirectory() as folder:
+        few = [replace(faces, records=faces.records[:REHEARSED]) for faces in sets]
+        names = [faces.name for faces in sets]
+        scratch = RunFolder(root=Path(folder))
+        people = load_people(few, names, recipe=recipe, run=scratch, report=report)
+        report.stage("trying batch sizes", total=None, unit="faces")
+        size, stopped_by = largest_batch(
+            partial(try_batch, people=people, recipe=recipe, hardware=hardware, seed=seed),
+            limits=limits_of(hardware.device),
+            most=min(len(split(len(faces), HELD_OUT)[0]) for faces in sets),
+        )
+        del people  # a mapped file cannot be deleted everywhere
+    report.note(f"batches of {size} faces of each person: {stopped_by}")
+    return with_batch_size(recipe, size)
+
+
+def try_batch(
+    size: int, *, people: Sequence[Person], recipe: Recipe, hardware: Hardware, seed: int
+) -> Trial | None:
+    """Learn from some batches of `size` faces of each person; None if memory ran out."""
+    device = hardware.device
+    recipe = with_batch_size(recipe, size)
+    before = 0
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
+    else:
+        before = peak_memory(device)
+    try:
+        names = [person.name for person in people]
+        learner = Learner(new_model(recipe, names, hardware, seed=seed), recipe.train, hardware)
+        feed = choose_feed(people, model=recipe.model, train=recipe.train, seed=seed, device=device)
+        speed, memory = measure(learner, feed, timed_seconds=TRIED_SECONDS)
+    except (DeviceError, torch.OutOfMemoryError):
+        return None
+    # A learner that had to take its batches in parts has run out of memory on the way.
+    fits = learner.parts == 1
+    return Trial(images_per_second=speed, memory_bytes=memory - before) if fits else None
 
 
 def left_to(goal: Goal, state: TrainState, *, speed: float) -> tuple[int | None, float | None]:

@@ -1,0 +1,110 @@
+"""How large a batch may be: what stops the doubling, and that a run remembers what was found."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from faceswap_cli import config
+from faceswap_cli.errors import ConfigurationError
+from faceswap_cli.faces.record import FaceSet
+from faceswap_cli.learning import batch
+from faceswap_cli.learning.batch import Limits, Trial, largest_batch, limits_of
+from faceswap_cli.report import Silent
+from faceswap_cli.stages import train as stage
+from faceswap_cli.workspace import RunFolder
+
+GPU = Limits(memory_bytes=900, least_gain=-1.0)
+CPU = Limits(memory_bytes=900, least_gain=0.1)
+
+
+def machine(
+    *, bytes_a_face: int, gone_at: int = 10_000, fast_until: int = 10_000
+) -> Callable[[int], Trial | None]:
+    """Return a machine that runs out at `gone_at` and gets no faster beyond `fast_until`."""
+
+    def attempt(size: int) -> Trial | None:
+        if size >= gone_at:
+            return None
+        speed = 10.0 * min(size, fast_until)
+        return Trial(images_per_second=speed, memory_bytes=size * bytes_a_face)
+
+    return attempt
+
+
+@pytest.mark.parametrize(
+    ("attempt", "limits", "most", "expected"),
+    [
+        (machine(bytes_a_face=1, gone_at=100), GPU, 1000, (64, "128 would take too much memory")),
+        (machine(bytes_a_face=20), GPU, 1000, (32, "64 would take too much memory")),
+        (
+            machine(bytes_a_face=1, fast_until=8),
+            GPU,
+            60,
+            (32, "the smallest set has 60 faces to learn from"),
+        ),
+        (machine(bytes_a_face=1, fast_until=8), CPU, 1000, (8, "16 would be no faster")),
+        (machine(bytes_a_face=20), CPU, 1000, (32, "64 would take too much memory")),
+        (machine(bytes_a_face=1000), CPU, 1000, (1, "2 would take too much memory")),
+    ],
+)
+def test_doubling_stops_where_it_should(
+    attempt: Callable[[int], Trial | None], limits: Limits, most: int, expected: tuple[int, str]
+) -> None:
+    """Memory that runs out, its head-room, no gain in speed, and the number of faces stop it."""
+    assert expected == largest_batch(attempt, limits=limits, most=most)
+
+
+def test_a_cpu_keeps_half_of_what_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other programs live in the same memory."""
+    monkeypatch.setattr(batch, "free_bytes", lambda: 1000.0)
+    assert Limits(memory_bytes=500, least_gain=0.1) == limits_of(torch.device("cpu"))
+
+
+def test_a_machine_has_free_memory() -> None:
+    """The figure is one of bytes, not of pages or kilobytes: more than 16 MiB."""
+    assert batch.free_bytes() > 16 * 2**20
+
+
+@pytest.fixture
+def sets(make_set: Callable[..., FaceSet]) -> tuple[FaceSet, FaceSet]:
+    """Return two people's sets."""
+    return make_set("ada", 20, hue=0), make_set("bo", 24, hue=1)
+
+
+def test_what_was_found_is_in_the_recipe_and_is_kept(
+    sets: tuple[FaceSet, FaceSet], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sizes are tried for a new run; one that goes on has the size it was begun with."""
+    run = RunFolder(root=sets[0].folder.parent.parent / "runs" / "r")
+    recipe = config.resolve("autoencoder", "debug", ["model.code_size=8"])
+    monkeypatch.setattr(stage, "TRIED_SECONDS", 0.0)
+    monkeypatch.setattr(
+        stage, "limits_of", lambda _: Limits(memory_bytes=float("inf"), least_gain=-1)
+    )
+
+    def fitted() -> config.Recipe:
+        return stage.fit_batch_size(
+            sets, recipe=recipe, run=run, device="cpu", seed=0, report=Silent()
+        )
+
+    found = fitted()
+    assert (16, config.FITTED) == (found.train.batch_size, found.sources["train.batch_size"])
+    assert "batch_size = 16" in found.to_toml()
+    assert not run.root.exists()
+    begun = config.with_batch_size(recipe, 3)
+    goal = stage.Goal(images=6)
+    stage.train(sets, recipe=begun, run=run, goal=goal, device="cpu", seed=0, report=Silent())
+    assert begun == fitted()
+
+
+def test_several_processes_are_told_to_say_the_size(
+    sets: tuple[FaceSet, FaceSet], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What each would find alone need not be the same."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    recipe = config.resolve("autoencoder", "debug")
+    run = RunFolder(root=sets[0].folder.parent / "r")
+    with pytest.raises(ConfigurationError, match="in one process, and there are several") as caught:
+        stage.fit_batch_size(sets, recipe=recipe, run=run, device="cpu", seed=0, report=Silent())
+    assert "--batch-size N" in caught.value.hint
