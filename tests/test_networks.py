@@ -20,7 +20,7 @@ from faceswap_models.backends.autoencoder import (
     AutoencoderTrain,
     jittered,
 )
-from faceswap_models.base import FaceBatch, Progress
+from faceswap_models.base import FaceBatch, Progress, Swapped
 from faceswap_models.layers import initialise, upscale
 from faceswap_models.losses import inside, weighted_dssim, weighted_l1
 
@@ -217,12 +217,50 @@ def test_the_structural_loss_is_added_when_it_weighs_something() -> None:
     image, target, mask = pair(16)
     plain, structural = (
         Autoencoder(settings, AutoencoderTrain(dssim_weight=weight), ("a",))._loss(
-            image, target, mask
+            Swapped(image=image, mask=None), target, mask
         )
         for weight in (0.0, 2.0)
     )
     dssim = weighted_dssim(image, target, torch.ones_like(mask))
     torch.testing.assert_close(plain + 2 * dssim, structural)
+
+
+def test_a_learnt_mask_comes_to_be_the_outline() -> None:
+    """With `learns_mask` a swap carries the wanted person's outline, in [0, 1]; without, none."""
+    layout = {
+        "size_px": 16,
+        "encoder_widths": (8, 8),
+        "code_size": 8,
+        "shared_width": 8,
+        "decoder_widths": (8,),
+    }
+    torch.manual_seed(0)
+    bare = Autoencoder(AutoencoderModel(**layout), AutoencoderTrain(), ("a", "b"))
+    model = Autoencoder(
+        AutoencoderModel(**layout, learns_mask=True), AutoencoderTrain(), ("a", "b")
+    )
+    image, target, _ = pair(16)
+    outlines = torch.zeros(2, len(image), 1, 16, 16)
+    outlines[0, ..., :8], outlines[1, ..., 8:] = 1, 1  # a's face lies left, b's right
+    batch = FaceBatch(
+        warped=torch.stack([image] * 2), target=torch.stack([target] * 2), mask=outlines
+    )
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
+
+    def update(_: str, loss: Tensor) -> None:
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+
+    for step in range(60):
+        model.train_step(batch, update, Progress(images_seen=step, goal=None))
+    for name, outline in zip("ab", outlines, strict=True):
+        mask = model.swap(image, name).mask
+        assert mask is not None
+        assert outline.shape == mask.shape
+        assert 0 <= mask.min() <= mask.max() <= 1
+        assert (mask - outline).abs().mean() < 0.1
+    assert bare.swap(image, "a").mask is None
 
 
 def test_fresh_layers_keep_the_size_of_what_passes_through() -> None:
@@ -272,7 +310,7 @@ def test_jitter_is_of_what_is_shown_and_not_of_the_target() -> None:
     torch.manual_seed(5)
     torch.testing.assert_close(jittered(image, 0.5), shown[0])
     weight = torch.ones_like(mask)
-    expected = weighted_l1(model.decoders[0](model.encoder(shown[0])), target, weight)
+    expected = weighted_l1(model.decoders[0](model.encoder(shown[0])).image, target, weight)
     torch.testing.assert_close(expected.detach(), losses["a"])
 
 

@@ -51,6 +51,9 @@ class AutoencoderModel(ModelSettings):
     """Side of the last convolution, to RGB."""
     normalise_code: bool = False
     """Bring every face's code to mean 0 and deviation 1, so that nobody's is a scale apart."""
+    learns_mask: bool = False
+    """Draw the outline of the wanted person's face as a fourth channel, so that the converter
+    keeps this person's hair and background out of the other's frame."""
 
     def __post_init__(self) -> None:
         """Refuse a layout that cannot be built.
@@ -117,7 +120,10 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """What the encoder found -> one person's face: (B, shared_width, 2G, 2G) -> (B, 3, S, S)."""
+    """What the encoder found -> one person's face: (B, shared_width, 2G, 2G) -> (B, 3, S, S).
+
+    And, where it learns masks, where in the picture the face is: (B, 1, S, S).
+    """
 
     def __init__(self, settings: AutoencoderModel) -> None:
         super().__init__()
@@ -130,16 +136,17 @@ class Decoder(nn.Module):
         )
         self.output = nn.Conv2d(
             (settings.shared_width, *widths)[-1],
-            3,
+            3 + settings.learns_mask,
             settings.output_kernel_px,
             padding=settings.output_kernel_px // 2,
         )
 
-    def forward(self, features: Tensor) -> Tensor:
-        """Draw faces (B, 3, S, S) in [-1, 1]."""
+    def forward(self, features: Tensor) -> Swapped:
+        """Draw faces (B, 3, S, S) in [-1, 1], and masks (B, 1, S, S) where they are learnt."""
         # In full precision: sixteen-bit numbers have 256 steps to 1, too coarse near white.
-        image: Tensor = self.output(self.up(features)).float()
-        return 2 * torch.sigmoid(image) - 1
+        drawn = torch.sigmoid(self.output(self.up(features)).float())
+        mask = drawn[:, 3:]
+        return Swapped(image=2 * drawn[:, :3] - 1, mask=mask if mask.shape[1] else None)
 
 
 class Autoencoder(SwapModel):
@@ -189,15 +196,18 @@ class Autoencoder(SwapModel):
             KeyError: Nobody of that name was trained.
         """
         decoder = dict(zip(self.identities, self.decoders, strict=True))[to]
-        return Swapped(image=decoder(self.encoder(faces)), mask=None)
+        swapped: Swapped = decoder(self.encoder(faces))
+        return swapped
 
-    def _loss(self, image: Tensor, target: Tensor, mask: Tensor) -> Tensor:
-        """Compare faces (B, 3, S, S) with what they should be."""
+    def _loss(self, drawn: Swapped, target: Tensor, mask: Tensor) -> Tensor:
+        """Compare faces (B, 3, S, S), and masks where they are learnt, with what they should be."""
         weight = inside(mask, background=self.train_settings.background_weight)
-        loss = weighted_l1(image, target, weight)
+        loss = weighted_l1(drawn.image, target, weight)
         if self.train_settings.dssim_weight:
-            dssim = weighted_dssim(image, target, weight)
+            dssim = weighted_dssim(drawn.image, target, weight)
             loss = loss + self.train_settings.dssim_weight * dssim
+        if drawn.mask is not None:
+            loss = loss + (drawn.mask - mask).abs().mean()
         return loss
 
 
