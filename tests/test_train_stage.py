@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -492,6 +493,50 @@ def test_a_rehearsal_knows_the_disk(sets: Sets, run: RunFolder) -> None:
     assert (None, None) == (found.images, found.seconds)
 
 
+def test_what_a_run_takes_is_said_once_when_the_speed_is_known(
+    sets: Sets, run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Speed, memory, disk and time to the goal are one line, without any probing."""
+    monkeypatch.setattr(sitting, "FORETOLD_SECONDS", 0.0)
+    monkeypatch.setattr(sitting, "PULSE_SECONDS", 0.0)
+    ears = Ears()
+    go(sets, run, 64, report=ears)
+    [told] = [note for note in ears.notes if "images/s, " in note]
+    assert told.endswith(" of disk, less than a minute to the goal")
+
+
+def test_a_run_that_the_disk_has_no_room_for_is_refused(
+    sets: Sets, run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One clear line before anything is written; what lies there already counts."""
+    free = shutil.disk_usage(run.root.parent.parent)._replace(free=1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: free)
+    with pytest.raises(InputError, match=r"the run needs .* MB more on the disk of") as caught:
+        go(sets, run, 8)
+    assert "--workspace" in caught.value.hint
+    assert [".lock"] == [path.name for path in run.root.iterdir()]
+    run.cache.mkdir(parents=True)
+    (run.cache / "some").write_bytes(bytes(5000))
+    plan.check_disk(run.root, needed_bytes=6000)
+    with pytest.raises(InputError):
+        plan.check_disk(run.root, needed_bytes=6100)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [
+        (None, "12 images/s, 1.5 GB of memory, 20 MB of disk, until faces get no better"),
+        (7_500, "12 images/s, 1.5 GB of memory, 20 MB of disk, 2 h 5 min to the goal"),
+        (20, "12 images/s, 1.5 GB of memory, 20 MB of disk, less than a minute to the goal"),
+    ],
+)
+def test_what_a_run_takes_in_words(seconds: float | None, expected: str) -> None:
+    """Figures as people write them."""
+    assert expected == plan.foretold(
+        images_per_second=12.2, memory_bytes=1_500_000_000, disk_bytes=20_000_000, seconds=seconds
+    )
+
+
 def test_a_torn_log_line_is_closed_first(tmp_path: Path) -> None:
     """After a crash in the middle of a line the next line is whole."""
     path = tmp_path / "log.jsonl"
@@ -653,7 +698,7 @@ def test_a_group_slows_by_its_own_held_out_loss(
     go(sets, run, 160, recipe=recipe)
     rates = [line["learning_rate"]["autoencoder"] for line in lines(run) if "learning_rate" in line]  # type: ignore[index]
     base = recipe.train.learning_rate
-    assert (base, base / 10) == (pytest.approx(rates[0]), pytest.approx(rates[-1]))
+    assert pytest.approx([base, base / 10]) == [rates[0], rates[-1]]
 
 
 def test_trouble_in_the_first_images_goes_back_to_the_beginning(sets: Sets, run: RunFolder) -> None:

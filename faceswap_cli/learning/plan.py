@@ -3,12 +3,16 @@
 Knows speed, memory and disk; refuses to know runs.
 """
 
+import shutil
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
+from faceswap_cli.errors import InputError
 from faceswap_cli.learning.checkpoint import KEPT
 from faceswap_cli.learning.feed import Feed
 from faceswap_cli.learning.trainer import Learner
@@ -49,16 +53,17 @@ class Plan:
 
 
 def measure(
-    learner: Learner, feed: Feed, *, timed_seconds: float = TIMED_SECONDS
+    learner: Learner, feed: Feed, *, timed_seconds: float | None = None
 ) -> tuple[float, int]:
     """Learn for some seconds; return images/s and the largest memory in bytes.
 
     The learner is of no use afterwards: it has learnt.
     """
+    enough = TIMED_SECONDS if timed_seconds is None else timed_seconds
     for step in range(WARM_STEPS):
         _step(learner, feed, step)
     began, steps = time.monotonic(), 0
-    while steps == 0 or time.monotonic() - began < timed_seconds:
+    while steps == 0 or time.monotonic() - began < enough:
         _step(learner, feed, WARM_STEPS + steps)
         steps += 1
         _finish(learner.hardware.device)
@@ -70,12 +75,59 @@ def disk_use(learner: Learner, *, cache_bytes: int) -> int:
     """Return the bytes that a run of a learner will take, sheets left out.
 
     Args:
-        learner: One that has learnt, so that its optimizer's moments are there.
+        learner: Whether it has learnt or not: Adam's two moments are counted in.
         cache_bytes: Size of the decoded crops.
     """
     state = sum(one.numel() * one.element_size() for one in learner.tensors().values())
+    for group, optimizer in learner.optimizers.items():
+        if not optimizer.state:
+            state += sum(2 * one.numel() * one.element_size() for one in learner.groups[group])
     weights = sum(one.numel() * 2 for one in learner.weights().values())
     return (KEPT + WRITTEN_AHEAD) * state + 2 * weights + cache_bytes
+
+
+def check_disk(folder: Path, *, needed_bytes: int) -> None:
+    """Refuse to begin what the disk has no room for.
+
+    Args:
+        folder: Where the run lies, or will; what is there already counts.
+        needed_bytes: What the run's folder will hold.
+
+    Raises:
+        InputError: The disk's free space is less than what is still needed.
+    """
+    there = {one.st_ino: one.st_size for one in map(Path.stat, _files(folder))}
+    missing = needed_bytes - sum(there.values())
+    home = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    free = shutil.disk_usage(home).free
+    if free < missing:
+        raise InputError(
+            f"the run needs {size(missing)} more on the disk of {folder}, which has {size(free)}",
+            hint="free some space, or give a --workspace on another disk",
+        )
+
+
+def foretold(
+    *, images_per_second: float, memory_bytes: int, disk_bytes: int, seconds: float | None
+) -> str:
+    """Return what a training takes as one line; `seconds` are those left to the goal, if known."""
+    memory = f"{size(memory_bytes)} of memory, " if memory_bytes else ""
+    left = "until faces get no better" if seconds is None else f"{duration(seconds)} to the goal"
+    return f"{images_per_second:,.0f} images/s, {memory}{size(disk_bytes)} of disk, {left}"
+
+
+def size(count: float) -> str:
+    """Return a number of bytes as people write it."""
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:,.0f} MB"
+
+
+def duration(seconds: float) -> str:
+    """Return a length of time as people write it."""
+    minutes = round(seconds / 60)
+    if minutes < 1:
+        return "less than a minute"
+    hours = f"{minutes // 60} h " if minutes >= 60 else ""
+    return f"{hours}{minutes % 60} min"
 
 
 def peak_memory(device: torch.device) -> int:
@@ -96,6 +148,11 @@ def device_name(device: torch.device) -> str:
         return f"cuda ({torch.cuda.get_device_name(device)})"
     threads = torch.get_num_threads()
     return f"cpu ({threads} threads)" if device.type == "cpu" else device.type
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """Yield the files below a folder."""
+    return (path for path in folder.rglob("*") if path.is_file())
 
 
 def _step(learner: Learner, feed: Feed, step: int) -> None:

@@ -19,6 +19,7 @@ from faceswap_cli.learning.feed import Feed
 from faceswap_cli.learning.health import LossWatch, StillWatch
 from faceswap_cli.learning.interrupt import Stop
 from faceswap_cli.learning.kept import Kept, KeptJudge
+from faceswap_cli.learning.plan import foretold, peak_memory
 from faceswap_cli.learning.preview import preview_sheet
 from faceswap_cli.learning.schedule import after_scores
 from faceswap_cli.learning.score import Score, score
@@ -35,6 +36,8 @@ SAVE_SECONDS = 600.0
 """Time after which a state is saved besides the regular ones, where images come slowly."""
 PULSE_SECONDS = 2.0
 """Time between two readings of the losses: reading more often makes a GPU wait."""
+FORETOLD_SECONDS = 10.0
+"""Time after which the speed is known well enough to say how long the run will take."""
 SLOWER = 0.5
 """What the learning rate is multiplied by when training goes back after trouble."""
 MOST_ROLLBACKS = 3
@@ -124,6 +127,8 @@ class Sitting:
         self.kept: Kept | None = None
         self.kept_judge = KeptJudge(feed)
         self.kept_reason = ""
+        self.disk_bytes = 0
+        self.is_foretold = False
         self.saved_at = begin.images_seen if run.weights.exists() else -1
         self.shown_at = begin.images_seen
         self.began = self.pulsed = self.saved_then = time.monotonic()
@@ -184,6 +189,7 @@ class Sitting:
         self.losses = self.tally.read() or self.losses
         self.numbers |= {"images/s": round(speed, 1), **_rounded(self.losses)}
         self.report.advance(self.clock(state), self.numbers)
+        self._foretell(state, speed)
         self.log(
             {
                 "images_seen": state.images_seen,
@@ -386,6 +392,25 @@ class Sitting:
             recipe=self.recipe,
             identities=self.learner.model.identities,
             images_seen=state.images_seen,
+        )
+
+    def _foretell(self, state: TrainState, speed: float) -> None:
+        """Say once, when the speed is known, what the run takes: `--dry-run` in short."""
+        if self.is_foretold or self._seconds(state) < FORETOLD_SECONDS or speed <= 0:
+            return
+        self.is_foretold = True
+        ends = []
+        if self.goal.images is not None:
+            ends.append((self.goal.images - state.images_seen) / speed)
+        if self.goal.minutes is not None:
+            ends.append(self.goal.minutes * 60 - self._seconds(state))
+        self.report.note(
+            foretold(
+                images_per_second=speed,
+                memory_bytes=peak_memory(self.learner.hardware.device),
+                disk_bytes=self.disk_bytes,
+                seconds=min(ends, default=None),
+            )
         )
 
     def _tell_parts(self, state: TrainState) -> None:

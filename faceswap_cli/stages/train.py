@@ -40,7 +40,14 @@ from faceswap_cli.learning.hardware import (
     use_fast_kernels,
 )
 from faceswap_cli.learning.interrupt import Stop, stoppable
-from faceswap_cli.learning.plan import Plan, device_name, disk_use, measure, peak_memory
+from faceswap_cli.learning.plan import (
+    Plan,
+    check_disk,
+    device_name,
+    disk_use,
+    measure,
+    peak_memory,
+)
 from faceswap_cli.learning.sitting import (
     Follower,
     Goal,
@@ -143,6 +150,9 @@ def sit_down(
         reduce=partial(team.reduce, weight=team.share.weight(recipe.train.batch_size)),
     )
     state = go_on(learner, resume, run=run) if resume else TrainState()
+    disk = disk_use(learner, cache_bytes=cache_use(sets, recipe))
+    if team.leads:
+        check_disk(run.root, needed_bytes=disk)
     people = in_turn(team, lambda: load_people(sets, names, recipe=recipe, run=run, report=report))
     team.spread(learner.tensors())
     feed = choose_feed(
@@ -156,6 +166,7 @@ def sit_down(
     sitting = (Sitting if team.leads else Follower)(
         learner, feed, recipe=recipe, run=run, goal=goal, stop=stop, begin=state, report=report
     )
+    sitting.disk_bytes = disk
     sitting.open(state)
     state = train_until(
         sitting.ended,
@@ -207,8 +218,7 @@ def rehearse(
         )
         report.stage("trying some steps", total=None, unit="images")
         speed, memory = measure(learner, feed)
-        face = people[0].pixels[0].nbytes
-        disk = disk_use(learner, cache_bytes=face * sum(map(len, sets)))
+        disk = disk_use(learner, cache_bytes=cache_use(sets, recipe))
         del feed, people  # a mapped file cannot be deleted everywhere
     images, seconds = left_to(goal, resume.state if resume else TrainState(), speed=speed)
     return Plan(
@@ -340,6 +350,14 @@ def check_sets(sets: Sequence[FaceSet]) -> None:
         )
     for faces in sets:
         enough_faces(faces)
+
+
+def cache_use(sets: Sequence[FaceSet], recipe: Recipe) -> int:
+    """Return the bytes that everybody's decoded crops will take."""
+    sides = [
+        cache_side(recipe.model.size_px, recipe.model.coverage, crop_side(faces)) for faces in sets
+    ]
+    return sum(4 * side**2 * len(faces) for side, faces in zip(sides, sets, strict=True))
 
 
 def new_model(
