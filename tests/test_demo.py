@@ -33,7 +33,7 @@ def test_the_demo_leaves_what_it_promises_and_goes_on_where_it_was(tmp_path: Pat
     assert (3 * 192, 192) == probe(tmp_path / "side-by-side.mp4").size
     assert pictures.read(tmp_path / "contact-sheet.png").shape[1] > 6 * 256
     assert "data:image/png" in (tmp_path / "report.html").read_text()
-    clips = {name: (tmp_path / name).read_bytes() for name in ("ada.mp4", "bo.mp4")}
+    clips = {name: (tmp_path / name).read_bytes() for name in ("ada.mp4", "ed.mp4")}
     second = demo(tmp_path, minutes=0.05, device="cpu", seed=0, report=Silent(), drawn=drawn)
     assert second.images_seen > first.images_seen
     assert clips == {name: (tmp_path / name).read_bytes() for name in clips}

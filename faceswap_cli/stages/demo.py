@@ -29,8 +29,9 @@ from faceswap_cli.video.reader import probe, read_frames
 from faceswap_cli.video.writer import Sound, VideoWriter
 from faceswap_cli.workspace import Workspace
 
-DRIVING, WANTED = "ada", "bo"
-"""Whose performance it is, and whose face is put on it."""
+DRIVING, WANTED = "ada", "ed"
+"""Whose performance it is, and whose face is put on it: two of like complexion, as anyone who casts
+a swap would choose, since colours that have to be stretched stretch every error with them."""
 SHEET_MOMENTS = 6
 MINUTES = 3.0
 """How long to train unless told otherwise."""
