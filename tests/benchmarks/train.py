@@ -146,7 +146,7 @@ def classic(question: Question) -> Step:
                 for part in zip(*pairs, strict=True)
             )
             optimizer.zero_grad()
-            loss = functional.l1_loss(decoder(model.encoder(warped)), target)
+            loss = functional.l1_loss(decoder(model.encoder(warped)).image, target)
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             loss.item()
