@@ -268,7 +268,7 @@ def test_fresh_layers_keep_the_size_of_what_passes_through() -> None:
     torch.manual_seed(0)
     layer = upscale(256, 64, kernel_px=3).apply(initialise)
     features = torch.randn(2, 256, 16, 16)
-    assert pytest.approx(1, abs=0.15) == float(layer(features)[..., 2:-2, 2:-2].square().mean())
+    assert pytest.approx(1, abs=0.15) == layer(features)[..., 2:-2, 2:-2].square().mean().item()
 
 
 def test_a_normalised_code_has_mean_zero_and_deviation_one() -> None:

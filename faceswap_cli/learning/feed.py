@@ -6,6 +6,7 @@ Knows where the crops lie in memory; refuses to know what is learnt from them.
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -132,19 +133,12 @@ class RemapFeed(Feed):
 class GridFeed(Feed):
     """Samples on a device that holds all crops, so that no picture crosses the bus again."""
 
-    def __init__(
-        self,
-        people: Sequence[Person],
-        *,
-        model: ModelSettings,
-        train: TrainSettings,
-        seed: int,
-        device: torch.device,
-        share: Share | None = None,
-    ) -> None:
-        super().__init__(people, model=model, train=train, seed=seed, device=device, share=share)
-        self.held = {
-            person.name: torch.from_numpy(np.array(person.pixels)).to(device) for person in people
+    @cached_property
+    def held(self) -> dict[str, Tensor]:
+        """Everybody's crops, on the device."""
+        return {
+            person.name: torch.from_numpy(np.array(person.pixels)).to(self.device)
+            for person in self.people
         }
 
     def sampled(self, person: Person, indices: Indices, changes: Changes) -> Tensor:
