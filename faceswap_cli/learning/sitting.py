@@ -32,8 +32,9 @@ from faceswap_models.base import SwapModel
 EARLY_SHEETS = (1_000, 3_000, 10_000)
 """Images after which there is a sheet besides the regular ones: nobody likes to wait for the
 first."""
-SAVE_SECONDS = 600.0
-"""Time after which a state is saved besides the regular ones, where images come slowly."""
+SAVE_SECONDS = 120.0
+"""Time after which a state is saved besides the regular ones, where images come slowly: all that a
+power cut can cost. Judging and saving take about a second of it."""
 PULSE_SECONDS = 2.0
 """Time between two readings of the losses: reading more often makes a GPU wait."""
 FORETOLD_SECONDS = 10.0
