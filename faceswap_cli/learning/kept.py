@@ -17,8 +17,8 @@ from faceswap_cli.faces.detect import Face, FaceDetector
 from faceswap_cli.faces.detectors import DEFAULT, DETECTORS
 from faceswap_cli.faces.sface import Direction, SFace
 from faceswap_cli.learning.data import Person, spread
+from faceswap_cli.learning.doors import to_images
 from faceswap_cli.learning.feed import Feed
-from faceswap_cli.learning.preview import to_images
 from faceswap_cli.weights import find
 from faceswap_models.base import SwapModel
 

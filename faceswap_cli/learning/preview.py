@@ -6,11 +6,11 @@ Knows which faces stand where on the sheet; refuses to know when sheets are made
 from collections.abc import Sequence
 
 import numpy as np
-from torch import Tensor
 
 from faceswap_cli import pictures
 from faceswap_cli.arrays import Image
 from faceswap_cli.learning.data import Person, spread
+from faceswap_cli.learning.doors import to_images
 from faceswap_cli.learning.feed import Feed
 from faceswap_models.base import SwapModel
 
@@ -46,12 +46,6 @@ def preview_sheet(model: SwapModel, feed: Feed) -> Image:
     return pictures.sheet(
         rows, side=TILE_PX, columns=["original", "warped", "own decoder", *swaps], labels=labels
     )
-
-
-def to_images(faces: Tensor) -> list[Image]:
-    """Carry faces (B, 3, S, S) in [-1, 1] to RGB uint8 pictures: the one door out of torch."""
-    steps = ((faces.float().clamp(-1, 1) + 1) * 127.5).round().byte()
-    return list(steps.permute(0, 2, 3, 1).cpu().numpy())
 
 
 def _rows(

@@ -18,7 +18,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from torch import Tensor
 
 from faceswap_cli import pictures
 from faceswap_cli.ahead import ahead
@@ -32,6 +31,7 @@ from faceswap_cli.faces.detectors import DEFAULT, DETECTORS
 from faceswap_cli.faces.mask import oval_mask
 from faceswap_cli.files import fingerprint
 from faceswap_cli.learning.checkpoint import load_weights
+from faceswap_cli.learning.doors import to_images, to_masks, to_tensor
 from faceswap_cli.learning.hardware import Hardware, find_hardware
 from faceswap_cli.report import Number, Reporter
 from faceswap_cli.video.reader import Frame, VideoInfo, probe, read_frames
@@ -492,23 +492,6 @@ def batch_size(info: VideoInfo, *, wanted: int) -> int:
     """
     width, height = info.size
     return max(1, min(wanted, FRAMES_BYTES // (3 * 3 * width * height)))
-
-
-def to_tensor(crops: Sequence[Image]) -> Tensor:
-    """Return uint8 crops (S, S, 3) as float32 (B, 3, S, S) in [-1, 1]."""
-    stacked = torch.from_numpy(np.stack(crops))  # (B, S, S, 3)
-    return stacked.permute(0, 3, 1, 2).contiguous().float() / 127.5 - 1
-
-
-def to_images(faces: Tensor) -> list[Image]:
-    """Return (B, 3, S, S) in [-1, 1] as uint8 images (S, S, 3); what lies beyond is cut off."""
-    levels = ((faces.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-    return list(levels.permute(0, 2, 3, 1).contiguous().cpu().numpy())
-
-
-def to_masks(masks: Tensor) -> list[Mask]:
-    """Return (B, 1, S, S) in [0, 1] as float32 masks (S, S)."""
-    return list(masks[:, 0].float().clamp(0, 1).cpu().numpy())
 
 
 @dataclass(kw_only=True)
