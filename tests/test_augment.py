@@ -169,3 +169,37 @@ def test_colour_jitter_shifts_and_stays_in_range() -> None:
     assert torch.allclose(images[0], jittered[0], atol=1e-3)
     assert jittered[1].mean() > images[1].mean() + 0.2
     assert jittered.abs().max() <= 1
+
+
+def test_a_tint_changes_each_picture_by_itself_and_stays_in_range() -> None:
+    """Equal pictures come out different, within [-1, 1], and no pixel moves."""
+    tint = augment.draw(8, replace(CALM, input_jitter=0.3), seed=2).tint
+    images = (torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1).repeat(
+        8, 1, 1, 1
+    )
+    changed = augment.tinted(images, tint)
+    assert -1 <= changed.min() <= changed.max() <= 1
+    assert 8 == len({tuple(one.flatten().tolist()) for one in changed})
+    grey = torch.linspace(-0.2, 0.2, 24).expand(8, 3, 24, 24)
+    assert (augment.tinted(grey, tint).diff(dim=-1) > 0).all()
+    assert torch.allclose(images, augment.tinted(images, torch.zeros(8, 7)), atol=1e-6)
+
+
+def test_matched_faces_have_the_others_colours_inside_the_mask() -> None:
+    """Mean and deviation in LAB become the other face's; its own colours change nothing."""
+    chance = torch.Generator().manual_seed(0)
+    images = (torch.rand(2, 4, 3, 16, 16, generator=chance) - 0.5) * 0.4
+    like = (torch.rand(4, 3, 16, 16, generator=chance) - 0.4) * 0.6
+    masks = torch.zeros(4, 1, 16, 16)
+    masks[:, :, 4:12, 3:13] = 1
+    matched = augment.match_colours(images, masks, like, masks)
+
+    def numbers(faces: torch.Tensor) -> torch.Tensor:
+        inside = augment.rgb_to_lab(faces / 2 + 0.5)[:, :, 4:12, 3:13].flatten(2)
+        return torch.cat([inside.mean(2), inside.std(2, correction=0)], dim=1)
+
+    assert torch.allclose(numbers(like), numbers(matched[0]), atol=0.3)
+    itself = augment.match_colours(images, masks, images[0], masks)
+    assert torch.allclose(images, itself, atol=1e-3)
+    grey = augment.match_colours(torch.zeros(1, 4, 3, 16, 16), masks, like, masks)
+    assert torch.isfinite(grey).all()

@@ -198,14 +198,50 @@ def test_a_feed_is_exact_inside_autocast(people: list[Person]) -> None:
         assert same(plain, feed.batch(8))
 
 
-def test_processes_share_one_batch(people: list[Person]) -> None:
+COLOURFUL = replace(TRAIN, colour_jitter=0.1, colour_match=0.5, input_jitter=0.3)
+"""Every kind of chance with colours."""
+
+
+@pytest.mark.parametrize("train", [TRAIN, COLOURFUL])
+def test_processes_share_one_batch(people: list[Person], train: TrainSettings) -> None:
     """The parts of three processes, put together, are the batch of one."""
-    whole = feed_of(people).batch(16)
-    parts = [feed_of(people, share=Share(rank=rank, count=3)).batch(16) for rank in range(3)]
+    whole = feed_of(people, train=train).batch(16)
+    shares = [Share(rank=rank, count=3) for rank in range(3)]
+    parts = [feed_of(people, train=train, share=share).batch(16) for share in shares]
     joined = FaceBatch(
         **{name: torch.cat([getattr(part, name) for part in parts], dim=1) for name in vars(whole)}
     )
     assert same(whole, joined)
+
+
+def test_a_tint_is_of_what_is_shown_and_not_of_the_target(people: list[Person]) -> None:
+    """With input jitter the same targets are to be drawn from other colours."""
+    plain = feed_of(people).batch(16)
+    tinted = feed_of(people, train=replace(TRAIN, input_jitter=0.3)).batch(16)
+    assert torch.equal(plain.target, tinted.target)
+    assert (plain.warped - tinted.warped).abs().amax((2, 3, 4)).min() > 0.01
+
+
+def test_matched_colours_are_another_persons(make_set: MakeSet, tmp_path: Path) -> None:
+    """A red person turns as green as the other, input and target alike, as often as asked for."""
+    everyone = [
+        data.load_person(make_set(name, 12, hue=hue), cache=tmp_path / "cache", side_px=24)
+        for hue, name in enumerate(("red", "green"))
+    ]
+
+    def redness(faces: torch.Tensor) -> torch.Tensor:
+        return (faces[:, :, 0] - faces[:, :, 1]).mean((2, 3))
+
+    often = replace(TRAIN, batch_size=64, flip_probability=0)
+    plain = feed_of(everyone, train=often).batch(0)
+    always = feed_of(everyone, train=replace(often, colour_match=1.0)).batch(0)
+    half = feed_of(everyone, train=replace(often, colour_match=0.5)).batch(0)
+    assert redness(plain.target)[0].min() > 0 > redness(always.target)[0].median()
+    assert redness(plain.warped)[0].min() > 0 > redness(always.warped)[0].median()
+    changed = (half.target != plain.target).any(-1).any(-1).any(-1).float().mean()
+    assert 0.3 < changed < 0.7
+    alone = feed_of(everyone[:1], train=replace(often, colour_match=1.0))
+    assert same(feed_of(everyone[:1], train=often).batch(0), alone.batch(0))
 
 
 def test_a_cpu_is_fed_by_remap(people: list[Person]) -> None:

@@ -18,7 +18,6 @@ from faceswap_models.backends.autoencoder import (
     Autoencoder,
     AutoencoderModel,
     AutoencoderTrain,
-    jittered,
 )
 from faceswap_models.base import FaceBatch, Progress, Swapped
 from faceswap_models.layers import initialise, upscale
@@ -283,35 +282,6 @@ def test_a_normalised_code_has_mean_zero_and_deviation_one() -> None:
     code = model.encoder.code[:3](model.encoder.down(torch.cat([image, target])))
     torch.testing.assert_close(torch.zeros(4), code.mean(1), rtol=0, atol=1e-5)
     torch.testing.assert_close(torch.ones(4), code.std(1, correction=0), rtol=0, atol=1e-2)
-
-
-def test_jitter_changes_each_face_by_itself_and_stays_in_range() -> None:
-    """Equal faces come out different, within [-1, 1], and no pixel moves."""
-    faces = pair()[0][:1].repeat(8, 1, 1, 1)
-    changed = jittered(faces, 0.3)
-    assert -1 <= changed.min() <= changed.max() <= 1
-    assert 8 == len({tuple(face.flatten().tolist()) for face in changed})
-    grey = torch.linspace(-0.2, 0.2, 24).expand(4, 3, 24, 24)
-    assert (jittered(grey, 0.2).diff(dim=-1) > 0).all()
-
-
-def test_jitter_is_of_what_is_shown_and_not_of_the_target() -> None:
-    """A step with jitter is judged against the same target: only the input differs."""
-    settings = AutoencoderModel(
-        size_px=16, encoder_widths=(4,), code_size=4, shared_width=4, decoder_widths=(4,)
-    )
-    model = Autoencoder(settings, AutoencoderTrain(input_jitter=0.5), ("a",))
-    image, target, mask = pair(16)
-    batch = FaceBatch(warped=image[None], target=target[None], mask=mask[None])
-    shown: list[Tensor] = []
-    model.encoder.register_forward_pre_hook(lambda _, inputs: shown.append(inputs[0]))
-    torch.manual_seed(5)
-    losses = model.train_step(batch, lambda *_: None, Progress(images_seen=0, goal=None))
-    torch.manual_seed(5)
-    torch.testing.assert_close(jittered(image, 0.5), shown[0])
-    weight = torch.ones_like(mask)
-    expected = weighted_l1(model.decoders[0](model.encoder(shown[0])).image, target, weight)
-    torch.testing.assert_close(expected.detach(), losses["a"])
 
 
 @pytest.fixture

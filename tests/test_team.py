@@ -47,8 +47,7 @@ sets = [
     for name in ("ada", "bo")
 ]
 changes = ["train.batch_size=3", "train.save_images=30", "train.preview_images=0"]
-# What a backend draws by chance within a step, each process draws for its own faces.
-changes += ["train.input_jitter=0"]
+changes += ["train.input_jitter=0.2", "train.colour_match=0.3"]
 train(
     sets,
     recipe=config.resolve("autoencoder", "debug", [*changes, "train.clip_norm=0.5"]),

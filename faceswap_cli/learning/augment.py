@@ -48,6 +48,10 @@ class Changes:
     """(B, 5, 5, 2) moves of the warp's nodes as a fraction of the network's side."""
     colour: Tensor
     """(B, 3) change of L, a and b."""
+    matched: Tensor
+    """(B,) whether a picture takes on the colours of another person's, bool."""
+    tint: Tensor
+    """(B, 7) change of what is shown alone: brightness, each colour's factor, each's offset."""
 
     def part(self, which: slice) -> "Changes":
         """Return the changes of some of the pictures."""
@@ -76,6 +80,8 @@ def draw(count: int, settings: TrainSettings, *, seed: int) -> Changes:
         shift=uniform(2) * settings.shift,
         bend=_without_similarity(noise) * WARP_DEVIATION * settings.warp,
         colour=uniform(3) * settings.colour_jitter * LAB_RANGE,
+        matched=torch.rand(count, generator=chance) < settings.colour_match,
+        tint=uniform(7) * settings.input_jitter,
     )
 
 
@@ -88,6 +94,8 @@ def unchanged(count: int) -> Changes:
         shift=torch.zeros(count, 2),
         bend=torch.zeros(count, NODES, NODES, 2),
         colour=torch.zeros(count, 3),
+        matched=torch.zeros(count, dtype=torch.bool),
+        tint=torch.zeros(count, 7),
     )
 
 
@@ -163,6 +171,40 @@ def jitter_colour(images: Tensor, colour: Tensor) -> Tensor:
     """Shift pictures (B, 3, H, W) in [-1, 1] by `colour` (B, 3) in LAB, and keep them in range."""
     shifted = rgb_to_lab(images / 2 + 0.5) + colour[:, :, None, None]
     return lab_to_rgb(shifted).clamp(0, 1) * 2 - 1
+
+
+def tinted(images: Tensor, tint: Tensor) -> Tensor:
+    """Change brightness and colours of pictures (B, 3, H, W) in [-1, 1] by `tint` (B, 7)."""
+    brightness, factor, offset = torch.split(tint[:, :, None, None], [1, 3, 3], dim=1)
+    return ((images + 1) * (1 + brightness) * (1 + factor) - 1 + offset / 2).clamp(-1, 1)
+
+
+def match_colours(images: Tensor, masks: Tensor, like: Tensor, like_masks: Tensor) -> Tensor:
+    """Give faces the mean and the deviation of others' colours in LAB, masked alike.
+
+    Reinhard et al., "Color Transfer between Images", 2001, equations 10 to 12.
+
+    Args:
+        images: What to change, (N, B, 3, H, W) in [-1, 1]; what the first of N shows inside its
+            mask is matched, and the others are changed as it is.
+        masks: Where the face is in the first, (B, 1, H, W) in [0, 1].
+        like: What to match, (B, 3, H, W) in [-1, 1].
+        like_masks: Where the face is there, (B, 1, H, W).
+    """
+    lab = rgb_to_lab(images.flatten(0, 1) / 2 + 0.5).view_as(images)
+    mean, deviation = _lab_statistics(lab[0], masks)
+    wanted_mean, wanted_deviation = _lab_statistics(rgb_to_lab(like / 2 + 0.5), like_masks)
+    moved = (lab - mean) * (wanted_deviation / deviation) + wanted_mean
+    return lab_to_rgb(moved.flatten(0, 1)).view_as(images).clamp(0, 1) * 2 - 1
+
+
+def _lab_statistics(lab: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and deviation of each channel inside masks, (B, 3, 1, 1) each."""
+    count = masks.sum((2, 3), keepdim=True).clamp(min=1)
+    mean = (lab * masks).sum((2, 3), keepdim=True) / count
+    variance = ((lab - mean).square() * masks).sum((2, 3), keepdim=True) / count
+    # A face of one colour has no deviation to scale by.
+    return mean, variance.sqrt().clamp(min=1)
 
 
 def rgb_to_lab(images: Tensor) -> Tensor:

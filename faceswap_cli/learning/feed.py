@@ -5,7 +5,7 @@ Knows where the crops lie in memory; refuses to know what is learnt from them.
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -80,7 +80,7 @@ class Feed(ABC):
         """Return the batch that comes after `images_seen` images, whatever happened before."""
         before = images_seen // len(self.people)
         part = self.share.part(self.train.batch_size)
-        everyone = []
+        everyone, chances = [], []
         for person in self.people:
             indices = drawn(
                 person.train,
@@ -90,9 +90,11 @@ class Feed(ABC):
                 purpose=person.name,
             )
             chance = position_seed(self.seed, images_seen, f"changes of {person.name}")
-            changes = augment.draw(self.train.batch_size, self.train, seed=chance)
-            everyone.append(self.cut(person, indices[part], changes.part(part)))
-        return stacked(everyone)
+            changes = augment.draw(self.train.batch_size, self.train, seed=chance).part(part)
+            everyone.append(self.cut(person, indices[part], changes))
+            chances.append(changes.to(self.device))
+        turn = images_seen // self.images_a_batch
+        return self.tinted(self.matched(stacked(everyone), chances, turn=turn), chances)
 
     def plain(self, person: Person, indices: Indices) -> FaceBatch:
         """Return chosen faces as they are: warped and target alike, (1, B, ...)."""
@@ -115,6 +117,27 @@ class Feed(ABC):
                 colour = changes.colour.to(images.device).repeat(2, 1)
                 images = augment.jitter_colour(images.flatten(0, 1), colour).view_as(images)
             return FaceBatch(warped=images[1], target=images[0], mask=samples[0, :, 3:] / 255)
+
+    def matched(self, batch: FaceBatch, chances: Sequence[Changes], *, turn: int) -> FaceBatch:
+        """Give some faces the colours of another person's, a different one's in every turn."""
+        others = len(chances) - 1
+        if not self.train.colour_match or not others:
+            return batch
+        by = 1 + turn % others
+        both = torch.stack([batch.target, batch.warped]).flatten(1, 2)  # (2, P*B, 3, S, S)
+        like, like_masks = (one.roll(by, 0).flatten(0, 1) for one in (batch.target, batch.mask))
+        changed = augment.match_colours(both, batch.mask.flatten(0, 1), like, like_masks)
+        is_matched = torch.cat([one.matched for one in chances])[:, None, None, None]
+        target, warped = torch.where(is_matched, changed, both).view(2, *batch.target.shape)
+        return replace(batch, target=target, warped=warped)
+
+    def tinted(self, batch: FaceBatch, chances: Sequence[Changes]) -> FaceBatch:
+        """Change the colours of what the network is shown, not of what it is to draw."""
+        if not self.train.input_jitter:
+            return batch
+        tints = torch.cat([one.tint for one in chances])
+        warped = augment.tinted(batch.warped.flatten(0, 1), tints)
+        return replace(batch, warped=warped.view_as(batch.warped))
 
     @abstractmethod
     def sampled(self, person: Person, indices: Indices, changes: Changes) -> Tensor:

@@ -54,6 +54,11 @@ class TrainSettings:
     """How often a crop is mirrored (first paper: 1/2)."""
     colour_jitter: float = 0.0
     """Largest random change of lightness and colour in LAB, as a fraction of their range."""
+    colour_match: float = 0.0
+    """How often a face takes on the colours of another person's, mean and deviation in LAB."""
+    input_jitter: float = 0.0
+    """Largest random change of brightness and of each colour in what the network is shown, as a
+    fraction. The target keeps its colours: they become the decoder's business, not the code's."""
     preview_images: int = 20_000
     """Images between two preview sheets."""
     save_images: int = 20_000

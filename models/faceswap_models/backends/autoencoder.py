@@ -85,9 +85,6 @@ class AutoencoderTrain(TrainSettings):
     """Weight of the loss outside the face's outline; 1 is the paper's plain mean."""
     dssim_weight: float = 0.0
     """Weight of the structural loss (1 - SSIM) / 2 beside the mean absolute error."""
-    input_jitter: float = 0.0
-    """Largest random change of brightness and of each colour in what the network is shown, as a
-    fraction. The target keeps its colours: they become the decoder's business, not the code's."""
 
 
 class Encoder(nn.Module):
@@ -177,8 +174,6 @@ class Autoencoder(SwapModel):
         """
         del progress
         shown = batch.warped.flatten(0, 1)  # (P*B, 3, S, S): the encoder knows nobody
-        if self.train_settings.input_jitter:
-            shown = jittered(shown, self.train_settings.input_jitter)
         features = self.encoder(shown).unflatten(0, batch.warped.shape[:2])
         losses = [
             self._loss(decoder(face), target, mask)
@@ -209,22 +204,6 @@ class Autoencoder(SwapModel):
         if drawn.mask is not None:
             loss = loss + (drawn.mask - mask).abs().mean()
         return loss
-
-
-def jittered(faces: Tensor, strength: float) -> Tensor:
-    """Change brightness and each colour of faces (B, 3, S, S) in [-1, 1], each face by itself.
-
-    Args:
-        faces: What to change.
-        strength: Largest change of a factor, as a fraction; offsets go half as far.
-    """
-
-    def chance(channels: int) -> Tensor:
-        drawn = torch.rand(len(faces), channels, 1, 1, device=faces.device)
-        return strength * (2 * drawn - 1)
-
-    factor = (1 + chance(1)) * (1 + chance(3))
-    return ((faces + 1) * factor - 1 + chance(3) / 2).clamp(-1, 1)
 
 
 def _code_norm(settings: AutoencoderModel) -> list[nn.Module]:
