@@ -22,6 +22,9 @@ class Reporter(Protocol):
     def note(self, text: str) -> None:
         """Say one line that should stay on the screen."""
 
+    def facts(self, title: str, facts: Mapping[str, str]) -> None:
+        """Say some facts by name that should stay on the screen."""
+
 
 class Silent:
     """A reporter that shows nothing: for `--quiet` and for tests."""
@@ -36,4 +39,7 @@ class Silent:
         """Hear nothing."""
 
     def note(self, text: str) -> None:
+        """Hear nothing."""
+
+    def facts(self, title: str, facts: Mapping[str, str]) -> None:
         """Hear nothing."""

@@ -11,8 +11,15 @@ import pytest
 from faceswap_cli import pictures
 from faceswap_cli.faces.align import FaceAlignment
 from faceswap_cli.faces.record import FaceRecord, FaceSet
+from faceswap_cli.learning import plan
 
 MakeSet = Callable[..., FaceSet]
+
+
+@pytest.fixture(autouse=True)
+def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before a training one step is timed, not a second and a half of them."""
+    monkeypatch.setattr(plan, "TIMED_SECONDS", 0.0)
 
 
 @pytest.fixture

@@ -78,7 +78,6 @@ def test_what_was_found_is_in_the_recipe_and_is_kept(
     """Sizes are tried for a new run; one that goes on has the size it was begun with."""
     run = RunFolder(root=sets[0].folder.parent.parent / "runs" / "r")
     recipe = config.resolve("autoencoder", "debug", ["model.code_size=8"])
-    monkeypatch.setattr(stage, "TRIED_SECONDS", 0.0)
     monkeypatch.setattr(
         stage, "limits_of", lambda _: Limits(memory_bytes=float("inf"), least_gain=-1)
     )

@@ -144,17 +144,29 @@ def test_a_swap_is_put_where_it_was_cut_from(feed: Feed) -> None:
         device=feed.device,
     )
     [cut] = kept.to_images(sharp.plain(person, np.array([0])).target[0])
-    back = kept.placed(cut, pixels, coverage=0.5)[14:34, 14:34]
+    back = kept.placed(cut, pixels, mask=None, coverage=0.5)[14:34, 14:34]
     assert np.abs(back.astype(int) - pixels[14:34, 14:34, :3]).mean() < 1.5
 
 
 def test_outside_the_outline_a_crop_stays(feed: Feed) -> None:
     """Only the face is replaced."""
     pixels = feed.people[0].pixels[0]
-    white = kept.placed(np.full((16, 16, 3), 255, np.uint8), pixels, coverage=0.8)
+    white = kept.placed(np.full((16, 16, 3), 255, np.uint8), pixels, mask=None, coverage=0.8)
     outside, inside = pixels[..., 3] == 0, pixels[..., 3] == 255
     assert np.array_equal(pixels[outside, :3], white[outside])
     assert (white[inside] == 255).all()
+
+
+def test_outside_the_learned_mask_a_crop_stays(feed: Feed) -> None:
+    """Where the network saw no face nothing is replaced; where it saw one, as without a mask."""
+    pixels = feed.people[0].pixels[0]
+    swap = np.full((16, 16, 3), 255, np.uint8)
+    nothing, everything = np.zeros((16, 16), np.float32), np.ones((16, 16), np.float32)
+    assert np.array_equal(pixels[..., :3], kept.placed(swap, pixels, mask=nothing, coverage=0.8))
+    assert np.array_equal(
+        kept.placed(swap, pixels, mask=None, coverage=0.8),
+        kept.placed(swap, pixels, mask=everything, coverage=0.8),
+    )
 
 
 def missing(held: ExitStack) -> Eyes:

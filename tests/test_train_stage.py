@@ -20,6 +20,7 @@ import pytest
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from torch import Tensor
 
 from faceswap_cli import config, pictures
 from faceswap_cli.arrays import Image
@@ -43,7 +44,8 @@ from faceswap_cli.learning.trainer import Learner, Tensors
 from faceswap_cli.report import Number, Silent
 from faceswap_cli.stages.train import Goal, TrainSummary, rehearse, train
 from faceswap_cli.workspace import RunFolder
-from faceswap_models.base import FaceBatch, Progress, SwapModel
+from faceswap_models import registry
+from faceswap_models.base import FaceBatch, Progress, SwapModel, Swapped
 
 RECIPE = config.resolve(
     "autoencoder",
@@ -62,6 +64,7 @@ class Ears(Silent):
     def __init__(self, *, after_image: Callable[[float], None] = lambda _: None) -> None:
         self.notes: list[str] = []
         self.pictures: list[Path] = []
+        self.facts_told: list[tuple[str, Mapping[str, str]]] = []
         self.numbers: list[Mapping[str, Number]] = []
         self.after_image = after_image
 
@@ -78,6 +81,10 @@ class Ears(Silent):
     def note(self, text: str) -> None:
         """Remember a line."""
         self.notes.append(text)
+
+    def facts(self, title: str, facts: Mapping[str, str]) -> None:
+        """Remember a table."""
+        self.facts_told.append((title, facts))
 
 
 @pytest.fixture(autouse=True)
@@ -457,17 +464,8 @@ def test_a_board_is_chosen_by_what_is_installed(tmp_path: Path) -> None:
 
 def test_a_rehearsal_measures_and_leaves_nothing(sets: Sets, run: RunFolder) -> None:
     """Speed, memory, disk and time to the goal, without a file of the run."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plan, "TIMED_SECONDS", 0.2)
-        found = rehearse(
-            sets,
-            recipe=RECIPE,
-            run=run,
-            goal=Goal(images=10_000),
-            device="cpu",
-            seed=1,
-            report=Ears(),
-        )
+    goal = Goal(images=10_000)
+    found = rehearse(sets, recipe=RECIPE, run=run, goal=goal, device="cpu", seed=1, report=Ears())
     assert not run.root.exists()
     assert ({"ada": 20, "bo": 24}, 4, 10_000) == (found.faces, found.batch, found.images)
     assert found.seconds == pytest.approx(10_000 / found.images_per_second)
@@ -477,11 +475,7 @@ def test_a_rehearsal_measures_and_leaves_nothing(sets: Sets, run: RunFolder) -> 
 
 def test_a_rehearsal_knows_the_disk(sets: Sets, run: RunFolder) -> None:
     """What a run of several saves leaves is what was foretold, but for one file being written."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plan, "TIMED_SECONDS", 0.0)
-        found = rehearse(
-            sets, recipe=RECIPE, run=run, goal=Goal(), device="cpu", seed=1, report=Ears()
-        )
+    found = rehearse(sets, recipe=RECIPE, run=run, goal=Goal(), device="cpu", seed=1, report=Ears())
     go(sets, run, 128)
     files = {
         path.stat().st_ino: path.stat().st_size
@@ -493,16 +487,38 @@ def test_a_rehearsal_knows_the_disk(sets: Sets, run: RunFolder) -> None:
     assert (None, None) == (found.images, found.seconds)
 
 
-def test_what_a_run_takes_is_said_once_when_the_speed_is_known(
-    sets: Sets, run: RunFolder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Speed, memory, disk and time to the goal are one line, without any probing."""
-    monkeypatch.setattr(sitting, "FORETOLD_SECONDS", 0.0)
-    monkeypatch.setattr(sitting, "PULSE_SECONDS", 0.0)
+def test_what_a_run_takes_is_a_table_before_training(sets: Sets, run: RunFolder) -> None:
+    """Device, precision, parameters, speed, memory, disk and time to the goal, at every sitting."""
     ears = Ears()
     go(sets, run, 64, report=ears)
-    [told] = [note for note in ears.notes if "images/s, " in note]
-    assert told.endswith(" of disk, less than a minute to the goal")
+    go(sets, run, 128, report=ears)
+    first, second = (told for title, told in ears.facts_told if title == "what ada-bo takes")
+    assert [
+        "device",
+        "precision",
+        "parameters",
+        "faces",
+        "faces a step",
+        "speed",
+        "memory",
+        "disk",
+    ] == [*first][:-1]
+    assert "64 images, less than a minute" == first["to the goal"] == second["to the goal"]
+    assert "ada 20, bo 24" == first["faces"]
+
+
+def test_measuring_leaves_no_trace(sets: Sets, run: RunFolder) -> None:
+    """What is tried before a sitting is taken back: weights and moments, bit for bit."""
+    found = []
+    for timed, name in ((0.0, "hasty"), (0.3, "slow")):
+        other = RunFolder(root=run.root.with_name(name))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(plan, "TIMED_SECONDS", timed)
+            go(sets, other, 32)
+            go(sets, other, 64)
+        found.append(load_file(other.resume))
+    assert set(found[0]) == set(found[1])
+    assert all(torch.equal(value, found[1][name]) for name, value in found[0].items())
 
 
 def test_a_run_that_the_disk_has_no_room_for_is_refused(
@@ -525,16 +541,29 @@ def test_a_run_that_the_disk_has_no_room_for_is_refused(
 @pytest.mark.parametrize(
     ("seconds", "expected"),
     [
-        (None, "12 images/s, 1.5 GB of memory, 20 MB of disk, until faces get no better"),
-        (7_500, "12 images/s, 1.5 GB of memory, 20 MB of disk, 2 h 5 min to the goal"),
-        (20, "12 images/s, 1.5 GB of memory, 20 MB of disk, less than a minute to the goal"),
+        (None, "until held-out faces get no better"),
+        (7_500, "91,500 images, 2 h 5 min"),
+        (20, "91,500 images, less than a minute"),
     ],
 )
 def test_what_a_run_takes_in_words(seconds: float | None, expected: str) -> None:
     """Figures as people write them."""
-    assert expected == plan.foretold(
-        images_per_second=12.2, memory_bytes=1_500_000_000, disk_bytes=20_000_000, seconds=seconds
-    )
+    facts = plan.Plan(
+        device="cpu (2 threads)",
+        precision="float32",
+        parameters=82_062_470,
+        faces={"ada": 1200, "bo": 900},
+        batch=32,
+        images_per_second=12.2,
+        memory_bytes=1_500_000_000,
+        disk_bytes=20_000_000,
+        images=None if seconds is None else 91_500,
+        seconds=seconds,
+    ).facts()
+    assert expected == facts["to the goal"]
+    assert ["12 images/s", "1.5 GB", "20 MB", "82,062,470", "ada 1,200, bo 900"] == [
+        facts[name] for name in ("speed", "memory", "disk", "parameters", "faces")
+    ]
 
 
 def test_a_torn_log_line_is_closed_first(tmp_path: Path) -> None:
@@ -664,6 +693,67 @@ def test_held_out_faces_that_collapse_go_back(sets: Sets, run: RunFolder) -> Non
     resume = checkpoint.load_resume(run)
     assert resume is not None
     assert (128, 0.9) == (resume.state.images_seen, resume.state.vitals.diversity)
+
+
+def copying(model: SwapModel, faces: Tensor, to: str) -> Swapped:
+    """Show everybody as who they are."""
+    del model, to
+    return Swapped(image=faces, mask=None)
+
+
+def inverting(model: SwapModel, faces: Tensor, to: str) -> Swapped:
+    """Show everybody as their own negative."""
+    del model, to
+    return Swapped(image=-faces, mask=None)
+
+
+def collapsing(model: SwapModel, faces: Tensor, to: str) -> Swapped:
+    """Show the same face whatever is shown."""
+    del model, to
+    return Swapped(image=faces[:1].expand_as(faces), mask=None)
+
+
+def varied(model: SwapModel, faces: Tensor, to: str) -> Swapped:
+    """Show a face of its own for each that is shown: what a healthy network does."""
+    shift = 0.2 if to == model.identities[0] else -0.2
+    return Swapped(image=faces * 0.8 + shift, mask=None)
+
+
+@pytest.mark.parametrize(
+    ("sick", "sign"),
+    [
+        (copying, "swaps have become copies of their input"),
+        (inverting, "held-out faces come out inverted (correlation -1.00)"),
+        (collapsing, "different faces come out alike"),
+    ],
+)
+def test_networks_that_fall_ill_go_back(
+    sets: Sets, run: RunFolder, sick: Callable[..., Swapped], sign: str
+) -> None:
+    """Held-out faces betray each illness: back to the last save, half the rate, and well again."""
+    is_sick = False
+
+    def fall_ill(patch: pytest.MonkeyPatch) -> None:
+        honest = Learner.step
+
+        def step(self: Learner, batch: FaceBatch, progress: Progress, **how: float) -> Tensors:
+            nonlocal is_sick
+            is_sick = progress.images_seen > 64 and how["factor"] == 1
+            return honest(self, batch, progress, **how)  # type: ignore[arg-type]
+
+        def swap(self: SwapModel, faces: Tensor, to: str) -> Swapped:
+            return (sick if is_sick else varied)(self, faces, to)
+
+        patch.setattr(Learner, "step", step)
+        patch.setattr(registry.load("autoencoder"), "swap", swap)
+
+    ears = planted(sets, run, fall_ill, images=128)
+    [told] = [note for note in ears.notes if "back to" in note]
+    assert sign in told
+    assert told.endswith("back to 64 images at 0.5 of the rate")
+    resume = checkpoint.load_resume(run)
+    assert resume is not None
+    assert (128, 0.5) == (resume.state.images_seen, resume.state.rate_factor)
 
 
 def test_the_best_weights_are_kept(sets: Sets, run: RunFolder) -> None:

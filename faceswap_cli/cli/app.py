@@ -11,7 +11,7 @@ import typer
 
 from faceswap_cli import __version__
 from faceswap_cli.cli.console import Terminal
-from faceswap_cli.errors import INTERRUPTED, FaceswapError
+from faceswap_cli.errors import INTERRUPTED, ConfigurationError, FaceswapError
 from faceswap_models import registry
 
 if TYPE_CHECKING:
@@ -186,6 +186,11 @@ def train(
         from faceswap_cli.stages import train as stage
 
         is_fitted = batch_size == "auto"
+        if batch_size and not (is_fitted or (batch_size.isdecimal() and int(batch_size))):
+            raise ConfigurationError(
+                f'--batch-size: "{batch_size}" is neither a number above 0 nor auto',
+                hint="give the faces of each person in a step, such as --batch-size 16",
+            )
         typed = [f"train.batch_size={batch_size}"] if batch_size and not is_fitted else []
         recipe = config.resolve(model, preset, [*(changes or []), *typed])
         space = open_workspace(workspace)
@@ -195,17 +200,24 @@ def train(
             recipe = stage.fit_batch_size(
                 sets, recipe=recipe, run=run, device=device, seed=seed, report=terminal
             )
-        work = stage.rehearse if dry_run else stage.train
-        summary = work(
-            sets,
-            recipe=recipe,
-            run=run,
-            goal=stage.Goal(images=images, minutes=minutes),
-            device=device,
-            seed=seed,
-            report=terminal,
+        goal = stage.Goal(images=images, minutes=minutes)
+        if dry_run:
+            plan = stage.rehearse(
+                sets,
+                recipe=recipe,
+                run=run,
+                goal=goal,
+                device=device,
+                seed=seed,
+                report=terminal,
+            )
+            shown = dataclasses.asdict(plan) if as_json else plan.facts()
+            terminal.result(f"what {run.name} would take", shown)
+            return
+        summary = stage.train(
+            sets, recipe=recipe, run=run, goal=goal, device=device, seed=seed, report=terminal
         )
-        terminal.result("would train" if dry_run else "trained", dataclasses.asdict(summary))
+        terminal.result("trained", dataclasses.asdict(summary))
 
 
 @app.command()

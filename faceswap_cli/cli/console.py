@@ -85,6 +85,11 @@ class Terminal:
         if not self._quiet:
             self._errors.print(escape(text), soft_wrap=True)
 
+    def facts(self, title: str, facts: Mapping[str, str]) -> None:
+        """Print a table of two columns above the bar."""
+        if not self._quiet:
+            self._errors.print(_two_columns(title, facts), soft_wrap=True)
+
     def result(self, title: str, numbers: Mapping[str, object]) -> None:
         """Print what a command came to: a table of two columns, or one JSON object."""
         self._finish()
@@ -93,10 +98,7 @@ class Terminal:
             return
         if self._quiet:
             return
-        table = Table(title=escape(title), show_header=False, title_justify="left", box=None)
-        for name, value in numbers.items():
-            table.add_row(escape(name.replace("_", " ")), escape(_shown(value)))
-        self._results.print(table, soft_wrap=True)
+        self._results.print(_two_columns(title, numbers), soft_wrap=True)
 
     def table(self, title: str, columns: list[str], rows: list[list[str]]) -> None:
         """Print a table with headings; nothing with `--json` or `--quiet`."""
@@ -133,6 +135,14 @@ class Terminal:
         if self._progress is not None:
             self._progress.stop()
             self._progress = None
+
+
+def _two_columns(title: str, values: Mapping[str, object]) -> Table:
+    """Return names and values as a table."""
+    table = Table(title=escape(title), show_header=False, title_justify="left", box=None)
+    for name, value in values.items():
+        table.add_row(escape(name.replace("_", " ")), escape(_shown(value)))
+    return table
 
 
 def _columns(total: float | None, unit: str) -> list[ProgressColumn]:

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from faceswap_cli.arrays import AnyArray, Image
+from faceswap_cli.arrays import AnyArray, Image, Mask
 from faceswap_cli.errors import FaceswapError
 from faceswap_cli.faces.detect import Face, FaceDetector
 from faceswap_cli.faces.detectors import DEFAULT, DETECTORS
 from faceswap_cli.faces.sface import Direction, SFace
 from faceswap_cli.learning.data import Person, spread
-from faceswap_cli.learning.doors import to_images
+from faceswap_cli.learning.doors import to_images, to_masks
 from faceswap_cli.learning.feed import Feed
 from faceswap_cli.weights import find
 from faceswap_models.base import SwapModel
@@ -176,10 +176,12 @@ class KeptJudge:
         """Swap one person's faces to another, and read the swaps."""
         assert self._eyes is not None
         faces = self.feed.plain(own.person, own.places).target[0]
-        swaps = to_images(model.swap(faces, wanted.person.name).image)
-        for place, before, swap in zip(own.places, own.readings, swaps, strict=True):
+        swapped = model.swap(faces, wanted.person.name)
+        swaps = to_images(swapped.image)
+        masks = [None] * len(swaps) if swapped.mask is None else to_masks(swapped.mask)
+        for place, before, swap, mask in zip(own.places, own.readings, swaps, masks, strict=True):
             pixels = own.person.pixels[place]
-            picture = placed(swap, pixels, coverage=self.feed.model.coverage)
+            picture = placed(swap, pixels, mask=mask, coverage=self.feed.model.coverage)
             yield Pair(
                 before=before,
                 after=self._eyes.follow(picture, before.face),
@@ -240,27 +242,34 @@ def turned(before: Face, after: Face) -> float:
     return float(np.abs((difference + 180) % 360 - 180).mean())
 
 
-def placed(swap: Image, pixels: AnyArray, *, coverage: float) -> Image:
-    """Put a swap into its crop, inside the face's outline, as a conversion would.
+def placed(swap: Image, pixels: AnyArray, *, mask: Mask | None, coverage: float) -> Image:
+    """Put a swap into its crop as a conversion would: inside the outline and the learned mask.
 
     Args:
         swap: uint8 (s, s, 3): the central part of the crop, as a network made it.
         pixels: uint8 (S, S, 4): the crop, and the outline as 0 to 255.
+        mask: float32 (s, s): where the network saw the face, if it learns that.
         coverage: Side of that part as a fraction of the crop's.
     """
-    side = pixels.shape[0]
-    scale = coverage * side / swap.shape[0]
+    drawn = _enlarged(swap, pixels.shape[0], coverage)
+    weight = pixels[..., 3:] / 255
+    if mask is not None:
+        weight = weight * _enlarged(mask, pixels.shape[0], coverage)[..., None]
+    return np.asarray(np.round(weight * drawn + (1 - weight) * pixels[..., :3]), dtype=np.uint8)
+
+
+def _enlarged(picture: AnyArray, side: int, coverage: float) -> AnyArray:
+    """Lay the central part of a crop of `side` px, made smaller, where it belongs in the crop."""
+    scale = coverage * side / picture.shape[0]
     # Pixel centres are on integers, so a square's corner is at -1/2.
     corner = (1 - coverage) / 2 * side + scale / 2 - 0.5
-    drawn = cv2.warpAffine(
-        swap,
+    return cv2.warpAffine(
+        picture,
         np.array([[scale, 0, corner], [0, scale, corner]]),
         (side, side),
         flags=cv2.INTER_LINEAR,
         borderMode=cv2.BORDER_REPLICATE,
     )
-    weight = pixels[..., 3:] / 255
-    return np.asarray(np.round(weight * drawn + (1 - weight) * pixels[..., :3]), dtype=np.uint8)
 
 
 def _mean(values: Sequence[float]) -> float | None:

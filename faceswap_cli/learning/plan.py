@@ -1,4 +1,4 @@
-"""What a training would take: measured on a few steps, before anything is written.
+"""What a training takes: measured on a few steps, before it begins.
 
 Knows speed, memory and disk; refuses to know runs.
 """
@@ -20,7 +20,7 @@ from faceswap_models.base import Progress
 
 WARM_STEPS = 2
 """Steps that are not timed: the first ones allocate memory and choose algorithms."""
-TIMED_SECONDS = 5.0
+TIMED_SECONDS = 1.5
 """How long steps are timed, at least one of them."""
 WRITTEN_AHEAD = 1
 """Files that lie beside the kept ones while they are written."""
@@ -51,23 +51,50 @@ class Plan:
     seconds: float | None
     """Time left to the goal; None where nobody can know."""
 
+    def facts(self) -> dict[str, str]:
+        """Return the plan as people read it, name by name."""
+        if self.seconds is None:
+            goal = "until held-out faces get no better"
+        else:
+            images = "" if self.images is None else f"{self.images:,} images, "
+            goal = images + duration(self.seconds)
+        return {
+            "device": self.device,
+            "precision": self.precision,
+            "parameters": f"{self.parameters:,}",
+            "faces": ", ".join(f"{name} {count:,}" for name, count in self.faces.items()),
+            "faces a step": f"{self.batch:,}",
+            "speed": f"{self.images_per_second:,.0f} images/s",
+            "memory": size(self.memory_bytes) if self.memory_bytes else "unknown",
+            "disk": size(self.disk_bytes),
+            "to the goal": goal,
+        }
 
-def measure(
-    learner: Learner, feed: Feed, *, timed_seconds: float | None = None
-) -> tuple[float, int]:
-    """Learn for some seconds; return images/s and the largest memory in bytes.
 
-    The learner is of no use afterwards: it has learnt.
+def measure(learner: Learner, feed: Feed, *, start: int = 0) -> tuple[float, int]:
+    """Learn for some seconds from `start` images on, and leave the learner as it was.
+
+    Of several processes each measures by itself at the same time, without waiting for the others.
+
+    Returns:
+        Images/s of all processes together, and the largest memory in bytes.
     """
-    enough = TIMED_SECONDS if timed_seconds is None else timed_seconds
-    for step in range(WARM_STEPS):
-        _step(learner, feed, step)
-    began, steps = time.monotonic(), 0
-    while steps == 0 or time.monotonic() - began < enough:
-        _step(learner, feed, WARM_STEPS + steps)
-        steps += 1
+    # Kept in the machine's memory: a GPU's is what is being measured.
+    before = {name: one.detach().to("cpu", copy=True) for name, one in learner.tensors().items()}
+    reduce, learner.reduce = learner.reduce, None
+    try:
+        for step in range(WARM_STEPS):
+            _step(learner, feed, start, step)
         _finish(learner.hardware.device)
-    seconds = time.monotonic() - began
+        began, steps = time.monotonic(), 0
+        while steps == 0 or time.monotonic() - began < TIMED_SECONDS:
+            _step(learner, feed, start, WARM_STEPS + steps)
+            steps += 1
+            _finish(learner.hardware.device)
+        seconds = time.monotonic() - began
+    finally:
+        learner.reduce = reduce
+    learner.restore(before)
     return steps * feed.images_a_batch / seconds, peak_memory(learner.hardware.device)
 
 
@@ -105,15 +132,6 @@ def check_disk(folder: Path, *, needed_bytes: int) -> None:
             f"the run needs {size(missing)} more on the disk of {folder}, which has {size(free)}",
             hint="free some space, or give a --workspace on another disk",
         )
-
-
-def foretold(
-    *, images_per_second: float, memory_bytes: int, disk_bytes: int, seconds: float | None
-) -> str:
-    """Return what a training takes as one line; `seconds` are those left to the goal, if known."""
-    memory = f"{size(memory_bytes)} of memory, " if memory_bytes else ""
-    left = "until faces get no better" if seconds is None else f"{duration(seconds)} to the goal"
-    return f"{images_per_second:,.0f} images/s, {memory}{size(disk_bytes)} of disk, {left}"
 
 
 def size(count: float) -> str:
@@ -155,11 +173,11 @@ def _files(folder: Path) -> Iterator[Path]:
     return (path for path in folder.rglob("*") if path.is_file())
 
 
-def _step(learner: Learner, feed: Feed, step: int) -> None:
+def _step(learner: Learner, feed: Feed, start: int, step: int) -> None:
     """Learn from one batch."""
     images = feed.images_a_batch
-    progress = Progress(images_seen=step * images, goal=None)
-    learner.step(feed.batch(step * images), progress, factor=1.0, images=images)
+    progress = Progress(images_seen=start + step * images, goal=None)
+    learner.step(feed.batch(progress.images_seen), progress, factor=1.0, images=images)
 
 
 def _finish(device: torch.device) -> None:

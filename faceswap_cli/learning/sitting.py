@@ -19,7 +19,6 @@ from faceswap_cli.learning.feed import Feed
 from faceswap_cli.learning.health import LossWatch, StillWatch
 from faceswap_cli.learning.interrupt import Stop
 from faceswap_cli.learning.kept import Kept, KeptJudge
-from faceswap_cli.learning.plan import foretold, peak_memory
 from faceswap_cli.learning.preview import preview_sheet
 from faceswap_cli.learning.schedule import after_scores
 from faceswap_cli.learning.score import Score, score
@@ -37,8 +36,6 @@ SAVE_SECONDS = 120.0
 power cut can cost. Judging and saving take about a second of it."""
 PULSE_SECONDS = 2.0
 """Time between two readings of the losses: reading more often makes a GPU wait."""
-FORETOLD_SECONDS = 10.0
-"""Time after which the speed is known well enough to say how long the run will take."""
 SLOWER = 0.5
 """What the learning rate is multiplied by when training goes back after trouble."""
 MOST_ROLLBACKS = 3
@@ -128,8 +125,6 @@ class Sitting:
         self.kept: Kept | None = None
         self.kept_judge = KeptJudge(feed)
         self.kept_reason = ""
-        self.disk_bytes = 0
-        self.is_foretold = False
         self.saved_at = begin.images_seen if run.weights.exists() else -1
         self.shown_at = begin.images_seen
         self.began = self.pulsed = self.saved_then = time.monotonic()
@@ -139,7 +134,7 @@ class Sitting:
         self.total: float | None = goal.images
         self.unit = "images"
         if goal.images is None and goal.minutes is not None:
-            self.clock, self.total, self.unit = self._seconds, goal.minutes * 60, "seconds"
+            self.clock, self.total, self.unit = self._seconds, goal.minutes * 60, "s"
 
     def ended(self, state: TrainState) -> bool:
         """Say whether training is over."""
@@ -190,7 +185,6 @@ class Sitting:
         self.losses = self.tally.read() or self.losses
         self.numbers |= {"images/s": round(speed, 1), **_rounded(self.losses)}
         self.report.advance(self.clock(state), self.numbers)
-        self._foretell(state, speed)
         self.log(
             {
                 "images_seen": state.images_seen,
@@ -299,13 +293,6 @@ class Sitting:
         self.board = open_board(self.run.events, begin=state.images_seen)
         if not self.run.resume.exists():
             self._write_resume(state)
-        self.report.note(
-            f"{self.learner.hardware.device}, {self.learner.hardware.precision}, "
-            f"{parameter_count(self.learner.model) / 1e6:.1f} M parameters, "
-            + ", ".join(
-                f"{person.name} {len(person.pixels):,} faces" for person in self.feed.people
-            )
-        )
 
     def save(self, state: TrainState) -> None:
         """Write everything needed to go on, and what `convert` reads."""
@@ -393,25 +380,6 @@ class Sitting:
             recipe=self.recipe,
             identities=self.learner.model.identities,
             images_seen=state.images_seen,
-        )
-
-    def _foretell(self, state: TrainState, speed: float) -> None:
-        """Say once, when the speed is known, what the run takes: `--dry-run` in short."""
-        if self.is_foretold or self._seconds(state) < FORETOLD_SECONDS or speed <= 0:
-            return
-        self.is_foretold = True
-        ends = []
-        if self.goal.images is not None:
-            ends.append((self.goal.images - state.images_seen) / speed)
-        if self.goal.minutes is not None:
-            ends.append(self.goal.minutes * 60 - self._seconds(state))
-        self.report.note(
-            foretold(
-                images_per_second=speed,
-                memory_bytes=peak_memory(self.learner.hardware.device),
-                disk_bytes=self.disk_bytes,
-                seconds=min(ends, default=None),
-            )
         )
 
     def _tell_parts(self, state: TrainState) -> None:

@@ -32,7 +32,7 @@ from faceswap_cli.learning.data import (
     position_seed,
     split,
 )
-from faceswap_cli.learning.feed import choose_feed
+from faceswap_cli.learning.feed import Feed, choose_feed
 from faceswap_cli.learning.hardware import (
     Hardware,
     find_hardware,
@@ -68,8 +68,6 @@ Work = TypeVar("Work")
 
 REHEARSED = 64
 """Faces of each person that a rehearsal decodes."""
-TRIED_SECONDS = 1.5
-"""How long steps of each batch size are timed."""
 
 
 def train(
@@ -163,11 +161,13 @@ def sit_down(
         device=hardware.device,
         share=team.share,
     )
+    plan = planned(learner, feed, goal=goal, state=state, disk_bytes=disk, report=report)
+    report.facts(f"what {run.name} takes", plan.facts())
     sitting = (Sitting if team.leads else Follower)(
         learner, feed, recipe=recipe, run=run, goal=goal, stop=stop, begin=state, report=report
     )
-    sitting.disk_bytes = disk
     sitting.open(state)
+    report.stage(f"train {run.name}", total=sitting.total, unit=sitting.unit)
     state = train_until(
         sitting.ended,
         learner=learner,
@@ -193,7 +193,7 @@ def rehearse(
     seed: int,
     report: Reporter,
 ) -> Plan:
-    """Train for some seconds, throw it away, and say what a training would take (`--dry-run`).
+    """Try some steps, and say what a training would take (`--dry-run`).
 
     Nothing of the run is changed, and nothing is left behind.
 
@@ -216,20 +216,35 @@ def rehearse(
         feed = choose_feed(
             people, model=recipe.model, train=recipe.train, seed=seed, device=hardware.device
         )
-        report.stage("trying some steps", total=None, unit="images")
-        speed, memory = measure(learner, feed)
         disk = disk_use(learner, cache_bytes=cache_use(sets, recipe))
+        state = resume.state if resume else TrainState()
+        plan = planned(learner, feed, goal=goal, state=state, disk_bytes=disk, report=report)
         del feed, people  # a mapped file cannot be deleted everywhere
-    images, seconds = left_to(goal, resume.state if resume else TrainState(), speed=speed)
+    return replace(plan, faces={faces.name: len(faces) for faces in sets})
+
+
+def planned(
+    learner: Learner,
+    feed: Feed,
+    *,
+    goal: Goal,
+    state: TrainState,
+    disk_bytes: int,
+    report: Reporter,
+) -> Plan:
+    """Try some steps, take them back, and say what training on takes."""
+    report.stage("trying some steps", total=None, unit="images")
+    speed, memory = measure(learner, feed, start=state.images_seen)
+    images, seconds = left_to(goal, state, speed=speed)
     return Plan(
-        device=device_name(hardware.device),
-        precision=hardware.precision,
+        device=device_name(learner.hardware.device),
+        precision=learner.hardware.precision,
         parameters=parameter_count(learner.model),
-        faces={faces.name: len(faces) for faces in sets},
-        batch=recipe.train.batch_size * len(sets),
+        faces={person.name: len(person.pixels) for person in feed.people},
+        batch=feed.images_a_batch,
         images_per_second=speed,
         memory_bytes=memory,
-        disk_bytes=disk,
+        disk_bytes=disk_bytes,
         images=images,
         seconds=seconds,
     )
@@ -296,7 +311,7 @@ def try_batch(
         names = [person.name for person in people]
         learner = Learner(new_model(recipe, names, hardware, seed=seed), recipe.train, hardware)
         feed = choose_feed(people, model=recipe.model, train=recipe.train, seed=seed, device=device)
-        speed, memory = measure(learner, feed, timed_seconds=TRIED_SECONDS)
+        speed, memory = measure(learner, feed)
     except (DeviceError, torch.OutOfMemoryError):
         return None
     # A learner that had to take its batches in parts has run out of memory on the way.
