@@ -75,6 +75,11 @@ def _lab(image: Image) -> AnyArray:
     return cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
 
 
+def _matched(match: ColourMatch, image: Image, reference: Image, mask: Mask) -> Image:
+    """Return the image with the colours the reference has inside the mask."""
+    return match.apply(image, match.statistics(reference, image, mask))
+
+
 # --- colour -----------------------------------------------------------------------------------
 
 
@@ -83,7 +88,7 @@ def _lab(image: Image) -> AnyArray:
 def test_matching_an_image_to_itself_changes_nothing(match: ColourMatch, seed: int) -> None:
     """An image that has the colours already keeps every pixel, to one level."""
     image, mask = _picture(128, 128, seed=seed), _oval(128)
-    change = match(image, image, mask).astype(int) - image.astype(int)
+    change = _matched(match, image, image, mask).astype(int) - image.astype(int)
     assert np.abs(change[mask > 0.5]).max() <= 1
 
 
@@ -128,7 +133,9 @@ def test_what_lies_outside_of_the_mask_has_no_say(match: ColourMatch) -> None:
     mask = _oval(128)
     image, reference = _picture(128, 128, seed=1), _picture(128, 128, seed=2)
     other = np.where(mask[..., None] > 0.5, reference, 255).astype(np.uint8)
-    np.testing.assert_array_equal(match(image, reference, mask), match(image, other, mask))
+    np.testing.assert_array_equal(
+        _matched(match, image, reference, mask), _matched(match, image, other, mask)
+    )
 
 
 @pytest.mark.parametrize("match", MATCHES)
@@ -136,7 +143,7 @@ def test_a_flat_face_does_not_explode(match: ColourMatch) -> None:
     """A nearly even face keeps its little noise little, however rich the reference is."""
     noise = np.random.default_rng(0).integers(-1, 2, (128, 128, 3))
     flat = np.asarray(128 + noise, dtype=np.uint8)
-    matched = match(flat, _picture(128, 128, seed=2), FULL)
+    matched = _matched(match, flat, _picture(128, 128, seed=2), FULL)
     assert matched.std(axis=(0, 1)).max() < 6
 
 
@@ -147,7 +154,7 @@ def test_a_blurred_face_is_not_stretched(match: ColourMatch) -> None:
     detail = _picture(128, 128, seed=3, detail_px=4).astype(float) - 128
     reference = np.asarray(np.clip(light + detail * 0.5, 0, 255), dtype=np.uint8)
     blurred = np.asarray(cv2.GaussianBlur(reference, (0, 0), 4), dtype=np.uint8)
-    assert match(blurred, reference, FULL).std() / blurred.std() < 1.07
+    assert _matched(match, blurred, reference, FULL).std() / blurred.std() < 1.07
 
 
 @pytest.mark.parametrize("match", MATCHES)
@@ -155,7 +162,10 @@ def test_colours_are_the_same_from_faces_of_any_size(match: ColourMatch) -> None
     """A face given at twice the size gets the same colours."""
     image, reference = _picture(128, 128, seed=1, detail_px=32), _picture(128, 128, seed=2)
     double = np.asarray(cv2.resize(image, (256, 256), interpolation=cv2.INTER_CUBIC), np.uint8)
-    small, large = match(image, reference, _oval(128)), match(double, reference, _oval(128))
+    small, large = (
+        _matched(match, image, reference, _oval(128)),
+        _matched(match, double, reference, _oval(128)),
+    )
     assert 2 > np.abs(small.mean(axis=(0, 1)) - large.mean(axis=(0, 1))).max()
 
 
@@ -163,7 +173,34 @@ def test_colours_are_the_same_from_faces_of_any_size(match: ColourMatch) -> None
 def test_a_mask_with_nothing_inside_is_no_error(match: ColourMatch) -> None:
     """Where nothing can be measured an image still comes back."""
     image = _picture(64, 64, seed=1)
-    assert image.shape == match(image, image, np.zeros((64, 64), np.float32)).shape
+    assert image.shape == _matched(match, image, image, np.zeros((64, 64), np.float32)).shape
+
+
+@pytest.mark.parametrize("match", MATCHES)
+def test_statistics_smoothed_over_time_still_the_colours(match: ColourMatch) -> None:
+    """A light that flickers by 6 % leaves a sixth of its flicker when seven frames are averaged."""
+    mask, swap = _oval(128), _picture(128, 128, seed=1)
+    face = _picture(128, 128, seed=2) * 0.8
+    gains = 1 + 0.06 * (-1.0) ** np.arange(7)
+    found = [
+        match.statistics(np.asarray(face * gain, dtype=np.uint8), swap, mask) for gain in gains
+    ]
+    alone = [match.apply(swap, statistics).mean() for statistics in found]
+    smoothed = [match.apply(swap, np.mean(found[i : i + 6], axis=0)).mean() for i in range(2)]
+    assert np.ptp(smoothed) < np.ptp(alone) / 6
+
+
+def test_given_statistics_are_what_a_face_is_matched_by() -> None:
+    """The compositor asks nothing of the frame's colours when it is told what to match."""
+    frame, swap, mask = _picture(320, 240, seed=1), _picture(64, 64, seed=2), _oval(128)
+    place = _place(side=100, centre=(160, 120))
+    paste = Compositor()
+    own = paste.statistics(place.crop(frame, 128), swap, mask)
+    told = paste(frame, swap, mask, place, statistics=own)
+    np.testing.assert_array_equal(paste(frame, swap, mask, place), told)
+    other = paste.statistics(np.full((8, 8, 3), 200, np.uint8), swap, mask)
+    brighter = paste(frame, swap, mask, place, statistics=other)
+    assert brighter[110:130, 150:170].mean() > told[110:130, 150:170].mean() + 20
 
 
 # --- composite --------------------------------------------------------------------------------

@@ -17,6 +17,12 @@ from faceswap_cli.arrays import AnyArray, Image, Mask
 Moments: TypeAlias = npt.NDArray[np.float64]
 """What a method remembers of a face's colours: numbers that may be averaged over frames."""
 
+Statistics: TypeAlias = npt.NDArray[np.float64]
+"""(2, 3, K): the moments of the swapped face and of the one it covers.
+
+Averaging over frames is plain arithmetic: `match.apply(swap, (one + other) / 2)`.
+"""
+
 MAX_GAIN = 1.5
 """Contrast is stretched or squeezed by this factor at most: a flat face must not turn to noise."""
 
@@ -42,22 +48,24 @@ class ColourMatch:
     side_px: int
     """Side of the squares in which colours are measured."""
 
-    def __call__(self, image: Image, reference: Image, mask: Mask) -> Image:
-        """Return `image` with the colours that `reference` has inside `mask`.
+    def statistics(self, face: Image, swap: Image, mask: Mask) -> Statistics:
+        """Return what there is to know of two faces' colours, (2, 3, K): the swap's, the frame's.
 
         Args:
-            image: The swapped face, RGB uint8 (S, S, 3).
-            reference: The face it covers, in the same place, of any size.
-            mask: float32 (M, M) in [0, 1], of any size.
+            face: What the frame shows in the face's square, RGB uint8, of any size.
+            swap: The swapped face in the same square, of any size.
+            mask: float32 (M, M) in [0, 1], of any size: where colours are compared.
         """
         # Only what lies wholly inside: an average over the edge would take in the background.
         whole = _resized((mask > 0.5).astype(np.float32), self.side_px) > 0.99
         inside = np.asarray(whole, dtype=np.float32)
-        own, wanted = (
-            self.measure(np.asarray(_resized(face, self.side_px), dtype=np.uint8), inside)
-            for face in (image, reference)
-        )
-        return self.transfer(image, own, wanted)
+        small = (np.asarray(_resized(one, self.side_px), dtype=np.uint8) for one in (swap, face))
+        return np.stack([self.measure(one, inside) for one in small])
+
+    def apply(self, swap: Image, statistics: Statistics) -> Image:
+        """Return the swapped face, uint8 (S, S, 3), with the frame's colours."""
+        own, wanted = statistics
+        return self.transfer(swap, own, wanted)
 
 
 def measure_lab(image: Image, mask: Mask) -> Moments:

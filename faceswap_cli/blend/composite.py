@@ -14,11 +14,8 @@ import cv2
 import numpy as np
 
 from faceswap_cli.arrays import AnyArray, Image, Mask, Matrix, Points
-from faceswap_cli.blend.colour import LAB
+from faceswap_cli.blend.colour import LAB, ColourMatch, Statistics
 from faceswap_cli.faces.align import FaceAlignment, transform
-
-Recolour = Callable[[Image, Image, Mask], Image]
-"""`recolour(image, reference, mask)`: the image with the colours the reference has in the mask."""
 
 Blend = Callable[[Image, Image, Image], Image]
 """`blend(under, over, alpha)`: uint8 (H, W, 3) twice and uint8 (H, W); 255 shows `over`."""
@@ -104,7 +101,7 @@ class Compositor:
     side."""
     shrink: float = 0.0
     """How far the mask's edge is drawn in, as a part of the side; negative grows the mask."""
-    recolour: Recolour | None = LAB
+    recolour: ColourMatch | None = LAB
     """How the swapped face takes the frame's colours; None leaves its own."""
     blend: Blend = alpha_blend
     """How the two are mixed under the mask."""
@@ -117,8 +114,14 @@ class Compositor:
         alignment: FaceAlignment,
         *,
         covers: Image | None = None,
+        statistics: Statistics | None = None,
     ) -> Image:
         """Return `frame` with the swapped face laid over it.
+
+        To keep colours from flickering, measure first and hand in the measure smoothed over time:
+
+            found = [compositor.statistics(face, swap, mask) for ...]   # a clip's frames in order
+            compositor(frame, swap, mask, place, statistics=np.mean(found[i - 5 : i + 6], axis=0))
 
         Args:
             frame: RGB uint8 (H, W, 3); left as it is.
@@ -126,6 +129,7 @@ class Compositor:
             mask: float32 (M, M) in [0, 1], any M: where the swapped face may show.
             alignment: The place of both squares in the frame.
             covers: What the frame shows in that square, of any size, if it is at hand already.
+            statistics: What the swap is matched by; None measures this frame alone.
         """
         composed = frame.copy()
         alpha = self.alpha(mask)
@@ -133,12 +137,26 @@ class Compositor:
         if 0 in rectangle.size:
             return composed
         if self.recolour is not None:
-            covers = alignment.crop(frame, mask.shape[0]) if covers is None else covers
-            swapped = self.recolour(swapped, covers, mask)
+            if statistics is None:
+                covers = alignment.crop(frame, mask.shape[0]) if covers is None else covers
+                statistics = self.statistics(covers, swapped, mask)
+            swapped = self.recolour.apply(swapped, statistics)
         under = np.ascontiguousarray(rectangle.of(composed))
         over = warped(_oversampled(swapped, alignment.side_px), alignment, rectangle)
         rectangle.of(composed)[:] = self.blend(under, over, warped(alpha, alignment, rectangle))
         return composed
+
+    def statistics(self, face: Image, swap: Image, mask: Mask) -> Statistics:
+        """Return what the swap is matched by: a few numbers that may be averaged over frames.
+
+        Args:
+            face: What the frame shows in the face's square, RGB uint8, of any size.
+            swap: The swapped face in the same square, of any size.
+            mask: float32 (M, M) in [0, 1], of any size.
+        """
+        if self.recolour is None:
+            return np.zeros((2, 3, 0))
+        return self.recolour.statistics(face, swap, mask)
 
     def alpha(self, mask: Mask) -> Image:
         """Return the shaped mask, uint8 (M, M): 255 well inside, 0 well outside.
