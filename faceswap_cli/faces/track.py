@@ -41,6 +41,8 @@ class Steady:
     alignment: FaceAlignment
     track: int
     """The same number for the same face as long as it is followed, counted from 0."""
+    is_interpolated: bool = False
+    """Nobody saw it in this frame: it lies between where it was before and after."""
 
 
 def steadied(
