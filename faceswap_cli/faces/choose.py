@@ -59,7 +59,11 @@ class Choice(Protocol):
     """What was chosen, before any footage is seen."""
 
     def described(self) -> str:
-        """Return what tells this choice from all others, in one line."""
+        """Return what tells this choice from all others, in one line.
+
+        Raises:
+            InputError: A photograph cannot be read.
+        """
 
     def chooser(self, detector: FaceDetector, /) -> Chooser:
         """Return what picks accordingly; `detector` is open, and looks at photographs.
@@ -150,7 +154,12 @@ class Like:
     photo: Path
 
     def described(self) -> str:
-        """Return the choice with what the photograph is known by: its content, not its name."""
+        """Return the choice with what the photograph is known by: its content, not its name.
+
+        Raises:
+            InputError: It cannot be read.
+        """
+        pictures.read(self.photo)
         return f"like {fingerprint(self.photo)['sha256_of_ends']}"
 
     def chooser(self, detector: FaceDetector, /) -> Chooser:
