@@ -9,7 +9,7 @@ from faceswap_cli.arrays import Points
 from faceswap_cli.faces.align import FaceAlignment, transform
 from faceswap_cli.faces.detect import MediaPipeDetector
 from faceswap_cli.faces.mask import FOLD, OVAL, oval, oval_mask
-from faceswap_cli.faces.quality import sharpness
+from faceswap_cli.faces.quality import cut_off, sharpness
 
 SQUARE = FaceAlignment(to_unit=np.array([[0.01, 0, 0], [0, 0.01, 0]]))
 """The first 100 px of a frame."""
@@ -124,3 +124,20 @@ def test_sharpness_hardly_depends_on_the_size_of_the_crop() -> None:
     crops = [cv2.resize(small, (side, side), interpolation=cv2.INTER_CUBIC) for side in (200, 400)]
 
     assert sharpness(crops[0]) == pytest.approx(sharpness(crops[1]), rel=0.2)
+
+
+def test_a_face_is_cut_off_by_the_part_of_it_beyond_the_frame() -> None:
+    """None of it inside, half of it with its middle on an edge, all of it far away."""
+    turn = np.linspace(0, 2 * np.pi, 478, endpoint=False)
+    face = np.stack([np.cos(turn) * 30, np.sin(turn) * 40], axis=1)
+    frame = np.zeros((100, 120, 3), dtype=np.uint8)
+    for middle, part in (
+        ((60, 50), 0.0),
+        ((-0.5, 50), 0.5),
+        ((119.5, 50), 0.5),
+        ((60, 99.5), 0.5),
+        ((-0.5, -0.5), 0.75),
+        ((300, 50), 1.0),
+    ):
+        found = cut_off((face + middle).astype(np.float32), frame)
+        assert part == pytest.approx(found, abs=1e-6)

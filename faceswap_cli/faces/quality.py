@@ -3,7 +3,8 @@
 import cv2
 import numpy as np
 
-from faceswap_cli.arrays import Image
+from faceswap_cli.arrays import Image, Points
+from faceswap_cli.faces.mask import silhouette
 
 INNER = 0.6
 """Part of the crop's side that is looked at: the face without its background."""
@@ -22,3 +23,21 @@ def sharpness(crop: Image) -> float:
     luma = cv2.cvtColor(inner, cv2.COLOR_RGB2GRAY)
     fixed = cv2.resize(luma, (SIDE_PX, SIDE_PX), interpolation=cv2.INTER_AREA)
     return float(np.var(cv2.Laplacian(fixed, cv2.CV_64F)))
+
+
+def cut_off(landmarks: Points, image: Image) -> float:
+    """Return the part of a face's area that lies outside its frame, 0 to 1.
+
+    Landmarks are placed beyond the frame's edge too; a crop only repeats the edge there.
+
+    Args:
+        landmarks: (478, 2) px in the frame.
+        image: The frame.
+    """
+    height, width = image.shape[:2]
+    # The first pixel covers -0.5 to 0.5.
+    frame = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float32) - 0.5
+    outline = silhouette(landmarks)
+    inside, _ = cv2.intersectConvexConvex(outline, frame)
+    area = cv2.contourArea(outline)
+    return float(np.clip(1 - inside / area, 0, 1)) if area > 0 else 0.0

@@ -37,6 +37,8 @@ class FaceRecord:
     """52 blendshape coefficients, 0 to 1, in MediaPipe's order."""
     source: int = 0
     """Which of the set's inputs the frame is of, counted from 0."""
+    cut_off: float = 0.0
+    """Part of the face's area that lies outside the frame, 0 to 1."""
 
     def to_json(self) -> str:
         """Return the record as one line."""
@@ -53,7 +55,8 @@ class FaceRecord:
                 "pose": [round(angle, 2) for angle in self.pose],
                 "expression": [round(value, 4) for value in self.expression],
             }
-            | ({"source": self.source} if self.source else {}),
+            | ({"source": self.source} if self.source else {})
+            | ({"cut_off": round(self.cut_off, 3)} if self.cut_off else {}),
             separators=(",", ":"),
         )
 
@@ -76,6 +79,7 @@ class FaceRecord:
             pose=tuple(fields["pose"]),
             expression=tuple(fields["expression"]),
             source=fields.get("source", 0),
+            cut_off=fields.get("cut_off", 0.0),
         )
 
 

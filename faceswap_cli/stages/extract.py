@@ -29,7 +29,7 @@ from faceswap_cli.faces.align import TEMPLATE_VERSION, align
 from faceswap_cli.faces.detect import Face, FaceDetector
 from faceswap_cli.faces.detectors import DEFAULT, DETECTORS
 from faceswap_cli.faces.follow import EVERY, Follower, everyone, largest
-from faceswap_cli.faces.quality import sharpness
+from faceswap_cli.faces.quality import cut_off, sharpness
 from faceswap_cli.faces.record import FaceRecord
 from faceswap_cli.files import explained, write_text
 from faceswap_cli.report import Reporter
@@ -250,6 +250,7 @@ class _Work:
             pose=face.pose,
             expression=face.expression,
             source=source,
+            cut_off=cut_off(face.landmarks, frame.image),
         )
         return path, crop, record
 
