@@ -7,10 +7,11 @@ shape of the pixels is only noted.
 import os
 import re
 import stat
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import Self, cast
@@ -99,6 +100,43 @@ def read_frames(
             note(reader.shortfall)
 
 
+def read_moments(path: Path, times: Sequence[Fraction]) -> Iterator[Frame]:
+    """Yield the frames that are shown at some moments, each found by seeking.
+
+    Args:
+        path: The video.
+        times: Seconds, in any order. Beyond the end there is no frame.
+
+    Yields:
+        A frame whose `index` is that of its moment in `times`: counting would take a whole reading.
+
+    Raises:
+        InputError: There is no such file, or it holds no picture that can be decoded.
+    """
+    with VideoReader(path) as reader:
+        for index, time in enumerate(times):
+            if frame := next(reader.since(time), None):
+                yield replace(frame, index=index)
+
+
+def read_on(path: Path, *, index: int, time: Fraction) -> Iterator[Frame]:
+    """Yield the frames from number `index` on, which an earlier reading saw at `time` s.
+
+    They are those that `read_frames` yields, without decoding all that comes before.
+
+    Raises:
+        InputError: There is no such file, or it holds no picture that can be decoded.
+    """
+    with VideoReader(path) as reader, closing(reader.since(time)) as frames:
+        first = next(frames, None)
+        if first is not None and first.time == time:
+            for frame in chain([first], frames):
+                yield replace(frame, index=index + frame.index)
+            return
+    # A file whose index leads astray: count.
+    yield from read_frames(path, start=index)
+
+
 class VideoReader:
     """A video being read; use it as a context and iterate over it once.
 
@@ -132,6 +170,7 @@ class VideoReader:
                     f"not one frame of {self.path} can be decoded",
                     hint="the file is damaged; copy it again from where it came from",
                 )
+            self._earliest = self._first
             self._orientation = Orientation.of(self._first)
             self.info = _describe(self.path, container, self._stream, self._first)
             self._resources = stack.pop_all()
@@ -158,12 +197,42 @@ class VideoReader:
             return
         to_rgb = ToRGB(tags_of(first), size=(first.width, first.height))
         clock = _Clock(self._decoder.container, first, self.info)
-        for index, frame in enumerate(_chained(first, self._frames)):
+        for index, frame in enumerate(chain([first], self._frames)):
             time = clock.time(frame)
             if index >= self.start:
                 yield Frame(index=index, time=time, image=self._orientation.upright(to_rgb(frame)))
         stays = max(frame.duration * self.info.time_base, 1 / self.info.average_rate)
         self.shortfall = self._missing(time + stays)
+
+    def since(self, time: Fraction) -> Generator[Frame, None, None]:
+        """Yield the frames from the one on that is shown at `time` s, found by seeking.
+
+        Before the first frame it is the first, beyond the last one the last. Seeking leaves nothing
+        to count from: indices begin at 0. A reader asked this cannot be iterated over any more.
+        """
+        to_rgb = None
+        kept = _from_the_last_before(self._sought(time), time)
+        for index, (frame, shown) in enumerate(kept):
+            to_rgb = to_rgb or ToRGB(tags_of(frame), size=(frame.width, frame.height))
+            yield Frame(index=index, time=shown, image=self._orientation.upright(to_rgb(frame)))
+
+    def _sought(self, time: Fraction) -> Iterator[tuple[VideoFrame, Fraction]]:
+        """Yield frames with their times, the first of them not later than `time` s if one is.
+
+        Where frames lean on the group of pictures after theirs, the whole picture that a file leads
+        to may be shown later than what was looked for: then it is looked for further back.
+        """
+        container = self._decoder.container
+        earliest = self._earliest.pts or 0
+        for back in (0, 2, 10, 60, None):
+            tick = earliest if back is None else round((time - back) / self.info.time_base)
+            container.seek(max(tick, earliest), stream=self._stream)
+            clock = _Clock(container, self._earliest, self.info)
+            decoded = ((frame, clock.time(frame)) for frame in self._decoder)
+            first = next(decoded, None)
+            if first is not None and (first[1] <= time or tick <= earliest):
+                yield from chain([first], decoded)
+                return
 
     def _missing(self, read: Fraction) -> str | None:
         """Return what the file should have held beyond the time `read` in seconds, or None."""
@@ -459,7 +528,19 @@ def _claimed_end(container: InputContainer, stream: VideoStream) -> Fraction | N
     return (stream.start_time or 0) * (stream.time_base or 0) + duration
 
 
-def _chained(first: VideoFrame, rest: Iterator[VideoFrame]) -> Iterator[VideoFrame]:
-    """Yield `first`, then the rest."""
-    yield first
-    yield from rest
+def _from_the_last_before(
+    timed: Iterator[tuple[VideoFrame, Fraction]], time: Fraction
+) -> Iterator[tuple[VideoFrame, Fraction]]:
+    """Yield the last of the frames that begins at `time` or before, or the first, and what follows.
+
+    Args:
+        timed: Frames, each with when it begins to be shown, s.
+        time: Seconds.
+    """
+    latest = next(timed, None)
+    for one in timed:
+        if latest is not None and one[1] > time:
+            yield latest
+        latest = one
+    if latest is not None:
+        yield latest
