@@ -9,6 +9,7 @@ import pytest
 import torch
 from skimage.metrics import structural_similarity
 from torch import Tensor, nn
+from torch.nn import functional
 
 import faceswap_models.backends
 import faceswap_models.presets
@@ -20,7 +21,7 @@ from faceswap_models.backends.autoencoder import (
     AutoencoderTrain,
 )
 from faceswap_models.base import FaceBatch, Progress, Swapped
-from faceswap_models.layers import initialise, upscale
+from faceswap_models.layers import PixelShuffle, initialise, upscale
 from faceswap_models.losses import inside, weighted_dssim, weighted_l1
 
 
@@ -321,3 +322,14 @@ def test_presets_carry_their_backends_name() -> None:
     assert {"light", "original", "debug"} <= presets.keys()
     assert all(f"autoencoder-{short}" == preset.name for short, preset in presets.items())
     assert {} == registry.presets("auto")
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+def test_pixels_are_shuffled_as_everybody_shuffles_them(kind: torch.dtype) -> None:
+    """The same numbers there, and the same gradient back."""
+    channels = torch.randn(2, 12, 3, 5).to(kind).requires_grad_()
+    expected, actual = functional.pixel_shuffle(channels, 2), PixelShuffle()(channels)
+    assert torch.equal(expected, actual)
+    wanted = torch.randn_like(expected)
+    [one], [other] = (torch.autograd.grad(made, channels, wanted) for made in (expected, actual))
+    assert torch.equal(one, other)

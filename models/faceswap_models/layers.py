@@ -1,6 +1,8 @@
 """Layers that several networks share; each says where it comes from, none knows a backend."""
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
 
 SLOPE = 0.1
 """LeakyReLU's slope below zero in the encoder and decoder of the original face-swap network."""
@@ -23,8 +25,25 @@ def upscale(channels_in: int, channels_out: int, *, kernel_px: int) -> nn.Sequen
     return nn.Sequential(
         nn.Conv2d(channels_in, 4 * channels_out, kernel_px, padding=kernel_px // 2),
         nn.LeakyReLU(SLOPE),
-        nn.PixelShuffle(2),
+        PixelShuffle(),
     )
+
+
+class PixelShuffle(nn.Module):
+    """Lay four channels out as a square of pixels: (B, 4 C, H, W) -> (B, C, 2H, 2W).
+
+    The same numbers as `functional.pixel_shuffle`, which takes a CPU four times as long there and
+    three times as long back: it copies pixel by pixel, this row by row.
+    """
+
+    def forward(self, channels: Tensor) -> Tensor:
+        """Lay out channels (B, 4 C, H, W)."""
+        if not channels.is_cpu:
+            return functional.pixel_shuffle(channels, 2)
+        count, _, height, width = channels.shape
+        left, right = channels.unflatten(1, (-1, 2, 2)).unbind(3)  # (B, C, 2, H, W) each
+        rows = torch.stack((left, right), dim=-1).transpose(2, 3)  # (B, C, H, 2, W, 2)
+        return rows.reshape(count, -1, 2 * height, 2 * width)
 
 
 def initialise(module: nn.Module) -> None:
