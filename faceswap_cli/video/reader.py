@@ -7,8 +7,8 @@ shape of the pixels is only noted.
 import os
 import re
 import stat
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import chain
@@ -119,22 +119,16 @@ def read_moments(path: Path, times: Sequence[Fraction]) -> Iterator[Frame]:
                 yield replace(frame, index=index)
 
 
-def read_on(path: Path, *, index: int, time: Fraction) -> Iterator[Frame]:
-    """Yield the frames from number `index` on, which an earlier reading saw at `time` s.
+def read_since(path: Path, time: Fraction) -> Iterator[Frame]:
+    """Yield the frames from the one on that is shown at `time` s, found by seeking.
 
-    They are those that `read_frames` yields, without decoding all that comes before.
+    See `VideoReader.since`.
 
     Raises:
         InputError: There is no such file, or it holds no picture that can be decoded.
     """
-    with VideoReader(path) as reader, closing(reader.since(time)) as frames:
-        first = next(frames, None)
-        if first is not None and first.time == time:
-            for frame in chain([first], frames):
-                yield replace(frame, index=index + frame.index)
-            return
-    # A file whose index leads astray: count.
-    yield from read_frames(path, start=index)
+    with VideoReader(path) as reader:
+        yield from reader.since(time)
 
 
 class VideoReader:
@@ -204,7 +198,7 @@ class VideoReader:
         stays = max(frame.duration * self.info.time_base, 1 / self.info.average_rate)
         self.shortfall = self._missing(time + stays)
 
-    def since(self, time: Fraction) -> Generator[Frame, None, None]:
+    def since(self, time: Fraction) -> Iterator[Frame]:
         """Yield the frames from the one on that is shown at `time` s, found by seeking.
 
         Before the first frame it is the first, beyond the last one the last. Seeking leaves nothing
