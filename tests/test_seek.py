@@ -10,7 +10,7 @@ import pytest
 from av.video.frame import VideoFrame
 
 from faceswap_cli.arrays import Image
-from faceswap_cli.video.reader import read_frames, read_moments, read_since
+from faceswap_cli.video.reader import read_frames, read_moments, read_on
 
 TICKS = [0, 3, 4, 9, 10, 11, 15, 20, 22, 23, 30, 31, 32, 40, 41, 44, 50, 51, 53, 60]
 """Frames at uneven distances, the way phones record."""
@@ -54,11 +54,19 @@ def test_a_moment_shows_the_frame_that_a_player_would(clip: Path) -> None:
 
 
 @pytest.mark.parametrize("index", [0, 1, 6, 13, 19])
-def test_reading_from_a_frame_is_reading_all_but_the_beginning(clip: Path, index: int) -> None:
-    """Times and every pixel are those of one reading from the start."""
+def test_reading_on_is_reading_all_but_the_beginning(clip: Path, index: int) -> None:
+    """Index, time and every pixel are those of one reading from the start."""
     frames = list(read_frames(clip))
-    later = list(read_since(clip, frames[index].time))
-    assert list(range(len(frames) - index)) == [frame.index for frame in later]
+    later = list(read_on(clip, index=index, time=frames[index].time))
+    assert [frame.index for frame in frames[index:]] == [frame.index for frame in later]
     for expected, frame in zip(frames[index:], later, strict=True):
         assert expected.time == frame.time
         np.testing.assert_array_equal(expected.image, frame.image)
+
+
+def test_a_time_that_no_frame_has_is_counted_to(clip: Path) -> None:
+    """Where seeking does not lead to the frame asked for, the frames before it are counted."""
+    frames = list(read_frames(clip))
+    later = list(read_on(clip, index=5, time=frames[5].time + Fraction(1, 1000)))
+    assert [frame.index for frame in frames[5:]] == [frame.index for frame in later]
+    np.testing.assert_array_equal(frames[5].image, later[0].image)

@@ -7,8 +7,8 @@ shape of the pixels is only noted.
 import os
 import re
 import stat
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import chain
@@ -119,16 +119,22 @@ def read_moments(path: Path, times: Sequence[Fraction]) -> Iterator[Frame]:
                 yield replace(frame, index=index)
 
 
-def read_since(path: Path, time: Fraction) -> Iterator[Frame]:
-    """Yield the frames from the one on that is shown at `time` s, found by seeking.
+def read_on(path: Path, *, index: int, time: Fraction) -> Iterator[Frame]:
+    """Yield the frames from number `index` on, which an earlier reading saw at `time` s.
 
-    See `VideoReader.since`.
+    They are those that `read_frames` yields, without decoding all that comes before.
 
     Raises:
         InputError: There is no such file, or it holds no picture that can be decoded.
     """
-    with VideoReader(path) as reader:
-        yield from reader.since(time)
+    with VideoReader(path) as reader, closing(reader.since(time)) as frames:
+        first = next(frames, None)
+        if first is not None and first.time == time:
+            for frame in chain([first], frames):
+                yield replace(frame, index=index + frame.index)
+            return
+    # A file whose index leads astray: count.
+    yield from read_frames(path, start=index)
 
 
 class VideoReader:
@@ -198,7 +204,7 @@ class VideoReader:
         stays = max(frame.duration * self.info.time_base, 1 / self.info.average_rate)
         self.shortfall = self._missing(time + stays)
 
-    def since(self, time: Fraction) -> Iterator[Frame]:
+    def since(self, time: Fraction) -> Generator[Frame, None, None]:
         """Yield the frames from the one on that is shown at `time` s, found by seeking.
 
         Before the first frame it is the first, beyond the last one the last. Seeking leaves nothing
