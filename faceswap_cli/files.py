@@ -58,6 +58,19 @@ def fingerprint(path: Path) -> dict[str, str | int]:
     return {"bytes": size, "sha256_of_ends": digest.hexdigest()}
 
 
+def digest(path: Path) -> str:
+    """Return the SHA-256 of a whole file, in hexadecimal digits.
+
+    Raises:
+        InputError: It cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+
+
 def flush(path: Path) -> None:
     """Ask the system to put a file, or a folder's list of names, on the disk."""
     if os.name == "nt" and path.is_dir():

@@ -22,6 +22,13 @@ def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plan, "TIMED_SECONDS", 0.0)
 
 
+@pytest.fixture(autouse=True)
+def _own_key(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What tests sign is signed with a key of theirs; the user's is left alone."""
+    folder = tmp_path_factory.getbasetemp() / "data"
+    monkeypatch.setenv("XDG_DATA_HOME", str(folder))
+
+
 @pytest.fixture
 def make_set(tmp_path: Path) -> MakeSet:
     """Return a function that makes a set of smooth, coloured, different crops, each an oval."""

@@ -14,9 +14,9 @@ SOURCES = sorted(
     for path in (ROOT / folder).rglob("*.py")
 )
 
-WORDS = {"errors", "report", "files", "arrays", "weights", "page", "pictures"}
+WORDS = {"errors", "report", "files", "arrays", "weights", "page", "pictures", "__version__"}
 """The bottom floor: it may be used by everyone, and uses only itself."""
-ROOMS = {"video", "faces", "blend", "actors", "metrics", "workspace", "config"}
+ROOMS = {"video", "faces", "blend", "actors", "metrics", "provenance", "workspace", "config"}
 """The rooms on one floor, which never import each other but for the pairs below."""
 DOORS = {("blend", "faces.align")}
 
@@ -26,6 +26,8 @@ ONLY_IN = {
     "mediapipe": "faceswap_cli/faces/detect.py",
     "ai_edge_litert": "faceswap_cli/faces/litert.py",
     "av": "faceswap_cli/video/",
+    "c2pa": "faceswap_cli/provenance/credentials.py",
+    "cryptography": "faceswap_cli/provenance/",
 }
 """Libraries that one file or room alone may know."""
 

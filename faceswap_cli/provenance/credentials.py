@@ -1,0 +1,257 @@
+"""Content Credentials (C2PA) in a file: signing it last of all, and reading them back.
+
+Nothing leaves the machine: no authority stamps the time, no certificate or manifest is asked for.
+A file that is copied into another container afterwards loses its credentials, so `sign` comes
+after everything else that is done to it.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from io import BytesIO
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, BinaryIO
+
+import c2pa
+
+from faceswap_cli import __version__
+from faceswap_cli.errors import InputError
+from faceswap_cli.files import replacing
+from faceswap_cli.provenance.claim import COMPOSITE, DISCLOSURE, PROGRAM, Claim
+from faceswap_cli.provenance.key import LocalKey, existing_key, local_key
+
+FORMATS: Mapping[str, str] = MappingProxyType(
+    {
+        ".mp4": "video/mp4",
+        ".m4v": "video/x-m4v",
+        ".mov": "video/quicktime",
+        ".avi": "video/x-msvideo",
+        ".png": "image/png",
+        ".jpg": "image/jpeg",
+        ".jpeg": "image/jpeg",
+        ".webp": "image/webp",
+        ".tif": "image/tiff",
+        ".tiff": "image/tiff",
+    }
+)
+"""Files that can hold credentials, and what their kind is called."""
+LABEL = "faceswap.claim"
+"""What our claim is called among a manifest's assertions."""
+
+_OFFLINE = {"remote_manifest_fetch": False, "ocsp_fetch": False}
+_TRAINED = ("compositeWithTrainedAlgorithmicMedia", "trainedAlgorithmicMedia")
+"""IPTC's words for what a trained model made a part of, or all of."""
+
+
+class State(Enum):
+    """Whether a file is as it was signed."""
+
+    INTACT = "intact"
+    CHANGED = "changed"
+    """The file, or what is said of it, is another than the one that was signed."""
+    BROKEN = "broken"
+    """The credentials cannot be checked: they are damaged, or their certificate ran out."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Credentials:
+    """What a file's credentials say, and whether they hold."""
+
+    state: State
+    problems: tuple[str, ...]
+    """What does not hold, in the standard's words."""
+    is_swap: bool
+    """Whether they say that a trained model made a part of it."""
+    made_with: str
+    """The program that wrote them, as it calls itself."""
+    signer: str
+    """Whose certificate signed, as that calls itself."""
+    is_own: bool
+    """Whether the key is the one of this installation."""
+    claim: Claim | None
+    """What faceswap says of its work; None in other programs' credentials."""
+
+
+def holds_credentials(path: Path) -> bool:
+    """Say whether a file of this name can hold credentials; Matroska, among others, cannot."""
+    return path.suffix.lower() in FORMATS
+
+
+def sign(path: Path, claim: Claim, *, source: Path | None = None) -> bool:
+    """Write credentials into a finished file: a face was replaced, and this is how.
+
+    Args:
+        path: The file; it is replaced in one step.
+        claim: What was done.
+        source: What it was made of, whose own credentials, if it has any, are kept within the new
+            ones. Neither its name nor its place is told.
+
+    Returns:
+        Whether they are in the file; False where its kind cannot hold any: see `write_sidecar`.
+
+    Raises:
+        InputError: The file cannot be written, or there is no usable key.
+    """
+    if not holds_credentials(path):
+        return False
+    key = local_key()
+    try:
+        with (
+            replacing(path) as temporary,
+            _builder(claim, source) as builder,
+            path.open("rb") as unsigned,
+            temporary.open("w+b") as signed,
+        ):
+            builder.sign(_signer(key), FORMATS[path.suffix.lower()], unsigned, signed)
+    except c2pa.C2paError as error:
+        raise InputError(
+            f"{path} could not be signed: {error}",
+            hint="is the disk full? --no-credentials leaves the signature out",
+        ) from error
+    return True
+
+
+def read(path: Path) -> Credentials | None:
+    """Return what a file's credentials say; None if it has none, or cannot hold any.
+
+    Raises:
+        InputError: The file, or this installation's key, cannot be read.
+    """
+    key = existing_key()
+    try:
+        with path.open("rb") as file, _reader(file, key) as reader:
+            return _credentials(json.loads(reader.json()))
+    except (c2pa.C2paError.ManifestNotFound, c2pa.C2paError.NotSupported):
+        return None
+    except c2pa.C2paError as error:
+        raise _unreadable(path, str(error)) from error
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def _unreadable(path: Path, problem: str) -> InputError:
+    """Return why a file's credentials cannot be read, and what to do."""
+    if problem.startswith("Remote"):
+        address = problem.rpartition(" ")[2]
+        return InputError(
+            f"the credentials of {path} are not in it but at {address}",
+            hint="nothing is asked over the network; another reader of Content Credentials does",
+        )
+    return InputError(f"{path} cannot be read: {problem}", hint="it is not whole: get it once more")
+
+
+def _builder(claim: Claim, source: Path | None) -> c2pa.Builder:
+    """Return the manifest to sign: opened or created, then edited by a trained model."""
+    settings = {"builder": {"thumbnail": {"enabled": False}}, "verify": _OFFLINE}
+    program = {"name": PROGRAM, "version": __version__}
+    builder = c2pa.Builder(
+        {
+            "claim_generator_info": [program],
+            "assertions": [{"label": LABEL, "data": claim.to_dict()}],
+        },
+        context=c2pa.Context.from_dict(settings),
+    )
+    if source is None:
+        builder.set_intent(
+            c2pa.C2paBuilderIntent.CREATE,
+            c2pa.C2paDigitalSourceType.COMPOSITE_WITH_TRAINED_ALGORITHMIC_MEDIA,
+        )
+    else:
+        # The intent adds the action "opened", which names the parent.
+        builder.set_intent(c2pa.C2paBuilderIntent.EDIT, c2pa.C2paDigitalSourceType.EMPTY)
+        _add_parent(builder, source)
+    builder.add_action(
+        {
+            "action": "c2pa.edited",
+            "digitalSourceType": COMPOSITE,
+            "softwareAgent": program,
+            "description": DISCLOSURE,
+        }
+    )
+    return builder
+
+
+def _add_parent(builder: c2pa.Builder, source: Path) -> None:
+    """Tell what the file was made of, without its name."""
+    parent = {"title": "source", "relationship": "parentOf"}
+    kind = FORMATS.get(source.suffix.lower(), "application/octet-stream")
+    try:
+        with source.open("rb") as file:
+            builder.add_ingredient(parent, kind, file)
+    except c2pa.C2paError:
+        # What the source says of itself cannot be read: then only that there was one.
+        builder.add_ingredient(parent, "application/octet-stream", BytesIO())
+
+
+def _signer(key: LocalKey) -> c2pa.Signer:
+    """Return what signs. Without an authority's address (None, not ""), nobody is called."""
+    return c2pa.Signer.from_info(
+        c2pa.C2paSignerInfo(c2pa.C2paSigningAlg.ES256, key.chain_pem, key.private_pem, None)
+    )
+
+
+def _reader(file: BinaryIO, key: LocalKey | None) -> c2pa.Reader:
+    """Return what reads a file's manifest, trusting this installation's own root and no other."""
+    trust = {"user_anchors": key.root_pem} if key else {}
+    settings = {"verify": {**_OFFLINE, "verify_trust": True}, "trust": trust}
+    # Without a kind: by its content, whatever the file is called.
+    return c2pa.Reader(None, file, context=c2pa.Context.from_dict(settings))
+
+
+def _credentials(store: Mapping[str, Any]) -> Credentials:
+    """Return what the newest manifest of a store says."""
+    manifest = store["manifests"][store["active_manifest"]]
+    found = store.get("validation_results", {}).get("activeManifest", {})
+    failures = [
+        problem
+        for problem in found.get("failure", ())
+        if problem["code"] != "signingCredential.untrusted"
+    ]
+    signature = manifest.get("signature_info") or {}
+    return Credentials(
+        state=_state(str(store.get("validation_state")), [one["code"] for one in failures]),
+        problems=tuple(one["code"] for one in failures),
+        is_swap=_is_swap(manifest),
+        made_with=_made_with(manifest),
+        signer=str(signature.get("common_name") or signature.get("issuer") or "somebody unknown"),
+        is_own=any(one["code"] == "signingCredential.trusted" for one in found.get("success", ())),
+        claim=_claim(manifest),
+    )
+
+
+def _state(validation: str, codes: list[str]) -> State:
+    """Return whether a file is as it was signed, from what the check of it came to."""
+    if validation in ("Valid", "Trusted"):
+        return State.INTACT
+    return State.CHANGED if any(code.endswith("ismatch") for code in codes) else State.BROKEN
+
+
+def _is_swap(manifest: Mapping[str, Any]) -> bool:
+    """Say whether an action of the manifest is a trained model's."""
+    actions = [
+        action
+        for assertion in manifest.get("assertions", ())
+        if str(assertion.get("label", "")).startswith("c2pa.actions")
+        for action in assertion.get("data", {}).get("actions", ())
+    ]
+    return any(str(one.get("digitalSourceType", "")).endswith(_TRAINED) for one in actions)
+
+
+def _made_with(manifest: Mapping[str, Any]) -> str:
+    """Return the name and version of the program that wrote a manifest."""
+    programs = manifest.get("claim_generator_info") or [{}]
+    words = [programs[0].get("name"), programs[0].get("version")]
+    return " ".join(str(word) for word in words if word) or "an unknown program"
+
+
+def _claim(manifest: Mapping[str, Any]) -> Claim | None:
+    """Return our own assertion, if there is one that this version understands."""
+    for assertion in manifest.get("assertions", ()):
+        if assertion.get("label") == LABEL:
+            try:
+                return Claim.from_dict(assertion["data"])
+            except (KeyError, TypeError, ValueError):
+                return None
+    return None
