@@ -132,19 +132,36 @@ class Compositor:
             statistics: What the swap is matched by; None measures this frame alone.
         """
         composed = frame.copy()
+        self.lay(composed, swapped, mask, alignment, covers=covers, statistics=statistics)
+        return composed
+
+    def lay(
+        self,
+        frame: Image,
+        swapped: Image,
+        mask: Mask,
+        alignment: FaceAlignment,
+        *,
+        covers: Image | None = None,
+        statistics: Statistics | None = None,
+    ) -> Rectangle:
+        """Lay the swapped face over `frame` itself, and return the only part that was touched.
+
+        The arguments are those of a call.
+        """
         alpha = self.alpha(mask)
         rectangle = covered(alpha, alignment, frame)
         if 0 in rectangle.size:
-            return composed
+            return rectangle
         if self.recolour is not None:
             if statistics is None:
                 covers = alignment.crop(frame, mask.shape[0]) if covers is None else covers
                 statistics = self.statistics(covers, swapped, mask)
             swapped = self.recolour.apply(swapped, statistics)
-        under = np.ascontiguousarray(rectangle.of(composed))
+        under = np.ascontiguousarray(rectangle.of(frame))
         over = warped(_oversampled(swapped, alignment.side_px), alignment, rectangle)
-        rectangle.of(composed)[:] = self.blend(under, over, warped(alpha, alignment, rectangle))
-        return composed
+        rectangle.of(frame)[:] = self.blend(under, over, warped(alpha, alignment, rectangle))
+        return rectangle
 
     def statistics(self, face: Image, swap: Image, mask: Mask) -> Statistics:
         """Return what the swap is matched by: a few numbers that may be averaged over frames.
