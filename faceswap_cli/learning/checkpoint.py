@@ -176,12 +176,7 @@ def load_weights(path: Path, device: torch.device) -> TrainedModel:
         identities = tuple(json.loads(header["identities"]))
         images_seen = int(header["images_seen"])
         model = registry.load(recipe.backend)(recipe.model, recipe.train, identities)
-        model.load_state_dict(
-            {
-                name: value.float() if value.is_floating_point() else value
-                for name, value in tensors.items()
-            }
-        )
+        _load_exported(model, tensors)
     except ConfigurationError as error:
         raise CheckpointError(
             f"{path} was trained with what this version does not have: {error.message}",
@@ -268,6 +263,19 @@ def storable(value: Tensor) -> Tensor:
     """
     fits = value.dtype == torch.float32 and bool((value.abs() <= LARGEST_HALF).all())
     return value.half() if fits else value
+
+
+def _load_exported(model: SwapModel, tensors: Mapping[str, Tensor]) -> None:
+    """Give a model its trained weights; what only training needs stays as it was built.
+
+    Raises:
+        RuntimeError: They are of other networks.
+    """
+    values = {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
+    missing, unexpected = model.load_state_dict(values, strict=False)
+    wrong = [name for name in missing if not name.startswith(model.training_only)] + unexpected
+    if wrong:
+        raise RuntimeError(f"weights of other networks: {wrong[0]}")
 
 
 @contextmanager

@@ -222,7 +222,9 @@ class Learner:
 
     def weights(self) -> Tensors:
         """Return what `convert` needs: the model's state, averaged where it is averaged."""
-        return {**_state(self.model), **{k: v.detach() for k, v in self.average.items()}}
+        every = {**_state(self.model), **{k: v.detach() for k, v in self.average.items()}}
+        left_out = self.model.training_only
+        return {name: value for name, value in every.items() if not name.startswith(left_out)}
 
     def tensors(self) -> Tensors:
         """Return everything that training changes, by name."""

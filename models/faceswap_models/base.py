@@ -113,6 +113,8 @@ class SwapModel(nn.Module, ABC):
     """The backend's own `[model]` section."""
     Train: ClassVar[type[TrainSettings]] = TrainSettings
     """The backend's own `[train]` section."""
+    training_only: ClassVar[tuple[str, ...]] = ()
+    """How the names of weights and buffers begin that no swap needs: they are not exported."""
 
     def __init__(
         self, model: ModelSettings, train: TrainSettings, identities: Sequence[str]
