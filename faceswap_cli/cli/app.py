@@ -275,6 +275,52 @@ def convert(
 
 
 @app.command()
+def evaluate(
+    swapped: Annotated[Path, typer.Argument(metavar="SWAPPED", help="The swapped video.")],
+    source: Annotated[
+        Path, typer.Option("--source", metavar="ORIGINAL", help="The video it was made from.")
+    ],
+    identity: Annotated[
+        str, typer.Option("--identity", metavar="SET", help="Faces of the wanted person.")
+    ],
+    others: Annotated[
+        list[str] | None,
+        typer.Option("--other", metavar="SET", help="Somebody else to tell apart; repeatable."),
+    ] = None,
+    truth: Annotated[
+        Path | None, typer.Option("--truth", metavar="FILE", help="The true swap, if there is one.")
+    ] = None,
+    output: OutputOption = None,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Say how good a swap is: who it is, how it follows, what gives it away.
+
+    Leaves evaluation.json and evaluation.html in a folder beside SWAPPED unless --output names one.
+    """
+    with answering(as_json=as_json, quiet=quiet, debug=debug) as terminal:
+        from faceswap_cli.stages import evaluate as stage
+
+        space = open_workspace(workspace)
+        found = stage.evaluate(
+            swapped,
+            source=source,
+            identity=load_set(space, identity),
+            others=[load_set(space, other) for other in others or []],
+            truth=truth,
+            report=terminal,
+        )
+        folder = output or swapped.with_name(f"{swapped.stem}-evaluation")
+        files = stage.write_evaluation(found, folder)
+        columns = ["", "value", "original's own", "unit", ""]
+        terminal.table(f"{swapped.name} as {identity}", columns, found.rows())
+        terminal.advice(found.reasons())
+        terminal.result("the evaluation left", files if not as_json else {**found.values, **files})
+
+
+@app.command()
 def demo(
     output: OutputOption = None,
     minutes: MinutesOption = None,
