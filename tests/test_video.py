@@ -15,7 +15,7 @@ from av.video.frame import VideoFrame
 
 from faceswap_cli.arrays import AnyArray, Image
 from faceswap_cli.errors import InputError
-from faceswap_cli.video import writer
+from faceswap_cli.video import pieces
 from faceswap_cli.video.colour import BT709, ColourTags
 from faceswap_cli.video.reader import VideoReader, probe, read_frames
 from faceswap_cli.video.writer import Sound, VideoWriter
@@ -471,16 +471,24 @@ def subtitled(path: Path) -> Path:
     return path
 
 
-def test_subtitles_are_copied_or_their_loss_is_said(tmp_path: Path) -> None:
-    """An .mkv keeps them at their times; an .mp4 cannot, and a note says so."""
+def test_subtitles_are_copied_or_reworded_and_that_is_said(tmp_path: Path) -> None:
+    """An .mkv keeps them as they are; an .mp4 holds the same words in a form of its own."""
     source = subtitled(tmp_path / "in.mkv")
-    ((_, text),) = packets(source, "subtitle")[0]
+    ((time, text),) = packets(source, "subtitle")[0]
     assert b"hello" == text
     kept = rewrite(source, tmp_path / "out.mkv")
     assert packets(source, "subtitle") == packets(tmp_path / "out.mkv", "subtitle")
     assert [] == kept.notes
-    lost = rewrite(source, tmp_path / "out.mp4")
-    assert ["subtitle 2 (srt) is left out: .mp4 cannot hold it"] == lost.notes
+    turned = rewrite(source, tmp_path / "out.mp4")
+    expected = "subtitle 2 (srt) is turned into mov_text: .mp4 cannot hold it"
+    assert [expected] == turned.notes
+    words = [packet for packet in packets(tmp_path / "out.mp4", "subtitle")[0] if packet[1][2:]]
+    assert [(time, b"\x00\x05hello")] == words
+    back = rewrite(tmp_path / "out.mp4", tmp_path / "back.mkv")
+    expected = "subtitle 2 (mov_text) is turned into subrip: .mkv cannot hold it"
+    assert [expected] == back.notes
+    words = [packet for packet in packets(tmp_path / "back.mkv", "subtitle")[0] if packet[1]]
+    assert [(time, b"hello")] == words
     assert packets(source, "audio")[0][3][1] == packets(tmp_path / "out.mp4", "audio")[0][3][1]
 
 
@@ -706,12 +714,12 @@ def test_an_exception_leaves_nothing_behind(old_film: Path, tmp_path: Path) -> N
 
 
 def test_a_full_disk_is_said_in_one_line(old_film: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """FFmpeg's own dialect of "no space left" becomes ours."""
+    """The system's "no space left" becomes ours, and names the film."""
 
     def fail(*_: object) -> None:
-        raise av.error.OSError(errno.ENOSPC, "No space left on device")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(writer._PictureEncoder, "push", fail)
+    monkeypatch.setattr(pieces.PieceWriter, "write", fail)
     with (
         pytest.raises(InputError, match=r"no space left on the disk while writing .*out\.mp4"),
         VideoWriter(old_film, size=(WIDTH, HEIGHT), rate=Fraction(30)) as video,
@@ -732,7 +740,7 @@ def test_an_unknown_ending_is_refused(tmp_path: Path) -> None:
     """The endings that can be written are listed."""
     with pytest.raises(InputError, match=r"cannot write a video named out\.xyz") as caught:
         VideoWriter(tmp_path / "out.xyz", size=(WIDTH, HEIGHT), rate=Fraction(30)).__enter__()
-    assert "give it one of these endings: .mp4, .m4v, .mov, .mkv" == caught.value.hint
+    assert "give it one of these endings: .mp4, .m4v, .mov, .mkv, .webm" == caught.value.hint
     assert list(tmp_path.iterdir()) == []
 
 

@@ -4,11 +4,9 @@ It knows nothing of faces, and it never scales: a file with oblong pixels keeps 
 shape of the pixels is only noted.
 """
 
-import os
 import re
-import stat
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import chain
@@ -23,13 +21,14 @@ from av.buffer import Buffer
 from av.container import InputContainer
 from av.error import FFmpegError
 from av.packet import Packet
-from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from faceswap_cli.arrays import Image
-from faceswap_cli.errors import InputError, did_you_mean
-from faceswap_cli.video.colour import ColourTags, ToRGB, tags_of
+from faceswap_cli.arrays import AnyArray, Image
+from faceswap_cli.errors import InputError
+from faceswap_cli.video.colour import ColourTags, Matrix, ToRGB, tags_of
+from faceswap_cli.video.opening import opened, picture_stream
+from faceswap_cli.video.original import Original, planar
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +57,9 @@ class VideoInfo:
     audio_count: int
     subtitle_count: int
     colour: ColourTags
+    pixel_format: str | None
+    """FFmpeg's name of the upright picture's samples, such as yuv420p10le; None if there is no
+    way to write them as they are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +71,8 @@ class Frame:
     time: Fraction
     """Seconds, exactly as in the file."""
     image: Image
+    original: Original | None = None
+    """The samples of the file, which the writer takes for all that is not changed."""
 
 
 def probe(path: Path) -> VideoInfo:
@@ -137,6 +141,35 @@ def read_on(path: Path, *, index: int, time: Fraction) -> Iterator[Frame]:
     yield from read_frames(path, start=index)
 
 
+def frame_length(path: Path, time: Fraction) -> Fraction | None:
+    """Return how long the frame shown at `time` stays, s; None if the file does not say."""
+    with opened(path) as container:
+        stream = picture_stream(container, path)
+        if container.format.name == "avi" or not stream.time_base:
+            return None  # AVI stores no times of showing
+        with suppress(FFmpegError):
+            container.seek(max(0, int((time - 1) * av.time_base)), backward=True)
+        own: Fraction | None = None
+        following: list[Fraction] = []
+        with suppress(FFmpegError):
+            for packet in container.demux(stream):
+                if packet.size and packet.pts is not None:
+                    shown = packet.pts * packet.time_base
+                    if shown == time:
+                        own = (packet.duration or 0) * packet.time_base
+                    elif shown > time:
+                        following.append(shown)
+                if len(following) > MOST_REORDERED:
+                    break
+        if own is None:
+            return None
+        return min(following) - time if following else own or None
+
+
+MOST_REORDERED = 16
+"""Frames that may be stored between one and the next that is shown: H.264's and H.265's limit."""
+
+
 class VideoReader:
     """A video being read; use it as a context and iterate over it once.
 
@@ -200,7 +233,7 @@ class VideoReader:
         for index, frame in enumerate(chain([first], self._frames)):
             time = clock.time(frame)
             if index >= self.start:
-                yield Frame(index=index, time=time, image=self._orientation.upright(to_rgb(frame)))
+                yield self._shown(frame, index=index, time=time, to_rgb=to_rgb)
         stays = max(frame.duration * self.info.time_base, 1 / self.info.average_rate)
         self.shortfall = self._missing(time + stays)
 
@@ -214,7 +247,16 @@ class VideoReader:
         kept = _from_the_last_before(self._sought(time), time)
         for index, (frame, shown) in enumerate(kept):
             to_rgb = to_rgb or ToRGB(tags_of(frame), size=(frame.width, frame.height))
-            yield Frame(index=index, time=shown, image=self._orientation.upright(to_rgb(frame)))
+            yield self._shown(frame, index=index, time=shown, to_rgb=to_rgb)
+
+    def _shown(self, frame: VideoFrame, *, index: int, time: Fraction, to_rgb: ToRGB) -> Frame:
+        """Return a decoded frame upright, in RGB and as the file has it."""
+        return Frame(
+            index=index,
+            time=time,
+            image=self._orientation.upright(to_rgb(frame)),
+            original=Original(decoded=frame, layout=self._orientation),
+        )
 
     def _sought(self, time: Fraction) -> Iterator[tuple[VideoFrame, Fraction]]:
         """Yield frames with their times, the first of them not later than `time` s if one is.
@@ -291,12 +333,12 @@ class Orientation:
         """Whether left and right change places."""
         return self.swapped ^ self.mirrored_x ^ self.mirrored_y
 
-    def upright(self, image: Image) -> Image:
-        """Return the image as it is to be shown."""
+    def upright(self, image: AnyArray) -> AnyArray:
+        """Return an image, or one plane of its samples, as it is to be shown."""
         turned = cv2.transpose(image) if self.swapped else image
         flips = {(True, False): 1, (False, True): 0, (True, True): -1}
         how = flips.get((self.mirrored_x, self.mirrored_y))
-        return np.asarray(turned if how is None else cv2.flip(turned, how), dtype=np.uint8)
+        return turned if how is None else cv2.flip(turned, how)
 
 
 class _Clock:
@@ -370,117 +412,6 @@ class _Decoder:
             return []
 
 
-_FORMATS = (
-    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg,gif,mxf,h264"
-)
-
-
-@contextmanager
-def opened(path: Path) -> Iterator[InputContainer]:
-    """Open one local media file, and nothing that points elsewhere.
-
-    Playlists and URLs make FFmpeg open other files and connections; the white lists shut that.
-    """
-    _check_file(path)
-    try:
-        container = av.open(
-            str(path.absolute()),
-            container_options={"protocol_whitelist": "file", "format_whitelist": _FORMATS},
-            metadata_errors="replace",
-        )
-    except (FFmpegError, OSError) as error:
-        raise InputError(
-            f"{path} is not a video that can be read: {_reason(path)}",
-            hint="videos in mp4, mov, mkv, webm, avi and a dozen more forms are understood",
-        ) from error
-    with container:
-        yield container
-
-
-def _check_file(path: Path) -> None:
-    """Refuse what cannot be a video before anything is opened.
-
-    Raises:
-        InputError: Nothing there, a folder, no ordinary file, empty, or not ours to read.
-    """
-    try:
-        found = path.stat()
-    except OSError as error:
-        names = _neighbours(path.parent)
-        hint = did_you_mean(path.name, names) if len(names) <= 12 else _closest(path.name, names)
-        raise InputError(f"there is no file {path}", hint=hint) from error
-    if stat.S_ISDIR(found.st_mode):
-        raise InputError(f"{path} is a folder, not a video", hint="name a video inside it")
-    if not stat.S_ISREG(found.st_mode):
-        raise InputError(f"{path} is not an ordinary file", hint="copy it to a file first")
-    if not found.st_size:
-        raise InputError(f"{path} is empty (0 bytes)", hint="copy it again from where it came from")
-    if not os.access(path, os.R_OK):
-        raise InputError(f"{path} may not be read", hint=f"try: chmod u+r {path.name}")
-
-
-def _neighbours(folder: Path) -> list[str]:
-    """Return the names beside a missing file, hidden ones left out."""
-    try:
-        return [name for name in os.listdir(folder) if not name.startswith(".")]  # noqa: PTH208
-    except OSError:
-        return []
-
-
-def _closest(wrong: str, names: list[str]) -> str:
-    """Return a proposal, but no list of a whole folder."""
-    proposal = did_you_mean(wrong, names)
-    return proposal if proposal.startswith("did you mean") else ""
-
-
-def _reason(path: Path) -> str:
-    """Return what a file is that FFmpeg cannot make sense of."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(4096)
-    except OSError as error:
-        return (error.strerror or "it cannot be opened").lower()
-    if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide"):
-        return "its index is missing, the recording or the copy was cut off"
-    if b"\0" not in head and _is_text(head):
-        return "it is a text file"
-    return "its form is unknown, or it is damaged from its first bytes"
-
-
-def _is_text(head: bytes) -> bool:
-    """Return whether bytes read as UTF-8, a character cut at the end aside."""
-    for cut in range(4):
-        try:
-            head[: len(head) - cut].decode("utf-8")
-        except UnicodeDecodeError:
-            continue
-        return True
-    return False
-
-
-def picture_stream(container: InputContainer, path: Path) -> VideoStream:
-    """Return the moving picture, not a cover image.
-
-    Raises:
-        InputError: There is none, or no decoder for it.
-    """
-    moving = [
-        stream
-        for stream in container.streams.video
-        if not stream.disposition & Disposition.attached_pic
-    ]
-    if not moving:
-        what = "sound but no picture" if container.streams.audio else "no picture"
-        raise InputError(f"{path} holds {what}", hint="name a video with moving pictures")
-    # Streams whose codec this FFmpeg does not know come without a context.
-    if getattr(moving[0], "codec_context", None) is None:
-        raise InputError(
-            f"{path} is in a form this program has no decoder for",
-            hint="convert it to H.264 first, with any video editor",
-        )
-    return moving[0]
-
-
 def _describe(
     path: Path, container: InputContainer, stream: VideoStream, first: VideoFrame
 ) -> VideoInfo:
@@ -491,6 +422,8 @@ def _describe(
     duration = _claimed_duration(container, stream)
     estimate = round(duration * rate) if duration is not None else None
     width, height = first.width, first.height
+    tags = tags_of(first)
+    known = tags.matrix is None or tags.matrix in set(Matrix)
     return VideoInfo(
         path=path,
         size=(height, width) if orientation.swapped else (width, height),
@@ -504,7 +437,8 @@ def _describe(
         interlaced=first.interlaced_frame,
         audio_count=len(container.streams.audio),
         subtitle_count=len(container.streams.subtitles),
-        colour=tags_of(first),
+        colour=tags,
+        pixel_format=planar(first.format.name, swapped=orientation.swapped) if known else None,
     )
 
 

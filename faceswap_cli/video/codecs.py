@@ -1,0 +1,304 @@
+"""Which encoder writes the picture, in which pixels, and how hard it presses; knows no file.
+
+One number says how good the picture is to be, whatever the codec:
+
+    0           lossless (h264, h265, av1)
+    1 to 17     for further work: larger than anybody needs to look at
+    18          hardly to be told from the source: the default
+    19 to 28    good to watch, a half to a fifth of the size
+    29 to 51    ever coarser
+
+It is x264's rate factor. The other codecs are given the setting that comes out as good on the same
+pictures (`tests/benchmarks/codecs.py`). ProRes knows four sizes, which stand for ranges of it; FFV1
+is lossless at any.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cache
+
+import numpy as np
+from av.codec.codec import Codec as LibraryCodec
+from av.codec.codec import UnknownCodecError
+from av.codec.context import CodecContext, Flags
+from av.error import FFmpegError
+from av.video.codeccontext import VideoCodecContext
+from av.video.format import VideoFormat
+from av.video.frame import VideoFrame
+
+from faceswap_cli.errors import ConfigurationError, did_you_mean
+
+BEST, WORST = 0, 51
+"""The ends of the scale of quality."""
+
+EIGHT = ("yuv420p", "yuv422p", "yuv444p")
+TEN = ("yuv420p10le", "yuv422p10le", "yuv444p10le")
+TWELVE = ("yuv420p12le", "yuv422p12le", "yuv444p12le")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoder:
+    """One of the library's encoders."""
+
+    name: str
+    """FFmpeg's name of it."""
+    formats: tuple[str, ...]
+    """The pixels it takes, in FFmpeg's names."""
+    options: Callable[[int], dict[str, str]]
+    """Its options for a quality."""
+    is_hardware: bool = False
+    any_size: bool = False
+    """It keeps an odd width or height though colour is stored at half of it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """How a picture is going to be encoded."""
+
+    encoder: Encoder
+    pixel_format: str
+    notes: tuple[str, ...] = ()
+    """What the user might have expected otherwise, one line each."""
+
+
+def _x264(quality: int) -> dict[str, str]:
+    """Return options of libx264; its rate factor of 0 would not be lossless at 10 bits."""
+    rate = {"crf": str(quality)} if quality else {"qp": "0"}
+    return {**rate, "preset": "veryfast"}
+
+
+def _x265(quality: int) -> dict[str, str]:
+    """Return options of libx265."""
+    rate = {"crf": str(quality)} if quality else {}
+    lossless = "" if quality else ":lossless=1"
+    return {**rate, "preset": "veryfast", "x265-params": f"log-level=none{lossless}"}
+
+
+def _svt_av1(quality: int) -> dict[str, str]:
+    """Return options of SVT-AV1, whose scale goes to 63."""
+    os.environ.setdefault("SVT_LOG", "1")  # it writes to the terminal by itself: errors only
+    if not quality:
+        return {"preset": "8", "svtav1-params": "lossless=1"}
+    return {"preset": "8", "crf": str(min(63, round(quality * AV1_STEPS)))}
+
+
+AV1_STEPS = 1.25
+"""SVT-AV1's rate factor for one step of the scale."""
+
+
+def _prores(quality: int) -> dict[str, str]:
+    """Return the size of ProRes 422: HQ, standard, LT or proxy."""
+    profile = 3 - sum(quality > last for last in (18, 24, 32))
+    return {"profile": str(profile), "vendor": "apl0"}
+
+
+def _prores_444(quality: int) -> dict[str, str]:
+    """Return the size of ProRes 4444: XQ or standard."""
+    return {"profile": "5" if quality <= 10 else "4", "vendor": "apl0"}
+
+
+def _ffv1(_: int) -> dict[str, str]:
+    """Return options of FFV1: version 3, every frame for itself, with check sums."""
+    return {"level": "3", "g": "1", "slicecrc": "1", "slices": "4"}
+
+
+def _nvenc(quality: int) -> dict[str, str]:
+    """Return options of NVIDIA's encoders: constant quality, or lossless."""
+    if not quality:
+        return {"preset": "p5", "tune": "lossless"}
+    return {"preset": "p5", "rc": "vbr", "cq": str(quality), "b": "0"}
+
+
+def _qsv(quality: int) -> dict[str, str]:
+    """Return options of Intel's encoders: constant quality."""
+    return {"preset": "medium", "global_quality": str(max(1, quality))}
+
+
+def _amf(quality: int) -> dict[str, str]:
+    """Return options of AMD's encoders: constant quantiser."""
+    return {"rc": "cqp", "qp_i": str(quality), "qp_p": str(quality)}
+
+
+def _videotoolbox(quality: int) -> dict[str, str]:
+    """Return options of Apple's encoders, whose scale runs from 100 down to 1."""
+    return {"q:v": str(max(1, round(100 - quality * 1.9))), "flags": "+qscale"}
+
+
+def _hardware(codec: str) -> tuple[Encoder, ...]:
+    """Return the makers' encoders of a codec; which of them are there is found by trying."""
+    deep = ("yuv420p10le",) if codec != "h264" else ()
+    makers = {"nvenc": _nvenc, "qsv": _qsv, "amf": _amf, "videotoolbox": _videotoolbox}
+    return tuple(
+        Encoder(
+            name=f"{codec}_{maker}", formats=("yuv420p", *deep), options=options, is_hardware=True
+        )
+        for maker, options in makers.items()
+    )
+
+
+_H264 = Encoder(name="libx264", formats=EIGHT + TEN, options=_x264)
+_H265 = Encoder(name="libx265", formats=EIGHT + TEN + TWELVE, options=_x265)
+_AV1 = Encoder(
+    name="libsvtav1", formats=("yuv420p", "yuv420p10le"), options=_svt_av1, any_size=True
+)
+_PRORES_422 = Encoder(name="prores_ks", formats=("yuv422p10le",), options=_prores, any_size=True)
+_PRORES_444 = Encoder(
+    name="prores_ks", formats=("yuv444p10le",), options=_prores_444, any_size=True
+)
+_FFV1 = Encoder(name="ffv1", formats=EIGHT + TEN + TWELVE, options=_ffv1, any_size=True)
+
+CODECS: Mapping[str, tuple[Encoder, ...]] = {
+    "h264": (*_hardware("h264"), _H264),
+    "h265": (*_hardware("hevc"), _H265),
+    "av1": (*_hardware("av1"), _AV1),
+    "prores": (_PRORES_422, _PRORES_444),
+    "ffv1": (_FFV1,),
+}
+"""The codecs by the names a user types, each with its encoders, the preferred ones first."""
+
+DEFAULT_QUALITY = 18
+
+
+def check_codec(codec: str, quality: int) -> None:
+    """Refuse what is not on offer.
+
+    Raises:
+        ConfigurationError: There is no such codec, or the quality is off the scale.
+    """
+    if codec not in CODECS:
+        raise ConfigurationError(
+            f'there is no codec called "{codec}"', hint=did_you_mean(codec, CODECS)
+        )
+    if not BEST <= quality <= WORST:
+        raise ConfigurationError(
+            f"quality {quality} is off the scale",
+            hint=f"{BEST} is lossless, {DEFAULT_QUALITY} hardly to be told from the source, "
+            f"{WORST} the worst",
+        )
+
+
+def choose(
+    codec: str, *, size: tuple[int, int], like: str | None = None, hardware: bool = True
+) -> Choice:
+    """Return the encoder for a picture, and the pixels nearest to those of the source.
+
+    Args:
+        codec: A name in `CODECS`.
+        size: (width, height) px.
+        like: The source's pixel format; None for RGB that wants no more than 8 bits and colour at
+            half the resolution.
+        hardware: Whether an encoder of the machine's may be taken, if it does not cost bits.
+
+    Raises:
+        ConfigurationError: There is no such codec.
+    """
+    check_codec(codec, DEFAULT_QUALITY)
+    wanted = like or "yuv420p"
+    candidates = [one for one in CODECS[codec] if not one.is_hardware]
+    software = min(
+        (_fitted(one, wanted, size) for one in candidates), key=lambda c: _loss(wanted, c)
+    )
+    notes: list[str] = []
+    if hardware:
+        for one in (one for one in CODECS[codec] if one.is_hardware and works(one.name)):
+            choice = _fitted(one, wanted, size)
+            if choice.pixel_format == software.pixel_format and works(
+                one.name, size=size, pixel_format=choice.pixel_format
+            ):
+                return choice
+            notes.append(
+                f"{one.name} cannot hold {software.pixel_format} at {size[0]}x{size[1]}: "
+                f"{software.encoder.name} encodes instead"
+            )
+    notes += _changes(wanted, software.pixel_format) if like else []
+    return Choice(encoder=software.encoder, pixel_format=software.pixel_format, notes=tuple(notes))
+
+
+def _fitted(encoder: Encoder, wanted: str, size: tuple[int, int]) -> Choice:
+    """Return the encoder with those of its pixels that lose least."""
+    holding = [one for one in encoder.formats if encoder.any_size or _divides(one, size)]
+    return min(
+        (Choice(encoder=encoder, pixel_format=one) for one in holding or encoder.formats),
+        key=lambda choice: _loss(wanted, choice),
+    )
+
+
+def _loss(wanted: str, choice: Choice) -> tuple[int, int, int]:
+    """Return what is lost between two kinds of pixels, then what is wasted: smaller is better."""
+    bits, columns, rows = _shape(wanted)
+    given_bits, given_columns, given_rows = _shape(choice.pixel_format)
+    lost_bits, lost_colour = max(0, bits - given_bits), max(0, columns - given_columns)
+    lost_colour += max(0, rows - given_rows)
+    wasted = abs(bits - given_bits) + abs(columns - given_columns) + abs(rows - given_rows)
+    return lost_colour, lost_bits, wasted
+
+
+def _shape(pixel_format: str) -> tuple[int, int, int]:
+    """Return bits a sample, and 2 or 1: colour samples for two columns and for two rows."""
+    known = VideoFormat(pixel_format, 16, 16)
+    return known.components[0].bits, known.chroma_width(16) // 8, known.chroma_height(16) // 8
+
+
+def _divides(pixel_format: str, size: tuple[int, int]) -> bool:
+    """Return whether colour at its resolution covers a picture of this size exactly."""
+    _, *at_half = _shape(pixel_format)
+    return not any(side % 2 and shared == 1 for side, shared in zip(size, at_half, strict=True))
+
+
+def _changes(wanted: str, given: str) -> list[str]:
+    """Say what the codec cannot keep."""
+    bits, *colour = _shape(wanted)
+    given_bits, *given_colour = _shape(given)
+    notes = []
+    if given_bits < bits:
+        notes.append(f"{bits} bits a colour become {given_bits}: the codec holds no more")
+    if any(there < here for here, there in zip(colour, given_colour, strict=True)):
+        notes.append("colour is stored at a lower resolution: the codec holds no more")
+    return notes
+
+
+@cache
+def works(name: str, *, size: tuple[int, int] = (256, 256), pixel_format: str = "yuv420p") -> bool:
+    """Return whether an encoder is there and encodes; there is no other way to know than to try."""
+    try:
+        LibraryCodec(name, "w")
+        context = opened_encoder(
+            name, size=size, pixel_format=pixel_format, time_base=Fraction(1, 25), options={}
+        )
+        width, height = size
+        grey = VideoFrame.from_ndarray(np.full((height, width, 3), 128, np.uint8))
+        for tick in range(3):
+            frame = grey.reformat(format=pixel_format)
+            frame.pts = tick
+            context.encode(frame)
+        context.encode(None)
+    except (FFmpegError, UnknownCodecError, ValueError, OSError):
+        return False
+    return True
+
+
+def opened_encoder(
+    name: str,
+    *,
+    size: tuple[int, int],
+    pixel_format: str,
+    time_base: Fraction,
+    options: Mapping[str, str],
+    rate: Fraction = Fraction(25),
+    prepare: Callable[[VideoCodecContext], None] | None = None,
+) -> VideoCodecContext:
+    """Return an open encoder whose headers are kept apart from its packets."""
+    context = CodecContext.create(name, "w")
+    assert isinstance(context, VideoCodecContext)
+    context.width, context.height = size
+    context.pix_fmt = pixel_format
+    context.time_base = time_base
+    context.framerate = rate.limit_denominator(1_000_000)
+    context.flags |= Flags.global_header | Flags.frame_duration
+    context.options = dict(options)
+    if prepare is not None:
+        prepare(context)
+    context.open()
+    return context

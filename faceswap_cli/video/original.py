@@ -1,0 +1,146 @@
+"""A decoded picture as the file has it: what a stage does not touch never leaves its own numbers.
+
+Going through RGB costs a level here and there, and two bits of every colour of a 10-bit clip. So a
+frame keeps its decoded planes beside its RGB, and the writer takes only the changed rectangles from
+the RGB; all other samples are copied.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+
+import numpy as np
+from av.video.format import VideoFormat
+from av.video.frame import VideoFrame
+
+from faceswap_cli.arrays import AnyArray, Image
+from faceswap_cli.video.colour import ColourTags, FromRGB
+
+Area: TypeAlias = tuple[int, int, int, int]
+"""A part of a frame, px: left, top, right, bottom; the ends are excluded."""
+
+_DEPTHS = ("", "9le", "10le", "12le", "14le", "16le")
+PLANAR = frozenset(f"yuv{colour}p{depth}" for colour in (420, 422, 444) for depth in _DEPTHS)
+"""The pixel formats whose planes are understood here."""
+
+
+class Layout(Protocol):
+    """How the stored picture lies."""
+
+    @property
+    def swapped(self) -> bool:
+        """Whether its axes change places to be shown."""
+
+    def upright(self, image: AnyArray) -> AnyArray:
+        """Return an array of samples as it is to be shown."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Original:
+    """A frame's own samples."""
+
+    decoded: VideoFrame
+    layout: Layout
+
+    @property
+    def pixel_format(self) -> str | None:
+        """FFmpeg's name of the upright picture's samples; None if they are not understood."""
+        return planar(self.decoded.format.name, swapped=self.layout.swapped)
+
+    def planes(self) -> list[AnyArray]:
+        """Return copies of Y, Cb and Cr, upright, uint8 or uint16."""
+        return [np.ascontiguousarray(self.layout.upright(plane)) for plane in samples(self.decoded)]
+
+
+def planar(name: str, *, swapped: bool = False) -> str | None:
+    """Return a decoder's pixel format by its plain name, or None if it is of another kind.
+
+    Full range is a tag of its own here (yuvj420p is yuv420p). A picture turned on its side with
+    colour at half the columns would have it at half the rows, which no encoder here takes.
+    """
+    plain = name.replace("yuvj", "yuv")
+    if plain not in PLANAR or (swapped and "422" in plain):
+        return None
+    return plain
+
+
+def samples(frame: VideoFrame) -> list[AnyArray]:
+    """Return views of a planar frame's Y, Cb and Cr, each (rows, columns), uint8 or uint16."""
+    wide = frame.format.components[0].bits > 8
+    kind = np.dtype("<u2") if wide else np.dtype(np.uint8)
+    views = []
+    for plane in frame.planes:
+        lines = np.frombuffer(memoryview(plane), dtype=np.uint8).reshape(
+            plane.height, plane.line_size
+        )
+        views.append(lines.view(kind)[:, : plane.width])
+    return views
+
+
+class Patcher:
+    """Builds the frames an encoder is given from originals and what was changed in them.
+
+    Args:
+        tags: The colours' tags, as the file will have them.
+        size: (width, height) px, upright.
+        pixel_format: The originals' own, a name in `PLANAR`.
+    """
+
+    def __init__(self, tags: ColourTags, *, size: tuple[int, int], pixel_format: str) -> None:
+        self.size = size
+        self.pixel_format = pixel_format
+        self._tags = tags.completed(size)
+        form = VideoFormat(pixel_format, 16, 16)
+        self._block = 16 // form.chroma_width(16), 16 // form.chroma_height(16)
+
+    def takes(self, original: Original) -> bool:
+        """Return whether a frame is of the kind that is expected; a damaged file changes kinds."""
+        decoded = original.decoded
+        size = decoded.width, decoded.height
+        upright = size[::-1] if original.layout.swapped else size
+        return upright == self.size and original.pixel_format == self.pixel_format
+
+    def __call__(self, original: Original, image: Image, changed: Iterable[Area]) -> VideoFrame:
+        """Return a frame that shows `image` in the changed areas and the original elsewhere.
+
+        Where several pixels share a colour sample, it changes only if all of them may.
+        """
+        planes = original.planes()
+        for area in changed:
+            self._patch(planes, image, self._clipped(area))
+        frame = VideoFrame(*self.size, self.pixel_format)
+        for view, plane in zip(samples(frame), planes, strict=True):
+            view[:] = plane
+        frame.colorspace = self._tags.matrix or 0
+        frame.color_range = self._tags.range or 0
+        return frame
+
+    def _clipped(self, area: Area) -> Area:
+        """Return the part of an area that lies in the picture."""
+        width, height = self.size
+        left, top, right, bottom = area
+        return max(0, left), max(0, top), min(width, right), min(height, bottom)
+
+    def _patch(self, planes: Sequence[AnyArray], image: Image, area: Area) -> None:
+        """Overwrite the samples of an area by those of the image."""
+        left, top, right, bottom = area
+        if left >= right or top >= bottom:
+            return
+        across, down = self._block
+        width, height = self.size
+        # Whole blocks of pixels that share their colour, so that the outermost are averaged right.
+        x0, y0 = left // across * across, top // down * down
+        x1, y1 = min(-(-right // across) * across, width), min(-(-bottom // down) * down, height)
+        part = np.ascontiguousarray(image[y0:y1, x0:x1])
+        convert = FromRGB(self._tags, size=(x1 - x0, y1 - y0), pixel_format=self.pixel_format)
+        luma, *colour = samples(convert(part))
+        planes[0][top:bottom, left:right] = luma[top - y0 : bottom - y0, left - x0 : right - x0]
+        # Of the colour samples those whose pixels all lie inside, or beyond the picture's border.
+        first_x, first_y = -(-left // across), -(-top // down)
+        last_x = -(-right // across) if right == width else right // across
+        last_y = -(-bottom // down) if bottom == height else bottom // down
+        for plane, new in zip(planes[1:], colour, strict=True):
+            plane[first_y:last_y, first_x:last_x] = new[
+                first_y - y0 // down : last_y - y0 // down,
+                first_x - x0 // across : last_x - x0 // across,
+            ]

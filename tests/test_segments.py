@@ -1,0 +1,297 @@
+"""Work on a video that is stopped goes on, and what nobody touched is what the source had."""
+
+import itertools
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from av.video.frame import VideoFrame
+
+from faceswap_cli.arrays import AnyArray, Image
+from faceswap_cli.errors import ConfigurationError, InputError
+from faceswap_cli.video.colour import BT709
+from faceswap_cli.video.encoder import Picture
+from faceswap_cli.video.original import samples
+from faceswap_cli.video.reader import probe, read_frames
+from faceswap_cli.video.segments import Segments, decode_ticks
+
+SIZE = WIDTH, HEIGHT = 96, 64
+BASE = Fraction(1, 90_000)
+IRREGULAR = [0, 40, 41, 2_900, 3_003, 9_000, 9_001, 60_000, 60_300]
+RED = np.full((HEIGHT, WIDTH, 3), (200, 30, 40), np.uint8)
+
+
+def noisy(number: int, *, size: tuple[int, int] = SIZE) -> Image:
+    """Return a picture that no other number gives."""
+    rng = np.random.default_rng(number)
+    return rng.integers(0, 256, (size[1], size[0], 3)).astype(np.uint8)
+
+
+def picture(**changes: object) -> Picture:
+    """Return how the drawn clips are encoded."""
+    plain = Picture(size=SIZE, rate=Fraction(30), time_base=BASE, colour=BT709, hardware=False)
+    return Picture(**{**plain.__dict__, **changes})  # type: ignore[arg-type]
+
+
+def pieces_of(folder: Path, *, key: str = "settings", each: int = 4, **changes: object) -> Segments:
+    """Return the pieces in a folder."""
+    return Segments(folder, picture(**changes), key=key, frames_each=each)
+
+
+def fill(pieces: Segments, ticks: Sequence[int], *, stop_before: int | None = None) -> None:
+    """Write the frames that are not done yet; be stopped before one of them."""
+    with pieces:
+        for number in range(pieces.done, len(ticks)):
+            if number == stop_before:
+                raise KeyboardInterrupt
+            pieces.write(noisy(number), ticks[number] * BASE)
+
+
+def packets(path: Path, kind: str) -> list[list[tuple[Fraction, Fraction, bytes]]]:
+    """Return every packet of each stream of a kind: when, how long, and what."""
+    with av.open(str(path)) as container:
+        chosen = [stream for stream in container.streams if stream.type == kind]
+        found: dict[int, list[tuple[Fraction, Fraction, bytes]]] = {s.index: [] for s in chosen}
+        for packet in container.demux():
+            if packet.size and packet.stream_index in found:
+                base = packet.time_base
+                shown, length = (packet.pts or 0) * base, (packet.duration or 0) * base
+                found[packet.stream_index].append((shown, length, bytes(packet)))
+    return list(found.values())
+
+
+def times(path: Path) -> list[Fraction]:
+    """Return the times of a video's frames."""
+    return [frame.time for frame in read_frames(path)]
+
+
+# --- pieces ------------------------------------------------------------------------------------
+
+
+def test_a_stopped_video_goes_on_and_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
+    """Whole pieces count, the one that was being written does not; the file is the same."""
+    ticks = [3_003 * number for number in range(14)]
+    with pytest.raises(KeyboardInterrupt):
+        fill(pieces_of(tmp_path / "work"), ticks, stop_before=10)
+    assert 8 == pieces_of(tmp_path / "work").done
+    fill(pieces_of(tmp_path / "work"), ticks)
+    fill(pieces_of(tmp_path / "other"), ticks)
+    for name in ("work", "other"):
+        assert [] == pieces_of(tmp_path / name).join(tmp_path / f"{name}.mp4")
+    assert (tmp_path / "work.mp4").read_bytes() == (tmp_path / "other.mp4").read_bytes()
+    assert [tick * BASE for tick in ticks] == times(tmp_path / "work.mp4")
+
+
+def test_half_a_piece_is_never_counted(tmp_path: Path) -> None:
+    """Cut short, changed in its index, or with another's name: it is made again."""
+    ticks = [3_000 * number for number in range(12)]
+    fill(pieces_of(tmp_path), ticks)
+    whole = sorted(tmp_path.glob("*.piece"))
+    assert [0, 4, 8] == [int(path.stem) for path in whole]
+    last = whole[-1].read_bytes()
+    for damaged in (last[:-1], last[: len(last) // 2], last[:-40] + b"x" * 40, b""):
+        whole[-1].write_bytes(damaged)
+        assert 8 == pieces_of(tmp_path).done
+        assert not whole[-1].exists()
+    (tmp_path / "00000008.part").write_bytes(last)
+    assert 8 == pieces_of(tmp_path).done
+    assert [path.name for path in whole[:2]] == sorted(path.name for path in tmp_path.iterdir())
+
+
+def test_a_gap_ends_what_is_done(tmp_path: Path) -> None:
+    """With a piece missing in the middle, those behind it are of no use."""
+    fill(pieces_of(tmp_path), [3_000 * number for number in range(12)])
+    (tmp_path / "00000004.piece").unlink()
+    assert 4 == pieces_of(tmp_path).done
+
+
+@pytest.mark.parametrize("change", [{"key": "other settings"}, {"quality": 30}, {"codec": "ffv1"}])
+def test_pieces_of_another_kind_are_removed(change: dict[str, object], tmp_path: Path) -> None:
+    """Other settings, another quality, another codec: nothing is mixed."""
+    fill(pieces_of(tmp_path), [0, 3_000, 6_000, 9_000])
+    assert 4 == pieces_of(tmp_path).done
+    assert 0 == pieces_of(tmp_path, **change).done  # type: ignore[arg-type]
+    assert [] == list(tmp_path.iterdir())
+
+
+def test_a_piece_that_rotted_is_refused_and_made_again(tmp_path: Path) -> None:
+    """A flipped bit among the packets is found when they are joined; only that piece is redone."""
+    ticks = [3_000 * number for number in range(12)]
+    fill(pieces_of(tmp_path / "work"), ticks)
+    middle = tmp_path / "work" / "00000004.piece"
+    data = bytearray(middle.read_bytes())
+    data[100] ^= 1
+    middle.write_bytes(data)
+    with pytest.raises(InputError, match=r"has been damaged: 00000004\.piece") as caught:
+        pieces_of(tmp_path / "work").join(tmp_path / "out.mp4")
+    assert "run the same command again: only that piece is made anew" == caught.value.hint
+    assert not (tmp_path / "out.mp4").exists()
+    assert 4 == pieces_of(tmp_path / "work").done
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_times_of_decoding_are_what_a_decoder_expects(seed: int) -> None:
+    """They grow, and none is after its packet is shown, however uneven the times."""
+    rng = np.random.default_rng(seed)
+    shown = np.cumsum(rng.choice([1, 2, 1_001, 60_000], rng.integers(1, 40)))
+    order = [int(tick) for start in range(0, len(shown), 4) for tick in shown[start : start + 4]]
+    for start in range(0, len(order), 4):
+        order[start : start + 4] = rng.permutation(order[start : start + 4]).tolist()
+    decoded = decode_ticks(order, end=int(shown[-1]) + 1)
+    assert all(a < b for a, b in itertools.pairwise(decoded))
+    assert all(a <= b for a, b in zip(decoded, order, strict=True))
+    lead = int(shown[0]) - decoded[0]
+    assert int(shown[-1]) + 1 - lead > decoded[-1]
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
+@pytest.mark.parametrize("codec", ["h264", "h265"])
+@pytest.mark.parametrize("each", [1, 4, 100])
+def test_pieces_of_uneven_times_join_to_the_tick(
+    each: int, codec: str, suffix: str, tmp_path: Path
+) -> None:
+    """Wherever the pieces meet, every frame is shown when it was, and all of them decode."""
+    ticks = [*IRREGULAR, *(70_000 + 3 * tick for tick in IRREGULAR)]
+    pieces = pieces_of(tmp_path / "work", each=each, codec=codec)
+    fill(pieces, ticks)
+    output = tmp_path / f"out{suffix}"
+    pieces.join(output)
+    if suffix == ".mkv":
+        pairs = zip(ticks, times(output), strict=True)
+        assert max(abs(tick * BASE - time) for tick, time in pairs) <= Fraction(1, 500)
+    else:
+        assert [tick * BASE for tick in ticks] == times(output)
+        last = ticks[-1] - ticks[-2]
+        assert (ticks[-1] + last) * BASE == probe(output).duration
+
+
+# --- untouched samples -------------------------------------------------------------------------
+
+
+def stored(path: Path) -> list[list[AnyArray]]:
+    """Return the planes of every frame as the decoder gives them."""
+    with av.open(str(path)) as container:
+        return [[plane.copy() for plane in samples(f)] for f in container.decode(video=0)]
+
+
+def planar_clip(path: Path, *, pixel_format: str, size: tuple[int, int] = SIZE) -> Path:
+    """Write three frames of noise losslessly in a pixel format."""
+    with av.open(str(path), "w") as output:
+        options = {"level": "3"}
+        stream = output.add_stream("ffv1", rate=30, width=size[0], height=size[1], options=options)
+        stream.codec_context.pix_fmt = pixel_format
+        stream.codec_context.colorspace = 1
+        for number in range(3):
+            frame = VideoFrame(*size, pixel_format)
+            rng = np.random.default_rng(number)
+            for plane in samples(frame):
+                plane[:] = rng.integers(64, 940 if "10" in pixel_format else 235, plane.shape)
+            frame.pts = number
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+    return path
+
+
+def rewritten(
+    source: Path, output: Path, *, codec: str, area: tuple[int, int, int, int] | None
+) -> list[str]:
+    """Write a clip again, losslessly, red in an area."""
+    info = probe(source)
+    red = np.full((info.size[1], info.size[0], 3), (200, 30, 40), np.uint8)
+    kind = Picture.of(info, codec=codec, quality=0, hardware=False)
+    with Segments(output.parent / "work", kind, key="") as pieces:
+        for frame in read_frames(source):
+            areas = [area] if area else []
+            pieces.write(red, frame.time, original=frame.original, changed=areas)
+    return pieces.join(output, source=source)
+
+
+@pytest.mark.parametrize(
+    ("codec", "pixel_format"),
+    [
+        ("h264", "yuv420p"),
+        ("h264", "yuv420p10le"),
+        ("h264", "yuv422p10le"),
+        ("h265", "yuv420p10le"),
+        ("ffv1", "yuv420p"),
+        ("ffv1", "yuv444p10le"),
+        ("av1", "yuv420p10le"),
+    ],
+)
+def test_samples_outside_of_the_changed_area_are_the_sources(
+    codec: str, pixel_format: str, tmp_path: Path
+) -> None:
+    """Bit for bit, colour and depth included; inside of the area the new picture shows."""
+    source = planar_clip(tmp_path / "in.mkv", pixel_format=pixel_format)
+    area = (21, 11, 60, 40)
+    rewritten(source, tmp_path / "out.mkv", codec=codec, area=area)
+    assert pixel_format == probe(tmp_path / "out.mkv").pixel_format
+    left, top, right, bottom = area
+    for before, after in zip(stored(source), stored(tmp_path / "out.mkv"), strict=True):
+        for old, new in zip(before, after, strict=True):
+            down, across = HEIGHT // old.shape[0], WIDTH // old.shape[1]
+            inside = np.zeros(old.shape, bool)
+            inside[-(-top // down) : bottom // down, -(-left // across) : right // across] = True
+            np.testing.assert_array_equal(old[~inside], new[~inside])
+            assert 1 == len(np.unique(new[inside]))
+
+
+@pytest.mark.parametrize("codec", ["ffv1", "av1"])
+def test_an_odd_size_keeps_its_own_samples(codec: str, tmp_path: Path) -> None:
+    """97 by 65 px with colour at half the resolution, changed up to the last column and row."""
+    source = planar_clip(tmp_path / "in.mkv", pixel_format="yuv420p", size=(97, 65))
+    rewritten(source, tmp_path / "out.mkv", codec=codec, area=(81, 50, 97, 65))
+    assert (97, 65) == probe(tmp_path / "out.mkv").size
+    for before, after in zip(stored(source), stored(tmp_path / "out.mkv"), strict=True):
+        np.testing.assert_array_equal(before[0][:, :81], after[0][:, :81])
+        assert 1 == len(np.unique(after[0][50:, 81:]))
+        assert 1 == len(np.unique(after[1][25:, 41:]))
+
+
+def test_what_a_codec_cannot_keep_is_said(tmp_path: Path) -> None:
+    """AV1 halves the resolution of colour, and a note says so."""
+    source = planar_clip(tmp_path / "in.mkv", pixel_format="yuv444p10le")
+    notes = rewritten(source, tmp_path / "out.mkv", codec="av1", area=None)
+    assert ["colour is stored at a lower resolution: the codec holds no more"] == notes
+    assert "yuv420p10le" == probe(tmp_path / "out.mkv").pixel_format
+
+
+@pytest.mark.parametrize("codec", ["h264", "h265", "av1", "prores", "ffv1"])
+@pytest.mark.parametrize("quality", [0, 18, 40])
+def test_every_codec_shows_the_picture(codec: str, quality: int, tmp_path: Path) -> None:
+    """The better the quality that is asked for, the nearer the picture; 0 is the best."""
+    suffix = {"prores": ".mov"}.get(codec, ".mkv")
+    smooth = np.linspace(20, 230, WIDTH)[None, :, None].repeat(HEIGHT, 0).repeat(3, 2)
+    image = smooth.astype(np.uint8)
+    pieces = pieces_of(tmp_path / "work", codec=codec, quality=quality)
+    with pieces:
+        for tick in range(3):
+            pieces.write(image, tick * 3_000 * BASE)
+    pieces.join(tmp_path / f"out{suffix}")
+    shown = next(read_frames(tmp_path / f"out{suffix}")).image
+    error = np.abs(shown.astype(int) - image).mean()
+    assert error < {0: 0.8, 18: 1.5, 40: 6}[quality]
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"), [("out.mp4", "prores"), ("out.mp4", "ffv1"), ("out.webm", "h264")]
+)
+def test_a_codec_in_the_wrong_file_is_refused(name: str, codec: str, tmp_path: Path) -> None:
+    """One line says which endings and which codecs fit."""
+    pieces = pieces_of(tmp_path / "work", codec=codec)
+    fill(pieces, [0, 3_000])
+    with pytest.raises(ConfigurationError, match=f"a {Path(name).suffix} file cannot hold {codec}"):
+        pieces.join(tmp_path / name)
+    assert not (tmp_path / name).exists()
+
+
+def test_an_unknown_codec_and_a_quality_off_the_scale_are_refused() -> None:
+    """The names there are, or what the ends of the scale mean."""
+    with pytest.raises(ConfigurationError, match="there is no codec") as caught:
+        picture(codec="av2").choice()
+    assert 'did you mean "av1"?' == caught.value.hint
+    with pytest.raises(ConfigurationError, match="quality 52 is off the scale"):
+        picture(quality=52).choice()
