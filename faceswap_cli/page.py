@@ -6,6 +6,7 @@ A page is a list of pieces of HTML; the functions below make the pieces, `page` 
 import base64
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
@@ -25,6 +26,41 @@ figure { margin: 1rem 0; } figure img { max-width: 100%; height: auto; border-ra
 figcaption { opacity: .75; } svg { width: 100%; height: auto; background: var(--soft); }
 svg text { font: 11px system-ui, sans-serif; fill: currentColor; opacity: .8; }
 svg .grid { stroke: var(--line); stroke-width: .5; } svg polyline { fill: none; stroke-width: 1.6; }
+.gallery button { font: inherit; padding: .1rem .5rem; margin: .1rem; cursor: pointer; }
+.gallery button.on { outline: 2px solid var(--c0); } .gallery label { margin-right: 1rem; }
+.tiles { display: flex; flex-wrap: wrap; gap: 3px; }
+.tiles figure { margin: 0; width: 80px; font-size: 10px; text-align: center; }
+.tiles img { display: block; width: 80px; height: 80px; border-radius: 2px; }
+.tiles .marked img { outline: 2px solid var(--c1); outline-offset: -2px; }
+"""
+
+_SORTING = """
+for (const gallery of document.querySelectorAll(".gallery")) {
+  const tiles = gallery.querySelector(".tiles"), buttons = [...gallery.querySelectorAll("button")];
+  const boxes = [...gallery.querySelectorAll("input")], all = [...tiles.children];
+  const numbers = new Map(all.map(t => [t, t.dataset.n.split(" ").map(Number)]));
+  const order = (k, sign) => {
+    const known = t => !Number.isNaN(numbers.get(t)[k]);
+    all.sort((a, b) => known(b) - known(a) || sign * (numbers.get(a)[k] - numbers.get(b)[k]));
+    for (const t of all) {
+      t.lastChild.textContent = known(t) ? +numbers.get(t)[k].toPrecision(3) : "n/a";
+    }
+    tiles.append(...all);
+  };
+  const choose = () => {
+    const wanted = boxes.filter(b => b.checked).map(b => b.value);
+    for (const t of all) {
+      t.hidden = wanted.length > 0 && !t.dataset.m.split(" ").some(m => wanted.includes(m));
+    }
+  };
+  buttons.forEach((button, k) => button.onclick = () => {
+    const sign = button.classList.contains("on") ? -Number(button.value) : 1;
+    buttons.forEach(b => b.classList.toggle("on", b === button));
+    button.value = sign;
+    order(k, sign);
+  });
+  boxes.forEach(box => box.onchange = choose);
+}
 """
 
 
@@ -65,6 +101,55 @@ def picture(png: Path, caption: str) -> str:
     return (
         f'<figure><img src="data:image/png;base64,{data}" alt="{alt}">'
         f"<figcaption>{escape(caption)}</figcaption></figure>"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tile:
+    """One picture of a gallery."""
+
+    jpeg: bytes
+    title: str
+    """Shown while the mouse rests on it."""
+    numbers: Sequence[float]
+    """What the gallery can be sorted by; NaN where unknown."""
+    marks: Sequence[str] = ()
+    """Words without spaces; a marked picture has a border."""
+
+
+def gallery(tiles: Sequence[Tile], *, numbers: Sequence[str], marks: Sequence[str]) -> str:
+    """Return small pictures that the reader can sort by numbers and choose from by marks.
+
+    Without scripts they stand in the order given.
+
+    Args:
+        tiles: The pictures.
+        numbers: What a tile's numbers are called.
+        marks: The marks to choose by.
+    """
+    buttons = "".join(f'<button value="1">{escape(name)}</button>' for name in numbers)
+    boxes = "".join(
+        f'<label><input type="checkbox" value="{escape(mark, quote=True)}"> {escape(mark)} '
+        f"({sum(mark in tile.marks for tile in tiles):,})</label>"
+        for mark in marks
+    )
+    shown = "".join(map(_figure, tiles))
+    return (
+        f'<div class="gallery"><p>sort by {buttons}</p><p>show only {boxes}</p>'
+        f'<div class="tiles">{shown}</div></div><script>{_SORTING}</script>'
+    )
+
+
+def _figure(tile: Tile) -> str:
+    """Return one picture of a gallery."""
+    data = base64.b64encode(tile.jpeg).decode("ascii")
+    numbers = " ".join(f"{number:.4g}" for number in tile.numbers)
+    title, marks = escape(tile.title, quote=True), escape(" ".join(tile.marks), quote=True)
+    marked = ' class="marked"' if tile.marks else ""
+    return (
+        f'<figure data-n="{numbers}" data-m="{marks}" title="{title}"{marked}>'
+        f'<img src="data:image/jpeg;base64,{data}" alt="{title}" loading="lazy">'
+        "<figcaption></figcaption></figure>"
     )
 
 

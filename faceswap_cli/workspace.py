@@ -38,6 +38,11 @@ class SetFolder:
         """Crops taken out of the set, which can be put back."""
         return self.root / "rejected"
 
+    @property
+    def looks(self) -> Path:
+        """What was measured of the crops' pictures; may be deleted at any time."""
+        return self.root / "looks.npz"
+
     def crop(self, frame: int, face: int, *, source: int = 0) -> Path:
         """The crop of face number `face` in frame number `frame` of the input number `source`."""
         before = f"{source + 1}-" if source else ""
@@ -156,6 +161,10 @@ class Workspace:
     def set(self, name: str) -> SetFolder:
         """The folder of the set called `name`, whether it exists or not."""
         return SetFolder(root=self.root / "faces" / valid_name(name))
+
+    def faces_page(self, *names: str) -> Path:
+        """The page on which one set, or several beside each other, can be looked through."""
+        return self.root / "faces" / f"{'+'.join(names)}.html"
 
     def run(self, name: str) -> RunFolder:
         """The folder of the run called `name`, whether it exists or not."""

@@ -7,7 +7,7 @@ import numpy as np
 
 from faceswap_cli import page, pictures
 
-ALONE = {"meta", "img", "line", "polyline", "br"}
+ALONE = {"meta", "img", "input", "line", "polyline", "br"}
 
 
 class Balanced(HTMLParser):
@@ -60,6 +60,20 @@ def test_a_page_carries_its_pictures_and_asks_for_nothing(tmp_path: Path) -> Non
     assert "<b>" in found.text
     assert not re.search(r'(src|href)="(?!data:)', html)
     assert 'http-equiv="refresh" content="30"' in html
+
+
+def test_a_gallery_carries_each_tile_with_its_numbers_and_marks() -> None:
+    """A tile has as many numbers as there are names to sort by; marks are counted."""
+    tiles = [
+        page.Tile(jpeg=b"one", title='"a" & b', numbers=[1.5, math.nan], marks=["soft"]),
+        page.Tile(jpeg=b"two", title="c", numbers=[-2, 3]),
+    ]
+    html = page.page("t", "", [page.gallery(tiles, numbers=["x", "y"], marks=["soft", "cut"])])
+    assert "soft (1)" in parsed(html).text
+    assert ["1.5 nan", "-2 3"] == re.findall(r'data-n="([^"]*)"', html)
+    assert 2 == html.count("<button")
+    assert 2 == html.count("data:image/jpeg;base64,")
+    assert 1 == html.count('class="marked"')
 
 
 def test_a_curve_goes_up_where_its_values_do() -> None:

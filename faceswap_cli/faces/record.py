@@ -56,7 +56,7 @@ class FaceRecord:
                 "expression": [round(value, 4) for value in self.expression],
             }
             | ({"source": self.source} if self.source else {})
-            | ({"cut_off": round(self.cut_off, 3)} if self.cut_off else {}),
+            | ({"cut_off": round(self.cut_off, 3)} if self.cut_off >= 0.0005 else {}),
             separators=(",", ":"),
         )
 
