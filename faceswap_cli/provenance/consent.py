@@ -1,0 +1,124 @@
+"""What the user says of the consent to a set's faces, and how that travels on: as a digest.
+
+The statement itself stays in the set's `source.toml`; it may hold a name. Nothing here checks that
+it is true: it is there to be thought of, and to be found again.
+"""
+
+import json
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from types import MappingProxyType
+
+from faceswap_cli.errors import ConfigurationError, did_you_mean
+from faceswap_cli.files import digest
+
+SECTION = "consent"
+"""Heading in a set's `source.toml`."""
+
+KINDS: Mapping[str, str] = MappingProxyType(
+    {
+        "myself": "the faces are the user's own",
+        "written": "the person agreed in writing",
+        "synthetic": "the faces are nobody's: drawn or generated",
+        "other": "another ground, told in the note",
+    }
+)
+"""What may be said, and what it means."""
+_ALSO = {"written consent": "written", "me": "myself"}
+HINT = 'myself, written, synthetic or other, with a note if you like: "written: contract of 3 May"'
+
+
+@dataclass(frozen=True, kw_only=True)
+class Consent:
+    """A statement about one set of faces."""
+
+    kind: str
+    """A name in `KINDS`."""
+    note: str = ""
+    """What the user adds, such as where a signed paper lies."""
+
+    def section(self) -> dict[str, str]:
+        """Return the statement as `source.toml` keeps it."""
+        return {"kind": self.kind} | ({"note": self.note} if self.note else {})
+
+    @property
+    def sha256(self) -> str:
+        """Digest of the statement."""
+        return sha256(json.dumps([self.kind, self.note]).encode()).hexdigest()
+
+
+def parse_consent(text: str) -> Consent:
+    """Return the statement typed as `KIND` or `KIND: note`.
+
+    Raises:
+        ConfigurationError: There is no such kind, or `other` without a note.
+    """
+    typed, _, note = (part.strip() for part in text.partition(":"))
+    kind = _ALSO.get(typed.lower(), typed.lower())
+    if kind not in KINDS:
+        raise ConfigurationError(
+            f'--consent: there is no kind of consent called "{typed}"',
+            hint=did_you_mean(kind, KINDS) if typed else f"say {HINT}",
+        )
+    if kind == "other" and not note:
+        raise ConfigurationError(
+            "--consent other: say on what ground", hint='such as --consent "other: public domain"'
+        )
+    return Consent(kind=kind, note=note)
+
+
+def recorded_consent(source: Path) -> Consent | None:
+    """Return what the `source.toml` of a set says; None if it says nothing that can be read."""
+    try:
+        section = tomllib.loads(source.read_text(encoding="utf-8")).get(SECTION)
+    except (OSError, ValueError):
+        return None
+    if not isinstance(section, dict) or section.get("kind") not in KINDS:
+        return None
+    return Consent(kind=str(section["kind"]), note=str(section.get("note", "")))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """What is told of a set to whoever gets a model that was trained on it: two digests."""
+
+    records: str
+    """Digest of the set's records; empty for a set that was never on a disk."""
+    consent: str | None
+    """Digest of the statement of consent; None where none is recorded."""
+
+
+def origin_of(*, records: Path, source: Path) -> Origin:
+    """Return the origin of the set with these files."""
+    consent = recorded_consent(source)
+    return Origin(
+        records=digest(records) if records.is_file() else "",
+        consent=consent.sha256 if consent else None,
+    )
+
+
+def origins_to_json(origins: Sequence[Origin]) -> str:
+    """Return origins as one line for a model's header, which `origins_from_json` reads."""
+    return json.dumps([[origin.records, origin.consent] for origin in origins])
+
+
+def origins_from_json(text: str) -> tuple[Origin, ...]:
+    """Read origins back; none from a header of another kind."""
+    try:
+        return tuple(
+            Origin(records=str(records), consent=None if consent is None else str(consent))
+            for records, consent in json.loads(text)
+        )
+    except (ValueError, TypeError):
+        return ()
+
+
+def agreed(origins: Sequence[Origin]) -> str | None:
+    """Return the digest of all statements together; None unless there is one for every set."""
+    statements = [origin.consent for origin in origins]
+    if not statements or None in statements:
+        return None
+    return sha256("\n".join(map(str, statements)).encode()).hexdigest()
