@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from functools import partial
+from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
 from typing import ClassVar
@@ -41,6 +42,7 @@ from faceswap_cli.learning.kept import Eyes, Kept, KeptJudge
 from faceswap_cli.learning.score import Score, score
 from faceswap_cli.learning.sitting import append_line
 from faceswap_cli.learning.trainer import Learner, Tensors
+from faceswap_cli.provenance.consent import Consent
 from faceswap_cli.report import Number, Silent
 from faceswap_cli.stages.train import Goal, TrainSummary, rehearse, train
 from faceswap_cli.workspace import RunFolder
@@ -166,6 +168,21 @@ def test_a_run_leaves_all_its_files(sets: Sets, run: RunFolder) -> None:
     assert summary.held_out is not None
     assert 0 < summary.held_out < 1
     json.dumps(vars(summary))
+
+
+def test_a_model_tells_of_its_sets_by_digests_only(sets: Sets, run: RunFolder) -> None:
+    """Whether a statement of consent is there, and which: not what it says, nor of whom."""
+    statement = '[consent]\nkind = "written"\nnote = "Ada Example, 3 May"\n'
+    (sets[0].folder / "source.toml").write_text(statement, encoding="utf-8")
+    (sets[0].folder / "faces.jsonl").write_text("{}\n", encoding="utf-8")
+    consent = Consent(kind="written", note="Ada Example, 3 May")
+    go(sets, run, 32)
+
+    ada, bo = checkpoint.load_weights(run.weights, torch.device("cpu")).origins
+
+    assert (consent.sha256, None) == (ada.consent, bo.consent)
+    assert sha256(b"{}\n").hexdigest() == ada.records
+    assert b"Ada Example" not in run.weights.read_bytes()
 
 
 def test_the_log_has_the_numbers_of_the_console(sets: Sets, run: RunFolder) -> None:

@@ -24,6 +24,7 @@ from faceswap_cli.config import Recipe, differences
 from faceswap_cli.errors import CheckpointError, ConfigurationError
 from faceswap_cli.files import explained, replacing
 from faceswap_cli.learning.trainer import Learner, Tensors, TrainState
+from faceswap_cli.provenance.consent import Origin, origins_from_json, origins_to_json
 from faceswap_cli.workspace import RunFolder
 from faceswap_models import registry
 from faceswap_models.base import SwapModel
@@ -50,6 +51,8 @@ class TrainedModel:
     """Names of the people it knows."""
     images_seen: int
     """Crops it was shown."""
+    origins: tuple[Origin, ...] = ()
+    """What is told of the sets it was trained on, by digests; older files tell nothing."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -156,9 +159,11 @@ def save_weights(
     recipe: Recipe,
     identities: Sequence[str],
     images_seen: int,
+    origins: Sequence[Origin] = (),
 ) -> None:
     """Write what `convert` needs: the averaged weights, and all about them in the header."""
     header = _header(recipe, identities, images_seen)
+    header["origins"] = origins_to_json(origins)
     model = recipe.model
     header["crop"] = json.dumps({"size_px": model.size_px, "coverage": model.coverage})
     write(path, {name: storable(value) for name, value in learner.weights().items()}, header)
@@ -192,6 +197,7 @@ def load_weights(path: Path, device: torch.device) -> TrainedModel:
         recipe=recipe,
         identities=identities,
         images_seen=images_seen,
+        origins=origins_from_json(header.get("origins", "")),
     )
 
 

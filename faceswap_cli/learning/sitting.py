@@ -5,7 +5,7 @@ Knows when things are due and what they say; refuses to know how a step is taken
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from faceswap_cli.learning.schedule import after_scores
 from faceswap_cli.learning.score import Score, score
 from faceswap_cli.learning.story import run_page
 from faceswap_cli.learning.trainer import Learner, Tally, Tensors, TrainState
+from faceswap_cli.provenance.consent import Origin
 from faceswap_cli.report import Number, Reporter
 from faceswap_cli.workspace import RunFolder
 from faceswap_models.base import SwapModel
@@ -94,6 +95,7 @@ class Sitting:
         stop: Whether somebody asked to stop.
         begin: Where this sitting began.
         report: Hears of progress.
+        origins: What the trained model tells of the sets it learns from.
     """
 
     def __init__(
@@ -107,6 +109,7 @@ class Sitting:
         stop: Stop,
         begin: TrainState,
         report: Reporter,
+        origins: Sequence[Origin] = (),
     ) -> None:
         self.learner = learner
         self.feed = feed
@@ -116,6 +119,7 @@ class Sitting:
         self.stop = stop
         self.begin = begin
         self.report = report
+        self.origins = origins
         self.tally, self.game = Tally(), Tally()
         self.watch, self.still = LossWatch(), StillWatch()
         self.parts = learner.parts
@@ -380,6 +384,7 @@ class Sitting:
             recipe=self.recipe,
             identities=self.learner.model.identities,
             images_seen=state.images_seen,
+            origins=self.origins,
         )
 
     def _tell_parts(self, state: TrainState) -> None:

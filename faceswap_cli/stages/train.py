@@ -57,8 +57,9 @@ from faceswap_cli.learning.sitting import (
 )
 from faceswap_cli.learning.team import Team, joined
 from faceswap_cli.learning.trainer import Learner, TrainState, train_until
+from faceswap_cli.provenance.consent import Origin, origin_of
 from faceswap_cli.report import Reporter, Silent
-from faceswap_cli.workspace import RunFolder
+from faceswap_cli.workspace import RunFolder, SetFolder
 from faceswap_models import registry
 from faceswap_models.base import SwapModel
 
@@ -164,7 +165,15 @@ def sit_down(
     plan = planned(learner, feed, goal=goal, state=state, disk_bytes=disk, report=report)
     report.facts(f"what {run.name} takes", plan.facts())
     sitting = (Sitting if team.leads else Follower)(
-        learner, feed, recipe=recipe, run=run, goal=goal, stop=stop, begin=state, report=report
+        learner,
+        feed,
+        recipe=recipe,
+        run=run,
+        goal=goal,
+        stop=stop,
+        begin=state,
+        report=report,
+        origins=[origin(faces) for faces in sets],
     )
     sitting.open(state)
     report.stage(f"train {run.name}", total=sitting.total, unit=sitting.unit)
@@ -181,6 +190,12 @@ def sit_down(
         catch_up=lambda: caught_up(learner, run=run),
     )
     return sitting.close(state)
+
+
+def origin(faces: FaceSet) -> Origin:
+    """Return what the trained model tells of a set: the digests of its files."""
+    folder = SetFolder(root=faces.folder)
+    return origin_of(records=folder.records, source=folder.source)
 
 
 def rehearse(
