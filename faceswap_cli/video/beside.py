@@ -18,7 +18,7 @@ from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
 from av.container import InputContainer, OutputContainer
 from av.error import FFmpegError
-from av.stream import Disposition, Stream
+from av.stream import Discard, Disposition, Stream
 from av.subtitles.codeccontext import SubtitleCodecContext
 
 from faceswap_cli.video.containers import Form, holds
@@ -91,8 +91,8 @@ class Copied(Beside):
         for stream in source.streams:
             if stream.type in ("audio", "subtitle", "attachment") or _is_cover(stream):
                 self._add(stream)
-            else:
-                others += stream.index != picture
+            elif stream.index != picture and stream.discard != Discard.all:
+                others += 1  # what is to be discarded is a list of chapters in another form
         if others:
             self.notes.append(f"{others} track{'s' * (others > 1)} of data or video left out")
         output.metadata.update(titles_of(source.metadata))
