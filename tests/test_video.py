@@ -766,7 +766,7 @@ def test_the_source_is_never_written_over(tmp_path: Path) -> None:
     before = source.read_bytes()
     link = tmp_path / "link.mp4"
     link.hardlink_to(source)
-    with pytest.raises(InputError, match="is the video being read"):
+    with pytest.raises(InputError, match="is what is being read"):
         VideoWriter(link, size=(WIDTH, HEIGHT), rate=Fraction(30), copy_from=source).__enter__()
     assert before == source.read_bytes()
 

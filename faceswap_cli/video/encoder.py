@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import av
@@ -109,7 +110,7 @@ class PictureEncoder:
         image: Image,
         time: Fraction,
         *,
-        original: Original | None = None,
+        original: Original | Path | None = None,
         changed: Sequence[Area] = (),
     ) -> list[Coded]:
         """Take a frame and return the packets that became ready.
@@ -136,10 +137,12 @@ class PictureEncoder:
         return list(self._coded(self._context.encode(None)))
 
     def _frame(
-        self, image: Image, original: Original | None, changed: Sequence[Area]
+        self, image: Image, original: Original | Path | None, changed: Sequence[Area]
     ) -> VideoFrame:
         """Return the frame to encode."""
-        if original is None or self._patcher is None or not self._patcher.takes(original):
+        if self._patcher is None or not isinstance(original, Original):
+            return self._from_rgb(image)
+        if not self._patcher.takes(original):
             return self._from_rgb(image)
         frame = self._patcher(original, image, changed)
         if frame.format.name == self._pixel_format:

@@ -147,7 +147,8 @@ class Album:
                     raise
                 note(f"left out: {error.message}")
                 continue
-            yield Frame(index=index, time=index / PICTURE_RATE, image=image)
+            time = index / PICTURE_RATE
+            yield Frame(index=index, time=time, image=image, original=path)
 
 
 def find_footage(names: Sequence[Path]) -> list[Footage]:

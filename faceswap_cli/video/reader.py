@@ -71,8 +71,9 @@ class Frame:
     time: Fraction
     """Seconds, exactly as in the file."""
     image: Image
-    original: Original | None = None
-    """The samples of the file, which the writer takes for all that is not changed."""
+    original: Original | Path | None = None
+    """The samples of the file, or a picture's file itself: what writers take for all that is not
+    changed."""
 
 
 def probe(path: Path) -> VideoInfo:

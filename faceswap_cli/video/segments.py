@@ -111,7 +111,7 @@ class Segments:
         image: Image,
         time: Fraction,
         *,
-        original: Original | None = None,
+        original: Original | Path | None = None,
         changed: Sequence[Area] = (),
     ) -> None:
         """Add the next frame.

@@ -135,7 +135,7 @@ class VideoWriter:
         image: Image,
         time: Fraction,
         *,
-        original: Original | None = None,
+        original: Original | Path | None = None,
         changed: Sequence[Area] = (),
     ) -> None:
         """Add a frame: `Segments.write`.
@@ -171,6 +171,6 @@ def refuse_target(path: Path, source: Path | None) -> None:
         raise InputError(f"{path} is a folder", hint=f"name a file: {path}/video.mp4")
     if source and path.exists() and path.samefile(source):
         raise InputError(
-            f"{path} is the video being read; it would be lost",
+            f"{path} is what is being read; it would be lost",
             hint="choose another name for the output",
         )

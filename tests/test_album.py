@@ -1,0 +1,172 @@
+"""Pictures go in and the same pictures come out, but for what was changed in them."""
+
+from fractions import Fraction
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image as Pillow
+
+from faceswap_cli import pictures
+from faceswap_cli.arrays import AnyArray, Image
+from faceswap_cli.errors import InputError
+from faceswap_cli.video.album import Prints
+from faceswap_cli.video.footage import Album, Film, find_footage
+from faceswap_cli.video.segments import Segments
+from faceswap_cli.video.work import Unfinished, begin
+from faceswap_cli.video.writer import VideoWriter
+
+AREA = (4, 6, 20, 18)
+
+
+def noise(seed: int = 0, channels: int = 3) -> AnyArray:
+    """Return a picture of 40 by 30 px."""
+    return np.random.default_rng(seed).integers(0, 256, (30, 40, channels)).astype(np.uint8)
+
+
+def album_of(folder: Path, *names: str) -> Album:
+    """Write pictures of noise and return them as an album."""
+    folder.mkdir(exist_ok=True)
+    for number, name in enumerate(names):
+        Pillow.fromarray(noise(number)).save(folder / name, quality=90)
+    (album,) = find_footage([folder])
+    assert isinstance(album, Album)
+    return album
+
+
+def printed(album: Album, work: Path, *, key: str = "", stop: int | None = None) -> Prints:
+    """Paint an area of every picture black but the first."""
+    prints = Prints(work, album, key=key)
+    with prints:
+        for frame in album.frames(start=prints.done, note=lambda _: None):
+            if frame.index == stop:
+                raise KeyboardInterrupt
+            black = np.zeros_like(frame.image)
+            areas = [AREA] if frame.index else []
+            prints.write(black, frame.time, original=frame.original, changed=areas)
+    return prints
+
+
+def test_the_names_and_the_untouched_pixels_are_the_sources(tmp_path: Path) -> None:
+    """A folder of pictures becomes a folder of the same; an unchanged one is the same file."""
+    album = album_of(tmp_path / "in", "a.jpg", "b.png", "c.bmp", "d.webp")
+    printed(album, tmp_path / "work").join(tmp_path / "out")
+    names = ["a.jpg", "b.png", "c.bmp", "d.webp"]
+    assert names == sorted(path.name for path in (tmp_path / "out").iterdir())
+    unchanged = tmp_path / "out" / "a.jpg"
+    assert (tmp_path / "in" / "a.jpg").read_bytes() == unchanged.read_bytes()
+    for name in ("b.png", "c.bmp"):
+        before, after = (pictures.read(tmp_path / side / name) for side in ("in", "out"))
+        left, top, right, bottom = AREA
+        assert 0 == after[top:bottom, left:right].max()
+        after[top:bottom, left:right] = before[top:bottom, left:right]
+        np.testing.assert_array_equal(before, after)
+
+
+def test_transparency_and_sixteen_bits_are_kept(tmp_path: Path) -> None:
+    """Outside of the changed area nothing is rounded to eight bits, and alpha stays all over."""
+    (tmp_path / "in").mkdir()
+    pictures.write_png(tmp_path / "in" / "a.png", noise())
+    Pillow.fromarray(noise(1, 4)).save(tmp_path / "in" / "b.png")
+    deep = np.random.default_rng(2).integers(0, 65_536, (30, 40, 3)).astype(np.uint16)
+    (tmp_path / "in" / "c.png").write_bytes(cv2.imencode(".png", deep)[1].tobytes())
+    (album,) = find_footage([tmp_path / "in"])
+    assert isinstance(album, Album)
+    printed(album, tmp_path / "work").join(tmp_path / "out")
+    clear = np.asarray(Pillow.open(tmp_path / "out" / "b.png"))
+    np.testing.assert_array_equal(noise(1, 4)[..., 3], clear[..., 3])
+    data = np.fromfile(tmp_path / "out" / "c.png", np.uint8)
+    after = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+    assert after is not None
+    left, top, right, bottom = AREA
+    assert 0 == after[top:bottom, left:right].max()
+    deep[top:bottom, left:right] = 0
+    np.testing.assert_array_equal(deep, after)
+
+
+def test_a_turned_picture_comes_out_upright_with_its_notes(tmp_path: Path) -> None:
+    """A telephone's JPEG is turned once, not twice, and keeps its maker and its profile."""
+    (tmp_path / "in").mkdir()
+    exif = Pillow.Exif()
+    exif[0x0112], exif[0x010F] = 6, "a maker"
+    smooth = np.zeros((30, 40, 3), np.uint8)
+    smooth[:, :20] = 200
+    Pillow.fromarray(smooth).save(tmp_path / "in" / "a.jpg", exif=exif, icc_profile=b"profile")
+    (album,) = find_footage([tmp_path / "in"])
+    assert isinstance(album, Album)
+    prints = Prints(tmp_path / "work", album, key="")
+    (frame,) = album.frames(start=0, note=lambda _: None)
+    assert (40, 30, 3) == frame.image.shape
+    prints.write(frame.image, frame.time, original=frame.original, changed=[(0, 0, 4, 4)])
+    prints.join(tmp_path / "out.jpg")
+    with Pillow.open(tmp_path / "out.jpg") as made:
+        assert (30, 40) == made.size
+        assert ("a maker", 1) == (made.getexif()[0x010F], made.getexif().get(0x0112, 1))
+        assert b"profile" == made.info["icc_profile"]
+    shown = pictures.read(tmp_path / "out.jpg").astype(int)
+    assert np.abs(shown - frame.image).max() < 12
+
+
+def test_work_that_was_stopped_goes_on(tmp_path: Path) -> None:
+    """Finished pictures are kept; other settings begin anew; nothing is in place before the end."""
+    album = album_of(tmp_path / "in", *(f"{number}.png" for number in range(5)))
+    (tmp_path / "in" / "1.png").write_bytes(b"not a picture")
+    with pytest.raises(KeyboardInterrupt):
+        printed(album, tmp_path / "work", stop=3)
+    assert 3 == Prints(tmp_path / "work", album, key="").done
+    assert not (tmp_path / "out").exists()
+    printed(album, tmp_path / "work").join(tmp_path / "out")
+    found = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert ["0.png", "2.png", "3.png", "4.png"] == found
+    assert 0 == Prints(tmp_path / "work", album, key="other").done
+
+
+def test_the_pictures_read_are_never_written_over(tmp_path: Path) -> None:
+    """Output and input are one folder: refused, and the pictures are whole."""
+    album = album_of(tmp_path / "in", "a.png", "b.png")
+    before = (tmp_path / "in" / "b.png").read_bytes()
+    prints = printed(album, tmp_path / "work")
+    with pytest.raises(InputError, match="is where the pictures come from"):
+        prints.join(tmp_path / "in")
+    assert before == (tmp_path / "in" / "b.png").read_bytes()
+
+
+def test_another_form_of_file_may_be_asked_for(tmp_path: Path) -> None:
+    """A JPEG in, a PNG out; what is no picture's ending is refused."""
+    album = album_of(tmp_path / "in", "a.jpg")
+    prints = Prints(tmp_path / "work", album, key="", suffix=".png")
+    for frame in album.frames(start=0, note=lambda _: None):
+        prints.write(frame.image, frame.time, original=frame.original)
+    prints.join(tmp_path / "out.png")
+    expected: Image = pictures.read(tmp_path / "in" / "a.jpg")
+    np.testing.assert_array_equal(expected, pictures.read(tmp_path / "out.png"))
+    with pytest.raises(InputError, match=r"cannot write a picture that ends in \.mp4"):
+        Prints(tmp_path / "work", album, key="", suffix=".mp4")
+
+
+def test_the_kind_of_footage_decides_what_is_written(tmp_path: Path) -> None:
+    """A film becomes a film, one picture a picture, several a folder; all else is refused."""
+    album = album_of(tmp_path / "in", "a.png", "b.png")
+    single = album_of(tmp_path / "one", "a.png")
+    path = tmp_path / "film.mp4"
+    with VideoWriter(path, size=(40, 30), rate=Fraction(25)) as video:
+        video.write(noise(), Fraction(0))
+    (film,) = find_footage([path])
+    assert isinstance(film, Film)
+
+    def begun(footage: Film | Album, name: str) -> Unfinished:
+        return begin(footage, tmp_path / name, folder=tmp_path / "work", key="")
+
+    assert isinstance(begun(film, "out.mkv"), Segments)
+    assert isinstance(begun(album, "out"), Prints)
+    assert isinstance(begun(single, "out.jpg"), Prints)
+    for footage, name, text in (
+        (album, "out.png", r"2 pictures do not fit into out\.png"),
+        (single, "out.mp4", r"cannot write a picture that ends in \.mp4"),
+        (single, "one/a.png", "it would be lost"),
+        (film, "film.mp4", "it would be lost"),
+        (film, "out.png", r"cannot write a video named out\.png"),
+    ):
+        with pytest.raises(InputError, match=text):
+            begun(footage, name)
