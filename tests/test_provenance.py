@@ -9,13 +9,16 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
+from io import BytesIO
 from pathlib import Path
+from xml.etree import ElementTree
 
 import av
 import c2pa
 import cv2
 import numpy as np
 import pytest
+from PIL import Image as Pillow
 
 from faceswap_cli import pictures
 from faceswap_cli.errors import InputError
@@ -24,6 +27,7 @@ from faceswap_cli.provenance.claim import COMPOSITE, Claim, comment, versions
 from faceswap_cli.provenance.credentials import LABEL, State, read, sign
 from faceswap_cli.provenance.key import FILE, data_folder, existing_key, local_key
 from faceswap_cli.provenance.sidecar import read_sidecar, sidecar_path, write_sidecar
+from faceswap_cli.provenance.xmp import is_marked, marked
 from faceswap_cli.video.writer import VideoWriter
 
 CLAIM = Claim(
@@ -98,6 +102,38 @@ def test_signing_changes_nothing_of_the_picture(make: Make, name: str) -> None:
 
     after = [pictures.read(path).tobytes()] if is_picture else packets(path)
     assert before == after
+
+
+@pytest.mark.parametrize("kind", ["png", "jpeg", "lossy webp", "lossless webp", "clear webp"])
+@pytest.mark.parametrize(("width", "height"), [(64, 48), (63, 1), (1, 47)])
+def test_pictures_say_it_in_their_ordinary_metadata_too(
+    tmp_path: Path, kind: str, width: int, height: int
+) -> None:
+    """Another library finds the XMP, before signing and after, and the very same pixels."""
+    values = np.random.default_rng(1).integers(0, 256, (height, width, 4), dtype=np.uint8)
+    image = Pillow.fromarray(values, "RGBA")
+    plain = BytesIO()
+    suffix = kind.split()[-1]
+    (image if kind == "clear webp" else image.convert("RGB")).save(
+        plain, suffix, **({"lossless": True} if "less" in kind else {})
+    )
+    path = tmp_path / f"a.{suffix}"
+    path.write_bytes(plain.getvalue())
+    assert not is_marked(plain.getvalue())
+
+    sign(path, CLAIM)
+
+    found = read(path)
+    assert found is not None
+    assert State.INTACT == found.state
+    for data in (marked(plain.getvalue()), path.read_bytes()):
+        assert is_marked(data)
+        assert data == marked(data), "once is enough"
+        with Pillow.open(BytesIO(data)) as again, Pillow.open(plain) as before:
+            xmp = again.info.get("xmp") or again.info["XML:com.adobe.xmp"].encode()
+            assert COMPOSITE in ElementTree.fromstring(xmp)[0][0].attrib.values()
+            assert before.mode == again.mode
+            assert (np.asarray(before) == np.asarray(again)).all()
 
 
 def test_the_manifest_follows_the_standard(make: Make) -> None:

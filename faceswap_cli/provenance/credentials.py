@@ -21,6 +21,7 @@ from faceswap_cli.errors import InputError
 from faceswap_cli.files import replacing
 from faceswap_cli.provenance.claim import COMPOSITE, DISCLOSURE, PROGRAM, Claim
 from faceswap_cli.provenance.key import LocalKey, existing_key, local_key
+from faceswap_cli.provenance.xmp import marked
 
 FORMATS: Mapping[str, str] = MappingProxyType(
     {
@@ -37,6 +38,8 @@ FORMATS: Mapping[str, str] = MappingProxyType(
     }
 )
 """Files that can hold credentials, and what their kind is called."""
+PICTURES = (".png", ".jpg", ".jpeg", ".webp")
+"""Of these, what has no writer of its own that would set a comment."""
 LABEL = "faceswap.claim"
 """What our claim is called among a manifest's assertions."""
 
@@ -101,7 +104,7 @@ def sign(path: Path, claim: Claim, *, source: Path | None = None) -> bool:
         with (
             replacing(path) as temporary,
             _builder(claim, source) as builder,
-            path.open("rb") as unsigned,
+            _unsigned(path) as unsigned,
             temporary.open("w+b") as signed,
         ):
             builder.sign(_signer(key), FORMATS[path.suffix.lower()], unsigned, signed)
@@ -111,6 +114,13 @@ def sign(path: Path, claim: Claim, *, source: Path | None = None) -> bool:
             hint="is the disk full? --no-credentials leaves the signature out",
         ) from error
     return True
+
+
+def _unsigned(path: Path) -> BinaryIO:
+    """Return what is to be signed: a file as it is, a picture with its metadata saying so too."""
+    if path.suffix.lower() in PICTURES:
+        return BytesIO(marked(path.read_bytes()))
+    return path.open("rb")
 
 
 def read(path: Path) -> Credentials | None:

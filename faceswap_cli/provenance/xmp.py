@@ -1,0 +1,101 @@
+"""The same statement as a picture's ordinary metadata (XMP), for programs that know no C2PA.
+
+Social networks and picture agencies read IPTC's digital source type there. Pixels are not touched:
+a packet is put between what the file already holds.
+"""
+
+import struct
+import zlib
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+from faceswap_cli.provenance.claim import COMPOSITE, comment
+
+_PACKET = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
+<x:xmpmeta xmlns:x="adobe:ns:meta/">
+ <rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
+  <rdf:Description rdf:about=""
+    xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
+    xmlns:dc="http://purl.org/dc/elements/1.1/"
+    Iptc4xmpExt:DigitalSourceType="{source_type}">
+   <dc:description>
+    <rdf:Alt><rdf:li xml:lang="x-default">{sentence}</rdf:li></rdf:Alt>
+   </dc:description>
+  </rdf:Description>
+ </rdf:RDF>
+</x:xmpmeta>
+<?xpacket end="r"?>"""
+
+
+def packet() -> bytes:
+    """Return the XMP packet: IPTC's word, and the sentence for people."""
+    return _PACKET.format(source_type=COMPOSITE, sentence=comment()).encode()
+
+
+def is_marked(data: bytes) -> bool:
+    """Say whether a picture's bytes hold an XMP packet with IPTC's word for a composite."""
+    return b"Iptc4xmpExt:DigitalSourceType" in data and COMPOSITE.encode() in data
+
+
+def marked(data: bytes) -> bytes:
+    """Return a picture's bytes with the packet in them; other files come back as they are."""
+    if is_marked(data):
+        return data
+    for begin, mark in _MARKS.items():
+        if data.startswith(begin):
+            return mark(data)
+    return data
+
+
+def _marked_png(data: bytes) -> bytes:
+    """Put an iTXt chunk after the header (PNG specification, 11.3.3.4; XMP part 3, 1.1.5)."""
+    header_end = 8 + 4 + 4 + 13 + 4
+    body = b"XML:com.adobe.xmp\0" + b"\0\0" + b"\0\0" + packet()
+    chunk = b"iTXt" + body
+    whole = struct.pack(">I", len(body)) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    return data[:header_end] + whole + data[header_end:]
+
+
+def _marked_jpeg(data: bytes) -> bytes:
+    """Put an APP1 segment at the start, or after a JFIF header (XMP part 3, 1.1.3)."""
+    place = 2
+    if data[2:4] == b"\xff\xe0":
+        place = 4 + int.from_bytes(data[4:6], "big")
+    body = b"http://ns.adobe.com/xap/1.0/\0" + packet()
+    return data[:place] + b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body + data[place:]
+
+
+def _marked_webp(data: bytes) -> bytes:
+    """Add an XMP chunk at the end, and to a plain file the extended header that announces it."""
+    if data[8:12] != b"WEBP":
+        return data
+    has_xmp = 0x04
+    chunks = bytearray(data[12:])
+    if chunks[:4] == b"VP8X":
+        chunks[8] |= has_xmp
+    else:
+        width, height, has_alpha = _webp_shape(bytes(chunks))
+        flags = has_xmp | (0x10 if has_alpha else 0)
+        sides = (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
+        chunks[:0] = b"VP8X" + struct.pack("<I", 10) + bytes([flags, 0, 0, 0]) + sides
+    body = packet()
+    chunks += b"XMP " + struct.pack("<I", len(body)) + body + b"\0" * (len(body) % 2)
+    return b"RIFF" + struct.pack("<I", len(chunks) + 4) + b"WEBP" + bytes(chunks)
+
+
+def _webp_shape(chunks: bytes) -> tuple[int, int, bool]:
+    """Return width and height, px, and whether there is transparency, of a plain WebP's image.
+
+    RFC 9649, 2.5 (lossy: the VP8 frame header) and 3.4 (lossless).
+    """
+    if chunks[:4] == b"VP8L":
+        bits = int.from_bytes(chunks[9:13], "little")
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1, bool(bits >> 28 & 1)
+    width, height = struct.unpack("<HH", chunks[14:18])
+    return width & 0x3FFF, height & 0x3FFF, False
+
+
+_MARKS: Mapping[bytes, Callable[[bytes], bytes]] = MappingProxyType(
+    {b"\x89PNG\r\n\x1a\n": _marked_png, b"\xff\xd8\xff": _marked_jpeg, b"RIFF": _marked_webp}
+)
+"""How a file begins, and how it is marked."""
