@@ -41,7 +41,7 @@ class PixelShuffle(nn.Module):
         if not channels.is_cpu:
             return functional.pixel_shuffle(channels, 2)
         count, _, height, width = channels.shape
-        left, right = channels.unflatten(1, (-1, 2, 2)).unbind(3)  # (B, C, 2, H, W) each
+        left, right = channels.reshape(count, -1, 2, 2, height, width).unbind(3)
         rows = torch.stack((left, right), dim=-1).transpose(2, 3)  # (B, C, H, 2, W, 2)
         return rows.reshape(count, -1, 2 * height, 2 * width)
 
