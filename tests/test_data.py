@@ -46,16 +46,16 @@ def same(one: FaceBatch, other: FaceBatch) -> bool:
 
 
 def test_the_cache_holds_the_crops_and_their_outlines(make_set: MakeSet, tmp_path: Path) -> None:
-    """Red, green and blue are the crop's; the fourth channel is the face's outline."""
+    """Red, green and blue are the crop's; the fourth channel holds outline and features."""
     faces = make_set("ada", 3, side=32)
     pixels = data.cached(faces, cache=tmp_path / "cache", side_px=32)
     record = faces.records[1]
     assert (3, 32, 32, 4) == pixels.shape
     assert np.array_equal(pictures.read(faces.path(record)), pixels[1, ..., :3])
     outline = oval_mask(record.landmarks, record.alignment, 32)
-    assert np.abs(outline - pixels[1, ..., 3] / 255).max() <= 0.5 / 255 + 1e-6
+    assert np.abs(outline - data.outline_of(pixels[1, ..., 3])).max() <= 0.5 / 128 + 1e-6
     assert 0 == pixels[1, 0, 0, 3]
-    assert 255 == pixels[1, 16, 16, 3]
+    assert pixels[1, 16, 16, 3] >= data.FACE_LEVEL
 
 
 def test_the_cache_is_read_again_not_made_again(make_set: MakeSet, tmp_path: Path) -> None:
@@ -168,16 +168,33 @@ def test_a_batch_is_in_range_and_in_shape(people: list[Person]) -> None:
     assert 0 <= float(batch.mask.min()) < float(batch.mask.max()) <= 1
 
 
+def test_outline_and_features_share_a_channel() -> None:
+    """What was marked is read back to half a level, and features count inside the outline only."""
+    outline, features = np.zeros((2, 8, 8), np.float32)
+    outline[1:7, 1:7], outline[1, 1], features[3:5, 3:5], features[3, 3] = 1, 0.5, 1, 0.25
+    levels = data.marked(outline, features)
+    assert np.abs(outline - data.outline_of(levels)).max() <= 0.5 / 128
+    assert np.abs(features - data.features_of(levels)).max() <= 0.5 / 127
+    features[1, 1] = 1
+    assert np.array_equal(levels, data.marked(outline, features))
+    assert torch.equal(
+        torch.from_numpy(data.features_of(levels.astype(np.float32))),
+        data.features_of(torch.from_numpy(levels).float()),
+    )
+
+
 def test_mask_and_target_lie_in_the_same_place(people: list[Person]) -> None:
     """A picture whose red is its own outline shows the mask in its target, not in its input."""
     marked = []
     for person in people:
         pixels = np.array(person.pixels)
-        pixels[..., 0] = pixels[..., 3]
+        pixels[..., 3] = np.minimum(pixels[..., 3], data.FACE_LEVEL)  # no eyes: outlines alone
+        pixels[..., 0] = np.round(255 * data.outline_of(pixels[..., 3]))
         marked.append(replace(person, pixels=pixels))
     batch = feed_of(marked, train=replace(TRAIN, warp=3.0, rotate_degrees=30)).batch(0)
     red = batch.target[:, :, :1] / 2 + 0.5
-    assert (red - batch.mask).abs().max() < 1e-5
+    # Both are rounded to whole levels after sampling, 128 of which make a whole mask.
+    assert (red - batch.mask).abs().max() < 1 / 128
     assert (batch.warped[:, :, :1] / 2 + 0.5 - batch.mask).abs().max() > 0.2
 
 
@@ -187,7 +204,8 @@ def test_every_route_gives_the_same_batch(people: list[Person], kind: type[Feed]
     one, other = feed_of(people).batch(8), feed_of(people, kind).batch(8)
     assert (one.target - other.target).abs().max() < 1.5 / 127.5
     assert (one.warped - other.warped).abs().max() < 1.5 / 127.5
-    assert (one.mask - other.mask).abs().max() < 1.5 / 255
+    assert (one.mask - other.mask).abs().max() < 1.5 / 128
+    assert (one.features - other.features).abs().max() < 1.5 / 127
 
 
 def test_a_feed_is_exact_inside_autocast(people: list[Person]) -> None:

@@ -217,7 +217,7 @@ def test_the_structural_loss_is_added_when_it_weighs_something() -> None:
     image, target, mask = pair(16)
     plain, structural = (
         Autoencoder(settings, AutoencoderTrain(dssim_weight=weight), ("a",))._loss(
-            Swapped(image=image, mask=None), target, mask
+            Swapped(image=image, mask=None), target, mask, torch.zeros_like(mask)
         )
         for weight in (0.0, 2.0)
     )

@@ -1,5 +1,7 @@
 """What part of a crop is face: the outline of the landmarks, filled; nothing of blending."""
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 
@@ -42,9 +44,15 @@ def silhouette(landmarks: Points) -> Points:
 
 def oval_mask(landmarks: Points, alignment: FaceAlignment, size: int) -> Mask:
     """Return the filled silhouette as it lies in a crop of `size` px, antialiased."""
-    outline = transform(silhouette(landmarks), alignment.matrix(size * FOLD))
+    return filled([silhouette(landmarks)], alignment, size)
+
+
+def filled(outlines: Sequence[Points], alignment: FaceAlignment, size: int) -> Mask:
+    """Return polygons (K, 2), px in the frame, filled as they lie in a crop, antialiased."""
     fine = np.zeros((size * FOLD, size * FOLD), dtype=np.uint8)
-    corners = np.round(outline * (1 << SUBPIXEL_BITS)).astype(np.int32)
-    cv2.fillPoly(fine, [corners], color=[255], shift=SUBPIXEL_BITS)
+    for outline in outlines:
+        placed = transform(outline, alignment.matrix(size * FOLD))
+        corners = np.round(placed * (1 << SUBPIXEL_BITS)).astype(np.int32)
+        cv2.fillPoly(fine, [corners], color=[255], shift=SUBPIXEL_BITS)
     mask = cv2.resize(fine, (size, size), interpolation=cv2.INTER_AREA)
     return np.asarray(mask / 255, dtype=np.float32)

@@ -8,18 +8,21 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
+from torch import Tensor
 
 from faceswap_cli import pictures
-from faceswap_cli.arrays import AnyArray, Image
+from faceswap_cli.arrays import AnyArray, Image, Mask
 from faceswap_cli.errors import InputError, NoFacesError
+from faceswap_cli.faces.features import features_mask
 from faceswap_cli.faces.mask import oval_mask
 from faceswap_cli.faces.record import FaceRecord, FaceSet
 from faceswap_cli.files import explained, replacing
 
-CACHE_FORMAT = 1
+CACHE_FORMAT = 2
 """Part of the digest: a change of what is cached makes every old cache another one."""
 OVERSAMPLING = 1.5
 """Cached px per px that the network sees: enough that a bilinear look-up at any angle neither
@@ -32,7 +35,12 @@ HELD_OUT = 0.1
 """Part of the faces that is kept out of training."""
 
 Pixels = npt.NDArray[np.uint8]
-"""uint8 (N, S, S, 4): RGB, and the face's outline as 0 to 255; the crop covers the unit square."""
+"""uint8 (N, S, S, 4): RGB, and what part of the face it is: see `marked`; the crop covers the unit
+square."""
+Levels = TypeVar("Levels", AnyArray, Tensor)
+"""Values of the fourth channel, 0 to 255."""
+FACE_LEVEL = 128
+"""In the fourth channel this and more is face in full; 255 is an eye or the mouth."""
 Indices = npt.NDArray[np.int64]
 """Places in a set, int64 (K,)."""
 
@@ -194,12 +202,34 @@ def spread(indices: Indices, count: int) -> Indices:
 
 
 def masked_crop(faces: FaceSet, record: FaceRecord, side_px: int) -> AnyArray:
-    """Return one crop with the face's outline as fourth channel, uint8 (S, S, 4)."""
+    """Return one crop with its marks as fourth channel, uint8 (S, S, 4)."""
     image = read_crop(faces.path(record))
     if image.shape[0] != side_px:
         image = pictures.resize(image, side_px)
-    mask = oval_mask(record.landmarks, record.alignment, side_px)
-    return np.dstack([image, np.round(mask * 255).astype(np.uint8)])
+    outline = oval_mask(record.landmarks, record.alignment, side_px)
+    features = features_mask(record.landmarks, record.alignment, side_px)
+    return np.dstack([image, marked(outline, features)])
+
+
+def marked(outline: Mask, features: Mask) -> AnyArray:
+    """Return outline and features, (S, S) from 0 to 1, in one channel of levels.
+
+    One channel, since OpenCV samples four at once. Features lie well inside the outline, so levels
+    rise from the background by way of the face to them, and may be interpolated as they are.
+    """
+    levels = FACE_LEVEL * outline + (255 - FACE_LEVEL) * features * (outline == 1)
+    return np.asarray(np.round(levels), dtype=np.uint8)
+
+
+def outline_of(levels: Levels) -> Levels:
+    """Return the outline's mask, 0 to 1, of levels as `marked` makes them."""
+    return (levels / FACE_LEVEL).clip(0, 1)
+
+
+def features_of(levels: Levels) -> Levels:
+    """Return the mask of eyes and mouth, 0 to 1, of levels as `marked` makes them."""
+    # In floating point first: unsigned levels have nothing below 0.
+    return (levels / (255 - FACE_LEVEL) - FACE_LEVEL / (255 - FACE_LEVEL)).clip(0, 1)
 
 
 def _decode(faces: FaceSet, path: Path, shape: Sequence[int]) -> None:

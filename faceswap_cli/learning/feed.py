@@ -14,7 +14,14 @@ from torch import Tensor
 
 from faceswap_cli.learning import augment
 from faceswap_cli.learning.augment import Changes
-from faceswap_cli.learning.data import Indices, Person, drawn, position_seed
+from faceswap_cli.learning.data import (
+    Indices,
+    Person,
+    drawn,
+    features_of,
+    outline_of,
+    position_seed,
+)
 from faceswap_models.base import FaceBatch, ModelSettings, TrainSettings
 
 FITS = 0.5
@@ -116,7 +123,13 @@ class Feed(ABC):
             if self.train.colour_jitter:
                 colour = changes.colour.to(images.device).repeat(2, 1)
                 images = augment.jitter_colour(images.flatten(0, 1), colour).view_as(images)
-            return FaceBatch(warped=images[1], target=images[0], mask=samples[0, :, 3:] / 255)
+            levels = samples[0, :, 3:]
+            return FaceBatch(
+                warped=images[1],
+                target=images[0],
+                mask=outline_of(levels),
+                features=features_of(levels),
+            )
 
     def matched(self, batch: FaceBatch, chances: Sequence[Changes], *, turn: int) -> FaceBatch:
         """Give some faces the colours of another person's, a different one's in every turn."""
@@ -211,4 +224,5 @@ def stacked(everyone: Sequence[FaceBatch]) -> FaceBatch:
         warped=torch.stack([one.warped for one in everyone]),
         target=torch.stack([one.target for one in everyone]),
         mask=torch.stack([one.mask for one in everyone]),
+        features=torch.stack([one.features for one in everyone]),
     )

@@ -16,7 +16,7 @@ from faceswap_cli.errors import FaceswapError
 from faceswap_cli.faces.detect import Face, FaceDetector
 from faceswap_cli.faces.detectors import DEFAULT, DETECTORS
 from faceswap_cli.faces.sface import Direction, SFace
-from faceswap_cli.learning.data import Person, spread
+from faceswap_cli.learning.data import Person, outline_of, spread
 from faceswap_cli.learning.doors import to_images, to_masks
 from faceswap_cli.learning.feed import Feed
 from faceswap_cli.weights import find
@@ -247,12 +247,12 @@ def placed(swap: Image, pixels: AnyArray, *, mask: Mask | None, coverage: float)
 
     Args:
         swap: uint8 (s, s, 3): the central part of the crop, as a network made it.
-        pixels: uint8 (S, S, 4): the crop, and the outline as 0 to 255.
+        pixels: uint8 (S, S, 4): the crop and its marks.
         mask: float32 (s, s): where the network saw the face, if it learns that.
         coverage: Side of that part as a fraction of the crop's.
     """
     drawn = _enlarged(swap, pixels.shape[0], coverage)
-    weight = pixels[..., 3:] / 255
+    weight = outline_of(pixels[..., 3:])
     if mask is not None:
         weight = weight * _enlarged(mask, pixels.shape[0], coverage)[..., None]
     return np.asarray(np.round(weight * drawn + (1 - weight) * pixels[..., :3]), dtype=np.uint8)

@@ -132,7 +132,8 @@ class Learner:
         self.part = Part()
         self.minimised: Tensors = {}
         self.groups = {
-            group: [one for one in parameters if one.requires_grad]
+            # Frozen ones too: their places hold when a run goes on with other parts frozen.
+            group: list(parameters)
             for group, parameters in model.parameter_groups().items()
         }
         self.optimizers = {
@@ -184,7 +185,8 @@ class Learner:
             if self.part.is_first:
                 optimizer.zero_grad(set_to_none=True)
             # Naming the inputs keeps a generator's loss from leaving gradients in its critic.
-            torch.autograd.backward(loss * self.part.weight, inputs=parameters)
+            learnt = [one for one in parameters if one.requires_grad]
+            torch.autograd.backward(loss * self.part.weight, inputs=learnt)
             self.minimised[group] = loss.detach()
             if not self.part.is_last:
                 return
@@ -376,7 +378,8 @@ class Tally:
         """Add the losses of one step."""
         if not losses:
             return
-        self.names = tuple(losses)
+        if self.names != tuple(losses):  # a phase began, and with it another loss
+            self.names, self.total, self.steps = tuple(losses), None, 0
         values = torch.stack([loss.detach().float() for loss in losses.values()])
         self.total = values if self.total is None else self.total + values
         self.steps += 1

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 
@@ -59,6 +60,8 @@ class TrainSettings:
     input_jitter: float = 0.0
     """Largest random change of brightness and of each colour in what the network is shown, as a
     fraction. The target keeps its colours: they become the decoder's business, not the code's."""
+    freeze: tuple[str, ...] = ()
+    """Parts of the networks, such as `encoder`, that stay as they are."""
     preview_images: int = 20_000
     """Images between two preview sheets."""
     save_images: int = 20_000
@@ -75,6 +78,13 @@ class FaceBatch:
     """float32 (P, B, 3, S, S) in [-1, 1]: the same crops before the random warp."""
     mask: Tensor
     """float32 (P, B, 1, S, S) in [0, 1]: 1 inside the face's outline, in the target's place."""
+    features: Tensor = None  # type: ignore[assignment]  # set below where it is not given
+    """float32 (P, B, 1, S, S) in [0, 1]: 1 on eyes and mouth; 0 throughout where nobody says."""
+
+    def __post_init__(self) -> None:
+        """Mark no features where none are given."""
+        if self.features is None:
+            object.__setattr__(self, "features", torch.zeros_like(self.mask))
 
 
 class Swapped(NamedTuple):
@@ -150,6 +160,40 @@ class SwapModel(nn.Module, ABC):
         """
         del batch
         return {}
+
+    @property
+    def begins_with(self) -> str:
+        """Name of the model file that fresh networks of these settings begin with, or empty."""
+        return ""
+
+    def take_weights(self, state: Mapping[str, Tensor]) -> None:
+        """Put the tensors of the file that `begins_with` names into fresh networks.
+
+        Raises:
+            ValueError: A tensor is missing, or has another shape.
+        """
+        raise NotImplementedError(state.keys())
+
+    def begin_with(self, other: "SwapModel") -> None:
+        """Take over from trained networks what these share with them (`--init-from`).
+
+        Raises:
+            ValueError: They share nothing.
+        """
+        raise ValueError(f"these networks cannot begin with those of {type(other).__name__}")
+
+    @property
+    def judge_file(self) -> str:
+        """Name of the model file that a loss of these settings needs, or empty."""
+        return ""
+
+    def take_judge(self, state: Mapping[str, Tensor]) -> None:
+        """Hear of the tensors of the file that `judge_file` names, before the first step.
+
+        Raises:
+            ValueError: A tensor is missing, or has another shape.
+        """
+        raise NotImplementedError(state.keys())
 
     @abstractmethod
     def swap(self, faces: Tensor, to: str) -> Swapped:

@@ -46,6 +46,41 @@ class PixelShuffle(nn.Module):
         return rows.reshape(count, -1, 2 * height, 2 * width)
 
 
+class Residual(nn.Module):
+    """Two 3x3 convolutions beside a way around them: (B, C, H, W) -> the same.
+
+    K. He et al., "Deep Residual Learning for Image Recognition", 2015, figure 2, without norms.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.inner = nn.Sequential(
+            nn.Conv2d(channels, channels, 3, padding=1),
+            nn.LeakyReLU(SLOPE),
+            nn.Conv2d(channels, channels, 3, padding=1),
+        )
+        self.rectify = nn.LeakyReLU(SLOPE)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Add what the convolutions find."""
+        changed: Tensor = self.rectify(features + self.inner(features))
+        return changed
+
+
+def patch_critic(channels_in: int, width: int) -> nn.Sequential:
+    """Return a network that says of every patch how real it is: (B, C, S, S) -> (B, 1, S/8, S/8).
+
+    Isola et al., "Image-to-Image Translation with Conditional Adversarial Networks", 2017,
+    section 3.2.2, a little smaller than theirs: a patch is 45 px.
+    """
+    return nn.Sequential(
+        downscale(channels_in, width, kernel_px=5),
+        downscale(width, 2 * width, kernel_px=5),
+        downscale(2 * width, 4 * width, kernel_px=5),
+        nn.Conv2d(4 * width, 1, 3, padding=1),
+    )
+
+
 def initialise(module: nn.Module) -> None:
     """Draw a layer's weights so that it keeps the size of what passes through; for `apply`.
 

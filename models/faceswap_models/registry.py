@@ -28,6 +28,8 @@ class Preset:
     """How long until there is something to see, and on what."""
     default: bool
     """Whether it is the one taken when none is named."""
+    default_on_gpu: bool
+    """Whether it is the one taken on a GPU; where no preset is, the default is taken there too."""
     model: Mapping[str, Any]
     """Values of the `[model]` section."""
     train: Mapping[str, Any]
@@ -70,6 +72,7 @@ def _read(file: Path) -> Preset:
         about=table["about"],
         takes=table["takes"],
         default=table.get("default", False),
+        default_on_gpu=table.get("default_on_gpu", False),
         model=table.get("model", {}),
         train=table.get("train", {}),
     )

@@ -4,9 +4,10 @@ Knows how to draw, train against the clock, score, resume and write down; refuse
 networks are compared. `study_autoencoder.py` beside it is one study; each is a command of its own.
 
 Two people are drawn: 200 crops of each from an eight-second performance, found, aligned and masked
-by `faceswap extract`, and 25 moments each of a performance that is never learnt from. A run learns both people, so it is judged both ways: 50 unseen moments. Judged is what the
-network answers (under its own mask, where it draws one), put into the crop it was shown: inside the
-face against the exact true swap, and around the face, where a swap should change nothing.
+by `faceswap extract`, and 25 moments each of a performance that is never learnt from. A run learns
+both people, so it is judged both ways: 50 unseen moments. Judged is what the network answers (under
+its own mask, where it draws one), put into the crop it was shown: inside the face against the exact
+true swap, and around the face, where a swap should change nothing of what was shown.
 
 The clock is the process's own processor time on one thread, data included: other programs on the
 machine cannot take from it, though they may slow its memory.
@@ -54,6 +55,8 @@ JUDGED_PX = 160
 AROUND = 0.625
 """Part of the crop's side within which the surroundings of the face are judged: what every
 network sees."""
+EDGE = np.ones((9, 9), np.uint8)
+"""So many px beside the face still belong to it where its surroundings are judged."""
 SHOWN = 3
 """Moments each way on a row's pictures."""
 
@@ -96,7 +99,7 @@ class Verdict:
     psnr_matched: float
     """dB, after each channel got the truth's own mean and deviation: shape without colour."""
     around: float
-    """Mean absolute difference around the face, levels: 0 leaves the surroundings alone."""
+    """Mean absolute change around the face, levels: 0 leaves what was shown as it was."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -185,16 +188,18 @@ def run_row(row: Row, material: Material, *, pictures_to: Path | None = None) ->
         device=hardware.device,
     )
     clock = Clock(row.cpu_minutes)
-    marks = [0.25, 0.5]
+    looks = max(4, round(row.cpu_minutes / 2))
+    marks = [look / looks for look in range(1, looks)]
     history: list[tuple[float, float]] = []
 
     def after_step(state: TrainState, losses: Mapping[str, torch.Tensor]) -> TrainState:
         del losses
         if marks and clock.done() >= marks[0]:
             marks.pop(0)
+            minutes = clock.minutes()
             with clock.stopped(), learner.averaged() as averaged:
                 found = judge(averaged, feed, material)[0]
-                history.append((round(clock.minutes(), 3), round(found.ssim, 4)))
+            history.append((round(minutes, 3), round(found.ssim, 4)))
         return state
 
     state = train_until(
@@ -267,7 +272,8 @@ def load_people(row: Row, material: Material) -> list[Person]:
             places = spread(np.arange(len(faces)), row.faces)
             few = [faces.records[place] for place in places]
             faces = replace(faces, name=f"{faces.name}-{row.faces}", records=few)
-        person = load_person(faces, cache=material.cache, side_px=_side(faces, row.recipe))
+        side = _side(faces, row.recipe)
+        person = load_person(faces, cache=material.cache / str(side), side_px=side)
         people.append(replace(person, name=faces.name.removesuffix(f"-{row.faces}")))
     return people
 
@@ -277,7 +283,7 @@ def judge(model: SwapModel, feed: Feed, material: Material) -> tuple[Verdict, li
     swaps: list[list[Image]] = []
     for case in material.cases:
         side = cache_side(feed.model.size_px, feed.model.coverage, crop_side(case.faces))
-        pixels = cached(case.faces, cache=material.cache, side_px=side)
+        pixels = cached(case.faces, cache=material.cache / str(side), side_px=side)
         every = np.arange(len(pixels))
         person = Person(name=case.faces.name, pixels=pixels, train=every, held_out=every)
         swaps.append([])
@@ -311,13 +317,15 @@ def compared(swaps: Sequence[Sequence[Image]], material: Material) -> Verdict:
     errors, matched, ssims, around = [], [], [], []
     near = _central(AROUND)
     for case, images in zip(material.cases, swaps, strict=True):
-        for image, truth, mask in zip(images, case.truths, case.masks, strict=True):
+        for image, crop, truth, mask in zip(
+            images, case.crops, case.truths, case.masks, strict=True
+        ):
             errors.append(mean_squared_error(image, truth, mask))
             matched.append(mean_squared_error(coloured_like(image, truth, mask), truth, mask))
             ssims.append(ssim(image, truth, mask))
-            outside = (1 - mask) * near
-            difference = np.abs(image.astype(np.float32) - truth).mean(axis=2)
-            around.append(float((difference * outside).sum() / outside.sum()))
+            outside = (1 - cv2.dilate(mask, EDGE)) * near
+            change = np.abs(image.astype(np.float32) - crop).mean(axis=2)
+            around.append(float((change * outside).sum() / outside.sum()))
     return Verdict(
         psnr=decibels(float(np.mean(errors))),
         ssim=float(np.mean(ssims)),

@@ -1,0 +1,220 @@
+"""The autoencoders against each other and against the true swap, at equal processor time.
+
+    python tests/benchmarks/study_autoencoder.py [--folder DIR] [--vgg19 FILE] [--only TEXT]
+
+About eighty processor minutes on one thread in all. Rows that are done are not run again, so the
+command may be stopped and repeated. `docs/studies/autoencoder.md` is written by hand around the
+tables and pictures that it leaves in the folder.
+"""
+
+import argparse
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import study
+import torch
+from torch import Tensor
+
+from faceswap_cli import config, pictures
+from faceswap_models import vgg
+from faceswap_models.backends.autoencoder import Autoencoder
+from faceswap_models.base import SwapModel
+
+MAIN, SHORT, LONG = 3.0, 1.5, 20.0
+"""Processor minutes of the main rows, of comparisons within one network, and of long rows."""
+
+# A processor makes so few steps in minutes that every row takes small batches: see the page.
+FEW = "train.batch_size=2"
+SOME = "train.batch_size=4"
+HD_64 = ("model.size_px=64", SOME)
+SHORT_RUN = (
+    "train.schedule=cosine",
+    "train.warmup_images=500",
+    "train.ema_halflife_images=4000",
+)
+"""What `light` does because its time is short."""
+NARROW = (
+    *HD_64,
+    *SHORT_RUN,
+    "model.encoder_widths=32,64,128,128",
+    "model.encoder_kernel_px=3",
+    "model.code_size=128",
+    "model.shared_width=128",
+    "model.decoder_widths=64,32,16",
+    "model.critic_width=16",
+    "train.learning_rate=2e-3",
+)
+"""The `hd` preset with the widths and the learning rate of `light`."""
+OPEN = "train.unfreeze_after=0"
+FAST = "train.learning_rate=1e-3"
+ADVERSARIAL = ("train.adversarial_weight=0.05", "train.adversarial_after=5000")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """Rows that are compared with each other: one table and one picture."""
+
+    name: str
+    rows: Sequence[study.Row]
+    shown: Callable[[study.Row], bool] = lambda row: row.seed == 0
+
+
+def row(
+    name: str,
+    preset: str,
+    *changes: str,
+    minutes: float = MAIN,
+    seed: int = 0,
+    faces: int = 0,
+    halves: Path | None = None,
+) -> study.Row:
+    """Return a row: a preset with some settings changed, perhaps with half of VGG19's weights."""
+    recipe = config.resolve("autoencoder", preset, changes)
+    return study.Row(
+        name=name,
+        recipe=recipe,
+        cpu_minutes=minutes,
+        seed=seed,
+        faces=faces,
+        prepare=partial(take_halves, path=halves) if halves else None,
+        prepared="VGG19 up to conv3_4 from ImageNet" if halves else "",
+    )
+
+
+def parts(halves: Path | None) -> list[Part]:
+    """Return the whole study, most important rows first."""
+    vgg_rows = [
+        row("vgg19, random, frozen", "vgg19", SOME),
+        row("vgg19, random, learning", "vgg19", SOME, OPEN),
+    ]
+    if halves:
+        vgg_rows += [
+            row("vgg19, ImageNet up to conv3_4, learning", "vgg19", SOME, OPEN, halves=halves)
+        ]
+    presets = [
+        row("original", "original", FEW),
+        *vgg_rows,
+        row("light", "light"),
+        row("light", "light", seed=1),
+        row("hd, 64 px", "hd", *HD_64, *SHORT_RUN),
+        row("hd, 64 px, narrow", "hd", *NARROW),
+        row("hd, 64 px, narrow", "hd", *NARROW, seed=1),
+    ]
+    narrow = partial(row, minutes=SHORT)
+    ablations = [
+        narrow("hd, 64 px, narrow", "hd", *NARROW),
+        narrow(
+            "no mask at all", "hd", *NARROW, "model.learns_mask=false", "train.background_weight=1"
+        ),
+        narrow("background as important", "hd", *NARROW, "train.background_weight=1"),
+        narrow("no weight on eyes and mouth", "hd", *NARROW, "train.feature_weight=0"),
+        narrow("no structural loss", "hd", *NARROW, "train.dssim_weight=0"),
+        narrow("no residual blocks", "hd", *NARROW, "model.residual_blocks=0"),
+        narrow("no warp", "hd", *NARROW, "train.warp=0"),
+        narrow(
+            "the classic warp",
+            "hd",
+            *NARROW,
+            "train.warp=1",
+            "train.rotate_degrees=10",
+            "train.zoom=0.05",
+            "train.shift=0.05",
+        ),
+        narrow("adversarial phase at the end", "hd", *NARROW, *ADVERSARIAL),
+    ]
+    depths = [
+        row(
+            f"depth {depth}",
+            "vgg19",
+            SOME,
+            FAST,
+            f"model.decoder_depth={depth}",
+            minutes=SHORT,
+            halves=halves,
+        )
+        for depth in range(1, 6)
+    ]
+    few = [
+        row("light, 20 faces", "light", minutes=SHORT, faces=20),
+        row("light, all faces", "light", minutes=SHORT),
+        row("hd, 64 px, narrow, 20 faces", "hd", *NARROW, minutes=SHORT, faces=20),
+        row(
+            "the same without a mask",
+            "hd",
+            *NARROW,
+            "model.learns_mask=false",
+            "train.background_weight=1",
+            minutes=SHORT,
+            faces=20,
+        ),
+        row("original, 20 faces", "original", FEW, minutes=MAIN, faces=20),
+    ]
+    long = [row("original, batch 2", "original", FEW, minutes=LONG)]
+    return [
+        Part(name="presets", rows=presets),
+        Part(name="ablations", rows=ablations),
+        Part(name="depth", rows=depths),
+        Part(name="few-faces", rows=few),
+        Part(name="long", rows=long),
+    ]
+
+
+def take_halves(model: SwapModel, path: Path) -> None:
+    """Put VGG19's first three blocks, from a Keras export, into an encoder; the rest is random."""
+    assert isinstance(model, Autoencoder)
+    state = from_keras(torch.load(path, weights_only=True))
+    model.take_weights(state, partial=True)
+
+
+def from_keras(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return Keras' VGG19 in torchvision's names and for torchvision's inputs.
+
+    Keras takes BGR from 0 to 255 less a mean; torchvision RGB from 0 to 1, less a mean, over a
+    deviation. So the first layer's weights are reversed and scaled; the means are the same to
+    less than half a level, which the bias takes up.
+    """
+    names = layer_names()
+    found = {names[name]: value.float() for name, value in state.items()}
+    first = found["features.0.weight"].flip(1)
+    deviation = torch.tensor(vgg.IMAGENET_DEVIATION).view(1, 3, 1, 1)
+    return found | {"features.0.weight": first * 255 * deviation}
+
+
+def layer_names() -> dict[str, str]:
+    """Return Keras' names of VGG19's tensors -> torchvision's."""
+    names, index = {}, 0
+    for block, count in enumerate(vgg.VGG19):
+        for layer in range(count):
+            for kind in ("weight", "bias"):
+                names[f"block{block + 1}_conv{layer + 1}.{kind}"] = f"features.{index}.{kind}"
+            index += 2
+        index += 1
+    return names
+
+
+def main() -> None:
+    """Run what has not been run yet, and write the tables and the pictures."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--folder", type=Path, default=Path("study-autoencoder"))
+    parser.add_argument("--vgg19", type=Path, help="Keras' VGG19, or its first blocks, as tensors")
+    parser.add_argument("--only", default="", help="parts whose names hold this text")
+    arguments = parser.parse_args()
+    study.settle()
+    folder: Path = arguments.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    material = study.draw_material(folder)
+    study.write_table(folder / "anchors.md", study.anchors_table(material))
+    for part in parts(arguments.vgg19):
+        if arguments.only not in part.name:
+            continue
+        results = study.run_study(part.rows, folder, material)
+        study.write_table(folder / f"{part.name}.md", study.table(results))
+        shown = [one for one in part.rows if part.shown(one)]
+        sheet = study.sheet_of(shown, folder, material)
+        pictures.write_png(folder / f"{part.name}.png", sheet)
+
+
+if __name__ == "__main__":
+    main()
