@@ -80,6 +80,16 @@ class RunFolder:
         return self.previews / f"{images_seen:08d}.png"
 
     @property
+    def stages(self) -> Path:
+        """Folder of what each stage of a network that grows made of faces, by its number."""
+        return self.root / "stages"
+
+    @property
+    def strip(self) -> Path:
+        """All stages of a network that grows, side by side."""
+        return self.root / "stages.png"
+
+    @property
     def cache(self) -> Path:
         """Decoded crops of the sets; may be deleted at any time."""
         return self.root / "cache"

@@ -100,7 +100,8 @@ class Vitals:
         """
         if not isfinite(found.error):
             return "held-out faces come out as no numbers at all"
-        if found.likeness < INVERTED:
+        # What draws much the same whatever it is shown has not inverted anything.
+        if found.likeness < INVERTED and found.diversity > FOUND_DIVERSITY:
             return f"held-out faces come out inverted (correlation {found.likeness:.2f})"
         if self.diversity > FOUND_DIVERSITY and found.diversity < LOST * self.diversity:
             return (
