@@ -43,15 +43,10 @@ class SetFolder:
         """What was measured of the crops' pictures; may be deleted at any time."""
         return self.root / "looks.npz"
 
-    @property
-    def progress(self) -> Path:
-        """How far an extraction that was stopped had got; gone when it is finished."""
-        return self.root / "progress.json"
-
-    def crop(self, frame: int, face: int, *, source: int = 0, kind: str = "png") -> Path:
+    def crop(self, frame: int, face: int, *, source: int = 0) -> Path:
         """The crop of face number `face` in frame number `frame` of the input number `source`."""
         before = f"{source + 1}-" if source else ""
-        return self.root / f"{before}{frame:06d}-{face}.{kind}"
+        return self.root / f"{before}{frame:06d}-{face}.png"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +78,16 @@ class RunFolder:
     def preview(self, images_seen: int) -> Path:
         """The contact sheet made after `images_seen` images."""
         return self.previews / f"{images_seen:08d}.png"
+
+    @property
+    def stages(self) -> Path:
+        """Folder of what each stage of a network that grows made of faces, by its number."""
+        return self.root / "stages"
+
+    @property
+    def strip(self) -> Path:
+        """All stages of a network that grows, side by side."""
+        return self.root / "stages.png"
 
     @property
     def cache(self) -> Path:

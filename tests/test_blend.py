@@ -23,6 +23,7 @@ from faceswap_cli.blend.composite import (
     pyramid_blend,
     warped,
 )
+from faceswap_cli.blend.finish import Finish, blur_px, grain, grained, sharpened
 from faceswap_cli.faces.align import FaceAlignment
 
 PLAIN = Compositor(recolour=None)
@@ -385,3 +386,100 @@ def test_a_pyramid_blend_shows_the_swapped_pixels_inside() -> None:
     alpha[6:134, 16:144] = Compositor(feather=0.2).alpha(_oval(128))
     mixed = pyramid_blend(under, over, alpha)
     np.testing.assert_array_equal(over[alpha == 255], mixed[alpha == 255])
+
+
+def test_what_is_to_be_kept_shows_the_frame() -> None:
+    """An opening in the mask keeps the frame's own pixels, however narrow beside the soft edge."""
+    frame, swap = _picture(320, 240, seed=1), np.zeros((64, 64, 3), np.uint8)
+    place = _place(side=128, centre=(160, 120))
+    keep = np.zeros((128, 128), np.float32)
+    keep[60:72, 50:78] = 1
+    composed = PLAIN(frame, swap, _oval(128), place, keep=keep)
+    np.testing.assert_array_equal(frame[120:124, 150:170], composed[120:124, 150:170])
+    assert 0 == composed[100:108, 150:170].max()
+    whole = PLAIN(frame, swap, _oval(128), place)
+    rows, columns = np.nonzero(np.any(whole != composed, axis=2))
+    assert 112 <= rows.min() <= rows.max() <= 132
+    assert 142 <= columns.min() <= columns.max() <= 178
+
+
+# --- finish -----------------------------------------------------------------------------------
+
+
+INSIDE = np.ones((200, 240), np.uint8)
+SHOWN = np.full((200, 240), 255, np.uint8)
+
+
+def _grainy(image: Image, sigma: float, *, seed: int = 0) -> Image:
+    """Return an image with white noise of a deviation."""
+    noise = np.random.default_rng(seed).normal(0, sigma, image.shape[:2])[..., None]
+    return np.asarray(np.clip(np.rint(image + noise), 0, 255), dtype=np.uint8)
+
+
+def _soft(image: Image, sigma: float) -> Image:
+    """Return an image out of focus."""
+    return np.asarray(cv2.GaussianBlur(image, (0, 0), sigma), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("sigma", [1.0, 2.5, 5.0, 8.0])
+def test_grain_is_measured_and_matched(sigma: float) -> None:
+    """The noise that was added is read within a tenth, and put on a clean face."""
+    clean = _picture(240, 200, seed=1, detail_px=40)
+    frame = _grainy(clean, sigma)
+    assert sigma == pytest.approx(grain(frame, INSIDE), rel=0.12)
+    finished = Finish(match_grain=True)(clean, frame, SHOWN)
+    assert grain(frame, INSIDE) == pytest.approx(grain(finished, INSIDE), rel=0.1)
+    assert np.abs(finished.mean() - clean.mean()) < 0.3
+
+
+def test_grain_moves_from_frame_to_frame_and_comes_again_with_the_frame() -> None:
+    """Other pixels, other grain: it must not stand; the same frame gets the same once more."""
+    clean = _picture(240, 200, seed=1, detail_px=40)
+    one, other = (_grainy(clean, 4, seed=seed) for seed in (1, 2))
+    add = Finish(match_grain=True)
+    np.testing.assert_array_equal(add(clean, one, SHOWN), add(clean, one, SHOWN))
+    first, second = (add(clean, frame, SHOWN).astype(float) - clean for frame in (one, other))
+    assert abs(np.corrcoef(first.ravel(), second.ravel())[0, 1]) < 0.05
+
+
+@pytest.mark.parametrize("sigma", [0.8, 1.2, 2.0])
+@pytest.mark.parametrize("noise", [0.0, 3.0])
+def test_a_blurred_frame_blurs_the_face(sigma: float, noise: float) -> None:
+    """The blur is found within a fifth, grain or not, and brings the face nearer to the truth."""
+    sharp = _picture(240, 200, seed=3, detail_px=4)
+    frame = _grainy(_soft(sharp, sigma), noise)
+    assert sigma == pytest.approx(blur_px(sharp, frame, INSIDE), rel=0.2)
+    finished = Finish(match_blur=True)(sharp, frame, SHOWN)
+    assert _psnr(_soft(sharp, sigma), finished) > _psnr(_soft(sharp, sigma), sharp) + 5
+
+
+def test_a_sharp_frame_leaves_a_blurred_face_alone() -> None:
+    """Blur is matched one way only: nothing is made up."""
+    sharp = _picture(240, 200, seed=3, detail_px=4)
+    np.testing.assert_array_equal(
+        _soft(sharp, 2), Finish(match_blur=True)(_soft(sharp, 2), sharp, SHOWN)
+    )
+
+
+def test_sharpening_strengthens_what_is_fine() -> None:
+    """Fine detail grows by the amount; flat ground stays."""
+    image = _picture(240, 200, seed=3, detail_px=4)
+    before, after = (one - _soft(one, 1).astype(float) for one in (image, sharpened(image, 0.5)))
+    assert 1.1 < after.std() / before.std() < 1.5
+    flat = np.full((20, 20, 3), 90, np.uint8)
+    np.testing.assert_array_equal(flat, sharpened(flat, 1.0))
+
+
+@pytest.mark.parametrize("finish", [Finish(), Finish(match_blur=True, match_grain=True)])
+def test_hardly_a_pixel_inside_is_no_error(finish: Finish) -> None:
+    """A face that leaves the frame has next to nothing to measure."""
+    image = _picture(240, 200, seed=3)
+    np.testing.assert_array_equal(image, finish(image, image, np.zeros((200, 240), np.uint8)))
+
+
+def test_a_face_larger_than_the_grain_is_grainy_all_over() -> None:
+    """Noise comes round again where the tile ends."""
+    large = np.full((1_300, 1_200, 3), 128, np.uint8)
+    noisy = grained(large, 4.0, seed=1)
+    corners = [noisy[:100, :100], noisy[-100:, -100:], noisy[:100, -100:]]
+    assert [4, 4, 4] == pytest.approx([float(one.std()) for one in corners], rel=0.1)

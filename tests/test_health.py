@@ -44,6 +44,11 @@ class Painter(SwapModel):
         return Swapped(image=self.paint(faces, to), mask=None)
 
 
+def is_own(faces: Tensor, to: str) -> bool:
+    """Say whether faces are of the person they are to be shown as: each has its own colour."""
+    return bool(faces.mean((0, 2, 3)).argmax() == ("ada", "bo").index(to))
+
+
 @pytest.fixture
 def feed(make_set: Callable[..., FaceSet], tmp_path: Path) -> Feed:
     """Return a feed of two people with six held-out faces each."""
@@ -87,7 +92,8 @@ def test_only_the_inside_of_the_face_counts(feed: Feed) -> None:
     ("paint", "sign"),
     [
         (lambda faces, _: faces * torch.nan, "come out as no numbers at all"),
-        (lambda faces, _: -faces, "come out inverted"),
+        (lambda faces, _: -faces, "held-out faces come out inverted"),
+        (lambda faces, to: faces * (1 if is_own(faces, to) else -1), "swaps come out inverted"),
         (lambda faces, _: torch.zeros_like(faces), "different faces come out alike"),
         (lambda faces, _: faces, "copies of their input"),
         (lambda faces, _: 5 * faces, "held-out error has exploded"),
@@ -103,8 +109,9 @@ def test_each_collapse_is_seen(
 
 
 def test_a_run_that_has_not_learnt_yet_is_no_trouble(feed: Feed) -> None:
-    """Grey outputs and copies are how networks begin."""
-    for paint in (lambda faces, _: torch.zeros_like(faces), lambda faces, _: faces):
+    """Grey outputs, copies and negatives are how networks begin."""
+    grey, copy, negative = torch.zeros_like, torch.clone, torch.neg
+    for paint in (lambda faces, _: grey(faces), lambda f, _: copy(f), lambda f, _: negative(f)):
         assert "" == Vitals().sign(score(Painter(paint), feed))
 
 

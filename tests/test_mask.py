@@ -6,9 +6,10 @@ import pytest
 
 from faceswap_cli.actors import CAST, Actor, Moment, draw
 from faceswap_cli.arrays import Points
-from faceswap_cli.faces.align import FaceAlignment, transform
+from faceswap_cli.errors import ConfigurationError
+from faceswap_cli.faces.align import FaceAlignment, align, transform
 from faceswap_cli.faces.detect import MediaPipeDetector
-from faceswap_cli.faces.mask import FOLD, OVAL, oval, oval_mask
+from faceswap_cli.faces.mask import FOLD, MASKS, MOUTH, OVAL, mouth_mask, oval, oval_mask
 from faceswap_cli.faces.quality import cut_off, sharpness
 
 SQUARE = FaceAlignment(to_unit=np.array([[0.01, 0, 0], [0, 0.01, 0]]))
@@ -141,3 +142,53 @@ def test_a_face_is_cut_off_by_the_part_of_it_beyond_the_frame() -> None:
     ):
         found = cut_off((face + middle).astype(np.float32), frame)
         assert part == pytest.approx(found, abs=1e-6)
+
+
+@pytest.fixture(scope="module")
+def ada() -> tuple[Points, FaceAlignment]:
+    """A drawn face as it is found, its mouth open."""
+    with MediaPipeDetector() as detector:
+        (face,) = detector.detect(draw(Actor.of(CAST["ada"]), Moment(jaw=0.8), 256).image)
+    return face.landmarks, align(face.landmarks)
+
+
+def test_a_mask_without_the_forehead_ends_at_the_brows(ada: tuple[Points, FaceAlignment]) -> None:
+    """Brows, eyes, cheeks and chin stay in it; what is above the brows does not."""
+    landmarks, place = ada
+    whole = oval_mask(landmarks, place, 128)
+    low = oval_mask(landmarks, place, 128, forehead=False)
+    at = np.rint(transform(landmarks, place.matrix(128))).astype(int)
+    assert np.all(low <= whole)
+    for inside in (105, 334, 33, 263, 1, 17, 123):  # brows, eyes, nose, lip, cheek
+        assert low[at[inside][1], at[inside][0]] > 0.9
+    for above in (10, 151, 109, 338):
+        assert 0 == low[at[above][1], at[above][0]]
+    assert 0.6 * whole.sum() < low.sum() < 0.9 * whole.sum()
+
+
+def test_an_open_mouth_has_an_inside_and_a_closed_one_none(
+    ada: tuple[Points, FaceAlignment],
+) -> None:
+    """The opening lies between the lips, wherever they are."""
+    landmarks, place = ada
+    opening = mouth_mask(landmarks, place, 128)
+    at = np.rint(transform(landmarks, place.matrix(128))).astype(int)
+    middle = (at[13] + at[14]) // 2
+    assert 1 == opening[middle[1], middle[0]]
+    for lip in (0, 17):
+        assert 0 == opening[at[lip][1], at[lip][0]]
+    shut = landmarks.copy()
+    shut[list(MOUTH)] = shut[13]
+    assert 2 > mouth_mask(shut, place, 128).sum()
+
+
+def test_masks_are_chosen_by_name() -> None:
+    """The outline, what the network learned, or both; that a model has no mask is said."""
+    drawn, learned = np.full((4, 4), 0.5, np.float32), np.full((4, 4), 0.4, np.float32)
+    assert ["both", "oval", "learned"] == list(MASKS)
+    np.testing.assert_array_equal(drawn, MASKS["oval"](drawn, learned))
+    np.testing.assert_array_equal(learned, MASKS["learned"](drawn, learned))
+    np.testing.assert_allclose(0.2, MASKS["both"](drawn, learned))
+    np.testing.assert_array_equal(drawn, MASKS["both"](drawn, None))
+    with pytest.raises(ConfigurationError, match="this model learned no mask"):
+        MASKS["learned"](drawn, None)

@@ -57,7 +57,7 @@ def make(tmp_path: Path) -> Make:
             with VideoWriter(path, size=(64, 48), rate=Fraction(25)) as writer:
                 for index in range(8):
                     writer.write(np.roll(image, index, axis=1), Fraction(index, 25))
-        elif path.suffix in (".png", ".jpg", ".webp"):
+        elif path.suffix != ".txt":
             done, data = cv2.imencode(path.suffix, image)
             assert done
             path.write_bytes(data.tobytes())
@@ -72,7 +72,9 @@ def packets(path: Path) -> list[bytes]:
         return [bytes(packet) for packet in container.demux()]
 
 
-@pytest.mark.parametrize("name", ["a.mp4", "a.mov", "a.m4v", "a.png", "a.jpg", "a.webp"])
+@pytest.mark.parametrize(
+    "name", ["a.mp4", "a.mov", "a.m4v", "a.png", "a.jpg", "a.webp", "a.tif", "a.avif"]
+)
 def test_a_signed_file_says_what_was_done_to_it(make: Make, name: str) -> None:
     """Signing and reading is there and back, and costs a few kilobytes."""
     path, source = make(name), make("source.mp4")

@@ -6,11 +6,11 @@ from fractions import Fraction
 from pathlib import Path
 
 import c2pa
+import cv2
 import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
-from faceswap_cli import pictures
 from faceswap_cli.cli.app import app
 from faceswap_cli.errors import InputError
 from faceswap_cli.provenance.claim import COMPOSITE, Claim, comment
@@ -20,6 +20,7 @@ from faceswap_cli.provenance.sidecar import sidecar_path, write_sidecar
 from faceswap_cli.stages.verify import CHANGED, NOTHING_FOUND, verify
 from faceswap_cli.video.colour import BT709
 from faceswap_cli.video.encoder import Picture
+from faceswap_cli.video.footage import PICTURES
 from faceswap_cli.video.segments import Segments
 from faceswap_cli.video.writer import VideoWriter
 
@@ -33,8 +34,10 @@ def clip(tmp_path: Path) -> Callable[[str], Path]:
     def made(name: str) -> Path:
         path = tmp_path / name
         image = np.random.default_rng(0).integers(0, 255, (48, 64, 3), dtype=np.uint8)
-        if path.suffix == ".png":
-            pictures.write_png(path, image)
+        if path.suffix in PICTURES:
+            done, data = cv2.imencode(path.suffix, image)
+            assert done
+            path.write_bytes(data.tobytes())
             return path
         with VideoWriter(path, size=(64, 48), rate=Fraction(25)) as writer:
             for index in range(5):
@@ -53,7 +56,7 @@ def run(*words: object) -> Result:
     return CliRunner().invoke(app, typed, env={"COLUMNS": "400"})
 
 
-@pytest.mark.parametrize("name", ["a.mp4", "a.mov", "a.png", "a.mkv", "a.webm"])
+@pytest.mark.parametrize("name", ["a.mp4", "a.mov", "a.png", "a.mkv", "a.webm", "a.bmp"])
 def test_a_signed_file_is_told_in_plain_words(clip: Clip, name: str) -> None:
     """What was done, that it holds, who signed, and that this proves no person."""
     path = clip(name)
@@ -72,7 +75,7 @@ def test_a_signed_file_is_told_in_plain_words(clip: Clip, name: str) -> None:
     assert is_inside != ("its kind cannot hold any" in done.output)
 
 
-@pytest.mark.parametrize("name", ["a.mp4", "a.png", "a.mkv"])
+@pytest.mark.parametrize("name", ["a.mp4", "a.png", "a.mkv", "a.bmp", "a.tif", "a.avif"])
 def test_a_file_that_tells_nothing_is_no_proof(clip: Clip, name: str) -> None:
     """Another exit code, and what it means."""
     done = run(clip(name))
@@ -206,7 +209,18 @@ def test_bad_input_is_one_line(clip: Clip, tmp_path: Path) -> None:
     torn.write_bytes(whole.read_bytes()[:900])
     odd.write_bytes(whole.read_bytes())
     sidecar_path(odd).write_text("{", encoding="utf-8")
-    for path in (tmp_path / "none.mp4", tmp_path, text, empty, torn, odd):
+    fake = tmp_path / "fake.png"
+    fake.write_text("hello", encoding="utf-8")
+    for path in (
+        tmp_path / "none.mp4",
+        tmp_path / "none.png",
+        tmp_path,
+        text,
+        empty,
+        torn,
+        odd,
+        fake,
+    ):
         with pytest.raises(InputError) as caught:
             verify(path)
         assert "\n" not in caught.value.message

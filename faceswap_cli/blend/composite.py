@@ -15,6 +15,7 @@ import numpy as np
 
 from faceswap_cli.arrays import AnyArray, Image, Mask, Matrix, Points
 from faceswap_cli.blend.colour import LAB, ColourMatch, Statistics
+from faceswap_cli.blend.finish import PLAIN, Finish
 from faceswap_cli.faces.align import FaceAlignment, transform
 
 Blend = Callable[[Image, Image, Image], Image]
@@ -88,6 +89,9 @@ BLENDS: Mapping[str, Blend] = {
 }
 """The ways to mix by the names a user types."""
 
+KEPT_EDGE = 0.012
+"""How far on either side the edge of what is kept is softened, as a part of the square's side."""
+
 PYRAMID_BANDS = 4
 """Bands of a pyramid blend; each is half as fine as the one before."""
 
@@ -105,6 +109,8 @@ class Compositor:
     """How the swapped face takes the frame's colours; None leaves its own."""
     blend: Blend = alpha_blend
     """How the two are mixed under the mask."""
+    finish: Finish = PLAIN
+    """How the swapped face takes on the frame's blur and grain."""
 
     def __call__(
         self,
@@ -115,6 +121,7 @@ class Compositor:
         *,
         covers: Image | None = None,
         statistics: Statistics | None = None,
+        keep: Mask | None = None,
     ) -> Image:
         """Return `frame` with the swapped face laid over it.
 
@@ -130,9 +137,13 @@ class Compositor:
             alignment: The place of both squares in the frame.
             covers: What the frame shows in that square, of any size, if it is at hand already.
             statistics: What the swap is matched by; None measures this frame alone.
+            keep: float32 (M, M) in [0, 1]: where the frame shows all the same, such as between the
+                lips (`faces.mask.mouth_mask`). Its own edge is softened a little.
         """
         composed = frame.copy()
-        self.lay(composed, swapped, mask, alignment, covers=covers, statistics=statistics)
+        self.lay(
+            composed, swapped, mask, alignment, covers=covers, statistics=statistics, keep=keep
+        )
         return composed
 
     def lay(
@@ -144,12 +155,13 @@ class Compositor:
         *,
         covers: Image | None = None,
         statistics: Statistics | None = None,
+        keep: Mask | None = None,
     ) -> Rectangle:
         """Lay the swapped face over `frame` itself, and return the only part that was touched.
 
         The arguments are those of a call.
         """
-        alpha = self.alpha(mask)
+        alpha = self.alpha(mask, keep=keep)
         rectangle = covered(alpha, alignment, frame)
         if 0 in rectangle.size:
             return rectangle
@@ -160,7 +172,9 @@ class Compositor:
             swapped = self.recolour.apply(swapped, statistics)
         under = np.ascontiguousarray(rectangle.of(frame))
         over = warped(_oversampled(swapped, alignment.side_px), alignment, rectangle)
-        rectangle.of(frame)[:] = self.blend(under, over, warped(alpha, alignment, rectangle))
+        in_frame = warped(alpha, alignment, rectangle)
+        over = self.finish(over, under, in_frame)
+        rectangle.of(frame)[:] = self.blend(under, over, in_frame)
         return rectangle
 
     def statistics(self, face: Image, swap: Image, mask: Mask) -> Statistics:
@@ -175,8 +189,8 @@ class Compositor:
             return np.zeros((2, 3, 0))
         return self.recolour.statistics(face, swap, mask)
 
-    def alpha(self, mask: Mask) -> Image:
-        """Return the shaped mask, uint8 (M, M): 255 well inside, 0 well outside.
+    def alpha(self, mask: Mask, *, keep: Mask | None = None) -> Image:
+        """Return the shaped mask, uint8 (M, M): 255 well inside, 0 well outside and in `keep`.
 
         The square's border counts as an edge, and there the whole ramp lies inside: a square that
         cuts the face off must not show.
@@ -187,7 +201,12 @@ class Compositor:
         outermost = _eroded(edge, -reach)
         edge[_border(side, reach + 1)] = 0
         # Boxes reach further along diagonals than a disc of the same radius: cut that off.
-        return np.minimum(_blurred(edge, reach), outermost)
+        alpha = np.minimum(_blurred(edge, reach), outermost)
+        if keep is None:
+            return alpha
+        # Narrow openings, such as a mouth's, must not be closed by the wide edge of the face.
+        softened = _blurred(_to_uint8(keep), max(1, round(KEPT_EDGE * side)))
+        return np.asarray(cv2.multiply(alpha, cv2.bitwise_not(softened), scale=1 / 255), np.uint8)
 
 
 def covered(alpha: Image, alignment: FaceAlignment, frame: Image) -> Rectangle:

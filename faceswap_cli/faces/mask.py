@@ -1,11 +1,16 @@
-"""What part of a crop is face: the outline of the landmarks, filled; nothing of blending."""
+"""What part of a crop is face: the landmarks' outline, what a network learned, or both at once.
 
-from collections.abc import Sequence
+Nothing here knows of what may be in front of a face: a hand, a microphone or a strand of hair is
+covered by the swap unless the network's own mask leaves it out. See docs/blending.md.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
 
 import cv2
 import numpy as np
 
 from faceswap_cli.arrays import Mask, Points
+from faceswap_cli.errors import ConfigurationError
 from faceswap_cli.faces.align import FaceAlignment, transform
 
 # fmt: off
@@ -15,6 +20,24 @@ OVAL = (
 )
 # fmt: on
 """MediaPipe's face oval: from the top of the forehead clockwise as seen in the image."""
+
+# fmt: off
+FOREHEAD = frozenset((
+    10, 109, 67, 103, 54, 21, 338, 297, 332, 284, 251,
+    151, 108, 69, 104, 68, 337, 299, 333, 298, 71, 301, 9, 8, 139, 368,
+))
+MOUTH = (
+    78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308, 415, 310, 311, 312, 13, 82, 81, 80, 191,
+)
+ABOVE_BROWS = (
+    (63, 68), (105, 104), (66, 69), (107, 108), (9, 151),
+    (336, 337), (296, 299), (334, 333), (293, 298),
+)
+# fmt: on
+"""FOREHEAD: landmarks above the brows. MOUTH: the inner edge of the lips, once around.
+ABOVE_BROWS: the upper edge of the brows, and what lies above each point on the forehead."""
+ROOM = 0.35
+"""How far towards the middle of the forehead a mask without it reaches: brows must be whole."""
 
 FOLD = 4
 """The polygon is filled this many times finer than the mask, then averaged.
@@ -42,9 +65,67 @@ def silhouette(landmarks: Points) -> Points:
     return np.asarray(hull[:, 0], dtype=np.float32)
 
 
-def oval_mask(landmarks: Points, alignment: FaceAlignment, size: int) -> Mask:
-    """Return the filled silhouette as it lies in a crop of `size` px, antialiased."""
-    return filled([silhouette(landmarks)], alignment, size)
+def oval_mask(
+    landmarks: Points, alignment: FaceAlignment, size: int, *, forehead: bool = True
+) -> Mask:
+    """Return the filled silhouette as it lies in a crop of `size` px, antialiased.
+
+    Args:
+        landmarks: (478, 2) px in the frame.
+        alignment: The crop's place.
+        size: Side of the mask, px.
+        forehead: Whether what lies above the brows belongs to it; fringes often hang there.
+    """
+    points = landmarks
+    if not forehead:
+        below = [index for index in range(len(landmarks)) if index not in FOREHEAD]
+        brows, upper = (landmarks[list(row)] for row in zip(*ABOVE_BROWS, strict=True))
+        points = np.concatenate([landmarks[below], brows + ROOM * (upper - brows)])
+    return filled([silhouette(points)], alignment, size)
+
+
+def mouth_mask(landmarks: Points, alignment: FaceAlignment, size: int) -> Mask:
+    """Return the opening between the lips, filled; nothing where they are closed.
+
+    Handed to `Compositor` as `keep`, it leaves the frame's own teeth and tongue, which networks
+    draw worst of all.
+    """
+    return filled([landmarks[list(MOUTH)]], alignment, size)
+
+
+def _oval_alone(oval: Mask, _: Mask | None) -> Mask:
+    """Leave the learned mask unused."""
+    return oval
+
+
+def _learned_alone(_: Mask, learned: Mask | None) -> Mask:
+    """Take the learned mask as it is.
+
+    Raises:
+        ConfigurationError: There is none.
+    """
+    if learned is None:
+        raise ConfigurationError(
+            "this model learned no mask",
+            hint="choose --mask oval, or train with learns_mask = true",
+        )
+    return learned
+
+
+def _product(oval: Mask, learned: Mask | None) -> Mask:
+    """Take what both agree on; of a model without a mask of its own the oval."""
+    return oval if learned is None else oval * learned
+
+
+MASKS: Mapping[str, Callable[[Mask, Mask | None], Mask]] = {
+    "both": _product,
+    "oval": _oval_alone,
+    "learned": _learned_alone,
+}
+"""`MASKS[name](oval, learned)`: where the swap may show, by the names a user types.
+
+Both are float32 (M, M) of one size; `learned` is None for a model that has no mask.
+"""
 
 
 def filled(outlines: Sequence[Points], alignment: FaceAlignment, size: int) -> Mask:

@@ -31,7 +31,9 @@ FOUND_DIVERSITY = 0.3
 FOUND_CHANGE = 0.03
 """Change, as a part of the full range, below which a network has not learnt to swap yet."""
 INVERTED = -0.3
-"""Correlation of faces with their reconstructions below which colours are inverted."""
+"""Correlation of faces with what is drawn of them below which colours are inverted."""
+FOUND_LIKENESS = 0.3
+"""Correlation below which a network has not learnt yet which way round colours are."""
 WORSE = 3.0
 """A held-out error this many times the best has exploded."""
 SMALL_ERROR = 0.03
@@ -81,6 +83,10 @@ class Vitals:
     """Largest variety of swaps: see `Score.diversity`."""
     change: float = 0.0
     """Largest change by a swap: see `Score.change`."""
+    likeness: float = 0.0
+    """Largest correlation of faces with their reconstructions: see `Score.likeness`."""
+    swap_likeness: float = 0.0
+    """Largest correlation of faces with their swaps: see `Score.swap_likeness`."""
     error: float | None = None
     """Smallest held-out error."""
 
@@ -89,19 +95,23 @@ class Vitals:
         return Vitals(
             diversity=max(self.diversity, found.diversity),
             change=max(self.change, found.change),
+            likeness=max(self.likeness, found.likeness),
+            swap_likeness=max(self.swap_likeness, found.swap_likeness),
             error=found.error if self.error is None else min(self.error, found.error),
         )
 
     def sign(self, found: Score) -> str:
         """Say what is wrong with a score, in the light of better ones before it.
 
-        Variety and change count as lost only after they were there: every network begins by
-        drawing the same face whatever it is shown.
+        Variety, change and the right way round count as lost only after they were there: every
+        network begins by drawing the same face whatever it is shown.
         """
         if not isfinite(found.error):
             return "held-out faces come out as no numbers at all"
-        if found.likeness < INVERTED:
+        if self.likeness > FOUND_LIKENESS and found.likeness < INVERTED:
             return f"held-out faces come out inverted (correlation {found.likeness:.2f})"
+        if self.swap_likeness > FOUND_LIKENESS and found.swap_likeness < INVERTED:
+            return f"swaps come out inverted (correlation {found.swap_likeness:.2f})"
         if self.diversity > FOUND_DIVERSITY and found.diversity < LOST * self.diversity:
             return (
                 "different faces come out alike "

@@ -3,9 +3,10 @@
 Knows which faces stand where on the sheet; refuses to know when sheets are made or where they go.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
+from torch import Tensor
 
 from faceswap_cli import pictures
 from faceswap_cli.arrays import Image
@@ -20,6 +21,8 @@ HELD_OUT_ROWS = 3
 """Faces of each person on the sheet that were never learnt from: the ones to judge by."""
 TILE_PX = 128
 """Side of a picture on the sheet."""
+STRIP_ROWS = 2
+"""Held-out faces of each person on the strip of all stages."""
 WARP_SEED = 0
 """The sheet's warps are always the same, so that sheets can be compared."""
 
@@ -46,6 +49,46 @@ def preview_sheet(model: SwapModel, feed: Feed) -> Image:
     return pictures.sheet(
         rows, side=TILE_PX, columns=["original", "warped", "own decoder", *swaps], labels=labels
     )
+
+
+def stage_column(model: SwapModel, feed: Feed) -> Image:
+    """Return the swaps of some held-out faces one below the other, for the strip of all stages.
+
+    Args:
+        model: In evaluation mode, without gradients.
+        feed: Gives the people and their faces.
+    """
+    following = [*feed.people[1:], feed.people[0]]
+    swaps = [
+        image
+        for person, other in zip(feed.people, following, strict=True)
+        for image in to_images(model.swap(_shown_on_strip(feed, person), other.name).image)
+    ]
+    return np.vstack([pictures.resize(image, TILE_PX) for image in swaps])
+
+
+def stage_strip(columns: Mapping[int, Image], feed: Feed) -> Image:
+    """Return the strip: original | what each stage made of it, by the stage's number.
+
+    Args:
+        columns: Each as `stage_column` returned it.
+        feed: Gives the originals.
+    """
+    originals = [
+        image for person in feed.people for image in to_images(_shown_on_strip(feed, person))
+    ]
+    stages = [np.split(columns[stage], len(originals)) for stage in sorted(columns)]
+    return pictures.sheet(
+        list(zip(originals, *stages, strict=True)),
+        side=TILE_PX,
+        columns=["original", *(f"stage {stage}" for stage in sorted(columns))],
+        labels=[person.name for person in feed.people for _ in spread(person.held_out, STRIP_ROWS)],
+    )
+
+
+def _shown_on_strip(feed: Feed, person: Person) -> Tensor:
+    """Return one person's held-out faces that stand on the strip, (N, 3, S, S)."""
+    return feed.plain(person, spread(person.held_out, STRIP_ROWS)).target[0]
 
 
 def _rows(

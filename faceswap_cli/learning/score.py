@@ -33,6 +33,8 @@ class Score:
     """Mean absolute difference between faces and their swaps, inside the face."""
     likeness: float
     """Correlation of faces with their reconstructions, -1 to 1; negative means inverted."""
+    swap_likeness: float = 1.0
+    """Correlation of faces with their swaps, -1 to 1; negative means inverted."""
     losses: Mapping[str, float] = field(default_factory=dict)
     """What groups of parameters minimise, by group, for those that the backend tells of."""
 
@@ -61,6 +63,7 @@ def score(model: SwapModel, feed: Feed) -> Score:
         diversity=_mean([_diversity(view.swapped, view.faces) for view in views.values()]),
         change=_mean([_error(view.swapped, view) for view in views.values()]),
         likeness=_mean([_correlation(view.own, view.faces) for view in views.values()]),
+        swap_likeness=_mean([_correlation(view.swapped, view.faces) for view in views.values()]),
         losses=held_out_losses(model, feed),
     )
 

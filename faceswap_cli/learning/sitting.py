@@ -19,7 +19,7 @@ from faceswap_cli.learning.feed import Feed
 from faceswap_cli.learning.health import LossWatch, StillWatch
 from faceswap_cli.learning.interrupt import Stop
 from faceswap_cli.learning.kept import Kept, KeptJudge
-from faceswap_cli.learning.preview import preview_sheet
+from faceswap_cli.learning.preview import preview_sheet, stage_column, stage_strip
 from faceswap_cli.learning.schedule import after_scores
 from faceswap_cli.learning.score import Score, score
 from faceswap_cli.learning.story import run_page
@@ -251,6 +251,7 @@ class Sitting:
         if before is None or found.error < before:
             state = replace(state, best_images=state.images_seen)
             self._write_weights(self.run.best, state)
+        self.learner.model.judged(found.error)
         if self.recipe.train.schedule == "plateau":
             scores = {group: found.losses.get(group, found.error) for group in self.learner.groups}
             state = replace(state, plateaus=after_scores(state.plateaus, scores))
@@ -310,12 +311,31 @@ class Sitting:
         is_early = not (self._crossed(state, self.recipe.train.preview_images) or self.ended(state))
         with self.learner.averaged() as model:
             sheet = preview_sheet(model, self.feed)
+            if model.stage:
+                self.show_stage(model)
             told = "" if is_early else self.judge_kept(model, state)
         pictures.write_png(path, sheet)
         self.board.picture(sheet, images_seen=state.images_seen)
         self.shown_at = state.images_seen
         self.tell_story(is_training=True)
         self.report.picture(path, f"after {state.images_seen:,} images{told}")
+
+    def before_growth(self, state: TrainState) -> None:
+        """Show what a stage has come to before the next one begins, all stages side by side."""
+        if self.shown_at != state.images_seen:
+            self.show(state)
+        told = f"stage {self.learner.model.stage}: the networks are built on"
+        self.log({"images_seen": state.images_seen, "event": told})
+
+    def show_stage(self, model: SwapModel) -> None:
+        """Renew this stage's column of the strip."""
+        pictures.write_png(self.run.stages / f"{model.stage}.png", stage_column(model, self.feed))
+        columns = {
+            int(path.stem): pictures.read(path)
+            for path in self.run.stages.glob("[0-9]*.png")
+            if int(path.stem) <= model.stage
+        }
+        pictures.write_png(self.run.strip, stage_strip(columns, self.feed))
 
     def judge_kept(self, model: SwapModel, state: TrainState) -> str:
         """Look at what swaps keep; return it as the end of a caption, or say once why not."""
@@ -437,6 +457,9 @@ class Follower(Sitting):
 
     def open(self, state: TrainState) -> None:
         """Write nothing."""
+
+    def before_growth(self, state: TrainState) -> None:
+        """Show nothing."""
 
     def after_step(self, state: TrainState, losses: Tensors) -> TrainState:
         """Go on: the leader judges."""

@@ -132,7 +132,8 @@ def _sheets(run: RunFolder) -> list[str]:
     if len(paths) > MOST_SHEETS:
         last = len(paths) - 1
         paths = [paths[round(last * place / (MOST_SHEETS - 1))] for place in range(MOST_SHEETS)]
-    return [page.picture(path, f"after {int(path.stem):,} images") for path in paths]
+    strip = [page.picture(run.strip, "all stages of growth")] if run.strip.exists() else []
+    return strip + [page.picture(path, f"after {int(path.stem):,} images") for path in paths]
 
 
 def _settings(recipe: Recipe) -> list[list[str | float]]:

@@ -131,11 +131,7 @@ class Learner:
         self.parts = 1
         self.part = Part()
         self.minimised: Tensors = {}
-        self.groups = {
-            # Frozen ones too: their places hold when a run goes on with other parts frozen.
-            group: list(parameters)
-            for group, parameters in model.parameter_groups().items()
-        }
+        self.groups = self._grouped()
         self.optimizers = {
             group: optimizer_for(parameters, train, rate=model.learning_rate(group))
             for group, parameters in self.groups.items()
@@ -173,6 +169,14 @@ class Learner:
         losses = self._learn(batch, progress)
         self._follow(progress.images_seen, images)
         return losses
+
+    def grow(self, structure: int, progress: Progress) -> None:
+        """Have the networks built anew, and learn with what they are then.
+
+        Parameters that stay keep their moments and averages; new ones begin without.
+        """
+        self.model.grow(structure, progress)
+        self._take_up()
 
     def update(self, group: str, loss: Tensor) -> None:
         """Step one group down the gradient of `loss`: what a backend is handed as `update`.
@@ -245,6 +249,7 @@ class Learner:
             KeyError, RuntimeError: They are of other networks.
         """
         self.model.load_state_dict(_under(tensors, "model/"))
+        self._take_up()
         for name, value in _under(tensors, "average/").items():
             if name in self.average:
                 self.average[name].copy_(value)
@@ -255,6 +260,32 @@ class Learner:
                 moments.setdefault(int(index), {})[key] = value.clone()
             table = optimizer.state_dict()
             optimizer.load_state_dict({**table, "state": moments})
+
+    def _grouped(self) -> dict[str, list[nn.Parameter]]:
+        """Return what the model learns now, by group."""
+        return {
+            # Frozen ones too: their places hold when a run goes on with other parts frozen.
+            group: list(parameters)
+            for group, parameters in self.model.parameter_groups().items()
+        }
+
+    def _take_up(self) -> None:
+        """Take up the parameters there are now, where the model's networks were built anew."""
+        groups = self._grouped()
+        if all(_are_same(groups[name], self.groups[name]) for name in groups):
+            return
+        self.model.to(memory_format=self.hardware.memory_format)  # type: ignore[call-overload]  # not in its stub
+        self.groups = groups
+        for group, parameters in groups.items():
+            before = self.optimizers[group].state
+            after = optimizer_for(parameters, self.train, rate=self.model.learning_rate(group))
+            after.state.update({one: before[one] for one in parameters if one in before})
+            self.optimizers[group] = after
+        if self.average:
+            self.average = {
+                name: self.average.get(name, one.detach().clone())
+                for name, one in self.model.named_parameters()
+            }
 
     def _learn(self, batch: FaceBatch, progress: Progress) -> Tensors:
         """Learn from a batch in as many parts as memory needs, finding that number by failing.
@@ -320,6 +351,7 @@ def train_until(
     after_step: Callable[[TrainState, Tensors], TrainState],
     team: Team | None = None,
     catch_up: Callable[[], TrainState] = TrainState,
+    before_growth: Callable[[TrainState], None] | None = None,
 ) -> TrainState:
     """Train until `ended` says so: the loop that every backend stands on.
 
@@ -335,6 +367,7 @@ def train_until(
             training goes on, which is an earlier state after a rollback.
         team: The processes that train together; the leader's answers hold for all.
         catch_up: Puts the learner where the leader went back to, in the processes that follow.
+        before_growth: Hears when networks that grow have come to the end of a stage.
 
     Returns:
         Where training ended.
@@ -345,17 +378,25 @@ def train_until(
         factor = learner.schedule(done(state)) * state.rate_factor
         factor *= warmed_up(state.images_seen, learner.train.warmup_images)
         plateaus = [state.plateaus.get(group, Plateau()).factor for group in learner.groups]
-        is_over, place, factor, *plateaus = team.agree(
-            [ended(state), state.images_seen, factor, *plateaus]
+        progress = Progress(images_seen=state.images_seen, goal=goal)
+        due = learner.model.structure_due(progress)
+        is_over, place, structure, factor, *plateaus = team.agree(
+            [ended(state), state.images_seen, due, factor, *plateaus]
         )
         if is_over:
             return state
         if place != state.images_seen:
             state = catch_up()
+            progress = replace(progress, images_seen=state.images_seen)
+        if structure != learner.model.structure:
+            if before_growth is not None:
+                before_growth(state)
+            # The same new weights in every process.
+            torch.manual_seed(position_seed(seed, state.images_seen, "growth"))
+            learner.grow(int(structure), progress)
         began = time.monotonic()
         batch = feed.batch(state.images_seen)
         torch.manual_seed(position_seed(seed, state.images_seen, f"step of process {team.rank}"))
-        progress = Progress(images_seen=state.images_seen, goal=goal)
         by_group = dict(zip(learner.groups, plateaus, strict=True))
         losses = learner.step(batch, progress, factor=factor, images=images, by_group=by_group)
         state = replace(
@@ -426,6 +467,11 @@ def optimizer_for(
 def _state(model: SwapModel) -> Tensors:
     """Return the parameters and buffers of a model."""
     return {name: value.detach() for name, value in model.state_dict().items()}
+
+
+def _are_same(some: Sequence[nn.Parameter], others: Sequence[nn.Parameter]) -> bool:
+    """Say whether two rows are of the very same parameters."""
+    return [id(one) for one in some] == [id(one) for one in others]
 
 
 def _under(tensors: Mapping[str, Tensor], prefix: str) -> Tensors:

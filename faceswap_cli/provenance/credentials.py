@@ -28,13 +28,13 @@ FORMATS: Mapping[str, str] = MappingProxyType(
         ".mp4": "video/mp4",
         ".m4v": "video/x-m4v",
         ".mov": "video/quicktime",
-        ".avi": "video/x-msvideo",
         ".png": "image/png",
         ".jpg": "image/jpeg",
         ".jpeg": "image/jpeg",
         ".webp": "image/webp",
         ".tif": "image/tiff",
         ".tiff": "image/tiff",
+        ".avif": "image/avif",
     }
 )
 """Files that can hold credentials, and what their kind is called."""

@@ -188,6 +188,7 @@ def sit_down(
         after_step=sitting.after_step,
         team=team,
         catch_up=lambda: caught_up(learner, run=run),
+        before_growth=sitting.before_growth,
     )
     return sitting.close(state)
 

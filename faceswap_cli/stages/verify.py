@@ -4,20 +4,19 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from faceswap_cli import pictures
 from faceswap_cli.errors import InputError
 from faceswap_cli.provenance.claim import COMPOSITE, Claim
 from faceswap_cli.provenance.credentials import Credentials, State, holds_credentials, read
 from faceswap_cli.provenance.sidecar import Sidecar, read_sidecar
 from faceswap_cli.provenance.xmp import is_marked
+from faceswap_cli.video.footage import PICTURES
 from faceswap_cli.video.opening import opened
 
 NOTHING_FOUND = 7
 """Exit code: neither credentials nor a sidecar. That says nothing of how the file was made."""
 CHANGED = 8
 """Exit code: what was signed is not what is there."""
-
-_HEAD_BYTES = 1 << 20
-"""Where in a picture its metadata is looked for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,14 +151,14 @@ def verify(path: Path) -> Verdict:
 
 
 def _is_marked(path: Path) -> bool:
-    """Say whether a file's ordinary metadata speaks of a swap."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(_HEAD_BYTES)
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {(error.strerror or str(error)).lower()}") from error
-    if head.startswith((b"\x89PNG", b"\xff\xd8\xff")) or head[8:12] == b"WEBP":
-        return is_marked(head)
+    """Say whether a file's ordinary metadata speaks of a swap.
+
+    Raises:
+        InputError: It is neither a picture nor a video.
+    """
+    if path.suffix.lower() in PICTURES:
+        pictures.read(path)
+        return is_marked(path.read_bytes())
     with opened(path) as container:
         return any(COMPOSITE in text for text in container.metadata.values())
 

@@ -20,7 +20,7 @@ KERNEL_PX = 4
 """Side of all convolutions that halve, that double by transposition, and of a critic's last two
 (Isola et al., "Image-to-Image Translation with Conditional Adversarial Networks", appendix 6.1)."""
 RESIZED_KERNEL_PX = 3
-"""Side of a convolution after a picture was enlarged."""
+"""Side of a convolution that keeps the size."""
 INITIAL_DEVIATION = 0.02
 """Standard deviation of fresh weights (Radford et al., "Unsupervised Representation Learning with
 Deep Convolutional GANs", 2015, section 4)."""
@@ -39,6 +39,7 @@ class Generator(nn.Module):
 
     Args:
         widths: Channels after each halving.
+        stem: Channels of one more convolution before and one after, at full size; 0 has none.
         resize: Double by enlarging and then convolving, instead of by transposed convolution
             (Odena et al., "Deconvolution and Checkerboard Artifacts", 2016).
         skips: Add what lies before a halving to what comes out of the doubling that undoes it
@@ -47,10 +48,19 @@ class Generator(nn.Module):
     """
 
     def __init__(
-        self, widths: Sequence[int], *, resize: bool, skips: bool, depth: int | None = None
+        self,
+        widths: Sequence[int],
+        *,
+        stem: int = 0,
+        resize: bool,
+        skips: bool,
+        depth: int | None = None,
     ) -> None:
         super().__init__()
-        self.widths, self.resize, self.skips = tuple(widths), resize, skips
+        self.widths, self.stem, self.resize, self.skips = tuple(widths), stem, resize, skips
+        if stem:
+            self.enter = nn.Sequential(initialised(_full_size(3, stem)), nn.ReLU())
+            self.leave = initialised(_full_size(stem, 3))
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
         for _ in range(len(self.widths) if depth is None else depth):
             self.deepen()
@@ -63,12 +73,13 @@ class Generator(nn.Module):
     def deepen(self) -> None:
         """Insert one more halving and one more doubling at the bottleneck, with fresh weights."""
         place = self.depth
-        outside = 3 if place == 0 else self.widths[place - 1]
+        outside = (self.stem or 3) if place == 0 else self.widths[place - 1]
         inside = self.widths[place]
         down: list[nn.Module] = [nn.Conv2d(outside, inside, KERNEL_PX, stride=2, padding=1)]
         up: list[nn.Module] = [_doubling(inside, outside, resize=self.resize)]
-        if place > 0:  # neither the picture that goes in nor the one that comes out is normalised
+        if place > 0:  # the first halving is not normalised: a picture's colours are what it shows
             down.append(nn.InstanceNorm2d(inside))
+        if place > 0 or self.stem:  # nor is what becomes the picture
             up += [nn.InstanceNorm2d(outside), nn.ReLU()]
         layers = nn.Sequential(*down, nn.ReLU()), nn.Sequential(*up)
         for layer in layers:
@@ -76,20 +87,35 @@ class Generator(nn.Module):
         self.down.append(layers[0])
         self.up.append(layers[1])
 
-    def forward(self, faces: Tensor, fade: Tensor | float = 1.0) -> Tensor:
-        """Redraw pictures; `fade` 0 leaves the innermost pair of layers out, 1 has it in full."""
-        # In full precision: sixteen-bit numbers have 256 steps to 1, too coarse near white.
-        return torch.tanh(self._redrawn(faces, 0, fade).float())
+    def shorten(self) -> None:
+        """Take the innermost pair of layers away."""
+        del self.down[-1], self.up[-1]
 
-    def _redrawn(self, features: Tensor, place: int, fade: Tensor | float) -> Tensor:
+    def forward(
+        self, faces: Tensor, fade: Tensor | float = 1.0, *, depth: int | None = None
+    ) -> Tensor:
+        """Redraw pictures (B, 3, S, S).
+
+        Args:
+            faces: The pictures.
+            fade: How much the innermost pair of layers counts: 0 is as if it were not there.
+            depth: Use only so many pairs of layers.
+        """
+        depth = self.depth if depth is None else depth
+        entered = self.enter(faces) if self.stem else faces
+        drawn = self._redrawn(entered, 0, depth, fade)
+        # In full precision: sixteen-bit numbers have 256 steps to 1, too coarse near white.
+        return torch.tanh((self.leave(drawn) if self.stem else drawn).float())
+
+    def _redrawn(self, features: Tensor, place: int, depth: int, fade: Tensor | float) -> Tensor:
         """Return what becomes of features by the layers from `place` inwards, in their shape."""
-        if place == self.depth:
+        if place == depth:
             return features
-        inner = self._redrawn(self.down[place](features), place + 1, fade)
+        inner = self._redrawn(self.down[place](features), place + 1, depth, fade)
         drawn: Tensor = self.up[place](inner)
-        if place == 0:
+        if place == 0 and not self.stem:
             return drawn
-        share = fade if place == self.depth - 1 else 1.0
+        share = fade if place == depth - 1 else 1.0
         kept = 1.0 if self.skips else 1 - share
         return kept * features + share * drawn
 
@@ -136,30 +162,56 @@ class Critic(nn.Module):
         """Add one more halving, and two last layers for it beside those there are."""
         place = self.depth
         before, width = 3 if place == 0 else self.widths[place - 1], self.widths[place]
-        last = min(2 * width, WIDEST * self.widths[0])
         self.down.append(self._layer(before, width, stride=2, is_first=place == 0))
-        self.ends[str(self.depth)] = nn.Sequential(
+        self.end_at([*map(int, self.ends), self.depth])
+
+    def shorten(self) -> None:
+        """Take the newest halving away, and its last layers."""
+        del self.down[-1]
+        self.end_at([int(name) for name in self.ends if int(name) <= self.depth])
+
+    def settle(self) -> None:
+        """Forget the last layers of the depths before."""
+        self.end_at([self.depth])
+
+    def end_at(self, depths: Sequence[int]) -> None:
+        """Have last layers at these depths and no others; those that are missing are fresh."""
+        # In order: optimizers know parameters by their place.
+        self.ends = nn.ModuleDict(
+            {
+                str(depth): self.ends[str(depth)] if str(depth) in self.ends else self._end(depth)
+                for depth in sorted(set(depths))
+            }
+        )
+
+    def forward(
+        self, faces: Tensor, fade: Tensor | float = 1.0, *, depth: int | None = None
+    ) -> list[Verdict]:
+        """Judge pictures (B, 3, S, S); while the newest layer fades in, so do its verdicts.
+
+        Args:
+            faces: The pictures.
+            fade: How much the newest layer's verdict counts beside the one of the depth before.
+            depth: Give the verdict of this depth alone.
+        """
+        wanted = [int(name) for name in self.ends] if depth is None else [depth]
+        verdicts, features = [], faces
+        for place, layer in enumerate(self.down[: max(wanted)], start=1):
+            features = layer(features)
+            if place in wanted:
+                share = fade if place == self.depth else 1 - fade
+                scores = self.ends[str(place)](features).float()
+                verdicts.append(Verdict(share=share if len(wanted) > 1 else 1.0, scores=scores))
+        return verdicts
+
+    def _end(self, depth: int) -> nn.Sequential:
+        """Return the last two layers of one depth."""
+        width = self.widths[depth - 1]
+        last = min(2 * width, WIDEST * self.widths[0])
+        return nn.Sequential(
             self._layer(width, last, stride=1),
             self._normalised(initialised(nn.Conv2d(last, 1, KERNEL_PX, padding=1))),
         )
-
-    def settle(self) -> None:
-        """Forget the last two layers of the depth before."""
-        for name in list(self.ends):
-            if name != str(self.depth):
-                del self.ends[name]
-
-    def forward(self, faces: Tensor, fade: Tensor | float = 1.0) -> list[Verdict]:
-        """Judge pictures; while the newest layer fades in, so do its verdicts beside the old."""
-        verdicts, features = [], faces
-        for depth, layer in enumerate(self.down, start=1):
-            features = layer(features)
-            if str(depth) in self.ends:
-                share = fade if depth == self.depth else 1 - fade
-                is_alone = len(self.ends) == 1
-                scores = self.ends[str(depth)](features).float()
-                verdicts.append(Verdict(share=1.0 if is_alone else share, scores=scores))
-        return verdicts
 
     def _layer(
         self, before: int, width: int, *, stride: int, is_first: bool = False
@@ -285,12 +337,17 @@ def _cut(pictures: Tensor, strength: float) -> Tensor:
     return pictures * kept
 
 
+def _full_size(before: int, after: int) -> nn.Conv2d:
+    """Return a convolution that keeps the size."""
+    return nn.Conv2d(before, after, RESIZED_KERNEL_PX, padding=RESIZED_KERNEL_PX // 2)
+
+
 def _doubling(before: int, after: int, *, resize: bool) -> nn.Module:
     """Return a layer (B, C, H, W) -> (B, C', 2H, 2W)."""
     if not resize:
         return nn.ConvTranspose2d(before, after, KERNEL_PX, stride=2, padding=1)
-    convolution = nn.Conv2d(before, after, RESIZED_KERNEL_PX, padding=RESIZED_KERNEL_PX // 2)
-    return nn.Sequential(nn.Upsample(scale_factor=2, mode="bilinear"), convolution)
+    enlarged = nn.Upsample(scale_factor=2, mode="bilinear")  # by repetition, its squares show
+    return nn.Sequential(enlarged, _full_size(before, after))
 
 
 def initialised(layer: nn.Conv2d) -> nn.Conv2d:

@@ -143,6 +143,34 @@ class SwapModel(nn.Module, ABC):
         del group
         return self.train_settings.learning_rate
 
+    @property
+    def structure(self) -> int:
+        """What the networks are built like, as a number; 0 for ever where they do not grow.
+
+        It must follow from the state: `load_state_dict` first builds the networks as the state's.
+        """
+        return 0
+
+    @property
+    def stage(self) -> int:
+        """Which stage of growth it is, from 1; 0 where networks do not grow."""
+        return 0
+
+    def structure_due(self, progress: Progress) -> int:
+        """Return the structure that the next step needs: asked before every one."""
+        del progress
+        return self.structure
+
+    def grow(self, structure: int, progress: Progress) -> None:
+        """Build the networks as `structure_due` asked; weights that stay must stay as they are.
+
+        Called when the two differ. Afterwards the trainer takes up the new parameters; those that
+        stay keep their moments and averages.
+        """
+
+    def judged(self, error: float) -> None:
+        """Hear of a regular held-out score: see `Score.error`; remembered only in buffers."""
+
     @abstractmethod
     def train_step(self, batch: FaceBatch, update: Update, progress: Progress) -> dict[str, Tensor]:
         """Learn from one batch, calling `update` once per group; return named scalar losses.

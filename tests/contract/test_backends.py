@@ -95,14 +95,23 @@ class Steps:
 
     def __init__(self, model: SwapModel) -> None:
         self.model = model.train()
-        train = model.train_settings
-        self.optimizers = {
-            group: torch.optim.Adam(
-                parameters, lr=model.learning_rate(group), betas=(train.beta1, train.beta2)
-            )
-            for group, parameters in model.parameter_groups().items()
-        }
+        self.optimizers: dict[str, torch.optim.Adam] = {}
         self.updated: list[str] = []
+        self.take_up()
+
+    def take_up(self) -> None:
+        """Take up the parameters there are; those that were there before keep their moments."""
+        train = self.model.train_settings
+        for group, parameters in self.model.parameter_groups().items():
+            before = self.optimizers[group].state if group in self.optimizers else {}
+            self.optimizers[group] = torch.optim.Adam(
+                list(parameters),
+                lr=self.model.learning_rate(group),
+                betas=(train.beta1, train.beta2),
+            )
+            for one in self.optimizers[group].param_groups[0]["params"]:
+                if one in before:
+                    self.optimizers[group].state[one] = before[one]
 
     def update(self, group: str, loss: Tensor) -> None:
         """Step one group, as the trainer does."""
@@ -118,9 +127,12 @@ class Steps:
             batch = faces(self.model, seed=step)
             torch.manual_seed(step)
             seen = step * batch.target.shape[:2].numel()
-            losses = self.model.train_step(
-                batch, self.update, Progress(images_seen=seen, goal=None)
-            )
+            progress = Progress(images_seen=seen, goal=None)
+            due = self.model.structure_due(progress)
+            if due != self.model.structure:
+                self.model.grow(due, progress)
+                self.take_up()
+            losses = self.model.train_step(batch, self.update, progress)
         return losses
 
     def moments(self) -> dict[str, Tensor]:
@@ -239,6 +251,20 @@ def test_each_group_is_updated_once_and_all_of_it_learns(backend: Backend) -> No
     assert starved == []
 
 
+def test_a_network_grows_only_when_asked_and_then_stays(backend: Backend) -> None:
+    """A structure that is not due is not built; one that is, is there until the next is due."""
+    steps = Steps(backend.make())
+    before = steps.model.structure
+    assert before == steps.model.structure_due(Progress(images_seen=0, goal=None))
+    steps.run(0, 6)
+    seen = 6 * faces(steps.model, seed=0).target.shape[:2].numel()
+    due = steps.model.structure_due(Progress(images_seen=seen, goal=None))
+    assert steps.model.structure <= due <= steps.model.structure + 1
+    assert before <= steps.model.structure
+    grouped = [p for group in steps.model.parameter_groups().values() for p in group]
+    assert {id(p) for p in steps.model.parameters()} == {id(p) for p in grouped}
+
+
 def test_learning_rates_are_positive(backend: Backend) -> None:
     """Every group says how fast it learns."""
     model = backend.make()
@@ -282,6 +308,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(backend: Backend) -> None:
     whole.run(0, 6)
     first.run(0, 3)
     second.model.load_state_dict(safetensors.load(safetensors.save(first.model.state_dict())))
+    second.take_up()
     for group, optimizer in second.optimizers.items():
         optimizer.load_state_dict(first.optimizers[group].state_dict())
     second.run(3, 6)

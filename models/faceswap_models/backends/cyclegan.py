@@ -42,6 +42,8 @@ class CycleGANModel(ModelSettings):
 
     generator_widths: tuple[int, ...] = (64, 128, 256, 512, 512)
     """Channels after each of a generator's halvings; there are as many doublings."""
+    generator_stem: int = 0
+    """Channels of one more convolution at each end of a generator, at full size; 0 has none."""
     discriminator_widths: tuple[int, ...] = (64, 128, 256, 512, 512)
     """Channels after each of a discriminator's halvings."""
     discriminator_slope: float = 0.2
@@ -136,6 +138,7 @@ class CycleGAN(SwapModel):
         self.generators = nn.ModuleList(
             Generator(
                 model.generator_widths,
+                stem=model.generator_stem,
                 resize=model.resize_convolution,
                 skips=model.skips,
                 depth=self.first_depth(len(model.generator_widths)),
