@@ -6,6 +6,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 from faceswap_cli.errors import InputError
@@ -15,11 +16,16 @@ END_BYTES = 1 << 20
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success flush it and rename it to `path`.
 
     A reader therefore sees the old file or the new one, never half of one, and a failure of any
     kind leaves the old file as it was.
+
+    Args:
+        path: The file.
+        durable: Wait until it is on the disk. Not for one of thousands: then the caller flushes
+            them together.
 
     Raises:
         InputError: The disk is full or the folder cannot be written.
@@ -34,10 +40,12 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         with explained(path):
             yield temporary
-            flush(temporary)
+            if durable:
+                flush(temporary)
             temporary.chmod(0o666 & ~_umask())
             temporary.replace(path)
-            flush(path.parent)
+            if durable:
+                flush(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -98,6 +106,11 @@ def explained(path: Path) -> Iterator[None]:
                 f"no space left on the disk while writing {path}",
                 hint="free some space, then run the same command again: finished work is kept",
             ) from error
+        if error.errno == errno.EFBIG:
+            raise InputError(
+                f"{path} would become larger than this disk or account allows",
+                hint="choose another folder with --workspace or --output, or raise ulimit -f",
+            ) from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise InputError(
                 f"cannot write {path}: {os.strerror(error.errno or 0).lower()}",
@@ -111,8 +124,13 @@ def explained(path: Path) -> Iterator[None]:
         raise
 
 
+@cache
 def _umask() -> int:
     """Return the process's file mode mask, which can only be read by setting it."""
+    # Read once: two threads doing this at a time would leave the process without a mask.
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+_umask()

@@ -43,10 +43,15 @@ class SetFolder:
         """What was measured of the crops' pictures; may be deleted at any time."""
         return self.root / "looks.npz"
 
-    def crop(self, frame: int, face: int, *, source: int = 0) -> Path:
+    @property
+    def progress(self) -> Path:
+        """How far an extraction that was stopped had got; gone when it is finished."""
+        return self.root / "progress.json"
+
+    def crop(self, frame: int, face: int, *, source: int = 0, kind: str = "png") -> Path:
         """The crop of face number `face` in frame number `frame` of the input number `source`."""
         before = f"{source + 1}-" if source else ""
-        return self.root / f"{before}{frame:06d}-{face}.png"
+        return self.root / f"{before}{frame:06d}-{face}.{kind}"
 
 
 @dataclass(frozen=True, kw_only=True)

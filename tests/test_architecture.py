@@ -14,7 +14,17 @@ SOURCES = sorted(
     for path in (ROOT / folder).rglob("*.py")
 )
 
-WORDS = {"errors", "report", "files", "arrays", "weights", "page", "pictures", "__version__"}
+WORDS = {
+    "ahead",
+    "errors",
+    "report",
+    "files",
+    "arrays",
+    "weights",
+    "page",
+    "pictures",
+    "__version__",
+}
 """The bottom floor: it may be used by everyone, and uses only itself."""
 ROOMS = {"video", "faces", "blend", "actors", "metrics", "provenance", "workspace", "config"}
 """The rooms on one floor, which never import each other but for the pairs below."""

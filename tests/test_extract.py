@@ -3,6 +3,7 @@
 Most of them use a detector that finds bright spots: it is quick, and it can die where it is told.
 """
 
+import errno
 import json
 import os
 import shutil
@@ -24,9 +25,11 @@ from faceswap_cli import pictures
 from faceswap_cli.actors import CAST, draw_all, perform
 from faceswap_cli.arrays import Image
 from faceswap_cli.cli.app import app
-from faceswap_cli.errors import ConfigurationError, FaceswapError, InputError, NoFacesError
+from faceswap_cli.errors import ConfigurationError, InputError, NoFacesError
+from faceswap_cli.faces import journal
 from faceswap_cli.faces.detect import Face
 from faceswap_cli.faces.record import FaceSet
+from faceswap_cli.faces.track import REACH
 from faceswap_cli.report import Silent
 from faceswap_cli.stages.extract import ExtractSettings, ExtractSummary, extract, set_names
 from faceswap_cli.video.footage import Footage, find_footage
@@ -35,8 +38,11 @@ from faceswap_cli.video.writer import VideoWriter
 from faceswap_cli.workspace import SetFolder
 
 FRAMES = 24
-EMPTY = frozenset({0, 7, 8, 22, 23})
-"""Frames without a face: the first, some in the middle, the last."""
+EMPTY = frozenset({0, 22, 23})
+"""Frames without a face: the first and the last ones."""
+HIDDEN = frozenset({7, 8})
+"""Frames in which it is there, and nobody sees it."""
+FACES = FRAMES - len(EMPTY)
 
 
 def nothing(index: int) -> None:
@@ -44,11 +50,13 @@ def nothing(index: int) -> None:
 
 
 class SpotDetector:
-    """Takes the bright part of an image for a face; runs `before` ahead of each image."""
+    """Takes the bright part of an image for a face; runs `before` ahead of each image.
+
+    It reads the number of an image off its corner, where `write_clip` put it.
+    """
 
     def __init__(self, before: Callable[[int], None] = nothing) -> None:
         self.before = before
-        self.seen = 0
 
     def __enter__(self) -> Self:
         return self
@@ -61,18 +69,17 @@ class SpotDetector:
 
     def detect(self, image: Image) -> list[Face]:
         """Return one face around the bright pixels, if there are any."""
-        self.before(self.seen)
-        self.seen += 1
+        self.before(number_of(image))
         return self._spots(image)
 
     def follow(self, image: Image, faces: Sequence[Face]) -> list[Face]:
-        """Return the same as `detect`; an image in which nothing is left is not counted."""
-        return self.detect(image) if self._spots(image) else []
+        """Return the same as `detect`."""
+        return self.detect(image)
 
     def _spots(self, image: Image) -> list[Face]:
         """Return one face around the bright pixels, if there are any."""
         rows, columns = np.nonzero(image[..., 0] > 128)
-        if not rows.size:
+        if rows.size < 500:
             return []
         box = np.float32([columns.min(), rows.min(), columns.max(), rows.max()])
         spread = np.random.default_rng(1).uniform(0, 1, (478, 2))
@@ -86,6 +93,19 @@ class SpotDetector:
                 pose=(1.0, 2.0, 3.0),
             )
         ]
+
+
+def number_of(image: Image) -> int:
+    """Return the number in an image's corner."""
+    bits = image[:8, :64, 0].reshape(8, 8, 8).mean(axis=(0, 2)) > 60
+    return int(sum(1 << place for place in np.flatnonzero(bits)))
+
+
+def with_number(image: Image, number: int) -> Image:
+    """Put a number into an image's corner, below 128 levels."""
+    for place in range(8):
+        image[:8, 8 * place : 8 * place + 8] = 115 * (number >> place & 1)
+    return image
 
 
 class Listener(Silent):
@@ -104,8 +124,10 @@ class Listener(Silent):
         self.done.append(done)
 
 
-def write_clip(path: Path, *, frames: int = FRAMES, empty: Set[int] = EMPTY) -> Path:
-    """Write a clip of a bright spot that wanders over a dark ground."""
+def write_clip(
+    path: Path, *, frames: int = FRAMES, empty: Set[int] = EMPTY, first: int = 0
+) -> Path:
+    """Write a clip of a bright spot that wanders over a dark ground, its images numbered."""
     chance = np.random.default_rng(3)
     with VideoWriter(path, size=(160, 120), rate=Fraction(25), quality=10) as writer:
         for index in range(frames):
@@ -113,8 +135,16 @@ def write_clip(path: Path, *, frames: int = FRAMES, empty: Set[int] = EMPTY) -> 
             if index not in empty:
                 x = 20 + 3 * index
                 image[30:90, x : x + 50] = chance.integers(190, 255, (60, 50, 3))
-            writer.write(image, Fraction(index, 25))
+            if index in HIDDEN:
+                image[..., 0] = np.minimum(image[..., 0], 90)
+            writer.write(with_number(image, first + index), Fraction(index, 25))
     return path
+
+
+@pytest.fixture(autouse=True)
+def _marks_every_frame(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How far the work got is said after every frame: the clips here last no two seconds."""
+    monkeypatch.setattr(journal, "SYNC_SECONDS", 0.0)
 
 
 @pytest.fixture(scope="module")
@@ -176,6 +206,8 @@ def test_every_face_becomes_a_crop_and_a_line(clip: Path, folder: SetFolder) -> 
         content(folder)
     )
     assert (64, 64, 3) == pictures.read(found.path(found.records[0])).shape
+    assert HIDDEN == {record.frame for record in found.records if record.is_interpolated}
+    assert {0} == {record.track for record in found.records}
 
 
 def test_a_crop_shows_what_its_record_says(clip: Path, folder: SetFolder) -> None:
@@ -183,7 +215,7 @@ def test_a_crop_shows_what_its_record_says(clip: Path, folder: SetFolder) -> Non
     run(clip, folder)
 
     found = FaceSet.load("spot", folder=folder.root, records=folder.records)
-    for record in found.records:
+    for record in (one for one in found.records if not one.is_interpolated):
         crop = pictures.read(found.path(record))
         points = np.c_[record.landmarks, np.ones(478)] @ record.alignment.matrix(64).T
         inside = points[((points > 2) & (points < 61)).all(axis=1)].round().astype(int)
@@ -209,13 +241,12 @@ def test_a_stopped_run_goes_on_to_the_same_bytes(
 
     with pytest.raises(failure):
         run(clip, folder, before=stop)
-    seen: list[int] = []
-    summary = run(clip, folder, before=seen.append)
+    seen: set[int] = set()
+    summary = run(clip, folder, before=seen.add)
 
     assert whole == content(folder)
-    assert (FRAMES, FRAMES - len(EMPTY)) == (summary.frames, summary.faces)
-    if at > 9:
-        assert len(seen) < FRAMES
+    assert (FRAMES, FACES) == (summary.frames, summary.faces)
+    assert set(range(max(0, at - REACH), FRAMES)) >= seen
 
 
 KILLED = """
@@ -223,6 +254,8 @@ import os, signal, sys, time
 sys.path.insert(0, {tests!r})
 from pathlib import Path
 import test_extract as here
+
+here.journal.SYNC_SECONDS = 0.0
 
 def die(index):
     if index == {at}:
@@ -442,35 +475,42 @@ def test_settings_are_checked(
 
 def test_every_nth_frame_can_be_enough(clip: Path, folder: SetFolder) -> None:
     """With every=5 frames 0, 5, 10, ... are looked at, and no others."""
-    seen: list[int] = []
+    seen: set[int] = set()
 
-    summary = run(clip, folder, settings=ExtractSettings(size_px=64, every=5), before=seen.append)
+    summary = run(clip, folder, settings=ExtractSettings(size_px=64, every=5), before=seen.add)
 
-    assert [0, 1, 2, 3, 4] == seen
+    assert {0, 5, 10, 15, 20} == seen
     assert (5, 4) == (summary.frames, summary.faces)
     found = FaceSet.load("spot", folder=folder.root, records=folder.records)
     assert [5, 10, 15, 20] == [record.frame for record in found.records]
 
 
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EFBIG, errno.EDQUOT])
 def test_a_full_disk_ends_the_run_and_loses_nothing(
-    clip: Path, folder: SetFolder, whole: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+    clip: Path,
+    folder: SetFolder,
+    whole: dict[str, bytes],
+    monkeypatch: pytest.MonkeyPatch,
+    number: int,
 ) -> None:
     """A crop that cannot be written has no line, nor has any after it; the next run repairs it."""
-    really = pictures.write_png
+    really = Path.write_bytes
 
-    def full(path: Path, image: Image) -> None:
-        if path.name == "000010-0.png":
-            raise InputError("no space left on the disk")
-        really(path, image)
+    def full(path: Path, content: bytes) -> int:
+        if path.name.startswith(".000010-0-"):
+            raise OSError(number, os.strerror(number))
+        return really(path, content)
 
-    monkeypatch.setattr(pictures, "write_png", full)
-    with pytest.raises(FaceswapError, match="no space left"):
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(InputError) as caught:
         run(clip, folder)
+    assert "000010-0.png" in caught.value.message
+    assert caught.value.hint
     assert b"000009-0.png" in folder.records.read_bytes()
     assert b"000010-0.png" not in folder.records.read_bytes()
     assert b"000011-0.png" not in folder.records.read_bytes()
 
-    monkeypatch.setattr(pictures, "write_png", really)
+    monkeypatch.setattr(Path, "write_bytes", really)
     run(clip, folder)
 
     assert whole == content(folder)
@@ -488,9 +528,35 @@ def test_progress_counts_frames(clip: Path, folder: SetFolder) -> None:
         run(clip, folder, before=stop, report=first)
     run(clip, folder, report=second)
 
-    assert list(range(1, 16)) == first.done
-    assert list(range(11, FRAMES + 1)) == second.done
-    assert ["going on at frame 10: 7 faces so far"] == second.notes
+    done = len(first.done)
+    assert list(range(1, FRAMES + 1)) == [*first.done, *second.done]
+    assert [f"going on after frame {done - 1}: {done - 1} faces so far"] == second.notes
+
+
+def test_asked_to_stop_it_finishes_the_frame(
+    clip: Path, folder: SetFolder, whole: dict[str, bytes]
+) -> None:
+    """A signal ends the run after the frame at hand; all that was done is on the disk."""
+    report = Listener()
+
+    def ask(index: int) -> None:
+        if index == 12:
+            signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(KeyboardInterrupt):
+        extract(
+            clip,
+            folder=folder,
+            settings=ExtractSettings(size_px=64),
+            report=report,
+            detector=lambda: SpotDetector(ask),
+        )
+
+    lines = len(folder.records.read_bytes().splitlines())
+    assert [f"stopped after frame {lines}: {lines} faces so far"] == report.notes
+    assert lines < 20
+    run(clip, folder)
+    assert whole == content(folder)
 
 
 def test_a_drawn_person_is_extracted(tmp_path: Path) -> None:
@@ -529,11 +595,12 @@ def reel(tmp_path_factory: pytest.TempPathFactory) -> list[Footage]:
     """Two clips with one between them that shows nobody, and four pictures."""
     root = tmp_path_factory.mktemp("reel")
     write_clip(root / "a.mp4", frames=14)
-    write_clip(root / "b.mp4", frames=6, empty=set(range(6)))
-    write_clip(root / "c.mp4", frames=15)
+    write_clip(root / "b.mp4", frames=6, empty=set(range(6)), first=14)
+    write_clip(root / "c.mp4", frames=15, first=20)
     (root / "album").mkdir()
     for index, frame in enumerate(islice(read_frames(root / "a.mp4"), 9, 13)):
-        pictures.write_png(root / "album" / f"{index}.png", frame.image)
+        image = with_number(frame.image.copy(), 35 + index)
+        pictures.write_png(root / "album" / f"{index}.png", image)
     return find_footage([root / "a.mp4", root / "b.mp4", root / "c.mp4", root / "album"])
 
 
@@ -555,9 +622,9 @@ def test_several_inputs_become_one_set(reel: Sequence[Footage], folder: SetFolde
 
     found = FaceSet.load("spot", folder=folder.root, records=folder.records)
     places = [(record.source, record.frame) for record in found.records]
-    assert (39, 11 + 12 + 4) == (summary.frames, summary.faces)
+    assert (39, 13 + 14 + 4) == (summary.frames, summary.faces)
     assert sorted(places) == places
-    assert {0: 11, 2: 12, 3: 4} == Counter(source for source, _ in places)
+    assert {0: 13, 2: 14, 3: 4} == Counter(source for source, _ in places)
     assert len(places) == len({record.file for record in found.records})
     assert "3-000003-0.png" in {record.file for record in found.records}
     assert all(Fraction(record.frame, 25) == record.time for record in found.records)
@@ -601,7 +668,7 @@ def test_inputs_that_differ_need_another_name(reel: Sequence[Footage], folder: S
         ({"start_s": 0.5, "end_s": 0.64}, [13, 14, 15]),
         ({"end_s": 0.16, "every": 2}, [2]),
         ({"max_faces": 3}, [1, 2, 3]),
-        ({"max_faces": 9, "start_s": 0.1}, [3, 4, 5, 6, 9, 10, 11, 12, 13]),
+        ({"max_faces": 9, "start_s": 0.1}, [3, 4, 5, 6, 7, 8, 9, 10, 11]),
     ],
 )
 def test_a_part_can_be_enough(

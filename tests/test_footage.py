@@ -9,7 +9,7 @@ import pytest
 
 from faceswap_cli import pictures
 from faceswap_cli.errors import InputError
-from faceswap_cli.video.footage import Album, Film, find_footage
+from faceswap_cli.video.footage import Album, Film, Place, find_footage
 from faceswap_cli.video.writer import VideoWriter
 
 
@@ -34,7 +34,9 @@ def levels(
 ) -> list[tuple[int, int]]:
     """Index and grey of an album's frames."""
     heard = [] if notes is None else notes
-    frames = album.frames(start=start, note=heard.append)
+    frames = album.frames(
+        after=Place(index=start - 1, time=Fraction(start - 1, 25)), note=heard.append
+    )
     return [(frame.index, int(frame.image[0, 0, 0])) for frame in frames]
 
 
@@ -80,7 +82,7 @@ def test_a_damaged_picture_is_left_out_and_named(tmp_path: Path) -> None:
 
     [bad] = find_footage([tmp_path / "b.jpg"])
     with pytest.raises(InputError, match=r"b\.jpg is not a picture"):
-        list(bad.frames(start=0, note=notes.append))
+        list(bad.frames(note=notes.append))
 
 
 def test_a_picture_is_turned_as_its_camera_says(tmp_path: Path) -> None:
@@ -92,7 +94,7 @@ def test_a_picture_is_turned_as_its_camera_says(tmp_path: Path) -> None:
     (tmp_path / "phone.jpg").write_bytes(data[:2] + marker + data[2:])
 
     [album] = find_footage([tmp_path / "phone.jpg"])
-    [frame] = album.frames(start=0, note=print)
+    [frame] = album.frames(note=print)
 
     assert (40, 20, 3) == frame.image.shape
 

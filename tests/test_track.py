@@ -1,6 +1,7 @@
 """Faces held steady: less jitter, no lag, nothing carried from one shot into another."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -11,11 +12,21 @@ from faceswap_cli.arrays import Matrix, Points
 from faceswap_cli.faces import align
 from faceswap_cli.faces.align import FaceAlignment, transform
 from faceswap_cli.faces.detect import Face
-from faceswap_cli.faces.follow import Follower
+from faceswap_cli.faces.follow import named
 from faceswap_cli.faces.litert import LiteRTDetector
-from faceswap_cli.faces.track import PATIENCE, REACH, Steady, from_places, places, steadied
+from faceswap_cli.faces.track import (
+    REACH,
+    Scene,
+    Sighting,
+    Steady,
+    between,
+    from_places,
+    places,
+    steadied,
+)
 
 Looked = list[tuple[int, list[Face]]]
+PATIENCE = REACH - 1
 
 
 def mesh(seed: int = 0) -> Points:
@@ -46,9 +57,21 @@ def motion(k: float, *, x: float = 0.0, y: float = 0.0) -> Matrix:
     return np.array([[cos, -sin, 200 + 2.5 * k + x], [sin, cos, 150 - 0.8 * k + y]])
 
 
-def hold(looked: Looked, *, cuts: Sequence[int] = ()) -> list[tuple[int, list[Steady]]]:
+def hold(looked: Looked, *, cuts: Collection[int] = ()) -> list[tuple[int, list[Steady]]]:
     """The frames held steady; the cuts are the first frames of a shot."""
-    return list(steadied(looked, is_cut=lambda _, now: now in cuts))
+    scenes: list[Scene] = []
+    scene = Scene.empty()
+    for number, faces in looked:
+        known = {} if number in cuts else scene.open_at(number, patience=PATIENCE)
+        tracks, count = named(faces, known, count=scene.count)
+        seen = {
+            track: Sighting(number=number, face=face)
+            for track, face in zip(tracks, faces, strict=True)
+        }
+        shot = scene.shot + (number in cuts)
+        scene = Scene(number=number, shot=shot, count=count, seen=known | seen)
+        scenes.append(scene)
+    return [(scene.number, steadied(scenes, scene)) for scene in scenes]
 
 
 def centres(held: Sequence[tuple[int, list[Steady]]]) -> np.ndarray:
@@ -98,12 +121,13 @@ def test_jitter_is_less_than_half() -> None:
     chance = np.random.default_rng(1)
     paths = [motion(k, x=-150, y=-60) for k in range(30)]
     with LiteRTDetector() as detector:
-        follower = Follower(detector)
+        faces: list[Face] = []
         looked = []
         for k, path in enumerate(paths):
             moved = cv2.warpAffine(picture, path, (420, 360), borderMode=cv2.BORDER_REPLICATE)
             noisy = np.clip(moved + chance.normal(0, 6, moved.shape), 0, 255).astype(np.uint8)
-            looked.append((k, list(follower.look(noisy, k))))
+            faces = detector.follow(noisy, faces) if faces else detector.detect(noisy)
+            looked.append((k, faces))
 
     raw = np.array([places(align.align(faces[0].landmarks)) for _, faces in looked])
     residuals = [_beyond(where, paths) for where in (raw, centres(hold(looked)))]
@@ -156,9 +180,51 @@ def test_two_people_are_two_tracks() -> None:
 
     for k, faces in held:
         sides = {face.track: places(face.alignment)[2] > 350 for face in faces}
-        assert len(both[k][1]) == len(sides)
-        assert len(set(sides.values())) == len(sides)
+        assert 2 == len(faces) == len(set(sides.values()))
+        filled = [face for face in faces if face.is_interpolated]
+        assert (8 <= k < 8 + PATIENCE) == len(filled)
+        assert all(sides[face.track] for face in filled)
     assert {0, 1} == {face.track for _, faces in held for face in faces}
+
+
+def test_a_gap_is_filled_where_the_face_was() -> None:
+    """A face missed in a few frames of steady motion is put where it was, and marked."""
+    whole = film(24)
+    missed = [(k, [] if 9 <= k < 9 + PATIENCE else faces) for k, faces in whole]
+
+    held = hold(missed)
+
+    truth = np.array([places(align.align(faces[0].landmarks)) for _, faces in whole])
+    assert np.abs(centres(held) - truth)[:, 2:].max() < 0.1
+    assert list(range(9, 9 + PATIENCE)) == [k for k, [face] in held if face.is_interpolated]
+    for k, [face] in held[9 : 9 + PATIENCE]:
+        apart = np.linalg.norm(face.face.landmarks - whole[k][1][0].landmarks, axis=1)
+        assert apart.max() < 0.3
+        assert 0 == face.face.score
+
+
+def test_no_gap_is_filled_across_a_cut() -> None:
+    """Who is missed at the end of a shot is not put there because of the next one."""
+    gap = [(k, [] if 9 <= k < 12 else faces) for k, faces in film(20)]
+
+    held = hold(gap, cuts=[11])
+
+    assert [] == [k for k, faces in held for face in faces if face.is_interpolated]
+
+
+def test_half_way_between_two_faces() -> None:
+    """Points, expression and pose lie between; angles turn the short way."""
+    one, two = face_at(motion(0)), face_at(motion(4))
+    one, two = replace(one, pose=(0, -10, 170)), replace(two, pose=(20, 10, -170))
+    two = replace(two, expression=(0.5,) * 52)
+
+    middle = between(one, two, 0.25)
+
+    np.testing.assert_allclose(
+        middle.landmarks, 0.75 * one.landmarks + 0.25 * two.landmarks, atol=1e-3
+    )
+    assert pytest.approx((5, -5, 175)) == middle.pose
+    assert pytest.approx((0.125,) * 52) == middle.expression
 
 
 def test_a_face_gone_for_long_is_a_new_track() -> None:
@@ -179,16 +245,3 @@ def test_short_films_come_through(count: int) -> None:
 
     assert list(range(count)) == [number for number, _ in held]
     assert all(isinstance(face.alignment, FaceAlignment) for _, [face] in held)
-
-
-def test_only_a_few_frames_are_held_back() -> None:
-    """A frame comes out `REACH` frames after it went in: a long film needs no memory."""
-    taken: list[int] = []
-
-    def feed() -> object:
-        for item in film(30):
-            taken.append(item[0])
-            yield item
-
-    for number, _ in steadied(feed(), is_cut=lambda *_: False):  # type: ignore[arg-type]
-        assert taken[-1] <= number + REACH

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,14 @@ class FaceRecord:
     """Which of the set's inputs the frame is of, counted from 0."""
     cut_off: float = 0.0
     """Part of the face's area that lies outside the frame, 0 to 1."""
+    track: int = 0
+    """The same number for the same face of one input as long as it is followed, from 0."""
+    mask: Points = field(default_factory=lambda: np.zeros((0, 2), np.float32))
+    """float32 (K, 2), px in the frame: the corners of the face's outline."""
+    framing: str = "face"
+    """What the crop covers, and `alignment` with it: a name in `align.FRAMINGS`."""
+    is_interpolated: bool = False
+    """Nobody saw the face in this frame: it was put between where it was before and after."""
 
     def to_json(self) -> str:
         """Return the record as one line."""
@@ -47,16 +55,20 @@ class FaceRecord:
                 "file": self.file,
                 "frame": self.frame,
                 "time": str(self.time),
+                "track": self.track,
                 "to_unit": self.alignment.to_unit.tolist(),
                 # A hundredth of a pixel is far below the landmark model's own noise.
-                "landmarks": np.round(self.landmarks.astype(np.float64), 2).tolist(),
+                "landmarks": _rounded(self.landmarks),
                 "score": round(self.score, 4),
                 "sharpness": round(self.sharpness, 2),
                 "pose": [round(angle, 2) for angle in self.pose],
                 "expression": [round(value, 4) for value in self.expression],
+                "mask": _rounded(self.mask),
             }
             | ({"source": self.source} if self.source else {})
-            | ({"cut_off": round(self.cut_off, 3)} if self.cut_off >= 0.0005 else {}),
+            | ({"cut_off": round(self.cut_off, 3)} if self.cut_off >= 0.0005 else {})
+            | ({"framing": self.framing} if self.framing != "face" else {})
+            | ({"interpolated": True} if self.is_interpolated else {}),
             separators=(",", ":"),
         )
 
@@ -80,6 +92,10 @@ class FaceRecord:
             expression=tuple(fields["expression"]),
             source=fields.get("source", 0),
             cut_off=fields.get("cut_off", 0.0),
+            track=fields.get("track", 0),
+            mask=np.array(fields.get("mask", []), dtype=np.float32).reshape(-1, 2),
+            framing=fields.get("framing", "face"),
+            is_interpolated=fields.get("interpolated", False),
         )
 
 
@@ -103,6 +119,12 @@ class FaceSet:
     def path(self, record: FaceRecord) -> Path:
         """The crop's file."""
         return self.folder / record.file
+
+
+def _rounded(points: Points) -> list[list[float]]:
+    """Return points (N, 2) for JSON, in hundredths of a pixel."""
+    rounded: list[list[float]] = np.round(points.astype(np.float64), 2).tolist()
+    return rounded
 
 
 def read_records(path: Path) -> Iterable[FaceRecord]:

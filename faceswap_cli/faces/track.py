@@ -1,34 +1,33 @@
-"""Faces held steady over time: who is who from frame to frame, and where, without the jitter.
+"""Faces held steady over time: where a followed face lies, without the jitter and the gaps.
 
-It knows landmarks and alignments, nothing of pictures: a cut between shots is told by the caller.
+It knows landmarks and alignments, nothing of pictures: who is who is told by the caller.
 
 Landmarks tremble by a part of a pixel from frame to frame, and a face cut out by them trembles with
 them. Each face's place (log of the size, angle, x, y) is therefore replaced by the value of a
 parabola laid through its neighbours in time (W. S. Cleveland, "Robust locally weighted regression
 and smoothing scatterplots", JASA 74, 1979), before and after alike: nothing lags, and steady and
-evenly accelerated motion stay as they are.
+evenly accelerated motion stay as they are. A face that was missed in a few frames is put between
+where it was before and after, and marked.
 """
 
+import base64
 import math
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from faceswap_cli.faces.align import FaceAlignment, align
-from faceswap_cli.faces.detect import Face
-from faceswap_cli.faces.region import overlaps
+from faceswap_cli.faces.detect import LANDMARKS, Face
 
-Item = TypeVar("Item")
 Array = npt.NDArray[np.float64]
 
 REACH = 6
-"""Frames before and after that have a say in where a face is."""
-PATIENCE = 5
-"""Frames in a row that a face may be missing and still be the same."""
+"""Frames before and after that have a say in where a face is; the missing ones in a gap are fewer.
+"""
 SAME_FACE = 0.3
 """Intersection over union of the boxes of one face in two frames is larger than this."""
 
@@ -45,103 +44,154 @@ class Steady:
     """Nobody saw it in this frame: it lies between where it was before and after."""
 
 
-def steadied(
-    looked: Iterable[tuple[Item, Sequence[Face]]], *, is_cut: Callable[[Item, Item], bool]
-) -> Iterator[tuple[Item, list[Steady]]]:
-    """Yield every frame with its faces held steady, `REACH` frames after it came in.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Sighting:
+    """A face where it was seen last."""
 
-    Args:
-        looked: Frames of any kind, in the order of showing, with their faces.
-        is_cut: Whether another shot begins with the second of two frames in a row.
-    """
-    window: deque[_Seen[Item]] = deque()
-    tracks = _Tracks()
-    before: Item | None = None
-    due = 0
-    for number, (item, faces) in enumerate(looked):
-        if before is not None and is_cut(before, item):
-            tracks.forget()
-        before = item
-        named = [(tracks.name(face, number), face, places(align(face.landmarks))) for face in faces]
-        window.append(_Seen(number=number, item=item, faces=named))
-        while window[0].number < due - REACH:
-            window.popleft()
-        if number >= due + REACH:
-            yield _steady(window, due)
-            due += 1
-    while window and due <= window[-1].number:
-        yield _steady(window, due)
-        due += 1
+    number: int
+    """The frame, counted from the first that was looked at."""
+    face: Face
+
+    @cached_property
+    def place(self) -> Array:
+        """Where its aligned square lies, see `places`."""
+        return places(align(self.face.landmarks))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _Seen(Generic[Item]):
-    """A frame with its faces: track, face, places."""
+class Scene:
+    """Who is in a frame, and who was a moment ago."""
 
     number: int
-    item: Item
-    faces: Sequence[tuple[int, Face, Array]]
+    """The frame, counted from the first that was looked at."""
+    shot: int
+    """The shot it belongs to: tracks end where one does."""
+    count: int
+    """Tracks begun so far."""
+    seen: Mapping[int, Sighting]
+    """Track -> where it was seen last, for those that may still go on."""
 
+    @classmethod
+    def empty(cls) -> Self:
+        """Return what is before the first frame."""
+        return cls(number=-1, shot=-1, count=0, seen={})
 
-@dataclass(kw_only=True)
-class _Tracks:
-    """The faces that were there a moment ago."""
+    @property
+    def faces(self) -> dict[int, Face]:
+        """Track -> the face, for those seen in this very frame."""
+        return {track: seen.face for track, seen in self.here.items()}
 
-    count: int = 0
-    last: dict[int, tuple[int, Face]] = field(default_factory=dict)
-    """Track -> the number of the last frame it was seen in, and the face there."""
+    @cached_property
+    def here(self) -> dict[int, Sighting]:
+        """Track -> the sighting, for those of this very frame."""
+        return {track: seen for track, seen in self.seen.items() if seen.number == self.number}
 
-    def forget(self) -> None:
-        """Begin another shot: nobody is who they were."""
-        self.last.clear()
-
-    def name(self, face: Face, number: int) -> int:
-        """Return the track of a face in frame `number`: the one it overlaps most, or a new one."""
-        open_tracks = {
-            track: seen
-            for track, (when, seen) in self.last.items()
-            if 0 < number - when <= PATIENCE + 1
+    def open_at(self, number: int, *, patience: int) -> dict[int, Sighting]:
+        """Return the tracks that may go on in frame `number`, after `patience` missed at most."""
+        return {
+            track: seen for track, seen in self.seen.items() if number - seen.number <= patience + 1
         }
-        boxes = np.array([seen.box for seen in open_tracks.values()]).reshape(-1, 2, 2)
-        shared = overlaps(boxes, face.box.reshape(2, 2))
-        if shared.size and shared.max() > SAME_FACE:
-            track = list(open_tracks)[int(shared.argmax())]
-        else:
-            track, self.count = self.count, self.count + 1
-        self.last[track] = (number, face)
-        return track
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the frame as JSON can hold it, to the last bit."""
+        faces = [{"track": track, **_to_json(face)} for track, face in self.faces.items()]
+        return {"number": self.number, "shot": self.shot, "count": self.count, "faces": faces}
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any], *, before: "Scene", patience: int) -> Self:
+        """Read a frame back, having the one before it."""
+        number, shot = fields["number"], fields["shot"]
+        known = before.open_at(number, patience=max(0, patience)) if shot == before.shot else {}
+        now = {
+            one["track"]: Sighting(number=number, face=_from_json(one)) for one in fields["faces"]
+        }
+        return cls(number=number, shot=shot, count=fields["count"], seen=known | now)
 
 
-def _steady(window: Sequence[_Seen[Item]], number: int) -> tuple[Item, list[Steady]]:
-    """Return the frame `number` of the window with its faces held steady."""
-    here = next(seen for seen in window if seen.number == number)
-    near = [seen for seen in window if abs(seen.number - number) <= REACH]
-    faces = []
-    for track, face, _ in here.faces:
-        pairs = [
-            (seen.number - number, where)
-            for seen in near
-            for other, _, where in seen.faces
-            if other == track
-        ]
-        apart = np.array([offset for offset, _ in pairs], dtype=np.float64)
-        where = smoothed(apart, np.stack([where for _, where in pairs]))
-        faces.append(Steady(face=face, alignment=from_places(where), track=track))
-    return here.item, faces
+def steadied(scenes: Sequence[Scene], here: Scene, *, reach: int = REACH) -> list[Steady]:
+    """Return the faces of a frame held steady, those with a short gap there filled in.
+
+    Args:
+        scenes: Frames around it, in order, itself among them; `reach` before and after, as far as
+            there are any.
+        here: The frame.
+        reach: How far away a frame may be to have a say.
+    """
+    near = [scene for scene in scenes if abs(scene.number - here.number) <= reach]
+    there = here.faces
+    filled = dict(_missed(near, here, reach=reach))
+    return [
+        Steady(
+            face=face,
+            alignment=_place(near, track, here.number, reach=reach),
+            track=track,
+            is_interpolated=track not in there,
+        )
+        for track, face in (there | filled).items()
+    ]
 
 
-def smoothed(apart: Array, values: Array) -> Array:
+def _missed(near: Sequence[Scene], here: Scene, *, reach: int) -> Iterator[tuple[int, Face]]:
+    """Yield the tracks seen shortly before and after a frame, not in it, and where they would be.
+
+    Who is missed in `reach` frames or more comes back as another track, so the gaps are shorter.
+    """
+    before = {
+        track: seen
+        for scene in near
+        if scene.number < here.number
+        for track, seen in scene.here.items()
+    }
+    after = {
+        track: seen
+        for scene in reversed(near)
+        if scene.number > here.number
+        for track, seen in scene.here.items()
+    }
+    for track in sorted(before.keys() & after.keys() - here.here.keys()):
+        start, end = before[track], after[track]
+        if end.number - start.number <= reach:
+            share = (here.number - start.number) / (end.number - start.number)
+            yield track, between(start.face, end.face, share)
+
+
+def between(start: Face, end: Face, share: float) -> Face:
+    """Return the face that lies `share` of the way from one to another; nobody is sure of it."""
+    landmarks = start.landmarks + np.float32(share) * (end.landmarks - start.landmarks)
+    turns = ((b - a + 180) % 360 - 180 for a, b in zip(start.pose, end.pose, strict=True))
+    yaw, pitch, roll = (a + share * turn for a, turn in zip(start.pose, turns, strict=True))
+    pairs = zip(start.expression, end.expression, strict=True)
+    return Face(
+        box=np.concatenate([landmarks.min(axis=0), landmarks.max(axis=0)]),
+        landmarks=landmarks,
+        score=0.0,
+        expression=tuple(a + share * (b - a) for a, b in pairs),
+        pose=(yaw, pitch, (roll + 180) % 360 - 180),
+    )
+
+
+def _place(near: Sequence[Scene], track: int, number: int, *, reach: int) -> FaceAlignment:
+    """Return where a track's face lies in frame `number`, of what the frames around it say."""
+    pairs = [
+        (scene.number - number, scene.here[track].place) for scene in near if track in scene.here
+    ]
+    apart = np.array([offset for offset, _ in pairs], dtype=np.float64)
+    return from_places(smoothed(apart, np.stack([where for _, where in pairs]), reach=reach))
+
+
+def smoothed(apart: Array, values: Array, *, reach: int = REACH) -> Array:
     """Return the value (K,) at 0 of the parabola that lies best through values (N, K).
 
     Args:
-        apart: Frames from here (N,), growing, 0 among them; the near ones count more.
+        apart: Frames from here (N,), growing, none further than `reach`; the near ones count more.
         values: What was measured there. The second column is an angle in radians.
+        reach: How far away a frame may be.
     """
     values = values.copy()
     values[:, 1] = np.unwrap(values[:, 1])
     # At a track's end a line would tremble less, and miss a head that is just speeding up.
     degree = min(2, len(apart) - 1)
-    weights = np.sqrt((1 - (np.abs(apart) / (REACH + 1)) ** 3) ** 3)
+    weights = np.sqrt((1 - (np.abs(apart) / (reach + 1)) ** 3) ** 3)
     powers = apart[:, None] ** np.arange(degree + 1)
     fitted, *_ = np.linalg.lstsq(powers * weights[:, None], values * weights[:, None], rcond=None)
     return np.asarray(fitted[0], dtype=np.float64)
@@ -161,3 +211,27 @@ def from_places(values: Array) -> FaceAlignment:
     cos, sin = math.cos(angle), math.sin(angle)
     turn = np.array([[cos, sin], [-sin, cos]]) * math.exp(-log_side)
     return FaceAlignment(to_unit=np.column_stack([turn, [0.5, 0.5] - turn @ [x, y]]))
+
+
+def _to_json(face: Face) -> dict[str, Any]:
+    """Return a face as JSON can hold it, to the last bit."""
+    return {
+        "landmarks": base64.b64encode(face.landmarks.astype("<f4").tobytes()).decode(),
+        "box": [float(value) for value in face.box],
+        "score": face.score,
+        "expression": face.expression,
+        "pose": face.pose,
+    }
+
+
+def _from_json(fields: Mapping[str, Any]) -> Face:
+    """Read a face back."""
+    yaw, pitch, roll = fields["pose"]
+    landmarks = np.frombuffer(base64.b64decode(fields["landmarks"]), dtype="<f4")
+    return Face(
+        box=np.array(fields["box"], np.float32),
+        landmarks=landmarks.reshape(LANDMARKS, 2).astype(np.float32),
+        score=fields["score"],
+        expression=tuple(fields["expression"]),
+        pose=(yaw, pitch, roll),
+    )

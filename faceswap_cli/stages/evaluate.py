@@ -20,7 +20,7 @@ from faceswap_cli.errors import InputError, NoFacesError
 from faceswap_cli.faces.align import FaceAlignment, align, transform
 from faceswap_cli.faces.detect import Face, FaceDetector
 from faceswap_cli.faces.detectors import DEFAULT, DETECTORS
-from faceswap_cli.faces.follow import Follower, is_cut, thumbnail
+from faceswap_cli.faces.follow import Onlooker, is_cut, thumbnail
 from faceswap_cli.faces.mask import oval_mask
 from faceswap_cli.faces.record import FaceSet
 from faceswap_cli.faces.region import overlaps
@@ -333,7 +333,7 @@ class _Watch:
         self._detector = detector
         self._judges = judges
         self._every = every
-        self._follower = Follower(detector)
+        self._onlooker = Onlooker(detector)
         self._before: _Before | None = None
         self._number = -1
 
@@ -344,7 +344,7 @@ class _Watch:
         before = self._before
         if before is not None and is_cut(before.thumbnail, small):
             before = None
-        faces = self._follower.look(shot.original, self._number)
+        faces = self._onlooker.look(shot.original)
         place, self._before = None, _Before(shot=shot, thumbnail=small, face=None)
         if not faces:
             return Sight(time=shot.time)

@@ -1,53 +1,61 @@
 """From a video to aligned face crops and their records; nothing of who the faces belong to.
 
+    frames -> faces, followed and held steady -> crops and lines, in order
+
 A run can be stopped in any way and gone on with. `source.toml` is written first and says whose
-set this is; a crop is on the disk before its line is appended to `faces.jsonl`; every so many
-frames the faces are searched for without regard to what came before. So the lines say how far the
-work got, whatever stopped it: it goes on at the last such frame and comes to the same bytes.
-`[result]` in `source.toml` says that it was finished.
+set this is; the journal keeps the crops, their lines, and every so often how far the work got and
+what the follower knew there. It goes on after that frame and comes to the same bytes. `[result]`
+in `source.toml` says that it was finished.
 """
 
-import json
-import os
 import re
 import time
-import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from contextlib import closing, suppress
+from dataclasses import asdict, dataclass
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, BinaryIO
+from typing import Any
 
 from faceswap_cli import pictures
-from faceswap_cli.ahead import ahead
 from faceswap_cli.arrays import Image
-from faceswap_cli.errors import ConfigurationError, InputError, NoFacesError, did_you_mean
-from faceswap_cli.faces.align import TEMPLATE_VERSION, align
-from faceswap_cli.faces.detect import Face, FaceDetector
+from faceswap_cli.errors import ConfigurationError, NoFacesError, did_you_mean
+from faceswap_cli.faces.align import FRAMINGS, TEMPLATE_VERSION
+from faceswap_cli.faces.choose import parse_choice
+from faceswap_cli.faces.detect import FaceDetector
 from faceswap_cli.faces.detectors import DEFAULT, DETECTORS
-from faceswap_cli.faces.follow import EVERY, Follower, everyone, largest
+from faceswap_cli.faces.follow import Follower, Pace, Watched
+from faceswap_cli.faces.journal import Crop, Journal
+from faceswap_cli.faces.mask import silhouette
 from faceswap_cli.faces.quality import cut_off, sharpness
 from faceswap_cli.faces.record import FaceRecord
-from faceswap_cli.files import explained, write_text
+from faceswap_cli.faces.source import (
+    Section,
+    Source,
+    read_source,
+    refuse_another,
+    source_of,
+    to_toml,
+)
+from faceswap_cli.faces.track import Steady
+from faceswap_cli.files import write_text
+from faceswap_cli.learning.interrupt import Stop, stoppable
 from faceswap_cli.report import Reporter
-from faceswap_cli.video.footage import Footage, find_footage
+from faceswap_cli.video.footage import Footage, Place, find_footage
 from faceswap_cli.video.reader import Frame
 from faceswap_cli.workspace import SetFolder, valid_name
 
-SYNC_SECONDS = 2.0
-"""At most this much work is lost when the power goes."""
-WAITING_CROPS = 16
-"""Crops that may wait for the disk before the detector has to."""
-WAITING_FRAMES = 4
-"""Frames that may be decoded before the detector wants them."""
-
-CHOICES: Mapping[str, Callable[[Sequence[Face]], Sequence[Face]]] = MappingProxyType(
-    {"largest": largest, "all": everyone}
+FORMATS: Mapping[str, Callable[[Image], bytes]] = MappingProxyType(
+    {"png": pictures.encode_png, "jpeg": partial(pictures.encode_jpeg, quality=95)}
 )
-"""Which of a frame's faces are kept; they come largest first."""
+"""How crops are written, by name."""
+SUFFIXES: Mapping[str, str] = MappingProxyType({"png": "png", "jpeg": "jpg"})
+"""Ends of their names."""
+
+FOLLOWER_VERSION = 2
+"""Changes whenever the same frames would give other faces."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,8 +64,14 @@ class ExtractSettings:
 
     size_px: int = 256
     """Side of the crops, px."""
+    framing: str = "face"
+    """How much is around the face: a name in `FRAMINGS`."""
+    format: str = "png"
+    """How the crops are written: a name in `FORMATS`."""
     every: int = 1
     """Look at every n-th frame only."""
+    fps: float | None = None
+    """Look at so many frames a second at most; None: at all."""
     start_s: float = 0.0
     """Leave out what is shown before, seconds."""
     end_s: float | None = None
@@ -65,7 +79,7 @@ class ExtractSettings:
     max_faces: int | None = None
     """Stop when so many faces are kept; None: never."""
     faces: str = "largest"
-    """Which of a frame's faces are kept: a name in `CHOICES`."""
+    """Which faces are kept, as `parse_choice` reads it."""
     detector: str = DEFAULT
     """What finds them: a name in `DETECTORS`."""
 
@@ -80,8 +94,12 @@ class ExtractSummary:
     """Frames looked at, in this run and those before it."""
     faces: int
     """Faces kept, in this run and those before it."""
+    frames_per_second: float
+    """Frames looked at a second, in this run."""
     seconds: float
     """Duration of this run."""
+    folder: Path
+    """Where the set is."""
 
 
 def extract(
@@ -90,6 +108,7 @@ def extract(
     folder: SetFolder,
     settings: ExtractSettings,
     report: Reporter,
+    declared: Source = MappingProxyType({}),
     detector: Callable[[], FaceDetector] | None = None,
 ) -> ExtractSummary:
     """Keep the faces of some footage as aligned crops in `folder`, going on where a run stopped.
@@ -99,37 +118,46 @@ def extract(
         folder: The set.
         settings: What is kept.
         report: Hears how far it is.
+        declared: Sections that `source.toml` is to hold besides: what the user says of the footage.
         detector: Makes what finds the faces, in place of the one that the settings name.
 
     Raises:
         InputError: The footage cannot be read or the folder cannot be written.
         ConfigurationError: A setting is wrong, or the set has another source or settings.
         NoFacesError: There is no face in all of it; no set is left behind.
+        KeyboardInterrupt: It was asked to stop; what was done is kept.
     """
     began = time.monotonic()
     _check(settings)
     inputs = find_footage([footage]) if isinstance(footage, Path) else footage
-    source = _source(inputs, settings)
-    if done := _finished(folder, source):
+    source = source_of([one.describe() for one in inputs], _known(settings))
+    if done := _finished(folder, source, declared):
         report.note(f'the set "{folder.name}" is complete: nothing left to do')
-        return ExtractSummary(name=folder.name, seconds=time.monotonic() - began, **done)
-    with (detector or DETECTORS[settings.detector])() as finder:
+        return _summary(folder, done, looked=0, seconds=time.monotonic() - began)
+    choice = parse_choice(settings.faces)
+    with (
+        stoppable() as stop,
+        Follower(detector or DETECTORS[settings.detector], choice=choice) as follower,
+    ):
         if not folder.source.exists():
-            write_text(folder.source, _to_toml(source))
+            write_text(folder.source, to_toml({**source, **declared}))
         _sweep(folder)
-        work = _Work(folder=folder, source=source, settings=settings, finder=finder, report=report)
-        journal = _Journal.resume(folder.records, strides=[work.stride(one) for one in inputs])
-        frames = work.do(inputs, journal)
+        with Journal(folder.records, progress=folder.progress) as journal:
+            work = _Work(
+                folder=folder,
+                settings=settings,
+                follower=follower,
+                journal=journal,
+                report=report,
+                stop=stop,
+            )
+            looked = work.do(inputs)
     if not journal.faces:
         _discard(folder)
-        what = inputs[0].name if len(inputs) == 1 else f"{len(inputs)} inputs"
-        raise NoFacesError(
-            f"no face was found in the {frames} frames of {what}",
-            hint="faces should be in view, sharp and 30 px wide or more: try a closer shot",
-        )
-    done = {"frames": frames, "faces": journal.faces}
-    write_text(folder.source, _to_toml(source | {"result": done}))
-    return ExtractSummary(name=folder.name, seconds=time.monotonic() - began, **done)
+        raise _no_face(inputs, work.frames)
+    done = {"frames": work.frames, "faces": journal.faces}
+    write_text(folder.source, to_toml({**source, **declared, "result": done}))
+    return _summary(folder, done, looked=looked, seconds=time.monotonic() - began)
 
 
 def set_names(footage: Sequence[Footage]) -> list[str]:
@@ -153,6 +181,7 @@ def extract_each(
     folders: Sequence[SetFolder],
     settings: ExtractSettings,
     report: Reporter,
+    declared: Source = MappingProxyType({}),
 ) -> list[ExtractSummary]:
     """Make a set of each piece of footage; one without a face is noted and has none.
 
@@ -164,7 +193,10 @@ def extract_each(
     missing: NoFacesError | None = None
     for one, folder in zip(footage, folders, strict=True):
         try:
-            summaries.append(extract([one], folder=folder, settings=settings, report=report))
+            summary = extract(
+                [one], folder=folder, settings=settings, report=report, declared=declared
+            )
+            summaries.append(summary)
         except NoFacesError as error:
             missing = error
             report.note(error.message)
@@ -173,234 +205,205 @@ def extract_each(
     return summaries
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class _Work:
-    """What an extraction is done with."""
+    """An extraction being done."""
 
     folder: SetFolder
-    source: Mapping[str, "Section"]
     settings: ExtractSettings
-    finder: FaceDetector
+    follower: Follower
+    journal: Journal
     report: Reporter
+    stop: Stop
+    frames: int = 0
+    """Frames looked at, in this run and those before it."""
 
-    def stride(self, footage: Footage) -> int:
-        """Return by how many frames the places lie apart at which a stopped run can go on."""
-        return self.settings.every * self._search_every(footage)
+    def do(self, inputs: Sequence[Footage]) -> int:
+        """Find, crop and record the faces still to do; return the frames looked at in this run."""
+        begun = self.journal.progress or {}
+        before = self.frames = int(begun.get("frames", 0))
+        first, place = begun.get("input", 0), _place(begun)
+        if begun:
+            whose = f" of {inputs[first].name}" if len(inputs) > 1 and first < len(inputs) else ""
+            where = f"after frame {place.index}{whose}" if place else f"with input {first + 1}"
+            self.report.note(f"going on {where}: {self.journal.faces} faces so far")
+        for number, footage in enumerate(inputs[first:], first):
+            self._look(footage, number, place=place, memory=begun.get("memory"))
+            place, begun = None, {}
+            self.journal.mark({"input": number + 1, "frames": self.frames})
+        self.journal.finish()
+        return self.frames - before
 
-    def do(self, inputs: Sequence[Footage], journal: "_Journal") -> int:
-        """Find, crop and record the faces still to do; return the frames looked at in all."""
-        looked = _looked_at(self.folder)
-        if journal.begun:
-            whose = f" of {inputs[journal.source].name}" if len(inputs) > 1 else ""
-            self.report.note(
-                f"going on at frame {journal.next_frame}{whose}: {journal.faces} faces so far"
-            )
-        for number, footage in enumerate(inputs):
-            # The one with the last line is done again from there; those after it that were
-            # finished without a face have no line.
-            if number != journal.source and str(number) in looked:
-                continue
-            looked[str(number)] = self._look(footage, journal, number)
-            if len(inputs) > 1:
-                write_text(self.folder.source, _to_toml({**self.source, "looked": looked}))
-        return sum(looked.values())
-
-    def _look(self, footage: Footage, journal: "_Journal", number: int) -> int:
-        """Do one input; return the number of its frames that are or were looked at."""
-        every, most = self.settings.every, self.settings.max_faces
-        self.report.stage(f"extract {footage.name}", total=footage.count, unit="frames")
-        start = journal.next_frame if number == journal.source else 0
-        # To know which frame is the first after a given time, all before it must be seen again.
-        first, last = (None, -1) if self.settings.start_s else (0, -1)
-        decoded = footage.frames(start=start if first == 0 else 0, note=self.report.note)
-        shown = ahead(_within(decoded, self.settings), depth=WAITING_FRAMES)
-        keep = CHOICES[self.settings.faces]
-        follower = Follower(self.finder, keep=keep, every=self._search_every(footage))
-        began = time.monotonic()
-        with journal.open() as write, closing(shown) as frames:
-            for frame in frames:
-                if most is not None and journal.faces >= most:
+    def _look(
+        self,
+        footage: Footage,
+        number: int,
+        *,
+        place: Place | None,
+        memory: Mapping[str, Any] | None,
+    ) -> None:
+        """Do one input, from after a place on."""
+        span = _Span.of(footage, self.settings)
+        self.report.stage(f"extract {footage.name}", total=span.frames, unit="frames")
+        pace = Pace.of(footage.average_rate, every=span.every, moves=footage.moves)
+        since = span.start
+        decoded = footage.frames(note=self.report.note, since=since, after=place)
+        chosen = _wanted(decoded, self.settings, span, after=place)
+        began, before = time.monotonic(), self.frames
+        with closing(self.follower.over(chosen, pace=pace, memory=memory)) as watched:
+            for seen in watched:
+                if self._is_enough:
                     break
-                first, last = frame.index if first is None else first, frame.index
-                if frame.index % every == 0 and frame.index >= start:
-                    room = None if most is None else most - journal.faces
-                    faces = follower.look(frame.image, frame.index // every)[:room]
-                    for place, face in enumerate(faces):
-                        write(*self._cut(frame, face, source=number, place=place))
-                rate = (frame.index + 1 - start) / (time.monotonic() - began)
-                numbers = {"frames/s": round(rate, 1), "faces": journal.faces}
-                self.report.advance(frame.index + 1, numbers)
-        return last // every - ((first or 0) - 1) // every
+                self.frames += 1
+                self._keep(seen, number)
+                rate = (self.frames - before) / (time.monotonic() - began)
+                numbers = {"frames/s": round(rate, 1), "faces": self.journal.faces}
+                self.report.advance(span.done(seen.item), numbers)
+                self._pause(seen, number)
 
-    def _cut(
-        self, frame: Frame, face: Face, *, source: int, place: int
-    ) -> tuple[Path, Image, FaceRecord]:
-        """Return where a face's crop goes, the crop, and the record of it."""
-        alignment = align(face.landmarks)
-        crop = alignment.crop(frame.image, self.settings.size_px)
-        path = self.folder.crop(frame.index, place, source=source)
-        record = FaceRecord(
-            file=path.name,
-            frame=frame.index,
-            time=frame.time,
-            alignment=alignment,
-            landmarks=face.landmarks,
-            score=face.score,
-            sharpness=sharpness(crop),
-            pose=face.pose,
-            expression=face.expression,
-            source=source,
-            cut_off=cut_off(face.landmarks, frame.image),
-        )
-        return path, crop, record
+    @property
+    def _is_enough(self) -> bool:
+        """Whether as many faces are kept as were asked for."""
+        most = self.settings.max_faces
+        return most is not None and self.journal.faces >= most
 
-    def _search_every(self, footage: Footage) -> int:
-        """Return the images looked at from one search for faces to the next.
+    def _keep(self, seen: Watched[Frame], number: int) -> None:
+        """Hand a frame's faces over."""
+        most = self.settings.max_faces
+        room = None if most is None else most - self.journal.faces
+        for place, steady in enumerate(seen.faces[:room]):
+            self.journal.add(self._cutting(seen.item, steady, source=number, place=place))
 
-        Where frames are left out, a face may be anywhere in the next one looked at.
+    def _pause(self, seen: Watched[Frame], number: int) -> None:
+        """After a frame: say every so often how far the work got, and stop if that is asked for.
+
+        Raises:
+            KeyboardInterrupt: It is.
         """
-        return EVERY if self.settings.every == 1 and footage.moves else 1
-
-
-def _within(frames: Iterator[Frame], settings: ExtractSettings) -> Iterator[Frame]:
-    """Yield the frames that are shown in the time asked for."""
-    # As typed: 0.64 is 16 frames of 1/25 s, which the nearest binary number is not.
-    start = Fraction(str(settings.start_s))
-    end = None if settings.end_s is None else Fraction(str(settings.end_s))
-    for frame in frames:
-        if end is not None and frame.time >= end:
+        if not (self.journal.is_due or self.stop.asked):
             return
-        if frame.time >= start:
+        self.journal.mark(
+            {
+                "input": number,
+                "frames": self.frames,
+                "frame": seen.item.index,
+                "time": str(seen.item.time),
+                "memory": seen.memory(),
+            }
+        )
+        if self.stop.asked:
+            self.report.note(
+                f"stopped after frame {seen.item.index}: {self.journal.faces} faces so far"
+            )
+            raise KeyboardInterrupt
+
+    def _cutting(
+        self, frame: Frame, steady: Steady, *, source: int, place: int
+    ) -> Callable[[], Crop]:
+        """Return what cuts a face out."""
+        kind = SUFFIXES[self.settings.format]
+        path = self.folder.crop(frame.index, place, source=source, kind=kind)
+        return lambda: cut(frame, steady, path=path, source=source, settings=self.settings)
+
+
+def cut(
+    frame: Frame, steady: Steady, *, path: Path, source: int, settings: ExtractSettings
+) -> Crop:
+    """Return a face's crop, which goes to `path`, and the record of it."""
+    alignment = FRAMINGS[settings.framing](steady.alignment)
+    crop = alignment.crop(frame.image, settings.size_px)
+    face = steady.face
+    record = FaceRecord(
+        file=path.name,
+        frame=frame.index,
+        time=frame.time,
+        alignment=alignment,
+        landmarks=face.landmarks,
+        score=face.score,
+        sharpness=sharpness(crop),
+        pose=face.pose,
+        expression=face.expression,
+        source=source,
+        cut_off=cut_off(face.landmarks, frame.image),
+        track=steady.track,
+        mask=silhouette(face.landmarks),
+        framing=settings.framing,
+        is_interpolated=steady.is_interpolated,
+    )
+    return Crop(path=path, content=FORMATS[settings.format](crop), record=record)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Span:
+    """The part of some footage that is looked at."""
+
+    start: Fraction
+    """Seconds."""
+    end: Fraction | None
+    every: int
+    """About how many frames there are for one that is looked at."""
+    frames: int | None
+    """Frames in it, looked at or not, as far as known."""
+    first: int
+    """About the number of its first frame."""
+
+    @classmethod
+    def of(cls, footage: Footage, settings: ExtractSettings) -> "_Span":
+        """Return the part of the footage that the settings ask for."""
+        # As typed: 0.64 is 16 frames of 1/25 s, which the nearest binary number is not.
+        start = Fraction(str(settings.start_s))
+        end = None if settings.end_s is None else Fraction(str(settings.end_s))
+        rate, count = footage.average_rate, footage.count
+        first = int(start * rate)
+        last = count if end is None or count is None else min(count, int(end * rate))
+        fps = rate if settings.fps is None else Fraction(str(settings.fps))
+        return cls(
+            start=start,
+            end=end,
+            every=max(settings.every, int(rate / fps)),
+            frames=None if last is None else max(0, last - first),
+            first=first,
+        )
+
+    def done(self, frame: Frame) -> int:
+        """Return how many of its frames are behind us after `frame`."""
+        return max(0, frame.index + 1 - self.first)
+
+
+def _wanted(
+    frames: Iterator[Frame], settings: ExtractSettings, span: _Span, *, after: Place | None
+) -> Iterator[Frame]:
+    """Yield the frames that are looked at: in the time asked for, and as close as asked for."""
+    fps = None if settings.fps is None else Fraction(str(settings.fps))
+    slot = None if after is None or fps is None else after.time * fps // 1
+    for frame in frames:
+        if span.end is not None and frame.time >= span.end:
+            return
+        if frame.time < span.start or frame.index % settings.every:
+            continue
+        before, slot = slot, None if fps is None else frame.time * fps // 1
+        if fps is None or slot != before:
             yield frame
 
 
-def _looked_at(folder: SetFolder) -> dict[str, int]:
-    """Return how many frames were looked at in each input that is finished, by its number."""
-    return dict(_read_source(folder.source).get("looked", {}))
-
-
-@dataclass(kw_only=True)
-class _Journal:
-    """The file of records, growing at its end while the crops go before it."""
-
-    path: Path
-    source: int
-    """The input to go on with."""
-    next_frame: int
-    """Its first frame still to look at."""
-    faces: int
-    """Records kept."""
-
-    @classmethod
-    def resume(cls, path: Path, *, strides: Sequence[int]) -> "_Journal":
-        """Return the journal at `path`, cut back to where the work can be taken up again.
-
-        That is at a frame whose index is a multiple of its input's stride: there faces are searched
-        for. The last recorded frame itself is done again in any case: it may have had more faces
-        than lines.
-        """
-        lines = _readable_lines(path) if path.exists() else []
-        source, last = lines[-1][0] if lines else (0, 0)
-        begin = last - last % strides[source]
-        kept = [line for place, line in lines if place < (source, begin)]
-        if path.exists():
-            os.truncate(path, sum(map(len, kept)))
-        return cls(path=path, source=source, next_frame=begin, faces=len(kept))
-
-    @property
-    def begun(self) -> bool:
-        """Whether there is something to go on from."""
-        return (self.source, self.next_frame) > (0, 0)
-
-    @contextmanager
-    def open(self) -> Iterator[Callable[[Path, Image, FaceRecord], None]]:
-        """Yield a function that writes a crop and then its line, in the background, in order.
-
-        An exception in the block lets the writing end first; an exception in the writing
-        surfaces in the next call or at the end of the block.
-        """
-        with (
-            explained(self.path),
-            self.path.open("ab") as file,
-            ThreadPoolExecutor(max_workers=1) as thread,
-        ):
-            lines = _Lines(file=file)
-            waiting: list[Future[None]] = []
-
-            def write(path: Path, crop: Image, record: FaceRecord) -> None:
-                while len(waiting) >= WAITING_CROPS:
-                    waiting.pop(0).result()
-                waiting.append(thread.submit(_write_face, path, crop, record, lines))
-                self.faces += 1
-
-            try:
-                yield write
-            finally:
-                for future in waiting:
-                    future.result()
-                lines.sync()
-
-
-@dataclass(kw_only=True)
-class _Lines:
-    """Appends lines to a file, each handed to the system at once and to the disk every so often."""
-
-    file: BinaryIO
-    synced: float = field(default_factory=time.monotonic)
-    broken: bool = False
-    """A crop could not be written: no line may follow, or the run would never come back for it."""
-
-    def append(self, line: str) -> None:
-        """Append one line."""
-        self.file.write(line.encode() + b"\n")
-        self.file.flush()
-        if time.monotonic() - self.synced > SYNC_SECONDS:
-            self.sync()
-
-    def sync(self) -> None:
-        """Put everything on the disk."""
-        self.file.flush()
-        os.fsync(self.file.fileno())
-        self.synced = time.monotonic()
-
-
-def _write_face(path: Path, crop: Image, record: FaceRecord, lines: _Lines) -> None:
-    """Write a crop, then the line that says it is there."""
-    if lines.broken:
-        return
-    try:
-        pictures.write_png(path, crop)
-        lines.append(record.to_json())
-    except BaseException:
-        lines.broken = True
-        raise
-
-
-def _readable_lines(path: Path) -> list[tuple[tuple[int, int], bytes]]:
-    """Return ((input, frame), line) up to the first line that a crash tore."""
-    lines = []
-    with path.open("rb") as file:
-        for line in file:
-            try:
-                record = FaceRecord.from_json(line.decode())
-            except (ValueError, KeyError, TypeError):
-                break
-            lines.append(((record.source, record.frame), line))
-    return lines
+def _place(progress: Mapping[str, Any]) -> Place | None:
+    """Return the frame that a run stopped at, if it stopped in the middle of an input."""
+    if "frame" not in progress:
+        return None
+    return Place(index=progress["frame"], time=Fraction(progress["time"]))
 
 
 def _check(settings: ExtractSettings) -> None:
     """Refuse settings that make no sense."""
-    if settings.faces not in CHOICES:
-        raise ConfigurationError(
-            f'there is no choice of faces called "{settings.faces}"',
-            hint=did_you_mean(settings.faces, CHOICES),
-        )
-    if settings.detector not in DETECTORS:
-        raise ConfigurationError(
-            f'there is no face detector called "{settings.detector}"',
-            hint=did_you_mean(settings.detector, DETECTORS),
-        )
+    for kind, name, known in (
+        ("face detector", settings.detector, DETECTORS),
+        ("framing", settings.framing, FRAMINGS),
+        ("picture format", settings.format, FORMATS),
+    ):
+        if name not in known:
+            raise ConfigurationError(
+                f'there is no {kind} called "{name}"', hint=did_you_mean(name, known)
+            )
     if not 16 <= settings.size_px <= 4096:
         raise ConfigurationError(
             f"crops cannot be {settings.size_px} px wide", hint="choose 16 to 4096; 256 is usual"
@@ -414,23 +417,27 @@ def _check(settings: ExtractSettings) -> None:
         raise ConfigurationError(
             f"every {settings.every} frames makes no sense", hint="1 looks at every frame"
         )
+    if settings.fps is not None and (settings.fps <= 0 or settings.every > 1):
+        raise ConfigurationError(
+            f"{settings.fps:g} frames a second and every {settings.every} frames do not go together"
+            if settings.every > 1
+            else f"{settings.fps:g} frames a second make no sense",
+            hint="choose one of --fps and --every",
+        )
 
 
-Section = Mapping[str, str | int | float]
-
-
-def _source(inputs: Sequence[Footage], settings: ExtractSettings) -> dict[str, Section]:
-    """Return what makes two extractions the same: the inputs' content and the settings."""
-    described = [footage.describe() for footage in inputs]
-    titles = ["input", *(f"input-{number}" for number in range(2, len(inputs) + 1))]
+def _known(settings: ExtractSettings) -> Section:
+    """Return what makes the settings of two extractions the same."""
     chosen = {key: value for key, value in asdict(settings).items() if value is not None}
     return {
-        **dict(zip(titles, described, strict=True)),
-        "settings": {**chosen, "template": TEMPLATE_VERSION},
+        **chosen,
+        "faces": parse_choice(settings.faces).described(),
+        "template": TEMPLATE_VERSION,
+        "follower": FOLLOWER_VERSION,
     }
 
 
-def _finished(folder: SetFolder, source: Mapping[str, Section]) -> dict[str, int] | None:
+def _finished(folder: SetFolder, source: Source, declared: Source) -> dict[str, int] | None:
     """Return the counts of a finished set, or None if there is work to do.
 
     Raises:
@@ -444,86 +451,49 @@ def _finished(folder: SetFolder, source: Mapping[str, Section]) -> dict[str, int
                 hint="choose another name with --name",
             )
         return None
-    found = _read_source(folder.source)
-    if _contents(found) != _contents(source):
-        raise ConfigurationError(
-            f'the set "{folder.name}" holds the faces of another {_names(found)}',
-            hint="choose another name with --name",
-        )
-    if differences := _differences(found.get("settings", {}), source["settings"]):
-        raise ConfigurationError(
-            f'the set "{folder.name}" was extracted with other settings ({differences})',
-            hint=f"choose another name with --name, or delete {folder.root} first",
-        )
-    return found.get("result")
-
-
-def _contents(source: Mapping[str, Section]) -> list[dict[str, str | int | float]]:
-    """Return what the inputs are known by: the same content under another name is the same."""
-    inputs = [section for title, section in source.items() if title.startswith("input")]
-    return [{key: value for key, value in one.items() if key != "name"} for one in inputs]
-
-
-def _names(source: Mapping[str, Section]) -> str:
-    """Return what a set was made of, as `video, a.mp4` or `3 inputs, a.mp4 to c.mp4`."""
-    inputs = [section for title, section in source.items() if title.startswith("input")]
-    names = [str(section.get("name", "of an unknown name")) for section in inputs]
-    if len(inputs) > 1:
-        return f"{len(inputs)} inputs, {names[0]} to {names[-1]}"
-    kind = "album" if inputs and "pictures" in inputs[0] else "video"
-    return f"{kind}, {names[0] if names else 'of an unknown name'}"
-
-
-def _differences(old: Section, new: Section) -> str:
-    """Return the settings that differ, as `size_px 256, now 128`.
-
-    What is not written down has its usual value.
-    """
+    found = read_source(folder.source)
     usual = {**asdict(ExtractSettings()), "template": TEMPLATE_VERSION}
-    pairs = [(key, old.get(key, value), new.get(key, value)) for key, value in usual.items()]
-    return ", ".join(
-        f"{key} {_or_none(before)}, now {_or_none(now)}"
-        for key, before, now in pairs
-        if before != now
+    refuse_another(found, source, name=folder.name, root=folder.root, usual=usual)
+    if any(found.get(title) != dict(section) for title, section in declared.items()):
+        write_text(folder.source, to_toml({**found, **declared}))
+    result = found.get("result")
+    return {key: int(value) for key, value in result.items()} if result else None
+
+
+def _summary(
+    folder: SetFolder, done: Mapping[str, int], *, looked: int, seconds: float
+) -> ExtractSummary:
+    """Return what an extraction came to."""
+    return ExtractSummary(
+        name=folder.name,
+        frames=done["frames"],
+        faces=done["faces"],
+        frames_per_second=round(looked / max(seconds, 1e-9), 1),
+        seconds=round(seconds, 1),
+        folder=folder.root,
     )
 
 
-def _or_none(value: object) -> object:
-    """Return the value, or the word for none."""
-    return "none" if value is None else value
-
-
-def _read_source(path: Path) -> dict[str, Any]:
-    """Read a `source.toml` back."""
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"{path} cannot be read: {error}",
-            hint="choose another name with --name, or delete the set's folder",
-        ) from error
-
-
-def _to_toml(source: Mapping[str, Section]) -> str:
-    """Return the sections as TOML; the keys are plain words."""
-    lines = ["# What the faces in this folder come from; written by faceswap extract."]
-    for title, section in source.items():
-        lines += ["", f"[{title}]"]
-        # JSON's numbers and printable strings are TOML's.
-        lines += [f"{key} = {json.dumps(value)}" for key, value in section.items()]
-    return "\n".join(lines) + "\n"
+def _no_face(inputs: Sequence[Footage], frames: int) -> NoFacesError:
+    """Return the error for footage without a face."""
+    what = inputs[0].name if len(inputs) == 1 else f"{len(inputs)} inputs"
+    return NoFacesError(
+        f"no face was found in the {frames} frames of {what}",
+        hint="faces should be in view, sharp and 30 px wide or more: try a closer shot",
+    )
 
 
 def _sweep(folder: SetFolder) -> None:
     """Remove the temporary files of a run that was killed while writing them."""
+    name = r"\.((\d+-)?\d+-\d+|source|progress)-\w{8}\.(png|jpg|toml|json)"
     for path in folder.root.iterdir():
-        if re.fullmatch(r"\.((\d+-)?\d+-\d+|source)-\w{8}\.(png|toml)", path.name):
+        if re.fullmatch(name, path.name):
             path.unlink()
 
 
 def _discard(folder: SetFolder) -> None:
     """Remove a set in which there is no face."""
-    folder.source.unlink(missing_ok=True)
-    folder.records.unlink(missing_ok=True)
+    for path in (folder.source, folder.records, folder.progress):
+        path.unlink(missing_ok=True)
     with suppress(OSError):  # not empty: something of the user's lies there
         folder.root.rmdir()

@@ -3,16 +3,18 @@
 import glob
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
 from faceswap_cli import pictures
 from faceswap_cli.errors import InputError
 from faceswap_cli.files import fingerprint
-from faceswap_cli.video.reader import Frame, probe, read_frames
+from faceswap_cli.video.reader import Frame, probe, read_frames, read_on, read_since
 
 Note = Callable[[str], None]
 """Is told one line."""
@@ -28,6 +30,16 @@ VIDEOS = frozenset(
 """Those of videos that are looked for in a folder; one that is named may be called anything."""
 PICTURE_RATE = Fraction(25)
 """Pictures in a row are taken to follow each other at this rate, frames a second."""
+BEGINNING = Fraction(0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """A frame that was seen."""
+
+    index: int
+    time: Fraction
+    """Seconds."""
 
 
 class Footage(Protocol):
@@ -52,8 +64,15 @@ class Footage(Protocol):
     def describe(self) -> dict[str, str | int]:
         """Return what tells it from all other footage, and its name."""
 
-    def frames(self, *, start: int, note: Note) -> Iterator[Frame]:
-        """Yield the frames from number `start` on; `note` hears what is missing or damaged."""
+    @property
+    def average_rate(self) -> Fraction:
+        """Frames a second."""
+
+    def frames(self, *, note: Note, since: Fraction, after: Place | None) -> Iterator[Frame]:
+        """Yield the frames shown at `since` s or later, going on `after` one that was seen.
+
+        `note` hears what is missing or damaged.
+        """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,9 +120,16 @@ class Film:
             "average_rate": str(self.average_rate),
         }
 
-    def frames(self, *, start: int, note: Note) -> Iterator[Frame]:
-        """Yield the video's frames."""
-        return read_frames(self.path, start=start, note=note)
+    def frames(
+        self, *, note: Note, since: Fraction = BEGINNING, after: Place | None = None
+    ) -> Iterator[Frame]:
+        """Yield the video's frames, decoding little of what comes before them."""
+        if after is not None:
+            begun = read_on(self.path, index=after.index, time=after.time, note=note)
+            return islice(begun, 1, None)
+        if since > 0:
+            return read_since(self.path, time=since, note=note)
+        return read_frames(self.path, note=note)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +140,7 @@ class Album:
     stem: str
     paths: tuple[Path, ...]
     moves: bool = False
+    average_rate: Fraction = PICTURE_RATE
 
     @property
     def count(self) -> int:
@@ -131,13 +158,16 @@ class Album:
             "sha256_of_ends": digest,
         }
 
-    def frames(self, *, start: int, note: Note) -> Iterator[Frame]:
+    def frames(
+        self, *, note: Note, since: Fraction = BEGINNING, after: Place | None = None
+    ) -> Iterator[Frame]:
         """Yield the pictures, leaving out those that cannot be read.
 
         Raises:
             InputError: Not one can be read.
         """
         damaged = 0
+        start = after.index + 1 if after else math.ceil(since * PICTURE_RATE)
         for index, path in enumerate(self.paths[start:], start):
             try:
                 image = pictures.read(path)

@@ -124,10 +124,18 @@ def read_moments(path: Path, times: Sequence[Fraction]) -> Iterator[Frame]:
                 yield replace(frame, index=index)
 
 
-def read_on(path: Path, *, index: int, time: Fraction) -> Iterator[Frame]:
+def read_on(
+    path: Path, *, index: int, time: Fraction, note: Callable[[str], None] | None = None
+) -> Iterator[Frame]:
     """Yield the frames from number `index` on, which an earlier reading saw at `time` s.
 
     They are those that `read_frames` yields, without decoding all that comes before.
+
+    Args:
+        path: The video.
+        index: Number of the first frame.
+        time: When it is shown, seconds.
+        note: Told one line at the end if the file held less than it claims.
 
     Raises:
         InputError: There is no such file, or it holds no picture that can be decoded.
@@ -137,9 +145,64 @@ def read_on(path: Path, *, index: int, time: Fraction) -> Iterator[Frame]:
         if first is not None and first.time == time:
             for frame in chain([first], frames):
                 yield replace(frame, index=index + frame.index)
+            if reader.shortfall and note:
+                note(reader.shortfall)
             return
     # A file whose index leads astray: count.
-    yield from read_frames(path, start=index)
+    yield from read_frames(path, start=index, note=note)
+
+
+def read_since(
+    path: Path, *, time: Fraction, note: Callable[[str], None] | None = None
+) -> Iterator[Frame]:
+    """Yield the frames that are shown at `time` s or later, numbered from the file's first.
+
+    What comes before is not decoded where the file says of each frame when it is shown.
+
+    Args:
+        path: The video.
+        time: Seconds.
+        note: Told one line at the end if the file held less than it claims.
+
+    Raises:
+        InputError: There is no such file, or it holds no picture that can be decoded.
+    """
+    before = frames_before(path, time)
+    if before is not None:
+        with VideoReader(path) as reader, closing(reader.since(time)) as frames:
+            # The first one may have begun earlier, and be the only one there is.
+            begins = next(frames, None)
+            rest = frames if begins is None or begins.time < time else chain([begins], frames)
+            for index, frame in enumerate(rest, before):
+                yield replace(frame, index=index)
+            if reader.shortfall and note:
+                note(reader.shortfall)
+        return
+    for frame in read_frames(path, note=note):
+        if frame.time >= time:
+            yield frame
+
+
+def frames_before(path: Path, time: Fraction) -> int | None:
+    """Return how many frames are shown before `time` s, told without decoding; None: untold.
+
+    Raises:
+        InputError: There is no such file, or it holds no picture.
+    """
+    with opened(path) as container:
+        stream = picture_stream(container, path)
+        if container.format.name == "avi" or stream.time_base is None:
+            return None
+        limit, count = time / stream.time_base, 0
+        for packet in container.demux(stream):
+            if not packet.size or packet.is_discard:
+                continue
+            if packet.pts is None or packet.dts is None:
+                return None
+            if packet.dts >= limit:  # shown later still, and so are all that follow
+                return count
+            count += packet.pts < limit
+        return count
 
 
 def frame_length(path: Path, time: Fraction) -> Fraction | None:
@@ -235,6 +298,10 @@ class VideoReader:
             time = clock.time(frame)
             if index >= self.start:
                 yield self._shown(frame, index=index, time=time, to_rgb=to_rgb)
+        self._end(frame, time)
+
+    def _end(self, frame: VideoFrame, time: Fraction) -> None:
+        """Note what is missing after the last frame, shown from `time` s on."""
         stays = max(frame.duration * self.info.time_base, 1 / self.info.average_rate)
         self.shortfall = self._missing(time + stays)
 
@@ -249,6 +316,8 @@ class VideoReader:
         for index, (frame, shown) in enumerate(kept):
             to_rgb = to_rgb or ToRGB(tags_of(frame), size=(frame.width, frame.height))
             yield self._shown(frame, index=index, time=shown, to_rgb=to_rgb)
+        if to_rgb is not None:
+            self._end(frame, shown)
 
     def _shown(self, frame: VideoFrame, *, index: int, time: Fraction, to_rgb: ToRGB) -> Frame:
         """Return a decoded frame upright, in RGB and as the file has it."""
