@@ -10,7 +10,15 @@ import pytest
 
 from faceswap_cli.actors import CAST, Actor, Moment, draw
 from faceswap_cli.arrays import Image, Points
-from faceswap_cli.faces.align import FaceAlignment, align, similarity, template, transform
+from faceswap_cli.faces.align import (
+    HEAD_ABOVE,
+    HEAD_SIDE,
+    FaceAlignment,
+    align,
+    similarity,
+    template,
+    transform,
+)
 from faceswap_cli.faces.detect import MediaPipeDetector
 from faceswap_cli.faces.mask import oval
 
@@ -193,3 +201,33 @@ def test_the_part_a_network_sees_holds_the_whole_face(name: str) -> None:
             outline = transform(oval(face.landmarks), seen.to_unit)
             assert outline.min() > 0
             assert outline.max() < 1
+
+
+def test_a_face_is_found_again_in_its_head() -> None:
+    """The square of a head holds that of its face, and gives it back to the last digit."""
+    turn = 0.004 * np.array([[0.8, -0.6], [0.6, 0.8]])
+    face = FaceAlignment(to_unit=np.column_stack([turn, [0.2, -0.3]]))
+
+    head = face.head()
+
+    np.testing.assert_allclose(head.face_in_head().to_unit, face.to_unit, atol=1e-12)
+    assert HEAD_SIDE * face.side_px == pytest.approx(head.side_px)
+    inside = transform(face.corners(), head.to_unit)
+    assert ((inside > 0) & (inside < 1)).all()
+    # The middle of a head lies above that of its face, whatever the turn.
+    x, y = transform(head.corners().mean(axis=0, keepdims=True), face.to_unit)[0]
+    assert (0.5, 0.5 - HEAD_ABOVE) == (pytest.approx(x, abs=1e-5), pytest.approx(y, abs=1e-5))
+
+
+def test_a_face_cut_from_a_crop_of_its_head_is_the_face() -> None:
+    """Cut out of the frame or out of the head's crop: the same picture, a little softer."""
+    ramp = np.linspace(0, 250, 400)
+    frame = np.uint8(np.stack(np.meshgrid(ramp, ramp), axis=-1))
+    frame = np.dstack([frame, frame[..., 0] // 2])
+    face = FaceAlignment(to_unit=np.array([[0.008, 0.002, -1.1], [-0.002, 0.008, -0.8]]))
+
+    crop = face.head().crop(frame, 300)
+    again = face.within(face.head(), 300).crop(crop, 128)
+
+    apart = np.abs(again.astype(int) - face.crop(frame, 128))
+    assert apart.max() <= 2

@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tomllib
 from collections import Counter
 from collections.abc import Callable, Sequence, Set
 from contextlib import suppress
@@ -18,8 +19,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Self
 
+import av
+import cv2
 import numpy as np
 import pytest
+from av.audio.frame import AudioFrame
 
 from faceswap_cli import pictures
 from faceswap_cli.actors import CAST, draw_all, perform
@@ -30,7 +34,9 @@ from faceswap_cli.faces import journal
 from faceswap_cli.faces.detect import Face
 from faceswap_cli.faces.record import FaceSet
 from faceswap_cli.faces.track import REACH
+from faceswap_cli.learning.data import masked_crop
 from faceswap_cli.report import Silent
+from faceswap_cli.stages import extract as stage
 from faceswap_cli.stages.extract import ExtractSettings, ExtractSummary, extract, set_names
 from faceswap_cli.video.footage import Footage, find_footage
 from faceswap_cli.video.reader import read_frames
@@ -133,7 +139,7 @@ def write_clip(
         for index in range(frames):
             image = chance.integers(0, 40, (120, 160, 3), dtype=np.uint8)
             if index not in empty:
-                x = 20 + 3 * index
+                x = 20 + 3 * (index % 30)
                 image[30:90, x : x + 50] = chance.integers(190, 255, (60, 50, 3))
             if index in HIDDEN:
                 image[..., 0] = np.minimum(image[..., 0], 90)
@@ -463,6 +469,11 @@ def test_a_detector_that_cannot_be_loaded_leaves_no_set(clip: Path, folder: SetF
         (ExtractSettings(size_px=4), "crops cannot be 4 px wide"),
         (ExtractSettings(every=0), "every 0 frames makes no sense"),
         (ExtractSettings(detector="lightrt"), 'no face detector called "lightrt"'),
+        (ExtractSettings(framing="hed"), 'no framing called "hed"'),
+        (ExtractSettings(format="bmp"), 'no picture format called "bmp"'),
+        (ExtractSettings(fps=0), "0 frames a second make no sense"),
+        (ExtractSettings(fps=5, every=2), "say the same thing twice"),
+        (ExtractSettings(start_s=3, end_s=2), "the end, 2 s, is not after the start, 3 s"),
     ],
 )
 def test_settings_are_checked(
@@ -583,6 +594,84 @@ def test_a_drawn_person_is_extracted(tmp_path: Path) -> None:
     assert content(first) == content(extracted("second"))
 
 
+def test_crops_of_heads_in_jpeg(clip: Path, folder: SetFolder, tmp_path: Path) -> None:
+    """A head's crop shows more, says so, and holds its face; JPEG hardly differs from PNG."""
+    faces = SetFolder(root=tmp_path / "faces")
+    run(clip, faces)
+    run(clip, folder, settings=ExtractSettings(size_px=96, framing="head", format="jpeg"))
+
+    one, two = (
+        FaceSet.load("spot", folder=each.root, records=each.records) for each in (faces, folder)
+    )
+    for small, large in zip(one.records, two.records, strict=True):
+        assert ("face", "head") == (small.framing, large.framing)
+        assert large.file.endswith(".jpg")
+        assert (96, 96, 3) == pictures.read(two.path(large)).shape
+        np.testing.assert_allclose(
+            large.alignment.face_in_head().to_unit, small.alignment.to_unit, atol=1e-9
+        )
+        # The spot is noise: what is left of it in a smaller picture is its colours.
+        cuts = [masked_crop(*each, 64) for each in ((one, small), (two, large))]
+        near, far = (cv2.resize(cut, (6, 6), interpolation=cv2.INTER_AREA) for cut in cuts)
+        assert np.corrcoef(near.ravel(), far.ravel())[0, 1] > 0.9
+        assert np.abs(cuts[0][..., 3].astype(int) - cuts[1][..., 3]).max() <= 1
+
+
+def test_a_record_says_all_that_is_known(clip: Path, folder: SetFolder) -> None:
+    """Every field of a line that other programs may read, under its name."""
+    run(clip, folder)
+
+    line = json.loads(folder.records.read_text().splitlines()[0])
+
+    assert {
+        "file": "000001-0.png",
+        "frame": 1,
+        "time": "1/25",
+        "track": 0,
+        "score": 0.9,
+        "pose": [1.0, 2.0, 3.0],
+        "expression": [0.25] * 52,
+    } == {
+        key: line[key] for key in ("file", "frame", "time", "track", "score", "pose", "expression")
+    }
+    assert (478, 2) == np.shape(line["landmarks"])
+    assert (2, 3) == np.shape(line["to_unit"])
+    assert line["sharpness"] > 0
+    hull = np.array(line["mask"])
+    assert hull.shape[1] == 2
+    np.testing.assert_array_equal(hull.min(axis=0), np.min(line["landmarks"], axis=0))
+
+
+def test_what_is_declared_is_kept(clip: Path, folder: SetFolder) -> None:
+    """It is in source.toml from the beginning, stays without being said again, and may change."""
+    said = {"consent": {"kind": "written", "note": "“contract” \n of 3 May 😀"}}
+
+    def stop(index: int) -> None:
+        if index == 9:
+            raise KeyboardInterrupt
+
+    def declared() -> object:
+        return tomllib.loads(folder.source.read_text(encoding="utf-8")).get("consent")
+
+    def again(**more: object) -> ExtractSummary:
+        return extract(
+            clip,
+            folder=folder,
+            settings=ExtractSettings(size_px=64),
+            report=Silent(),
+            detector=lambda: SpotDetector(stop if "stop" in more else nothing),
+            declared=more.get("said", {}),  # type: ignore[arg-type]
+        )
+
+    with pytest.raises(KeyboardInterrupt):
+        again(said=said, stop=True)
+    assert said["consent"] == declared()
+    again()
+    assert said["consent"] == declared()
+    assert FACES == again(said={"consent": {"kind": "myself"}}).faces
+    assert {"kind": "myself"} == declared()
+
+
 def test_extract_needs_no_torch() -> None:
     """The stage is imported without torch, which takes seconds and gigabytes."""
     script = "import sys, faceswap_cli.stages.extract; sys.exit('torch' in sys.modules)"
@@ -668,6 +757,9 @@ def test_inputs_that_differ_need_another_name(reel: Sequence[Footage], folder: S
         ({"start_s": 0.5, "end_s": 0.64}, [13, 14, 15]),
         ({"end_s": 0.16, "every": 2}, [2]),
         ({"max_faces": 3}, [1, 2, 3]),
+        ({"fps": 5}, [5, 10, 15, 20]),
+        ({"fps": 10, "start_s": 0.4}, [10, 13, 15, 18, 20]),
+        ({"fps": 100, "end_s": 0.16}, [1, 2, 3]),
         ({"max_faces": 9, "start_s": 0.1}, [3, 4, 5, 6, 7, 8, 9, 10, 11]),
     ],
 )
@@ -690,6 +782,25 @@ def test_a_part_can_be_enough(
     assert frames == [record.frame for record in found.records]
     assert len(frames) == summary.faces <= summary.frames < FRAMES
     assert content(whole) == content(folder)
+
+
+@pytest.mark.parametrize("kind", ["mp4", "mkv", "ts"])
+def test_a_start_is_sought(folder: SetFolder, tmp_path: Path, kind: str) -> None:
+    """Beginning later gives the frames that beginning at once does, by number, time and picture."""
+    clip = write_clip(tmp_path / "long.mp4", frames=60, empty=frozenset())
+    clip = remuxed(clip, tmp_path / f"other.{kind}")
+    whole = SetFolder(root=tmp_path / "whole")
+    settings = {"size_px": 64, "faces": "all"}
+    run(clip, whole, settings=ExtractSettings(**settings))  # type: ignore[arg-type]
+
+    run(clip, folder, settings=ExtractSettings(**settings, start_s=1.5))  # type: ignore[arg-type]
+
+    before = FaceSet.load("whole", folder=whole.root, records=whole.records).records
+    found = FaceSet.load("part", folder=folder.root, records=folder.records).records
+    assert list(range(38, 60)) == [record.frame for record in found]
+    for one, other in zip(before[-len(found) :], found, strict=True):
+        assert (one.file, one.time) == (other.file, other.time)
+        np.testing.assert_array_equal(one.landmarks, other.landmarks)
 
 
 def test_a_limit_set_later_is_another_setting(clip: Path, folder: SetFolder) -> None:
@@ -744,3 +855,188 @@ def test_nothing_leaves_the_machine(tmp_path: Path) -> None:
     assert (tmp_path / "workspace" / "faces" / "bo" / "000000-0.png").is_file()
     calls = (tmp_path / "calls").read_text().splitlines()
     assert [] == [line for line in calls if "(" in line]
+
+
+@pytest.fixture
+def space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A workspace that holds nothing, in the current folder; the quick detector finds faces."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(stage, "DETECTORS", {"litert": SpotDetector})
+    return tmp_path / "workspace"
+
+
+def command(*words: str) -> int:
+    """Run the command; return its exit code."""
+    with pytest.raises(SystemExit) as ended:
+        app(["extract", *words])
+    return int(ended.value.code or 0)
+
+
+def truncated(path: Path) -> Path:
+    """A clip of which the last third was not copied; its index comes first."""
+    whole = write_clip(path.with_name("whole.mp4"), frames=120, empty=frozenset())
+    remuxed(whole, path)
+    whole.unlink()
+    os.truncate(path, path.stat().st_size * 2 // 3)
+    return path
+
+
+def remuxed(path: Path, target: Path) -> Path:
+    """Put the picture of a video into another kind of file, as it is."""
+    with (
+        av.open(str(path)) as source,
+        av.open(str(target), "w", options={"movflags": "faststart"}) as file,
+    ):
+        stream = file.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(source.streams.video[0]):
+            if packet.size:
+                packet.stream = stream
+                file.mux(packet)
+    return target
+
+
+def sound(path: Path) -> None:
+    """A film without a picture."""
+    with av.open(str(path), "w") as target:
+        stream = target.add_stream("aac", rate=44100)
+        silence = AudioFrame.from_ndarray(np.zeros((1, 44100), np.float32), "fltp", "mono")
+        silence.sample_rate = 44100
+        target.mux(stream.encode(silence))
+        target.mux(stream.encode(None))
+
+
+BAD: dict[str, tuple[Callable[[Path], object], str]] = {
+    "gone.mp4": (Path.resolve, "there is no file"),
+    "a folder": (Path.mkdir, "there are neither pictures nor videos in the folder"),
+    "empty.mp4": (Path.touch, "is empty (0 bytes)"),
+    "text.mp4": (lambda path: path.write_text("dear diary\n" * 99), "it is a text file"),
+    "sound.mp4": (sound, "holds sound but no picture"),
+    "noise.mp4": (lambda path: path.write_bytes(bytes(range(256)) * 99), "not a video that can be"),
+    "no index.mp4": (
+        lambda path: path.write_bytes(b"\0\0\0\x20ftypisom" + bytes(9999)),
+        "its index is missing",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", list(BAD))
+def test_bad_input_is_one_line_and_code_3(
+    space: Path, clip: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    """What it is, what to do, exit code 3; and a set that was there before is as it was."""
+    make, message = BAD[name]
+    assert 0 == command(str(clip), "--name", "set", "--quiet")
+    before = content(SetFolder(root=space / "faces" / "set"))
+    make(space.parent / name)
+    capsys.readouterr()
+
+    code = command(name, "--name", "set", "--quiet")
+
+    lines = capsys.readouterr().err.splitlines()
+    assert 3 == code
+    assert lines[0].startswith("error: ")
+    assert message in lines[0]
+    assert len(lines) <= 2
+    assert before == content(SetFolder(root=space / "faces" / "set"))
+    assert 3 == command(name, "--name", "other", "--quiet")
+    assert not (space / "faces" / "other").exists()
+
+
+def test_pictures_that_cannot_be_read_leave_no_set(
+    space: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They are found out only when they are looked at; what was begun is taken away."""
+    (space.parent / "photo.png").write_bytes(b"no photo")
+
+    assert 3 == command("photo.png", "--quiet")
+    assert "photo.png is not a picture" in capsys.readouterr().err
+    assert not (space / "faces" / "photo").exists()
+
+
+@pytest.mark.skipif(os.name == "nt" or not hasattr(os, "geteuid"), reason="needs POSIX rights")
+def test_a_video_that_may_not_be_read_is_named(
+    space: Path, clip: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The system's refusal is told with the command that lifts it."""
+    mine = Path(shutil.copy(clip, "mine.mp4"))
+    really = os.access
+
+    def refused(path: Path, *how: int) -> bool:
+        return os.fspath(path) != str(mine) and really(path, *how)
+
+    monkeypatch.setattr(os, "access", refused)
+
+    assert 3 == command("mine.mp4", "--quiet")
+
+    said = capsys.readouterr().err
+    assert "mine.mp4 may not be read" in said
+    assert "chmod u+r mine.mp4" in said
+
+
+def test_of_a_truncated_video_what_can_be_read_is_kept(
+    space: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The frames that are there become faces, and what is missing is said."""
+    truncated(space.parent / "cut.mp4")
+
+    assert 0 == command("cut.mp4")
+
+    said = capsys.readouterr()
+    kept = len((space / "faces" / "cut" / "faces.jsonl").read_bytes().splitlines())
+    assert 40 <= kept < 120
+    assert "cut.mp4 ends after" in said.err
+    assert "of 4.8 s" in said.err
+
+
+def test_no_face_in_the_whole_clip_is_code_4(
+    space: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With what to try."""
+    write_clip(space.parent / "nobody.mp4", frames=3, empty={0, 1, 2})
+
+    assert 4 == command("nobody.mp4", "--quiet")
+    assert "try a closer shot" in capsys.readouterr().err
+
+
+def test_a_workspace_of_a_newer_format_is_refused(
+    space: Path, clip: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing in it is touched."""
+    space.mkdir()
+    (space / "workspace.toml").write_text("format = 99\n")
+
+    assert 3 == command(str(clip), "--quiet")
+    assert "was made by a newer faceswap (format 99" in capsys.readouterr().err
+    assert ["workspace.toml"] == [path.name for path in space.iterdir()]
+
+
+def test_odd_names_are_names(space: Path, clip: Path) -> None:
+    """Spaces, umlauts, emoji and brackets in the names of videos, sets and workspaces."""
+    odd = Path(shutil.copy(clip, space.parent / "Ünser [Film] 🎬.mp4"))
+
+    assert 0 == command(str(odd), "--workspace", "mein Ördner", "--quiet")
+    assert 0 == command(str(odd), "--workspace", "mein Ördner", "--quiet")
+
+    made = SetFolder(root=Path("mein Ördner") / "faces" / "Ünser [Film] 🎬")
+    assert FACES == len(FaceSet.load("x", folder=made.root, records=made.records))
+    assert odd.name == tomllib.loads(made.source.read_text(encoding="utf-8"))["input"]["name"]
+
+
+def test_a_full_disk_is_code_3(
+    space: Path, clip: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One line that says so, and what was written stays."""
+    really = Path.write_bytes
+
+    def full(path: Path, content: bytes) -> int:
+        if path.name.startswith(".000010-0-"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return really(path, content)
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+
+    assert 3 == command(str(clip), "--quiet")
+    said = capsys.readouterr().err
+    assert "no space left on the disk" in said
+    assert "run the same command again" in said
+    assert (space / "faces" / "spot" / "000009-0.png").is_file()

@@ -121,6 +121,37 @@ def test_a_pattern_reaches_into_folders(tmp_path: Path) -> None:
     assert ["take [1]"] == [film.stem for film in find_footage([odd])]
 
 
+def test_a_data_set_is_walked(tmp_path: Path) -> None:
+    """Of FaceForensics++'s layout the source videos are taken, the best of each, with partners."""
+    originals = tmp_path / "original_sequences"
+    for name in ("youtube/c40/videos/000", "youtube/c23/videos/000", "youtube/c40/videos/003"):
+        video(originals / f"{name}.mp4")
+    video(originals / "actors" / "c23" / "videos" / "01__talking.mp4")
+    fakes = tmp_path / "manipulated_sequences" / "Deepfakes" / "c23" / "videos"
+    video(fakes / "000_003.mp4")
+    (tmp_path / "splits").mkdir()
+    (tmp_path / "splits" / "train.json").write_text('[["003", "000"], ["008", "990"]]')
+    (tmp_path / "splits" / "readme.json").write_text("no list")
+
+    films = [film for film in find_footage([tmp_path]) if isinstance(film, Film)]
+
+    assert [("000", "003"), ("003", "000"), ("01__talking", None)] == [
+        (film.stem, film.partner) for film in films
+    ]
+    assert "c23" == films[0].path.parts[-3]
+    assert "003" == films[0].describe()["partner"]
+    [fake] = find_footage([fakes])
+    assert "000_003" == fake.stem
+
+
+def test_a_data_set_without_videos_is_said(tmp_path: Path) -> None:
+    """The folders alone are not enough."""
+    (tmp_path / "original_sequences" / "youtube" / "c23").mkdir(parents=True)
+
+    with pytest.raises(InputError, match="there are no videos in"):
+        find_footage([tmp_path])
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [

@@ -84,14 +84,27 @@ def about(
 def extract(
     inputs: Annotated[
         list[Path],
-        typer.Argument(metavar="INPUT...", help="Videos, pictures, folders of either, patterns."),
+        typer.Argument(
+            metavar="INPUT...",
+            help="Videos, pictures, folders of either, patterns, a FaceForensics++ data set.",
+            readable=False,  # what may not be read is told by the stage, with what to do
+        ),
     ],
     name: Annotated[
         str | None, typer.Option("--name", metavar="NAME", help="Put all into one set called so.")
     ] = None,
+    faces: Annotated[
+        str,
+        typer.Option(
+            "--face", metavar="largest|all|track:N|like:PHOTO", help="Which faces to keep."
+        ),
+    ] = "largest",
     every: Annotated[
         int, typer.Option("--every", metavar="N", min=1, help="Look at every N-th frame only.")
     ] = 1,
+    fps: Annotated[
+        float | None, typer.Option("--fps", metavar="F", help="Look at F frames a second at most.")
+    ] = None,
     start: Annotated[
         float, typer.Option("--start", metavar="S", min=0, help="Begin S seconds into each video.")
     ] = 0.0,
@@ -102,9 +115,20 @@ def extract(
         int | None, typer.Option("--max-faces", metavar="N", min=1, help="Stop at N faces a set.")
     ] = None,
     size: Annotated[int, typer.Option("--size", metavar="PX", help="Side of the crops.")] = 256,
-    faces: Annotated[
-        str, typer.Option("--face", metavar="largest|all", help="Which of a frame's faces to keep.")
-    ] = "largest",
+    framing: Annotated[
+        str, typer.Option("--framing", metavar="face|head", help="How much is around the face.")
+    ] = "face",
+    image_format: Annotated[
+        str, typer.Option("--format", metavar="png|jpeg", help="How crops are written.")
+    ] = "png",
+    consent: Annotated[
+        str | None,
+        typer.Option(
+            "--consent",
+            metavar="KIND[: NOTE]",
+            help="Record on what ground: myself, written, synthetic or other.",
+        ),
+    ] = None,
     detector: Annotated[
         str, typer.Option("--detector", metavar="litert|mediapipe", help="What finds the faces.")
     ] = "litert",
@@ -119,13 +143,18 @@ def extract(
     one set. Run the same command again to go on after an interruption.
     """
     with answering(as_json=as_json, quiet=quiet, debug=debug) as terminal:
+        from faceswap_cli.provenance.consent import SECTION, parse_consent
         from faceswap_cli.stages import extract as stage
         from faceswap_cli.video.footage import find_footage
         from faceswap_cli.workspace import valid_name
 
+        said = {SECTION: parse_consent(consent).section()} if consent else {}
         settings = stage.ExtractSettings(
             size_px=size,
+            framing=framing,
+            format=image_format,
             every=every,
+            fps=fps,
             start_s=start,
             end_s=end,
             max_faces=max_faces,
@@ -138,17 +167,21 @@ def extract(
         folders = [open_workspace(workspace).set(each) for each in names]
         if name:
             [folder] = folders
-            done = [stage.extract(footage, folder=folder, settings=settings, report=terminal)]
+            done = [
+                stage.extract(
+                    footage, folder=folder, settings=settings, report=terminal, declared=said
+                )
+            ]
         else:
-            done = stage.extract_each(footage, folders=folders, settings=settings, report=terminal)
-        if len(done) == 1:
-            terminal.result(f'set "{done[0].name}"', dataclasses.asdict(done[0]))
-        else:
-            terminal.table(
-                "sets",
-                ["set", "faces", "frames"],
-                [[one.name, str(one.faces), str(one.frames)] for one in done],
+            done = stage.extract_each(
+                footage, folders=folders, settings=settings, report=terminal, declared=said
             )
+        if len(done) == 1:
+            numbers = dataclasses.asdict(done[0])
+            shown = {key: value for key, value in numbers.items() if value is not None}
+            terminal.result(f'set "{done[0].name}"', shown)
+        else:
+            terminal.table(*stage.table(done))
             if as_json:
                 terminal.result("sets", {one.name: dataclasses.asdict(one) for one in done})
 

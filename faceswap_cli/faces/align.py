@@ -73,6 +73,10 @@ class FaceAlignment:
         shrink = np.array([[1, 0, (side - 1) / 2], [0, 1, (side - 1) / 2 + up]]) / side
         return FaceAlignment(to_unit=_after(shrink, self.to_unit))
 
+    def within(self, crop: "FaceAlignment", size: int) -> "FaceAlignment":
+        """Return where this square lies in another one's crop of `size` px."""
+        return FaceAlignment(to_unit=_after(self.to_unit, crop.inverse(size)))
+
     def face_in_head(self) -> "FaceAlignment":
         """Return the alignment whose `head` this is."""
         side, up = HEAD_SIDE, HEAD_ABOVE

@@ -12,6 +12,8 @@ from pathlib import Path
 from faceswap_cli.errors import ConfigurationError, InputError
 
 Section = Mapping[str, str | int | float | bool]
+NO_CONTENT = frozenset({"name", "partner"})
+"""What is written of an input and does not make it another one."""
 Source = Mapping[str, Section]
 """Heading -> names and values: `[input]`, `[input-2]`, ..., `[settings]`, `[result]` and others."""
 
@@ -47,10 +49,19 @@ def refuse_another(found: Source, source: Source, *, name: str, root: Path, usua
         )
 
 
+def declarations(source: Source) -> dict[str, Section]:
+    """Return the sections that only say something: they change nothing about the faces."""
+    return {
+        title: section
+        for title, section in source.items()
+        if title not in ("settings", "result") and not title.startswith("input")
+    }
+
+
 def _contents(source: Source) -> list[dict[str, str | int | float]]:
     """Return what the inputs are known by: the same content under another name is the same."""
     inputs = [section for title, section in source.items() if title.startswith("input")]
-    return [{key: value for key, value in one.items() if key != "name"} for one in inputs]
+    return [{key: one[key] for key in one.keys() - NO_CONTENT} for one in inputs]
 
 
 def _names(source: Source) -> str:

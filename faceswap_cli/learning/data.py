@@ -202,12 +202,18 @@ def spread(indices: Indices, count: int) -> Indices:
 
 
 def masked_crop(faces: FaceSet, record: FaceRecord, side_px: int) -> AnyArray:
-    """Return one crop with its marks as fourth channel, uint8 (S, S, 4)."""
-    image = read_crop(faces.path(record))
-    if image.shape[0] != side_px:
+    """Return one crop with its marks as fourth channel, uint8 (S, S, 4).
+
+    It covers the face's square: of a crop of the whole head that is the middle.
+    """
+    image, alignment = read_crop(faces.path(record)), record.alignment
+    if record.framing == "head":
+        alignment = alignment.face_in_head()
+        image = alignment.within(record.alignment, image.shape[0]).crop(image, side_px)
+    elif image.shape[0] != side_px:
         image = pictures.resize(image, side_px)
-    outline = oval_mask(record.landmarks, record.alignment, side_px)
-    features = features_mask(record.landmarks, record.alignment, side_px)
+    outline = oval_mask(record.landmarks, alignment, side_px)
+    features = features_mask(record.landmarks, alignment, side_px)
     return np.dstack([image, marked(outline, features)])
 
 

@@ -8,11 +8,12 @@ what the follower knew there. It goes on after that frame and comes to the same 
 in `source.toml` says that it was finished.
 """
 
+import math
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, suppress
-from dataclasses import asdict, dataclass
+from contextlib import closing, contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -21,7 +22,7 @@ from typing import Any
 
 from faceswap_cli import pictures
 from faceswap_cli.arrays import Image
-from faceswap_cli.errors import ConfigurationError, NoFacesError, did_you_mean
+from faceswap_cli.errors import ConfigurationError, InputError, NoFacesError, did_you_mean
 from faceswap_cli.faces.align import FRAMINGS, TEMPLATE_VERSION
 from faceswap_cli.faces.choose import parse_choice
 from faceswap_cli.faces.detect import FaceDetector
@@ -34,6 +35,7 @@ from faceswap_cli.faces.record import FaceRecord
 from faceswap_cli.faces.source import (
     Section,
     Source,
+    declarations,
     read_source,
     refuse_another,
     source_of,
@@ -43,7 +45,7 @@ from faceswap_cli.faces.track import Steady
 from faceswap_cli.files import write_text
 from faceswap_cli.learning.interrupt import Stop, stoppable
 from faceswap_cli.report import Reporter
-from faceswap_cli.video.footage import Footage, Place, find_footage
+from faceswap_cli.video.footage import Film, Footage, Place, find_footage
 from faceswap_cli.video.reader import Frame
 from faceswap_cli.workspace import SetFolder, valid_name
 
@@ -100,6 +102,8 @@ class ExtractSummary:
     """Duration of this run."""
     folder: Path
     """Where the set is."""
+    partner: str | None = None
+    """The set that a data set pairs with this one."""
 
 
 def extract(
@@ -131,7 +135,8 @@ def extract(
     _check(settings)
     inputs = find_footage([footage]) if isinstance(footage, Path) else footage
     source = source_of([one.describe() for one in inputs], _known(settings))
-    if done := _finished(folder, source, declared):
+    said = {**_said(folder), **declared}
+    if done := _finished(folder, source, said):
         report.note(f'the set "{folder.name}" is complete: nothing left to do')
         return _summary(folder, done, looked=0, seconds=time.monotonic() - began)
     choice = parse_choice(settings.faces)
@@ -139,10 +144,14 @@ def extract(
         stoppable() as stop,
         Follower(detector or DETECTORS[settings.detector], choice=choice) as follower,
     ):
-        if not folder.source.exists():
-            write_text(folder.source, to_toml({**source, **declared}))
+        is_new = not folder.source.exists()
+        if is_new:
+            write_text(folder.source, to_toml({**source, **said}))
         _sweep(folder)
-        with Journal(folder.records, progress=folder.progress) as journal:
+        with (
+            _nothing_left(folder, unless=not is_new),
+            Journal(folder.records, progress=folder.progress) as journal,
+        ):
             work = _Work(
                 folder=folder,
                 settings=settings,
@@ -156,7 +165,7 @@ def extract(
         _discard(folder)
         raise _no_face(inputs, work.frames)
     done = {"frames": work.frames, "faces": journal.faces}
-    write_text(folder.source, to_toml({**source, **declared, "result": done}))
+    write_text(folder.source, to_toml({**source, **said, "result": done}))
     return _summary(folder, done, looked=looked, seconds=time.monotonic() - began)
 
 
@@ -196,13 +205,27 @@ def extract_each(
             summary = extract(
                 [one], folder=folder, settings=settings, report=report, declared=declared
             )
-            summaries.append(summary)
+            partner = one.partner if isinstance(one, Film) else None
+            summaries.append(replace(summary, partner=partner))
         except NoFacesError as error:
             missing = error
             report.note(error.message)
     if missing and not summaries:
         raise missing
     return summaries
+
+
+def table(done: Sequence[ExtractSummary]) -> tuple[str, list[str], list[list[str]]]:
+    """Return title, headings and rows of a table of several extractions."""
+    headings = ["set", "faces", "frames", "frames/s"]
+    rows = [
+        [one.name, str(one.faces), str(one.frames), f"{one.frames_per_second:g}"] for one in done
+    ]
+    partners = [one.partner for one in done]
+    if not any(partners):
+        return "sets", headings, rows
+    rows = [[*row, partner or ""] for row, partner in zip(rows, partners, strict=True)]
+    return "sets", [*headings, "partner"], rows
 
 
 @dataclass(kw_only=True)
@@ -246,8 +269,7 @@ class _Work:
         span = _Span.of(footage, self.settings)
         self.report.stage(f"extract {footage.name}", total=span.frames, unit="frames")
         pace = Pace.of(footage.average_rate, every=span.every, moves=footage.moves)
-        since = span.start
-        decoded = footage.frames(note=self.report.note, since=since, after=place)
+        decoded = footage.frames(note=self.report.note, since=span.start, after=place)
         chosen = _wanted(decoded, self.settings, span, after=place)
         began, before = time.monotonic(), self.frames
         with closing(self.follower.over(chosen, pace=pace, memory=memory)) as watched:
@@ -337,9 +359,10 @@ def cut(
 class _Span:
     """The part of some footage that is looked at."""
 
-    start: Fraction
-    """Seconds."""
+    start: Fraction | None
+    """Seconds in the footage's own time; None: from its beginning."""
     end: Fraction | None
+    """Likewise; None: to its end."""
     every: int
     """About how many frames there are for one that is looked at."""
     frames: int | None
@@ -353,13 +376,15 @@ class _Span:
         # As typed: 0.64 is 16 frames of 1/25 s, which the nearest binary number is not.
         start = Fraction(str(settings.start_s))
         end = None if settings.end_s is None else Fraction(str(settings.end_s))
+        is_part = start > 0 or end is not None
+        begins = footage.begins() if is_part else Fraction(0)
         rate, count = footage.average_rate, footage.count
         first = int(start * rate)
         last = count if end is None or count is None else min(count, int(end * rate))
         fps = rate if settings.fps is None else Fraction(str(settings.fps))
         return cls(
-            start=start,
-            end=end,
+            start=begins + start if start > 0 else None,
+            end=None if end is None else begins + end,
             every=max(settings.every, int(rate / fps)),
             frames=None if last is None else max(0, last - first),
             first=first,
@@ -379,7 +404,7 @@ def _wanted(
     for frame in frames:
         if span.end is not None and frame.time >= span.end:
             return
-        if frame.time < span.start or frame.index % settings.every:
+        if frame.index % settings.every or (span.start is not None and frame.time < span.start):
             continue
         before, slot = slot, None if fps is None else frame.time * fps // 1
         if fps is None or slot != before:
@@ -404,6 +429,15 @@ def _check(settings: ExtractSettings) -> None:
             raise ConfigurationError(
                 f'there is no {kind} called "{name}"', hint=did_you_mean(name, known)
             )
+    if settings.fps is not None and settings.every > 1:
+        raise ConfigurationError(
+            f"--fps {settings.fps:g} and --every {settings.every} say the same thing twice",
+            hint="choose one of them",
+        )
+    if settings.fps is not None and not 0 < settings.fps < math.inf:
+        raise ConfigurationError(
+            f"{settings.fps:g} frames a second make no sense", hint="1 looks at one each second"
+        )
     if not 16 <= settings.size_px <= 4096:
         raise ConfigurationError(
             f"crops cannot be {settings.size_px} px wide", hint="choose 16 to 4096; 256 is usual"
@@ -416,13 +450,6 @@ def _check(settings: ExtractSettings) -> None:
     if settings.every < 1:
         raise ConfigurationError(
             f"every {settings.every} frames makes no sense", hint="1 looks at every frame"
-        )
-    if settings.fps is not None and (settings.fps <= 0 or settings.every > 1):
-        raise ConfigurationError(
-            f"{settings.fps:g} frames a second and every {settings.every} frames do not go together"
-            if settings.every > 1
-            else f"{settings.fps:g} frames a second make no sense",
-            hint="choose one of --fps and --every",
         )
 
 
@@ -437,7 +464,16 @@ def _known(settings: ExtractSettings) -> Section:
     }
 
 
-def _finished(folder: SetFolder, source: Source, declared: Source) -> dict[str, int] | None:
+def _said(folder: SetFolder) -> dict[str, Section]:
+    """Return what the user said of a set before.
+
+    Raises:
+        InputError: Its `source.toml` cannot be read.
+    """
+    return declarations(read_source(folder.source)) if folder.source.exists() else {}
+
+
+def _finished(folder: SetFolder, source: Source, said: Source) -> dict[str, int] | None:
     """Return the counts of a finished set, or None if there is work to do.
 
     Raises:
@@ -454,8 +490,8 @@ def _finished(folder: SetFolder, source: Source, declared: Source) -> dict[str, 
     found = read_source(folder.source)
     usual = {**asdict(ExtractSettings()), "template": TEMPLATE_VERSION}
     refuse_another(found, source, name=folder.name, root=folder.root, usual=usual)
-    if any(found.get(title) != dict(section) for title, section in declared.items()):
-        write_text(folder.source, to_toml({**found, **declared}))
+    if declarations(found) != said:
+        write_text(folder.source, to_toml({**found, **said}))
     result = found.get("result")
     return {key: int(value) for key, value in result.items()} if result else None
 
@@ -489,6 +525,17 @@ def _sweep(folder: SetFolder) -> None:
     for path in folder.root.iterdir():
         if re.fullmatch(name, path.name):
             path.unlink()
+
+
+@contextmanager
+def _nothing_left(folder: SetFolder, *, unless: bool) -> Iterator[None]:
+    """Take a set away that was begun for footage of which nothing can be read."""
+    try:
+        yield
+    except InputError:
+        if not unless and not folder.records.stat().st_size:
+            _discard(folder)
+        raise
 
 
 def _discard(folder: SetFolder) -> None:

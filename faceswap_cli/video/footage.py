@@ -5,7 +5,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Protocol
 from faceswap_cli import pictures
 from faceswap_cli.errors import InputError
 from faceswap_cli.files import fingerprint
+from faceswap_cli.video.faceforensics import is_laid_out, partners, source_videos
 from faceswap_cli.video.reader import Frame, probe, read_frames, read_on, read_since
 
 Note = Callable[[str], None]
@@ -61,6 +62,9 @@ class Footage(Protocol):
     def moves(self) -> bool:
         """Whether a frame resembles the one before it."""
 
+    def begins(self) -> Fraction:
+        """Return when its first frame is shown, seconds: recordings of broadcasts begin late."""
+
     def describe(self) -> dict[str, str | int]:
         """Return what tells it from all other footage, and its name."""
 
@@ -68,7 +72,7 @@ class Footage(Protocol):
     def average_rate(self) -> Fraction:
         """Frames a second."""
 
-    def frames(self, *, note: Note, since: Fraction, after: Place | None) -> Iterator[Frame]:
+    def frames(self, *, note: Note, since: Fraction | None, after: Place | None) -> Iterator[Frame]:
         """Yield the frames shown at `since` s or later, going on `after` one that was seen.
 
         `note` hears what is missing or damaged.
@@ -86,6 +90,8 @@ class Film:
     """Frames a second."""
     count: int | None
     moves: bool = True
+    partner: str | None = None
+    """Stem of the video that a data set pairs with this one."""
 
     @classmethod
     def open(cls, path: Path) -> "Film":
@@ -109,6 +115,10 @@ class Film:
         """The file's name without its end."""
         return self.path.stem
 
+    def begins(self) -> Fraction:
+        """Return the first frame's time."""
+        return next(read_frames(self.path)).time
+
     def describe(self) -> dict[str, str | int]:
         """Return the name, and what the file's content is known by."""
         width, height = self.size
@@ -118,16 +128,16 @@ class Film:
             "width": width,
             "height": height,
             "average_rate": str(self.average_rate),
-        }
+        } | ({"partner": self.partner} if self.partner else {})
 
     def frames(
-        self, *, note: Note, since: Fraction = BEGINNING, after: Place | None = None
+        self, *, note: Note, since: Fraction | None = None, after: Place | None = None
     ) -> Iterator[Frame]:
         """Yield the video's frames, decoding little of what comes before them."""
         if after is not None:
             begun = read_on(self.path, index=after.index, time=after.time, note=note)
             return islice(begun, 1, None)
-        if since > 0:
+        if since is not None:
             return read_since(self.path, time=since, note=note)
         return read_frames(self.path, note=note)
 
@@ -147,6 +157,10 @@ class Album:
         """Pictures, readable or not."""
         return len(self.paths)
 
+    def begins(self) -> Fraction:
+        """Return 0."""
+        return BEGINNING
+
     def describe(self) -> dict[str, str | int]:
         """Return the name, and what the pictures' content is known by."""
         prints = [fingerprint(path) for path in self.paths]
@@ -159,7 +173,7 @@ class Album:
         }
 
     def frames(
-        self, *, note: Note, since: Fraction = BEGINNING, after: Place | None = None
+        self, *, note: Note, since: Fraction | None = None, after: Place | None = None
     ) -> Iterator[Frame]:
         """Yield the pictures, leaving out those that cannot be read.
 
@@ -167,7 +181,7 @@ class Album:
             InputError: Not one can be read.
         """
         damaged = 0
-        start = after.index + 1 if after else math.ceil(since * PICTURE_RATE)
+        start = after.index + 1 if after else math.ceil((since or 0) * PICTURE_RATE)
         for index, path in enumerate(self.paths[start:], start):
             try:
                 image = pictures.read(path)
@@ -184,7 +198,8 @@ class Album:
 def find_footage(names: Sequence[Path]) -> list[Footage]:
     """Return what the names mean: videos as named, and all single pictures as one album.
 
-    A name is a video, a picture, a folder of either, or a pattern such as `clips/*.mp4`.
+    A name is a video, a picture, a folder of either, a pattern such as `clips/*.mp4`, or a data set
+    laid out as FaceForensics++ is, of which the source videos are taken.
 
     Raises:
         InputError: There is nothing by a name, or nothing in it that can be looked at.
@@ -229,6 +244,8 @@ def _in_folder(folder: Path) -> list[Footage]:
         files = sorted(path for path in folder.iterdir() if path.is_file())
     except OSError as error:
         raise InputError(f"cannot look into {folder}: {error.strerror or error}") from error
+    if is_laid_out(folder):
+        return [*_of_data_set(folder)]
     visible = [path for path in files if not path.name.startswith(".")]
     shown = tuple(path for path in visible if path.suffix.lower() in PICTURES)
     if shown:
@@ -241,6 +258,21 @@ def _in_folder(folder: Path) -> list[Footage]:
             hint='name what to look at, or a pattern in quotes: "folder/**/*.mp4"',
         )
     return [*films]
+
+
+def _of_data_set(folder: Path) -> list[Film]:
+    """Return the source videos of a data set laid out as FaceForensics++ is.
+
+    Raises:
+        InputError: There is none.
+    """
+    paths, known = source_videos(folder), partners(folder)
+    if not paths:
+        raise InputError(
+            f"there are no videos in {folder / 'original_sequences'}",
+            hint="they lie in original_sequences/youtube/c23/videos/*.mp4",
+        )
+    return [replace(Film.open(path), partner=known.get(path.stem)) for path in paths]
 
 
 def printable(name: str) -> str:

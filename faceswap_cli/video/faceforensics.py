@@ -1,0 +1,61 @@
+"""A data set laid out as FaceForensics++ is: where its source videos lie, and who goes with whom.
+
+    original_sequences/youtube/c23/videos/000.mp4                  a source video
+    manipulated_sequences/Deepfakes/c23/videos/000_003.mp4         000 with the face of 003
+    splits/train.json                                              [["000", "003"], ...]
+
+A. Rössler et al., "FaceForensics++: Learning to Detect Manipulated Facial Images", ICCV 2019.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+ORIGINAL, MANIPULATED = "original_sequences", "manipulated_sequences"
+COMPRESSIONS = ("raw", "c0", "c23", "c40")
+"""From the least compressed to the most."""
+PAIR = re.compile(r"(\d+)_(\d+)")
+"""Name of a manipulated video: whose head, and whose face is on it."""
+
+
+def is_laid_out(folder: Path) -> bool:
+    """Whether a folder is such a data set."""
+    return (folder / ORIGINAL).is_dir()
+
+
+def source_videos(folder: Path) -> list[Path]:
+    """Return its source videos in the order of their names, each in the best form there is."""
+    best: dict[tuple[str, str], Path] = {}
+    for path in sorted(folder.glob(f"{ORIGINAL}/*/*/videos/*.mp4"), key=_compression, reverse=True):
+        best[path.parts[-4], path.name] = path
+    return sorted(best.values(), key=lambda path: (path.name, path))
+
+
+def partners(folder: Path) -> dict[str, str]:
+    """Return with whom each person changes faces, by the names of their source videos."""
+    return dict(_pairs(folder))
+
+
+def _pairs(folder: Path) -> Iterator[tuple[str, str]]:
+    """Yield whose head and whose face, both ways round where the data set says so."""
+    for path in sorted(folder.glob("splits/*.json")):
+        try:
+            listed = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        for pair in listed if isinstance(listed, list) else ():
+            if isinstance(pair, list) and len(pair) == 2:
+                one, two = map(str, pair)
+                yield one, two
+                yield two, one
+    for path in sorted(folder.glob(f"{MANIPULATED}/*/*/videos/*.mp4")):
+        if names := PAIR.fullmatch(path.stem):
+            yield names[1], names[2]
+
+
+def _compression(path: Path) -> tuple[int, str]:
+    """Return how much a video was compressed, as a number to sort by."""
+    name = path.parts[-3]
+    known = COMPRESSIONS.index(name) if name in COMPRESSIONS else len(COMPRESSIONS)
+    return known, path.name
