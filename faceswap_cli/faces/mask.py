@@ -107,7 +107,7 @@ def _learned_alone(_: Mask, learned: Mask | None) -> Mask:
     if learned is None:
         raise ConfigurationError(
             "this model learned no mask",
-            hint="choose --mask oval, or train with learns_mask = true",
+            hint="choose --mask oval, or a preset that learns masks",
         )
     return learned
 
