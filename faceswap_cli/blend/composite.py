@@ -15,7 +15,7 @@ import numpy as np
 
 from faceswap_cli.arrays import AnyArray, Image, Mask, Matrix, Points
 from faceswap_cli.blend.colour import LAB, ColourMatch, Statistics
-from faceswap_cli.blend.finish import PLAIN, Finish
+from faceswap_cli.blend.finish import MATCHED, Finish
 from faceswap_cli.faces.align import FaceAlignment, transform
 
 Blend = Callable[[Image, Image, Image], Image]
@@ -100,7 +100,7 @@ PYRAMID_BANDS = 4
 class Compositor:
     """How a swapped face is laid over the face in the frame."""
 
-    feather: float = 0.1
+    feather: float = 0.15
     """Width of the soft edge, half of it on either side of the edge, as a part of the square's
     side."""
     shrink: float = 0.0
@@ -109,7 +109,7 @@ class Compositor:
     """How the swapped face takes the frame's colours; None leaves its own."""
     blend: Blend = alpha_blend
     """How the two are mixed under the mask."""
-    finish: Finish = PLAIN
+    finish: Finish = MATCHED
     """How the swapped face takes on the frame's blur and grain."""
 
     def __call__(

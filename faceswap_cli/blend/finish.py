@@ -7,6 +7,7 @@ Convention:
     uint8 (H, W, 3); `alpha` is uint8 (H, W), 255 where the swapped face shows.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 
@@ -36,8 +37,8 @@ BLURS_PX = (0.0, 0.6, 1.0, 1.6, 2.5)
 LEAST_BLUR_PX = 0.35
 """A weaker blur changes nothing that anybody sees."""
 
-GRAIN_PX = 160
-"""Side of the middle of a face in which grain is measured."""
+MEASURED_PX = 160
+"""Side of the middle of a face in which blur and grain are measured."""
 GRAIN_TILE_PX = 1024
 MOST_GRAIN = 12.0
 """Levels; more than that is a pattern taken for grain."""
@@ -75,6 +76,15 @@ class Finish:
 
 PLAIN = Finish()
 """Nothing is done."""
+MATCHED = Finish(match_blur=True, match_grain=True)
+"""As blurred and as grainy as the frame."""
+FINISHES: Mapping[str, Finish] = {
+    "match": MATCHED,
+    "blur": Finish(match_blur=True),
+    "grain": Finish(match_grain=True),
+    "none": PLAIN,
+}
+"""What is matched, by the names a user types; `sharpen` is a number of its own (`replace`)."""
 
 
 def sharpened(image: Image, amount: float) -> Image:
@@ -136,10 +146,10 @@ def grain(image: Image, inside: Image) -> float:
 
 
 def _middle(inside: Image) -> tuple[slice, slice]:
-    """Return the middle of what is inside, at most `GRAIN_PX` wide and high."""
+    """Return the middle of what is inside, at most `MEASURED_PX` wide and high."""
     left, top, width, height = cv2.boundingRect(inside)
-    x, y = left + max(0, width - GRAIN_PX) // 2, top + max(0, height - GRAIN_PX) // 2
-    return slice(y, y + min(height, GRAIN_PX)), slice(x, x + min(width, GRAIN_PX))
+    x, y = left + max(0, width - MEASURED_PX) // 2, top + max(0, height - MEASURED_PX) // 2
+    return slice(y, y + min(height, MEASURED_PX)), slice(x, x + min(width, MEASURED_PX))
 
 
 def grained(image: Image, sigma: float, *, seed: int) -> Image:

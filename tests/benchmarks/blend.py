@@ -1,16 +1,19 @@
 """Which colours, edge and finish bring a swapped face nearest to the true swap, and what they cost.
 
-Run by hand:  python tests/benchmarks/blend.py [--picture docs/pictures/blending.jpg] [--pairs 4]
+Run by hand:  python tests/benchmarks/blend.py [--picture docs/pictures/blending.jpg] [CLIP ...]
 
 People are drawn, so the true swap is known: B's face on A's head, in A's skin, in A's light. What a
 network hands over is imitated: B's face in B's own skin, seen at the network's size, its colours a
 little off. Every way to blend is given the same faces and judged inside the face and around it.
+In a filmed clip the truth is the frame itself: its own face is taken out, spoilt in the same way,
+and laid back.
 """
 
 import argparse
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from itertools import permutations
 from pathlib import Path
 
@@ -23,17 +26,19 @@ from faceswap_cli.actors import CAST, Actor, draw, random_moments
 from faceswap_cli.arrays import AnyArray, Image, Mask
 from faceswap_cli.blend.colour import COLOUR_MATCHES
 from faceswap_cli.blend.composite import BLENDS, Compositor
-from faceswap_cli.blend.finish import Finish, grain
+from faceswap_cli.blend.finish import FINISHES, Finish, grain
 from faceswap_cli.faces.align import FaceAlignment, align
 from faceswap_cli.faces.detect import MediaPipeDetector
 from faceswap_cli.faces.mask import oval_mask
 from faceswap_cli.metrics.reconstruction import psnr, ssim
 from faceswap_cli.metrics.surface import Zones, colour_step, detail_ratio, edge_ratio
+from faceswap_cli.video.reader import probe, read_moments
 
 SIDE_PX = 448
 MASK_PX = 128
 COVERAGE = 0.8
 SIZES = (64, 128)
+TILE_PX = 160
 JUDGED = 1.25
 """What is judged is the face's square, seen at this many times its side."""
 
@@ -81,6 +86,24 @@ def cases(pairs: int, *, each: int, soft_px: float = 0, grain: float = 0) -> Ite
                     truth=truth,
                     swap=off(place.crop(given, size), rng),
                     mask=oval_mask(found[0].landmarks, place, MASK_PX),
+                    place=place,
+                )
+
+
+def filmed(clip: Path, *, each: int) -> Iterator[Case]:
+    """Take faces out of a clip and spoil them: the frame itself is how they should come out."""
+    rng = np.random.default_rng(1)
+    count = probe(clip).frame_count or each
+    times = [Fraction(number * count, each) / probe(clip).average_rate for number in range(each)]
+    with MediaPipeDetector() as detector:
+        for number, frame in enumerate(read_moments(clip, times)):
+            for face in detector.detect(frame.image)[:1]:
+                place = align(face.landmarks).central(COVERAGE)
+                yield Case(
+                    frame=frame.image,
+                    truth=frame.image,
+                    swap=off(place.crop(frame.image, SIZES[number % len(SIZES)]), rng),
+                    mask=oval_mask(face.landmarks, place, MASK_PX),
                     place=place,
                 )
 
@@ -170,20 +193,19 @@ def say(title: str, ways: Mapping[str, Compositor], given: list[Case]) -> None:
 
 def picture(path: Path, given: list[Case]) -> None:
     """Write a grid: the frame, the truth, and every colour match under every blend."""
-    shown = given[:3]
     columns = ["frame", "true swap", *COLOUR_MATCHES]
     rows: list[list[Image]] = []
     labels: list[str] = []
-    for name, blend in BLENDS.items():
-        case = shown[len(rows) % len(shown)]
+    for case in given[1:3]:
         around = case.place.central(1.15)
-        tiles = [case.frame, case.truth]
-        for match in COLOUR_MATCHES.values():
-            made = Compositor(recolour=match, blend=blend)
-            tiles.append(made(case.frame, case.swap, case.mask, case.place))
-        rows.append([around.crop(tile, 200) for tile in tiles])
-        labels.append(name)
-    sheet = pictures.sheet(rows, side=200, columns=columns, labels=labels)
+        for name, blend in BLENDS.items():
+            tiles = [case.frame, case.truth]
+            for match in COLOUR_MATCHES.values():
+                made = Compositor(recolour=match, blend=blend)
+                tiles.append(made(case.frame, case.swap, case.mask, case.place))
+            rows.append([around.crop(tile, TILE_PX) for tile in tiles])
+            labels.append(name)
+    sheet = pictures.sheet(rows, side=TILE_PX, columns=columns, labels=labels)
     Pillow.fromarray(sheet).save(path, quality=82)
 
 
@@ -242,34 +264,45 @@ def ways(
     return {f"{value:g}": change(Compositor(), value) for value in values}
 
 
-def main() -> None:
-    """Print the tables, then draw the picture."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--pairs", type=int, default=8)
-    parser.add_argument("--each", type=int, default=4)
-    parser.add_argument("--picture", type=Path)
-    told = parser.parse_args()
-    cv2.setNumThreads(1)
-    given = list(cases(told.pairs, each=told.each))
-    print(f"{len(given)} faces")
-    judge(Compositor(), given)  # the first calls of OpenCV are slow
+def tables(given: list[Case]) -> None:
+    """Print what colour, blend, feather and shrinking do."""
     say("colour", {n: Compositor(recolour=m) for n, m in COLOUR_MATCHES.items()}, given)
     say("blend", {n: Compositor(blend=b) for n, b in BLENDS.items()}, given)
     say("feather", ways(lambda c, v: replace(c, feather=v), [0.02, 0.05, 0.1, 0.15, 0.2]), given)
     say("shrink", ways(lambda c, v: replace(c, shrink=v), [-0.05, -0.02, 0, 0.02, 0.05]), given)
-    finishes = {
-        "none": Finish(),
-        "sharpen 0.25": Finish(sharpen=0.25),
-        "sharpen 0.5": Finish(sharpen=0.5),
-        "blur": Finish(match_blur=True),
-        "grain": Finish(match_grain=True),
-        "blur and grain": Finish(match_blur=True, match_grain=True),
-    }
-    laid = {name: Compositor(finish=finish) for name, finish in finishes.items()}
-    say("finish, a clean camera", laid, given)
+
+
+def finishes(title: str, given: list[Case]) -> None:
+    """Print what the finish does."""
+    kinds = {**FINISHES, "sharpen 0.25": Finish(sharpen=0.25), "sharpen 0.5": Finish(sharpen=0.5)}
+    laid = {name: Compositor(finish=finish) for name, finish in kinds.items()}
+    say(f"finish, {title}", laid, given)
+
+
+def main() -> None:
+    """Print the tables, then draw the picture."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("clips", type=Path, nargs="*")
+    parser.add_argument("--pairs", type=int, default=8)
+    parser.add_argument("--each", type=int, default=3)
+    parser.add_argument("--picture", type=Path)
+    told = parser.parse_args()
+    cv2.setNumThreads(1)
+    if told.clips:
+        given = [case for clip in told.clips for case in filmed(clip, each=told.each)]
+        print(f"{len(given)} filmed faces")
+        judge(Compositor(), given)  # the first calls of OpenCV are slow
+        tables(given)
+        finishes("as filmed", given)
+        return
+    given = list(cases(told.pairs, each=told.each))
+    print(f"{len(given)} drawn faces")
+    judge(Compositor(), given)
+    tables(given)
+    finishes("a clean camera", given)
     for title, soft, noise in (("soft by 2 px", 2.0, 0.0), ("grain of 5 levels", 0.0, 5.0)):
         some = list(cases(told.pairs // 2, each=told.each, soft_px=soft, grain=noise))
-        say(f"finish, a camera with {title}", laid, some)
+        finishes(f"a camera with {title}", some)
     against_a_plain_loop(given)
     if told.picture:
         picture(told.picture, given)

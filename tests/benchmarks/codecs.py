@@ -1,0 +1,78 @@
+"""Which setting of each codec looks as good as x264's at the same quality, and what it costs.
+
+Run by hand:  python tests/benchmarks/codecs.py CLIP [--frames 60]
+
+The figures of docs/video.md, and the steps in video/codecs.py, come from here.
+"""
+
+import argparse
+import tempfile
+import time
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from skimage.metrics import structural_similarity
+
+from faceswap_cli.video.encoder import Picture, PictureEncoder
+from faceswap_cli.video.original import Original, samples
+from faceswap_cli.video.reader import Frame, probe, read_frames
+from faceswap_cli.video.segments import Segments
+
+QUALITIES = (12, 18, 23, 28, 35)
+
+
+def score(source: Path, frames: list[Frame], codec: str, quality: int) -> tuple[float, ...]:
+    """Return the luma's PSNR and SSIM, kilobytes a frame and frames a second of one core."""
+    info = probe(source)
+    picture = Picture.of(info, codec=codec, quality=quality, hardware=False)
+    with tempfile.TemporaryDirectory() as folder:
+        pieces = Segments(Path(folder) / "work", picture, key="")
+        encoder = PictureEncoder(picture, pieces.choice)
+        start, size = time.process_time(), 0
+        for frame in frames:
+            packets = encoder.push(frame.image, frame.time, original=frame.original)
+            size += sum(len(one.data) for one in packets)
+        size += sum(len(one.data) for one in encoder.finish())
+        spent = time.process_time() - start
+        with pieces:
+            for frame in frames:
+                pieces.write(frame.image, frame.time, original=frame.original)
+        output = Path(folder) / "out.mkv"
+        pieces.join(output)
+        errors, likeness = [], []
+        for old, new in zip(frames, read_frames(output), strict=True):
+            assert isinstance(old.original, Original)
+            assert isinstance(new.original, Original)
+            before, after = (luma(one.original) for one in (old, new))
+            errors.append(np.mean((before - after) ** 2))
+            likeness.append(structural_similarity(before, after, data_range=255))
+    psnr = 10 * np.log10(255**2 / max(np.mean(errors), 1e-9))
+    return psnr, float(np.mean(likeness)), size / len(frames) / 1000, len(frames) / spent
+
+
+def luma(original: Original) -> npt.NDArray[np.float64]:
+    """Return a frame's brightness on the scale of 8 bits, whatever it has."""
+    bits = original.decoded.format.components[0].bits
+    return np.asarray(samples(original.decoded)[0] / 2.0 ** (bits - 8))
+
+
+def main() -> None:
+    """Print one line for every codec and quality."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("clip", type=Path)
+    parser.add_argument("--frames", type=int, default=60)
+    told = parser.parse_args()
+    frames = list(islice(read_frames(told.clip), told.frames))
+    print("| codec | quality | PSNR dB | SSIM | kB a frame | frames/s of a core |")
+    print("|" + " --- |" * 6)
+    for codec in ("h264", "h265", "av1", "prores"):
+        for quality in QUALITIES:
+            psnr, ssim, size, rate = score(told.clip, frames, codec, quality)
+            row = f"| {codec} | {quality} | {psnr:.2f} | {ssim:.4f} | {size:.1f} | {rate:.0f} |"
+            print(row, flush=True)
+
+
+if __name__ == "__main__":
+    main()
