@@ -14,8 +14,8 @@ import cv2
 import numpy as np
 
 from faceswap_cli.arrays import AnyArray, Image, Mask, Matrix, Points
-from faceswap_cli.blend.colour import LAB, ColourMatch, Statistics
-from faceswap_cli.blend.finish import MATCHED, Finish
+from faceswap_cli.blend.colour import MONGE_KANTOROVICH, ColourMatch, Statistics
+from faceswap_cli.blend.finish import PLAIN, Finish
 from faceswap_cli.faces.align import FaceAlignment, transform
 
 Blend = Callable[[Image, Image, Image], Image]
@@ -105,12 +105,12 @@ class Compositor:
     side."""
     shrink: float = 0.0
     """How far the mask's edge is drawn in, as a part of the side; negative grows the mask."""
-    recolour: ColourMatch | None = LAB
+    recolour: ColourMatch | None = MONGE_KANTOROVICH
     """How the swapped face takes the frame's colours; None leaves its own."""
     blend: Blend = alpha_blend
     """How the two are mixed under the mask."""
-    finish: Finish = MATCHED
-    """How the swapped face takes on the frame's blur and grain."""
+    finish: Finish = PLAIN
+    """How the swapped face takes on the frame's blur and grain; `finish.USUAL` measured best."""
 
     def __call__(
         self,

@@ -7,7 +7,6 @@ Convention:
     uint8 (H, W, 3); `alpha` is uint8 (H, W), 255 where the swapped face shows.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 
@@ -76,15 +75,8 @@ class Finish:
 
 PLAIN = Finish()
 """Nothing is done."""
-MATCHED = Finish(match_blur=True, match_grain=True)
-"""As blurred and as grainy as the frame."""
-FINISHES: Mapping[str, Finish] = {
-    "match": MATCHED,
-    "blur": Finish(match_blur=True),
-    "grain": Finish(match_grain=True),
-    "none": PLAIN,
-}
-"""What is matched, by the names a user types; `sharpen` is a number of its own (`replace`)."""
+USUAL = Finish(sharpen=0.5, match_blur=True, match_grain=True)
+"""What brought faces nearest to the truth (docs/blending.md)."""
 
 
 def sharpened(image: Image, amount: float) -> Image:

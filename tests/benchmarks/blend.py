@@ -26,7 +26,7 @@ from faceswap_cli.actors import CAST, Actor, draw, random_moments
 from faceswap_cli.arrays import AnyArray, Image, Mask
 from faceswap_cli.blend.colour import COLOUR_MATCHES
 from faceswap_cli.blend.composite import BLENDS, Compositor
-from faceswap_cli.blend.finish import FINISHES, Finish, grain
+from faceswap_cli.blend.finish import USUAL, Finish, grain
 from faceswap_cli.faces.align import FaceAlignment, align
 from faceswap_cli.faces.detect import MediaPipeDetector
 from faceswap_cli.faces.mask import oval_mask
@@ -274,7 +274,14 @@ def tables(given: list[Case]) -> None:
 
 def finishes(title: str, given: list[Case]) -> None:
     """Print what the finish does."""
-    kinds = {**FINISHES, "sharpen 0.25": Finish(sharpen=0.25), "sharpen 0.5": Finish(sharpen=0.5)}
+    kinds = {
+        "none": Finish(),
+        "sharpen 0.25": Finish(sharpen=0.25),
+        "sharpen 0.5": Finish(sharpen=0.5),
+        "blur": Finish(match_blur=True),
+        "grain": Finish(match_grain=True),
+        "all of them": USUAL,
+    }
     laid = {name: Compositor(finish=finish) for name, finish in kinds.items()}
     say(f"finish, {title}", laid, given)
 
