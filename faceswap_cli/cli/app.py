@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -306,55 +306,152 @@ def train(
 
 @app.command()
 def convert(
-    video: Annotated[Path, typer.Argument(metavar="VIDEO", help="Footage to put a face into.")],
+    source: Annotated[
+        Path, typer.Argument(metavar="INPUT", help="A video, a picture or a folder of pictures.")
+    ],
     model: Annotated[
         str, typer.Option("--model", metavar="RUN|FILE|latest", help="A trained model.")
     ] = "latest",
     to: Annotated[
         str | None, typer.Option("--to", metavar="NAME", help="Whose face; else whom it lacks.")
     ] = None,
+    faces: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--face",
+            metavar="CHOICE[=NAME]",
+            help="Whose face is replaced: largest, all, track:N or like:PHOTO; and by whose. "
+            "Repeatable: --face like:a.jpg=bo --face like:b.jpg=ada swaps two people.",
+        ),
+    ] = None,
     output: OutputOption = None,
     moments: Annotated[
         int | None,
         typer.Option("--preview", metavar="N", min=1, help="Only one picture of N moments."),
     ] = None,
+    grid: Annotated[
+        bool, typer.Option("--grid", help="Only one picture that compares blends and colours.")
+    ] = False,
+    side_by_side: Annotated[
+        bool, typer.Option("--side-by-side", help="Put the original to the left of the result.")
+    ] = False,
+    start: Annotated[
+        float, typer.Option("--start", metavar="S", min=0, help="Begin S seconds into the video.")
+    ] = 0.0,
+    end: Annotated[
+        float | None, typer.Option("--end", metavar="S", min=0, help="End S seconds into it.")
+    ] = None,
+    colour: Annotated[
+        str, typer.Option("--colour", metavar="NAME", help="mkl, lab, histogram or none.")
+    ] = "mkl",
+    blend: Annotated[
+        str, typer.Option("--blend", metavar="NAME", help="alpha, pyramid or poisson.")
+    ] = "alpha",
+    mask: Annotated[
+        str, typer.Option("--mask", metavar="NAME", help="both, oval or learned.")
+    ] = "both",
+    shrink: Annotated[
+        float,
+        typer.Option("--shrink", metavar="F", help="Draw the mask in by a part of the face."),
+    ] = 0.0,
+    feather: Annotated[
+        float, typer.Option("--feather", metavar="F", help="Width of its soft edge, likewise.")
+    ] = 0.15,
+    forehead: Annotated[
+        bool, typer.Option("--forehead/--no-forehead", help="Swap what is above the brows too.")
+    ] = True,
+    mouth: Annotated[
+        bool, typer.Option("--mouth/--own-mouth", help="Swap what shows between the lips too.")
+    ] = True,
+    sharpen: Annotated[
+        float, typer.Option("--sharpen", metavar="F", help="Add fine detail again; 1 doubles it.")
+    ] = 0.5,
+    match_blur: Annotated[
+        bool,
+        typer.Option("--match-blur/--no-match-blur", help="Blur the face as the frame's is."),
+    ] = True,
+    match_grain: Annotated[
+        bool,
+        typer.Option("--match-grain/--no-match-grain", help="Give the face the frame's grain."),
+    ] = True,
+    codec: Annotated[
+        str | None, typer.Option("--codec", metavar="NAME", help="h264, h265, av1, prores or ffv1.")
+    ] = None,
+    quality: Annotated[
+        int,
+        typer.Option("--quality", metavar="Q", help="0 is lossless, 18 near to it, 51 the worst."),
+    ] = 18,
+    hardware: Annotated[
+        bool, typer.Option("--hardware/--software", help="May encode on a GPU where it can.")
+    ] = True,
+    label: Annotated[
+        bool, typer.Option("--label", help="Write into the picture that a face was swapped.")
+    ] = False,
+    credentials: Annotated[
+        bool,
+        typer.Option("--credentials/--no-credentials", help="Sign what was done, in the file."),
+    ] = True,
     device: DeviceOption = "auto",
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Swap the faces of a video, keeping its sound and timing."""
+    """Put other faces into footage, keeping its sound, timing and everything else.
+
+    Run the same command again to go on after an interruption.
+    """
     with answering(as_json=as_json, quiet=quiet, debug=debug) as terminal:
         space = open_workspace(workspace)
         weights = space.weights(model)
-        if moments:
-            from faceswap_cli.stages.convert import preview as run_preview
+        from faceswap_cli.swap.settings import ConvertSettings
 
-            picture = output or space.exports / f"{video.stem}-preview.png"
-            shown = run_preview(
-                video,
-                weights=weights,
-                to=to,
-                output=picture,
-                moments=moments,
-                device=device,
-                report=terminal,
-                workspace=space,
-            )
-            terminal.result("preview", {"moments": shown, "output": str(picture)})
+        settings = ConvertSettings(
+            faces=tuple(faces or ()),
+            colour=colour,
+            blend=blend,
+            mask=mask,
+            shrink=shrink,
+            feather=feather,
+            forehead=forehead,
+            mouth=mouth,
+            sharpen=sharpen,
+            match_blur=match_blur,
+            match_grain=match_grain,
+            start_s=start,
+            end_s=end,
+            side_by_side=side_by_side,
+            codec=codec,
+            quality=quality,
+            hardware=hardware,
+            label=label,
+            credentials=credentials,
+        )
+        given: dict[str, Any] = {
+            "weights": weights,
+            "to": to,
+            "device": device,
+            "report": terminal,
+            "settings": settings,
+            "workspace": space,
+        }
+        if moments or grid:
+            from faceswap_cli.stages import preview as look
+
+            what = "grid" if grid else "preview"
+            picture = output or space.exports / f"{source.stem}-{what}.png"
+            if grid:
+                look.grid(source, output=picture, **given)
+                terminal.result("compared", {"output": str(picture)})
+            else:
+                shown = look.preview(source, output=picture, moments=moments or 1, **given)
+                terminal.result("preview", {"moments": shown, "output": str(picture)})
             return
         from faceswap_cli.stages.convert import convert as run_convert
+        from faceswap_cli.swap.output import usual_name
 
-        summary = run_convert(
-            video,
-            weights=weights,
-            to=to,
-            output=output or space.exports / f"{video.stem}-swapped.mp4",
-            device=device,
-            report=terminal,
-            workspace=space,
-        )
+        target = output or space.exports / usual_name(source)
+        summary = run_convert(source, output=target, **given)
         terminal.result("converted", dataclasses.asdict(summary))
 
 

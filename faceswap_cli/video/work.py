@@ -1,6 +1,7 @@
 """What a stage makes of footage, in sittings: a film of a film, pictures of pictures."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -70,6 +71,7 @@ def begin(
     codec: str | None = None,
     quality: int = DEFAULT_QUALITY,
     hardware: bool = True,
+    side_by_side: bool = False,
 ) -> Unfinished:
     """Return the work of writing what footage becomes, as far as it was done before.
 
@@ -88,6 +90,7 @@ def begin(
         codec: A name in `codecs.CODECS`; None takes the usual one for the output's ending.
         quality: On the scale of `codecs`.
         hardware: Whether an encoder of the machine's may be taken.
+        side_by_side: The frames are twice as wide as the footage's.
 
     Raises:
         InputError: The output's name does not fit the footage, or is that of the footage.
@@ -98,6 +101,8 @@ def begin(
         wanted = codec_for(output, codec)
         info = probe(footage.path)
         picture = Picture.of(info, codec=wanted, quality=quality, hardware=hardware)
+        if side_by_side:
+            picture = replace(picture, size=(2 * picture.size[0], picture.size[1]))
         return Segments(folder, picture, key=key, called=output)
     if len(footage.paths) == 1 and output.suffix:
         refuse_target(output, footage.paths[0])
