@@ -12,7 +12,9 @@ from av.video.frame import VideoFrame
 
 from faceswap_cli.arrays import AnyArray, Image
 from faceswap_cli.errors import ConfigurationError, InputError
+from faceswap_cli.video import codecs
 from faceswap_cli.video.colour import BT709
+from faceswap_cli.video.containers import FORMS
 from faceswap_cli.video.encoder import Picture
 from faceswap_cli.video.original import samples
 from faceswap_cli.video.reader import probe, read_frames
@@ -177,11 +179,13 @@ def stored(path: Path) -> list[list[AnyArray]]:
         return [[plane.copy() for plane in samples(f)] for f in container.decode(video=0)]
 
 
-def planar_clip(path: Path, *, pixel_format: str, size: tuple[int, int] = SIZE) -> Path:
+def planar_clip(
+    path: Path, *, pixel_format: str, size: tuple[int, int] = SIZE, codec: str = "ffv1"
+) -> Path:
     """Write three frames of noise losslessly in a pixel format."""
     with av.open(str(path), "w") as output:
-        options = {"level": "3"}
-        stream = output.add_stream("ffv1", rate=30, width=size[0], height=size[1], options=options)
+        options = {"ffv1": {"level": "3"}, "libx264": {"qp": "0"}}[codec]
+        stream = output.add_stream(codec, rate=30, width=size[0], height=size[1], options=options)
         stream.codec_context.pix_fmt = pixel_format
         stream.codec_context.colorspace = 1
         for number in range(3):
@@ -276,8 +280,20 @@ def test_every_codec_shows_the_picture(codec: str, quality: int, tmp_path: Path)
     assert error < {0: 0.8, 18: 1.5, 40: 6}[quality]
 
 
+@pytest.mark.parametrize(("form", "codec"), [(f, c) for f in FORMS for c in FORMS[f].codecs])
+def test_every_form_of_file_holds_the_codecs_it_is_said_to(
+    form: str, codec: str, tmp_path: Path
+) -> None:
+    """The frames come back, as many and at their times."""
+    pieces = pieces_of(tmp_path / "work", codec=codec)
+    fill(pieces, [0, 3_600, 7_200])
+    pieces.join(tmp_path / f"out{form}")
+    assert [0, Fraction(1, 25), Fraction(2, 25)] == times(tmp_path / f"out{form}")
+
+
 @pytest.mark.parametrize(
-    ("name", "codec"), [("out.mp4", "prores"), ("out.mp4", "ffv1"), ("out.webm", "h264")]
+    ("name", "codec"),
+    [("out.mov", "ffv1"), ("out.mp4", "prores"), ("out.mp4", "ffv1"), ("out.webm", "h264")],
 )
 def test_a_codec_in_the_wrong_file_is_refused(name: str, codec: str, tmp_path: Path) -> None:
     """One line says which endings and which codecs fit."""
@@ -295,3 +311,58 @@ def test_an_unknown_codec_and_a_quality_off_the_scale_are_refused() -> None:
     assert 'did you mean "av1"?' == caught.value.hint
     with pytest.raises(ConfigurationError, match="quality 52 is off the scale"):
         picture(quality=52).choice()
+
+
+TURNED = {0: 0, 90: 1, 180: 2, 270: 3}
+"""Display rotation as FFmpeg counts it -> quarter turns against the clock, as numpy does."""
+
+
+@pytest.mark.parametrize("degrees", TURNED)
+@pytest.mark.parametrize("pixel_format", ["yuv420p", "yuv420p10le"])
+def test_a_turned_clip_keeps_its_samples_upright(
+    pixel_format: str, degrees: int, tmp_path: Path
+) -> None:
+    """A telephone's clip is turned sample by sample: nothing is interpolated or rounded."""
+    still = planar_clip(tmp_path / "still.mp4", pixel_format=pixel_format, codec="libx264")
+    source = tmp_path / "in.mov"
+    with av.open(str(still)) as old, av.open(str(source), "w") as new:
+        copy = new.add_stream_from_template(old.streams.video[0])
+        copy.set_display_rotation(degrees)
+        for packet in old.demux(video=0):
+            if packet.size:
+                packet.stream = copy
+                new.mux(packet)
+    rewritten(source, tmp_path / "out.mkv", codec="ffv1", area=None)
+    assert 0 == probe(tmp_path / "out.mkv").rotation
+    upright = probe(source).size
+    assert (SIZE[::-1] if degrees % 180 else SIZE) == upright == probe(tmp_path / "out.mkv").size
+    turns = TURNED[degrees] if probe(source).rotation == (360 - degrees) % 360 else -TURNED[degrees]
+    for before, after in zip(stored(source), stored(tmp_path / "out.mkv"), strict=True):
+        for old_plane, new_plane in zip(before, after, strict=True):
+            np.testing.assert_array_equal(np.rot90(old_plane, turns), new_plane)
+
+
+def test_an_encoder_of_the_machines_is_taken_if_it_works_and_loses_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One that cannot hold ten bits is passed over, and a note says so; one that fails is not."""
+
+    def works(name: str, **_: object) -> bool:
+        return name == "h264_nvenc"
+
+    monkeypatch.setattr(codecs, "works", works)
+    taken = codecs.choose("h264", size=SIZE, like="yuv420p")
+    assert ("h264_nvenc", ()) == (taken.encoder.name, taken.notes)
+    deep = codecs.choose("h264", size=SIZE, like="yuv420p10le")
+    assert ("libx264", "yuv420p10le") == (deep.encoder.name, deep.pixel_format)
+    (note,) = deep.notes
+    assert "h264_nvenc cannot hold yuv420p10le at 96x64: libx264 encodes instead" == note
+    assert "libx265" == codecs.choose("h265", size=SIZE, like="yuv420p").encoder.name
+    assert "libx264" == codecs.choose("h264", size=SIZE, hardware=False).encoder.name
+
+
+def test_whether_an_encoder_works_is_found_by_trying() -> None:
+    """Those that always come along do; one that nobody has does not, and no error gets out."""
+    assert codecs.works("libx264", size=(64, 64))
+    assert not codecs.works("h264_of_another_planet")
+    assert not codecs.works("libx264", size=(64, 64), pixel_format="yuv444p12le")

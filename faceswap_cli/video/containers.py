@@ -57,7 +57,7 @@ _MP4 = Form(
 )
 _MOV = Form(
     name="mov",
-    codecs=("h264", "h265", "prores", "ffv1"),
+    codecs=("h264", "h265", "prores"),
     options=_quicktime_options,
     sound="aac",
     text="mov_text",
