@@ -255,6 +255,15 @@ def test_a_part_is_cut_out_with_what_is_heard_and_read_in_it(
         assert max(abs(part[1] - made[1]), abs(part[2] - made[2])) <= Fraction(1, 500)
 
 
+def test_a_part_begins_with_the_sound_that_was_there(tmp_path: Path) -> None:
+    """From its first sample on: decoders are given what they need of what went before."""
+    source = film(tmp_path / "in.mp4", words=False)
+    start = Fraction(31, 30)  # in the middle of a packet
+    converted(source, tmp_path / "out.mp4", start=start, end=Fraction(2))
+    before, after = heard(source)[round(start * RATE_HZ) :], heard(tmp_path / "out.mp4")
+    np.testing.assert_allclose(before[:9_600], after[:9_600], atol=2e-3)
+
+
 def test_nothing_is_said_of_chapters_that_an_mp4_holds_as_a_track(
     mkv: Path, tmp_path: Path
 ) -> None:
