@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Literal
 
 Verdict = Literal["good", "fair", "poor", ""]
+Better = Literal["higher", "lower", "near one"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +22,7 @@ class Metric:
     """What people call it."""
     group: str
     unit: str
-    is_better: Literal["higher", "lower", "near one"]
+    is_better: Better
     good: float | None = None
     """Limit of what is good; for `near one` the largest factor away from 1."""
     poor: float | None = None
@@ -89,84 +90,65 @@ def _identity(judge: str, title: str, *, likeness: tuple[float, float]) -> tuple
     )
 
 
-def _metrics() -> tuple[Metric, ...]:
-    """Return all metrics in the order they are shown."""
-
-    def error(
-        name: str, title: str, unit: str, good: float | None = None, poor: float | None = None
-    ) -> Metric:
-        return Metric(
-            name=name,
-            title=title,
-            group="following",
-            unit=unit,
-            is_better="lower",
-            good=good,
-            poor=poor,
-        )
-
-    def against_truth(name: str, title: str, unit: str, *, falls: bool = False) -> Metric:
-        better: Literal["higher", "lower"] = "lower" if falls else "higher"
-        return Metric(name=name, title=title, group="truth", unit=unit, is_better=better)
-
-    def surface(
-        name: str,
-        title: str,
-        unit: str,
-        is_better: Literal["higher", "lower", "near one"],
-        limits: tuple[float, float],
-        group: str = "surface",
-    ) -> Metric:
-        return Metric(
-            name=name,
-            title=title,
-            group=group,
-            unit=unit,
-            is_better=is_better,
-            good=limits[0],
-            poor=limits[1],
-        )
-
-    return (
-        *_identity("dlib", "dlib", likeness=(0.94, 0.91)),
-        *_identity("sface", "SFace", likeness=(0.55, 0.36)),
-        error("pose", "pose error", "degrees", 5, 9),
-        error("yaw", "yaw error", "degrees", 3, 5),
-        error("pitch", "pitch error", "degrees", 3, 5),
-        error("roll", "roll error", "degrees", 2, 5),
-        error("pose_3ddfa", "pose error, 3DDFA-V2", "degrees", 6, 11),
-        error("expression", "expression error, 52 coefficients", "0 to 1"),
-        error("expression_motion", "the same without its constant part", "0 to 1", 0.035, 0.055),
-        error("eyes", "eyes' openness", "of width", 0.022, 0.035),
-        error("mouth", "mouth's openness", "of width", 0.045, 0.10),
-        error("gaze", "gaze error", "degrees", 4, 8),
-        surface("jitter", "landmark jitter", "x original", "lower", (1.25, 2), "stillness"),
-        surface(
-            "flicker",
-            "flicker, face over surroundings",
-            "x original",
-            "lower",
-            (1.4, 2),
-            "stillness",
-        ),
-        surface(
-            "seam_gradient", "edge along the mask's border", "x original", "lower", (1.35, 1.6)
-        ),
-        surface("seam_colour", "colour step at the border", "delta E", "lower", (4, 8)),
-        surface("colour_gap", "colour of face against its rim", "delta E", "lower", (5, 9)),
-        surface("sharpness", "detail in the face", "x original", "near one", (2.5, 5)),
-        surface("coverage", "faces swapped", "%", "higher", (99, 95), "coverage"),
-        surface(
-            "unswapped", "faces passed through unswapped", "frames", "lower", (0, 1), "coverage"
-        ),
-        surface("lost", "faces no longer found", "frames", "lower", (0, 1), "coverage"),
-        against_truth("psnr", "PSNR in the face", "dB"),
-        against_truth("ssim", "SSIM in the face", ""),
-        against_truth("lpips", "LPIPS in the face, AlexNet", "", falls=True),
+def _judged(
+    group: str,
+    name: str,
+    title: str,
+    unit: str,
+    good: float | None = None,
+    poor: float | None = None,
+    *,
+    is_better: Better = "lower",
+) -> Metric:
+    """Return a metric."""
+    return Metric(
+        name=name,
+        title=title,
+        group=group,
+        unit=unit,
+        is_better=is_better,
+        good=good,
+        poor=poor,
     )
 
 
-METRICS: Mapping[str, Metric] = MappingProxyType({metric.name: metric for metric in _metrics()})
+_METRICS = (
+    *_identity("dlib", "dlib", likeness=(0.94, 0.91)),
+    *_identity("sface", "SFace", likeness=(0.55, 0.36)),
+    _judged("following", "pose", "pose error", "degrees", 5, 9),
+    _judged("following", "yaw", "yaw error", "degrees", 3, 5),
+    _judged("following", "pitch", "pitch error", "degrees", 3, 5),
+    _judged("following", "roll", "roll error", "degrees", 2, 5),
+    _judged("following", "pose_3ddfa", "pose error, 3DDFA-V2", "degrees", 6, 11),
+    _judged("following", "expression", "expression error, 52 coefficients", "0 to 1"),
+    _judged(
+        "following",
+        "expression_motion",
+        "the same without its constant part",
+        "0 to 1",
+        0.035,
+        0.045,
+    ),
+    _judged("following", "eyes", "eyes' openness", "of width", 0.022, 0.035),
+    _judged("following", "mouth", "mouth's openness", "of width", 0.045, 0.10),
+    _judged("following", "gaze", "gaze error", "degrees", 4, 8),
+    _judged("stillness", "jitter", "landmark jitter", "x original", 1.25, 2),
+    _judged("stillness", "flicker", "flicker, face over surroundings", "x original", 1.4, 2),
+    _judged("surface", "seam_gradient", "edge along the border", "delta E / px", 0.4, 0.55),
+    _judged("surface", "seam_colour", "colour step at the border", "delta E", 4, 8),
+    _judged("surface", "colour_gap", "colour of the face against its rim", "delta E", 4, 8),
+    _judged(
+        "surface", "sharpness", "detail in the face", "x original", 1.6, 2.5, is_better="near one"
+    ),
+    _judged("coverage", "coverage", "faces swapped", "%", 99, 95, is_better="higher"),
+    _judged("coverage", "unswapped", "faces passed through unswapped", "frames", 0, 1),
+    _judged("coverage", "lost", "faces no longer found", "frames", 0, 1),
+    _judged("truth", "psnr", "PSNR in the face", "dB", is_better="higher"),
+    _judged("truth", "ssim", "SSIM in the face", "", is_better="higher"),
+    _judged("truth", "lpips", "LPIPS in the face, AlexNet", ""),
+)
+
+METRICS: Mapping[str, Metric] = MappingProxyType({metric.name: metric for metric in _METRICS})
 """Every metric by name, in the order they are shown."""
 
 GROUPS: Mapping[str, str] = MappingProxyType(

@@ -8,7 +8,7 @@ import math
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
+from itertools import chain, zip_longest
 from pathlib import Path
 from typing import IO, Protocol, TypeVar
 
@@ -44,9 +44,9 @@ SIDE_PX = 256
 """Side of the crops that are measured; both videos' are cut at the same place."""
 PICTURE_PX = 224
 """Side of the pictures of the worst moments."""
-REFERENCES = 24
+REFERENCES = 16
 """Faces of a set that a person is known by."""
-LOOKS: Mapping[str, int] = {"dlib": 60, "sface": 180, "lpips": 60}
+LOOKS: Mapping[str, int] = {"dlib": 40, "sface": 180, "lpips": 40}
 """Most frames of a clip that a slow judge looks at, spread evenly."""
 SAME_FACE = 0.3
 """Intersection over union of the boxes of one face in two frames in a row is larger than this."""
@@ -130,14 +130,18 @@ def evaluate_shots(
     Raises:
         NoFacesError: There is no face in the original, or in a set.
     """
-    judges = _Judges.open()
+    shots = iter(shots)
+    first = next(shots, None)
+    if first is None:
+        raise NoFacesError(f"there is no frame in {names[1]}")
+    judges = Judges.open(has_truth=first.truth is not None)
     every = {name: math.ceil((count or most) / most) for name, most in LOOKS.items()}
     report.stage("comparing", total=count, unit="frames")
     with tempfile.TemporaryFile() as file, DETECTORS[DEFAULT]() as detector:
         album = _Album(file)
         watch = _Watch(detector, judges, every=every)
         sights = []
-        for index, shot in enumerate(shots):
+        for index, shot in enumerate(chain([first], shots)):
             sights.append(watch.look(shot))
             album.keep(watch.picture(shot))
             report.advance(index + 1)
@@ -146,8 +150,7 @@ def evaluate_shots(
             raise NoFacesError(f"no face was found in {names[1]}")
         report.stage("recognising", total=None, unit="faces")
         people = _people(judges, sights, identity, others)
-        has_truth = any(sight.truth for sight in sights)
-        found = measures(sights, people=people, missing=judges.missing(has_truth=has_truth))
+        found = measures(sights, people=people, missing=judges.missing())
         times = np.array([sight.time for sight in sights])
         moments = [
             Moment(
@@ -215,7 +218,7 @@ class _Distance(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Judges:
+class Judges:
     """The networks that are installed, and why the others are not."""
 
     recognise: Mapping[str, _TellsApart]
@@ -226,31 +229,30 @@ class _Judges:
     """Why one is not there, by the end of its metrics' names."""
 
     @classmethod
-    def open(cls) -> "_Judges":
-        """Open what is installed."""
+    def open(cls, *, has_truth: bool) -> "Judges":
+        """Open what is installed; without a truth nothing is compared with it."""
         absent: dict[str, str] = {}
         found = {
             "dlib": _opened("dlib", DlibIdentity.open, absent),
             "sface": _opened("sface", lambda: SFace(find("sface")), absent),
         }
+        if not has_truth:
+            absent |= dict.fromkeys(("psnr", "ssim", "lpips"), "no --truth was given")
         return cls(
             recognise={name: judge for name, judge in found.items() if judge is not None},
             pose=_opened("3ddfa", Tddfa.open, absent),
-            lpips=_opened("lpips", _open_lpips, absent),
+            lpips=_opened("lpips", _open_lpips, absent) if has_truth else None,
             absent=absent,
         )
 
-    def missing(self, *, has_truth: bool) -> dict[str, str]:
+    def missing(self) -> dict[str, str]:
         """Return why metrics have no value, by name, as far as it is known."""
-        reasons = {
+        return {
             name: reason
             for name in METRICS
             for judge, reason in self.absent.items()
             if name.endswith(judge)
         }
-        if not has_truth:
-            reasons |= dict.fromkeys(("psnr", "ssim", "lpips"), "no --truth was given")
-        return reasons
 
 
 def _opened(name: str, opens: Callable[[], Opened], absent: dict[str, str]) -> Opened | None:
@@ -273,7 +275,7 @@ def _open_lpips() -> _Distance:
 
 
 def _people(
-    judges: _Judges, sights: Sequence[Sight], identity: FaceSet, others: Sequence[FaceSet]
+    judges: Judges, sights: Sequence[Sight], identity: FaceSet, others: Sequence[FaceSet]
 ) -> dict[str, People]:
     """Return everybody's centre, by each network that tells people apart.
 
@@ -327,9 +329,7 @@ class _Watch:
         every: Each how-manieth frame a slow judge looks at.
     """
 
-    def __init__(
-        self, detector: FaceDetector, judges: _Judges, *, every: Mapping[str, int]
-    ) -> None:
+    def __init__(self, detector: FaceDetector, judges: Judges, *, every: Mapping[str, int]) -> None:
         self._detector = detector
         self._judges = judges
         self._every = every
@@ -448,9 +448,9 @@ class _Place:
 
     def surface(self) -> dict[str, float]:
         """Return seam, colour and sharpness by metric."""
-        pair = (self.swapped, self.original, self.zones)
+        pair = (surface.lab(self.swapped), surface.lab(self.original), self.zones)
         return {
-            "seam_gradient": surface.edge_ratio(*pair),
+            "seam_gradient": surface.edge(*pair),
             "seam_colour": surface.colour_step(*pair),
             "colour_gap": surface.colour_gap(*pair),
             "sharpness": surface.detail_ratio(*pair),

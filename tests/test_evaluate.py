@@ -1,0 +1,208 @@
+"""`faceswap evaluate` on files: what belongs together, what is said, what is left behind."""
+
+import json
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from faceswap_cli import actors
+from faceswap_cli.arrays import Image
+from faceswap_cli.cli.app import app
+from faceswap_cli.errors import InputError, NoFacesError
+from faceswap_cli.faces.record import FaceSet
+from faceswap_cli.metrics.catalogue import GROUPS, METRICS
+from faceswap_cli.metrics.evaluation import Measure, clock, number, read_values, worst
+from faceswap_cli.report import Silent
+from faceswap_cli.stages import evaluate as stage
+from faceswap_cli.stages.evaluate import evaluate
+from faceswap_cli.stages.extract import ExtractSettings, extract
+from faceswap_cli.video.writer import VideoWriter
+from faceswap_cli.workspace import Workspace
+
+ROOT = Path(__file__).parents[1]
+FRAMES, SIDE_PX = 8, 160
+
+
+class Notes(Silent):
+    """Remembers what was said."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def note(self, text: str) -> None:
+        """Remember."""
+        self.said.append(text)
+
+
+def film(path: Path, images: Sequence[Image]) -> Path:
+    """Write a video."""
+    height, width = images[0].shape[:2]
+    with VideoWriter(path, size=(width, height), rate=Fraction(25)) as video:
+        for index, image in enumerate(images):
+            video.write(image, Fraction(index, 25))
+    return path
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a workspace, the original, its true swap, and other footage."""
+    folder = tmp_path_factory.mktemp("evaluate")
+    moments = actors.perform(2, seconds=FRAMES / 25).moments
+    ada, ed = actors.CAST["ada"], actors.CAST["ed"]
+    swap = ed.with_skin_of(ada).on_head_of(ada)
+    for name, person in (("original", ada), ("swapped", swap), ("ed", ed)):
+        drawn = actors.draw_all(person, moments, size_px=SIDE_PX, processes=1)
+        film(folder / f"{name}.mp4", [one.image for one in drawn])
+    film(folder / "empty.mp4", [np.full((SIDE_PX, SIDE_PX, 3), 90, np.uint8)] * FRAMES)
+    film(folder / "small.mp4", [np.full((96, 96, 3), 90, np.uint8)] * FRAMES)
+    space = Workspace.open(folder / "workspace")
+    extract(folder / "ed.mp4", folder=space.set("ed"), settings=ExtractSettings(), report=Silent())
+    return folder
+
+
+def wanted(folder: Path) -> FaceSet:
+    """Return the wanted person's set."""
+    root = Workspace.open(folder / "workspace").existing_set("ed")
+    return FaceSet.load("ed", folder=root.root, records=root.records)
+
+
+def test_a_command_leaves_numbers_and_a_page(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The table is printed, the JSON holds each metric, the page needs nothing but itself."""
+    monkeypatch.setattr(stage, "LOOKS", dict.fromkeys(stage.LOOKS, 1))
+    words = ["evaluate", folder / "swapped.mp4", "--source", folder / "original.mp4"]
+    words += ["--identity", "ed", "--truth", folder / "swapped.mp4", "--output", tmp_path]
+    words += ["--workspace", folder / "workspace"]
+    done = CliRunner().invoke(app, list(map(str, words)))
+    assert 0 == done.exit_code, done.output
+    assert "pose error" in done.output
+    document = json.loads((tmp_path / "evaluation.json").read_text())
+    assert set(METRICS) == set(document["metrics"])
+    assert FRAMES == document["frames"] == len(document["times"])
+    assert all(FRAMES == len(curve) for curve in document["curves"].values())
+    values = read_values(tmp_path / "evaluation.json")
+    assert 100 == values["coverage"]
+    assert np.inf == values["psnr"]
+    page = (tmp_path / "evaluation.html").read_text()
+    assert "<svg" in page
+    assert "<script" not in page
+    assert 'src="http' not in page
+
+
+def test_a_set_that_is_not_there_is_named(folder: Path) -> None:
+    """The exit code is that of a wrong name, and the hint is the nearest right one."""
+    words = ["evaluate", folder / "swapped.mp4", "--source", folder / "original.mp4"]
+    words += ["--identity", "edd", "--workspace", folder / "workspace"]
+    done = CliRunner().invoke(app, list(map(str, words)))
+    assert 2 == done.exit_code
+    assert 'did you mean "ed"?' in done.output
+
+
+def test_videos_of_two_sizes_do_not_belong_together(folder: Path) -> None:
+    """Both sizes are said."""
+    with pytest.raises(InputError, match=r"small\.mp4 is 96 x 96 px, and original\.mp4 is 160"):
+        evaluate(
+            folder / "small.mp4",
+            source=folder / "original.mp4",
+            identity=wanted(folder),
+            report=Silent(),
+        )
+
+
+def test_an_original_without_faces_is_refused(folder: Path) -> None:
+    """There is nothing to judge."""
+    with pytest.raises(NoFacesError, match=r"no face was found in empty\.mp4"):
+        evaluate(
+            folder / "swapped.mp4",
+            source=folder / "empty.mp4",
+            identity=wanted(folder),
+            report=Silent(),
+        )
+
+
+def test_an_empty_set_is_refused(folder: Path, make_set: Callable[..., FaceSet]) -> None:
+    """Its name is said."""
+    with pytest.raises(NoFacesError, match='no face in the set "nobody"'):
+        evaluate(
+            folder / "swapped.mp4",
+            source=folder / "original.mp4",
+            identity=make_set("nobody", count=0),
+            report=Silent(),
+        )
+
+
+def test_a_shorter_video_is_compared_as_far_as_it_goes(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One line says where it ends; a swap that lost its faces has no coverage."""
+    monkeypatch.setattr(stage, "LOOKS", dict.fromkeys(stage.LOOKS, 1))
+    grey = film(tmp_path / "grey.mp4", [np.full((SIDE_PX, SIDE_PX, 3), 90, np.uint8)] * 5)
+    notes = Notes()
+    found = evaluate(grey, source=folder / "original.mp4", identity=wanted(folder), report=notes)
+    assert 5 == found.frames
+    assert ["one of the videos ends at frame 5: the rest is left out"] == notes.said
+    assert (0, 5) == (found.values["coverage"], found.values["lost"])
+    assert "pose" not in found.values
+    assert any("no --truth was given" in reason for reason in found.reasons())
+
+
+def test_every_metric_is_explained() -> None:
+    """docs/metrics.md has a formula for each name, and each belongs to a group."""
+    page = (ROOT / "docs/metrics.md").read_text(encoding="utf-8")
+    assert [] == [name for name in METRICS if f"`{name}`" not in page]
+    assert set(GROUPS) == {metric.group for metric in METRICS.values()}
+
+
+@pytest.mark.parametrize("metric", METRICS.values(), ids=lambda metric: metric.name)
+def test_limits_are_on_the_right_side(metric: object) -> None:
+    """At the limit of good nothing is amiss, at the limit of poor it is."""
+    assert isinstance(metric, type(METRICS["pose"]))
+    if metric.good is None or metric.poor is None:
+        assert "" == metric.verdict(0.5)
+        return
+    assert "good" == metric.verdict(metric.good)
+    assert "fair" == metric.verdict((metric.good + metric.poor) / 2)
+    assert "poor" == metric.verdict(metric.poor)
+    if metric.is_better == "near one":
+        assert "good" == metric.verdict(1.0)
+        assert "poor" == metric.verdict(1 / metric.poor)
+
+
+def test_the_worst_moments_are_apart_and_in_order() -> None:
+    """Of neighbours only the worst is shown; what is good is never shown."""
+    pose = METRICS["pose"]
+    curve = np.array([1.0, 30, 40, 30, 2, 20, np.nan, 3])
+    times = np.arange(8) / 4
+    found = worst({"pose": Measure(metric=pose, value=5.0, curve=curve)}, times)
+    assert [(2, 40.0), (5, 20.0)] == [(index, value) for index, _, value in found]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (clock(0), "0:00.00"),
+        (clock(61.239), "1:01.24"),
+        (clock(59.999), "1:00.00"),
+        (number(1234.5), "1,234"),
+        (number(0.04567), "0.046"),
+        (number(-2.345), "-2.35"),
+        (number(float("inf")), "inf"),
+    ],
+)
+def test_numbers_and_times_are_short(text: str, said: str) -> None:
+    """As many digits as count."""
+    assert said == text
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"metrics": {"pose": 3}}'])
+def test_another_file_is_no_evaluation(tmp_path: Path, content: str) -> None:
+    """It is named, with what to type."""
+    path = tmp_path / "evaluation.json"
+    path.write_text(content)
+    with pytest.raises(InputError, match=r"evaluation\.json is not an evaluation"):
+        read_values(path)
