@@ -176,10 +176,17 @@ def test_limits_are_on_the_right_side(metric: object) -> None:
 def test_the_worst_moments_are_apart_and_in_order() -> None:
     """Of neighbours only the worst is shown; what is good is never shown."""
     pose = METRICS["pose"]
-    curve = np.array([1.0, 30, 40, 30, 2, 20, np.nan, 3])
-    times = np.arange(8) / 4
+    curve, times = np.full(400, 1.0), np.arange(400) / 25
+    curve[[100, 101, 102]], curve[111], curve[115], curve[300] = [30, 40, 30], 20, 35, np.nan
     found = worst({"pose": Measure(metric=pose, value=5.0, curve=curve)}, times)
-    assert [(2, 40.0), (5, 20.0)] == [(index, value) for index, _, value in found]
+    assert [(101, 40.0), (115, 35.0)] == [(index, value) for index, _, value in found]
+
+
+def test_a_short_clip_has_its_twenty_moments_too() -> None:
+    """They lie closer together."""
+    pose = METRICS["pose"]
+    measures = {"pose": Measure(metric=pose, value=30.0, curve=np.full(50, 30.0))}
+    assert 20 == len(worst(measures, np.arange(50) / 25))
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ FORMAT = 1
 MOMENTS = 20
 """Worst moments shown."""
 APART_S = 0.4
-"""They are at least so far from each other: neighbours look alike."""
+"""They are at least so far from each other, in a clip long enough: neighbours look alike."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -167,7 +167,8 @@ def worst(measures: Mapping[str, Measure], times: Curve) -> list[tuple[int, Metr
     """Return the worst frames: index, the metric that is worst there, and its value.
 
     Each metric's curve is measured by its own limits, so that they compare; a frame is as bad as
-    its worst metric. No two frames are nearer to each other than `APART_S`.
+    its worst metric. No two frames are nearer to each other than `APART_S`,
+    or than a short clip allows.
     """
     judged = [
         one
@@ -178,11 +179,12 @@ def worst(measures: Mapping[str, Measure], times: Curve) -> list[tuple[int, Metr
         return []
     excess = np.stack([_excesses(one) for one in judged])
     badness = excess.max(axis=0)
+    apart = min(APART_S, float(times[-1] - times[0]) / (2 * MOMENTS))
     chosen: list[int] = []
     for index in np.argsort(-badness, kind="stable"):
         if badness[index] <= 0 or len(chosen) == MOMENTS:
             break
-        if all(abs(times[index] - times[other]) >= APART_S for other in chosen):
+        if all(abs(times[index] - times[other]) >= apart for other in chosen):
             chosen.append(int(index))
     found = []
     for index in chosen:

@@ -35,7 +35,7 @@ _STYLE = """<style>
 .tags span, td.verdict span { background: color-mix(in srgb, var(--tag) 18%, transparent);
   color: var(--tag); font-weight: 600; }
 td.verdict span { padding: 0 .5rem; border-radius: .6rem; font-size: .85em; }
-table.measures { width: 100%; } tr.group th { padding-top: 1.1rem; border-bottom-width: 2px; }
+table.measures { width: 100%; } th.number { text-align: right; } tr.group th { padding-top: 1.1rem; border-bottom-width: 2px; }
 td.faint, tr.none td { opacity: .6; }
 .moments { display: grid; grid-template-columns: repeat(auto-fill, minmax(21rem, 1fr));
   gap: 1.2rem; margin-top: 1rem; }
@@ -77,8 +77,10 @@ def _table(evaluation: Evaluation) -> str:
         if any(one.value is not None for one in inside):
             rows.append(f'<tr class="group"><th colspan="6">{escape(title)}</th></tr>')
             rows += map(_row, inside)
-    heads = ("", "value", "original's own", "unit", "good", "")
-    head = "".join(f"<th>{text}</th>" for text in heads)
+    head = (
+        '<th></th><th class="number">value</th><th class="number">original\'s own</th>'
+        "<th>unit</th><th>good</th><th></th>"
+    )
     return f'<table class="measures"><thead><tr>{head}</tr></thead>{"".join(rows)}</table>'
 
 
@@ -138,7 +140,9 @@ def _moments(moments: Sequence[Moment]) -> str:
     """Return the worst moments as pictures with time codes."""
     if not moments:
         return page.paragraph("No moment stands out: every frame is within what is good.")
-    return f'<div class="moments">{"".join(map(_moment, moments))}</div>'
+    names = ", ".join(moments[0].pictures)
+    about = page.paragraph(f"Worst first; from left to right: {names}.")
+    return f'{about}<div class="moments">{"".join(map(_moment, moments))}</div>'
 
 
 def _moment(moment: Moment) -> str:
