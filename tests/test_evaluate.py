@@ -183,10 +183,13 @@ def test_the_worst_moments_are_apart_and_in_order() -> None:
 
 
 def test_a_short_clip_has_its_twenty_moments_too() -> None:
-    """They lie closer together."""
-    pose = METRICS["pose"]
-    measures = {"pose": Measure(metric=pose, value=30.0, curve=np.full(50, 30.0))}
-    assert 20 == len(worst(measures, np.arange(50) / 25))
+    """They lie closer together; and no metric names more than eight, however bad it is."""
+    measures = {
+        name: Measure(metric=METRICS[name], value=30.0, curve=np.full(80, level))
+        for name, level in (("pose", 90.0), ("yaw", 30.0), ("roll", 20.0))
+    }
+    found = worst(measures, np.arange(80) / 25)
+    assert ["pose"] * 8 + ["yaw"] * 8 + ["roll"] * 4 == [metric.name for _, metric, _ in found]
 
 
 @pytest.mark.parametrize(

@@ -138,7 +138,7 @@ _METRICS = (
     _judged("surface", "seam_colour", "colour step at the border", "delta E", 4, 8),
     _judged("surface", "colour_gap", "colour of the face against its rim", "delta E", 4, 8),
     _judged(
-        "surface", "sharpness", "detail in the face", "x original", 1.6, 2.5, is_better="near one"
+        "surface", "sharpness", "detail in the face", "x original", 1.45, 2, is_better="near one"
     ),
     _judged("coverage", "coverage", "faces swapped", "%", 99, 95, is_better="higher"),
     _judged("coverage", "unswapped", "faces passed through unswapped", "frames", 0, 1),

@@ -23,6 +23,8 @@ FORMAT = 1
 """Version of evaluation.json."""
 MOMENTS = 20
 """Worst moments shown."""
+MOST_OF_ONE = 8
+"""Of them, those that one metric may name."""
 APART_S = 0.4
 """They are at least so far from each other, in a clip long enough: neighbours look alike."""
 
@@ -164,11 +166,11 @@ def read_values(path: Path) -> dict[str, float]:
 
 
 def worst(measures: Mapping[str, Measure], times: Curve) -> list[tuple[int, Metric, float]]:
-    """Return the worst frames: index, the metric that is worst there, and its value.
+    """Return the worst frames: index, the metric that is bad there, and its value.
 
-    Each metric's curve is measured by its own limits, so that they compare; a frame is as bad as
-    its worst metric. No two frames are nearer to each other than `APART_S`,
-    or than a short clip allows.
+    Each metric's curve is measured by its own limits, so that they compare. No two frames are
+    nearer to each other than `APART_S`, or than a short clip allows, and no metric names more than
+    `MOST_OF_ONE`: what is bad all the time would hide everything else.
     """
     judged = [
         one
@@ -178,17 +180,16 @@ def worst(measures: Mapping[str, Measure], times: Curve) -> list[tuple[int, Metr
     if not judged:
         return []
     excess = np.stack([_excesses(one) for one in judged])
-    badness = excess.max(axis=0)
     apart = min(APART_S, float(times[-1] - times[0]) / (2 * MOMENTS))
-    chosen: list[int] = []
-    for index in np.argsort(-badness, kind="stable"):
-        if badness[index] <= 0 or len(chosen) == MOMENTS:
+    found: list[tuple[int, Metric, float]] = []
+    for place in np.argsort(-excess, axis=None, kind="stable"):
+        row, index = (int(part) for part in np.unravel_index(place, excess.shape))
+        one = judged[row]
+        if excess[row, index] <= 0 or len(found) == MOMENTS:
             break
-        if all(abs(times[index] - times[other]) >= apart for other in chosen):
-            chosen.append(int(index))
-    found = []
-    for index in chosen:
-        one = judged[int(excess[:, index].argmax())]
+        is_near = any(abs(times[index] - times[other]) < apart for other, _, _ in found)
+        if is_near or sum(metric is one.metric for _, metric, _ in found) == MOST_OF_ONE:
+            continue
         assert one.curve is not None
         found.append((index, one.metric, float(one.curve[index])))
     return found

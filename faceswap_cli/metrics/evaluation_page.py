@@ -35,7 +35,8 @@ _STYLE = """<style>
 .tags span, td.verdict span { background: color-mix(in srgb, var(--tag) 18%, transparent);
   color: var(--tag); font-weight: 600; }
 td.verdict span { padding: 0 .5rem; border-radius: .6rem; font-size: .85em; }
-table.measures { width: 100%; } th.number { text-align: right; } tr.group th { padding-top: 1.1rem; border-bottom-width: 2px; }
+table.measures { width: 100%; } th.number { text-align: right; }
+tr.group th { padding-top: 1.1rem; border-bottom-width: 2px; }
 td.faint, tr.none td { opacity: .6; }
 .moments { display: grid; grid-template-columns: repeat(auto-fill, minmax(21rem, 1fr));
   gap: 1.2rem; margin-top: 1rem; }
