@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, zip_longest
 from pathlib import Path
-from typing import IO, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 
@@ -27,6 +27,7 @@ from faceswap_cli.faces.region import overlaps
 from faceswap_cli.faces.sface import SFace
 from faceswap_cli.files import write_text
 from faceswap_cli.metrics import surface
+from faceswap_cli.metrics.album import Album
 from faceswap_cli.metrics.catalogue import METRICS
 from faceswap_cli.metrics.evaluation import Evaluation, Moment, worst
 from faceswap_cli.metrics.evaluation_page import evaluation_page
@@ -130,6 +131,9 @@ def evaluate_shots(
     Raises:
         NoFacesError: There is no face in the original, or in a set.
     """
+    for faces in (identity, *others):
+        if not len(faces):
+            raise NoFacesError(f'there is no face in the set "{faces.name}"')
     shots = iter(shots)
     first = next(shots, None)
     if first is None:
@@ -138,15 +142,15 @@ def evaluate_shots(
     every = {name: math.ceil((count or most) / most) for name, most in LOOKS.items()}
     report.stage("comparing", total=count, unit="frames")
     with tempfile.TemporaryFile() as file, DETECTORS[DEFAULT]() as detector:
-        album = _Album(file)
+        album = Album(file)
         watch = _Watch(detector, judges, every=every)
         sights = []
         for index, shot in enumerate(chain([first], shots)):
             sights.append(watch.look(shot))
             album.keep(watch.picture(shot))
             report.advance(index + 1)
-        faces = sum(sight.driving is not None for sight in sights)
-        if not faces:
+        found_in = sum(sight.driving is not None for sight in sights)
+        if not found_in:
             raise NoFacesError(f"no face was found in {names[1]}")
         report.stage("recognising", total=None, unit="faces")
         people = _people(judges, sights, identity, others)
@@ -167,7 +171,7 @@ def evaluate_shots(
         source=names[1],
         identity=identity.name,
         frames=len(sights),
-        faces=faces,
+        faces=found_in,
         times=times,
         measures=found,
         moments=moments,
@@ -277,11 +281,7 @@ def _open_lpips() -> _Distance:
 def _people(
     judges: Judges, sights: Sequence[Sight], identity: FaceSet, others: Sequence[FaceSet]
 ) -> dict[str, People]:
-    """Return everybody's centre, by each network that tells people apart.
-
-    Raises:
-        NoFacesError: A set is empty.
-    """
+    """Return everybody's centre, by each network that tells people apart."""
     people = {}
     for name, judge in judges.recognise.items():
         seen = [sight.driving.directions.get(name) for sight in sights if sight.driving]
@@ -297,8 +297,6 @@ def _people(
 
 def _centre_of(faces: FaceSet, judge: _TellsApart) -> Array:
     """Return the centre of a set's faces."""
-    if not len(faces):
-        raise NoFacesError(f'there is no face in the set "{faces.name}"')
     chosen = np.unique(np.linspace(0, len(faces) - 1, REFERENCES).round().astype(int))
     directions = []
     for record in (faces.records[index] for index in chosen):
@@ -514,27 +512,3 @@ def _square(left: int, top: int, side: int) -> FaceAlignment:
 def _overlap(one: Face, other: Face) -> float:
     """Return the intersection over the union of two faces' boxes."""
     return float(overlaps(one.box.reshape(1, 2, 2), other.box.reshape(2, 2))[0])
-
-
-class _Album:
-    """Small pictures of every frame, kept on the disk until the worst are known."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
-        self._places: list[dict[str, tuple[int, int]]] = []
-
-    def keep(self, shown: Mapping[str, bytes]) -> None:
-        """Keep the pictures of the next frame."""
-        places = {}
-        for name, data in shown.items():
-            places[name] = (self._file.tell(), len(data))
-            self._file.write(data)
-        self._places.append(places)
-
-    def pictures(self, index: int) -> dict[str, bytes]:
-        """Return the pictures of a frame."""
-        found = {}
-        for name, (start, length) in self._places[index].items():
-            self._file.seek(start)
-            found[name] = self._file.read(length)
-        return found
