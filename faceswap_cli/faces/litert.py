@@ -201,7 +201,7 @@ def placed(image: Image, region: Region, networks: Networks) -> Face:
     """Return the face in a region with everything known of it; a low score says there is none."""
     side = networks.landmarks.side_px
     crop = region.crop(image, side, border=cv2.BORDER_REPLICATE)
-    points, presence, _ = networks.landmarks(np.asarray(crop / 255, dtype=np.float32))
+    points, presence, _ = networks.landmarks(np.divide(crop, 255, dtype=np.float32))
     points = points.reshape(LANDMARKS, 3)
     landmarks = transform(points[:, :2], region.to_frame(side))
     depth = points[:, 2:] * (region.size[0] / side)
