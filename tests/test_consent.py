@@ -17,6 +17,7 @@ from faceswap_cli.provenance.consent import (
     origins_to_json,
     parse_consent,
     recorded_consent,
+    reminder,
 )
 
 
@@ -81,6 +82,20 @@ def test_no_statement_is_none(tmp_path: Path) -> None:
     for text in ("not toml [", '[consent]\nkind = "maybe"\n', "consent = 1\n", "[consent]\n"):
         path.write_text(text, encoding="utf-8")
         assert recorded_consent(path) is None
+
+
+def test_the_sets_without_a_statement_are_named(tmp_path: Path) -> None:
+    """One line, with what to type; nothing where each set has one."""
+    said = write_source(tmp_path / "said.toml", Consent(kind="myself"))
+    silent = write_source(tmp_path / "silent.toml", None)
+
+    assert reminder({"anna": said}) is None
+    assert reminder({}) is None
+    line = reminder({"anna": said, "bo": silent, "cy": silent})
+    assert line is not None
+    assert 'for "bo", "cy": run' in line
+    assert "--consent myself|written|synthetic|other" in line
+    assert "and 2 more" in str(reminder(dict.fromkeys("abcde", silent)))
 
 
 def test_only_digests_travel(tmp_path: Path) -> None:

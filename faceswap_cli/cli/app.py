@@ -143,12 +143,12 @@ def extract(
     one set. Run the same command again to go on after an interruption.
     """
     with answering(as_json=as_json, quiet=quiet, debug=debug) as terminal:
-        from faceswap_cli.provenance.consent import SECTION, parse_consent
+        from faceswap_cli.provenance.consent import SECTION, parse_consent, reminder
         from faceswap_cli.stages import extract as stage
         from faceswap_cli.video.footage import find_footage
-        from faceswap_cli.workspace import valid_name
+        from faceswap_cli.workspace import SetFolder, valid_name
 
-        said = {SECTION: parse_consent(consent).section()} if consent else {}
+        said = {} if consent is None else {SECTION: parse_consent(consent).section()}
         settings = stage.ExtractSettings(
             size_px=size,
             framing=framing,
@@ -176,6 +176,8 @@ def extract(
             done = stage.extract_each(
                 footage, folders=folders, settings=settings, report=terminal, declared=said
             )
+        if note := reminder({one.name: SetFolder(root=one.folder).source for one in done}):
+            terminal.note(note)
         if len(done) == 1:
             numbers = dataclasses.asdict(done[0])
             shown = {key: value for key, value in numbers.items() if value is not None}

@@ -81,6 +81,22 @@ def recorded_consent(source: Path) -> Consent | None:
     return Consent(kind=str(section["kind"]), note=str(section.get("note", "")))
 
 
+def reminder(sources: Mapping[str, Path]) -> str | None:
+    """Return a line for people about the sets with no statement; None if each has one.
+
+    Args:
+        sources: The sets' names, and where their `source.toml` lie.
+    """
+    names = [f'"{name}"' for name, source in sources.items() if not recorded_consent(source)]
+    if not names:
+        return None
+    listed = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    return (
+        f"no consent is recorded for {listed}: run the command again with "
+        "--consent myself|written|synthetic|other to say on what ground it is used"
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Origin:
     """What is told of a set to whoever gets a model that was trained on it: two digests."""

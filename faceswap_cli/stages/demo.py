@@ -21,6 +21,7 @@ from faceswap_cli.faces.mask import oval_mask
 from faceswap_cli.faces.record import FaceRecord, FaceSet
 from faceswap_cli.files import write_text
 from faceswap_cli.metrics.reconstruction import decibels, mean_squared_error, ssim
+from faceswap_cli.provenance.consent import SECTION, Consent
 from faceswap_cli.report import Reporter
 from faceswap_cli.stages.convert import convert
 from faceswap_cli.stages.extract import ExtractSettings, extract
@@ -33,6 +34,8 @@ DRIVING, WANTED = "ada", "ed"
 """Whose performance it is, and whose face is put on it: two of like complexion, as anyone who casts
 a swap would choose, since colours that have to be stretched stretch every error with them."""
 SHEET_MOMENTS = 6
+NOBODY = Consent(kind="synthetic", note="drawn by the program")
+"""Whose faces they are."""
 MINUTES = 3.0
 """How long to train unless told otherwise."""
 
@@ -126,7 +129,13 @@ def demo(
                 _draw_clip(path, actors.CAST[name], takes[name], drawn.side_px, report=report)
     with clock("extract"):
         for name, path in clips.items():
-            extract(path, folder=space.set(name), settings=ExtractSettings(), report=report)
+            extract(
+                path,
+                folder=space.set(name),
+                settings=ExtractSettings(),
+                report=report,
+                declared={SECTION: NOBODY.section()},
+            )
     sets = {name: _load(space, name) for name in clips}
     run = space.run("demo")
     with clock("train"):
