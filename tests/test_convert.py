@@ -1,5 +1,6 @@
 """The law of convert: the footage stays what it is, only the face in it is another."""
 
+import json
 import signal
 import subprocess
 import sys
@@ -37,7 +38,7 @@ from faceswap_cli.swap.output import parts_folder, usual_name
 from faceswap_cli.swap.settings import ConvertSettings
 from faceswap_cli.video.reader import probe, read_frames
 from faceswap_cli.video.writer import Sound, VideoWriter
-from faceswap_cli.workspace import Workspace
+from faceswap_cli.workspace import RunFolder, Workspace
 from faceswap_models.base import ModelSettings, SwapModel, Swapped, TrainSettings
 
 SIDE_PX = 160
@@ -595,6 +596,27 @@ def test_a_swap_says_that_it_is_one(
     _convert(clip, output, settings=replace(PLAIN, credentials=False))
     assert read_credentials(output) is None
     assert not sidecar_path(output).exists()
+
+
+def test_leaving_the_credentials_out_is_noted_in_the_runs_log(
+    clip: Path, face: Face, tmp_path: Path, model: Echo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One line each time, beside what the run's log holds; nothing where files are signed."""
+    _find(monkeypatch, lambda _: [face])
+    monkeypatch.setattr(stage.checkpoint, "describe", lambda _: {"images_seen": 7})
+    run = RunFolder(root=tmp_path / "run")
+    run.root.mkdir()
+    run.recipe.write_text("", encoding="utf-8")
+    run.weights.write_bytes(b"")
+    run.log.write_text('{"images_seen": 7}\n', encoding="utf-8")
+
+    for credentials in (True, False):
+        settings = replace(PLAIN, credentials=credentials)
+        _convert(clip, tmp_path / "out.mp4", weights=run.weights, settings=settings)
+
+    before, added = map(json.loads, run.log.read_text(encoding="utf-8").splitlines())
+    assert {"images_seen": 7} == before
+    assert (7, "converted without credentials, as was asked") == tuple(added.values())
 
 
 def test_a_label_is_seen_in_every_frame(

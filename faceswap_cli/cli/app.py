@@ -391,7 +391,7 @@ def convert(
     ] = False,
     credentials: Annotated[
         bool,
-        typer.Option("--credentials/--no-credentials", help="Sign what was done, in the file."),
+        typer.Option("--credentials/--no-credentials", help="Say in the file that it is a swap."),
     ] = True,
     device: DeviceOption = "auto",
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,

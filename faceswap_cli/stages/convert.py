@@ -27,6 +27,8 @@ from faceswap_cli.faces.detectors import DEFAULT, DETECTORS
 from faceswap_cli.faces.follow import Follower, Pace
 from faceswap_cli.faces.track import Steady
 from faceswap_cli.files import digest
+from faceswap_cli.learning import checkpoint
+from faceswap_cli.learning.sitting import append_line
 from faceswap_cli.provenance.claim import Claim, versions
 from faceswap_cli.provenance.consent import agreed
 from faceswap_cli.provenance.label import quiet_corner
@@ -42,7 +44,7 @@ from faceswap_cli.swap.shown import found_in, people_shown, set_for
 from faceswap_cli.swap.survey import SAVE_EVERY, Found, Progress, Survey, paired
 from faceswap_cli.video.footage import Film, Place
 from faceswap_cli.video.reader import Frame
-from faceswap_cli.workspace import Workspace
+from faceswap_cli.workspace import RunFolder, Workspace
 
 Item = TypeVar("Item")
 
@@ -128,7 +130,7 @@ def convert(
     frames = work.write(made)
     claim = _claim(clip, network, weights=weights, settings=settings)
     claim = replace(claim, frames=frames, swapped=len(swapped))
-    for note in made.deliver(claim, swapped=swapped):
+    for note in [*made.deliver(claim, swapped=swapped), *_said(claim, weights, settings)]:
         report.note(note)
     made.clear()
     return ConvertSummary(
@@ -317,6 +319,19 @@ def _claim(clip: Clip, network: FaceNetwork, *, weights: Path, settings: Convert
         settings=settings.told(),
         versions=versions(),
     )
+
+
+def _said(claim: Claim, weights: Path, settings: ConvertSettings) -> list[str]:
+    """Return what is to be said of consent and credentials; what is unsigned is logged as such."""
+    if settings.credentials:
+        silent = "no consent is recorded for everybody whose faces this model learned from"
+        return [] if claim.consent else [f"{silent}: see extract --consent"]
+    run = RunFolder(root=weights.parent)
+    if run.recipe.exists():
+        seen = checkpoint.describe(weights)["images_seen"]
+        told = {"images_seen": seen, "event": "converted without credentials, as was asked"}
+        append_line(run.log, json.dumps(told))
+    return ["it is not signed and says nothing of the swap, as was asked (--no-credentials)"]
 
 
 def batch_size(size: tuple[int, int], *, wanted: int) -> int:
