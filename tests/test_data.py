@@ -262,6 +262,60 @@ def test_matched_colours_are_another_persons(make_set: MakeSet, tmp_path: Path) 
     assert same(feed_of(everyone[:1], train=often).batch(0), alone.batch(0))
 
 
+def posed(people: list[Person], *, seed: int = 0) -> list[Person]:
+    """Return the same people, looking all ways."""
+    chance = np.random.default_rng(seed)
+    return [
+        replace(one, poses=chance.uniform(-3, 3, (len(one.pixels), 3)).astype(np.float32))
+        for one in people
+    ]
+
+
+def test_paired_faces_look_the_same_way(people: list[Person]) -> None:
+    """With `pose_match` another person's face is one of the nearest, and is mirrored alike."""
+    everybody = posed(people)
+    apart, together = [], []
+    for match, found in ((0.0, apart), (1.0, together)):
+        feed = feed_of(everybody, train=replace(TRAIN, pose_match=match))
+        for turn in range(20):
+            (one, changed), (other, changed_too) = feed.chosen(turn * feed.images_a_batch)
+            poses = everybody[0].poses[one] - everybody[1].poses[other]  # type: ignore[index]
+            found.append(float(np.linalg.norm(poses, axis=1).mean()))
+            assert set(one) <= set(everybody[0].train)
+            assert set(other) <= set(everybody[1].train)
+            if match:
+                assert torch.equal(changed.mirrored, changed_too.mirrored)
+    assert np.mean(together) < 0.7 * np.mean(apart)
+
+
+def test_whoever_leads_a_pair_comes_in_the_usual_order(people: list[Person]) -> None:
+    """In turns; and who is not known to look anywhere is not paired."""
+    train = replace(TRAIN, pose_match=1.0)
+    usual, paired = feed_of(posed(people)), feed_of(posed(people), train=train)
+    for turn in range(4):
+        images = turn * usual.images_a_batch
+        expected, found = usual.chosen(images), paired.chosen(images)
+        leader = turn % 2
+        assert np.array_equal(expected[leader][0], found[leader][0])
+        assert not np.array_equal(expected[1 - leader][0], found[1 - leader][0])
+    unknown = [replace(one, poses=None) for one in people]
+    one, other = (feed_of(unknown, train=each).chosen(0) for each in (TRAIN, train))
+    assert all(np.array_equal(a[0], b[0]) for a, b in zip(one, other, strict=True))
+
+
+def test_poses_come_from_the_records(make_set: MakeSet, tmp_path: Path) -> None:
+    """Yaw and pitch in tens of degrees, the mouth's opening as a part of the face's height."""
+    faces = make_set("ada", 8)
+    landmarks = np.zeros((478, 2), np.float32)
+    landmarks[10], landmarks[152], landmarks[13], landmarks[14] = (5, 0), (5, 40), (5, 30), (5, 34)
+    first = replace(faces.records[0], pose=(20.0, -10.0, 5.0), landmarks=landmarks)
+    faces = replace(faces, records=[first, *faces.records[1:]])
+    person = data.load_person(faces, cache=tmp_path / "c", side_px=16)
+    assert person.poses is not None
+    assert [2.0, -1.0, 2.0] == pytest.approx(person.poses[0].tolist())
+    assert (8, 3) == person.poses.shape
+
+
 def test_a_cpu_is_fed_by_remap(people: list[Person]) -> None:
     """The route is chosen by the device."""
     assert isinstance(choose_feed(people, model=MODEL, train=TRAIN, seed=0, device=CPU), RemapFeed)

@@ -21,6 +21,7 @@ from faceswap_cli.faces.features import features_mask
 from faceswap_cli.faces.mask import oval_mask
 from faceswap_cli.faces.record import FaceRecord, FaceSet
 from faceswap_cli.files import explained, replacing
+from faceswap_cli.learning.pairs import poses_of
 
 CACHE_FORMAT = 2
 """Part of the digest: a change of what is cached makes every old cache another one."""
@@ -56,6 +57,8 @@ class Person:
     """Which of them are learnt from."""
     held_out: Indices
     """Which of them the training is judged by: never learnt from."""
+    poses: AnyArray | None = None
+    """Yaw, pitch and opening of the mouth, float32 (N, 3): see `pairs`; None where not known."""
 
 
 def enough_faces(faces: FaceSet) -> None:
@@ -79,7 +82,13 @@ def load_person(faces: FaceSet, *, cache: Path, side_px: int) -> Person:
     """
     train, held_out = split(len(faces), HELD_OUT)
     pixels = cached(faces, cache=cache, side_px=side_px)
-    return Person(name=faces.name, pixels=pixels, train=train, held_out=held_out)
+    return Person(
+        name=faces.name,
+        pixels=pixels,
+        train=train,
+        held_out=held_out,
+        poses=poses_of(faces.records),
+    )
 
 
 def cache_side(size_px: int, coverage: float, crop_px: int) -> int:

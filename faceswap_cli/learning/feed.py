@@ -22,6 +22,7 @@ from faceswap_cli.learning.data import (
     outline_of,
     position_seed,
 )
+from faceswap_cli.learning.pairs import partners
 from faceswap_models.base import FaceBatch, ModelSettings, TrainSettings
 
 FITS = 0.5
@@ -85,23 +86,52 @@ class Feed(ABC):
 
     def batch(self, images_seen: int) -> FaceBatch:
         """Return the batch that comes after `images_seen` images, whatever happened before."""
-        before = images_seen // len(self.people)
         part = self.share.part(self.train.batch_size)
         everyone, chances = [], []
-        for person in self.people:
-            indices = drawn(
-                person.train,
-                start=before,
-                count=self.train.batch_size,
-                seed=self.seed,
-                purpose=person.name,
-            )
-            chance = position_seed(self.seed, images_seen, f"changes of {person.name}")
-            changes = augment.draw(self.train.batch_size, self.train, seed=chance).part(part)
-            everyone.append(self.cut(person, indices[part], changes))
-            chances.append(changes.to(self.device))
+        for person, (indices, changes) in zip(self.people, self.chosen(images_seen), strict=True):
+            everyone.append(self.cut(person, indices[part], changes.part(part)))
+            chances.append(changes.part(part).to(self.device))
         turn = images_seen // self.images_a_batch
         return self.tinted(self.matched(stacked(everyone), chances, turn=turn), chances)
+
+    def chosen(self, images_seen: int) -> list[tuple[Indices, Changes]]:
+        """Return which faces of each person come next, and how they are changed."""
+        before, count = images_seen // len(self.people), self.train.batch_size
+        picks = []
+        for person in self.people:
+            indices = drawn(
+                person.train, start=before, count=count, seed=self.seed, purpose=person.name
+            )
+            chance = position_seed(self.seed, images_seen, f"changes of {person.name}")
+            picks.append((indices, augment.draw(count, self.train, seed=chance)))
+        return self.paired(picks, images_seen=images_seen)
+
+    def paired(
+        self, picks: list[tuple[Indices, Changes]], *, images_seen: int
+    ) -> list[tuple[Indices, Changes]]:
+        """Let some faces of one person choose the others' at their place: another leads each turn.
+
+        Whoever leads comes in the usual order, so that everybody's faces all have their turn; and
+        a pair is mirrored together, or it would look different ways.
+        """
+        if not self.train.pose_match:
+            return picks
+        leader = images_seen // self.images_a_batch % len(self.people)
+        indices, lead = picks[leader]
+        poses = self.people[leader].poses
+        chance = np.random.default_rng(position_seed(self.seed, images_seen, "pairs"))
+        is_paired = chance.random(len(indices)) < self.train.pose_match
+        followed = []
+        for person, (own, changes) in zip(self.people, picks, strict=True):
+            if person is self.people[leader] or poses is None or person.poses is None:
+                followed.append((own, changes))
+                continue
+            near = partners(poses[indices], person.poses[person.train], chance=chance)
+            mirrored = torch.where(torch.from_numpy(is_paired), lead.mirrored, changes.mirrored)
+            followed.append(
+                (np.where(is_paired, person.train[near], own), replace(changes, mirrored=mirrored))
+            )
+        return followed
 
     def plain(self, person: Person, indices: Indices) -> FaceBatch:
         """Return chosen faces as they are: warped and target alike, (1, B, ...)."""

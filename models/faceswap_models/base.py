@@ -53,6 +53,8 @@ class TrainSettings:
     """Largest random shift, as a fraction of the side."""
     flip_probability: float = 0.5
     """How often a crop is mirrored (first paper: 1/2)."""
+    pose_match: float = 0.0
+    """How often a face comes with others' faces of like yaw, pitch and opening of the mouth."""
     colour_jitter: float = 0.0
     """Largest random change of lightness and colour in LAB, as a fraction of their range."""
     colour_match: float = 0.0
