@@ -146,9 +146,23 @@ def test_a_loss_that_is_no_number_is_seen_at_once(value: float) -> None:
 def test_a_dead_critic_is_seen() -> None:
     """A group whose loss stays at nought is named; one lively reading begins the count anew."""
     watch = StillWatch()
-    for _ in range(STILL_READINGS - 1):
-        assert "" == watch.sign({"critic": 1e-5, "generator": 0.8})
-    assert "" == watch.sign({"critic": -0.2, "generator": 0.8})
-    for _ in range(STILL_READINGS - 1):
-        assert "" == watch.sign({"critic": -1e-5, "generator": 0.8})
-    assert "critic has nothing left to learn from" in watch.sign({"critic": 0.0, "generator": 0.8})
+
+    def sign(critic: float, reading: int) -> str:
+        return watch.sign({"critic": critic, "generator": 0.8 + 0.01 * reading})
+
+    assert {""} == {sign(1e-5, reading) for reading in range(STILL_READINGS - 1)}
+    assert "" == sign(-0.2, 0)
+    assert {""} == {sign(-1e-5, reading) for reading in range(STILL_READINGS - 1)}
+    assert "critic has nothing left to learn from" in sign(0.0, STILL_READINGS)
+
+
+def test_a_critic_that_says_the_same_of_everything_is_seen() -> None:
+    """A loss that no batch changes is no loss of what is shown; one that wanders a little is."""
+    watch = StillWatch()
+    for reading in range(3 * STILL_READINGS + 1):
+        assert "" == watch.sign({"critic": 0.5 + 1e-4 * (reading % 2), "generator": 0.8 + reading})
+    signs = [
+        watch.sign({"critic": 0.5, "generator": 0.8 + reading}) for reading in range(STILL_READINGS)
+    ]
+    assert "critic says the same whatever it is shown (its loss stays 0.5)" == signs[-1]
+    assert {""} == set(signs[:-1])

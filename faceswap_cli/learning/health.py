@@ -22,6 +22,8 @@ ENOUGH_READINGS = 5
 """Readings before anything is usual."""
 STILL = 1e-3
 """A group whose loss is this near to nought gives no gradient worth the name."""
+SAME = 1e-5
+"""A group whose loss changes by less than this from batch to batch does not look at them."""
 STILL_READINGS = 15
 """So many readings in a row, and one player of a game has won it."""
 LOST = 0.2
@@ -61,17 +63,26 @@ class LossWatch:
 
 
 class StillWatch:
-    """Counts how long a group of parameters has had nothing left to learn: a dead critic."""
+    """Remembers whether groups of parameters still have something to learn: a dead critic has not.
+
+    It is dead when it has seen through everything, or when it says the same of whatever it is
+    shown: then its loss is nought, or is the same for every batch.
+    """
 
     def __init__(self) -> None:
-        self.readings: dict[str, int] = {}
+        self.readings: dict[str, deque[float]] = {}
 
     def sign(self, losses: Mapping[str, float]) -> str:
         """Say which group has learnt nothing for long, from one reading of what each minimises."""
         for group, value in losses.items():
-            self.readings[group] = self.readings.get(group, 0) + 1 if abs(value) < STILL else 0
-            if self.readings[group] >= STILL_READINGS:
+            last = self.readings.setdefault(group, deque(maxlen=STILL_READINGS))
+            last.append(value)
+            if len(last) < STILL_READINGS:
+                continue
+            if max(map(abs, last)) < STILL:
                 return f"{group} has nothing left to learn from (its loss is {value:.2g})"
+            if max(last) - min(last) < SAME:
+                return f"{group} says the same whatever it is shown (its loss stays {value:.3g})"
         return ""
 
 

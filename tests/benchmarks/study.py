@@ -33,6 +33,8 @@ from faceswap_cli.learning.data import Person, cache_side, cached, crop_side, lo
 from faceswap_cli.learning.doors import to_images, to_masks
 from faceswap_cli.learning.feed import Feed, choose_feed
 from faceswap_cli.learning.hardware import find_hardware, keep_freed_memory
+from faceswap_cli.learning.schedule import after_scores
+from faceswap_cli.learning.score import score
 from faceswap_cli.learning.trainer import Learner, TrainState, train_until
 from faceswap_cli.metrics.reconstruction import decibels, mean_squared_error, ssim
 from faceswap_cli.report import Silent
@@ -194,6 +196,8 @@ def run_row(row: Row, material: Material, *, pictures_to: Path | None = None) ->
 
     def after_step(state: TrainState, losses: Mapping[str, torch.Tensor]) -> TrainState:
         del losses
+        if row.recipe.train.schedule == "plateau":
+            state = slowed(state, learner, feed)
         if marks and clock.done() >= marks[0]:
             marks.pop(0)
             minutes = clock.minutes()
@@ -228,6 +232,17 @@ def run_row(row: Row, material: Material, *, pictures_to: Path | None = None) ->
         parameters=sum(one.numel() for one in model.parameters()),
         history=history,
     )
+
+
+def slowed(state: TrainState, learner: Learner, feed: Feed) -> TrainState:
+    """Score held-out faces where a save would, for the plateau schedule; as training, it counts."""
+    interval, before = learner.train.save_images, state.images_seen - feed.images_a_batch
+    if before // interval == state.images_seen // interval:
+        return state
+    with learner.averaged() as averaged:
+        found = score(averaged, feed)
+    scores = {group: found.losses.get(group, found.error) for group in learner.groups}
+    return replace(state, plateaus=after_scores(state.plateaus, scores))
 
 
 class Clock:
