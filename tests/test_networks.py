@@ -13,7 +13,7 @@ from torch.nn import functional
 
 import faceswap_models.backends
 import faceswap_models.presets
-from faceswap_models import registry
+from faceswap_models import registry, winograd
 from faceswap_models.backends import autoencoder
 from faceswap_models.backends.autoencoder import (
     Autoencoder,
@@ -21,7 +21,7 @@ from faceswap_models.backends.autoencoder import (
     AutoencoderTrain,
 )
 from faceswap_models.base import FaceBatch, Progress, Swapped
-from faceswap_models.layers import PixelShuffle, initialise, upscale
+from faceswap_models.layers import PixelShuffle, WideConv2d, initialise, upscale
 from faceswap_models.losses import inside, weighted_dssim, weighted_l1
 
 
@@ -333,3 +333,47 @@ def test_pixels_are_shuffled_as_everybody_shuffles_them(kind: torch.dtype) -> No
     wanted = torch.randn_like(expected)
     [one], [other] = (torch.autograd.grad(made, channels, wanted) for made in (expected, actual))
     assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize(
+    ("fast", "kernel_px", "layout"),
+    [
+        (winograd.convolve, 3, {"padding": 1}),
+        (winograd.convolve_and_halve, 5, {"padding": 2, "stride": 2}),
+    ],
+)
+def test_fewer_products_have_the_same_sum(
+    fast: Callable[[Tensor, Tensor], Tensor], kernel_px: int, layout: dict[str, int]
+) -> None:
+    """The convolution and both its gradients are the library's, up to the precision of numbers."""
+    images = torch.randn(3, 5, 8, 12, dtype=torch.float64, requires_grad=True)
+    kernels = torch.randn(7, 5, kernel_px, kernel_px, dtype=torch.float64, requires_grad=True)
+    expected, actual = functional.conv2d(images, kernels, **layout), fast(images, kernels)
+    assert torch.allclose(expected, actual, rtol=0, atol=1e-12)
+    wanted = torch.randn_like(expected)
+    ours, theirs = (
+        torch.autograd.grad(made, (images, kernels), wanted) for made in (actual, expected)
+    )
+    assert torch.allclose(ours[0], theirs[0], rtol=0, atol=1e-12)
+    assert torch.allclose(ours[1], theirs[1], rtol=1e-6, atol=1e-5)  # they leave in float32
+
+
+@pytest.mark.parametrize("kernel_px", [3, 5])
+def test_in_sixteen_bits_a_wide_convolution_errs_within_bounds(kernel_px: int) -> None:
+    """Under autocast its type is the library's, and its error 1 % of the signal at most."""
+    layer = WideConv2d(256, 32, kernel_px, stride=1 if kernel_px == 3 else 2)
+    images = torch.randn(2, 256, 8, 8)
+    exact = nn.Conv2d.forward(layer, images)
+    with torch.autocast("cpu", torch.bfloat16):
+        made = layer(images)
+    assert torch.bfloat16 == made.dtype
+    assert (made - exact).norm() < 0.01 * exact.norm()
+
+
+@pytest.mark.parametrize(("channels", "side_px"), [(256, 7), (255, 8), (256, 8)])
+def test_a_convolution_is_one_whichever_way_it_is_made(channels: int, side_px: int) -> None:
+    """Narrow ones, and sides that cannot be cut into squares, go the library's way."""
+    layer = WideConv2d(channels, 8, 3)
+    images = torch.randn(2, channels, side_px, side_px)
+    assert torch.allclose(nn.Conv2d.forward(layer, images), layer(images), atol=1e-4)
+    assert {"weight", "bias"} == set(layer.state_dict())

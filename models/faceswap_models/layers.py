@@ -4,6 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from faceswap_models import winograd
+
 SLOPE = 0.1
 """LeakyReLU's slope below zero in the encoder and decoder of the original face-swap network."""
 
@@ -11,7 +13,7 @@ SLOPE = 0.1
 def downscale(channels_in: int, channels_out: int, *, kernel_px: int) -> nn.Sequential:
     """Return a stride-2 convolution with LeakyReLU: (B, C, H, W) -> (B, C', H/2, W/2)."""
     return nn.Sequential(
-        nn.Conv2d(channels_in, channels_out, kernel_px, stride=2, padding=kernel_px // 2),
+        WideConv2d(channels_in, channels_out, kernel_px, stride=2),
         nn.LeakyReLU(SLOPE),
     )
 
@@ -23,10 +25,44 @@ def upscale(channels_in: int, channels_out: int, *, kernel_px: int) -> nn.Sequen
     (Shi et al., "Real-Time Single Image and Video Super-Resolution", 2016, section 3.2).
     """
     return nn.Sequential(
-        nn.Conv2d(channels_in, 4 * channels_out, kernel_px, padding=kernel_px // 2),
+        WideConv2d(channels_in, 4 * channels_out, kernel_px),
         nn.LeakyReLU(SLOPE),
         PixelShuffle(),
     )
+
+
+_SHORTCUTS = {(3, 1): (winograd.convolve, 2), (5, 2): (winograd.convolve_and_halve, 4)}
+"""Kernel px, stride: what computes the same of fewer products, and what must divide the sides."""
+
+
+class WideConv2d(nn.Conv2d):
+    """A convolution with a border of zeros that a CPU makes of fewer products where it is wide.
+
+    Its weights are those of `nn.Conv2d`: a checkpoint does not know which of the two it came from.
+    """
+
+    FROM_CHANNELS = 256
+    """Where fewer products begin to outweigh the sums that they cost, by measurement."""
+
+    def __init__(
+        self, channels_in: int, channels_out: int, kernel_px: int, *, stride: int = 1
+    ) -> None:
+        super().__init__(channels_in, channels_out, kernel_px, stride, padding=kernel_px // 2)
+        self.shortcut = _SHORTCUTS.get((kernel_px, stride))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Convolve images (B, C, H, W)."""
+        if self.shortcut is None or not self._is_worthwhile(images, self.shortcut[1]):
+            return super().forward(images)
+        is_mixed = torch.is_autocast_enabled("cpu")
+        kind = torch.get_autocast_dtype("cpu") if is_mixed else images.dtype
+        convolved = self.shortcut[0](images.to(kind), self.weight)
+        return convolved if self.bias is None else convolved + self.bias.to(kind)[:, None, None]
+
+    def _is_worthwhile(self, images: Tensor, multiple_px: int) -> bool:
+        """Whether the device, the width and the sides are as a shortcut wants them."""
+        is_wide = images.is_cpu and self.in_channels >= self.FROM_CHANNELS
+        return is_wide and not any(side % multiple_px for side in images.shape[2:])
 
 
 class PixelShuffle(nn.Module):

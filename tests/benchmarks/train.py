@@ -32,6 +32,7 @@ from faceswap_cli.learning.hardware import find_hardware, keep_freed_memory
 from faceswap_cli.learning.trainer import Learner
 from faceswap_models import registry
 from faceswap_models.base import FaceBatch, Progress, SwapModel
+from faceswap_models.layers import WideConv2d
 
 PEOPLE = ("a", "b")
 CROPS = 256
@@ -124,6 +125,7 @@ Step = Callable[[int], Any]
 def classic(question: Question) -> Step:
     """Train as the first programs did."""
     device = torch.device(question.device)
+    WideConv2d.FROM_CHANNELS = 1 << 30  # the library's own convolutions; a process of its own
     model = new_model(question).to(device)
     pixels = [crops(seed, CROP_PX)[..., :3] for seed in range(len(PEOPLE))]
     optimizers = [
@@ -202,6 +204,12 @@ def ours_float32(question: Question) -> Step:
     return step
 
 
+def ours_direct(question: Question) -> Step:
+    """Train as the program does, with the library's own convolutions."""
+    WideConv2d.FROM_CHANNELS = 1 << 30
+    return ours(question)
+
+
 def ours_one_batch(question: Question) -> Step:
     """Train on one batch again and again: the difference to `ours` is the price of the data."""
     keep_freed_memory()
@@ -217,6 +225,7 @@ def ours_one_batch(question: Question) -> Step:
 VARIANTS: dict[str, Callable[[Question], Step]] = {
     "classic": classic,
     "ours": ours,
+    "ours, direct": ours_direct,
     "ours, float32": ours_float32,
     "ours, one batch": ours_one_batch,
 }
