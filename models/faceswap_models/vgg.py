@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from faceswap_models.layers import WideConv2d
+
 VGG19 = (2, 2, 4, 4, 4)
 """3x3 convolutions in each of the five blocks; a max-pooling ends each."""
 SHALLOW = (2, 2, 2)
@@ -45,7 +47,7 @@ def convolutions(plan: Sequence[int]) -> nn.Sequential:
     channels = 3
     for width, count in zip(WIDTHS, plan, strict=False):
         for _ in range(count):
-            layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU()]
+            layers += [WideConv2d(channels, width, 3), nn.ReLU()]
             channels = width
         layers.append(nn.MaxPool2d(2))
     return nn.Sequential(*layers)
