@@ -21,11 +21,12 @@ from faceswap_cli import pictures
 from faceswap_cli.actors import CAST, Actor, draw, perform
 from faceswap_cli.arrays import AnyArray, Image
 from faceswap_cli.cli.app import app
-from faceswap_cli.config import Recipe
-from faceswap_cli.errors import ConfigurationError, InputError, NoFacesError
+from faceswap_cli.config import Recipe, resolve
+from faceswap_cli.errors import CheckpointError, ConfigurationError, InputError, NoFacesError
 from faceswap_cli.faces.detect import Face
 from faceswap_cli.faces.detectors import DEFAULT
 from faceswap_cli.faces.litert import LiteRTDetector
+from faceswap_cli.learning import checkpoint
 from faceswap_cli.learning.checkpoint import TrainedModel
 from faceswap_cli.provenance.credentials import read as read_credentials
 from faceswap_cli.provenance.sidecar import read_sidecar, sidecar_path
@@ -39,6 +40,7 @@ from faceswap_cli.swap.settings import ConvertSettings
 from faceswap_cli.video.reader import probe, read_frames
 from faceswap_cli.video.writer import Sound, VideoWriter
 from faceswap_cli.workspace import RunFolder, Workspace
+from faceswap_models import registry
 from faceswap_models.base import ModelSettings, SwapModel, Swapped, TrainSettings
 
 SIDE_PX = 160
@@ -734,13 +736,65 @@ def test_settings_are_checked_before_any_work(
     assert [] == list(tmp_path.iterdir())
 
 
+def _cut(data: bytes) -> bytes:
+    """Return the first half."""
+    return data[: len(data) // 2]
+
+
+def _flip(data: bytes) -> bytes:
+    """Return the bytes with one bit of the weights changed."""
+    return data[:-5] + bytes([data[-5] ^ 1]) + data[-4:]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "backend", "message"),
+    [
+        (_cut, "autoencoder", "is damaged"),
+        (_flip, "autoencoder", "is damaged"),
+        (lambda _: b"no weights at all", "autoencoder", "is damaged"),
+        (lambda data: data, "futuristic", "what this version does not have"),
+        (lambda data: data, "cyclegan", "what this version does not have"),
+    ],
+    ids=["truncated", "tampered with", "not ours", "unknown backend", "other networks"],
+)
+def test_weights_that_cannot_be_used_are_refused(
+    spoil: Callable[[bytes], bytes], backend: str, message: str, clip: Path, tmp_path: Path
+) -> None:
+    """One clear line, exit code 6, what to do, and nothing written."""
+    recipe = resolve("autoencoder", "debug", [])
+    model = registry.load("autoencoder")(recipe.model, recipe.train, ("ada", "bo"))
+    header = {
+        "format": "1",
+        "recipe": json.dumps({**recipe.to_dict(), "backend": backend}),
+        "identities": '["ada", "bo"]',
+        "images_seen": "8",
+    }
+    path = tmp_path / "weights.safetensors"
+    checkpoint.write(path, model.state_dict(), header)
+    path.write_bytes(spoil(path.read_bytes()))
+    with pytest.raises(CheckpointError, match=message) as caught:
+        _convert(clip, tmp_path / "out.mp4", weights=path)
+    assert 6 == caught.value.exit_code
+    assert caught.value.hint
+    assert [path] == list(tmp_path.iterdir())
+
+
 def test_the_model_is_not_loaded_for_an_input_that_is_no_video(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A missing input, or an output that cannot be written, is told first."""
     monkeypatch.setattr(loading, "load_weights", lambda *_: pytest.fail("loaded"))
     with pytest.raises(InputError, match="there is no file"):
         _convert(tmp_path / "no.mp4", tmp_path / "out.mp4")
+    with pytest.raises(InputError, match="has no frame from 5 s on"):
+        _convert(clip, tmp_path / "out.mp4", settings=replace(PLAIN, start_s=5))
+    (tmp_path / "a").mkdir()
+    with pytest.raises(InputError, match="neither pictures nor videos"):
+        _convert(tmp_path / "a", tmp_path / "out")
+    for name in ("a", "b"):
+        (tmp_path / "a" / f"{name}.mp4").write_bytes(clip.read_bytes())
+    with pytest.raises(InputError, match="holds 2 videos"):
+        _convert(tmp_path / "a", tmp_path / "out.mp4")
 
 
 def test_the_input_is_never_the_output(clip: Path, tmp_path: Path, model: Echo) -> None:

@@ -28,7 +28,8 @@ class Clip:
         """Return the part of what is called `source`.
 
         Raises:
-            InputError: There is nothing by that name, or several videos are.
+            InputError: There is nothing by that name, several videos are, or nothing is shown
+                in that part.
             ConfigurationError: The part ends before it begins.
         """
         if end_s is not None and end_s <= start_s:
@@ -49,7 +50,9 @@ class Clip:
             )
         # As typed: 0.64 is 16 frames of 1/25 s, which the nearest binary number is not.
         end = None if end_s is None else Fraction(str(end_s))
-        return cls(footage=first, start=Fraction(str(start_s)), end=end)
+        clip = cls(footage=first, start=Fraction(str(start_s)), end=end)
+        clip.first()
+        return clip
 
     def known(self) -> dict[str, str | int]:
         """Return what tells it from all other clips: its content, not its name."""

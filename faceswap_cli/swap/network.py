@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from faceswap_cli.arrays import Image, Mask
-from faceswap_cli.errors import ConfigurationError, did_you_mean
+from faceswap_cli.errors import CheckpointError, ConfigurationError, did_you_mean
 from faceswap_cli.learning.checkpoint import TrainedModel, load_weights
 from faceswap_cli.learning.doors import to_images, to_masks, to_tensor
 from faceswap_cli.learning.hardware import Hardware, find_hardware
@@ -53,7 +53,10 @@ class FaceNetwork:
             CheckpointError: The weights cannot be used.
         """
         hardware = find_hardware(device)
-        return cls.of(load_weights(weights, hardware.device), hardware)
+        try:
+            return cls.of(load_weights(weights, hardware.device), hardware)
+        except CheckpointError as error:
+            raise CheckpointError(error.message, hint=error.hint or _MEND) from error
 
     @classmethod
     def of(cls, trained: TrainedModel, hardware: Hardware) -> "FaceNetwork":
@@ -81,6 +84,9 @@ class FaceNetwork:
                 f'this model does not know "{to}"', hint=did_you_mean(to, self.people)
             )
         return to
+
+
+_MEND = "copy it again from where it was trained, or name another model with --model"
 
 
 def _drawing(trained: TrainedModel, hardware: Hardware) -> Draw:

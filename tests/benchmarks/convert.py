@@ -1,0 +1,275 @@
+"""How near convert comes to what bounds it, as ratios from one interleaved run.
+
+The network of the test costs nothing: what is measured is everything else. Run by hand, on an idle
+machine:
+
+    python tests/benchmarks/convert.py            # speed at 720p
+    python tests/benchmarks/convert.py --memory   # peak memory of a long clip over a short one's
+"""
+
+import argparse
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from fractions import Fraction
+from pathlib import Path
+from statistics import median
+from time import perf_counter, process_time
+
+import av
+import cv2
+import numpy as np
+from av.video.frame import VideoFrame
+
+from faceswap_cli.actors import CAST, Actor, draw, perform
+from faceswap_cli.arrays import AnyArray, Image
+from faceswap_cli.faces.align import align
+from faceswap_cli.faces.choose import Everyone
+from faceswap_cli.faces.detectors import DEFAULT, DETECTORS
+from faceswap_cli.faces.follow import Follower
+from faceswap_cli.faces.mask import silhouette
+from faceswap_cli.report import Silent
+from faceswap_cli.stages import convert as stage
+from faceswap_cli.stages.extract import ExtractSettings, extract
+from faceswap_cli.swap.network import DrawnFace, FaceNetwork
+from faceswap_cli.swap.settings import ConvertSettings
+from faceswap_cli.video.reader import read_frames
+from faceswap_cli.video.writer import VideoWriter
+from faceswap_cli.workspace import Workspace
+
+SIZE = WIDTH, HEIGHT = 1280, 720
+FACE_PX = 420
+"""Side of the drawn picture; the face in it is about two thirds as high."""
+FRAMES = 120
+ROUNDS = 3
+RATE = 25
+
+
+def scenes(count: int) -> list[Image]:
+    """Return frames with a drawn person who moves, a background that pans, and grain."""
+    rng = np.random.default_rng(0)
+    wide = rng.integers(40, 200, (HEIGHT // 16, (WIDTH + 2 * FRAMES) // 16 + 1, 3))
+    backdrop = np.kron(wide, np.ones((16, 16, 1))).astype(np.uint8)[:HEIGHT]
+    grain = rng.normal(0, 3, (HEIGHT, WIDTH, 1))
+    actor = Actor.of(CAST["ada"])
+    frames = []
+    for index, moment in enumerate(perform(1, seconds=count // RATE + 1).moments[:count]):
+        frame = backdrop[:, 2 * index : 2 * index + WIDTH].copy()
+        left = 400 + index % 60
+        frame[150 : 150 + FACE_PX, left : left + FACE_PX] = draw(actor, moment, FACE_PX).image
+        noisy = frame + np.roll(grain, 37 * index, axis=1)
+        frames.append(np.clip(noisy, 0, 255).astype(np.uint8))
+    return frames
+
+
+def free_network() -> FaceNetwork:
+    """Return a network that gives back what it is shown, and takes no time for it."""
+
+    def draw_(crops: Sequence[Image], _: str) -> list[DrawnFace]:
+        return [DrawnFace(image=crop, mask=None) for crop in crops]
+
+    return FaceNetwork(people=("ada", "bo"), size_px=128, coverage=0.8, draw=draw_)
+
+
+class _Free:
+    """Stands in for `FaceNetwork` where the stage loads one."""
+
+    @staticmethod
+    def load(*_: object, **__: object) -> FaceNetwork:
+        """Return the free network."""
+        return free_network()
+
+
+def write(path: Path, images: Sequence[Image], *, repeat: int = 1) -> None:
+    """Write frames, and again and again."""
+    with VideoWriter(path, size=SIZE, rate=Fraction(RATE)) as video:
+        for index in range(len(images) * repeat):
+            video.write(images[index % len(images)], Fraction(index, RATE))
+
+
+def decode_bare(path: Path) -> None:
+    """Decode with PyAV alone, no conversion."""
+    with av.open(str(path)) as container:
+        container.streams.video[0].thread_type = "AUTO"
+        for _ in container.decode(video=0):
+            pass
+
+
+def encode_bare(path: Path, frames: Sequence[VideoFrame]) -> None:
+    """Encode frames that are YUV already with PyAV alone, at the stage's own preset."""
+    with av.open(str(path), "w") as output:
+        options = {"crf": "18", "preset": "veryfast"}
+        stream = output.add_stream(
+            "libx264", rate=RATE, width=WIDTH, height=HEIGHT, options=options
+        )
+        for index, frame in enumerate(frames):
+            frame.pts, frame.time_base = index, Fraction(1, RATE)
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+
+
+def landmarks_alone(images: Sequence[Image]) -> None:
+    """Find and follow the faces of frames in memory, as the stage does."""
+
+    class Pictured:
+        def __init__(self, image: Image) -> None:
+            self.image = image
+
+    with Follower(DETECTORS[DEFAULT], choice=Everyone()) as follower:
+        for _ in follower.over(Pictured(image) for image in images):
+            pass
+
+
+def convert(source: Path, folder: Path, settings: ConvertSettings, space: Workspace | None) -> None:
+    """Run the stage."""
+    stage.convert(
+        source,
+        weights=source,
+        to="bo",
+        output=folder / "out.mp4",
+        device="cpu",
+        report=Silent(),
+        settings=settings,
+        workspace=space,
+    )
+
+
+def plain_loop(source: Path, target: Path) -> None:
+    """Do the same operations one frame at a time, in float, on whole frames.
+
+    As the peers do it: a search in every frame, the mask blurred and the face warped at the frame's
+    size, colours matched and blended in float32.
+    """
+    network = free_network()
+    with ExitStack() as stack:
+        detector = stack.enter_context(DETECTORS[DEFAULT]())
+        writer = stack.enter_context(VideoWriter(target, size=SIZE, rate=Fraction(RATE)))
+        for frame in read_frames(source):
+            image = frame.image
+            for face in detector.detect(image)[:1]:
+                image = _pasted(image, face.landmarks, network)
+            writer.write(image, frame.time)
+
+
+def _pasted(image: Image, landmarks: AnyArray, network: FaceNetwork) -> Image:
+    """Return a frame with the network's face in it, the plain way."""
+    alignment = align(landmarks).central(network.coverage)
+    to_crop = alignment.matrix(network.size_px)
+    crop = cv2.warpAffine(image, to_crop, (network.size_px, network.size_px))
+    (drawn,) = network.draw([np.asarray(crop, np.uint8)], "bo")
+    full = cv2.warpAffine(
+        drawn.image.astype(np.float32),
+        to_crop,
+        SIZE,
+        flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+    mask = np.zeros((HEIGHT, WIDTH), np.float32)
+    cv2.fillPoly(mask, [np.round(silhouette(landmarks)).astype(np.int32)], color=[1.0])
+    reach = int(alignment.side_px * 0.075) | 1
+    mask = cv2.GaussianBlur(mask, (2 * reach + 1, 2 * reach + 1), 0)[..., None]
+    inside = (mask[..., 0] > 0.5).astype(np.uint8)
+    own = cv2.cvtColor(full / 255, cv2.COLOR_RGB2LAB)
+    wanted = cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
+    (mean, deviation), (goal, spread) = (cv2.meanStdDev(one, mask=inside) for one in (own, wanted))
+    matched = (own - mean.T) / (deviation.T + 1e-6) * spread.T + goal.T
+    recoloured = cv2.cvtColor(matched.astype(np.float32), cv2.COLOR_LAB2RGB) * 255
+    blended = recoloured * mask + image.astype(np.float32) * (1 - mask)
+    return np.asarray(np.clip(np.rint(blended), 0, 255), dtype=np.uint8)
+
+
+def timed(work: Callable[[], None]) -> tuple[float, float]:
+    """Return wall and processor seconds of some work."""
+    start, busy = perf_counter(), process_time()
+    work()
+    return perf_counter() - start, process_time() - busy
+
+
+def speed(rounds: int) -> None:
+    """Time everything in turn, the order reversed every other round, and print the ratios."""
+    stage.FaceNetwork = _Free  # type: ignore[misc,assignment]
+    images = scenes(FRAMES)
+    frames = [VideoFrame.from_ndarray(image).reformat(format="yuv420p") for image in images]
+    usual = ConvertSettings(hardware=False)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        source = folder / "in.mp4"
+        write(source, images)
+        space = Workspace.open(folder / "workspace")
+        extract(source, folder=space.set("ada"), settings=ExtractSettings(), report=Silent())
+        works: dict[str, Callable[[], None]] = {
+            "bare decode": lambda: decode_bare(source),
+            "landmarks": lambda: landmarks_alone(images),
+            "bare encode": lambda: encode_bare(folder / "bare.mp4", frames),
+            "convert": lambda: convert(source, folder, usual, None),
+            "convert, faces from the set": lambda: convert(source, folder, usual, space),
+            "plain loop": lambda: plain_loop(source, folder / "plain.mp4"),
+        }
+        taken: dict[str, list[tuple[float, float]]] = {name: [] for name in works}
+        for turn in range(rounds):
+            for label in list(works)[:: 1 if turn % 2 else -1]:
+                taken[label].append(timed(works[label]))
+    wall = {name: median(one for one, _ in times) for name, times in taken.items()}
+    busy = {name: median(one for _, one in times) for name, times in taken.items()}
+    print(f"{SIZE[0]}x{SIZE[1]}, {FRAMES} frames, {os.cpu_count()} processors, {rounds} rounds")
+    for label, seconds in wall.items():
+        cpu = 1000 * busy[label] / FRAMES
+        print(f"{label:30} {FRAMES / seconds:7.1f} frames/s {cpu:8.1f} processor ms a frame")
+    slowest = max(("bare decode", "landmarks", "bare encode"), key=lambda one: wall[one])
+    for label in ("convert", "convert, faces from the set"):
+        print(
+            f"{label}: {100 * wall[slowest] / wall[label]:.0f} % of {slowest} alone, "
+            f"{wall['plain loop'] / wall[label]:.1f} x the plain loop"
+        )
+
+
+def memory(seconds: Sequence[int]) -> None:
+    """Print the peak memory of conversions of clips of different length, each in its process."""
+    peaks = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        images = scenes(10 * RATE)
+        for length in seconds:
+            source = folder / f"{length}.mp4"
+            write(source, images, repeat=length // 10)
+            done = subprocess.run(
+                [sys.executable, __file__, "--one", str(source)],
+                capture_output=True,
+                text=True,
+                check=True,
+            )
+            peaks.append(int(done.stdout))
+            print(f"{length:5} s: {peaks[-1] / 1024:.0f} MiB at the peak")
+    print(f"the longest takes {peaks[-1] / peaks[0]:.3f} x the memory of the shortest")
+
+
+def one(source: Path) -> None:
+    """Convert one clip and print the process's peak memory, KiB."""
+    stage.FaceNetwork = _Free  # type: ignore[misc,assignment]
+    with tempfile.TemporaryDirectory() as name:
+        convert(source, Path(name), ConvertSettings(hardware=False), None)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+
+
+def main() -> None:
+    """Run what was asked for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--memory", action="store_true", help="measure memory instead")
+    parser.add_argument("--seconds", type=int, nargs="+", default=[10, 600], help="for --memory")
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--one", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.one:
+        one(options.one)
+    elif options.memory:
+        memory(options.seconds)
+    else:
+        speed(options.rounds)
+
+
+if __name__ == "__main__":
+    main()
