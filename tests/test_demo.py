@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from faceswap_cli import pictures
+from faceswap_cli.provenance.credentials import State, read
 from faceswap_cli.report import Silent
 from faceswap_cli.stages.demo import DemoClips, demo
 from faceswap_cli.video.reader import probe, read_frames
@@ -32,6 +33,11 @@ def test_the_demo_leaves_what_it_promises_and_goes_on_where_it_was(tmp_path: Pat
     assert (original.size, original.audio_count) == (swapped.size, swapped.audio_count)
     assert (3 * 192, 192) == probe(tmp_path / "side-by-side.mp4").size
     assert pictures.read(tmp_path / "contact-sheet.png").shape[1] > 6 * 256
+    for name in ("swapped.mp4", "side-by-side.mp4", "contact-sheet.png"):
+        told = read(tmp_path / name)
+        assert told is not None
+        assert told.claim is not None
+        assert (State.INTACT, True, True) == (told.state, told.is_swap, told.claim.consent)
     assert "data:image/png" in (tmp_path / "report.html").read_text()
     clips = {name: (tmp_path / name).read_bytes() for name in ("ada.mp4", "ed.mp4")}
     second = demo(tmp_path, minutes=0.05, device="cpu", seed=0, report=Silent(), drawn=drawn)

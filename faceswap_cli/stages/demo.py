@@ -22,6 +22,7 @@ from faceswap_cli.faces.record import FaceRecord, FaceSet
 from faceswap_cli.files import write_text
 from faceswap_cli.metrics.reconstruction import decibels, mean_squared_error, ssim
 from faceswap_cli.provenance.consent import SECTION, Consent
+from faceswap_cli.provenance.credentials import read, sign
 from faceswap_cli.report import Reporter
 from faceswap_cli.stages.convert import convert
 from faceswap_cli.stages.extract import ExtractSettings, extract
@@ -168,6 +169,8 @@ def demo(
             wanted=sets[WANTED],
             report=report,
         )
+    for name in ("side-by-side.mp4", "contact-sheet.png"):
+        _sign_as(swapped, folder / name)
     summary = DemoSummary(
         folder=folder,
         psnr_swap=decibels(float(np.mean(verdict.errors["swap"]))),
@@ -188,6 +191,14 @@ def demo(
     write_text(folder / "summary.json", json.dumps(summary.numbers(), indent=2) + "\n")
     write_text(folder / "report.html", _page(summary, verdict))
     return summary
+
+
+def _sign_as(swapped: Path, path: Path) -> None:
+    """Let what shows a swap say so as the swap itself does."""
+    told = read(swapped)
+    assert told is not None
+    assert told.claim is not None
+    sign(path, told.claim, source=swapped)
 
 
 class _Clock:
