@@ -12,7 +12,7 @@ from faceswap_cli import pictures
 from faceswap_cli.arrays import AnyArray, Image
 from faceswap_cli.errors import InputError
 from faceswap_cli.video.album import Prints
-from faceswap_cli.video.footage import Album, Film, find_footage
+from faceswap_cli.video.footage import PICTURE_RATE, Album, Film, Place, find_footage
 from faceswap_cli.video.segments import Segments
 from faceswap_cli.video.work import Unfinished, begin
 from faceswap_cli.video.writer import VideoWriter
@@ -39,7 +39,9 @@ def printed(album: Album, work: Path, *, key: str = "", stop: int | None = None)
     """Paint an area of every picture black but the first."""
     prints = Prints(work, album, key=key)
     with prints:
-        for frame in album.frames(start=prints.done, note=lambda _: None):
+        done = prints.done
+        last = Place(index=done - 1, time=(done - 1) / PICTURE_RATE) if done else None
+        for frame in album.frames(note=lambda _: None, after=last):
             if frame.index == stop:
                 raise KeyboardInterrupt
             black = np.zeros_like(frame.image)
@@ -96,7 +98,7 @@ def test_a_turned_picture_comes_out_upright_with_its_notes(tmp_path: Path) -> No
     (album,) = find_footage([tmp_path / "in"])
     assert isinstance(album, Album)
     prints = Prints(tmp_path / "work", album, key="")
-    (frame,) = album.frames(start=0, note=lambda _: None)
+    (frame,) = album.frames(note=lambda _: None)
     assert (40, 30, 3) == frame.image.shape
     prints.write(frame.image, frame.time, original=frame.original, changed=[(0, 0, 4, 4)])
     prints.join(tmp_path / "out.jpg")
@@ -136,7 +138,7 @@ def test_another_form_of_file_may_be_asked_for(tmp_path: Path) -> None:
     """A JPEG in, a PNG out; what is no picture's ending is refused."""
     album = album_of(tmp_path / "in", "a.jpg")
     prints = Prints(tmp_path / "work", album, key="", suffix=".png")
-    for frame in album.frames(start=0, note=lambda _: None):
+    for frame in album.frames(note=lambda _: None):
         prints.write(frame.image, frame.time, original=frame.original)
     prints.join(tmp_path / "out.png")
     expected: Image = pictures.read(tmp_path / "in" / "a.jpg")

@@ -2,7 +2,7 @@
 
     prints = Prints(folder, album, key=digest_of_settings)
     with prints:
-        for frame in album.frames(start=prints.done, note=report.note):
+        for frame in album.frames(note=report.note, after=last_one_done):
             prints.write(image, frame.time, original=frame.original, changed=[rectangle])
     notes = prints.join(output)
 

@@ -77,7 +77,7 @@ def begin(
 
         work = begin(footage, output, folder=folder, key=digest)
         with work:
-            for frame in footage.frames(start=work.done, note=report.note):
+            for frame in footage.frames(note=report.note, after=last_one_done):
                 work.write(image, frame.time, original=frame.original, changed=rectangles)
         notes = work.join(output, source=footage.path)  # of pictures: no source
 
