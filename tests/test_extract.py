@@ -544,6 +544,29 @@ def test_progress_counts_frames(clip: Path, folder: SetFolder) -> None:
     assert [f"going on after frame {done - 1}: {done - 1} faces so far"] == second.notes
 
 
+def test_stopped_between_the_last_face_and_the_result_nothing_is_done_again(
+    clip: Path, folder: SetFolder, whole: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All faces are on the disk, and only the last word is missing: it is added."""
+    really = stage.write_text
+
+    def fails(path: Path, text: str) -> None:
+        if "[result]" in text:
+            raise MemoryError
+        really(path, text)
+
+    monkeypatch.setattr(stage, "write_text", fails)
+    with pytest.raises(MemoryError):
+        run(clip, folder)
+    monkeypatch.setattr(stage, "write_text", really)
+    seen: list[int] = []
+
+    run(clip, folder, before=seen.append)
+
+    assert [] == seen
+    assert whole == content(folder)
+
+
 def test_asked_to_stop_it_finishes_the_frame(
     clip: Path, folder: SetFolder, whole: dict[str, bytes]
 ) -> None:

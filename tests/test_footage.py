@@ -1,5 +1,6 @@
 """What a user names becomes frames: videos, pictures, folders and patterns, or one clear line."""
 
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import pytest
 
 from faceswap_cli import pictures
 from faceswap_cli.errors import InputError
-from faceswap_cli.video.footage import Album, Film, Place, find_footage
+from faceswap_cli.video.footage import Album, Film, Place, _remarks, find_footage
+from faceswap_cli.video.reader import probe
 from faceswap_cli.video.writer import VideoWriter
 
 
@@ -142,6 +144,17 @@ def test_a_data_set_is_walked(tmp_path: Path) -> None:
     assert "003" == films[0].describe()["partner"]
     [fake] = find_footage([fakes])
     assert "000_003" == fake.stem
+
+
+def test_what_is_odd_about_a_picture_is_remarked(tmp_path: Path) -> None:
+    """Interlaced frames and oblong pixels are told, an ordinary film has nothing to tell."""
+    plain = probe(video(tmp_path / "plain.mp4"))
+    odd = replace(plain, interlaced=True, sample_aspect=Fraction(64, 45))
+
+    assert [] == list(_remarks(plain))
+    combed, oblong = _remarks(odd)
+    assert "plain.mp4 is interlaced" in combed
+    assert "1.42 times as wide as high" in oblong
 
 
 def test_a_data_set_without_videos_is_said(tmp_path: Path) -> None:

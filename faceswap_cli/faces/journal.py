@@ -81,7 +81,7 @@ class Journal:
     ) -> None:
         """Let the writing end; what went wrong there is raised unless something else was."""
         try:
-            self._settle(fewer_than=0 if error is None else None)
+            self._wait(fewer_than=0 if error is None else None)
         finally:
             self._makers.shutdown()
             self._writer.shutdown()
@@ -93,7 +93,7 @@ class Journal:
         Raises:
             InputError: A face before it could not be written.
         """
-        self._settle(fewer_than=WAITING_CROPS)
+        self._wait(fewer_than=WAITING_CROPS)
         made = self._makers.submit(_written, make, self._clerk)
         self._waiting.append(self._writer.submit(self._clerk.append, made))
         self.faces += 1
@@ -109,16 +109,15 @@ class Journal:
         self._waiting.append(self._writer.submit(self._clerk.sync, content))
         self._synced = time.monotonic()
 
-    def finish(self) -> None:
-        """Wait until everything is on the disk; there is nothing left to go on with.
+    def settle(self) -> None:
+        """Wait until everything handed over is on the disk.
 
         Raises:
             InputError: Something could not be written.
         """
-        self._waiting.append(self._writer.submit(self._clerk.sync, None))
-        self._settle(fewer_than=0)
+        self._wait(fewer_than=0)
 
-    def _settle(self, *, fewer_than: int | None) -> None:
+    def _wait(self, *, fewer_than: int | None) -> None:
         """Wait until few things wait to be written; None: for all, whatever becomes of them."""
         while self._waiting and (fewer_than is None or len(self._waiting) > fewer_than):
             done = self._waiting.popleft()
@@ -154,17 +153,14 @@ class _Clerk:
                 self.is_broken = True
                 raise
 
-    def sync(self, progress: Progress | None) -> None:
-        """Put everything on the disk, and then how far that was; None: it is finished."""
+    def sync(self, progress: Progress) -> None:
+        """Put everything on the disk, and then how far that was."""
         if self.is_broken:
             return
         try:
             self._flush()
-            if progress is None:
-                self.path.unlink(missing_ok=True)
-            else:
-                size = os.fstat(self.file.fileno()).st_size
-                write_text(self.path, json.dumps({**progress, "bytes": size}) + "\n")
+            size = os.fstat(self.file.fileno()).st_size
+            write_text(self.path, json.dumps({**progress, "bytes": size}) + "\n")
         except BaseException:
             self.is_broken = True
             raise

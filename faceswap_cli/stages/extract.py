@@ -166,6 +166,7 @@ def extract(
         raise _no_face(inputs, work.frames)
     done = {"frames": work.frames, "faces": journal.faces}
     write_text(folder.source, to_toml({**source, **said, "result": done}))
+    folder.progress.unlink(missing_ok=True)
     return _summary(folder, done, looked=looked, seconds=time.monotonic() - began)
 
 
@@ -254,7 +255,7 @@ class _Work:
             self._look(footage, number, place=place, memory=begun.get("memory"))
             place, begun = None, {}
             self.journal.mark({"input": number + 1, "frames": self.frames})
-        self.journal.finish()
+        self.journal.settle()
         return self.frames - before
 
     def _look(
@@ -268,6 +269,8 @@ class _Work:
         """Do one input, from after a place on."""
         span = _Span.of(footage, self.settings)
         self.report.stage(f"extract {footage.name}", total=span.frames, unit="frames")
+        for remark in footage.remarks:
+            self.report.note(remark)
         pace = Pace.of(footage.average_rate, every=span.every, moves=footage.moves)
         decoded = footage.frames(note=self.report.note, since=span.start, after=place)
         chosen = _wanted(decoded, self.settings, span, after=place)
@@ -493,6 +496,8 @@ def _finished(folder: SetFolder, source: Source, said: Source) -> dict[str, int]
     if declarations(found) != said:
         write_text(folder.source, to_toml({**found, **said}))
     result = found.get("result")
+    if result:
+        folder.progress.unlink(missing_ok=True)
     return {key: int(value) for key, value in result.items()} if result else None
 
 

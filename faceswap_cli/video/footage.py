@@ -15,7 +15,7 @@ from faceswap_cli import pictures
 from faceswap_cli.errors import InputError
 from faceswap_cli.files import fingerprint
 from faceswap_cli.video.faceforensics import is_laid_out, partners, source_videos
-from faceswap_cli.video.reader import Frame, probe, read_frames, read_on, read_since
+from faceswap_cli.video.reader import Frame, VideoInfo, probe, read_frames, read_on, read_since
 
 Note = Callable[[str], None]
 """Is told one line."""
@@ -62,6 +62,10 @@ class Footage(Protocol):
     def moves(self) -> bool:
         """Whether a frame resembles the one before it."""
 
+    @property
+    def remarks(self) -> Sequence[str]:
+        """What the user should know of its picture, a line each."""
+
     def begins(self) -> Fraction:
         """Return when its first frame is shown, seconds: recordings of broadcasts begin late."""
 
@@ -92,6 +96,7 @@ class Film:
     moves: bool = True
     partner: str | None = None
     """Stem of the video that a data set pairs with this one."""
+    remarks: tuple[str, ...] = ()
 
     @classmethod
     def open(cls, path: Path) -> "Film":
@@ -102,7 +107,11 @@ class Film:
         """
         info = probe(path)
         return cls(
-            path=path, size=info.size, average_rate=info.average_rate, count=info.frame_count
+            path=path,
+            size=info.size,
+            average_rate=info.average_rate,
+            count=info.frame_count,
+            remarks=tuple(_remarks(info)),
         )
 
     @property
@@ -142,6 +151,17 @@ class Film:
         return read_frames(self.path, note=note)
 
 
+def _remarks(info: VideoInfo) -> Iterator[str]:
+    """Yield what the user should know of a video's picture."""
+    if info.interlaced:
+        yield f"{info.path.name} is interlaced: what moves has combed edges, in the crops too"
+    if info.sample_aspect != 1:
+        yield (
+            f"the pixels of {info.path.name} are {float(info.sample_aspect):.3g} times as wide as "
+            "high: the crops are on the same grid"
+        )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Album:
     """Picture files in the order of their names, or as they were given."""
@@ -151,6 +171,7 @@ class Album:
     paths: tuple[Path, ...]
     moves: bool = False
     average_rate: Fraction = PICTURE_RATE
+    remarks: tuple[str, ...] = ()
 
     @property
     def count(self) -> int:
