@@ -10,6 +10,7 @@ import tomllib
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from faceswap_cli.errors import ConfigurationError, did_you_mean
@@ -85,19 +86,22 @@ class Recipe:
         return "\n".join(lines) + "\n"
 
 
-def resolve(backend: str, preset: str | None, overrides: Sequence[str] = ()) -> Recipe:
+def resolve(
+    backend: str, preset: str | None, overrides: Sequence[str] = (), *, on_gpu: bool = False
+) -> Recipe:
     """Make a recipe: defaults, under the preset's values, under `section.key=value` overrides.
 
     Args:
         backend: Name of a backend.
         preset: Short (`light`) or full (`autoencoder-light`) name; None takes the default one.
         overrides: Texts like `train.batch_size=32`, the last one winning.
+        on_gpu: Whether the default is to be the one for a GPU.
 
     Raises:
         ConfigurationError: A name is unknown, or a value is not of its setting's type.
     """
     kind = _load(backend)
-    chosen = _preset(backend, preset)
+    chosen = _preset(backend, preset, on_gpu=on_gpu)
     values: Values = {section: {} for section in SECTIONS}
     sources: dict[str, str] = {}
     if chosen is not None:
@@ -114,6 +118,18 @@ def resolve(backend: str, preset: str | None, overrides: Sequence[str] = ()) -> 
         sources[f"{section}.{key}"] = TYPED
     name = chosen.name.removeprefix(f"{backend}-") if chosen else ""
     return _assembled(backend, name, kind, values, sources)
+
+
+def preset_of(recipe: Path, backend: str) -> str | None:
+    """Return the preset of the recipe that a run left behind; None where there is none to go by."""
+    try:
+        table = tomllib.loads(recipe.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    from faceswap_models import registry
+
+    known = table.get("backend") == backend and table.get("preset") in registry.presets(backend)
+    return str(table["preset"]) if known else None
 
 
 def with_batch_size(recipe: Recipe, size: int) -> Recipe:
@@ -145,13 +161,15 @@ def _load(backend: str) -> "type[SwapModel]":
     return registry.load(backend)
 
 
-def _preset(backend: str, name: str | None) -> "Preset | None":
+def _preset(backend: str, name: str | None, *, on_gpu: bool) -> "Preset | None":
     """Find a preset by its short or full name; the default one for None."""
     from faceswap_models import registry
 
     found = registry.presets(backend)
     if name is None:
-        return next((preset for preset in found.values() if preset.default), None)
+        defaults = [one for one in found.values() if on_gpu and one.default_on_gpu]
+        defaults += [one for one in found.values() if one.default]
+        return next(iter(defaults), None)
     short = name.removeprefix(f"{backend}-")
     if short in found:
         return found[short]
@@ -211,11 +229,14 @@ def _parsed(text: str, hint: Any, *, name: str) -> Any:  # noqa: ANN401 - any of
 
 
 def _as_toml(text: str, hint: Any) -> str:  # noqa: ANN401
-    """Forgive what people type: `True`, and a list without brackets."""
+    """Forgive what people type: `True`, a list without brackets, and texts without quotes."""
     if hint is bool:
         return text.lower()
     if typing.get_origin(hint) is tuple and not text.startswith("["):
-        return f"[{text.strip('()')}]"
+        parts = text.strip("()").split(",")
+        if typing.get_args(hint)[0] is str:
+            parts = [json.dumps(part.strip("\"' ")) for part in parts if part.strip()]
+        return f"[{','.join(parts)}]"
     return text
 
 

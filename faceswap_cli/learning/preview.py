@@ -28,9 +28,12 @@ WARP_SEED = 0
 
 
 def preview_sheet(model: SwapModel, feed: Feed) -> Image:
-    """Return a sheet: original | warped | own decoder | swapped to each of the others.
+    """Return a sheet: reference | own decoder | other decoder, and beside it what is learnt.
 
-    A row is one face; each person's rows come together, first faces learnt from, then held out.
+    The first three are the papers' figure ("Face Swap using Autoencoders & image-to-image
+    Translation Techniques", figure 7), with a column for each of the others; the last two are a
+    warped face and what the own decoder makes of it. A row is one face; each person's rows come
+    together, first faces learnt from, then held out.
 
     Args:
         model: In evaluation mode, without gradients.
@@ -44,11 +47,13 @@ def preview_sheet(model: SwapModel, feed: Feed) -> Image:
         rows += _rows(model, feed, person, np.concatenate([learnt, held_out]))
         labels += [f"{person.name}, learnt"] * len(learnt)
         labels += [f"{person.name}, held out"] * len(held_out)
-    others = len(feed.people) - 1
-    swaps = ["swapped"] if others == 1 else [f"swapped {turn + 1}" for turn in range(others)]
-    return pictures.sheet(
-        rows, side=TILE_PX, columns=["original", "warped", "own decoder", *swaps], labels=labels
-    )
+    return pictures.sheet(rows, side=TILE_PX, columns=_columns(len(feed.people) - 1), labels=labels)
+
+
+def _columns(others: int) -> list[str]:
+    """Return the captions of a sheet for a person and so many others."""
+    each = ["other decoder"] if others == 1 else [f"decoder {turn + 1}" for turn in range(others)]
+    return ["reference", "own decoder", *each, "warped", "unwarped"]
 
 
 def stage_column(model: SwapModel, feed: Feed) -> Image:
@@ -97,7 +102,8 @@ def _rows(
     """Return one person's rows of the sheet."""
     places = np.asarray(indices, dtype=np.int64)
     batch = feed.warped(person, places, seed=WARP_SEED)
+    shown, warped = batch.target[0], batch.warped[0]
     others = [other.name for other in feed.people if other.name != person.name]
-    columns = [batch.target[0], batch.warped[0], model.swap(batch.warped[0], person.name).image]
-    columns += [model.swap(batch.target[0], other).image for other in others]
+    triplet = [shown, *(model.swap(shown, name).image for name in (person.name, *others))]
+    columns = [*triplet, warped, model.swap(warped, person.name).image]
     return [list(row) for row in zip(*map(to_images, columns), strict=True)]

@@ -30,7 +30,8 @@ class Score:
     diversity: float
     """How much swaps of different faces differ, as a part of how much the faces do."""
     change: float
-    """Mean absolute difference between faces and their swaps, inside the face."""
+    """Mean absolute difference between faces and their swaps, inside the face; 1 where there is
+    nobody to swap with."""
     likeness: float
     """Correlation of faces with their reconstructions, -1 to 1; negative means inverted."""
     swap_likeness: float = 1.0
@@ -61,7 +62,10 @@ def score(model: SwapModel, feed: Feed) -> Score:
         reconstruction={name: _error(view.own, view) for name, view in views.items()},
         cycle={name: _error(view.back, view) for name, view in views.items()},
         diversity=_mean([_diversity(view.swapped, view.faces) for view in views.values()]),
-        change=_mean([_error(view.swapped, view) for view in views.values()]),
+        # Shown as themselves is all that one person alone can be.
+        change=_mean([_error(view.swapped, view) for view in views.values()])
+        if len(people) > 1
+        else 1.0,
         likeness=_mean([_correlation(view.own, view.faces) for view in views.values()]),
         swap_likeness=_mean([_correlation(view.swapped, view.faces) for view in views.values()]),
         losses=held_out_losses(model, feed),

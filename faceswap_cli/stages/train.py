@@ -15,12 +15,13 @@ from typing import TypeVar
 
 import torch
 
-from faceswap_cli.config import FITTED, Recipe, with_batch_size
+from faceswap_cli.config import FITTED, Recipe, preset_of, with_batch_size
 from faceswap_cli.errors import CheckpointError, ConfigurationError, DeviceError
 from faceswap_cli.faces.record import FaceSet
 from faceswap_cli.learning import checkpoint
 from faceswap_cli.learning.alone import alone_in
 from faceswap_cli.learning.batch import Trial, largest_batch, limits_of
+from faceswap_cli.learning.beginning import Beginning, begin, bring_judge, freeze
 from faceswap_cli.learning.checkpoint import Resume
 from faceswap_cli.learning.data import (
     HELD_OUT,
@@ -29,6 +30,7 @@ from faceswap_cli.learning.data import (
     crop_side,
     enough_faces,
     load_person,
+    pooled,
     position_seed,
     split,
 )
@@ -63,10 +65,13 @@ from faceswap_cli.workspace import RunFolder, SetFolder
 from faceswap_models import registry
 from faceswap_models.base import SwapModel
 
-__all__ = ["Goal", "TrainSummary", "fit_batch_size", "rehearse", "train"]
+__all__ = ["Beginning", "Goal", "TrainSummary", "fit_batch_size", "rehearse", "train"]
 
 Work = TypeVar("Work")
 
+EVERYBODY = "everybody"
+"""What the one person is called that all sets together make up."""
+AT_RANDOM = Beginning()
 REHEARSED = 64
 """Faces of each person that a rehearsal decodes."""
 
@@ -80,6 +85,7 @@ def train(
     device: str,
     seed: int,
     report: Reporter,
+    beginning: Beginning = AT_RANDOM,
 ) -> TrainSummary:
     """Train on two or more sets, going on where the run stopped.
 
@@ -91,6 +97,7 @@ def train(
         device: `auto`, `cpu`, `cuda` or `mps`.
         seed: With the images seen it decides every chance of the run.
         report: Hears of progress.
+        beginning: What a new run begins with.
 
     Raises:
         ConfigurationError: The sets, or a setting, do not fit.
@@ -99,7 +106,7 @@ def train(
         CheckpointError: The run is damaged, or was trained with other networks or people.
         KeyboardInterrupt: Ctrl-C or SIGTERM came; the step was finished and everything saved.
     """
-    check_sets(sets)
+    check_sets(sets, least=beginning.least_people)
     keep_freed_memory()
     with ExitStack() as held:
         team = held.enter_context(joined(recipe.train.batch_size))
@@ -118,6 +125,7 @@ def train(
             team=team,
             stop=stop,
             report=report if team.leads else Silent(),
+            beginning=beginning,
         )
     if stop.asked:
         raise KeyboardInterrupt
@@ -135,15 +143,19 @@ def sit_down(
     team: Team,
     stop: Stop,
     report: Reporter,
+    beginning: Beginning,
 ) -> TrainSummary:
     """Train for one sitting, as one of a team of processes."""
     resume = checkpoint.load_resume(run)
-    names = [faces.name for faces in sets]
+    names = people_of(sets, beginning)
     if resume is not None:
         checkpoint.check_same_networks(resume, recipe=recipe, identities=names, run=run)
         names = list(resume.identities)
+    model = new_model(recipe, names, hardware, seed=seed)
+    if resume is None:
+        in_turn(team, lambda: begin(model, beginning))
     learner = Learner(
-        new_model(recipe, names, hardware, seed=seed),
+        model,
         recipe.train,
         hardware,
         reduce=partial(team.reduce, weight=team.share.weight(recipe.train.batch_size)),
@@ -208,6 +220,7 @@ def rehearse(
     device: str,
     seed: int,
     report: Reporter,
+    beginning: Beginning = AT_RANDOM,
 ) -> Plan:
     """Try some steps, and say what a training would take (`--dry-run`).
 
@@ -216,15 +229,18 @@ def rehearse(
     Raises:
         FaceswapError: Whatever `train` would refuse to begin with.
     """
-    check_sets(sets)
+    check_sets(sets, least=beginning.least_people)
     keep_freed_memory()
     hardware = find_hardware(device)
     use_fast_kernels(hardware.device)
     resume = checkpoint.load_resume(run)
-    names = [faces.name for faces in sets]
+    names = people_of(sets, beginning)
+    model = new_model(recipe, names, hardware, seed=seed)
     if resume is not None:
         checkpoint.check_same_networks(resume, recipe=recipe, identities=names, run=run)
-    learner = Learner(new_model(recipe, names, hardware, seed=seed), recipe.train, hardware)
+    else:
+        begin(model, beginning)
+    learner = Learner(model, recipe.train, hardware)
     with TemporaryDirectory() as folder:
         few = [replace(faces, records=faces.records[:REHEARSED]) for faces in sets]
         scratch = RunFolder(root=Path(folder))
@@ -236,7 +252,12 @@ def rehearse(
         state = resume.state if resume else TrainState()
         plan = planned(learner, feed, goal=goal, state=state, disk_bytes=disk, report=report)
         del feed, people  # a mapped file cannot be deleted everywhere
-    return replace(plan, faces={faces.name: len(faces) for faces in sets})
+    everyone = (
+        dict(zip(names, map(len, sets), strict=True))
+        if len(names) == len(sets)
+        else {names[0]: sum(map(len, sets))}
+    )
+    return replace(plan, faces=everyone)
 
 
 def planned(
@@ -274,6 +295,7 @@ def fit_batch_size(
     device: str,
     seed: int,
     report: Reporter,
+    beginning: Beginning = AT_RANDOM,
 ) -> Recipe:
     """Return the recipe with the largest batch that fits the device (`--batch-size auto`).
 
@@ -288,7 +310,7 @@ def fit_batch_size(
             "--batch-size auto tries sizes in one process, and there are several",
             hint="give the batch size of all processes together: --batch-size N",
         )
-    check_sets(sets)
+    check_sets(sets, least=beginning.least_people)
     resume = checkpoint.load_resume(run)
     if resume is not None and resume.recipe.sources.get("train.batch_size") == FITTED:
         return with_batch_size(recipe, resume.recipe.train.batch_size)
@@ -297,7 +319,7 @@ def fit_batch_size(
     use_fast_kernels(hardware.device)
     with TemporaryDirectory() as folder:
         few = [replace(faces, records=faces.records[:REHEARSED]) for faces in sets]
-        names = [faces.name for faces in sets]
+        names = people_of(sets, beginning)
         scratch = RunFolder(root=Path(folder))
         people = load_people(few, names, recipe=recipe, run=scratch, report=report)
         report.stage("trying batch sizes", total=None, unit="faces")
@@ -360,15 +382,15 @@ def caught_up(learner: Learner, *, run: RunFolder) -> TrainState:
     return go_on(learner, resume, run=run)
 
 
-def check_sets(sets: Sequence[FaceSet]) -> None:
+def check_sets(sets: Sequence[FaceSet], *, least: int) -> None:
     """Refuse sets that cannot be trained on.
 
     Raises:
-        ConfigurationError: There are fewer than two, or one is named twice.
+        ConfigurationError: There are fewer than `least`, or one is named twice.
         NoFacesError: One has too few faces.
     """
     names = [faces.name for faces in sets]
-    if len(names) < 2:
+    if len(names) < least:
         raise ConfigurationError(
             f"training needs the faces of at least two people, and got {len(names)}",
             hint="for example: faceswap train --model autoencoder A B",
@@ -383,6 +405,30 @@ def check_sets(sets: Sequence[FaceSet]) -> None:
         enough_faces(faces)
 
 
+def begun_preset(backend: str, *, run: RunFolder, beginning: Beginning) -> str | None:
+    """Return the preset that a run goes on with, or begins with, where nobody names one."""
+    if beginning.trained is None or run.recipe.exists():
+        return preset_of(run.recipe, backend)
+    recipe = checkpoint.describe(beginning.trained)["recipe"]
+    return str(recipe["preset"]) if recipe["backend"] == backend and recipe["preset"] else None
+
+
+def has_gpu(device: str) -> bool:
+    """Say whether the device of that name is a GPU.
+
+    Raises:
+        DeviceError: It is not there.
+    """
+    return find_hardware(device).device.type != "cpu"
+
+
+def people_of(sets: Sequence[FaceSet], beginning: Beginning) -> list[str]:
+    """Return the names of the people that are learnt: everybody's, or one for all."""
+    if beginning.pools and len(sets) > 1:
+        return [EVERYBODY]
+    return [faces.name for faces in sets]
+
+
 def cache_use(sets: Sequence[FaceSet], recipe: Recipe) -> int:
     """Return the bytes that everybody's decoded crops will take."""
     sides = [
@@ -394,11 +440,19 @@ def cache_use(sets: Sequence[FaceSet], recipe: Recipe) -> int:
 def new_model(
     recipe: Recipe, identities: Sequence[str], hardware: Hardware, *, seed: int
 ) -> SwapModel:
-    """Build the networks with the random weights that belong to the seed."""
+    """Build the networks with the random weights that belong to the seed.
+
+    Raises:
+        ConfigurationError: There is no part of those to be frozen.
+        InputError: A file that a loss needs is missing.
+    """
     torch.manual_seed(position_seed(seed, 0, "first weights"))
     model = registry.load(recipe.backend)(recipe.model, recipe.train, identities)
     model.to(memory_format=hardware.memory_format)  # type: ignore[call-overload]  # not in its stub
-    return model.to(hardware.device).train()
+    freeze(model, recipe.train.freeze)
+    model.to(hardware.device).train()
+    bring_judge(model)
+    return model
 
 
 def go_on(learner: Learner, resume: Resume, *, run: RunFolder) -> TrainState:
@@ -427,6 +481,8 @@ def load_people(
 ) -> list[Person]:
     """Decode everybody's crops, in the order in which the networks know them."""
     by_name = {faces.name: faces for faces in sets}
+    if names == [EVERYBODY] and EVERYBODY not in by_name:
+        by_name = {EVERYBODY: pooled(sets, name=EVERYBODY)}
     report.stage("reading crops", total=sum(map(len, sets)), unit="faces")
     people = []
     for name in names:

@@ -214,7 +214,7 @@ class SwapModel(nn.Module, ABC):
 
     @property
     def judge_file(self) -> str:
-        """Name of the model file that a loss of these settings needs, or empty."""
+        """Name, or path, of the model file that a loss of these settings needs, or empty."""
         return ""
 
     def take_judge(self, state: Mapping[str, Tensor]) -> None:

@@ -2,7 +2,7 @@
 
     python tests/benchmarks/study_autoencoder.py [--folder DIR] [--vgg19 FILE] [--only TEXT]
 
-About eighty processor minutes on one thread in all. Rows that are done are not run again, so the
+About fifty processor minutes on one thread in all. Rows that are done are not run again, so the
 command may be stopped and repeated. `docs/studies/autoencoder.md` is written by hand around the
 tables and pictures that it leaves in the folder.
 """
@@ -18,12 +18,13 @@ import torch
 from torch import Tensor
 
 from faceswap_cli import config, pictures
+from faceswap_cli.learning.beginning import read_tensors
 from faceswap_models import vgg
 from faceswap_models.backends.autoencoder import Autoencoder
 from faceswap_models.base import SwapModel
 
-MAIN, SHORT, LONG = 3.0, 1.5, 20.0
-"""Processor minutes of the main rows, of comparisons within one network, and of long rows."""
+MAIN, SHORT, LONG = 2.0, 1.0, 20.0
+"""Processor minutes of the main rows, of comparisons within one network, and of a long row."""
 
 # A processor makes so few steps in minutes that every row takes small batches: see the page.
 FEW = "train.batch_size=2"
@@ -49,7 +50,14 @@ NARROW = (
 """The `hd` preset with the widths and the learning rate of `light`."""
 OPEN = "train.unfreeze_after=0"
 FAST = "train.learning_rate=1e-3"
-ADVERSARIAL = ("train.adversarial_weight=0.05", "train.adversarial_after=5000")
+MASKLESS = ("model.learns_mask=false", "train.background_weight=1")
+CLASSIC_WARP = (
+    "train.warp=1",
+    "train.rotate_degrees=10",
+    "train.zoom=0.05",
+    "train.shift=0.05",
+)
+ADVERSARIAL = ("train.adversarial_weight=0.05", "train.adversarial_after=3000")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,69 +102,41 @@ def parts(halves: Path | None) -> list[Part]:
             row("vgg19, ImageNet up to conv3_4, learning", "vgg19", SOME, OPEN, halves=halves)
         ]
     presets = [
+        row("light", "light"),
+        row("hd, 64 px, narrow", "hd", *NARROW),
         row("original", "original", FEW),
         *vgg_rows,
-        row("light", "light"),
-        row("light", "light", seed=1),
         row("hd, 64 px", "hd", *HD_64, *SHORT_RUN),
-        row("hd, 64 px, narrow", "hd", *NARROW),
+        row("light", "light", seed=1),
         row("hd, 64 px, narrow", "hd", *NARROW, seed=1),
     ]
     narrow = partial(row, minutes=SHORT)
     ablations = [
         narrow("hd, 64 px, narrow", "hd", *NARROW),
-        narrow(
-            "no mask at all", "hd", *NARROW, "model.learns_mask=false", "train.background_weight=1"
-        ),
-        narrow("background as important", "hd", *NARROW, "train.background_weight=1"),
+        narrow("no mask at all", "hd", *NARROW, *MASKLESS),
+        narrow("no warp", "hd", *NARROW, "train.warp=0"),
+        narrow("adversarial phase at the end", "hd", *NARROW, *ADVERSARIAL),
         narrow("no weight on eyes and mouth", "hd", *NARROW, "train.feature_weight=0"),
         narrow("no structural loss", "hd", *NARROW, "train.dssim_weight=0"),
         narrow("no residual blocks", "hd", *NARROW, "model.residual_blocks=0"),
-        narrow("no warp", "hd", *NARROW, "train.warp=0"),
-        narrow(
-            "the classic warp",
-            "hd",
-            *NARROW,
-            "train.warp=1",
-            "train.rotate_degrees=10",
-            "train.zoom=0.05",
-            "train.shift=0.05",
-        ),
-        narrow("adversarial phase at the end", "hd", *NARROW, *ADVERSARIAL),
-    ]
-    depths = [
-        row(
-            f"depth {depth}",
-            "vgg19",
-            SOME,
-            FAST,
-            f"model.decoder_depth={depth}",
-            minutes=SHORT,
-            halves=halves,
-        )
-        for depth in range(1, 6)
+        narrow("the classic warp", "hd", *NARROW, *CLASSIC_WARP),
     ]
     few = [
-        row("light, 20 faces", "light", minutes=SHORT, faces=20),
-        row("light, all faces", "light", minutes=SHORT),
-        row("hd, 64 px, narrow, 20 faces", "hd", *NARROW, minutes=SHORT, faces=20),
-        row(
-            "the same without a mask",
-            "hd",
-            *NARROW,
-            "model.learns_mask=false",
-            "train.background_weight=1",
-            minutes=SHORT,
-            faces=20,
-        ),
-        row("original, 20 faces", "original", FEW, minutes=MAIN, faces=20),
+        narrow("light, all faces", "light"),
+        narrow("light, 20 faces", "light", faces=20),
+        narrow("hd, 64 px, narrow, 20 faces", "hd", *NARROW, faces=20),
+        narrow("the same, no mask at all", "hd", *NARROW, *MASKLESS, faces=20),
     ]
-    long = [row("original, batch 2", "original", FEW, minutes=LONG)]
+    depths = [
+        narrow(f"depth {depth}", "vgg19", SOME, FAST, f"model.decoder_depth={depth}", halves=halves)
+        for depth in range(1, 6)
+    ]
+    long = [row("original", "original", FEW, minutes=LONG)]
     return [
         Part(name="presets", rows=presets),
         Part(name="ablations", rows=ablations),
-        Part(name="depth", rows=depths),
         Part(name="few-faces", rows=few),
+        Part(name="depth", rows=depths),
         Part(name="long", rows=long),
     ]
 
@@ -164,8 +144,7 @@ def parts(halves: Path | None) -> list[Part]:
 def take_halves(model: SwapModel, path: Path) -> None:
     """Put VGG19's first three blocks, from a Keras export, into an encoder; the rest is random."""
     assert isinstance(model, Autoencoder)
-    state = from_keras(torch.load(path, weights_only=True))
-    model.take_weights(state, partial=True)
+    model.take_weights(from_keras(read_tensors(path)), partial=True)
 
 
 def from_keras(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

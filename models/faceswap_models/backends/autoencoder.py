@@ -113,6 +113,8 @@ class AutoencoderTrain(TrainSettings):
     """Weight of the structural loss (1 - SSIM) / 2 beside the mean absolute error."""
     perceptual_weight: float = 0.0
     """Weight of the difference that VGG sees inside the face; 0 does without VGG."""
+    perceptual_file: str = ""
+    """VGG16 or VGG19 by torchvision's names, for that; empty finds VGG16 where it is installed."""
     adversarial_weight: float = 0.0
     """Weight of the critics' verdict (least squares); 0 has no adversarial phase."""
     adversarial_after: int = 0
@@ -335,8 +337,9 @@ class Autoencoder(SwapModel):
 
     @property
     def judge_file(self) -> str:
-        """Name of the file that the perceptual loss looks through, where it weighs anything."""
-        return "vgg16" if self.train_settings.perceptual_weight else ""
+        """What the perceptual loss looks through, where it weighs anything."""
+        train = self.train_settings
+        return (train.perceptual_file or "vgg16") if train.perceptual_weight else ""
 
     def take_judge(self, state: Mapping[str, Tensor]) -> None:
         """Build the perceptual loss of VGG16's or VGG19's weights, by torchvision's names.
