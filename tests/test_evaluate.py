@@ -103,6 +103,19 @@ def test_a_set_that_is_not_there_is_named(folder: Path) -> None:
     assert 'did you mean "ed"?' in done.output
 
 
+def test_a_folder_that_cannot_be_made_is_said_at_once(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is compared before there is a place for the result."""
+    monkeypatch.setattr(stage, "evaluate", None)
+    words = ["evaluate", folder / "swapped.mp4", "--source", folder / "original.mp4"]
+    words += ["--identity", "ed", "--output", folder / "swapped.mp4"]
+    words += ["--workspace", folder / "workspace"]
+    done = CliRunner().invoke(app, list(map(str, words)))
+    assert 3 == done.exit_code
+    assert "swapped.mp4" in done.output
+
+
 def test_videos_of_two_sizes_do_not_belong_together(folder: Path) -> None:
     """Both sizes are said."""
     with pytest.raises(InputError, match=r"small\.mp4 is 96 x 96 px, and original\.mp4 is 160"):

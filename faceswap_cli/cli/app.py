@@ -534,20 +534,19 @@ def evaluate(
         from faceswap_cli.stages import evaluate as stage
 
         space = open_workspace(workspace)
-        found = stage.evaluate(
-            swapped,
-            source=source,
-            identity=load_set(space, identity),
-            others=[load_set(space, other) for other in others or []],
-            truth=truth,
-            report=terminal,
-        )
+        wanted, rest = load_set(space, identity), [load_set(space, one) for one in others or []]
         folder = output or swapped.with_name(f"{swapped.stem}-evaluation")
+        stage.make_folder(folder)
+        found = stage.evaluate(
+            swapped, source=source, identity=wanted, others=rest, truth=truth, report=terminal
+        )
         files = stage.write_evaluation(found, folder)
         columns = ["", "value", "original's own", "unit", ""]
         terminal.table(f"{swapped.name} as {identity}", columns, found.rows())
         terminal.advice(found.reasons())
-        terminal.result("the evaluation left", files if not as_json else {**found.values, **files})
+        terminal.result(
+            "the evaluation left", files if not as_json else {**found.numbers(), **files}
+        )
 
 
 @app.command()

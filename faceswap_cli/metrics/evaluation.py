@@ -97,6 +97,10 @@ class Evaluation:
             if measure.value is not None
         }
 
+    def numbers(self) -> dict[str, float | str | None]:
+        """Return the values as JSON can hold them: an infinite one is the word `inf`."""
+        return {name: _rounded(value) for name, value in self.values.items()}
+
     def rows(self) -> list[list[str]]:
         """Return the table for people: metric, value, the original's own, unit, verdict."""
         return [

@@ -25,7 +25,7 @@ from faceswap_cli.faces.mask import oval_mask
 from faceswap_cli.faces.record import FaceSet
 from faceswap_cli.faces.region import overlaps
 from faceswap_cli.faces.sface import SFace
-from faceswap_cli.files import write_text
+from faceswap_cli.files import explained, write_text
 from faceswap_cli.metrics import surface
 from faceswap_cli.metrics.album import Album
 from faceswap_cli.metrics.catalogue import METRICS
@@ -176,6 +176,16 @@ def evaluate_shots(
         measures=found,
         moments=moments,
     )
+
+
+def make_folder(folder: Path) -> None:
+    """Make the folder that an evaluation goes to, before minutes are spent on it.
+
+    Raises:
+        InputError: It cannot be made.
+    """
+    with explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
 
 
 def write_evaluation(evaluation: Evaluation, folder: Path) -> dict[str, str]:
