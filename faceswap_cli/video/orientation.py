@@ -1,0 +1,65 @@
+"""Which way up a picture is stored, and how it is turned to be shown; whole quarter turns only."""
+
+from dataclasses import dataclass
+from typing import Self, cast
+
+import cv2
+import numpy as np
+from av.buffer import Buffer
+from av.video.frame import VideoFrame
+
+from faceswap_cli.arrays import AnyArray
+
+
+@dataclass(frozen=True, kw_only=True)
+class Orientation:
+    """How the stored picture is laid out to be shown: swap the axes first, then mirror them."""
+
+    swapped: bool
+    mirrored_x: bool
+    mirrored_y: bool
+
+    @classmethod
+    def of(cls, frame: VideoFrame) -> Self:
+        """Return what a frame's display matrix asks for, to the nearest quarter turn.
+
+        Convention: ISO/IEC 14496-12, 8.3.2. A point is a row vector times the matrix, so
+        x' = a x + c y and y' = b x + d y, y pointing down.
+        """
+        data = cast(Buffer | None, frame.side_data.get("DISPLAYMATRIX"))
+        if data is None:
+            return cls(swapped=False, mirrored_x=False, mirrored_y=False)
+        (a, b, _), (c, d, _), _ = np.frombuffer(bytes(data), dtype=np.int32).reshape(3, 3).tolist()
+        swapped = abs(b) > abs(a)
+        return cls(
+            swapped=swapped,
+            mirrored_x=(c if swapped else a) < 0,
+            mirrored_y=(b if swapped else d) < 0,
+        )
+
+    @property
+    def clockwise_degrees(self) -> int:
+        """0, 90, 180 or 270; a mirrored picture is turned after it was mirrored left to right."""
+        quarter_turns = {
+            (False, False, False): 0,
+            (False, True, False): 0,
+            (True, True, False): 90,
+            (True, True, True): 90,
+            (False, True, True): 180,
+            (False, False, True): 180,
+            (True, False, True): 270,
+            (True, False, False): 270,
+        }
+        return quarter_turns[self.swapped, self.mirrored_x, self.mirrored_y]
+
+    @property
+    def is_mirrored(self) -> bool:
+        """Whether left and right change places."""
+        return self.swapped ^ self.mirrored_x ^ self.mirrored_y
+
+    def upright(self, image: AnyArray) -> AnyArray:
+        """Return an image, or one plane of its samples, as it is to be shown."""
+        turned = cv2.transpose(image) if self.swapped else image
+        flips = {(True, False): 1, (False, True): 0, (True, True): -1}
+        how = flips.get((self.mirrored_x, self.mirrored_y))
+        return turned if how is None else cv2.flip(turned, how)
