@@ -37,7 +37,7 @@ Too low a number costs a search and breaks a track, too high a one makes one per
 """
 STEADY_SECONDS = Fraction(1, 4)
 """Before and after a frame, what may have a say in where a face is in it."""
-WAITING_FRAMES = 4
+WAITING_FRAMES = 3
 """Frames decoded before a search wants them, and searched before they are followed."""
 _THUMBNAIL = (32, 18)
 

@@ -24,7 +24,7 @@ from faceswap_cli.files import explained, flush, replacing, write_text
 
 SYNC_SECONDS = 2.0
 """At most this much work is done again after the power went."""
-WAITING_CROPS = 16
+WAITING_CROPS = 8
 """Crops that may wait for the disk before the one who finds them has to."""
 THREADS = 2
 """Crops made at a time."""

@@ -411,7 +411,8 @@ def _wanted(
             continue
         before, slot = slot, None if fps is None else frame.time * fps // 1
         if fps is None or slot != before:
-            yield frame
+            # What the file held is of no use to a crop, and half as large as the picture.
+            yield replace(frame, original=None)
 
 
 def _place(progress: Mapping[str, Any]) -> Place | None:
