@@ -14,7 +14,7 @@ import pytest
 from faceswap_cli.actors import CAST, Actor, draw, perform
 from faceswap_cli.arrays import Image
 from faceswap_cli.faces.align import align
-from faceswap_cli.faces.choose import Everyone
+from faceswap_cli.faces.choose import Everyone, Largest
 from faceswap_cli.faces.detect import Face
 from faceswap_cli.faces.follow import (
     EVERY,
@@ -154,6 +154,27 @@ def test_begun_again_it_goes_on_as_if_it_had_never_stopped(film: list[Image], st
             np.testing.assert_array_equal(a.face.landmarks, b.face.landmarks)
             np.testing.assert_array_equal(a.alignment.to_unit, b.alignment.to_unit)
             assert (a.track, a.face.score, a.face.pose) == (b.track, b.face.score, b.face.pose)
+
+
+def test_begun_again_it_stays_with_whom_it_picked() -> None:
+    """The larger of two at first stays picked, though the other grew before the stop."""
+    faces = {
+        k: [square(10, 40 if k < 5 else 36), square(100, 36 if k < 5 else 40)] for k in range(30)
+    }
+
+    def picked(levels: Sequence[int], memory: Memory | None) -> list[tuple[int, Memory]]:
+        with Follower(lambda: Script(faces, []), choice=Largest()) as follower:
+            watched = follower.over(greys(levels), memory=memory)
+            return [
+                (seen.faces[0].track, json.loads(json.dumps(seen.memory()))) for seen in watched
+            ]
+
+    whole = picked(range(30), None)
+    again = picked(range(13, 30), whole[12][1])
+
+    [first] = {track for track, _ in whole}
+    assert [first] * 17 == [track for track, _ in again]
+    assert whole[13:] == again
 
 
 def test_an_onlooker_sees_what_a_follower_sees(film: list[Image]) -> None:
