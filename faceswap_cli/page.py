@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
+from faceswap_cli import pictures
+from faceswap_cli.arrays import Image
+
 Series = Sequence[tuple[float, float]]
 """Points (x, y) of one curve, x rising."""
 
@@ -100,6 +103,16 @@ def picture(png: Path, caption: str) -> str:
     alt = escape(caption, quote=True)
     return (
         f'<figure><img src="data:image/png;base64,{data}" alt="{alt}">'
+        f"<figcaption>{escape(caption)}</figcaption></figure>"
+    )
+
+
+def image(shown: Image, caption: str) -> str:
+    """Return an RGB picture as a figure that carries its own bytes."""
+    data = base64.b64encode(pictures.encode_jpeg(shown)).decode("ascii")
+    alt = escape(caption, quote=True)
+    return (
+        f'<figure><img src="data:image/jpeg;base64,{data}" alt="{alt}">'
         f"<figcaption>{escape(caption)}</figcaption></figure>"
     )
 

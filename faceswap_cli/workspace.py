@@ -185,6 +185,10 @@ class Workspace:
         """The folder of the run called `name`, whether it exists or not."""
         return RunFolder(root=self.root / "runs" / valid_name(name))
 
+    def runs_page(self, *names: str) -> Path:
+        """The page on which several runs stand beside each other."""
+        return self.root / "runs" / f"{'+'.join(names)}.html"
+
     def set_names(self) -> list[str]:
         """Names of the sets that hold records."""
         return sorted(path.parent.name for path in self.root.glob("faces/*/faces.jsonl"))

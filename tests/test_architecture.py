@@ -29,6 +29,8 @@ WORDS = {
 ROOMS = {"video", "faces", "blend", "actors", "metrics", "provenance", "workspace", "config"}
 """The rooms on one floor, which never import each other but for the pairs below."""
 DOORS = {("blend", "faces.align")}
+CALLERS = {"demo", "benchmark", "compare"}
+"""The stages that call other stages: what a user would type, or the referee alone."""
 
 ONLY_IN = {
     "typer": "faceswap_cli/cli/app.py",
@@ -83,10 +85,10 @@ def may_import(here: tuple[str, ...], there: str, name: str) -> bool:
     if room in ("cli", "__main__"):
         return True
     if room == "stages":
-        return there not in ("cli", "stages") or (here[1] == "demo" and there == "stages")
+        return there not in ("cli", "stages") or (here[1] in CALLERS and there == "stages")
     if room == "swap":
         return there in ROOMS | WORDS | {"learning"}
-    if room == "learning":
+    if room in ("learning", "truth"):
         return there in ROOMS | WORDS
     if room in ROOMS:
         return there in WORDS or any(

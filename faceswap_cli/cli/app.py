@@ -615,6 +615,86 @@ def demo(
 
 
 @app.command()
+def compare(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Two runs or more.")],
+    device: DeviceOption = "auto",
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Lay runs beside each other: settings, curves, scores, and the same faces swapped by each.
+
+    Leaves one page in the workspace. The faces are those kept out of training.
+    """
+    with answering(as_json=as_json, quiet=quiet, debug=debug) as terminal:
+        from faceswap_cli.stages.compare import compare as run_compare
+
+        summary = run_compare(
+            runs, workspace=open_workspace(workspace), device=device, report=terminal
+        )
+        for title, columns, rows in summary.tables():
+            terminal.table(title, columns, rows)
+        if as_json:
+            terminal.result("comparison", dataclasses.asdict(summary))
+        else:
+            terminal.advice([f"look at it: {summary.page}"])
+
+
+@app.command()
+def benchmark(
+    model: Annotated[
+        str, typer.Option("--model", metavar="|".join(registry.names()), help="Kind of network.")
+    ] = "autoencoder",
+    preset: PresetOption = None,
+    changes: SetOption = None,
+    images: ImagesOption = None,
+    minutes: MinutesOption = None,
+    people: Annotated[
+        int, typer.Option("--people", metavar="N", min=2, help="How many people are drawn.")
+    ] = 2,
+    output: OutputOption = None,
+    device: DeviceOption = "auto",
+    seed: SeedOption = 0,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Train on drawn people, swap them, and score every frame against the true swap.
+
+    The drawings are always the same, so results compare over machines and years. Trains for three
+    minutes unless told otherwise. What was measured before stays in the table: run it again with
+    another --model or --preset to compare. Everything goes to ./faceswap-benchmark or --output.
+    """
+    with answering(as_json=as_json, quiet=quiet, debug=debug) as terminal:
+        from faceswap_cli import config
+        from faceswap_cli.stages import benchmark as stage
+
+        summary = stage.benchmark(
+            output or Path("faceswap-benchmark"),
+            recipe=config.resolve(model, preset, changes or []),
+            goal=stage.Goal(images=images, minutes=minutes or (None if images else stage.MINUTES)),
+            people=people,
+            device=device,
+            seed=seed,
+            report=terminal,
+        )
+        title = f"benchmark {summary.version}"
+        terminal.table(
+            f"{title}: against the true swap, and on its own",
+            stage.COLUMNS,
+            [row.cells() for row in summary.rows],
+        )
+        terminal.table(
+            f"{title}: by trial", stage.TRIAL_COLUMNS, [row.trial_cells() for row in summary.rows]
+        )
+        if as_json:
+            terminal.result("benchmark", dataclasses.asdict(summary))
+        else:
+            terminal.advice([f"look at it: {summary.page}"])
+
+
+@app.command()
 def presets(as_json: JsonOption = False) -> None:
     """List the kinds of network and their named settings."""
     with answering(as_json=as_json) as terminal:

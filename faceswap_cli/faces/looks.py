@@ -200,10 +200,7 @@ def _seen(faces: FaceSet, known: Mapping[str, Look], advance: Advance) -> list[L
 
 def _thumbnail(crop: Image) -> bytes:
     """Return a crop's small picture as the bytes of a JPEG file."""
-    small = cv2.cvtColor(pictures.resize(crop, THUMBNAIL_PX), cv2.COLOR_RGB2BGR)
-    done, data = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-    assert done
-    return data.tobytes()
+    return pictures.encode_jpeg(pictures.resize(crop, THUMBNAIL_PX), quality=JPEG_QUALITY)
 
 
 def _grey(one: Look) -> npt.NDArray[np.float32]:

@@ -15,20 +15,21 @@ from pathlib import Path
 import numpy as np
 
 from faceswap_cli import actors, config, page, pictures
-from faceswap_cli.arrays import AnyArray, Image, Mask
-from faceswap_cli.blend.composite import Compositor
-from faceswap_cli.faces.mask import oval_mask
-from faceswap_cli.faces.record import FaceRecord, FaceSet
+from faceswap_cli.arrays import Image
+from faceswap_cli.faces.record import FaceSet
 from faceswap_cli.files import write_text
-from faceswap_cli.metrics.reconstruction import decibels, mean_squared_error, ssim
+from faceswap_cli.metrics.reconstruction import decibels, mean_squared_error
 from faceswap_cli.provenance.consent import SECTION, Consent
 from faceswap_cli.provenance.credentials import read, sign
 from faceswap_cli.report import Reporter
 from faceswap_cli.stages.convert import convert
 from faceswap_cli.stages.extract import ExtractSettings, extract
 from faceswap_cli.stages.train import Goal, train
+from faceswap_cli.truth.answers import MeanFace
+from faceswap_cli.truth.clips import draw_clip, true_swap
+from faceswap_cli.truth.scores import ssim_near
 from faceswap_cli.video.reader import probe, read_frames
-from faceswap_cli.video.writer import Sound, VideoWriter
+from faceswap_cli.video.writer import VideoWriter
 from faceswap_cli.workspace import Workspace
 
 DRIVING, WANTED = "ada", "ed"
@@ -127,7 +128,9 @@ def demo(
     with clock("draw"):
         for name, path in clips.items():
             if not path.exists():
-                _draw_clip(path, actors.CAST[name], takes[name], drawn.side_px, report=report)
+                draw_clip(
+                    path, actors.CAST[name], takes[name], side_px=drawn.side_px, report=report
+                )
     with clock("extract"):
         for name, path in clips.items():
             extract(
@@ -164,7 +167,12 @@ def demo(
             folder,
             original=clips[DRIVING],
             swapped=swapped,
-            truth=_true_swap(takes[DRIVING], drawn.side_px),
+            truth=true_swap(
+                actors.CAST[DRIVING],
+                actors.CAST[WANTED],
+                takes[DRIVING],
+                side_px=drawn.side_px,
+            ),
             driving=sets[DRIVING],
             wanted=sets[WANTED],
             report=report,
@@ -214,37 +222,6 @@ class _Clock:
         self.seconds[name] = time.perf_counter() - began
 
 
-# --- drawing ------------------------------------------------------------------------------------
-
-
-def _draw_clip(
-    path: Path,
-    person: actors.Person,
-    take: actors.Performance,
-    side_px: int,
-    *,
-    report: Reporter,
-) -> None:
-    """Draw a person's performance with its sound into a video."""
-    report.stage(f"drawing {path.stem}", total=len(take.moments), unit="frames")
-    sound = Sound(samples=actors.speak(take), rate_hz=48_000)
-    with VideoWriter(path, size=(side_px, side_px), rate=take.rate, sound=sound) as video:
-        for index, drawing in enumerate(actors.draw_all(person, take.moments, size_px=side_px)):
-            video.write(drawing.image, index / take.rate)
-            report.advance(index + 1)
-
-
-def _true_swap(take: actors.Performance, side_px: int) -> Iterator[actors.Drawing]:
-    """Draw the wanted face on the driving head, in the driving person's skin.
-
-    In the driving person's skin, because that is what a swap that keeps the scene's colours should
-    come to: the neck and the ears stay who they were.
-    """
-    driving, wanted = actors.CAST[DRIVING], actors.CAST[WANTED]
-    person = wanted.with_skin_of(driving).on_head_of(driving)
-    return actors.draw_all(person, take.moments, size_px=side_px)
-
-
 # --- judging ------------------------------------------------------------------------------------
 
 
@@ -271,7 +248,7 @@ def _judge(
     """Score every frame against the true swap, and leave a side-by-side video and a sheet."""
     records = {record.frame: record for record in driving.records}
     shown = {round(part * max(records)) for part in np.linspace(0.05, 0.95, SHEET_MOMENTS)}
-    paste = _MeanFace(wanted)
+    paste = MeanFace.of(wanted)
     errors: dict[str, list[float]] = defaultdict(list)
     ssims: dict[str, list[float]] = defaultdict(list)
     rows: list[list[Image]] = []
@@ -286,10 +263,10 @@ def _judge(
         ):
             shots = {"swap": after.image, "unswapped": before.image}
             if before.index in records:
-                shots["mean face"] = paste(before.image, records[before.index])
+                shots["mean face"] = paste(before.image, records[before.index], true.image)
             for name, image in shots.items():
                 errors[name].append(mean_squared_error(image, true.image, true.face_mask))
-                ssims[name].append(_ssim_near(image, true.image, true.face_mask))
+                ssims[name].append(ssim_near(image, true.image, true.face_mask))
             video.write(np.hstack([before.image, after.image, true.image]), before.time)
             if before.index in shown:
                 rows.append([before.image, after.image, true.image])
@@ -300,29 +277,6 @@ def _judge(
         sheet, pictures.sheet(tiles, side=256, labels=["original", "swapped", "true swap"])
     )
     return _Verdict(errors=errors, ssim=ssims, sheet=sheet)
-
-
-class _MeanFace:
-    """The trivial answer: the wanted person's mean crop, put into every frame like a swap."""
-
-    def __init__(self, faces: FaceSet) -> None:
-        crops = [pictures.read(faces.path(record)) for record in faces.records]
-        mean: AnyArray = np.mean(crops, axis=0)
-        self._face: Image = np.round(mean).astype(np.uint8)
-        self._compose = Compositor()
-
-    def __call__(self, frame: Image, record: FaceRecord) -> Image:
-        mask = oval_mask(record.landmarks, record.alignment, self._face.shape[0])
-        return self._compose(frame, self._face, mask, record.alignment)
-
-
-def _ssim_near(image: Image, truth: Image, mask: Mask) -> float:
-    """Return the SSIM inside the mask, looking no further than its windows reach."""
-    reach = 8
-    rows, columns = np.nonzero(mask)
-    y = slice(max(rows.min() - reach, 0), rows.max() + reach + 1)
-    x = slice(max(columns.min() - reach, 0), columns.max() + reach + 1)
-    return ssim(image[y, x], truth[y, x], mask[y, x])
 
 
 def _load(space: Workspace, name: str) -> FaceSet:

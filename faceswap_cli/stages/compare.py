@@ -1,0 +1,375 @@
+"""Compare: runs beside each other, on one page: settings, curves, scores, and the same faces.
+
+What is shown to all runs are the faces kept out of training, in the order of their frames, each
+swapped and laid back into its crop as a conversion would.
+"""
+
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+from faceswap_cli import page, pictures
+from faceswap_cli.arrays import Image
+from faceswap_cli.blend.composite import Compositor
+from faceswap_cli.errors import ConfigurationError, FaceswapError, NoFacesError
+from faceswap_cli.faces.align import FaceAlignment, transform
+from faceswap_cli.faces.mask import oval_mask
+from faceswap_cli.faces.record import FaceRecord, FaceSet
+from faceswap_cli.files import write_text
+from faceswap_cli.learning.checkpoint import TrainedModel, load_weights
+from faceswap_cli.learning.data import HELD_OUT, read_crop, split
+from faceswap_cli.learning.doors import to_images, to_masks, to_tensor
+from faceswap_cli.learning.hardware import find_hardware
+from faceswap_cli.learning.story import Curves, Line, nested, read_log
+from faceswap_cli.metrics.catalogue import METRICS, Metric
+from faceswap_cli.metrics.evaluation import number
+from faceswap_cli.report import Reporter
+from faceswap_cli.stages.evaluate import Shot, evaluate_shots
+from faceswap_cli.workspace import RunFolder, Workspace
+
+FACES = 32
+"""Held-out faces of each person that are swapped: neighbours, so that stillness can be judged."""
+SHOWN = 8
+"""Of them, those on the page."""
+TILE_PX = 160
+BATCH = 8
+MASK_PX = 128
+
+CURVES: Mapping[str, str] = {
+    "reconstruction": "error on held-out faces, part of the full range",
+    "cycle": "the same, there and back",
+    "losses": "training losses",
+    "kept": "what swaps keep and move",
+}
+"""What of a log is drawn, by its key, and what it measures."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Run:
+    """What is known of one run before anything is computed."""
+
+    folder: RunFolder
+    settings: Mapping[str, str]
+    """`section.key` -> value, as the recipe writes them."""
+    lines: Sequence[Line]
+    """Of its log."""
+
+    @property
+    def name(self) -> str:
+        """What the user calls it."""
+        return self.folder.name
+
+    @classmethod
+    def read(cls, folder: RunFolder) -> "Run":
+        """Read a run's recipe and log.
+
+        Raises:
+            ConfigurationError: The recipe cannot be read.
+        """
+        try:
+            recipe = tomllib.loads(folder.recipe.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ConfigurationError(
+                f"{folder.recipe} cannot be read: {error}",
+                hint="name runs that were trained here: they lie in the workspace's runs folder",
+            ) from error
+        settings = {key: str(value) for key, value in recipe.items() if not _is_table(value)}
+        for section, values in recipe.items():
+            if _is_table(values):
+                settings |= {f"{section}.{key}": str(value) for key, value in values.items()}
+        return cls(folder=folder, settings=settings, lines=list(read_log(folder.log)))
+
+    def facts(self) -> dict[str, str]:
+        """Return how far it is, and how well it does on held-out faces."""
+        errors = [float(line["held out"]) for line in self.lines if "held out" in line]
+        rates = [float(line["images/s"]) for line in self.lines if "images/s" in line]
+        seen = max((int(line["images_seen"]) for line in self.lines), default=0)
+        return {
+            "images seen": f"{seen:,}",
+            "images/s": f"{np.median(rates):.1f}" if rates else "n/a",
+            "held-out error, last": f"{errors[-1]:.4f}" if errors else "n/a",
+            "held-out error, best": f"{min(errors):.4f}" if errors else "n/a",
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareSummary:
+    """What a comparison came to."""
+
+    runs: Sequence[str]
+    facts: Mapping[str, Sequence[str]]
+    """How far each run is and how well it does, a value a run, by what it is."""
+    differences: Mapping[str, Sequence[str]]
+    """Settings that differ, a value a run, by `section.key`."""
+    evaluations: Mapping[str, Sequence[float | None]]
+    """Metrics of the swaps of held-out faces, a value a run, by name."""
+    page: Path
+
+    def tables(self) -> list[tuple[str, list[str], list[list[str]]]]:
+        """Return what a terminal shows: title, columns and rows of each table."""
+        columns = ["", *self.runs]
+        settings = [[name, *values] for name, values in self.differences.items()]
+        facts = [[name, *values] for name, values in self.facts.items()]
+        return [
+            ("settings that differ", columns, settings or [["none", *[""] * len(self.runs)]]),
+            ("held-out faces", columns, facts),
+            ("their swaps", columns, evaluation_rows(self.evaluations)),
+        ]
+
+
+def compare(
+    names: Sequence[str], *, workspace: Workspace, device: str, report: Reporter
+) -> CompareSummary:
+    """Compare runs of one workspace and leave a page.
+
+    Args:
+        names: Two runs or more.
+        workspace: Where they are, and the sets of the people they know.
+        device: `auto`, `cpu`, `cuda` or `mps`.
+        report: Hears how far it is.
+
+    Raises:
+        ConfigurationError: There is no such run, or fewer than two different ones.
+        CheckpointError: A run's weights cannot be used.
+    """
+    if len(set(names)) < 2:
+        raise ConfigurationError(
+            "a comparison needs two different runs",
+            hint=f"there is: {', '.join(workspace.run_names()) or 'none yet'}",
+        )
+    runs = [Run.read(RunFolder(root=workspace.weights(name).parent)) for name in names]
+    shown = _shown(runs, workspace, device, report)
+    summary = CompareSummary(
+        runs=[run.name for run in runs],
+        facts=_beside([run.facts() for run in runs]),
+        differences=differences([run.settings for run in runs]),
+        evaluations={name: [one.get(name) for one in shown.values] for name in METRICS}
+        if shown
+        else {},
+        page=workspace.runs_page(*(run.name for run in runs)),
+    )
+    write_text(summary.page, _page(runs, summary, shown))
+    return summary
+
+
+def differences(settings: Sequence[Mapping[str, str]]) -> dict[str, list[str]]:
+    """Return the settings whose values are not all the same; one that a run lacks is a dash."""
+    names = dict.fromkeys(name for one in settings for name in one)
+    rows = {name: [one.get(name, "-") for one in settings] for name in names}
+    return {name: values for name, values in rows.items() if len(set(values)) > 1}
+
+
+def _beside(facts: Sequence[Mapping[str, str]]) -> dict[str, list[str]]:
+    """Return facts by name, a value a run."""
+    return {name: [one[name] for one in facts] for name in facts[0]}
+
+
+def _is_table(value: object) -> bool:
+    """Whether a value of a TOML file is a section."""
+    return isinstance(value, dict)
+
+
+# --- the same faces -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Shown:
+    """The same faces as every run swaps them."""
+
+    values: Sequence[Mapping[str, float]]
+    """Metrics by name, a run each."""
+    sheets: Sequence[tuple[str, Image]]
+    """Pictures and what they show."""
+
+
+def _shown(
+    runs: Sequence[Run], workspace: Workspace, device: str, report: Reporter
+) -> _Shown | None:
+    """Swap the same faces with every run; None, and a note, where there are none to swap."""
+    hardware = find_hardware(device)
+    models = [load_weights(run.folder.weights, hardware.device) for run in runs]
+    try:
+        sets = _common_sets(models, workspace)
+    except FaceswapError as error:
+        report.note(f"no faces are shown: {error.message}")
+        return None
+    sheets, found = [], []
+    for own, wanted in zip(sets, [*sets[1:], sets[0]], strict=True):
+        crops = _held_out(own)
+        swaps = [
+            list(swapped(crops, model, to=wanted.name, device=hardware.device)) for model in models
+        ]
+        title = f"{own.name} as {wanted.name}"
+        sheets.append((title, _sheet([crop for crop, _ in crops], swaps, runs)))
+        found.append(
+            [_evaluated(crops, swap, wanted, sets, title=title, report=report) for swap in swaps]
+        )
+    return _Shown(
+        values=[_means(directions) for directions in zip(*found, strict=True)], sheets=sheets
+    )
+
+
+def _common_sets(models: Sequence[TrainedModel], workspace: Workspace) -> list[FaceSet]:
+    """Return the sets of the people that all models know.
+
+    Raises:
+        ConfigurationError: There are fewer than two, or a set is gone.
+    """
+    known = [set(model.identities) for model in models]
+    names = [name for name in models[0].identities if all(name in one for one in known)]
+    if len(names) < 2:
+        raise ConfigurationError("the runs know fewer than two people in common")
+    folders = [workspace.existing_set(name) for name in names]
+    return [
+        FaceSet.load(folder.name, folder=folder.root, records=folder.records) for folder in folders
+    ]
+
+
+def _held_out(faces: FaceSet) -> list[tuple[Image, FaceRecord]]:
+    """Return some crops that nothing is learnt from, whole stretches of them."""
+    _, held_out = split(len(faces), HELD_OUT)
+    records = [faces.records[place] for place in held_out[:FACES]]
+    return [(read_crop(faces.path(record)), record) for record in records]
+
+
+def swapped(
+    crops: Sequence[tuple[Image, FaceRecord]],
+    trained: TrainedModel,
+    *,
+    to: str,
+    device: torch.device,
+) -> Iterator[Image]:
+    """Yield each crop with the swapped face laid into it, as a conversion lays it into a frame."""
+    model, compose = trained.recipe.model, Compositor()
+    for start in range(0, len(crops), BATCH):
+        some = crops[start : start + BATCH]
+        places = [_whole(crop).central(model.coverage) for crop, _ in some]
+        seen = [
+            place.crop(crop, model.size_px) for place, (crop, _) in zip(places, some, strict=True)
+        ]
+        with torch.inference_mode():
+            answer = trained.model.swap(to_tensor(seen).to(device), to)
+        drawn = to_images(answer.image)
+        learnt = [None] * len(drawn) if answer.mask is None else to_masks(answer.mask)
+        for (crop, record), place, before, image, mask in zip(
+            some, places, seen, drawn, learnt, strict=True
+        ):
+            points = transform(record.landmarks, record.alignment.matrix(crop.shape[0]))
+            shows = oval_mask(points, place, MASK_PX)
+            if mask is not None:
+                shows = shows * cv2.resize(mask, (MASK_PX, MASK_PX))
+            yield compose(crop, image, shows, place, covers=before)
+
+
+def _whole(crop: Image) -> FaceAlignment:
+    """Return the place of a crop in itself: all of it."""
+    side = crop.shape[0]
+    return FaceAlignment(to_unit=np.array([[1, 0, 0.5], [0, 1, 0.5]], dtype=np.float64) / side)
+
+
+def _sheet(crops: Sequence[Image], swaps: Sequence[Sequence[Image]], runs: Sequence[Run]) -> Image:
+    """Return the same faces below each other: as they are, and as each run swaps them."""
+    places = np.unique(np.linspace(0, len(crops) - 1, SHOWN).round().astype(int))
+    rows = [[row[place] for place in places] for row in (crops, *swaps)]
+    return pictures.sheet(rows, side=TILE_PX, labels=["original", *(run.name for run in runs)])
+
+
+def _evaluated(
+    crops: Sequence[tuple[Image, FaceRecord]],
+    swaps: Sequence[Image],
+    wanted: FaceSet,
+    sets: Sequence[FaceSet],
+    *,
+    title: str,
+    report: Reporter,
+) -> Mapping[str, float]:
+    """Return how good one run's swaps of one person's faces are: metrics by name.
+
+    None, and a note, where no face is found in the crops.
+    """
+    shots = (
+        Shot(time=float(record.time), original=crop, swapped=swap)
+        for (crop, record), swap in zip(crops, swaps, strict=True)
+    )
+    try:
+        found = evaluate_shots(
+            shots,
+            names=(title, title),
+            count=len(crops),
+            identity=wanted,
+            others=[one for one in sets if one is not wanted],
+            report=report,
+        )
+    except NoFacesError as error:
+        report.note(f"{title} is not evaluated: {error.message}")
+        return {}
+    return found.values
+
+
+def _means(found: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Return the metrics that all evaluations have, averaged."""
+    return {
+        name: float(np.mean([one[name] for one in found]))
+        for name in found[0]
+        if all(name in one for one in found)
+    }
+
+
+# --- the page -----------------------------------------------------------------------------------
+
+
+def evaluation_rows(found: Mapping[str, Sequence[float | None]]) -> list[list[str]]:
+    """Return the rows of a table of metrics: of each run but the first also how it differs."""
+    return [
+        [
+            f"{METRICS[name].title}{f', {METRICS[name].unit}' if METRICS[name].unit else ''}",
+            *(_cell(METRICS[name], values[0], value, place) for place, value in enumerate(values)),
+        ]
+        for name, values in found.items()
+        if any(value is not None for value in values)
+    ]
+
+
+def _cell(metric: Metric, first: float | None, value: float | None, place: int) -> str:
+    """Return a value, and for all runs but the first whether it is better than the first's."""
+    if value is None:
+        return "n/a"
+    if first is None or place == 0 or value == first:
+        return number(value)
+    better = _badness(metric, value) < _badness(metric, first)
+    return f"{number(value)} ({value - first:+.3g}, {'better' if better else 'worse'})"
+
+
+def _badness(metric: Metric, value: float) -> float:
+    """Return a number that is lower for better values."""
+    if metric.is_better == "near one":
+        return max(value, 1 / max(value, 1e-6))
+    return value if metric.is_better == "lower" else -value
+
+
+def _page(runs: Sequence[Run], summary: CompareSummary, shown: _Shown | None) -> str:
+    """Return the page."""
+    pieces: list[str] = []
+    for title, columns, rows in summary.tables():
+        if rows:
+            pieces += [page.heading(title.capitalize()), page.table(columns, rows)]
+    if shown:
+        pieces.append(page.heading("The same held-out faces"))
+        pieces += [page.image(sheet, title) for title, sheet in shown.sheets]
+    pieces.append(page.heading("Curves"))
+    for key, label in CURVES.items():
+        pieces += _curves(runs, key, label)
+    return page.page(" against ".join(summary.runs), "runs of one workspace", pieces)
+
+
+def _curves(runs: Sequence[Run], key: str, label: str) -> Iterator[str]:
+    """Yield a chart for each number that the logs hold under a key, with a curve a run."""
+    found = {run.name: nested(run.lines, key) for run in runs}
+    for name in dict.fromkeys(name for curves in found.values() for name in curves):
+        series: Curves = {run: curves[name] for run, curves in found.items() if name in curves}
+        yield page.curves(series, x_label="images seen", y_label=f"{name}: {label}")

@@ -1,0 +1,1 @@
+"""Footage whose right answer is known, and the trivial answers: a referee for swaps."""
