@@ -15,12 +15,20 @@ from faceswap_cli import config, pictures
 from faceswap_cli.config import Recipe
 from faceswap_cli.errors import ConfigurationError, InputError
 from faceswap_cli.faces.record import FaceSet
-from faceswap_cli.learning import checkpoint, sitting
+from faceswap_cli.learning import checkpoint, plan, sitting
 from faceswap_cli.learning.hardware import Hardware
 from faceswap_cli.learning.kept import Eyes, KeptJudge
 from faceswap_cli.learning.trainer import Learner
 from faceswap_cli.report import Silent
-from faceswap_cli.stages.train import Goal, TrainSummary, train
+from faceswap_cli.stages.train import (
+    Goal,
+    TrainSummary,
+    cache_use,
+    disk_of,
+    new_model,
+    rehearse,
+    train,
+)
 from faceswap_cli.workspace import RunFolder
 from faceswap_models import registry
 from faceswap_models.backends.progressive import Progressive, ProgressiveModel, ProgressiveTrain
@@ -82,14 +90,6 @@ def learn(made: Learner, first: int, last: int) -> None:
         if due != made.model.structure:
             made.grow(due, progress)
         made.step(batch(step), progress, factor=1.0, images=4)
-
-
-def grown(made: Learner) -> Learner:
-    """Grow to the end without learning."""
-    assert isinstance(made.model, Progressive)
-    for structure in range(1, 2 * made.model.stages - 1):
-        made.grow(structure, Progress(images_seen=0, goal=None))
-    return made
 
 
 def built(backend: str, people: tuple[str, ...]) -> torch.nn.Module:
@@ -322,3 +322,21 @@ def test_every_stage_works_at_the_smallest_side() -> None:
     assert [8] == sides[0].tolist()
     assert [32] == sides[-1].tolist()
     assert isinstance(settings, ModelSettings)
+
+
+def test_what_a_run_takes_is_told_of_grown_networks(sets: Sets, run: RunFolder) -> None:
+    """A rehearsal counts the weights of the last stage, and a run the disk that those will take."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plan, "TIMED_SECONDS", 0.01)
+        goal = Goal(images=100, minutes=None)
+        told = rehearse(
+            sets, recipe=RECIPE, run=run, goal=goal, device="cpu", seed=1, report=Silent()
+        )
+    small = Learner(new_model(RECIPE, ("ada", "bo"), PLAIN, seed=1), RECIPE.train, PLAIN)
+    weights = sitting.parameter_count(small.model)
+    disk = plan.disk_use(small, cache_bytes=cache_use(sets, RECIPE))
+    assert told.parameters > weights
+    assert told.disk_bytes == disk_of(small, sets, recipe=RECIPE, seed=1) > disk
+    assert 0 == small.model.structure
+    small.grow_up()
+    assert told.parameters == sitting.parameter_count(small.model)

@@ -178,6 +178,11 @@ class Learner:
         self.model.grow(structure, progress)
         self._take_up()
 
+    def grow_up(self) -> None:
+        """Have the networks built on to the end at once: to learn what training will take."""
+        for structure in range(self.model.structure + 1, self.model.final_structure + 1):
+            self.grow(structure, Progress(images_seen=0, goal=None))
+
     def update(self, group: str, loss: Tensor) -> None:
         """Step one group down the gradient of `loss`: what a backend is handed as `update`.
 

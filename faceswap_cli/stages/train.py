@@ -161,7 +161,7 @@ def sit_down(
         reduce=partial(team.reduce, weight=team.share.weight(recipe.train.batch_size)),
     )
     state = go_on(learner, resume, run=run) if resume else TrainState()
-    disk = disk_use(learner, cache_bytes=cache_use(sets, recipe))
+    disk = disk_of(learner, sets, recipe=recipe, seed=seed)
     if team.leads:
         check_disk(run.root, needed_bytes=disk)
     people = in_turn(team, lambda: load_people(sets, names, recipe=recipe, run=run, report=report))
@@ -241,6 +241,7 @@ def rehearse(
     else:
         begin(model, beginning)
     learner = Learner(model, recipe.train, hardware)
+    learner.grow_up()
     with TemporaryDirectory() as folder:
         few = [replace(faces, records=faces.records[:REHEARSED]) for faces in sets]
         scratch = RunFolder(root=Path(folder))
@@ -348,6 +349,7 @@ def try_batch(
     try:
         names = [person.name for person in people]
         learner = Learner(new_model(recipe, names, hardware, seed=seed), recipe.train, hardware)
+        learner.grow_up()
         feed = choose_feed(people, model=recipe.model, train=recipe.train, seed=seed, device=device)
         speed, memory = measure(learner, feed)
     except (DeviceError, torch.OutOfMemoryError):
@@ -435,6 +437,16 @@ def cache_use(sets: Sequence[FaceSet], recipe: Recipe) -> int:
         cache_side(recipe.model.size_px, recipe.model.coverage, crop_side(faces)) for faces in sets
     ]
     return sum(4 * side**2 * len(faces) for side, faces in zip(sides, sets, strict=True))
+
+
+def disk_of(learner: Learner, sets: Sequence[FaceSet], *, recipe: Recipe, seed: int) -> int:
+    """Return the bytes that a run will take, once its networks have grown up."""
+    model = learner.model
+    if model.structure != model.final_structure:
+        twin = new_model(recipe, model.identities, learner.hardware, seed=seed)
+        learner = Learner(twin, recipe.train, learner.hardware)
+        learner.grow_up()
+    return disk_use(learner, cache_bytes=cache_use(sets, recipe))
 
 
 def new_model(

@@ -154,6 +154,11 @@ class SwapModel(nn.Module, ABC):
         return 0
 
     @property
+    def final_structure(self) -> int:
+        """What `structure` is once the networks have grown up."""
+        return self.structure
+
+    @property
     def stage(self) -> int:
         """Which stage of growth it is, from 1; 0 where networks do not grow."""
         return 0

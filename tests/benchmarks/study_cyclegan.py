@@ -31,7 +31,7 @@ from faceswap_models.adversarial import Critic, Generator
 from faceswap_models.backends.cyclegan import CycleGAN
 from faceswap_models.base import SwapModel
 
-MAIN, SHORT = 1.5, 0.75
+MAIN, SHORT = 0.5, 0.5
 """Processor minutes of the main rows, and of comparisons within one network."""
 
 SIDE = "model.size_px=64"

@@ -93,6 +93,11 @@ class Progressive(CycleGAN):
         return self._structure
 
     @property
+    def final_structure(self) -> int:
+        """What is built in the last stage, once it is in full."""
+        return 2 * (self.stages - 1)
+
+    @property
     def stage(self) -> int:
         """Which stage it is, from 1; one that is being faded in counts already."""
         return (self.structure + 1) // 2 + 1
@@ -104,7 +109,7 @@ class Progressive(CycleGAN):
 
     def structure_due(self, progress: Progress) -> int:
         """Return what is to be built for the next step: at most one step on."""
-        if self.structure == 2 * (self.stages - 1):
+        if self.structure == self.final_structure:
             return self.structure
         train, since = self.train_settings, progress.images_seen - int(self.began)
         if self.is_fading:
