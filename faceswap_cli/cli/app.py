@@ -653,6 +653,14 @@ def benchmark(
     people: Annotated[
         int, typer.Option("--people", metavar="N", min=2, help="How many people are drawn.")
     ] = 2,
+    clip: Annotated[
+        Path | None,
+        typer.Option(
+            "--self-swap",
+            metavar="VIDEO",
+            help="Only say what the pipeline itself loses on this video, swapped to itself.",
+        ),
+    ] = None,
     output: OutputOption = None,
     device: DeviceOption = "auto",
     seed: SeedOption = 0,
@@ -670,9 +678,27 @@ def benchmark(
         from faceswap_cli import config
         from faceswap_cli.stages import benchmark as stage
 
+        recipe = config.resolve(model, preset, changes or [])
+        if clip:
+            from faceswap_cli.stages.selfswap import self_swap
+
+            lost = self_swap(
+                clip,
+                size_px=recipe.model.size_px,
+                coverage=recipe.model.coverage,
+                report=terminal,
+            )
+            terminal.table(
+                f"{clip.name} swapped to itself at {lost.network_px} px, its face {lost.face_px:g}",
+                ["after", "PSNR, dB"],
+                lost.rows(),
+            )
+            if as_json:
+                terminal.result("self-swap", dataclasses.asdict(lost))
+            return
         summary = stage.benchmark(
             output or Path("faceswap-benchmark"),
-            recipe=config.resolve(model, preset, changes or []),
+            recipe=recipe,
             goal=stage.Goal(images=images, minutes=minutes or (None if images else stage.MINUTES)),
             people=people,
             device=device,
