@@ -18,11 +18,15 @@ from faceswap_cli.errors import CheckpointError, ConfigurationError, FaceswapErr
 from faceswap_cli.faces.record import FaceSet
 from faceswap_cli.learning import sitting
 from faceswap_cli.learning.beginning import Beginning, read_tensors
-from faceswap_cli.learning.data import pooled
+from faceswap_cli.learning.checkpoint import load_weights
+from faceswap_cli.learning.data import load_person, pooled
+from faceswap_cli.learning.feed import choose_feed
+from faceswap_cli.learning.hardware import find_hardware
 from faceswap_cli.learning.kept import Eyes, KeptJudge
+from faceswap_cli.learning.score import score
 from faceswap_cli.learning.vgg16 import LAYERS, read_vgg16
 from faceswap_cli.report import Silent
-from faceswap_cli.stages.train import Goal, begun_preset, train
+from faceswap_cli.stages.train import Goal, begun_preset, new_model, train
 from faceswap_cli.workspace import RunFolder
 from faceswap_models import vgg
 
@@ -133,14 +137,31 @@ def test_everybody_is_one_person(make_set: MakeSet, space: Callable[[str], RunFo
     assert {"decoders.0", "decoders.1"} == {name[:10] for name in part(begun, "decoders.")}
 
 
-def test_one_person_alone_is_not_in_trouble(
+def test_one_person_alone_is_not_taken_for_a_copy(make_set: MakeSet, tmp_path: Path) -> None:
+    """Where nobody is swapped with, swaps cannot be found to have become copies."""
+    person = load_person(make_set("ada", 20), cache=tmp_path / "cache", side_px=48)
+    recipe = debug()
+    model = new_model(recipe, ["ada"], find_hardware("cpu"), seed=0).eval()
+    feed = choose_feed(
+        [person], model=recipe.model, train=recipe.train, seed=0, device=torch.device("cpu")
+    )
+    with torch.no_grad():
+        assert 1 == score(model, feed).change
+
+
+def test_three_people_have_a_decoder_each(
     make_set: MakeSet, space: Callable[[str], RunFolder]
 ) -> None:
-    """Where nobody is swapped with, swaps cannot be found to copy: no rate is lowered."""
-    recipe = debug("train.save_images=40", "train.batch_size=4")
-    run = space("alone")
-    go([make_set("ada", 20)], run, recipe=recipe, images=400, pools=True, least_people=1)
-    assert "trouble" not in run.log.read_text(encoding="utf-8")
+    """One encoder, three decoders; what is trained swaps to each of the three by name."""
+    names = ("ada", "bo", "cy")
+    weights = go([make_set(name, 12, hue=hue) for hue, name in enumerate(names)], space("three"))
+    assert 3 == len({name.split(".")[1] for name in part(weights, "decoders.")})
+    trained = load_weights(space("three").weights, torch.device("cpu"))
+    assert names == trained.identities
+    faces = torch.zeros(1, 3, 32, 32)
+    with torch.no_grad():
+        swaps = [trained.model.swap(faces, name).image for name in names]
+    assert not any(torch.equal(one, swaps[turn - 1]) for turn, one in enumerate(swaps))
 
 
 def test_pooled_sets_are_one_set_in_their_order(make_set: MakeSet) -> None:

@@ -48,6 +48,8 @@ NARROW = (
     "train.learning_rate=2e-3",
 )
 """The `hd` preset with the widths and the learning rate of `light`."""
+FEATURE_SIZE = 1000.0
+"""What Keras' features are divided by."""
 OPEN = "train.unfreeze_after=0"
 FAST = "train.learning_rate=1e-3"
 MASKLESS = ("model.learns_mask=false", "train.background_weight=1")
@@ -87,7 +89,7 @@ def row(
         seed=seed,
         faces=faces,
         prepare=partial(take_halves, path=halves) if halves else None,
-        prepared="VGG19 up to conv3_4 from ImageNet" if halves else "",
+        prepared="VGG19 up to conv3_4 from ImageNet, its features scaled" if halves else "",
     )
 
 
@@ -152,13 +154,16 @@ def from_keras(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
     Keras takes BGR from 0 to 255 less a mean; torchvision RGB from 0 to 1, less a mean, over a
     deviation. So the first layer's weights are reversed and scaled; the means are the same to
-    less than half a level, which the bias takes up.
+    less than half a level. What passes through such a network scales with its first weights and
+    all of its biases: Keras' features are hundreds, which fresh layers behind them cannot take.
     """
     names = layer_names()
     found = {names[name]: value.float() for name, value in state.items()}
     first = found["features.0.weight"].flip(1)
     deviation = torch.tensor(vgg.IMAGENET_DEVIATION).view(1, 3, 1, 1)
-    return found | {"features.0.weight": first * 255 * deviation}
+    found["features.0.weight"] = first * 255 * deviation
+    scaled = [name for name in found if name.endswith("bias")] + ["features.0.weight"]
+    return found | {name: found[name] / FEATURE_SIZE for name in scaled}
 
 
 def layer_names() -> dict[str, str]:
