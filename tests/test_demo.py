@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from faceswap_cli import pictures
+from faceswap_cli.errors import ConfigurationError
 from faceswap_cli.provenance.credentials import State, read
 from faceswap_cli.report import Silent
 from faceswap_cli.stages.demo import DemoClips, demo
@@ -44,3 +45,10 @@ def test_the_demo_leaves_what_it_promises_and_goes_on_where_it_was(tmp_path: Pat
     assert second.images_seen > first.images_seen
     assert clips == {name: (tmp_path / name).read_bytes() for name in clips}
     assert first.psnr_unswapped == second.psnr_unswapped
+
+
+def test_a_device_that_is_not_there_is_said_before_anything_is_drawn(tmp_path: Path) -> None:
+    """Nothing is made for a run that cannot train."""
+    with pytest.raises(ConfigurationError, match='"gpu" is not a device'):
+        demo(tmp_path / "demo", minutes=0.05, device="gpu", seed=0, report=Silent())
+    assert not (tmp_path / "demo").exists()

@@ -18,6 +18,7 @@ from faceswap_cli import actors, config, page, pictures
 from faceswap_cli.arrays import Image
 from faceswap_cli.faces.record import FaceSet
 from faceswap_cli.files import write_text
+from faceswap_cli.learning.hardware import find_hardware
 from faceswap_cli.metrics.reconstruction import decibels, mean_squared_error
 from faceswap_cli.provenance.consent import SECTION, Consent
 from faceswap_cli.provenance.credentials import read, sign
@@ -117,6 +118,7 @@ def demo(
         report: Hears each stage.
         drawn: Size and duration of the clips.
     """
+    find_hardware(device)  # a device that is not there is said before a minute is spent on drawing
     drawn = drawn or DemoClips()
     clock = _Clock()
     space = Workspace.open(folder / "workspace")
