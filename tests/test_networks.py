@@ -361,8 +361,9 @@ def test_fewer_products_have_the_same_sum(
 @pytest.mark.parametrize("kernel_px", [3, 5])
 def test_in_sixteen_bits_a_wide_convolution_errs_within_bounds(kernel_px: int) -> None:
     """Under autocast its type is the library's, and its error 1 % of the signal at most."""
-    layer = WideConv2d(256, 32, kernel_px, stride=1 if kernel_px == 3 else 2)
-    images = torch.randn(2, 256, 8, 8)
+    stride = 1 if kernel_px == 3 else 2
+    layer = WideConv2d(256, 32, kernel_px, stride=stride)
+    images = torch.randn(8, 256, 8 * stride, 8 * stride)
     exact = nn.Conv2d.forward(layer, images)
     with torch.autocast("cpu", torch.bfloat16):
         made = layer(images)
@@ -370,10 +371,14 @@ def test_in_sixteen_bits_a_wide_convolution_errs_within_bounds(kernel_px: int) -
     assert (made - exact).norm() < 0.01 * exact.norm()
 
 
-@pytest.mark.parametrize(("channels", "side_px"), [(256, 7), (255, 8), (256, 8)])
-def test_a_convolution_is_one_whichever_way_it_is_made(channels: int, side_px: int) -> None:
-    """Narrow ones, and sides that cannot be cut into squares, go the library's way."""
+@pytest.mark.parametrize(
+    ("images", "channels", "side_px"), [(8, 256, 9), (8, 255, 8), (7, 256, 8), (8, 256, 8)]
+)
+def test_a_convolution_is_one_whichever_way_it_is_made(
+    images: int, channels: int, side_px: int
+) -> None:
+    """Narrow ones, few images, and sides that cannot be cut into squares go the library's way."""
     layer = WideConv2d(channels, 8, 3)
-    images = torch.randn(2, channels, side_px, side_px)
-    assert torch.allclose(nn.Conv2d.forward(layer, images), layer(images), atol=1e-4)
+    pictures = torch.randn(images, channels, side_px, side_px)
+    assert torch.allclose(nn.Conv2d.forward(layer, pictures), layer(pictures), atol=1e-4)
     assert {"weight", "bias"} == set(layer.state_dict())

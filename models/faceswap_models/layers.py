@@ -42,7 +42,9 @@ class WideConv2d(nn.Conv2d):
     """
 
     FROM_CHANNELS = 256
-    """Where fewer products begin to outweigh the sums that they cost, by measurement."""
+    FROM_NUMBERS = 1 << 17
+    """Where fewer products begin to outweigh the sums that they cost, by measurement: channels in,
+    and these times the places of a batch's output. Below, preparing the weights costs too much."""
 
     def __init__(
         self, channels_in: int, channels_out: int, kernel_px: int, *, stride: int = 1
@@ -61,8 +63,10 @@ class WideConv2d(nn.Conv2d):
 
     def _is_worthwhile(self, images: Tensor, multiple_px: int) -> bool:
         """Whether the device, the width and the sides are as a shortcut wants them."""
-        is_wide = images.is_cpu and self.in_channels >= self.FROM_CHANNELS
-        return is_wide and not any(side % multiple_px for side in images.shape[2:])
+        count, channels, height, width = images.shape
+        places = count * (height // self.stride[0]) * (width // self.stride[1])
+        is_large = channels >= self.FROM_CHANNELS and places * channels >= self.FROM_NUMBERS
+        return images.is_cpu and is_large and not (height % multiple_px or width % multiple_px)
 
 
 class PixelShuffle(nn.Module):
