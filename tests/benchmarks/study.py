@@ -537,9 +537,9 @@ def line_of(result: Result) -> str:
     )
 
 
-def settle() -> None:
-    """Keep this process to one thread, and its memory to itself: must come first."""
-    torch.set_num_threads(1)
+def settle(threads: int = 1) -> None:
+    """Keep this process to so many threads, and its memory to itself: must come first."""
+    torch.set_num_threads(threads)
     cv2.setNumThreads(1)
     keep_freed_memory()
 
