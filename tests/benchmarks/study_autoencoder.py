@@ -2,7 +2,7 @@
 
     python tests/benchmarks/study_autoencoder.py [--folder DIR] [--vgg19 FILE] [--only TEXT]
 
-About three and a half hours of processor time in all, of which the four long rows take most and
+About two and a half hours of processor time in all, of which the four long rows take most and
 share it well between two threads (`--threads 2`). Rows that are done are not run again, so the
 command may be stopped and repeated. `docs/studies/autoencoder.md` is written by hand around the
 tables and pictures that it leaves in the folder.
@@ -24,7 +24,7 @@ from faceswap_models import vgg
 from faceswap_models.backends.autoencoder import Autoencoder
 from faceswap_models.base import SwapModel
 
-MAIN, SHORT, LONG = 2.0, 1.0, 40.0
+MAIN, SHORT, LONG = 2.0, 1.0, 36.0
 """Processor minutes of the main rows, of comparisons within one network, and of the long rows."""
 
 # A processor makes so few steps in minutes that every row takes small batches: see the page.
@@ -142,8 +142,8 @@ def parts(halves: Path | None) -> list[Part]:
     long = [
         row("original", "original", ONE, minutes=LONG),
         row(name, "vgg19", ONE, opened, minutes=LONG, halves=halves),
-        row("hd, 64 px", "hd", *HD_64, *SHORT_RUN, minutes=LONG),
-        row("light", "light", minutes=LONG),
+        row("hd, 64 px", "hd", *HD_64, *SHORT_RUN, minutes=LONG / 2),
+        row("light", "light", minutes=LONG / 4),
     ]
     return [
         Part(name="presets", rows=presets),
