@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -99,6 +99,22 @@ class FaceRecord:
         )
 
 
+class SetFolder(Protocol):
+    """Where a set lies: `workspace.SetFolder`, of which this room knows no more."""
+
+    @property
+    def name(self) -> str:
+        """The set's name."""
+
+    @property
+    def root(self) -> Path:
+        """The folder of its crops."""
+
+    @property
+    def records(self) -> Path:
+        """The file of its lines."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class FaceSet:
     """One person's faces, in the order of their frames; a crop the user deleted is out."""
@@ -112,6 +128,11 @@ class FaceSet:
         """Read the set whose crops lie in `folder` and whose lines are in the file `records`."""
         found = (record for record in read_records(records) if (folder / record.file).is_file())
         return cls(name=name, folder=folder, records=list(found))
+
+    @classmethod
+    def of(cls, folder: SetFolder) -> "FaceSet":
+        """Read the set that lies in a folder of the workspace, called as it is."""
+        return cls.load(folder.name, folder=folder.root, records=folder.records)
 
     def __len__(self) -> int:
         return len(self.records)

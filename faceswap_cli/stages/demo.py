@@ -142,7 +142,7 @@ def demo(
                 report=report,
                 declared={SECTION: NOBODY.section()},
             )
-    sets = {name: _load(space, name) for name in clips}
+    sets = {name: FaceSet.of(space.existing_set(name)) for name in clips}
     run = space.run("demo")
     with clock("train"):
         trained = train(
@@ -279,11 +279,6 @@ def _judge(
         sheet, pictures.sheet(tiles, side=256, labels=["original", "swapped", "true swap"])
     )
     return _Verdict(errors=errors, ssim=ssims, sheet=sheet)
-
-
-def _load(space: Workspace, name: str) -> FaceSet:
-    folder = space.existing_set(name)
-    return FaceSet.load(name, folder=folder.root, records=folder.records)
 
 
 def _page(summary: DemoSummary, verdict: _Verdict) -> str:

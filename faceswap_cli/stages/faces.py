@@ -216,7 +216,7 @@ def _rejected(folder: SetFolder) -> list[Path]:
 
 def _look(folder: SetFolder, report: Reporter) -> _Seen:
     """Look at a set's crops and find their flaws."""
-    faces = FaceSet.load(folder.name, folder=folder.root, records=folder.records)
+    faces = FaceSet.of(folder)
     if not faces.records:
         raise NoFacesError(
             f'the set "{folder.name}" has no crops',
