@@ -1,11 +1,13 @@
 """Write the generated pages, docs/cli.md and docs/presets.md: `python docs/make.py`."""
 
+import os
 import tomllib
 from importlib.resources import files
 from pathlib import Path
+from unittest.mock import patch
 
 import typer
-from typer.cli import get_docs_for_click
+from typer.core import TyperGroup
 
 from faceswap_cli.cli.app import app
 from faceswap_models import registry
@@ -26,11 +28,21 @@ def pages() -> dict[str, str]:
 
 
 def cli_page() -> str:
-    """Return every command with its options, as the program itself describes them."""
-    command = typer.main.get_command(app)
-    context = command.make_context("faceswap", [], resilient_parsing=True)
-    text = get_docs_for_click(obj=command, ctx=context, name="faceswap", title="Commands")
-    return WARNING + text.strip() + "\n"
+    """Return what every command's `--help` says."""
+    program = typer.main.get_command(app)
+    assert isinstance(program, TyperGroup)
+    top = program.make_context("faceswap", [], resilient_parsing=True)
+    parts = ["# Commands\n", block(top)]
+    for name, command in program.commands.items():
+        context = command.make_context(name, [], parent=top, resilient_parsing=True)
+        parts += [f"## faceswap {name}\n", block(context)]
+    return WARNING + "\n".join(parts)
+
+
+def block(context: typer.Context) -> str:
+    """Return a command's help as a wide terminal shows it."""
+    with patch.dict(os.environ, COLUMNS="100"):
+        return f"```text\n{context.get_help()}\n```\n"
 
 
 def presets_page() -> str:

@@ -33,7 +33,7 @@ CALLERS = {"demo", "benchmark", "compare"}
 """The stages that call other stages: what a user would type, or the referee alone."""
 
 ONLY_IN = {
-    "typer": "faceswap_cli/cli/app.py",
+    "typer": "faceswap_cli/cli/",
     "rich": "faceswap_cli/cli/console.py",
     "mediapipe": "faceswap_cli/faces/detect.py",
     "ai_edge_litert": "faceswap_cli/faces/litert.py",

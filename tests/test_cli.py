@@ -3,12 +3,18 @@
 import json
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
+from typer.testing import CliRunner
 
+from faceswap_cli.cli.app import app
 from faceswap_models import registry
 
+COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 HEAVY = ("torch", "cv2", "mediapipe", "av", "skimage", "numpy")
 
 
@@ -55,7 +61,11 @@ def test_help_names_every_backend(tmp_path: Path) -> None:
         (["convert", "no.mp4"], 2, "nothing was trained yet", "faceswap train"),
         (["convert", "--model", "gone", "no.mp4"], 2, '"gone"', "faceswap train"),
         (["extract", "x.mp4", "--name", "../up"], 2, "cannot be the name", "--name"),
-        (["train", "--model"], 2, "", ""),
+        (["train", "--model"], 2, "--model", "--help"),
+        (["extrat"], 2, "extract", "--help"),
+        (["train", "--modl", "autoencoder"], 2, "--model", "--help"),
+        (["extract"], 2, "INPUT", "extract --help"),
+        (["extract", "x.mp4", "--every", "0"], 2, "--every", "extract --help"),
     ],
 )
 def test_a_mistake_gets_one_clear_line(
@@ -68,6 +78,30 @@ def test_a_mistake_gets_one_clear_line(
     assert hint in done.stderr
     assert "Traceback" not in done.stderr
     assert "" == done.stdout
+
+
+@pytest.mark.parametrize("columns", [40, 80, 200])
+@pytest.mark.parametrize("name", [None, *COMMANDS])
+def test_help_fits_the_terminal_and_its_paragraphs_flow(columns: int, name: str | None) -> None:
+    """No line is too long, and none of a paragraph ends before it is full."""
+    told = CliRunner().invoke(app, [*([name] if name else []), "-h"], env={"COLUMNS": f"{columns}"})
+    assert max(map(len, told.stdout.splitlines())) < min(columns, 101)
+    for paragraph in COMMANDS[name].help.split("\n\n") if name else []:
+        filled = textwrap.wrap(paragraph, min(columns, 100) - 3, break_on_hyphens=False)
+        assert "\n".join(f"  {line}" for line in filled) in told.stdout
+
+
+def test_every_argument_and_option_says_what_it_does() -> None:
+    """There is no name without a word beside it."""
+    for command in COMMANDS.values():
+        assert all(one.help for one in command.params), command.name
+
+
+def test_the_program_alone_shows_its_help(tmp_path: Path) -> None:
+    """Who types nothing is told what there is."""
+    done = faceswap(folder=tmp_path)
+    assert (0, "") == (done.returncode, done.stderr)
+    assert done.stdout == faceswap("--help", folder=tmp_path).stdout
 
 
 def test_debug_shows_where_an_error_came_from(tmp_path: Path) -> None:

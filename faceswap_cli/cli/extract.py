@@ -1,0 +1,180 @@
+"""`faceswap extract`: footage -> sets of faces."""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from faceswap_cli.cli.answering import answering, open_workspace
+from faceswap_cli.cli.options import (
+    DEFAULT_WORKSPACE,
+    DebugOption,
+    JsonOption,
+    QuietOption,
+    WorkspaceOption,
+)
+
+WHICH = "Which frames and faces"
+CROPS = "The crops"
+
+
+def extract(
+    inputs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="INPUT",
+            help="Videos, pictures, folders of either, patterns, a FaceForensics++ data set.",
+            readable=False,  # what may not be read is told by the stage, with what to do
+        ),
+    ],
+    name: Annotated[
+        str | None,
+        typer.Option(
+            "--name",
+            metavar="NAME",
+            help="Put everything into one set of this name; else each input becomes its own.",
+        ),
+    ] = None,
+    faces: Annotated[
+        str,
+        typer.Option(
+            "--face",
+            metavar="CHOICE",
+            help="Which faces to keep: largest, all, track:N or like:PHOTO.",
+            rich_help_panel=WHICH,
+        ),
+    ] = "largest",
+    every: Annotated[
+        int,
+        typer.Option(
+            "--every",
+            metavar="N",
+            min=1,
+            help="Look at every N-th frame only.",
+            rich_help_panel=WHICH,
+        ),
+    ] = 1,
+    fps: Annotated[
+        float | None,
+        typer.Option(
+            "--fps", metavar="F", help="Look at F frames a second at most.", rich_help_panel=WHICH
+        ),
+    ] = None,
+    start: Annotated[
+        float,
+        typer.Option(
+            "--start",
+            metavar="S",
+            min=0,
+            help="Begin S seconds into each video.",
+            rich_help_panel=WHICH,
+        ),
+    ] = 0.0,
+    end: Annotated[
+        float | None,
+        typer.Option(
+            "--end",
+            metavar="S",
+            min=0,
+            help="End S seconds into each video.",
+            rich_help_panel=WHICH,
+        ),
+    ] = None,
+    max_faces: Annotated[
+        int | None,
+        typer.Option(
+            "--max-faces",
+            metavar="N",
+            min=1,
+            help="Stop when a set has N faces.",
+            rich_help_panel=WHICH,
+        ),
+    ] = None,
+    size: Annotated[
+        int,
+        typer.Option(
+            "--size", metavar="PX", help="Side of the crops, in pixels.", rich_help_panel=CROPS
+        ),
+    ] = 256,
+    framing: Annotated[
+        str,
+        typer.Option(
+            "--framing",
+            metavar="face|head",
+            help="How much is in a crop: the face, or the whole head.",
+            rich_help_panel=CROPS,
+        ),
+    ] = "face",
+    image_format: Annotated[
+        str,
+        typer.Option(
+            "--format", metavar="png|jpeg", help="How crops are written.", rich_help_panel=CROPS
+        ),
+    ] = "png",
+    consent: Annotated[
+        str | None,
+        typer.Option(
+            "--consent",
+            metavar="KIND[: NOTE]",
+            help="Record on what ground you may use these faces: myself, written, synthetic or "
+            "other.",
+        ),
+    ] = None,
+    detector: Annotated[
+        str, typer.Option("--detector", metavar="litert|mediapipe", help="What finds the faces.")
+    ] = "litert",
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Find the faces in footage and keep them as aligned square crops.
+
+    Each video, and each folder of pictures, becomes a set named after it; with --name all become
+    one set. Run the same command again to go on after an interruption.
+    """
+    with answering(as_json=as_json, quiet=quiet, debug=debug) as terminal:
+        from faceswap_cli.provenance.consent import SECTION, parse_consent, reminder
+        from faceswap_cli.stages import extract as stage
+        from faceswap_cli.video.footage import find_footage
+        from faceswap_cli.workspace import SetFolder, valid_name
+
+        said = {} if consent is None else {SECTION: parse_consent(consent).section()}
+        settings = stage.ExtractSettings(
+            size_px=size,
+            framing=framing,
+            format=image_format,
+            every=every,
+            fps=fps,
+            start_s=start,
+            end_s=end,
+            max_faces=max_faces,
+            faces=faces,
+            detector=detector,
+        )
+        names = [valid_name(name)] if name else None
+        footage = find_footage(inputs)
+        names = names or stage.set_names(footage)
+        folders = [open_workspace(workspace).set(each) for each in names]
+        if name:
+            [folder] = folders
+            done = [
+                stage.extract(
+                    footage, folder=folder, settings=settings, report=terminal, declared=said
+                )
+            ]
+        else:
+            done = stage.extract_each(
+                footage, folders=folders, settings=settings, report=terminal, declared=said
+            )
+        if note := reminder({one.name: SetFolder(root=one.folder).source for one in done}):
+            terminal.note(note)
+        if len(done) == 1:
+            numbers = dataclasses.asdict(done[0])
+            shown = {key: value for key, value in numbers.items() if value is not None}
+            terminal.result(f'set "{done[0].name}"', shown)
+        else:
+            terminal.table(*stage.table(done))
+            if as_json:
+                terminal.result("sets", {one.name: dataclasses.asdict(one) for one in done})

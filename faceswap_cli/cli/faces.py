@@ -1,0 +1,66 @@
+"""`faceswap faces`: what a set of faces holds."""
+
+import dataclasses
+from typing import Annotated
+
+import typer
+
+from faceswap_cli.cli.answering import answering, open_workspace
+from faceswap_cli.cli.options import (
+    DEFAULT_WORKSPACE,
+    DebugOption,
+    JsonOption,
+    QuietOption,
+    WorkspaceOption,
+)
+from faceswap_cli.errors import ConfigurationError
+
+
+def faces(
+    name: Annotated[str, typer.Argument(metavar="SET", help="Name of a set of faces.")],
+    other: Annotated[
+        str | None, typer.Argument(metavar="SET2", help="Another set, to compare with.")
+    ] = None,
+    drop: Annotated[
+        str | None,
+        typer.Option(
+            "--drop",
+            metavar="FLAW,...",
+            help="Move crops with these flaws out of SET: blurry, duplicate, cut-off, stranger.",
+        ),
+    ] = None,
+    undo: Annotated[bool, typer.Option("--undo", help="Bring all dropped crops back.")] = False,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Show what a face set holds, and what one shows that another never does.
+
+    Leaves a page with all faces, to be sorted by sharpness, pose, expression, likeness. Dropped
+    crops are moved to the set's folder `rejected`, never deleted; a crop that you delete by hand
+    is out of the set too.
+    """
+    with answering(as_json=as_json, quiet=quiet, debug=debug) as terminal:
+        from faceswap_cli.stages import faces as stage
+
+        space = open_workspace(workspace)
+        if (drop or undo) and (other or (drop and undo)):
+            raise ConfigurationError(
+                "--drop and --undo change one set at a time, one of them at a time",
+                hint=f"faceswap faces {name} --drop blurry",
+            )
+        if undo:
+            back = stage.undo(space.existing_set(name), report=terminal)
+            terminal.note(f"{back} crops came back")
+        if drop:
+            flaws = [flaw.strip() for flaw in drop.split(",") if flaw.strip()]
+            moved = stage.drop(space.existing_set(name), flaws, report=terminal)
+            terminal.note(f"{moved} crops moved out; --undo brings them back")
+        summary = stage.faces([name, *([other] if other else [])], workspace=space, report=terminal)
+        if as_json:
+            terminal.result("faces", dataclasses.asdict(summary))
+            return
+        for title, columns, rows in summary.tables():
+            terminal.table(title, columns, rows)
+        terminal.advice([*summary.advice(), f"look through them: {summary.page}"])

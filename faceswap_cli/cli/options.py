@@ -1,0 +1,68 @@
+"""The options that several commands share, so that they are called and explained alike."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+COMMON = "Common options"
+"""The heading under which help shows what nearly every command takes."""
+
+WorkspaceOption = Annotated[
+    Path,
+    typer.Option(
+        "--workspace",
+        metavar="DIR",
+        help="Folder that holds sets, runs and results.",
+        rich_help_panel=COMMON,
+    ),
+]
+DeviceOption = Annotated[
+    str,
+    typer.Option(
+        "--device",
+        metavar="auto|cpu|cuda|mps",
+        help="Where to compute; auto takes a GPU if there is one.",
+        rich_help_panel=COMMON,
+    ),
+]
+PresetOption = Annotated[
+    str | None,
+    typer.Option("--preset", metavar="NAME", help="Named settings; `faceswap presets` lists them."),
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="SECTION.KEY=VALUE",
+        help="Change one setting, such as train.batch_size=8; repeatable.",
+    ),
+]
+ImagesOption = Annotated[
+    int | None,
+    typer.Option(
+        "--images", metavar="N", min=1, help="Train until N images are seen, of all people."
+    ),
+]
+MinutesOption = Annotated[
+    float | None, typer.Option("--minutes", metavar="M", min=0.01, help="Train for M minutes.")
+]
+SeedOption = Annotated[
+    int,
+    typer.Option(
+        "--seed", metavar="N", min=0, help="Where random numbers begin: the same N, the same run."
+    ),
+]
+JsonOption = Annotated[
+    bool,
+    typer.Option("--json", help="Print the result as one JSON object.", rich_help_panel=COMMON),
+]
+QuietOption = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Show errors only.", rich_help_panel=COMMON)
+]
+DebugOption = Annotated[
+    bool,
+    typer.Option("--debug", help="Show where an error came from.", rich_help_panel=COMMON),
+]
+
+DEFAULT_WORKSPACE = Path("workspace")
