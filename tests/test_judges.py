@@ -15,7 +15,7 @@ from faceswap_cli.errors import InputError
 from faceswap_cli.faces.litert import LiteRTDetector
 from faceswap_cli.metrics.judges import DlibIdentity, Tddfa
 from faceswap_cli.metrics.lpips import Lpips
-from faceswap_cli.stages.evaluate import Judges
+from faceswap_cli.truth.judging import Judges
 
 Judge = TypeVar("Judge")
 Seen = dict[tuple[str, float], tuple[Image, Points]]

@@ -145,6 +145,20 @@ def test_motion_is_compensated_and_flicker_is_not() -> None:
     assert pytest.approx(still.outside) == lit.outside
 
 
+def test_where_the_motion_is_lost_nothing_counts() -> None:
+    """What comes into view in the original itself is nobody's flicker."""
+    before, now, swapped = (picture(3) for _ in range(3))
+    new = slice(0, SIDE // 2)
+    before[new], now[new], swapped[new] = 20, 200, 240
+    motion = stillness.Compensation(before, now)
+    over, under = np.zeros((2, SIDE, SIDE), np.float32)
+    over[: SIDE // 2 - 16] = 1
+    under[SIDE // 2 + 16 :] = 1
+    left = motion.residual(before, swapped, face=over, around=over + under)
+    assert np.isnan(left.inside)
+    assert left.outside < 1
+
+
 def test_faces_are_retrieved_by_the_nearest_centre() -> None:
     """A face is the wanted person's if no other centre is nearer; no face is nobody's."""
     people = np.eye(3)

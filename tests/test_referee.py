@@ -20,7 +20,8 @@ from faceswap_cli.faces.record import FaceRecord, FaceSet
 from faceswap_cli.metrics.evaluation import Evaluation, read_values
 from faceswap_cli.report import Silent
 from faceswap_cli.stages import evaluate as stage
-from faceswap_cli.stages.evaluate import Shot, evaluate_shots, write_evaluation
+from faceswap_cli.stages.evaluate import evaluate_shots, write_evaluation
+from faceswap_cli.truth.judging import Shot
 
 DRIVING, WANTED, WRONG = "ada", "ed", "bo"
 SIDE_PX = 256

@@ -26,11 +26,12 @@ from faceswap_cli.files import write_text
 from faceswap_cli.metrics.evaluation import Evaluation
 from faceswap_cli.report import Reporter
 from faceswap_cli.stages.convert import convert
-from faceswap_cli.stages.evaluate import Shot, evaluate_shots
+from faceswap_cli.stages.evaluate import evaluate_shots
 from faceswap_cli.stages.extract import ExtractSettings, extract
 from faceswap_cli.stages.train import Goal, train
 from faceswap_cli.truth.answers import Answer, MeanFace, NearestPose, Perfect, Unswapped
 from faceswap_cli.truth.clips import draw_clip, true_swap
+from faceswap_cli.truth.judging import Shot
 from faceswap_cli.truth.scores import Tally
 from faceswap_cli.truth.trials import TRIALS, VERSION, Script, cast, never_seen, seen_by_training
 from faceswap_cli.video.reader import Frame, read_frames

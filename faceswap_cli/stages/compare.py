@@ -29,7 +29,8 @@ from faceswap_cli.learning.story import Curves, Line, nested, read_log
 from faceswap_cli.metrics.catalogue import METRICS, Metric
 from faceswap_cli.metrics.evaluation import number
 from faceswap_cli.report import Reporter
-from faceswap_cli.stages.evaluate import Shot, evaluate_shots
+from faceswap_cli.stages.evaluate import evaluate_shots
+from faceswap_cli.truth.judging import Shot
 from faceswap_cli.workspace import RunFolder, Workspace
 
 FACES = 32

@@ -1,1 +1,1 @@
-"""Footage whose right answer is known, and the trivial answers: a referee for swaps."""
+"""The referee: judges of a frame, footage whose right answer is known, and the trivial answers."""
