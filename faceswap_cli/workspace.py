@@ -2,6 +2,7 @@
 
 import re
 import tomllib
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -141,32 +142,64 @@ class Workspace:
     root: Path
 
     @classmethod
-    def open(cls, root: Path) -> "Workspace":
-        """Open the workspace at `root`, making it where there is none.
+    def at(cls, root: Path) -> "Workspace":
+        """Return the workspace at `root`, whether it is there yet or not; nothing is written.
 
         Raises:
             InputError: `root` is a file, or holds a workspace of a newer format.
         """
-        stamp = root / "workspace.toml"
+        space = cls(root=root)
         if root.exists() and not root.is_dir():
             raise InputError(
                 f"{root} is a file, not a workspace folder", hint="try --workspace DIR"
             )
-        if not stamp.exists():
-            write_text(stamp, f"# faceswap workspace\nformat = {FORMAT}\n")
-            return cls(root=root)
+        if not space.stamp.exists():
+            return space
         try:
-            found = int(tomllib.loads(stamp.read_text(encoding="utf-8"))["format"])
+            found = int(tomllib.loads(space.stamp.read_text(encoding="utf-8"))["format"])
         except (tomllib.TOMLDecodeError, KeyError, ValueError, UnicodeDecodeError) as error:
             raise InputError(
-                f"{stamp} cannot be read", hint=f"it should hold the line: format = {FORMAT}"
+                f"{space.stamp} cannot be read", hint=f"it should hold the line: format = {FORMAT}"
             ) from error
         if found > FORMAT:
             raise InputError(
                 f"{root} was made by a newer faceswap (format {found}, this one knows {FORMAT})",
                 hint="update faceswap, or choose another folder with --workspace",
             )
-        return cls(root=root)
+        return space
+
+    @classmethod
+    def open(cls, root: Path) -> "Workspace":
+        """Open the workspace at `root`, making it where there is none.
+
+        Raises:
+            InputError: `root` is a file, or holds a workspace of a newer format.
+        """
+        space = cls.at(root)
+        if not space.stamp.exists():
+            write_text(space.stamp, f"# faceswap workspace\nformat = {FORMAT}\n")
+        return space
+
+    @property
+    def stamp(self) -> Path:
+        """Says which format the workspace has."""
+        return self.root / "workspace.toml"
+
+    @property
+    def rooms(self) -> tuple[Path, ...]:
+        """The folders in it."""
+        return self.root / "faces", self.root / "runs", self.exports
+
+    @property
+    def is_used(self) -> bool:
+        """Whether anything was written to it."""
+        return any(folder.is_dir() for folder in self.rooms)
+
+    def tidy(self) -> None:
+        """Remove its folders, and itself, where they are empty."""
+        for folder in (*self.rooms, self.root):
+            with suppress(OSError):
+                folder.rmdir()
 
     @property
     def exports(self) -> Path:

@@ -4,14 +4,18 @@ import json
 import subprocess
 import sys
 import textwrap
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import typer
 from typer.testing import CliRunner
 
-from faceswap_cli.cli.app import app
+from faceswap_cli import pictures
+from faceswap_cli.cli.app import app, main
+from faceswap_cli.video.writer import VideoWriter
 from faceswap_models import registry
 
 COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
@@ -58,8 +62,24 @@ def test_help_names_every_backend(tmp_path: Path) -> None:
             '"train.batch_size"',
         ),
         (["train", "--model", "autoencoder", "--preset", "ligt", "a"], 2, "ligt", '"light"'),
-        (["convert", "no.mp4"], 2, "nothing was trained yet", "faceswap train"),
-        (["convert", "--model", "gone", "no.mp4"], 2, '"gone"', "faceswap train"),
+        (["train", "--model", "autoencoder", "a", "b", "--batch-size", "-1"], 2, '"-1"', "16"),
+        (["faces", "a"], 2, 'no set called "a"', "faceswap extract"),
+        (["faces", "a", "--drop", "blury"], 2, 'no set called "a"', "faceswap extract"),
+        (["convert", "no.mp4"], 3, "no.mp4", ""),
+        (["convert", "no.mp4", "--model", "gone"], 3, "no.mp4", ""),
+        (["convert", "face.png"], 2, "nothing was trained yet", "faceswap train"),
+        (["convert", "face.png", "--model", "gone"], 2, '"gone"', "faceswap train"),
+        (["evaluate", "no.mp4", "--source", "face.png", "--identity", "a"], 3, "no.mp4", ""),
+        (["evaluate", "one.mp4", "--source", "one.mp4", "--identity", "a"], 2, '"a"', "extract"),
+        (["evaluate", "one.mp4", "--source", "no.mp4", "--identity", "a"], 3, "no.mp4", ""),
+        (["verify", "no.mp4"], 3, "no.mp4", ""),
+        (["compare", "a", "b"], 2, '"a"', ""),
+        (["benchmark", "--model", "cyclgan"], 2, "cyclgan", '"cyclegan"'),
+        (["benchmark", "--self-swap", "no.mp4"], 3, "no.mp4", ""),
+        (["demo", "--device", "gpu"], 2, '"gpu"', "cpu"),
+        (["extract", "face.png", "--size", "1"], 2, "1 px", "16"),
+        (["extract", "face.png", "--quiet"], 4, "no face", ""),
+        (["extract", "empty"], 3, "empty", ""),
         (["extract", "x.mp4", "--name", "../up"], 2, "cannot be the name", "--name"),
         (["train", "--model"], 2, "--model", "--help"),
         (["extrat"], 2, "extract", "--help"),
@@ -69,15 +89,32 @@ def test_help_names_every_backend(tmp_path: Path) -> None:
     ],
 )
 def test_a_mistake_gets_one_clear_line(
-    tmp_path: Path, arguments: list[str], code: int, message: str, hint: str
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    code: int,
+    message: str,
+    hint: str,
 ) -> None:
-    """What happened and what to type, on stderr, with the exit code of its kind."""
-    done = faceswap(*arguments, folder=tmp_path)
-    assert code == done.returncode, done.stderr
-    assert message in done.stderr
-    assert hint in done.stderr
-    assert "Traceback" not in done.stderr
-    assert "" == done.stdout
+    """What happened and what to type, on stderr, with its kind's exit code; nothing is left."""
+    (tmp_path / "empty").mkdir()
+    pictures.write_png(tmp_path / "face.png", np.full((64, 64, 3), 90, np.uint8))
+    with VideoWriter(tmp_path / "one.mp4", size=(64, 64), rate=Fraction(25)) as video:
+        video.write(np.full((64, 64, 3), 90, np.uint8), Fraction(0))
+    there = sorted(tmp_path.rglob("*"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["faceswap", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    told = capsys.readouterr()
+    happened, *hints = told.err.splitlines()
+    assert (code, "") == (ended.value.code, told.out)
+    assert happened.startswith("error: ")
+    assert message in happened
+    assert hint in "".join(hints)
+    assert len(hints) <= 1
+    assert there == sorted(tmp_path.rglob("*"))
 
 
 @pytest.mark.parametrize("columns", [40, 80, 200])

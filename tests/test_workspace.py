@@ -86,3 +86,22 @@ def test_a_file_is_no_workspace(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="is a file, not a workspace folder"):
         Workspace.open(tmp_path / "file")
+
+
+def test_looking_writes_nothing(tmp_path: Path) -> None:
+    """A workspace that is only asked after is not made."""
+    space = Workspace.at(tmp_path / "none")
+    assert ([], []) == (space.set_names(), space.run_names())
+    assert not space.root.exists()
+
+
+def test_tidying_removes_only_what_is_empty(space: Workspace) -> None:
+    """Sets and runs stay; a workspace with nothing in it goes."""
+    there = sorted(space.root.rglob("*"))
+    space.exports.mkdir()
+    space.tidy()
+    assert there == sorted(space.root.rglob("*"))
+    bare = Workspace(root=space.root / "bare")
+    bare.exports.mkdir(parents=True)
+    bare.tidy()
+    assert not bare.root.exists()

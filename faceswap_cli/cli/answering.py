@@ -35,8 +35,17 @@ def answering(
             raise typer.Exit(INTERRUPTED) from stop
 
 
-def open_workspace(root: Path) -> "Workspace":
-    """Open or make the workspace at `root`."""
+@contextmanager
+def working_in(root: Path) -> Iterator["Workspace"]:
+    """Give the workspace at `root`, which is made by what is written to it: a slip leaves none."""
     from faceswap_cli.workspace import Workspace
 
-    return Workspace.open(root)
+    space = Workspace.at(root)
+    is_new = not root.exists()
+    try:
+        yield space
+    finally:
+        if is_new:
+            space.tidy()
+        if space.is_used:
+            Workspace.open(root)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from faceswap_cli.cli.answering import answering, open_workspace
+from faceswap_cli.cli.answering import answering, working_in
 from faceswap_cli.cli.options import (
     DEFAULT_WORKSPACE,
     DebugOption,
@@ -28,12 +28,13 @@ def compare(
 
     Leaves one page in the workspace. The faces are those kept out of training.
     """
-    with answering(as_json=as_json, quiet=quiet, debug=debug) as terminal:
+    with (
+        answering(as_json=as_json, quiet=quiet, debug=debug) as terminal,
+        working_in(workspace) as space,
+    ):
         from faceswap_cli.stages.compare import compare as run_compare
 
-        summary = run_compare(
-            runs, workspace=open_workspace(workspace), device=device, report=terminal
-        )
+        summary = run_compare(runs, workspace=space, device=device, report=terminal)
         for title, columns, rows in summary.tables():
             terminal.table(title, columns, rows)
         if as_json:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from faceswap_cli.cli.answering import answering, open_workspace
+from faceswap_cli.cli.answering import answering, working_in
 from faceswap_cli.cli.options import (
     DEFAULT_WORKSPACE,
     DebugOption,
@@ -231,11 +231,14 @@ def convert(
 
     Run the same command again to go on after an interruption.
     """
-    with answering(as_json=as_json, quiet=quiet, debug=debug) as terminal:
-        space = open_workspace(workspace)
-        weights = space.weights(model)
+    with (
+        answering(as_json=as_json, quiet=quiet, debug=debug) as terminal,
+        working_in(workspace) as space,
+    ):
+        from faceswap_cli.swap.clip import Clip
         from faceswap_cli.swap.settings import ConvertSettings
 
+        Clip.of(source, start_s=start, end_s=end)  # a slip in the input is told before the model's
         settings = ConvertSettings(
             faces=tuple(faces or ()),
             colour=colour,
@@ -258,7 +261,7 @@ def convert(
             credentials=credentials,
         )
         given: dict[str, Any] = {
-            "weights": weights,
+            "weights": space.weights(model),
             "to": to,
             "device": device,
             "report": terminal,

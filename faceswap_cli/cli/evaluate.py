@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from faceswap_cli.cli.answering import answering, open_workspace
+from faceswap_cli.cli.answering import answering, working_in
 from faceswap_cli.cli.options import (
     DEFAULT_WORKSPACE,
     DebugOption,
@@ -48,11 +48,16 @@ def evaluate(
 
     Leaves evaluation.json and evaluation.html in a folder beside SWAPPED.
     """
-    with answering(as_json=as_json, quiet=quiet, debug=debug) as terminal:
+    with (
+        answering(as_json=as_json, quiet=quiet, debug=debug) as terminal,
+        working_in(workspace) as space,
+    ):
         from faceswap_cli.faces.record import FaceSet
         from faceswap_cli.stages import evaluate as stage
+        from faceswap_cli.video.reader import probe
 
-        space = open_workspace(workspace)
+        for path in (swapped, source, *([truth] if truth else [])):
+            probe(path)  # a slip in a file's name is told before a set's
         wanted, *rest = [FaceSet.of(space.existing_set(one)) for one in (identity, *(others or []))]
         folder = output or swapped.with_name(f"{swapped.stem}-evaluation")
         stage.make_folder(folder)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from faceswap_cli.cli.answering import answering, open_workspace
+from faceswap_cli.cli.answering import answering, working_in
 from faceswap_cli.cli.options import (
     DEFAULT_WORKSPACE,
     DebugOption,
@@ -134,7 +134,10 @@ def extract(
     Each video, and each folder of pictures, becomes a set named after it; with --name all become
     one set. Run the same command again to go on after an interruption.
     """
-    with answering(as_json=as_json, quiet=quiet, debug=debug) as terminal:
+    with (
+        answering(as_json=as_json, quiet=quiet, debug=debug) as terminal,
+        working_in(workspace) as space,
+    ):
         from faceswap_cli.provenance.consent import SECTION, parse_consent, reminder
         from faceswap_cli.stages import extract as stage
         from faceswap_cli.video.footage import find_footage
@@ -156,7 +159,7 @@ def extract(
         names = [valid_name(name)] if name else None
         footage = find_footage(inputs)
         names = names or stage.set_names(footage)
-        folders = [open_workspace(workspace).set(each) for each in names]
+        folders = [space.set(each) for each in names]
         if name:
             [folder] = folders
             done = [

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from faceswap_cli.cli.answering import answering, open_workspace
+from faceswap_cli.cli.answering import answering, working_in
 from faceswap_cli.cli.options import (
     DEFAULT_WORKSPACE,
     DebugOption,
@@ -41,10 +41,12 @@ def faces(
     crops are moved to the set's folder `rejected`, never deleted; a crop that you delete by hand
     is out of the set too.
     """
-    with answering(as_json=as_json, quiet=quiet, debug=debug) as terminal:
+    with (
+        answering(as_json=as_json, quiet=quiet, debug=debug) as terminal,
+        working_in(workspace) as space,
+    ):
         from faceswap_cli.stages import faces as stage
 
-        space = open_workspace(workspace)
         if (drop or undo) and (other or (drop and undo)):
             raise ConfigurationError(
                 "--drop and --undo change one set at a time, one of them at a time",

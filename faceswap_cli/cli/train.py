@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from faceswap_cli.cli.answering import answering, open_workspace
+from faceswap_cli.cli.answering import answering, working_in
 from faceswap_cli.cli.options import (
     DEFAULT_WORKSPACE,
     DebugOption,
@@ -108,7 +108,10 @@ def train(
     The encoder first: train --pretrain on a set of many people, then --init-from that run on two;
     with --freeze encoder one new person is enough.
     """
-    with answering(as_json=as_json, quiet=quiet, debug=debug) as terminal:
+    with (
+        answering(as_json=as_json, quiet=quiet, debug=debug) as terminal,
+        working_in(workspace) as space,
+    ):
         from faceswap_cli import config
         from faceswap_cli.faces.record import FaceSet
         from faceswap_cli.stages import train as stage
@@ -121,7 +124,6 @@ def train(
             )
         typed = [f"train.batch_size={batch_size}"] if batch_size and not is_fitted else []
         typed += [f"train.freeze={','.join(freeze)}"] if freeze else []
-        space = open_workspace(workspace)
         run = space.run(name or "-".join([model, *people]))
         beginning = stage.Beginning(
             encoder_weights=encoder_weights,
