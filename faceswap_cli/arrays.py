@@ -8,6 +8,9 @@ import numpy.typing as npt
 Image: TypeAlias = npt.NDArray[np.uint8]
 """RGB uint8 (H, W, 3)."""
 
+Grey: TypeAlias = npt.NDArray[np.uint8]
+"""One value a pixel, uint8 (H, W)."""
+
 Mask: TypeAlias = npt.NDArray[np.float32]
 """float32 (H, W) in [0, 1]; 1 belongs to the face."""
 

@@ -23,6 +23,7 @@ WORDS = {
     "weights",
     "page",
     "pictures",
+    "views",
     "__version__",
 }
 """The bottom floor: it may be used by everyone, and uses only itself."""

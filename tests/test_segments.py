@@ -16,7 +16,7 @@ from faceswap_cli.video import codecs
 from faceswap_cli.video.colour import BT709
 from faceswap_cli.video.containers import FORMS
 from faceswap_cli.video.encoder import Picture
-from faceswap_cli.video.original import samples
+from faceswap_cli.video.planes import samples
 from faceswap_cli.video.reader import probe, read_frames
 from faceswap_cli.video.segments import Segments, decode_ticks
 

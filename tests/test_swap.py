@@ -36,6 +36,7 @@ from faceswap_cli.swap.roles import NOBODY, parse_roles
 from faceswap_cli.swap.survey import LEFT_ALONE, SETTLING, Found, Progress, Survey, paired, settled
 from faceswap_cli.video.footage import Place
 from faceswap_cli.video.reader import Frame
+from faceswap_cli.views import Still
 from faceswap_models import registry
 
 SIDE_PX = 160
@@ -87,7 +88,7 @@ def seen(
     """Yield pictures as frames, with faces, from one on."""
     for index, (image, some) in enumerate(zip(images, faces, strict=True)):
         if index >= since:
-            yield Frame(index=index, time=Fraction(index, 25), image=image), some
+            yield Frame(index=index, time=Fraction(index, 25), view=Still(image=image)), some
 
 
 def finished(
@@ -189,7 +190,7 @@ def steadied(values: Sequence[float], tracks: Sequence[int]) -> list[float]:
     """Return the colours of one layer a frame, held steady."""
     laid = (
         Laid(
-            frame=Frame(index=0, time=Fraction(0), image=np.zeros((2, 2, 3), np.uint8)),
+            frame=Frame(index=0, time=Fraction(0), view=Still(image=np.zeros((2, 2, 3), np.uint8))),
             layers=[layer(value, track=track)],
         )
         for value, track in zip(values, tracks, strict=True)
@@ -218,7 +219,7 @@ def test_nothing_crosses_from_one_track_to_the_next() -> None:
 def test_colours_of_a_hidden_face_say_little() -> None:
     """A frame whose mask is empty has no say in the colours of those beside it."""
     items = [layer(0.6), replace(layer(0.0), colours=np.full((2, 3, 2), 9.0)), layer(0.6)]
-    blank = Frame(index=0, time=Fraction(0), image=np.zeros((2, 2, 3), np.uint8))
+    blank = Frame(index=0, time=Fraction(0), view=Still(image=np.zeros((2, 2, 3), np.uint8)))
     out = list(held_steady(Laid(frame=blank, layers=[item]) for item in items))
     np.testing.assert_allclose(0.6, out[0].layers[0].colours, atol=1e-3)
 
@@ -322,7 +323,8 @@ def test_what_was_found_is_read_back_in_order(tmp_path: Path) -> None:
     assert place(3) == survey.before(5)
     assert None is survey.before(3)
     frames = [
-        Frame(index=i, time=place(i).time, image=np.zeros((1, 1, 3), np.uint8)) for i in range(7)
+        Frame(index=i, time=place(i).time, view=Still(image=np.zeros((1, 1, 3), np.uint8)))
+        for i in range(7)
     ]
     counts = [len(faces) for _, faces in paired(frames, survey.faces(["ada", "bo"]))]
     assert [0, 0, 0, 2, 0, 1, 0] == counts

@@ -9,6 +9,7 @@ from faceswap_cli import pictures
 from faceswap_cli.errors import ConfigurationError, InputError
 from faceswap_cli.video.footage import Album, Film, Place, find_footage
 from faceswap_cli.video.reader import Frame, read_moments
+from faceswap_cli.views import Still
 
 Note = Callable[[str], None]
 
@@ -127,7 +128,7 @@ class Clip:
             return
         for place in places:
             image = pictures.read(self.footage.paths[place])
-            yield Frame(index=place, time=Fraction(place), image=image)
+            yield Frame(index=place, time=Fraction(place), view=Still(image=image))
 
 
 def _outwards(count: int) -> list[int]:

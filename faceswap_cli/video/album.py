@@ -27,7 +27,8 @@ from faceswap_cli.errors import InputError
 from faceswap_cli.files import explained, replacing, write_text
 from faceswap_cli.video.codecs import DEFAULT_QUALITY, WORST
 from faceswap_cli.video.footage import PICTURE_RATE, PICTURES, Album
-from faceswap_cli.video.original import Area, Original
+from faceswap_cli.video.original import Original
+from faceswap_cli.views import Area
 
 
 class Prints:

@@ -6,6 +6,7 @@ average and errs by up to three; rounding accurately, with chroma interpolated, 
 and has no bias.
 """
 
+import threading
 from dataclasses import dataclass, replace
 from enum import IntEnum
 
@@ -14,6 +15,8 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 
 from faceswap_cli.arrays import Image
+from faceswap_cli.video.planes import planar, samples
+from faceswap_cli.views import Area
 
 
 class Matrix(IntEnum):
@@ -86,7 +89,7 @@ def tags_of(frame: VideoFrame) -> ColourTags:
 
 
 class ToRGB:
-    """Turns the decoded frames of one video into RGB.
+    """Turns the decoded frames of one video into RGB, whole or in part; for any thread.
 
     Args:
         tags: What the file says.
@@ -96,23 +99,121 @@ class ToRGB:
     def __init__(self, tags: ColourTags, *, size: tuple[int, int]) -> None:
         self.tags = tags.completed(size)
         self.size = size
-        self._reformatter = VideoReformatter()
+        self._own = _Own()
 
     def __call__(self, frame: VideoFrame) -> Image:
         """Return uint8 (H, W, 3), 8 bits whatever the file has."""
+        self._tag(frame)
+        return _converted(frame, self._own.reformatter, size=self.size)
+
+    def part(self, frame: VideoFrame, area: Area) -> Image:
+        """Return what the whole has in an area of the picture as coded, the very same numbers."""
+        left, top, right, bottom = area
+        around = self._around(frame, area)
+        if around is None:
+            return self(frame)[top:bottom, left:right]
+        x0, y0, x1, y1 = around
+        stencil = self._stencil(frame, size=(x1 - x0, y1 - y0))
+        stencil.take(frame, x0, y0)
+        rgb = _converted(stencil.frame, stencil.reformatter, size=(x1 - x0, y1 - y0))
+        return rgb[top - y0 : bottom - y0, left - x0 : right - x0]
+
+    def _tag(self, frame: VideoFrame) -> None:
+        """Have a frame say what its numbers mean."""
         if not frame.format.is_rgb:
             frame.colorspace = self.tags.matrix or UNSPECIFIED
             frame.color_range = self.tags.range or Range.LIMITED
+
+    def _around(self, frame: VideoFrame, area: Area) -> Area | None:
+        """Return the area to be converted for one that is wanted; None: the whole frame."""
         width, height = self.size
-        rgb = self._reformatter.reformat(
-            frame,
-            width=width,
-            height=height,
-            format="rgb24",
-            dst_color_range=Range.FULL,
-            interpolation=_READING,
+        # Of an odd size colour is stretched by not quite two, and woven fields interpolate apart.
+        if (
+            planar(frame.format.name) is None
+            or frame.interlaced_frame
+            or (frame.width, frame.height) != self.size
+            or width % 2
+            or height % 2
+        ):
+            return None
+        left, right = _widened(area[0], area[2], width)
+        top, bottom = _widened(area[1], area[3], height)
+        is_all = (right - left, bottom - top) == self.size
+        return None if is_all else (left, top, right, bottom)
+
+    def _stencil(self, frame: VideoFrame, *, size: tuple[int, int]) -> "_Stencil":
+        """Return room for a part of a frame of this size."""
+        kept, key = self._own.stencils, (frame.format.name, size)
+        if key not in kept:
+            self._tag(frame)
+            while len(kept) >= _STENCILS:
+                del kept[next(iter(kept))]
+            kept[key] = _Stencil(frame, size=size)
+        return kept[key]
+
+
+_MARGIN_PX = 8
+"""Converted around an area: interpolation of colour reaches less far."""
+_GRAIN_PX = 32
+"""Parts are of whole such sizes: swscale prepares tables for each size."""
+_STENCILS = 4
+"""Sizes that a thread keeps prepared."""
+
+
+class _Own(threading.local):
+    """What each thread has for itself: swscale's tables are not to be shared."""
+
+    def __init__(self) -> None:
+        self.reformatter = VideoReformatter()
+        self.stencils: dict[tuple[str, tuple[int, int]], _Stencil] = {}
+
+
+class _Stencil:
+    """Room for a part of a frame, which is converted as the frame is.
+
+    Args:
+        frame: A frame of the video, tagged.
+        size: (width, height) px of the parts, smaller than the frame.
+    """
+
+    def __init__(self, frame: VideoFrame, *, size: tuple[int, int]) -> None:
+        width, height = size
+        # Made by shrinking, for what it says besides: PyAV has no name for where the colour samples
+        # lie between the pixels, which moves colours by half a pixel.
+        self.frame = VideoReformatter().reformat(
+            frame, width=width, height=height, format=frame.format.name, interpolation="POINT"
         )
-        return np.asarray(rgb.to_ndarray(), dtype=np.uint8)
+        self.reformatter = VideoReformatter()
+
+    def take(self, frame: VideoFrame, left: int, top: int) -> None:
+        """Take over the samples of a frame from (left, top) px on."""
+        for own, all_ in zip(samples(self.frame), samples(frame), strict=True):
+            height, width = own.shape
+            y = top * all_.shape[0] // frame.height
+            x = left * all_.shape[1] // frame.width
+            own[:] = all_[y : y + height, x : x + width]
+
+
+def _widened(start: int, end: int, most: int) -> tuple[int, int]:
+    """Return the ends of the stretch to be converted for one of a side of `most` px."""
+    length = -(-(end - start + 2 * _MARGIN_PX + 1) // _GRAIN_PX) * _GRAIN_PX
+    begin = max(0, min((start - _MARGIN_PX) // 2 * 2, most - length))
+    return begin, min(begin + length, most)
+
+
+def _converted(frame: VideoFrame, reformatter: VideoReformatter, *, size: tuple[int, int]) -> Image:
+    """Return a tagged frame as uint8 (H, W, 3), 8 bits whatever it has."""
+    width, height = size
+    rgb = reformatter.reformat(
+        frame,
+        width=width,
+        height=height,
+        format="rgb24",
+        dst_color_range=Range.FULL,
+        interpolation=_READING,
+        threads=1,
+    )
+    return np.asarray(rgb.to_ndarray(), dtype=np.uint8)
 
 
 class FromRGB:

@@ -16,8 +16,9 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from faceswap_cli.arrays import Image
 from faceswap_cli.video.codecs import Choice, check_codec, choose, opened_encoder
 from faceswap_cli.video.colour import UNSPECIFIED, ColourTags, FromRGB, Matrix
-from faceswap_cli.video.original import Area, Original, Patcher
+from faceswap_cli.video.original import Original, Patcher
 from faceswap_cli.video.reader import VideoInfo
+from faceswap_cli.views import Area
 
 AnyPacket: TypeAlias = "Packet[Any]"
 

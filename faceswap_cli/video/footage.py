@@ -16,6 +16,7 @@ from faceswap_cli.errors import InputError
 from faceswap_cli.files import fingerprint
 from faceswap_cli.video.faceforensics import is_laid_out, partners, source_videos
 from faceswap_cli.video.reader import Frame, VideoInfo, probe, read_frames, read_on, read_since
+from faceswap_cli.views import Still
 
 Note = Callable[[str], None]
 """Is told one line."""
@@ -213,7 +214,7 @@ class Album:
                 note(f"left out: {error.message}")
                 continue
             time = index / PICTURE_RATE
-            yield Frame(index=index, time=time, image=image, original=path)
+            yield Frame(index=index, time=time, view=Still(image=image), original=path)
 
 
 def find_footage(names: Sequence[Path]) -> list[Footage]:

@@ -9,6 +9,7 @@ from av.buffer import Buffer
 from av.video.frame import VideoFrame
 
 from faceswap_cli.arrays import AnyArray
+from faceswap_cli.views import Area
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +57,16 @@ class Orientation:
     def is_mirrored(self) -> bool:
         """Whether left and right change places."""
         return self.swapped ^ self.mirrored_x ^ self.mirrored_y
+
+    def stored(self, area: Area, size: tuple[int, int]) -> Area:
+        """Return where an area of the upright picture of (width, height) px is stored."""
+        left, top, right, bottom = area
+        width, height = size
+        if self.mirrored_x:
+            left, right = width - right, width - left
+        if self.mirrored_y:
+            top, bottom = height - bottom, height - top
+        return (top, left, bottom, right) if self.swapped else (left, top, right, bottom)
 
     def upright(self, image: AnyArray) -> AnyArray:
         """Return an image, or one plane of its samples, as it is to be shown."""

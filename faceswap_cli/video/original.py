@@ -7,7 +7,7 @@ the RGB; all other samples are copied.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
 import numpy as np
 from av.video.format import VideoFormat
@@ -15,13 +15,8 @@ from av.video.frame import VideoFrame
 
 from faceswap_cli.arrays import AnyArray, Image
 from faceswap_cli.video.colour import ColourTags, FromRGB
-
-Area: TypeAlias = tuple[int, int, int, int]
-"""A part of a frame, px: left, top, right, bottom; the ends are excluded."""
-
-_DEPTHS = ("", "9le", "10le", "12le", "14le", "16le")
-PLANAR = frozenset(f"yuv{colour}p{depth}" for colour in (420, 422, 444) for depth in _DEPTHS)
-"""The pixel formats whose planes are understood here."""
+from faceswap_cli.video.planes import planar, samples
+from faceswap_cli.views import Area
 
 
 class Layout(Protocol):
@@ -50,31 +45,6 @@ class Original:
     def planes(self) -> list[AnyArray]:
         """Return copies of Y, Cb and Cr, upright, uint8 or uint16."""
         return [np.ascontiguousarray(self.layout.upright(plane)) for plane in samples(self.decoded)]
-
-
-def planar(name: str, *, swapped: bool = False) -> str | None:
-    """Return a decoder's pixel format by its plain name, or None if it is of another kind.
-
-    Full range is a tag of its own here (yuvj420p is yuv420p). A picture turned on its side with
-    colour at half the columns would have it at half the rows, which no encoder here takes.
-    """
-    plain = name.replace("yuvj", "yuv")
-    if plain not in PLANAR or (swapped and "422" in plain):
-        return None
-    return plain
-
-
-def samples(frame: VideoFrame) -> list[AnyArray]:
-    """Return views of a planar frame's Y, Cb and Cr, each (rows, columns), uint8 or uint16."""
-    wide = frame.format.components[0].bits > 8
-    kind = np.dtype("<u2") if wide else np.dtype(np.uint8)
-    views = []
-    for plane in frame.planes:
-        lines = np.frombuffer(memoryview(plane), dtype=np.uint8).reshape(
-            plane.height, plane.line_size
-        )
-        views.append(lines.view(kind)[:, : plane.width])
-    return views
 
 
 class Patcher:

@@ -26,7 +26,10 @@ from faceswap_cli.errors import InputError
 from faceswap_cli.video.colour import ColourTags, Matrix, ToRGB, tags_of
 from faceswap_cli.video.opening import opened, picture_stream
 from faceswap_cli.video.orientation import Orientation
-from faceswap_cli.video.original import Original, planar
+from faceswap_cli.video.original import Original
+from faceswap_cli.video.planes import planar
+from faceswap_cli.video.view import FrameView
+from faceswap_cli.views import View
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +63,7 @@ class VideoInfo:
     way to write them as they are."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Frame:
     """One picture of a video."""
 
@@ -68,10 +71,15 @@ class Frame:
     """Counted from 0 in the order of showing."""
     time: Fraction
     """Seconds, exactly as in the file."""
-    image: Image
+    view: View
     original: Original | Path | None = None
     """The samples of the file, or a picture's file itself: what writers take for all that is not
     changed."""
+
+    @property
+    def image(self) -> Image:
+        """All of it, RGB uint8 (H, W, 3); looking at a part of the view is quicker."""
+        return self.view.whole()
 
 
 def probe(path: Path) -> VideoInfo:
@@ -318,11 +326,11 @@ class VideoReader:
             self._end(frame, shown)
 
     def _shown(self, frame: VideoFrame, *, index: int, time: Fraction, to_rgb: ToRGB) -> Frame:
-        """Return a decoded frame upright, in RGB and as the file has it."""
+        """Return a decoded frame upright, to be looked at and as the file has it."""
         return Frame(
             index=index,
             time=time,
-            image=self._orientation.upright(to_rgb(frame)),
+            view=FrameView(frame, to_rgb=to_rgb, orientation=self._orientation),
             original=Original(decoded=frame, layout=self._orientation),
         )
 

@@ -39,9 +39,10 @@ from faceswap_cli.video.codecs import Choice
 from faceswap_cli.video.containers import Form, codec_for, form_of, ticks_a_second
 from faceswap_cli.video.encoder import AnyPacket, Picture, PictureEncoder, dress, identity
 from faceswap_cli.video.opening import opened, picture_stream
-from faceswap_cli.video.original import Area, Original
+from faceswap_cli.video.original import Original
 from faceswap_cli.video.pieces import SUFFIX, DamagedPieceError, Piece, PieceWriter
 from faceswap_cli.video.reader import frame_length
+from faceswap_cli.views import Area
 
 FRAMES_EACH = 240
 """Frames in a piece: what a crash costs at most. Each begins with a picture that needs no other,

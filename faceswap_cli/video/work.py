@@ -14,10 +14,11 @@ from faceswap_cli.video.codecs import DEFAULT_QUALITY
 from faceswap_cli.video.containers import codec_for
 from faceswap_cli.video.encoder import Picture
 from faceswap_cli.video.footage import PICTURES, Album, Film
-from faceswap_cli.video.original import Area, Original
+from faceswap_cli.video.original import Original
 from faceswap_cli.video.reader import probe
 from faceswap_cli.video.segments import Segments
 from faceswap_cli.video.writer import refuse_target
+from faceswap_cli.views import Area
 
 
 class Unfinished(Protocol):

@@ -19,9 +19,10 @@ from faceswap_cli.video.beside import Sound
 from faceswap_cli.video.colour import BT709, ColourTags
 from faceswap_cli.video.containers import codec_for
 from faceswap_cli.video.encoder import Picture
-from faceswap_cli.video.original import Area, Original
+from faceswap_cli.video.original import Original
 from faceswap_cli.video.reader import probe
 from faceswap_cli.video.segments import Segments, explained_by_ffmpeg
+from faceswap_cli.views import Area
 
 __all__ = ["Sound", "VideoWriter"]
 

@@ -16,7 +16,8 @@ import numpy.typing as npt
 from skimage.metrics import structural_similarity
 
 from faceswap_cli.video.encoder import Picture, PictureEncoder
-from faceswap_cli.video.original import Original, samples
+from faceswap_cli.video.original import Original
+from faceswap_cli.video.planes import samples
 from faceswap_cli.video.reader import Frame, probe, read_frames
 from faceswap_cli.video.segments import Segments
 
