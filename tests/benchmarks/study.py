@@ -23,13 +23,22 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from safetensors.torch import save_model
 
 from faceswap_cli import actors, pictures
 from faceswap_cli.arrays import AnyArray, Image
 from faceswap_cli.config import Recipe
 from faceswap_cli.faces.record import FaceSet
 from faceswap_cli.files import replacing, write_text
-from faceswap_cli.learning.data import Person, cache_side, cached, crop_side, load_person, spread
+from faceswap_cli.learning.data import (
+    Person,
+    cache_side,
+    cached,
+    crop_side,
+    load_person,
+    pooled,
+    spread,
+)
 from faceswap_cli.learning.doors import to_images, to_masks
 from faceswap_cli.learning.feed import Feed, choose_feed
 from faceswap_cli.learning.hardware import find_hardware, keep_freed_memory
@@ -39,7 +48,7 @@ from faceswap_cli.learning.trainer import Learner, TrainState, train_until
 from faceswap_cli.metrics.reconstruction import decibels, mean_squared_error, ssim
 from faceswap_cli.report import Silent
 from faceswap_cli.stages.extract import ExtractSettings, extract
-from faceswap_cli.stages.train import new_model
+from faceswap_cli.stages.train import EVERYBODY, new_model
 from faceswap_cli.video.writer import VideoWriter
 from faceswap_cli.workspace import Workspace
 from faceswap_models.base import SwapModel
@@ -232,6 +241,44 @@ def run_row(row: Row, material: Material, *, pictures_to: Path | None = None) ->
         parameters=sum(one.numel() for one in model.parameters()),
         history=history,
     )
+
+
+def pretrain(folder: Path, names: Sequence[str], recipe: Recipe, minutes: float) -> Path:
+    """Train one decoder for many people, for so many processor minutes; return the weights' file.
+
+    What was trained before is not trained again.
+    """
+    path = folder / f"everybody-{'-'.join(names)}-{recipe.preset}-{minutes:g}.safetensors"
+    if path.exists():
+        return path
+    space = Workspace.open(folder / "workspace")
+    for turn, name in enumerate(names):
+        video = folder / f"{name}.mp4"
+        if not video.exists():
+            draw_clip(video, actors.CAST[name], actors.perform(21 + turn, seconds=SECONDS))
+        extract(video, folder=space.set(name), settings=ExtractSettings(), report=Silent())
+    faces = pooled([_load(space, name) for name in names], name=EVERYBODY)
+    hardware, side = find_hardware("cpu"), _side(faces, recipe)
+    person = load_person(faces, cache=folder / "cache" / str(side), side_px=side)
+    model = new_model(recipe, [EVERYBODY], hardware, seed=0)
+    learner = Learner(model, recipe.train, hardware)
+    feed = choose_feed(
+        [person], model=recipe.model, train=recipe.train, seed=0, device=hardware.device
+    )
+    clock = Clock(minutes)
+    train_until(
+        lambda _: clock.done() >= 1,
+        learner=learner,
+        feed=feed,
+        state=TrainState(),
+        seed=0,
+        goal=None,
+        done=lambda _: clock.done(),
+        after_step=lambda state, _: state,
+    )
+    with learner.averaged() as averaged, replacing(path) as temporary:
+        save_model(averaged, str(temporary))
+    return path
 
 
 def slowed(state: TrainState, learner: Learner, feed: Feed) -> TrainState:

@@ -2,34 +2,36 @@
 
     python tests/benchmarks/study_autoencoder.py [--folder DIR] [--vgg19 FILE] [--only TEXT]
 
-About two and a half hours of processor time in all, of which the four long rows take most and
-share it well between two threads (`--threads 2`). Rows that are done are not run again, so the
+About two hours of processor time in all, of which the presets take most and share
+it well between two threads (`--threads 2`). Rows that are done are not run again, so the
 command may be stopped and repeated. `docs/studies/autoencoder.md` is written by hand around the
 tables and pictures that it leaves in the folder.
 """
 
 import argparse
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import study
 import torch
+from safetensors.torch import load_model
 from torch import Tensor
 
 from faceswap_cli import config, pictures
-from faceswap_cli.learning.beginning import read_tensors
+from faceswap_cli.learning.beginning import freeze, read_tensors
+from faceswap_cli.stages.train import EVERYBODY
 from faceswap_models import vgg
 from faceswap_models.backends.autoencoder import Autoencoder
 from faceswap_models.base import SwapModel
 
-MAIN, SHORT, LONG = 2.0, 1.0, 36.0
-"""Processor minutes of the main rows, of comparisons within one network, and of the long rows."""
+LONG, MAIN, SHORT = 32.0, 1.0, 1.0
+"""Processor minutes of the two widest presets, of one encoder against the other, and of comparisons
+within one network."""
 
 # A processor makes so few steps in minutes that every row takes small batches: see the page.
 ONE = "train.batch_size=1"
-FEW = "train.batch_size=2"
 SOME = "train.batch_size=4"
 HD_64 = ("model.size_px=64", SOME)
 SHORT_RUN = (
@@ -66,6 +68,12 @@ CLASSIC_WARP = (
 ADVERSARIAL = ("train.adversarial_weight=0.05", "train.adversarial_after=3000")
 
 
+OTHERS = ("cy", "di", "ed")
+"""Whom an encoder has seen before it meets ada and bo."""
+EARLY = 3.0
+"""Processor minutes that it has spent with them."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Part:
     """Rows that are compared with each other: one table and one picture."""
@@ -83,42 +91,53 @@ def row(
     seed: int = 0,
     faces: int = 0,
     halves: Path | None = None,
+    begun_in: Path | None = None,
 ) -> study.Row:
-    """Return a row: a preset with some settings changed, perhaps with half of VGG19's weights."""
-    recipe = config.resolve("autoencoder", preset, changes)
-    return study.Row(
+    """Return a row: a preset with some settings changed.
+
+    Perhaps it begins with half of VGG19's weights, or with what others' faces have taught, which
+    is kept in a folder.
+    """
+    plain = study.Row(
         name=name,
-        recipe=recipe,
+        recipe=config.resolve("autoencoder", preset, changes),
         cpu_minutes=minutes,
         seed=seed,
         faces=faces,
-        prepare=partial(take_halves, path=halves) if halves else None,
-        prepared="VGG19 up to conv3_4 from ImageNet, its features scaled" if halves else "",
     )
+    if halves:
+        told = "VGG19 up to conv3_4 from ImageNet, its features scaled"
+        return replace(plain, prepare=partial(take_halves, path=halves), prepared=told)
+    if begun_in:
+        told = f"begun with {' '.join(OTHERS)}, {EARLY:g} minutes"
+        return replace(plain, prepare=partial(take_everybody, folder=begun_in), prepared=told)
+    return plain
 
 
-def parts(halves: Path | None) -> list[Part]:
+def parts(halves: Path | None, folder: Path) -> list[Part]:
     """Return the whole study, most important rows first."""
-    vgg_rows = [
+    opened = f"train.unfreeze_after={OPENED_IMAGES}"
+    best = "vgg19, ImageNet up to conv3_4" if halves else "vgg19, random"
+    presets = [
+        row("original", "original", ONE, minutes=LONG),
+        row(best, "vgg19", ONE, opened, minutes=LONG, halves=halves),
+        row("hd, 64 px", "hd", *HD_64, *SHORT_RUN, minutes=LONG / 2),
+        row("hd, 64 px, narrow", "hd", *NARROW, minutes=LONG / 4),
+        row("light", "light", minutes=LONG / 4),
+    ]
+    encoders = [
         row("vgg19, random, frozen", "vgg19", SOME),
         row("vgg19, random, learning", "vgg19", SOME, OPEN),
     ]
     if halves:
-        vgg_rows += [
-            row("vgg19, ImageNet up to conv3_4, learning", "vgg19", SOME, OPEN, halves=halves)
+        encoders += [
+            row(f"{best}, frozen", "vgg19", SOME, halves=halves),
+            row(f"{best}, learning", "vgg19", SOME, OPEN, halves=halves),
         ]
-    presets = [
-        row("light", "light"),
-        row("hd, 64 px, narrow", "hd", *NARROW),
-        row("original", "original", FEW),
-        *vgg_rows,
-        row("hd, 64 px", "hd", *HD_64, *SHORT_RUN),
-        row("light", "light", seed=1),
-        row("hd, 64 px, narrow", "hd", *NARROW, seed=1),
-    ]
     narrow = partial(row, minutes=SHORT)
     ablations = [
         narrow("hd, 64 px, narrow", "hd", *NARROW),
+        narrow("hd, 64 px, narrow", "hd", *NARROW, seed=1),
         narrow("no mask at all", "hd", *NARROW, *MASKLESS),
         narrow("no warp", "hd", *NARROW, "train.warp=0"),
         narrow("adversarial phase at the end", "hd", *NARROW, *ADVERSARIAL),
@@ -137,21 +156,31 @@ def parts(halves: Path | None) -> list[Part]:
         narrow(f"depth {depth}", "vgg19", SOME, FAST, f"model.decoder_depth={depth}", halves=halves)
         for depth in range(1, 6)
     ]
-    opened = f"train.unfreeze_after={OPENED_IMAGES}"
-    name = "vgg19, ImageNet up to conv3_4" if halves else "vgg19, random"
-    long = [
-        row("original", "original", ONE, minutes=LONG),
-        row(name, "vgg19", ONE, opened, minutes=LONG, halves=halves),
-        row("hd, 64 px", "hd", *HD_64, *SHORT_RUN, minutes=LONG / 2),
-        row("light", "light", minutes=LONG / 4),
+    again = partial(narrow, seed=1)
+    begun = [
+        again("light, from scratch", "light"),
+        again("light, begun with others", "light", begun_in=folder),
+        again("the same, encoder frozen", "light", "train.freeze=encoder", begun_in=folder),
+        again("light, 20 faces, from scratch", "light", faces=20),
+        again("light, 20 faces, begun with others", "light", faces=20, begun_in=folder),
     ]
     return [
         Part(name="presets", rows=presets),
+        Part(name="encoders", rows=encoders),
         Part(name="ablations", rows=ablations),
         Part(name="few-faces", rows=few),
         Part(name="depth", rows=depths),
-        Part(name="long", rows=long),
+        Part(name="begun", rows=begun, shown=lambda _: True),
     ]
+
+
+def take_everybody(model: SwapModel, folder: Path) -> None:
+    """Begin with what the others' faces have taught; freeze what the settings say."""
+    path = study.pretrain(folder, OTHERS, config.resolve("autoencoder", "light"), EARLY)
+    trained = Autoencoder(model.model_settings, model.train_settings, [EVERYBODY])
+    load_model(trained, path)
+    model.begin_with(trained)
+    freeze(model, model.train_settings.freeze)
 
 
 def take_halves(model: SwapModel, path: Path) -> None:
@@ -202,7 +231,7 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     material = study.draw_material(folder)
     study.write_table(folder / "anchors.md", study.anchors_table(material))
-    for part in parts(arguments.vgg19):
+    for part in parts(arguments.vgg19, folder):
         if arguments.only not in part.name:
             continue
         results = study.run_study(part.rows, folder, material)
