@@ -26,8 +26,8 @@ from faceswap_models import vgg
 from faceswap_models.backends.autoencoder import Autoencoder
 from faceswap_models.base import SwapModel
 
-LONG, MAIN, SHORT = 32.0, 1.0, 1.0
-"""Processor minutes of the two widest presets, of one encoder against the other, and of comparisons
+LONG, MIDDLE, SMALL, SHORT = 32.0, 12.0, 6.0, 1.0
+"""Processor minutes of the two widest presets, of `hd`, of small networks, and of comparisons
 within one network."""
 
 # A processor makes so few steps in minutes that every row takes small batches: see the page.
@@ -87,7 +87,7 @@ def row(
     name: str,
     preset: str,
     *changes: str,
-    minutes: float = MAIN,
+    minutes: float = SHORT,
     seed: int = 0,
     faces: int = 0,
     halves: Path | None = None,
@@ -121,9 +121,9 @@ def parts(halves: Path | None, folder: Path) -> list[Part]:
     presets = [
         row("original", "original", ONE, minutes=LONG),
         row(best, "vgg19", ONE, opened, minutes=LONG, halves=halves),
-        row("hd, 64 px", "hd", *HD_64, *SHORT_RUN, minutes=LONG / 2),
-        row("hd, 64 px, narrow", "hd", *NARROW, minutes=LONG / 4),
-        row("light", "light", minutes=LONG / 4),
+        row("hd, 64 px", "hd", *HD_64, *SHORT_RUN, minutes=MIDDLE),
+        row("hd, 64 px, narrow", "hd", *NARROW, minutes=SMALL),
+        row("light", "light", minutes=SMALL),
     ]
     encoders = [
         row("vgg19, random, frozen", "vgg19", SOME),
@@ -134,29 +134,28 @@ def parts(halves: Path | None, folder: Path) -> list[Part]:
             row(f"{best}, frozen", "vgg19", SOME, halves=halves),
             row(f"{best}, learning", "vgg19", SOME, OPEN, halves=halves),
         ]
-    narrow = partial(row, minutes=SHORT)
     ablations = [
-        narrow("hd, 64 px, narrow", "hd", *NARROW),
-        narrow("hd, 64 px, narrow", "hd", *NARROW, seed=1),
-        narrow("no mask at all", "hd", *NARROW, *MASKLESS),
-        narrow("no warp", "hd", *NARROW, "train.warp=0"),
-        narrow("adversarial phase at the end", "hd", *NARROW, *ADVERSARIAL),
-        narrow("no weight on eyes and mouth", "hd", *NARROW, "train.feature_weight=0"),
-        narrow("no structural loss", "hd", *NARROW, "train.dssim_weight=0"),
-        narrow("no residual blocks", "hd", *NARROW, "model.residual_blocks=0"),
-        narrow("the classic warp", "hd", *NARROW, *CLASSIC_WARP),
+        row("hd, 64 px, narrow", "hd", *NARROW),
+        row("hd, 64 px, narrow", "hd", *NARROW, seed=1),
+        row("no mask at all", "hd", *NARROW, *MASKLESS),
+        row("no warp", "hd", *NARROW, "train.warp=0"),
+        row("adversarial phase at the end", "hd", *NARROW, *ADVERSARIAL),
+        row("no weight on eyes and mouth", "hd", *NARROW, "train.feature_weight=0"),
+        row("no structural loss", "hd", *NARROW, "train.dssim_weight=0"),
+        row("no residual blocks", "hd", *NARROW, "model.residual_blocks=0"),
+        row("the classic warp", "hd", *NARROW, *CLASSIC_WARP),
     ]
     few = [
-        narrow("light, all faces", "light"),
-        narrow("light, 20 faces", "light", faces=20),
-        narrow("hd, 64 px, narrow, 20 faces", "hd", *NARROW, faces=20),
-        narrow("the same, no mask at all", "hd", *NARROW, *MASKLESS, faces=20),
+        row("light, all faces", "light"),
+        row("light, 20 faces", "light", faces=20),
+        row("hd, 64 px, narrow, 20 faces", "hd", *NARROW, faces=20),
+        row("the same, no mask at all", "hd", *NARROW, *MASKLESS, faces=20),
     ]
     depths = [
-        narrow(f"depth {depth}", "vgg19", SOME, FAST, f"model.decoder_depth={depth}", halves=halves)
+        row(f"depth {depth}", "vgg19", SOME, FAST, f"model.decoder_depth={depth}", halves=halves)
         for depth in range(1, 6)
     ]
-    again = partial(narrow, seed=1)
+    again = partial(row, seed=1)
     begun = [
         again("light, from scratch", "light"),
         again("light, begun with others", "light", begun_in=folder),
