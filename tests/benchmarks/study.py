@@ -30,6 +30,7 @@ from faceswap_cli.arrays import AnyArray, Image
 from faceswap_cli.config import Recipe
 from faceswap_cli.faces.record import FaceSet
 from faceswap_cli.files import replacing, write_text
+from faceswap_cli.learning.beginning import bring_judge
 from faceswap_cli.learning.data import (
     Person,
     cache_side,
@@ -190,6 +191,7 @@ def run_row(row: Row, material: Material, *, pictures_to: Path | None = None) ->
     model = new_model(row.recipe, [one.name for one in people], hardware, seed=row.seed)
     if row.prepare is not None:
         row.prepare(model)
+    bring_judge(model)
     learner = Learner(model, row.recipe.train, hardware)
     feed = choose_feed(
         people,

@@ -140,6 +140,7 @@ def parts(halves: Path | None, folder: Path) -> list[Part]:
         row("no mask at all", "hd", *NARROW, *MASKLESS),
         row("no warp", "hd", *NARROW, "train.warp=0"),
         row("adversarial phase at the end", "hd", *NARROW, *ADVERSARIAL),
+        row("perceptual loss", "hd", *NARROW, "train.perceptual_weight=0.1"),
         row("no weight on eyes and mouth", "hd", *NARROW, "train.feature_weight=0"),
         row("no structural loss", "hd", *NARROW, "train.dssim_weight=0"),
         row("no residual blocks", "hd", *NARROW, "model.residual_blocks=0"),
