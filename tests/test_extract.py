@@ -32,8 +32,8 @@ from faceswap_cli.cli.app import app
 from faceswap_cli.errors import ConfigurationError, InputError, NoFacesError
 from faceswap_cli.faces import journal
 from faceswap_cli.faces.detect import Face
+from faceswap_cli.faces.follow import Pace
 from faceswap_cli.faces.record import FaceSet
-from faceswap_cli.faces.track import REACH
 from faceswap_cli.learning.data import masked_crop
 from faceswap_cli.report import Silent
 from faceswap_cli.stages import extract as stage
@@ -252,7 +252,7 @@ def test_a_stopped_run_goes_on_to_the_same_bytes(
 
     assert whole == content(folder)
     assert (FRAMES, FACES) == (summary.frames, summary.faces)
-    assert set(range(max(0, at - REACH), FRAMES)) >= seen
+    assert set(range(max(0, at - Pace().held), FRAMES)) >= seen
 
 
 KILLED = """
@@ -531,7 +531,7 @@ def test_progress_counts_frames(clip: Path, folder: SetFolder) -> None:
     """The reporter hears of every frame, and on going on starts where the run stopped."""
 
     def stop(index: int) -> None:
-        if index == 15:
+        if index == 22:
             raise KeyboardInterrupt
 
     first, second = Listener(), Listener()

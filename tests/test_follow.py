@@ -275,6 +275,77 @@ def test_where_nobody_is_every_frame_is_searched() -> None:
     assert [[]] * 13 + [[(0, False)]] * 12 == seen
 
 
+class Minding(Script):
+    """Follows whoever is still near where they were."""
+
+    def follow(self, image: Image, faces: Sequence[Face]) -> list[Face]:
+        """Return those told of the frame who are near one of the faces."""
+        told = self.faces.get(int(image[0, 0, 0]), ())
+        return [one for one in told if any(abs(one.box[0] - face.box[0]) < 9 for face in faces)]
+
+
+@pytest.mark.parametrize("comes", [11, 15, 19, 20])
+def test_a_newcomer_is_followed_back_to_where_it_came_in(comes: int) -> None:
+    """Found by the search in frame 20, a second face is there from its first frame on.
+
+    Begun again anywhere, and with what came out before it: the very same.
+    """
+    faces = {k: [square(10 + k), *([square(100 - 2 * k)] if k >= comes else [])] for k in range(30)}
+
+    def seen(levels: Sequence[int], memory: Memory | None) -> list[tuple[list[float], Memory]]:
+        with Follower(lambda: Minding(faces, []), choice=Everyone()) as follower:
+            return [
+                (
+                    [x for one in watched.faces for x in (one.track, *one.face.box.tolist())],
+                    json.loads(json.dumps(watched.memory())),
+                )
+                for watched in follower.over(greys(levels), memory=memory)
+            ]
+
+    whole = seen(range(30), None)
+
+    assert [1] * comes + [2] * (30 - comes) == [len(found) // 5 for found, _ in whole]
+    for stop in (comes - 6, comes - 1, comes, 18, 21):
+        assert whole[stop + 1 :] == seen(range(stop + 1, 30), whole[stop][1])
+
+
+def test_nobody_is_followed_back_through_a_cut() -> None:
+    """Who is found in a shot's first frame was in none of the shot before."""
+
+    class Blind(Minding):
+        def detect(self, image: Image) -> list[Face]:
+            return super().detect(image)[: 1 if image[0, 0, 0] < 40 else 2]
+
+    faces = {k: [square(10), square(100)] for k in (5, 6, 7, 40, 41)}
+    with Follower(lambda: Blind(faces, []), choice=Everyone()) as follower:
+        seen = [len(watched.faces) for watched in follower.over(greys(sorted(faces)))]
+
+    assert [1, 1, 1, 2, 2] == seen
+
+
+def test_a_drawn_face_that_slides_in_is_there_as_soon_as_a_search_would_find_it(
+    film: list[Image],
+) -> None:
+    """Beside somebody who is followed, between two searches."""
+    side = film[0].shape[0]
+    images = []
+    for k, image in enumerate(film[:24]):
+        wide = np.full((side, 3 * side, 3), 120, np.uint8)
+        wide[:, :side] = image
+        left = 3 * side - 20 * max(0, k - 8)
+        wide[:, left : left + side] = film[k + 1][:, : 3 * side - left]
+        images.append(wide)
+
+    counts = [len(watched.faces) for watched, _ in followed(images)]
+
+    with LiteRTDetector() as detector:
+        searched = [len(detector.detect(image)) for image in images]
+    assert 2 == searched[-1]
+    assert counts.index(2) % EVERY
+    assert counts.index(2) <= searched.index(2)
+    assert {2} == set(counts[counts.index(2) :])
+
+
 def test_pictures_have_nothing_to_do_with_each_other() -> None:
     """In a row of pictures every face is another, where it is, and none is filled in."""
     faces = {k: [square(10 + 3 * (k % 2))] for k in range(10) if k != 4}
@@ -318,7 +389,7 @@ def test_only_a_few_frames_are_held_back() -> None:
 
     with Follower(lambda: Script({10: [square(10)]}, []), choice=Everyone()) as follower:
         for number, watched in enumerate(follower.over(feed())):
-            assert len(taken) <= number + 1 + REACH + 12
+            assert len(taken) <= number + 1 + Pace().held + 12
             assert len(watched.memory()["scenes"]) <= REACH + 1
 
 

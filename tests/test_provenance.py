@@ -238,6 +238,67 @@ def test_one_changed_byte_is_noticed(make: Make, name: str, mark: bytes, state: 
     assert found.problems
 
 
+def lengthen(path: Path, by: int) -> None:
+    """Make the last box of a video, its pictures and sound, so much longer."""
+    data = path.read_bytes()
+    start = data.rindex(b"mdat") - 4
+    assert len(data) - start == int.from_bytes(data[start : start + 4], "big")
+    with path.open("r+b") as file:
+        file.seek(start)
+        file.write((len(data) - start + by).to_bytes(4, "big"))
+        file.truncate(len(data) + by)
+
+
+@pytest.mark.parametrize("by", [2**20 - 9000, 2**20, 2**22 + 1])
+def test_videos_are_sealed_to_their_last_byte(make: Make, by: int) -> None:
+    """Shorter or longer than the pieces they are hashed in: intact, and not when an end changed."""
+    path = make("a.mp4")
+    lengthen(path, by)
+
+    sign(path, CLAIM)
+
+    assert State.INTACT is _state(path)
+    data = bytearray(path.read_bytes())
+    for place in (data.rindex(b"mdat") + 4, len(data) - 1):
+        changed = data.copy()
+        changed[place] ^= 1
+        path.write_bytes(changed)
+        assert State.CHANGED is _state(path)
+
+
+def _state(path: Path) -> State:
+    """Return whether a signed file holds."""
+    found = read(path)
+    assert found is not None
+    return found.state
+
+
+_PEAK = """
+import re, sys
+from pathlib import Path
+from faceswap_cli.provenance.claim import Claim
+from faceswap_cli.provenance.credentials import read, sign
+for path in map(Path, sys.argv[1:]):
+    sign(path, Claim(frames=1, swapped=1, model=""))
+    assert read(path).state.value == "intact"
+    print(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="where memory is told differs")
+def test_a_long_video_takes_no_more_memory_to_sign(make: Make) -> None:
+    """A quarter of a gigabyte is signed, and checked, in a few megabytes more than a small file."""
+    small, large = make("small.mp4"), make("large.mp4")
+    lengthen(large, 2**28)
+
+    done = subprocess.run(
+        [sys.executable, "-c", _PEAK, str(small), str(large)], stdout=subprocess.PIPE, check=True
+    )
+
+    before, after = (int(line) / 1024 for line in done.stdout.split())
+    assert after < before + 48
+
+
 def test_a_file_cut_short_is_not_intact(make: Make) -> None:
     """Changed while its credentials can be read, refused when not even they can."""
     path = make("a.mp4")

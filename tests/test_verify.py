@@ -1,7 +1,9 @@
 """Verify: plain words and an exit code for whatever a file says of itself, or does not."""
 
 import json
+import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from faceswap_cli.provenance.credentials import _signer, sign
 from faceswap_cli.provenance.key import local_key
 from faceswap_cli.provenance.sidecar import sidecar_path, write_sidecar
 from faceswap_cli.stages.verify import CHANGED, NOTHING_FOUND, verify
+from faceswap_cli.swap.settings import ConvertSettings
 from faceswap_cli.video.colour import BT709
 from faceswap_cli.video.encoder import Picture
 from faceswap_cli.video.footage import PICTURES
@@ -73,6 +76,19 @@ def test_a_signed_file_is_told_in_plain_words(clip: Clip, name: str) -> None:
     assert "no statement is recorded" in done.output
     assert is_inside == ("Content Credentials of faceswap" in done.output)
     assert is_inside != ("its kind cannot hold any" in done.output)
+
+
+def test_settings_are_told_as_a_user_would(clip: Clip) -> None:
+    """Yes and no for switches, nothing called None, numbers without idle digits."""
+    path = clip("a.mp4")
+    told = ConvertSettings().told() | {"feather": 0.15}
+    sign(path, replace(CLAIM, settings=told))
+
+    said = verify(path).facts()["settings"]
+
+    expected = {"codec: the usual one", "forehead: yes", "side by side: no", "feather: 0.15"}
+    assert expected | {"shrink: 0", "colour: mkl", "quality: 18"} <= set(said.split(", "))
+    assert not {"None", "True", "False"} & set(re.findall(r"\w+", said))
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.png", "a.mkv", "a.bmp", "a.tif", "a.avif"])

@@ -5,14 +5,15 @@
 The one way from frames to the faces in them, for every stage. Looking for faces costs several
 times what placing the landmarks of one does, and a face is where it was a moment ago: so faces are
 followed, and searched for in every `EVERY`-th frame, after a cut, and where one was lost. A search
-brings newcomers only; who is followed keeps their place and their track.
+brings newcomers only, who are followed backwards too, to where they came in; who is followed keeps
+their place and their track.
 
-A frame comes out `Pace.reach` frames after it went in, with a memory: begun again after that frame
+A frame comes out `Pace.held` frames after it went in, with a memory: begun again after that frame
 with it, the follower goes on exactly as if it had never stopped.
 """
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -26,10 +27,18 @@ from faceswap_cli.arrays import Image
 from faceswap_cli.faces.choose import Choice, Chooser, Largest
 from faceswap_cli.faces.detect import Face, FaceDetector
 from faceswap_cli.faces.region import overlaps
-from faceswap_cli.faces.track import REACH, SAME_FACE, Scene, Sighting, Steady, steadied
+from faceswap_cli.faces.track import (
+    REACH,
+    SAME_FACE,
+    Scene,
+    Sighting,
+    Steady,
+    steadied,
+    with_more,
+)
 
 EVERY = 10
-"""Frames from one search to the next: a newcomer is seen a third of a second late at most."""
+"""Frames from one search to the next. A newcomer is followed back to where it came in."""
 CUT_LEVELS = 12.0
 """Mean difference of two small grey images, of 255 levels, that may mean another shot.
 
@@ -65,6 +74,11 @@ class Pace:
     """Frames before and after that have a say in where a face is."""
     moves: bool = True
     """Whether a frame has to do with the one before it."""
+
+    @property
+    def held(self) -> int:
+        """Frames that are held back: a search may find who came in after the one before it."""
+        return self.reach + self.search_every - 1
 
     @classmethod
     def of(cls, rate: Fraction, *, every: int = 1, moves: bool = True) -> Self:
@@ -136,7 +150,7 @@ class Follower:
         """
         pace = pace or Pace()
         chooser = self._choice.chooser(self._following)
-        window: _Window[Item] = _Window(reach=pace.reach, chooser=chooser)
+        window: _Window[Item] = _Window(reach=pace.reach, held=pace.held, chooser=chooser)
         if memory:
             window.recall(memory)
         with closing(ahead(frames, depth=WAITING_FRAMES)) as decoded:
@@ -146,7 +160,7 @@ class Follower:
                     scene = next_scene(
                         window.newest, look, self._following, patience=pace.reach - 1
                     )
-                    window.add(look, scene)
+                    window.add(look, scene, self._following)
                     if window.is_full:
                         yield window.settled()
         while window.waiting:
@@ -277,15 +291,32 @@ class _Last:
     thumbnail: Image | None
 
 
+@dataclass(kw_only=True, eq=False)
+class _Waiting(Generic[Item]):
+    """A frame on its way out."""
+
+    look: Look[Item]
+    scene: Scene
+    """Who is in it, going forwards."""
+    earlier: dict[int, Sighting] = field(default_factory=dict)
+    """Track -> where somebody was in it who was found after it."""
+
+    @property
+    def whole(self) -> Scene:
+        """Everybody who is in it."""
+        return with_more(self.scene, self.earlier)
+
+
 @dataclass(kw_only=True)
 class _Window(Generic[Item]):
     """The frames that have a say in where a face is in one of them."""
 
     reach: int
+    held: int
     chooser: Chooser
-    past: deque[Scene] = field(default_factory=deque)
-    """The frames that came out last, oldest first."""
-    waiting: deque[tuple[Look[Item], Scene]] = field(default_factory=deque)
+    past: deque[tuple[Scene, Mapping[int, Sighting]]] = field(default_factory=deque)
+    """The frames that came out last, oldest first: who was in them going forwards, who besides."""
+    waiting: deque[_Waiting[Item]] = field(default_factory=deque)
     """The frames still to come out."""
     last: _Last = field(default_factory=lambda: _Last(number=-1, thumbnail=None))
     """The frame that came out last."""
@@ -294,24 +325,31 @@ class _Window(Generic[Item]):
     def newest(self) -> Scene:
         """The last frame that came in."""
         if self.waiting:
-            return self.waiting[-1][1]
-        return self.past[-1] if self.past else Scene.empty()
+            return self.waiting[-1].scene
+        return self.past[-1][0] if self.past else Scene.empty()
 
     @property
     def is_full(self) -> bool:
         """Whether the first frame that waits can come out."""
-        return len(self.waiting) > self.reach
+        return len(self.waiting) > self.held
 
-    def add(self, look: Look[Item], scene: Scene) -> None:
-        """Let a frame in."""
-        self.waiting.append((look, scene))
+    def add(self, look: Look[Item], scene: Scene, detector: FaceDetector) -> None:
+        """Let a frame in, and follow back through those that wait who is new in it."""
+        count = self.newest.count
+        before = list(reversed(self.waiting))
+        self.waiting.append(_Waiting(look=look, scene=scene))
+        for track, seen in scene.here.items():
+            if track >= count:
+                _follow_back(before, track, seen.face, shot=scene.shot, detector=detector)
 
     def settled(self) -> Watched[Item]:
         """Let the first frame that waits out."""
-        look, here = self.waiting.popleft()
-        near = [*self.past, here, *(scene for _, scene in self.waiting)]
+        first = self.waiting.popleft()
+        look, here = first.look, first.whole
+        past = (with_more(*one) for one in self.past)
+        near = [*past, here, *(one.whole for one in self.waiting)]
         faces = self.chooser.pick(look.item.image, steadied(near, here, reach=self.reach))
-        self.past.append(here)
+        self.past.append((first.scene, first.earlier))
         while len(self.past) > self.reach + 1:
             self.past.popleft()
         self.last = _Last(number=here.number, thumbnail=look.thumbnail)
@@ -322,7 +360,7 @@ class _Window(Generic[Item]):
         assert self.last.thumbnail is not None
         return {
             "thumbnail": self.last.thumbnail.tobytes().hex(),
-            "scenes": [scene.to_json() for scene in self.past],
+            "scenes": [scene.to_json(earlier) for scene, earlier in self.past],
             "chooser": self.chooser.memory(),
         }
 
@@ -330,11 +368,27 @@ class _Window(Generic[Item]):
         """Go on after that frame."""
         small = np.frombuffer(bytes.fromhex(memory["thumbnail"]), np.uint8)
         for fields in memory["scenes"]:
-            before = self.past[-1] if self.past else Scene.empty()
+            before = self.newest
             self.past.append(Scene.from_json(fields, before=before, patience=self.reach - 1))
         self.chooser.recall(memory["chooser"])
         width, height = _THUMBNAIL
-        self.last = _Last(number=self.past[-1].number, thumbnail=small.reshape(height, width))
+        self.last = _Last(number=self.newest.number, thumbnail=small.reshape(height, width))
+
+
+def _follow_back(
+    before: Iterable[_Waiting[Item]], track: int, face: Face, *, shot: int, detector: FaceDetector
+) -> None:
+    """Add a newcomer to the frames of the shot before, the latest first, until there is nobody.
+
+    What was followed forwards is not touched: begun again in between, all goes the same way.
+    """
+    for one in before:
+        found = detector.follow(one.look.item.image, [face]) if one.scene.shot == shot else []
+        there = [seen.face for seen in one.whole.here.values()]
+        if not newcomers(found, beside=there):
+            return
+        face = found[0]
+        one.earlier[track] = Sighting(number=one.scene.number, face=face)
 
 
 def thumbnail(image: Image) -> Image:

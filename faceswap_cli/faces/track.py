@@ -13,7 +13,7 @@ where it was before and after, and marked.
 import base64
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Self
 
@@ -92,20 +92,33 @@ class Scene:
             track: seen for track, seen in self.seen.items() if number - seen.number <= patience + 1
         }
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the frame as JSON can hold it, to the last bit."""
-        faces = [{"track": track, **_to_json(face)} for track, face in self.faces.items()]
-        return {"number": self.number, "shot": self.shot, "count": self.count, "faces": faces}
+    def to_json(self, earlier: Mapping[int, Sighting]) -> dict[str, Any]:
+        """Return the frame, and who else was found in it later, as JSON can hold it exactly."""
+        return {
+            "number": self.number,
+            "shot": self.shot,
+            "count": self.count,
+            "faces": [_to_json(track, seen) for track, seen in self.here.items()],
+            "earlier": [_to_json(track, seen) for track, seen in earlier.items()],
+        }
 
     @classmethod
-    def from_json(cls, fields: Mapping[str, Any], *, before: "Scene", patience: int) -> Self:
-        """Read a frame back, having the one before it."""
+    def from_json(
+        cls, fields: Mapping[str, Any], *, before: "Scene", patience: int
+    ) -> tuple[Self, dict[int, Sighting]]:
+        """Read back what `to_json` put down, having the frame before it."""
         number, shot = fields["number"], fields["shot"]
         known = before.open_at(number, patience=max(0, patience)) if shot == before.shot else {}
-        now = {
-            one["track"]: Sighting(number=number, face=_from_json(one)) for one in fields["faces"]
-        }
-        return cls(number=number, shot=shot, count=fields["count"], seen=known | now)
+        now, earlier = (
+            {one["track"]: Sighting(number=number, face=_from_json(one)) for one in some}
+            for some in (fields["faces"], fields.get("earlier", ()))
+        )
+        return cls(number=number, shot=shot, count=fields["count"], seen=known | now), earlier
+
+
+def with_more(scene: Scene, more: Mapping[int, Sighting]) -> Scene:
+    """Return a frame with others in it as well."""
+    return replace(scene, seen={**scene.seen, **more}) if more else scene
 
 
 def steadied(scenes: Sequence[Scene], here: Scene, *, reach: int = REACH) -> list[Steady]:
@@ -213,9 +226,11 @@ def from_places(values: Array) -> FaceAlignment:
     return FaceAlignment(to_unit=np.column_stack([turn, [0.5, 0.5] - turn @ [x, y]]))
 
 
-def _to_json(face: Face) -> dict[str, Any]:
+def _to_json(track: int, seen: Sighting) -> dict[str, Any]:
     """Return a face as JSON can hold it, to the last bit."""
+    face = seen.face
     return {
+        "track": track,
         "landmarks": base64.b64encode(face.landmarks.astype("<f4").tobytes()).decode(),
         "box": [float(value) for value in face.box],
         "score": face.score,

@@ -44,6 +44,13 @@ LABEL = "faceswap.claim"
 """What our claim is called among a manifest's assertions."""
 
 _OFFLINE = {"remote_manifest_fetch": False, "ocsp_fetch": False}
+_BOUNDED = {
+    "backing_store_memory_threshold_in_mb": 16,
+    "merkle_tree_chunk_size_in_kb": 1024,
+    "merkle_tree_max_proofs": 0,
+}
+"""A video is hashed by the megabyte, 32 bytes for each, and copied over the disk: as it comes, the
+library takes twice the file's size of memory, up to 600 MB."""
 _TRAINED = ("compositeWithTrainedAlgorithmicMedia", "trainedAlgorithmicMedia")
 """IPTC's words for what a trained model made a part of, or all of."""
 
@@ -154,7 +161,8 @@ def _unreadable(path: Path, problem: str) -> InputError:
 
 def _builder(claim: Claim, source: Path | None) -> c2pa.Builder:
     """Return the manifest to sign: opened or created, then edited by a trained model."""
-    settings = {"builder": {"thumbnail": {"enabled": False}}, "verify": _OFFLINE}
+    thumbnail = {"thumbnail": {"enabled": False}}
+    settings = {"builder": thumbnail, "verify": _OFFLINE, "core": _BOUNDED}
     program = {"name": PROGRAM, "version": __version__}
     builder = c2pa.Builder(
         {

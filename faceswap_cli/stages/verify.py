@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from itertools import starmap
 from pathlib import Path
 
 from faceswap_cli import pictures
@@ -175,5 +176,15 @@ def _told(claim: Claim) -> Mapping[str, str]:
         "model": f"SHA-256 {claim.model}",
         "made from": f"SHA-256 {claim.source}" if claim.source else "more than one file",
         "consent": consent,
-        "settings": ", ".join(f"{name} {value}" for name, value in claim.settings.items()),
+        "settings": ", ".join(starmap(_in_words, claim.settings.items())),
     }
+
+
+def _in_words(name: str, value: object) -> str:
+    """Return a setting as a user would say it; one of another version of the program too."""
+    said = f"{value:g}" if isinstance(value, float) else str(value)
+    if isinstance(value, bool):
+        said = "yes" if value else "no"
+    elif value is None:
+        said = "the usual one"
+    return f"{name.replace('_', ' ')}: {said}"
