@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from faceswap_cli.errors import ConfigurationError, DeviceError, did_you_mean
+from faceswap_cli.learning.compiling import as_written, compile_networks, refuse_uncompiled
 from faceswap_cli.learning.data import position_seed
 from faceswap_cli.learning.feed import Feed
 from faceswap_cli.learning.hardware import Hardware
@@ -141,6 +142,7 @@ class Learner:
             if train.ema_halflife_images
             else {}
         )
+        compile_networks(model, train)
 
     def step(
         self,
@@ -225,7 +227,7 @@ class Learner:
         self._exchange()
         self.model.eval()
         try:
-            with torch.no_grad(), self.autocast():
+            with torch.no_grad(), self.autocast(), as_written(self.train):
                 yield self.model
         finally:
             self.model.train()
@@ -291,6 +293,7 @@ class Learner:
                 name: self.average.get(name, one.detach().clone())
                 for name, one in self.model.named_parameters()
             }
+        compile_networks(self.model, self.train)
 
     def _learn(self, batch: FaceBatch, progress: Progress) -> Tensors:
         """Learn from a batch in as many parts as memory needs, finding that number by failing.
@@ -302,6 +305,7 @@ class Learner:
             try:
                 return self._learn_in_parts(batch, progress, parts_of(size, self.parts))
             except (torch.OutOfMemoryError, RuntimeError) as error:
+                refuse_uncompiled(error)
                 if not is_out_of_memory(error):
                     raise
                 if self.parts >= size:

@@ -62,6 +62,8 @@ class TrainSettings:
     input_jitter: float = 0.0
     """Largest random change of brightness and of each colour in what the network is shown, as a
     fraction. The target keeps its colours: they become the decoder's business, not the code's."""
+    compile: bool = False
+    """Compile the networks before learning: some faster steps for minutes of compiling."""
     freeze: tuple[str, ...] = ()
     """Parts of the networks, such as `encoder`, that stay as they are."""
     preview_images: int = 20_000
@@ -144,6 +146,10 @@ class SwapModel(nn.Module, ABC):
         """Return the base learning rate of a group; a GAN may want a faster discriminator."""
         del group
         return self.train_settings.learning_rate
+
+    def networks(self) -> Sequence[nn.Module]:
+        """Return the networks that `[train] compile` is about: each is called as a whole."""
+        return ()
 
     @property
     def structure(self) -> int:
