@@ -10,6 +10,7 @@ from faceswap_models.adversarial import (
     HistoryPool,
     Verdict,
     augmented,
+    gradient_penalty,
     least_squares,
 )
 from faceswap_models.losses import weighted_structure
@@ -113,7 +114,7 @@ def test_growing_changes_nothing_at_fade_nought(skips: bool) -> None:
     assert not torch.equal(before[1], least_squares(critic(faces, 0.5), 1.0, weight))
 
 
-@pytest.mark.parametrize("norm", ["instance", "spectral"])
+@pytest.mark.parametrize("norm", ["instance", "spectral", "none"])
 def test_a_grown_network_is_the_one_built_whole(norm: str) -> None:
     """Layer by layer: the same names, shapes and kinds, and the same function of its weights."""
     grown = [
@@ -145,6 +146,27 @@ def test_scores_count_where_the_weight_is() -> None:
     assert 0.125 == least_squares([Verdict(1.0, scores)], 0.0, left)
     both = [Verdict(0.25, scores), Verdict(0.75, torch.ones(1, 1, 2, 2))]
     assert 0.25 * 0.625 == least_squares(both, 1.0, left)
+
+
+@pytest.mark.parametrize("is_rounded", [False, True])
+def test_the_gradient_penalty_of_a_linear_critic(is_rounded: bool) -> None:
+    """Half the square of what a score changes by, by hand; in full precision under autocast too."""
+    torch.manual_seed(0)
+    critic = nn.Conv2d(3, 1, 4, stride=4, bias=False)  # each pixel is seen by one patch of four
+    faces = torch.rand(5, 3, 8, 8)
+    weight = torch.ones(5, 1, 8, 8)
+    weight[:, :, 4:] = 0  # the lower two patches do not count
+
+    def judge(shown: Tensor) -> list[Verdict]:
+        return [Verdict(0.25, critic(shown)), Verdict(0.75, critic(shown))]
+
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=is_rounded), torch.no_grad():
+        found = gradient_penalty(judge, faces, weight)
+    # The score is the mean of two patches, so its slope is half a kernel, twice.
+    expected = 2 * (critic.weight / 2).square().sum() / 2
+    torch.testing.assert_close(expected, found)
+    (slope,) = torch.autograd.grad(found, critic.weight)
+    torch.testing.assert_close(critic.weight / 2, slope)
 
 
 def pictures(*values: float) -> Tensor:

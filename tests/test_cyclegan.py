@@ -137,6 +137,37 @@ def test_what_outside_and_structure_ask_for() -> None:
     assert 0 == pytest.approx(float(parts["structure"]), abs=1e-5)
 
 
+def test_the_gradient_penalty_is_the_discriminators_alone() -> None:
+    """It changes what they learn and nothing that generators do; at nought it is not there."""
+    steps = {}
+    for weight in (0.0, 1e4):
+        train = replace(PAPER, r1_weight=weight)
+        learner = Learner(made(train=train), train, PLAIN)
+        losses = learner.step(batch(), Progress(images_seen=0, goal=None), factor=1.0, images=4)
+        assert (weight > 0) == ("slope" in losses)
+        steps[weight] = {name: one.clone() for name, one in learner.model.named_parameters()}
+    changed = {
+        name.split(".")[0]
+        for name, one in steps[0.0].items()
+        if not torch.equal(one, steps[1e4][name])
+    }
+    assert {"discriminators"} == changed
+
+
+def test_a_discriminators_slope_is_learnt_down() -> None:
+    """After some steps with the penalty it is flatter at real faces than without."""
+    slopes = {}
+    for weight in (0.0, 1e3):
+        train = replace(PAPER, r1_weight=weight, d_learning_rate=1e-2)
+        learner = Learner(made(train=train), train, PLAIN)
+        for step in range(8):
+            progress = Progress(images_seen=4 * step, goal=None)
+            learner.step(batch(), progress, factor=1.0, images=4)
+        assert isinstance(learner.model, CycleGAN)
+        slopes[weight] = float(torch.stack(learner.model.slopes(batch())).detach().sum())
+    assert 2 * slopes[1e3] < slopes[0.0]
+
+
 def test_what_only_training_needs_is_not_exported(tmp_path: Path) -> None:
     """Weights hold generators alone, and are read back into networks that swap the same."""
     recipe = config.resolve("cyclegan", "debug", [])
@@ -174,7 +205,7 @@ def test_weights_that_lack_a_generator_are_refused(tmp_path: Path) -> None:
             "size_px = 64 is too small for 5 generator and 5 discriminator layers",
         ),
         ("model.size_px=100", "size_px = 100 cannot be halved 5 times"),
-        ("model.discriminator_norm=batch", '"batch" is neither instance nor spectral'),
+        ("model.discriminator_norm=batch", '"batch" is none of instance, spectral, none'),
         ("model.generator_widths=[]", "need at least one width"),
     ],
 )

@@ -8,7 +8,7 @@ Convention:
     Pictures are float32 (B, 3, S, S) in [-1, 1], masks (B, 1, S, S) in [0, 1].
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -138,8 +138,8 @@ class Critic(nn.Module):
     Args:
         widths: Channels after each halving.
         slope: LeakyReLU's below zero; 0 is a plain ReLU.
-        norm: `instance`, or `spectral` (Miyato et al., "Spectral Normalization for Generative
-            Adversarial Networks", 2018).
+        norm: `instance`, `spectral` (Miyato et al., "Spectral Normalization for Generative
+            Adversarial Networks", 2018), or `none`.
         depth: How many of the widths are built at first; all of them when left out.
     """
 
@@ -286,6 +286,34 @@ def least_squares(verdicts: Sequence[Verdict], wanted: float, weight: Tensor) ->
         error = (scores - wanted).square() * patches
         losses.append(share * error.sum() / patches.sum().clamp(min=1e-6))
     return torch.stack(losses).sum()
+
+
+def gradient_penalty(
+    judge: Callable[[Tensor], Sequence[Verdict]], faces: Tensor, weight: Tensor
+) -> Tensor:
+    """Return half the squared slope of a critic's score at real faces: R1, to be learnt down.
+
+    Mescheder et al., "Which Training Methods for GANs do actually Converge?", 2018, equation 9,
+    without its weight: E[|dD/dx|^2] / 2. A picture's score is its patches' mean, weighted as
+    `least_squares` weights them. In full precision whatever surrounds it: slopes are small.
+
+    Args:
+        judge: Faces -> the critic's verdicts.
+        faces: Real ones, (B, 3, S, S).
+        weight: (B, 1, S, S): how much each place of the pictures counts.
+    """
+    with torch.autocast(faces.device.type, enabled=False), torch.enable_grad():
+        shown = faces.detach().float().requires_grad_()
+        scores = torch.stack([_score(one, weight.float()) for one in judge(shown)]).sum()
+        (slope,) = torch.autograd.grad(scores, shown, create_graph=True)
+        return slope.square().sum((1, 2, 3)).mean() / 2
+
+
+def _score(verdict: Verdict, weight: Tensor) -> Tensor:
+    """Return a verdict's part in the pictures' scores, added up over the batch."""
+    patches = functional.interpolate(weight, size=verdict.scores.shape[-2:], mode="area")
+    means = (verdict.scores * patches).sum((1, 2, 3)) / patches.sum((1, 2, 3)).clamp(min=1e-6)
+    return verdict.share * means.sum()
 
 
 def augmented(pictures: Tensor, strength: float) -> Tensor:

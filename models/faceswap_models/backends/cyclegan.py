@@ -8,6 +8,7 @@ person is D_Y and D_X. More people take turns in pairs.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -18,7 +19,9 @@ from faceswap_models.adversarial import (
     Critic,
     Generator,
     HistoryPool,
+    Verdict,
     augmented,
+    gradient_penalty,
     least_squares,
 )
 from faceswap_models.base import (
@@ -49,7 +52,7 @@ class CycleGANModel(ModelSettings):
     discriminator_slope: float = 0.2
     """LeakyReLU's slope below zero in the discriminators; 0 is a plain ReLU."""
     discriminator_norm: str = "instance"
-    """How discriminators are kept in bounds: `instance` or `spectral`."""
+    """How discriminators are kept in bounds: `instance`, `spectral` or `none`."""
     resize_convolution: bool = False
     """Double by enlarging and then convolving, not by transposed convolution: no checkerboard."""
     skips: bool = False
@@ -74,9 +77,10 @@ class CycleGANModel(ModelSettings):
                 f"size_px = {self.size_px} is too small for {depths[0]} generator and {depths[1]} "
                 f"discriminator layers, which need {least}: use fewer widths or a larger side"
             )
-        if self.discriminator_norm not in ("instance", "spectral"):
+        if self.discriminator_norm not in ("instance", "spectral", "none"):
             raise ValueError(
-                f'discriminator_norm = "{self.discriminator_norm}" is neither instance nor spectral'
+                f'discriminator_norm = "{self.discriminator_norm}" is none of instance, spectral, '
+                "none"
             )
 
 
@@ -96,8 +100,12 @@ class CycleGANTrain(TrainSettings):
     """Weight of what a swap changes outside the face's outline: keeps the outline's place."""
     structure_weight: float = 0.0
     """Weight of what a swap changes of where light and dark lie in the face: keeps the pose."""
+    structure_features: float = 0.0
+    """How much more eyes and mouth count there; 0 counts every place in the face alike."""
     d_augment: float = 0.0
     """Strength of the chance changes of what discriminators are shown; 1 is Zhao et al.'s."""
+    r1_weight: float = 0.0
+    """Weight of the squared slope of discriminators at real faces (R1's gamma); 0 leaves it out."""
 
 
 class Losses(NamedTuple):
@@ -169,6 +177,11 @@ class CycleGAN(SwapModel):
             DISCRIMINATORS: self.discriminators.parameters(),
         }
 
+    def networks(self) -> Sequence[nn.Module]:
+        """Return the networks that may be compiled; what is compiled has no slope of a slope."""
+        compiled = (*self.generators, *self.discriminators)
+        return tuple(self.generators) if self.train_settings.r1_weight else compiled
+
     def learning_rate(self, group: str) -> float:
         """Return the base learning rate of a group."""
         train = self.train_settings
@@ -185,7 +198,11 @@ class CycleGAN(SwapModel):
         losses, parts = self.generator_losses(batch, drawn)
         update(GENERATORS, torch.stack(losses).sum())
         critics = self.discriminator_losses(batch, drawn, is_learning=True)
-        update(DISCRIMINATORS, torch.stack(critics).sum())
+        loss = torch.stack(critics).sum()
+        if self.train_settings.r1_weight:
+            parts["slope"] = torch.stack(self.slopes(batch)).mean()
+            loss = loss + self.train_settings.r1_weight * people * parts["slope"]
+        update(DISCRIMINATORS, loss)
         told = {f"generator {name}": one for name, one in zip(self.identities, losses, strict=True)}
         told |= {
             f"discriminator {name}": one for name, one in zip(self.identities, critics, strict=True)
@@ -220,9 +237,14 @@ class CycleGAN(SwapModel):
         image: Tensor = generator(faces)
         return image
 
+    def verdicts_of(self, critic: nn.Module, faces: Tensor) -> list[Verdict]:
+        """Return what one discriminator says of faces."""
+        found: list[Verdict] = critic(faces)
+        return found
+
     def judged_by(self, critic: nn.Module, faces: Tensor, weight: Tensor, wanted: float) -> Tensor:
         """Return how far one discriminator's verdicts on faces are from `wanted`."""
-        return least_squares(critic(faces), wanted, weight)
+        return least_squares(self.verdicts_of(critic, faces), wanted, weight)
 
     def draw(self, batch: FaceBatch, *, by: int) -> Drawn:
         """Show everybody's faces as the one `by` places on, as themselves, and there and back.
@@ -249,6 +271,7 @@ class CycleGAN(SwapModel):
         train = self.train_settings
         weight = inside(batch.mask, background=train.background_weight)
         sources, masks = batch.target.roll(drawn.by, 0), batch.mask.roll(drawn.by, 0)
+        places = masks * (1 + train.structure_features * batch.features.roll(drawn.by, 0))
         weights, back = weight.roll(drawn.by, 0), drawn.back.roll(drawn.by, 0)
         losses, parts = [], []
         for place, critic in enumerate(self.discriminators):
@@ -269,7 +292,7 @@ class CycleGAN(SwapModel):
                 of_one["outside"] = outside
                 loss = loss + train.mask_weight * outside
             if train.structure_weight:
-                moved = weighted_structure(swaps, sources[place], masks[place])
+                moved = weighted_structure(swaps, sources[place], places[place])
                 of_one["structure"] = moved
                 loss = loss + train.structure_weight * moved
             losses.append(loss)
@@ -299,6 +322,18 @@ class CycleGAN(SwapModel):
                 + self.judged_by(critic, theirs[:, :3], theirs[:, 3:], 0.0)
             )
         return losses
+
+    def slopes(self, batch: FaceBatch) -> list[Tensor]:
+        """Return the gradient penalty of each discriminator, without its weight."""
+        train = self.train_settings
+        weight = inside(batch.mask, background=train.background_weight)
+        found = []
+        for place, critic in enumerate(self.discriminators):
+            real = torch.cat([batch.target[place], weight[place]], dim=1)
+            shown = augmented(real, train.d_augment)
+            judge = partial(self.verdicts_of, critic)
+            found.append(gradient_penalty(judge, shown[:, :3], shown[:, 3:]))
+        return found
 
     def _from_history(self, place: int, drawn: Tensor) -> Tensor:
         """Exchange some of one person's swaps for earlier ones; their weights come along."""

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from faceswap_models.adversarial import Critic, Generator, least_squares
+from faceswap_models.adversarial import Critic, Generator, Verdict
 from faceswap_models.backends.cyclegan import CycleGAN, CycleGANModel, CycleGANTrain
 from faceswap_models.base import FaceBatch, Progress, Update
 
@@ -159,18 +159,19 @@ class Progressive(CycleGAN):
             ]
         )
 
-    def judged_by(self, critic: nn.Module, faces: Tensor, weight: Tensor, wanted: float) -> Tensor:
-        """Return how far one discriminator's verdicts are from `wanted`, at the stage's side."""
+    def verdicts_of(self, critic: nn.Module, faces: Tensor) -> list[Verdict]:
+        """Return what one discriminator says of faces, at the side of the stage."""
         assert isinstance(critic, Critic)
+        fade = self.fade.to(faces.dtype)
         if not self.model_settings.grow_resolution:
-            return least_squares(critic(faces, self.fade.to(faces.dtype)), wanted, weight)
+            found: list[Verdict] = critic(faces, fade)
+            return found
         depths = self._depths(len(self.model_settings.discriminator_widths))
-        return self._faded(
-            [
-                least_squares(critic(_reduced(faces, side), depth=depth), wanted, weight)
-                for side, depth in zip(self._sides(), depths, strict=True)
-            ]
-        )
+        shares: list[Tensor | float] = [1 - fade, fade] if self.is_fading else [1.0]
+        return [
+            Verdict(share=share, scores=critic(_reduced(faces, side), depth=depth)[0].scores)
+            for share, side, depth in zip(shares, self._sides(), depths, strict=True)
+        ]
 
     def load_state_dict(
         self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
