@@ -178,6 +178,8 @@ def curves(
 ) -> str:
     """Return curves over a common x axis as an SVG; values that are not finite are left out.
 
+    A curve of one point is a dot. Each name has the colour of its place, with points or without.
+
     Args:
         series: Points by the name shown in the legend.
         x_label: What x counts.
@@ -185,19 +187,23 @@ def curves(
         logarithmic: Draw y by its decimal logarithm; values not above zero are left out.
     """
     shown = {name: _drawable(points, logarithmic) for name, points in series.items()}
-    shown = {name: points for name, points in shown.items() if points}
-    if not shown:
+    if not any(shown.values()):
         return paragraph(f"{y_label}: no values yet")
     xs = [x for points in shown.values() for x, _ in points]
     ys = [y for points in shown.values() for _, y in points]
     frame = _Frame(min(xs), max(xs), min(ys), max(ys))
     parts = [_grid(frame, logarithmic)]
-    for index, (name, points) in enumerate(shown.items()):
+    drawn = [(index, name) for index, (name, points) in enumerate(shown.items()) if points]
+    for line, (index, name) in enumerate(drawn):
         colour = f"var(--c{index % 6})"
-        path = " ".join(f"{frame.x(x):.1f},{frame.y(y):.1f}" for x, y in points)
+        places = [(frame.x(x), frame.y(y)) for x, y in shown[name]]
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
         parts.append(f'<polyline points="{path}" style="stroke:{colour}"/>')
+        if len(places) == 1:
+            x, y = places[0]
+            parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" style="fill:{colour}"/>')
         parts.append(
-            f'<text x="{_WIDTH - 8}" y="{18 + 15 * index}" text-anchor="end" '
+            f'<text x="{_WIDTH - 8}" y="{_TOP + 12 + 15 * line}" text-anchor="end" '
             f'style="fill:{colour};opacity:1">{escape(name)}</text>'
         )
     label = f'<text x="8" y="14">{escape(y_label)}</text>'
@@ -208,7 +214,7 @@ def curves(
 
 
 _WIDTH, _HEIGHT = 900, 260
-_LEFT, _RIGHT, _TOP, _BOTTOM = 62, 12, 22, 34
+_LEFT, _RIGHT, _TOP, _BOTTOM = 62, 12, 30, 34
 
 
 class _Frame:
@@ -239,8 +245,9 @@ def _grid(frame: _Frame, logarithmic: bool) -> str:
             f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
         )
         parts.append(f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{shown:.4g}</text>')
+        anchor = "end" if step == 4 else "middle"
         parts.append(
-            f'<text x="{x:.1f}" y="{_HEIGHT - 18}" text-anchor="middle">{x_value:,.4g}</text>'
+            f'<text x="{x:.1f}" y="{_HEIGHT - 18}" text-anchor="{anchor}">{x_value:,.4g}</text>'
         )
     return "".join(parts)
 

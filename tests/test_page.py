@@ -7,7 +7,7 @@ import numpy as np
 
 from faceswap_cli import page, pictures
 
-ALONE = {"meta", "img", "input", "line", "polyline", "br"}
+ALONE = {"meta", "img", "input", "line", "polyline", "circle", "br"}
 
 
 class Balanced(HTMLParser):
@@ -94,6 +94,14 @@ def test_values_that_cannot_be_drawn_are_left_out() -> None:
     assert match
     assert 2 == len(match[1].split())
     assert "no values yet" in page.curves({"a": []}, x_label="x", y_label="y")
+
+
+def test_one_point_is_seen_and_a_name_keeps_its_colour() -> None:
+    """A curve of one point is a dot; names without points leave the others' colours alone."""
+    html = page.curves({"a": [], "b": [(3, 1)]}, x_label="x", y_label="y")
+    assert 1 == html.count("<circle")
+    assert "var(--c1)" in html
+    assert "var(--c0)" not in html
 
 
 def test_a_value_that_never_changes_runs_through_the_middle() -> None:

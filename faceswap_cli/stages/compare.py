@@ -79,10 +79,10 @@ class Run:
                 f"{folder.recipe} cannot be read: {error}",
                 hint="name runs that were trained here: they lie in the workspace's runs folder",
             ) from error
-        settings = {key: str(value) for key, value in recipe.items() if not _is_table(value)}
+        settings = {key: _told(value) for key, value in recipe.items() if not _is_table(value)}
         for section, values in recipe.items():
             if _is_table(values):
-                settings |= {f"{section}.{key}": str(value) for key, value in values.items()}
+                settings |= {f"{section}.{key}": _told(value) for key, value in values.items()}
         return cls(folder=folder, settings=settings, lines=list(read_log(folder.log)))
 
     def facts(self) -> dict[str, str]:
@@ -168,6 +168,11 @@ def differences(settings: Sequence[Mapping[str, str]]) -> dict[str, list[str]]:
 def _beside(facts: Sequence[Mapping[str, str]]) -> dict[str, list[str]]:
     """Return facts by name, a value a run."""
     return {name: [one[name] for one in facts] for name in facts[0]}
+
+
+def _told(value: object) -> str:
+    """Return a value as a recipe has it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _is_table(value: object) -> bool:
@@ -343,7 +348,11 @@ def _cell(metric: Metric, first: float | None, value: float | None, place: int) 
     if first is None or place == 0 or value == first:
         return number(value)
     better = _badness(metric, value) < _badness(metric, first)
-    return f"{number(value)} ({value - first:+.3g}, {'better' if better else 'worse'})"
+    shown = number(value)
+    digits = max(len(one.partition(".")[2]) for one in (shown, number(first)))
+    if not round(value - first, digits):
+        return f"{shown} (the same)"
+    return f"{shown} ({value - first:+,.{digits}f}, {'better' if better else 'worse'})"
 
 
 def _badness(metric: Metric, value: float) -> float:
@@ -356,15 +365,18 @@ def _badness(metric: Metric, value: float) -> float:
 def _page(runs: Sequence[Run], summary: CompareSummary, shown: _Shown | None) -> str:
     """Return the page."""
     pieces: list[str] = []
-    for title, columns, rows in summary.tables():
-        if rows:
-            pieces += [page.heading(title.capitalize()), page.table(columns, rows)]
     if shown:
         pieces.append(page.heading("The same held-out faces"))
         pieces += [page.image(sheet, title) for title, sheet in shown.sheets]
+    settings, *results = summary.tables()
+    for title, columns, rows in reversed(results):
+        if rows:
+            pieces += [page.heading(title.capitalize()), page.table(columns, rows)]
     pieces.append(page.heading("Curves"))
     for key, label in CURVES.items():
         pieces += _curves(runs, key, label)
+    title, columns, rows = settings
+    pieces += [page.heading(title.capitalize()), page.table(columns, rows)]
     return page.page(" against ".join(summary.runs), "runs of one workspace", pieces)
 
 
@@ -372,5 +384,5 @@ def _curves(runs: Sequence[Run], key: str, label: str) -> Iterator[str]:
     """Yield a chart for each number that the logs hold under a key, with a curve a run."""
     found = {run.name: nested(run.lines, key) for run in runs}
     for name in dict.fromkeys(name for curves in found.values() for name in curves):
-        series: Curves = {run: curves[name] for run, curves in found.items() if name in curves}
+        series: Curves = {run: curves.get(name, []) for run, curves in found.items()}
         yield page.curves(series, x_label="images seen", y_label=f"{name}: {label}")
