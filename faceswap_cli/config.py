@@ -6,6 +6,7 @@ module is cheap: torch is imported only when a recipe is made.
 
 import dataclasses
 import json
+import math
 import tomllib
 import typing
 from collections.abc import Iterator, Mapping, Sequence
@@ -98,7 +99,7 @@ def resolve(
         on_gpu: Whether the default is to be the one for a GPU.
 
     Raises:
-        ConfigurationError: A name is unknown, or a value is not of its setting's type.
+        ConfigurationError: A name is unknown, or a value is not of its setting's type or range.
     """
     kind = _load(backend)
     chosen = _preset(backend, preset, on_gpu=on_gpu)
@@ -116,6 +117,9 @@ def resolve(
         _check_key(backend, kind, section, key, told_by=TYPED)
         values[section][key] = _parsed(raw, _types(kind, section)[key], name=f"{section}.{key}")
         sources[f"{section}.{key}"] = TYPED
+    for section, settings in (("model", kind.Model), ("train", kind.Train)):
+        for key, value in values[section].items():
+            _check_range(f"{section}.{key}", value, settings.ranges.get(key, (0, math.inf)))
     name = chosen.name.removeprefix(f"{backend}-") if chosen else ""
     return _assembled(backend, name, kind, values, sources)
 
@@ -250,6 +254,17 @@ def _fitted(value: Any, hint: Any, *, told_by: str) -> Any:  # noqa: ANN401
     if isinstance(hint, type) and type(value) is hint:
         return value
     raise ConfigurationError(f"{told_by} takes {_kind_name(hint)}, not {value!r}")
+
+
+def _check_range(name: str, value: Any, span: tuple[float, float]) -> None:  # noqa: ANN401
+    """Refuse a number, or a list of numbers, that lies outside of its setting's range."""
+    least, largest = span
+    for number in value if isinstance(value, tuple) else (value,):
+        if isinstance(number, int | float) and not (
+            least <= number <= largest and math.isfinite(number)
+        ):
+            most = f" to {largest:g}" if largest < math.inf else " or more"
+            raise ConfigurationError(f"--set: {name} may be {least:g}{most}, not {number:g}")
 
 
 def _kind_name(hint: Any) -> str:  # noqa: ANN401

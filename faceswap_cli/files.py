@@ -111,7 +111,7 @@ def explained(path: Path) -> Iterator[None]:
                 f"{path} would become larger than this disk or account allows",
                 hint="choose another folder with --workspace or --output, or raise ulimit -f",
             ) from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT):
             raise InputError(
                 f"cannot write {path}: {os.strerror(error.errno or 0).lower()}",
                 hint="choose another folder with --workspace or --output",

@@ -12,6 +12,9 @@ from faceswap_cli.arrays import Image
 from faceswap_cli.errors import InputError
 from faceswap_cli.files import replacing
 
+# What cannot be read is told by an error of ours; OpenCV's own lines would stand in between.
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+
 _PAPER = 24
 """Grey level of the sheet between its pictures."""
 _INK = (225, 225, 225)

@@ -151,7 +151,8 @@ class Workspace:
         space = cls(root=root)
         if root.exists() and not root.is_dir():
             raise InputError(
-                f"{root} is a file, not a workspace folder", hint="try --workspace DIR"
+                f"{root} is a file, not a workspace folder",
+                hint="choose a folder with --workspace DIR",
             )
         if not space.stamp.exists():
             return space

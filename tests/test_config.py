@@ -131,6 +131,13 @@ def test_text_becomes_the_type_of_its_setting() -> None:
             "for example: --set train.batch_size=32",
         ),
         ("autoencoder", "debug", "model.size_px=33", "size_px = 33 cannot be halved", ""),
+        ("autoencoder", "debug", "train.batch_size=0", "train.batch_size may be 1 or more", ""),
+        ("autoencoder", "debug", "train.learning_rate=-1", "may be 0 or more, not -1", ""),
+        ("autoencoder", "debug", "train.learning_rate=nan", "may be 0 or more, not nan", ""),
+        ("autoencoder", "debug", "train.shift=inf", "train.shift may be 0 to 1, not inf", ""),
+        ("autoencoder", "debug", "train.beta1=1", "train.beta1 may be 0 to 0.9999, not 1", ""),
+        ("autoencoder", "debug", "model.coverage=0", "model.coverage may be 0.1 to 1", ""),
+        ("autoencoder", "debug", "model.encoder_widths=8,-8", "may be 0 or more, not -8", ""),
     ],
 )
 def test_what_is_mistyped_is_named(

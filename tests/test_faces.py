@@ -11,7 +11,7 @@ import pytest
 
 from faceswap_cli import actors, pictures
 from faceswap_cli.arrays import AnyArray, Image, Points
-from faceswap_cli.errors import ConfigurationError, NoFacesError
+from faceswap_cli.errors import ConfigurationError, InputError, NoFacesError
 from faceswap_cli.faces.coverage import coverage, gaps
 from faceswap_cli.faces.detect import EXPRESSIONS
 from faceswap_cli.faces.flaws import (
@@ -276,8 +276,8 @@ def test_a_crop_that_came_back_some_other_way_is_not_overwritten(ada: Workspace)
 
 def test_the_page_shows_every_face_and_asks_for_nothing(ada: Workspace) -> None:
     """A picture a face, and no address that is fetched."""
-    html = stage.faces(["ada", "ada"], workspace=ada, report=Silent()).page.read_text()
-    assert 24 == html.count("data:image/jpeg;base64,")
+    html = stage.faces(["ada"], workspace=ada, report=Silent()).page.read_text()
+    assert 12 == html.count("data:image/jpeg;base64,")
     assert "http" not in html
     assert "blurry (1)" in html
 
@@ -292,7 +292,7 @@ def test_a_page_of_too_many_faces_shows_the_flawed_first() -> None:
 
 
 def test_a_mistake_is_named(ada: Workspace) -> None:
-    """A flaw, a set, an empty set."""
+    """A flaw, a set, one that is named twice, an empty one, a line that is no face."""
     with pytest.raises(ConfigurationError, match="blury") as error:
         stage.drop(ada.set("ada"), ["blury"], report=Silent())
     assert '"blurry"' in error.value.hint
@@ -303,3 +303,9 @@ def test_a_mistake_is_named(ada: Workspace) -> None:
     empty.records.write_text("")
     with pytest.raises(NoFacesError, match="no crops"):
         stage.faces(["empty"], workspace=ada, report=Silent())
+    with pytest.raises(ConfigurationError, match="named twice"):
+        stage.faces(["ada", "ada"], workspace=ada, report=Silent())
+    for line in ("garbage", "{}", "[]", "3"):
+        empty.records.write_text(f"{line}\n")
+        with pytest.raises(InputError, match=r"faces\.jsonl cannot be read: its line 1 is not"):
+            stage.faces(["empty"], workspace=ada, report=Silent())

@@ -24,6 +24,17 @@ def test_what_is_not_a_picture_is_said_to_be_none(tmp_path: Path) -> None:
             pictures.read(tmp_path / name)
 
 
+def test_a_picture_that_ends_early_is_refused_in_our_own_words(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The library that reads it adds no line of its own."""
+    whole = pictures.encode_png(np.zeros((64, 64, 3), np.uint8))
+    (tmp_path / "half.png").write_bytes(whole[:60])
+    with pytest.raises(InputError, match=r"half\.png is not a picture"):
+        pictures.read(tmp_path / "half.png")
+    assert ("", "") == capfd.readouterr()
+
+
 def test_a_sheet_shows_every_tile_in_its_place() -> None:
     """Row and column of a tile are where its colour stands."""
     tiles = [[np.full((8, 8, 3), 40 * (3 * y + x), np.uint8) for x in range(3)] for y in range(2)]

@@ -1,11 +1,12 @@
 """How it looks: progress, results and errors on the terminal. The only file that imports rich."""
 
 import json
-import sys
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self
 
 from rich.console import Console
 from rich.markup import escape
@@ -22,8 +23,11 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from faceswap_cli.errors import FaceswapError
+from faceswap_cli.errors import FaceswapError, InputError
 from faceswap_cli.report import Number
+
+NUMBER = re.compile(r"[-+]?\d|n/a$|$")
+"""How a table's cell begins that stands under the others to the right."""
 
 
 class Terminal:
@@ -93,12 +97,11 @@ class Terminal:
     def result(self, title: str, numbers: Mapping[str, object]) -> None:
         """Print what a command came to: a table of two columns, or one JSON object."""
         self._finish()
-        if self._as_json:
-            sys.stdout.write(json.dumps(dict(numbers), default=str) + "\n")
-            return
-        if self._quiet:
-            return
-        self._results.print(_two_columns(title, numbers), soft_wrap=True)
+        with _written():
+            if self._as_json:
+                print(json.dumps(dict(numbers), default=str), flush=True)  # noqa: T201
+            elif not self._quiet:
+                self._results.print(_two_columns(title, numbers), soft_wrap=True)
 
     def table(self, title: str, columns: list[str], rows: list[list[str]]) -> None:
         """Print a table with headings; nothing with `--json` or `--quiet`."""
@@ -107,17 +110,21 @@ class Terminal:
             return
         table = Table(title=escape(title), title_justify="left")
         for index, column in enumerate(columns):
-            table.add_column(escape(column), justify="left" if index == 0 else "right")
+            counts = index > 0 and all(NUMBER.match(row[index]) for row in rows)
+            justify: Literal["left", "right"] = "right" if counts else "left"
+            table.add_column(escape(column), justify=justify, overflow="fold")
         for row in rows:
             table.add_row(*map(escape, row))
-        self._results.print(table)
+        with _written():
+            self._results.print(table)
 
     def advice(self, lines: list[str]) -> None:
         """Print what to type next, ready to be copied."""
         if self._as_json or self._quiet:
             return
-        for line in lines:
-            self._results.print(escape(line), soft_wrap=True)
+        with _written():
+            for line in lines:
+                self._results.print(escape(line), soft_wrap=True)
 
     def error(self, error: FaceswapError) -> None:
         """Print what happened, and what to type about it."""
@@ -137,9 +144,29 @@ class Terminal:
             self._progress = None
 
 
+@contextmanager
+def _written() -> Iterator[None]:
+    """Explain why a result could not be written; a reader that has gone needs no word of it.
+
+    Raises:
+        InputError: The disk that the output is sent to is full, or the like.
+    """
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise InputError(
+            f"the result could not be written: {(error.strerror or str(error)).lower()}",
+            hint="the work itself is done; send the output somewhere else",
+        ) from error
+
+
 def _two_columns(title: str, values: Mapping[str, object]) -> Table:
     """Return names and values as a table."""
     table = Table(title=escape(title), show_header=False, title_justify="left", box=None)
+    table.add_column(overflow="fold")
+    table.add_column(overflow="fold")
     for name, value in values.items():
         table.add_row(escape(name.replace("_", " ")), escape(_shown(value)))
     return table

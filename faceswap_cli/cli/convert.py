@@ -15,6 +15,7 @@ from faceswap_cli.cli.options import (
     QuietOption,
     WorkspaceOption,
 )
+from faceswap_cli.errors import ConfigurationError
 
 LOOK = "Only a look"
 LAID_IN = "How the face is laid in"
@@ -268,6 +269,10 @@ def convert(
             "settings": settings,
             "workspace": space,
         }
+        if moments and grid:
+            raise ConfigurationError(
+                "--preview and --grid each make a picture of their own", hint="ask for one of them"
+            )
         if moments or grid:
             from faceswap_cli.stages import preview as look
 

@@ -156,11 +156,11 @@ def extract(
             faces=faces,
             detector=detector,
         )
-        names = [valid_name(name)] if name else None
+        names = None if name is None else [valid_name(name)]
         footage = find_footage(inputs)
         names = names or stage.set_names(footage)
         folders = [space.set(each) for each in names]
-        if name:
+        if name is not None:
             [folder] = folders
             done = [
                 stage.extract(

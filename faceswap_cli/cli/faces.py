@@ -47,7 +47,8 @@ def faces(
     ):
         from faceswap_cli.stages import faces as stage
 
-        if (drop or undo) and (other or (drop and undo)):
+        drops = drop is not None
+        if (drops or undo) and (other or (drops and undo)):
             raise ConfigurationError(
                 "--drop and --undo change one set at a time, one of them at a time",
                 hint=f"faceswap faces {name} --drop blurry",
@@ -55,7 +56,7 @@ def faces(
         if undo:
             back = stage.undo(space.existing_set(name), report=terminal)
             terminal.note(f"{back} crops came back")
-        if drop:
+        if drop is not None:
             flaws = [flaw.strip() for flaw in drop.split(",") if flaw.strip()]
             moved = stage.drop(space.existing_set(name), flaws, report=terminal)
             terminal.note(f"{moved} crops moved out; --undo brings them back")

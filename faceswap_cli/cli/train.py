@@ -124,7 +124,7 @@ def train(
             )
         typed = [f"train.batch_size={batch_size}"] if batch_size and not is_fitted else []
         typed += [f"train.freeze={','.join(freeze)}"] if freeze else []
-        run = space.run(name or "-".join([model, *people]))
+        run = space.run("-".join([model, *people]) if name is None else name)
         beginning = stage.Beginning(
             encoder_weights=encoder_weights,
             trained=space.weights(init_from) if init_from else None,

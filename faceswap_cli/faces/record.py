@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from faceswap_cli.arrays import Points
+from faceswap_cli.errors import InputError
 from faceswap_cli.faces.align import FaceAlignment
 
 
@@ -149,8 +150,19 @@ def _rounded(points: Points) -> list[list[float]]:
 
 
 def read_records(path: Path) -> Iterable[FaceRecord]:
-    """Yield the records of a file; a last line torn by a crash is left out."""
-    with path.open(encoding="utf-8") as lines:
-        for line in lines:
-            if line.endswith("\n"):
+    """Yield the records of a file; a last line torn by a crash is left out.
+
+    Raises:
+        InputError: A line is not a record.
+    """
+    with path.open(encoding="utf-8", errors="replace") as lines:
+        for number, line in enumerate(lines, 1):
+            if not line.endswith("\n"):
+                return
+            try:
                 yield FaceRecord.from_json(line)
+            except (ValueError, KeyError, TypeError) as error:
+                raise InputError(
+                    f"{path} cannot be read: its line {number} is not a face",
+                    hint="delete that line, or the folder it is in, and extract again",
+                ) from error

@@ -141,6 +141,10 @@ def faces(names: Sequence[str], *, workspace: Workspace, report: Reporter) -> Fa
         NoFacesError: A set is empty.
         InputError: A crop cannot be read.
     """
+    if len(set(names)) < len(names):
+        raise ConfigurationError(
+            f'the set "{names[0]}" is named twice', hint=f"faceswap faces {names[0]} shows it alone"
+        )
     seen = [_look(workspace.existing_set(name), report) for name in names]
     pairs = [(one, other) for one in seen for other in seen if one is not other]
     summary = FacesSummary(

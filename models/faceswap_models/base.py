@@ -1,5 +1,6 @@
 """What trainer and converter ask of a backend; knows nothing of files, video or the terminal."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,11 @@ class ModelSettings:
     """Side of the square the network sees and makes, px."""
     coverage: float = 0.8
     """Side of that square as a part of the crop's side, 0 to 1."""
+    ranges: ClassVar[Mapping[str, tuple[float, float]]] = {
+        "size_px": (1, math.inf),
+        "coverage": (0.1, 1),
+    }
+    """The least and the largest value of settings; all others are 0 or more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +76,18 @@ class TrainSettings:
     """Images between two preview sheets."""
     save_images: int = 20_000
     """Images between two saves."""
+    ranges: ClassVar[Mapping[str, tuple[float, float]]] = {
+        "batch_size": (1, math.inf),
+        "beta1": (0, 0.9999),
+        "beta2": (0, 0.999999),
+        "rotate_degrees": (0, 180),
+        "zoom": (0, 1),
+        "shift": (0, 1),
+        "flip_probability": (0, 1),
+        "pose_match": (0, 1),
+        "colour_match": (0, 1),
+    }
+    """The least and the largest value of settings; all others are 0 or more."""
 
 
 @dataclass(frozen=True, kw_only=True)
