@@ -26,8 +26,8 @@ from faceswap_models import vgg
 from faceswap_models.backends.autoencoder import Autoencoder
 from faceswap_models.base import SwapModel
 
-LONG, MIDDLE, SMALL, SHORT = 32.0, 12.0, 6.0, 1.0
-"""Processor minutes of the two widest presets, of `hd`, of small networks, and of comparisons
+ORIGINAL, VGG19, HD, SMALL, SHORT = 32.0, 24.0, 8.0, 4.0, 1.0
+"""Processor minutes of each preset, for the wide ones until they beat a blur; and of comparisons
 within one network."""
 
 # A processor makes so few steps in minutes that every row takes small batches: see the page.
@@ -55,7 +55,7 @@ NARROW = (
 FEATURE_SIZE = 1000.0
 """What Keras' features are divided by."""
 OPEN = "train.unfreeze_after=0"
-OPENED_IMAGES = 16_000
+OPENED_IMAGES = 10_000
 """When a long row opens VGG19: at about half of its time."""
 FAST = "train.learning_rate=1e-3"
 MASKLESS = ("model.learns_mask=false", "train.background_weight=1")
@@ -119,9 +119,9 @@ def parts(halves: Path | None, folder: Path) -> list[Part]:
     opened = f"train.unfreeze_after={OPENED_IMAGES}"
     best = "vgg19, ImageNet up to conv3_4" if halves else "vgg19, random"
     presets = [
-        row("original", "original", ONE, minutes=LONG),
-        row(best, "vgg19", ONE, opened, minutes=LONG, halves=halves),
-        row("hd, 64 px", "hd", *HD_64, *SHORT_RUN, minutes=MIDDLE),
+        row("original", "original", ONE, minutes=ORIGINAL),
+        row(best, "vgg19", ONE, opened, minutes=VGG19, halves=halves),
+        row("hd, 64 px", "hd", *HD_64, *SHORT_RUN, minutes=HD),
         row("hd, 64 px, narrow", "hd", *NARROW, minutes=SMALL),
         row("light", "light", minutes=SMALL),
     ]
