@@ -7,13 +7,14 @@ Convention:
     An area is in px: left, top, right, bottom; the ends are excluded.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
 import cv2
 import numpy as np
 
-from faceswap_cli.arrays import Grey, Image
+from faceswap_cli.arrays import Grey, Image, Points
 
 Area: TypeAlias = tuple[int, int, int, int]
 """A part of a picture, px: left, top, right, bottom; the ends are excluded."""
@@ -63,6 +64,69 @@ class Still:
         """Return the luma of every `step`-th pixel both ways."""
         some = np.ascontiguousarray(self.image[::step, ::step])
         return np.asarray(cv2.cvtColor(some, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
+
+
+def seen(image: Image | View) -> View:
+    """Return a view of a picture, which may be one already."""
+    return Still(image=image) if isinstance(image, np.ndarray) else image
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Patch:
+    """What a part of a picture is to show instead."""
+
+    area: Area
+    """Where it lies; within the picture."""
+    image: Image
+    """uint8 (H, W, 3), of the area's size."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Patched:
+    """A picture with others laid over parts of it, one after the other."""
+
+    under: View
+    patches: Sequence[Patch]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) px."""
+        return self.under.size
+
+    def whole(self) -> Image:
+        """Return all of it; without a patch the very picture that is under them."""
+        width, height = self.size
+        return self.showing((0, 0, width, height))
+
+    def showing(self, area: Area) -> Image:
+        """Return an array of the whole picture's shape that is right inside `area`."""
+        here = [patch for patch in self.patches if [area] != beyond(area, patch.area)]
+        image = self._under(area)
+        if not here:
+            return image
+        shown = np.empty_like(image)
+        left, top, right, bottom = clipped(area, self.size)
+        shown[top:bottom, left:right] = image[top:bottom, left:right]
+        for patch in here:
+            left, top, right, bottom = patch.area
+            shown[top:bottom, left:right] = patch.image
+        return shown
+
+    def grey(self, step: int) -> Grey:
+        """Return the luma of every `step`-th pixel both ways."""
+        return Still(image=self.whole()).grey(step) if self.patches else self.under.grey(step)
+
+    def _under(self, area: Area) -> Image:
+        """Return what is under an area."""
+        width, height = self.size
+        return self.under.whole() if area == (0, 0, width, height) else self.under.showing(area)
+
+
+def around(points: Points) -> Area:
+    """Return the area that is looked at to sample a picture between points (N, 2) px."""
+    left, top = np.floor(points.min(axis=0)) - 1
+    right, bottom = np.ceil(points.max(axis=0)) + 2
+    return int(left), int(top), int(right), int(bottom)
 
 
 def clipped(area: Area, size: tuple[int, int]) -> Area:

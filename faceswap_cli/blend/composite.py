@@ -17,6 +17,7 @@ from faceswap_cli.arrays import AnyArray, Image, Mask, Matrix, Points
 from faceswap_cli.blend.colour import MONGE_KANTOROVICH, ColourMatch, Statistics
 from faceswap_cli.blend.finish import PLAIN, Finish
 from faceswap_cli.faces.align import FaceAlignment, transform
+from faceswap_cli.views import Patch, Still, View
 
 Blend = Callable[[Image, Image, Image], Image]
 """`blend(under, over, alpha)`: uint8 (H, W, 3) twice and uint8 (H, W); 255 shows `over`."""
@@ -140,15 +141,22 @@ class Compositor:
             keep: float32 (M, M) in [0, 1]: where the frame shows all the same, such as between the
                 lips (`faces.mask.mouth_mask`). Its own edge is softened a little.
         """
-        composed = frame.copy()
-        self.lay(
-            composed, swapped, mask, alignment, covers=covers, statistics=statistics, keep=keep
+        patch = self.patch(
+            Still(image=frame),
+            swapped,
+            mask,
+            alignment,
+            covers=covers,
+            statistics=statistics,
+            keep=keep,
         )
+        composed = frame.copy()
+        Rectangle(*patch.area).of(composed)[:] = patch.image
         return composed
 
-    def lay(
+    def patch(
         self,
-        frame: Image,
+        frame: View,
         swapped: Image,
         mask: Mask,
         alignment: FaceAlignment,
@@ -156,26 +164,26 @@ class Compositor:
         covers: Image | None = None,
         statistics: Statistics | None = None,
         keep: Mask | None = None,
-    ) -> Rectangle:
-        """Lay the swapped face over `frame` itself, and return the only part that was touched.
+    ) -> Patch:
+        """Return the only part of `frame` that changes, with the swapped face laid over it.
 
-        The arguments are those of a call.
+        The arguments are those of a call. Where the face would not show at all the part is empty.
         """
         alpha = self.alpha(mask, keep=keep)
-        rectangle = covered(alpha, alignment, frame)
+        rectangle = covered(alpha, alignment, frame.size)
+        under = np.ascontiguousarray(rectangle.of(frame.showing(rectangle)))
         if 0 in rectangle.size:
-            return rectangle
+            return Patch(area=rectangle, image=under)
         if self.recolour is not None:
             if statistics is None:
-                covers = alignment.crop(frame, mask.shape[0]) if covers is None else covers
+                if covers is None:
+                    covers = alignment.crop(frame.whole(), mask.shape[0])
                 statistics = self.statistics(covers, swapped, mask)
             swapped = self.recolour.apply(swapped, statistics)
-        under = np.ascontiguousarray(rectangle.of(frame))
         over = warped(_oversampled(swapped, alignment.side_px), alignment, rectangle)
         in_frame = warped(alpha, alignment, rectangle)
         over = self.finish(over, under, in_frame)
-        rectangle.of(frame)[:] = self.blend(under, over, in_frame)
-        return rectangle
+        return Patch(area=rectangle, image=self.blend(under, over, in_frame))
 
     def statistics(self, face: Image, swap: Image, mask: Mask) -> Statistics:
         """Return what the swap is matched by: a few numbers that may be averaged over frames.
@@ -209,8 +217,14 @@ class Compositor:
         return np.asarray(cv2.multiply(alpha, cv2.bitwise_not(softened), scale=1 / 255), np.uint8)
 
 
-def covered(alpha: Image, alignment: FaceAlignment, frame: Image) -> Rectangle:
-    """Return the smallest rectangle of the frame that holds every pixel `alpha` can touch."""
+def covered(alpha: Image, alignment: FaceAlignment, size: tuple[int, int]) -> Rectangle:
+    """Return the smallest rectangle of the frame that holds every pixel `alpha` can touch.
+
+    Args:
+        alpha: The square, uint8 (S, S).
+        alignment: Its place.
+        size: (width, height) px of the frame.
+    """
     left, top, width, height = cv2.boundingRect(alpha)
     if width == 0:
         return Rectangle(0, 0, 0, 0)
@@ -219,7 +233,7 @@ def covered(alpha: Image, alignment: FaceAlignment, frame: Image) -> Rectangle:
     corners: Points = np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]], dtype=np.float32)
     in_frame = transform(corners, alignment.inverse(alpha.shape[0]))
     low, high = np.floor(in_frame.min(axis=0)), np.ceil(in_frame.max(axis=0)) + 1
-    height_px, width_px = frame.shape[:2]
+    width_px, height_px = size
     return Rectangle(
         left=int(np.clip(low[0], 0, width_px)),
         top=int(np.clip(low[1], 0, height_px)),

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from faceswap_cli.arrays import Image, Matrix, Points
+from faceswap_cli.views import Area, around
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -47,6 +48,10 @@ class FaceAlignment:
         """Return the square's corners in the frame, float32 (4, 2), clockwise from top left."""
         unit_to_frame = np.asarray(cv2.invertAffineTransform(self.to_unit), dtype=np.float64)
         return transform(np.array([[0, 0], [1, 0], [1, 1], [0, 1]], np.float32), unit_to_frame)
+
+    def area(self) -> Area:
+        """Return the part of the frame that a crop is made of."""
+        return around(self.corners())
 
     def crop(self, image: Image, size: int) -> Image:
         """Return the crop of `image`, uint8 (size, size, 3)."""

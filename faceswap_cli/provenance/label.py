@@ -3,7 +3,6 @@
 Convention: boxes are (x0, y0, x1, y1) px, the corners of a rectangle.
 """
 
-from collections.abc import Iterable
 from functools import lru_cache
 
 import numpy as np
@@ -12,6 +11,7 @@ from PIL import Image as Pillow
 from PIL import ImageDraw, ImageFont
 
 from faceswap_cli.arrays import Image
+from faceswap_cli.views import Area
 
 TEXT = "face swapped with AI"
 HEIGHT = 0.032
@@ -25,8 +25,6 @@ CORNERS = ("bottom left", "bottom right", "top left", "top right")
 _PAPER_ALPHA = 150
 """How dark the strip behind the letters is, of 255: white on it reads over any picture."""
 
-Box = tuple[float, float, float, float]
-
 
 def label(frame: Image, corner: str = CORNERS[0]) -> Image:
     """Return a frame with the line in one of its corners.
@@ -36,24 +34,37 @@ def label(frame: Image, corner: str = CORNERS[0]) -> Image:
         corner: A name in `CORNERS`: the same for all frames of a clip, see `quiet_corner`.
     """
     height, width = frame.shape[:2]
-    paint, alpha = _strip(width, height)
-    x, y = _place(corner, (width, height), (paint.shape[1], paint.shape[0]))
+    left, top, right, bottom = label_area((width, height), corner)
     labelled = frame.copy()
-    under = labelled[y : y + paint.shape[0], x : x + paint.shape[1]]
-    under[:] = (under * (255 - alpha) + paint * alpha + 127) // 255
+    part = labelled[top:bottom, left:right]
+    part[:] = labelled_part(part, (width, height))
     return labelled
 
 
-def quiet_corner(faces: Iterable[Box], size: tuple[int, int]) -> str:
+def label_area(size: tuple[int, int], corner: str) -> Area:
+    """Return the part of a frame of (width, height) px that the line takes."""
+    paint, _ = _strip(*size)
+    height, width = paint.shape[:2]
+    x, y = _place(corner, size, (width, height))
+    return x, y, x + width, y + height
+
+
+def labelled_part(part: Image, size: tuple[int, int]) -> Image:
+    """Return that part, uint8 (h, w, 3), with the line over it."""
+    paint, alpha = _strip(*size)
+    return np.asarray((part * (255 - alpha) + paint * alpha + 127) // 255, dtype=np.uint8)
+
+
+def quiet_corner(faces: npt.ArrayLike, size: tuple[int, int]) -> str:
     """Return the corner in which the line hides least of the faces of a whole clip.
 
     Args:
-        faces: Boxes of all faces in all frames.
+        faces: Boxes of all faces in all frames, (N, 4).
         size: (width, height) px of the frames.
     """
     paint, _ = _strip(*size)
     line = (paint.shape[1], paint.shape[0])
-    boxes = np.array(list(faces), dtype=np.float64).reshape(-1, 4)
+    boxes = np.asarray(faces, dtype=np.float64).reshape(-1, 4)
 
     def hidden(corner: str) -> float:
         """Return how many pixels of faces the line hides there."""

@@ -181,9 +181,9 @@ def found(clip: Clip, roles: Sequence[Role], *, count: int) -> Iterator[Moment]:
 def tiles(swap: FaceSwap, moment: Moment) -> list[Image]:
     """Return the first face of a moment as it is, swapped, and under its mask."""
     before = moment.frame.image
-    layers = swap.layers([swap.target(before, face) for face in moment.faces])
-    after = before.copy()
-    swap.lay(after, layers)
+    view = moment.frame.view
+    layers = swap.layers([swap.target(view, face) for face in moment.faces])
+    after = swap.laid(view, layers).whole()
     around = layers[0].alignment.central(SURROUNDINGS)
     veiled = _veiled(before, layers, swap)
     return [around.crop(image, TILE_PX) for image in (before, after, veiled)]

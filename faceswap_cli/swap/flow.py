@@ -8,16 +8,15 @@ shows the network the very same batches as one that ran through.
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from itertools import chain, islice, repeat
 
 import numpy as np
 
 from faceswap_cli.arrays import Image
-from faceswap_cli.blend.composite import Rectangle
-from faceswap_cli.provenance.label import label
+from faceswap_cli.provenance.label import label_area, labelled_part
 from faceswap_cli.swap.frame import FaceSwap, FaceToSwap, Layer, Target
 from faceswap_cli.video.reader import Frame
+from faceswap_cli.views import Area, Patch, Patched
 
 REACH = 4
 """Frames before and after that have a say in a face's mask and colours."""
@@ -45,16 +44,24 @@ class Finished:
 
     frame: Frame
     """As it was."""
-    image: Image
+    view: Patched
     """As it is now."""
-    changed: Sequence[Rectangle]
-    """The only parts that differ."""
+
+    @property
+    def image(self) -> Image:
+        """All of it, uint8 (H, W, 3)."""
+        return self.view.whole()
+
+    @property
+    def changed(self) -> list[Area]:
+        """The only parts that differ."""
+        return [patch.area for patch in self.view.patches]
 
 
 def cut_out(seen: Iterable[tuple[Frame, Sequence[FaceToSwap]]], swap: FaceSwap) -> Iterator[Cut]:
     """Yield every frame with what the network is to see of it."""
     for frame, faces in seen:
-        targets = [swap.target(frame.image, face) for face in faces]
+        targets = [swap.target(frame.view, face) for face in faces]
         yield Cut(frame=frame, targets=targets)
 
 
@@ -113,25 +120,14 @@ _TRIANGLE = [REACH + 1 - abs(offset) for offset in range(-REACH, REACH + 1)]
 def laid_over(laid: Iterable[Laid], swap: FaceSwap) -> Iterator[Finished]:
     """Lay the faces over the frames; a frame without one is passed on as it is."""
     for item in laid:
-        before = item.frame.image
-        image = before.copy() if item.layers else before
-        changed = swap.lay(image, item.layers)
-        yield Finished(frame=item.frame, image=image, changed=changed)
+        yield Finished(frame=item.frame, view=swap.laid(item.frame.view, item.layers))
 
 
 def labelled(frames: Iterable[Finished], corner: str) -> Iterator[Finished]:
     """Write into every frame, in one of its corners, that a face was swapped."""
     for item in frames:
-        height, width = item.image.shape[:2]
-        area = _labelled_area(width, height, corner)
-        yield replace(item, image=label(item.image, corner), changed=[*item.changed, area])
-
-
-@lru_cache(maxsize=8)
-def _labelled_area(width: int, height: int, corner: str) -> Rectangle:
-    """Return the part of a frame that a label changes."""
-    white = np.full((height, width, 3), 255, np.uint8)
-    rows, columns = np.nonzero((label(white, corner) != white).any(axis=2))
-    return Rectangle(
-        int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1
-    )
+        area = label_area(item.view.size, corner)
+        left, top, right, bottom = area
+        part = np.ascontiguousarray(item.view.showing(area)[top:bottom, left:right])
+        line = Patch(area=area, image=labelled_part(part, item.view.size))
+        yield replace(item, view=replace(item.view, patches=[*item.view.patches, line]))

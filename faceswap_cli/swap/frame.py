@@ -11,10 +11,11 @@ import numpy as np
 
 from faceswap_cli.arrays import Image, Mask, Points
 from faceswap_cli.blend.colour import Statistics
-from faceswap_cli.blend.composite import Compositor, Rectangle
+from faceswap_cli.blend.composite import Compositor
 from faceswap_cli.faces.align import FaceAlignment
 from faceswap_cli.faces.mask import MASKS, mouth_mask, oval_mask
 from faceswap_cli.swap.network import DrawnFace, FaceNetwork
+from faceswap_cli.views import Patch, Patched, Still, View
 
 MASK_PX = 128
 """Side of the square in which masks are drawn and shaped: their edge is soft, so it may be
@@ -82,9 +83,10 @@ class FaceSwap:
     mouth: bool = True
     """Whether what shows between the lips is swapped."""
 
-    def target(self, image: Image, seen: FaceToSwap) -> Target:
-        """Cut out what the network is to see of a face in `image`, uint8 (H, W, 3)."""
+    def target(self, view: View, seen: FaceToSwap) -> Target:
+        """Cut out what the network is to see of a face in a frame."""
         alignment = seen.alignment.central(self.network.coverage)
+        image = view.showing(alignment.area())
         return Target(
             to=seen.to,
             track=seen.track,
@@ -118,11 +120,12 @@ class FaceSwap:
             colours=self.compositor.statistics(target.crop, face.image, mask),
         )
 
-    def lay(self, image: Image, layers: Sequence[Layer]) -> list[Rectangle]:
-        """Lay the faces over `image` itself, and return the only parts that were touched."""
-        return [
-            self.compositor.lay(
-                image,
+    def patches(self, view: View, layers: Sequence[Layer]) -> list[Patch]:
+        """Return what changes in a frame when the faces are laid over it one after the other."""
+        patches: list[Patch] = []
+        for layer in layers:
+            patch = self.compositor.patch(
+                Patched(under=view, patches=patches),
                 layer.drawn,
                 layer.mask,
                 layer.alignment,
@@ -130,14 +133,18 @@ class FaceSwap:
                 statistics=layer.colours,
                 keep=layer.keep,
             )
-            for layer in layers
-        ]
+            patches.append(patch)
+        return patches
+
+    def laid(self, view: View, layers: Sequence[Layer]) -> Patched:
+        """Return the frame with the faces laid over it."""
+        return Patched(under=view, patches=self.patches(view, layers))
 
     def swapped(self, image: Image, faces: Sequence[FaceToSwap]) -> Image:
         """Return one frame with other faces, taken by itself: for pictures and for judging."""
-        swapped = image.copy()
-        self.lay(swapped, self.layers([self.target(image, face) for face in faces]))
-        return swapped
+        view = Still(image=image)
+        layers = self.layers([self.target(view, face) for face in faces])
+        return self.laid(view, layers).whole()
 
 
 def _at_mask_size(mask: Mask | None) -> Mask | None:

@@ -69,12 +69,12 @@ class Output:
 
     def write(self, frame: Finished) -> None:
         """Add the next frame."""
-        original, image = frame.frame.original, frame.image
         if self.settings.side_by_side:
-            both = np.concatenate([frame.frame.image, image], axis=1)
+            both = np.concatenate([frame.frame.image, frame.image], axis=1)
             self.work.write(both, frame.frame.time)
-        else:
-            self.work.write(image, frame.frame.time, original=original, changed=frame.changed)
+            return
+        source = frame.frame
+        self.work.write(frame.view, source.time, original=source.original, changed=frame.changed)
 
     def deliver(self, claim: Claim, *, swapped: Set[int]) -> Sequence[str]:
         """Put everything together, signed; return what could not be kept, one line each.

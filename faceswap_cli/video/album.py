@@ -28,7 +28,7 @@ from faceswap_cli.files import explained, replacing, write_text
 from faceswap_cli.video.codecs import DEFAULT_QUALITY, WORST
 from faceswap_cli.video.footage import PICTURE_RATE, PICTURES, Album
 from faceswap_cli.video.original import Original
-from faceswap_cli.views import Area
+from faceswap_cli.views import Area, View, seen
 
 
 class Prints:
@@ -88,7 +88,7 @@ class Prints:
 
     def write(
         self,
-        image: Image,
+        image: Image | View,
         time: Fraction,
         *,
         original: Original | Path | None = None,
@@ -97,7 +97,7 @@ class Prints:
         """Add a picture.
 
         Args:
-            image: uint8 RGB (H, W, 3).
+            image: uint8 RGB (H, W, 3), or a view of it.
             time: That of the album's frame, which tells its number.
             original: The picture's file (`Frame.original`). If it is given, everything outside of
                 `changed` is taken from it.
@@ -113,8 +113,9 @@ class Prints:
             if original is not None and not changed and suffix.lower() == source.suffix.lower():
                 shutil.copyfile(source, temporary)
                 return
-            pixels = _patched(source, image, changed) if original is not None else None
-            self._save(temporary, image if pixels is None else pixels, source)
+            shown = seen(image).whole()
+            pixels = _patched(source, shown, changed) if original is not None else None
+            self._save(temporary, shown if pixels is None else pixels, source)
 
     def join(
         self,

@@ -18,7 +18,7 @@ from faceswap_cli.video.codecs import Choice, check_codec, choose, opened_encode
 from faceswap_cli.video.colour import UNSPECIFIED, ColourTags, FromRGB, Matrix
 from faceswap_cli.video.original import Original, Patcher
 from faceswap_cli.video.reader import VideoInfo
-from faceswap_cli.views import Area
+from faceswap_cli.views import Area, View, seen
 
 AnyPacket: TypeAlias = "Packet[Any]"
 
@@ -108,7 +108,7 @@ class PictureEncoder:
 
     def push(
         self,
-        image: Image,
+        image: Image | View,
         time: Fraction,
         *,
         original: Original | Path | None = None,
@@ -117,19 +117,19 @@ class PictureEncoder:
         """Take a frame and return the packets that became ready.
 
         Args:
-            image: uint8 RGB (H, W, 3) of the picture's size.
+            image: uint8 RGB (H, W, 3) of the picture's size, or a view of it.
             time: Seconds; later than that of the frame before by a tick at least.
             original: The source's frame: its samples are encoded outside of `changed`.
             changed: The parts of it that `image` shows instead.
         """
-        height, width = image.shape[:2]
-        if (width, height) != self.picture.size:
-            raise ValueError(f"a frame of {width}x{height} px, the video has {self.picture.size}")
+        view = seen(image)
+        if view.size != self.picture.size:
+            raise ValueError(f"a frame of {view.size} px, the video has {self.picture.size}")
         tick = round(time / self.picture.time_base)
         if self._last_tick is not None and tick <= self._last_tick:
             raise ValueError("frames must be written in the order of their times, a tick apart")
         self._last_tick = tick
-        frame = self._frame(image, original, changed)
+        frame = self._frame(view, original, changed)
         frame.pts, frame.time_base = tick, self.picture.time_base
         return list(self._coded(self._context.encode(frame)))
 
@@ -138,14 +138,14 @@ class PictureEncoder:
         return list(self._coded(self._context.encode(None)))
 
     def _frame(
-        self, image: Image, original: Original | Path | None, changed: Sequence[Area]
+        self, view: View, original: Original | Path | None, changed: Sequence[Area]
     ) -> VideoFrame:
         """Return the frame to encode."""
         if self._patcher is None or not isinstance(original, Original):
-            return self._from_rgb(image)
+            return self._from_rgb(view.whole())
         if not self._patcher.takes(original):
-            return self._from_rgb(image)
-        frame = self._patcher(original, image, changed)
+            return self._from_rgb(view.whole())
+        frame = self._patcher(original, view, changed)
         if frame.format.name == self._pixel_format:
             return frame
         return self._reformatter.reformat(

@@ -9,14 +9,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
 from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
 
-from faceswap_cli.arrays import AnyArray, Image
+from faceswap_cli.arrays import AnyArray
 from faceswap_cli.video.colour import ColourTags, FromRGB
 from faceswap_cli.video.planes import planar, samples
-from faceswap_cli.views import Area
+from faceswap_cli.views import Area, View
 
 
 class Layout(Protocol):
@@ -42,10 +41,6 @@ class Original:
         """FFmpeg's name of the upright picture's samples; None if they are not understood."""
         return planar(self.decoded.format.name, swapped=self.layout.swapped)
 
-    def planes(self) -> list[AnyArray]:
-        """Return copies of Y, Cb and Cr, upright, uint8 or uint16."""
-        return [np.ascontiguousarray(self.layout.upright(plane)) for plane in samples(self.decoded)]
-
 
 class Patcher:
     """Builds the frames an encoder is given from originals and what was changed in them.
@@ -61,6 +56,7 @@ class Patcher:
         self.pixel_format = pixel_format
         self._tags = tags.completed(size)
         form = VideoFormat(pixel_format, 16, 16)
+        self._from_rgb = FromRGB(tags, size=size, pixel_format=pixel_format)
         self._block = 16 // form.chroma_width(16), 16 // form.chroma_height(16)
 
     def takes(self, original: Original) -> bool:
@@ -70,17 +66,17 @@ class Patcher:
         upright = size[::-1] if original.layout.swapped else size
         return upright == self.size and original.pixel_format == self.pixel_format
 
-    def __call__(self, original: Original, image: Image, changed: Iterable[Area]) -> VideoFrame:
-        """Return a frame that shows `image` in the changed areas and the original elsewhere.
+    def __call__(self, original: Original, view: View, changed: Iterable[Area]) -> VideoFrame:
+        """Return a frame that shows `view` in the changed areas and the original elsewhere.
 
         Where several pixels share a colour sample, it changes only if all of them may.
         """
-        planes = original.planes()
-        for area in changed:
-            self._patch(planes, image, self._clipped(area))
         frame = VideoFrame(*self.size, self.pixel_format)
-        for view, plane in zip(samples(frame), planes, strict=True):
-            view[:] = plane
+        planes = samples(frame)
+        for own, plane in zip(planes, samples(original.decoded), strict=True):
+            own[:] = original.layout.upright(plane)
+        for area in changed:
+            self._patch(planes, view, self._clipped(area))
         frame.colorspace = self._tags.matrix or 0
         frame.color_range = self._tags.range or 0
         return frame
@@ -91,8 +87,8 @@ class Patcher:
         left, top, right, bottom = area
         return max(0, left), max(0, top), min(width, right), min(height, bottom)
 
-    def _patch(self, planes: Sequence[AnyArray], image: Image, area: Area) -> None:
-        """Overwrite the samples of an area by those of the image."""
+    def _patch(self, planes: Sequence[AnyArray], view: View, area: Area) -> None:
+        """Overwrite the samples of an area by those of the view."""
         left, top, right, bottom = area
         if left >= right or top >= bottom:
             return
@@ -101,9 +97,8 @@ class Patcher:
         # Whole blocks of pixels that share their colour, so that the outermost are averaged right.
         x0, y0 = left // across * across, top // down * down
         x1, y1 = min(-(-right // across) * across, width), min(-(-bottom // down) * down, height)
-        part = np.ascontiguousarray(image[y0:y1, x0:x1])
-        convert = FromRGB(self._tags, size=(x1 - x0, y1 - y0), pixel_format=self.pixel_format)
-        luma, *colour = samples(convert(part))
+        part = view.showing((x0, y0, x1, y1))[y0:y1, x0:x1]
+        luma, *colour = samples(self._from_rgb(part))
         planes[0][top:bottom, left:right] = luma[top - y0 : bottom - y0, left - x0 : right - x0]
         # Of the colour samples those whose pixels all lie inside, or beyond the picture's border.
         first_x, first_y = -(-left // across), -(-top // down)

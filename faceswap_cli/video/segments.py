@@ -42,7 +42,7 @@ from faceswap_cli.video.opening import opened, picture_stream
 from faceswap_cli.video.original import Original
 from faceswap_cli.video.pieces import SUFFIX, DamagedPieceError, Piece, PieceWriter
 from faceswap_cli.video.reader import frame_length
-from faceswap_cli.views import Area
+from faceswap_cli.views import Area, View
 
 FRAMES_EACH = 240
 """Frames in a piece: what a crash costs at most. Each begins with a picture that needs no other,
@@ -109,7 +109,7 @@ class Segments:
 
     def write(
         self,
-        image: Image,
+        image: Image | View,
         time: Fraction,
         *,
         original: Original | Path | None = None,
@@ -118,7 +118,7 @@ class Segments:
         """Add the next frame.
 
         Args:
-            image: uint8 RGB (H, W, 3) of the picture's size.
+            image: uint8 RGB (H, W, 3) of the picture's size, or a view of it.
             time: Seconds, in the source's own time.
             original: The source's frame (`Frame.original`). If it is given, everything outside
                 of `changed` is encoded from its samples, which keeps them and their bits exactly.

@@ -18,7 +18,7 @@ from faceswap_cli.video.original import Original
 from faceswap_cli.video.reader import probe
 from faceswap_cli.video.segments import Segments
 from faceswap_cli.video.writer import refuse_target
-from faceswap_cli.views import Area
+from faceswap_cli.views import Area, View
 
 
 class Unfinished(Protocol):
@@ -41,7 +41,7 @@ class Unfinished(Protocol):
 
     def write(
         self,
-        image: Image,
+        image: Image | View,
         time: Fraction,
         *,
         original: Original | Path | None = None,

@@ -22,7 +22,7 @@ from faceswap_cli.video.encoder import Picture
 from faceswap_cli.video.original import Original
 from faceswap_cli.video.reader import probe
 from faceswap_cli.video.segments import Segments, explained_by_ffmpeg
-from faceswap_cli.views import Area
+from faceswap_cli.views import Area, View
 
 __all__ = ["Sound", "VideoWriter"]
 
@@ -133,7 +133,7 @@ class VideoWriter:
 
     def write(
         self,
-        image: Image,
+        image: Image | View,
         time: Fraction,
         *,
         original: Original | Path | None = None,
