@@ -173,4 +173,5 @@ def train(
             report=terminal,
             beginning=beginning,
         )
-        terminal.result("trained", dataclasses.asdict(summary))
+        shown = dataclasses.asdict(summary) if as_json else summary.facts()
+        terminal.result(f"trained {run.name}", shown)

@@ -82,6 +82,21 @@ class TrainSummary:
     kept: dict[str, float | None] | str = ""
     """What swaps of held-out faces keep and move: see `Kept`; a text says why nobody knows."""
 
+    def facts(self) -> dict[str, str]:
+        """Return it as a person reads it."""
+        losses = ", ".join(f"{name} {value:.3g}" for name, value in self.losses.items())
+        kept = self.kept if isinstance(self.kept, str) else str(Kept(**self.kept))  # type: ignore[arg-type]
+        facts = {
+            "model": self.weights,
+            "ended": self.ended,
+            "images seen": f"{self.images_seen:,}, {self.images_per_second:,.0f} a second",
+            "time": f"{self.seconds / 60:.1f} minutes",
+            "losses": losses,
+            "held-out faces": "" if self.held_out is None else f"off by {self.held_out:.1%}",
+            "their swaps": kept,
+        }
+        return {name: fact for name, fact in facts.items() if fact}
+
 
 class Sitting:
     """One sitting at a run: hears every step, tells, shows, judges, saves.
