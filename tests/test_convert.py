@@ -34,6 +34,7 @@ from faceswap_cli.report import Number, Silent
 from faceswap_cli.stages import convert as stage
 from faceswap_cli.stages import preview as look
 from faceswap_cli.stages.extract import ExtractSettings, extract
+from faceswap_cli.swap import looking
 from faceswap_cli.swap import network as loading
 from faceswap_cli.swap.output import parts_folder, usual_name
 from faceswap_cli.swap.settings import ConvertSettings
@@ -186,7 +187,7 @@ def _loaded(monkeypatch: pytest.MonkeyPatch, model: Echo) -> Echo:
 
 def _find(monkeypatch: pytest.MonkeyPatch, script: Callable[[Image], list[Face]]) -> None:
     """Make the stages find what the script says, without loading a detector."""
-    for module in (stage, look):
+    for module in (looking, look):
         monkeypatch.setattr(module, "DETECTORS", {DEFAULT: lambda: Scripted(script=script)})
 
 
@@ -503,7 +504,7 @@ def test_a_set_of_the_clip_tells_where_and_who(
     aside = sorted(folder.root.glob("*.png"))[0]
     folder.rejected.mkdir()
     aside.rename(folder.rejected / aside.name)
-    monkeypatch.setattr(stage, "DETECTORS", {})
+    monkeypatch.setattr(looking, "DETECTORS", {})
     again = tmp_path / "renamed.mp4"
     again.write_bytes(clip.read_bytes())
     summary = _convert(again, tmp_path / "out.mp4", workspace=workspace, settings=PLAIN)
@@ -686,6 +687,65 @@ def test_a_grid_shows_every_way_beside_every_other(
     height, width = pictures.read(output).shape[:2]
     assert len(look.BLENDS) == height // look.TILE_PX
     assert 1 + len(look.COLOUR_MATCHES) == width // look.TILE_PX
+
+
+def _frames_shown(moments: Sequence[look.Moment]) -> list[int]:
+    """Return the numbers of the frames."""
+    return [moment.frame.index for moment in moments]
+
+
+def test_a_preview_leaves_those_alone_whose_crops_were_deleted(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A set of the clip tells the moments: nobody looks again, and deleted faces are not shown."""
+    _loaded(monkeypatch, Painter())
+    space = Workspace.open(tmp_path / "workspace")
+    folder = space.set("bo")
+    extract(clip, folder=folder, settings=ExtractSettings(), report=Silent())
+    crops = sorted(folder.root.glob("*.png"))
+    for path in crops[:9]:
+        path.unlink()
+    for module in (looking, look):
+        monkeypatch.setattr(module, "DETECTORS", {})
+    output = tmp_path / "preview.png"
+
+    told = _look(workspace=space)
+    assert 3 == look.preview(clip, output=output, moments=5, **told)  # type: ignore[arg-type]
+    look.grid(clip, output=output, **told)  # type: ignore[arg-type]
+
+    one, _, roles = look._prepared(clip, WEIGHTS, None, "cpu", PLAIN, space)
+    told_moments = look.chosen(one, roles, count=2, workspace=space, report=Silent())
+    moments = list(look.shown(one, roles, told_moments, count=2))
+    assert [9, 11] == _frames_shown(moments)
+    frames = list(read_frames(clip))
+    for moment in moments:
+        np.testing.assert_array_equal(frames[moment.frame.index].image, moment.frame.image)
+
+
+def test_a_preview_of_a_track_shows_that_track(
+    face: Face, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second face of two, and only where it is there; one that is not there is told."""
+    _loaded(monkeypatch, Painter())
+    video = _write(tmp_path / "in.mp4", _marked(12))
+    both = [_at(face, 4), _at(face, 36)]
+    _find(monkeypatch, lambda image: both if _number(image) >= 4 else both[:1])
+    one, _, roles = look._prepared(
+        video, WEIGHTS, "bo", "cpu", replace(PLAIN, faces=("track:1",)), None
+    )
+
+    told = look.chosen(one, roles, count=3, workspace=None, report=Silent())
+    moments = list(look.shown(one, roles, told, count=3))
+
+    assert [5, 8, 10] == _frames_shown(moments)
+    for moment in moments:
+        (shown,) = moment.faces
+        assert 1 == shown.track
+        assert _number(moment.frame.image) == moment.frame.index
+        np.testing.assert_allclose(both[1].landmarks, shown.landmarks, atol=0.01)
+    settings = replace(PLAIN, faces=("track:7",))
+    with pytest.raises(NoFacesError, match="track:7"):
+        look.grid(video, output=tmp_path / "a.png", **_look(settings=settings))  # type: ignore[arg-type]
 
 
 def test_a_preview_of_nobody_says_so(

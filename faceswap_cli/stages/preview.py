@@ -1,12 +1,15 @@
 """Preview: what convert would make of single moments, on one sheet, in seconds.
 
-Moments are found by seeking, so nothing is known of the frames around them: faces lie where they
-were found, not where a whole reading would hold them steady.
+Where a set knows the faces, they are those that convert would swap. Otherwise moments are found by
+seeking, so nothing is known of the frames around them: faces lie where they were found, not where
+a whole reading would hold them steady. Only a face that is asked for by its track's number wants
+that whole reading first.
 """
 
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import zip_longest
+from itertools import chain, zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +18,6 @@ from faceswap_cli import pictures
 from faceswap_cli.arrays import Image
 from faceswap_cli.blend.colour import COLOUR_MATCHES
 from faceswap_cli.blend.composite import BLENDS, Rectangle, alpha_blend, warped
-from faceswap_cli.errors import ConfigurationError
 from faceswap_cli.faces.align import align
 from faceswap_cli.faces.choose import OneTrack
 from faceswap_cli.faces.detect import FaceDetector
@@ -24,10 +26,12 @@ from faceswap_cli.faces.track import Steady
 from faceswap_cli.report import Reporter
 from faceswap_cli.swap.clip import Clip
 from faceswap_cli.swap.frame import FaceSwap, FaceToSwap, Layer
+from faceswap_cli.swap.looking import knowing, surveyed
 from faceswap_cli.swap.network import FaceNetwork
 from faceswap_cli.swap.roles import NOBODY, Casting, Role, nobody, parse_roles
 from faceswap_cli.swap.settings import ConvertSettings
 from faceswap_cli.swap.shown import people_shown
+from faceswap_cli.video.footage import Place
 from faceswap_cli.video.reader import Frame
 from faceswap_cli.workspace import Workspace
 
@@ -37,6 +41,8 @@ SURROUNDINGS = 1.4
 """Side of a tile as a multiple of the network's square's."""
 DIMMED = 60
 """How much of a preview's picture is left where the mask is 0, of 255."""
+TRIED = 5
+"""Moments of which a grid shows the one with the largest face."""
 TRIES = 3
 """Times as many moments are looked at as are shown, at most: some have no face."""
 
@@ -85,13 +91,12 @@ def preview(
     """
     settings = settings or ConvertSettings()
     clip, swap, roles = _prepared(source, weights, to, device, settings, workspace)
+    told = chosen(clip, roles, count=moments, workspace=workspace, report=report)
     report.stage(f"preview {clip.footage.name}", total=moments, unit="moments")
     rows = []
-    for moment in found(clip, roles, count=moments):
+    for moment in shown(clip, roles, told, count=moments):
         rows.append(tiles(swap, moment))
         report.advance(len(rows))
-    if not rows:
-        raise nobody(clip.footage.name, roles)
     caption = ["original", "swapped", "mask"]
     pairs = [[*left, *right] for left, right in zip_longest(rows[::2], rows[1::2], fillvalue=())]
     captions = caption * (1 + (len(rows) > 1))
@@ -122,11 +127,11 @@ def grid(
     """
     settings = settings or ConvertSettings()
     clip, swap, roles = _prepared(source, weights, to, device, settings, workspace)
+    told = chosen(clip, roles, count=TRIED, workspace=workspace, report=report)
     report.stage(f"compare settings on {clip.footage.name}", total=len(BLENDS), unit="rows")
-    moments = list(found(clip, roles, count=5))
-    if not moments:
-        raise nobody(clip.footage.name, roles)
-    moment = max(moments, key=lambda one: one.faces[0].alignment.side_px)
+    moment = max(
+        shown(clip, roles, told, count=TRIED), key=lambda one: one.faces[0].alignment.side_px
+    )
     rows = []
     for blend in BLENDS.values():
         row = [tiles(swap, moment)[0]]
@@ -154,27 +159,71 @@ def _prepared(
     settings.check()
     clip = Clip.of(source, start_s=settings.start_s, end_s=settings.end_s)
     network = FaceNetwork.load(weights, device=device)
-    shown = people_shown(clip, workspace)
-    roles = parse_roles(settings.faces, to=to, network=network, shown=shown)
-    if any(isinstance(role.choice, OneTrack) for role in roles):
-        raise ConfigurationError(
-            "tracks have numbers only once the whole clip was read",
-            hint="to look at single moments choose --face like:PHOTO instead",
-        )
+    people = people_shown(clip, workspace)
+    roles = parse_roles(settings.faces, to=to, network=network, shown=people)
     return clip, settings.swap(network), roles
+
+
+def chosen(
+    clip: Clip,
+    roles: Sequence[Role],
+    *,
+    count: int,
+    workspace: Workspace | None,
+    report: Reporter,
+) -> list[tuple[Place, list[FaceToSwap]]] | None:
+    """Return up to `count` moments and who is to be swapped in each; None: that is to be sought.
+
+    It is told by a set that knows the faces. Tracks have their numbers only when the whole clip was
+    looked at: then it is.
+
+    Raises:
+        NoFacesError: In the whole clip nobody is to be swapped.
+    """
+    is_numbered = any(isinstance(role.choice, OneTrack) for role in roles)
+    if not is_numbered and knowing(clip, roles, workspace) is None:
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        survey = surveyed(clip, roles, folder=Path(folder), workspace=workspace, report=report)
+        if not survey.swapped():
+            raise nobody(clip.footage.name, roles, survey.tracks())
+        return survey.moments(count, [role.to for role in roles])
+
+
+def shown(
+    clip: Clip,
+    roles: Sequence[Role],
+    told: Sequence[tuple[Place, list[FaceToSwap]]] | None,
+    *,
+    count: int,
+) -> Iterator[Moment]:
+    """Yield the moments that were chosen, or else up to `count` found by seeking.
+
+    Raises:
+        NoFacesError: There is none.
+    """
+    if told is None:
+        moments = found(clip, roles, count=count)
+    else:
+        frames = zip(clip.at([place for place, _ in told]), told, strict=True)
+        moments = (Moment(frame=frame, faces=faces) for frame, (_, faces) in frames)
+    first = next(moments, None)
+    if first is None:
+        raise nobody(clip.footage.name, roles)
+    yield from chain([first], moments)
 
 
 def found(clip: Clip, roles: Sequence[Role], *, count: int) -> Iterator[Moment]:
     """Yield up to `count` moments spread over a clip in which somebody is to be swapped."""
     with DETECTORS[DEFAULT]() as detector:
         casting = Casting.of(roles, detector)
-        shown = 0
+        done = 0
         # More moments than are asked for: in some there may be no face.
         for frame in clip.moments(count, spare=TRIES):
             if faces := _cast(frame, detector, casting):
-                shown += 1
+                done += 1
                 yield Moment(frame=frame, faces=faces)
-            if shown == count:
+            if done == count:
                 return
 
 

@@ -1,7 +1,7 @@
 """The part of some footage that is converted, from wherever one wants to go on."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -127,8 +127,22 @@ class Clip:
             yield from read_moments(self.footage.path, times)
             return
         for place in places:
-            image = pictures.read(self.footage.paths[place])
-            yield Frame(index=place, time=Fraction(place), view=Still(image=image))
+            yield self._picture(place)
+
+    def at(self, places: Sequence[Place]) -> Iterator[Frame]:
+        """Yield frames that were seen, without reading all."""
+        if isinstance(self.footage, Film):
+            found = read_moments(self.footage.path, [place.time for place in places])
+            yield from (replace(frame, index=places[frame.index].index) for frame in found)
+            return
+        for place in places:
+            yield self._picture(place.index)
+
+    def _picture(self, number: int) -> Frame:
+        """Return one of an album's pictures."""
+        assert isinstance(self.footage, Album)
+        image = pictures.read(self.footage.paths[number])
+        return Frame(index=number, time=Fraction(number), view=Still(image=image))
 
 
 def _outwards(count: int) -> list[int]:

@@ -147,6 +147,23 @@ class Survey:
         (frames,) = self._columns("frame")
         return frozenset(frames[self._roles() >= 0].tolist())
 
+    def moments(self, count: int, people: Sequence[str]) -> list[tuple[Place, list[FaceToSwap]]]:
+        """Return up to `count` frames with faces to be swapped, and these, all over the clip.
+
+        Args:
+            count: Frames; the middles of equal parts of all that have any.
+            people: Whose face each role gets.
+        """
+        frames = sorted(self.swapped())
+        parts = min(count, len(frames))
+        chosen = {frames[len(frames) * (2 * part + 1) // (2 * parts)] for part in range(parts)}
+        found: dict[int, tuple[Place, list[FaceToSwap]]] = {}
+        for row, role in zip(self._read(), self._roles(), strict=True):
+            if role >= 0 and (number := int(row["frame"])) in chosen:
+                _, faces = found.setdefault(number, (_place(row), []))
+                faces.append(_face(row, people[role]))
+        return list(found.values())
+
     def boxes(self) -> npt.NDArray[np.float32]:
         """Return boxes around all faces, (N, 4): left, top, right, bottom px."""
         found = [np.zeros((0, 4), np.float32)]
@@ -171,9 +188,7 @@ class Survey:
             if row["frame"] >= frame:
                 break
             found = row
-        if found is None:
-            return None
-        return Place(index=int(found["frame"]), time=Fraction(*map(int, found["time"])))
+        return None if found is None else _place(found)
 
     def _roles(self) -> Integers:
         """Return the settled role of every row."""
@@ -282,6 +297,11 @@ def _row(place: Place, face: Found) -> Rows:
     time = place.time.numerator, place.time.denominator
     values = (place.index, time, face.track, face.role, face.alignment.to_unit, face.landmarks)
     return np.array(values, dtype=ROW)
+
+
+def _place(row: np.void) -> Place:
+    """Return where the frame of a face is."""
+    return Place(index=int(row["frame"]), time=Fraction(*map(int, row["time"])))
 
 
 def _face(row: np.void, to: str) -> FaceToSwap:
