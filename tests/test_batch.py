@@ -1,6 +1,7 @@
 """How large a batch may be: what stops the doubling, and that a run remembers what was found."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -82,18 +83,18 @@ def test_what_was_found_is_in_the_recipe_and_is_kept(
         stage, "limits_of", lambda _: Limits(memory_bytes=float("inf"), least_gain=-1)
     )
 
+    goal = stage.Goal(images=6)
+    training = stage.Training(sets=sets, recipe=recipe, run=run, goal=goal, device="cpu", seed=0)
+
     def fitted() -> config.Recipe:
-        return stage.fit_batch_size(
-            sets, recipe=recipe, run=run, device="cpu", seed=0, report=Silent()
-        )
+        return stage.fit_batch_size(training, report=Silent()).recipe
 
     found = fitted()
     assert (16, config.FITTED) == (found.train.batch_size, found.sources["train.batch_size"])
     assert "batch_size = 16" in found.to_toml()
     assert not run.root.exists()
     begun = config.with_batch_size(recipe, 3)
-    goal = stage.Goal(images=6)
-    stage.train(sets, recipe=begun, run=run, goal=goal, device="cpu", seed=0, report=Silent())
+    stage.train(replace(training, recipe=begun), report=Silent())
     assert begun == fitted()
 
 
@@ -104,6 +105,9 @@ def test_several_processes_are_told_to_say_the_size(
     monkeypatch.setenv("WORLD_SIZE", "2")
     recipe = config.resolve("autoencoder", "debug")
     run = RunFolder(root=sets[0].folder.parent / "r")
+    training = stage.Training(
+        sets=sets, recipe=recipe, run=run, goal=stage.Goal(), device="cpu", seed=0
+    )
     with pytest.raises(ConfigurationError, match="in one process, and there are several") as caught:
-        stage.fit_batch_size(sets, recipe=recipe, run=run, device="cpu", seed=0, report=Silent())
+        stage.fit_batch_size(training, report=Silent())
     assert "--batch-size N" in caught.value.hint

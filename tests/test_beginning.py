@@ -26,7 +26,7 @@ from faceswap_cli.learning.kept import Eyes, KeptJudge
 from faceswap_cli.learning.score import score
 from faceswap_cli.learning.vgg16 import LAYERS, read_vgg16
 from faceswap_cli.report import Silent
-from faceswap_cli.stages.train import Goal, begun_preset, new_model, train
+from faceswap_cli.stages.train import Goal, Training, begun_preset, new_model, train
 from faceswap_cli.workspace import RunFolder
 from faceswap_models import vgg
 
@@ -76,14 +76,16 @@ def go(
 ) -> dict[str, Tensor]:
     """Train on the CPU; return the raw weights at the end."""
     train(
-        sets,
-        recipe=recipe or debug(),
-        run=run,
-        goal=Goal(images=images),
-        device="cpu",
-        seed=1,
+        Training(
+            sets=sets,
+            recipe=recipe or debug(),
+            run=run,
+            goal=Goal(images=images),
+            device="cpu",
+            seed=1,
+            beginning=Beginning(**beginning),
+        ),
         report=Silent(),
-        beginning=Beginning(**beginning),
     )
     state = load_file(run.resume)
     return {name.removeprefix("model/"): one for name, one in state.items() if "model/" in name}

@@ -16,7 +16,7 @@ from faceswap_cli.learning import sitting
 from faceswap_cli.learning.kept import Eyes, KeptJudge
 from faceswap_cli.learning.trainer import Learner
 from faceswap_cli.report import Silent
-from faceswap_cli.stages.train import Goal, train
+from faceswap_cli.stages.train import Goal, Training, train
 from faceswap_cli.workspace import RunFolder
 from faceswap_models.base import Progress, SwapModel
 
@@ -133,12 +133,14 @@ def test_a_lost_game_goes_back_and_goes_on(
     ]
     notes = Notes()
     summary = train(
-        [make_set("ada", 20, hue=0), make_set("bo", 24, hue=1)],
-        recipe=config.resolve(backend, "debug", changes),
-        run=RunFolder(root=tmp_path / "runs" / "lost"),
-        goal=Goal(images=GOAL, minutes=None),
-        device="cpu",
-        seed=1,
+        Training(
+            sets=[make_set("ada", 20, hue=0), make_set("bo", 24, hue=1)],
+            recipe=config.resolve(backend, "debug", changes),
+            run=RunFolder(root=tmp_path / "runs" / "lost"),
+            goal=Goal(images=GOAL, minutes=None),
+            device="cpu",
+            seed=1,
+        ),
         report=notes,
     )
     troubles = [line for line in notes.told if "of the rate" in line]

@@ -10,7 +10,7 @@ from faceswap_cli.errors import ConfigurationError
 from faceswap_cli.faces.record import FaceSet
 from faceswap_cli.report import Silent
 from faceswap_cli.stages.compare import CompareSummary, compare, differences, evaluation_rows
-from faceswap_cli.stages.train import Goal, train
+from faceswap_cli.stages.train import Goal, Training, train
 from faceswap_cli.workspace import Workspace
 
 MakeSet = Callable[..., FaceSet]
@@ -20,12 +20,14 @@ def trained(space: Workspace, sets: list[FaceSet], name: str, *changes: str) -> 
     """Train a run for a moment."""
     recipe = config.resolve("autoencoder", "debug", changes)
     train(
-        sets,
-        recipe=recipe,
-        run=space.run(name),
-        goal=Goal(images=64),
-        device="cpu",
-        seed=0,
+        Training(
+            sets=sets,
+            recipe=recipe,
+            run=space.run(name),
+            goal=Goal(images=64),
+            device="cpu",
+            seed=0,
+        ),
         report=Silent(),
     )
 

@@ -22,6 +22,7 @@ from faceswap_cli.learning.trainer import Learner
 from faceswap_cli.report import Silent
 from faceswap_cli.stages.train import (
     Goal,
+    Training,
     TrainSummary,
     cache_use,
     disk_of,
@@ -183,7 +184,8 @@ def test_layers_that_stay_keep_weights_moments_and_averages() -> None:
 def go(sets: Sets, run: RunFolder, images: int, recipe: Recipe = RECIPE) -> TrainSummary:
     """Train on the CPU."""
     goal = Goal(images=images, minutes=None)
-    return train(sets, recipe=recipe, run=run, goal=goal, device="cpu", seed=1, report=Silent())
+    training = Training(sets=sets, recipe=recipe, run=run, goal=goal, device="cpu", seed=1)
+    return train(training, report=Silent())
 
 
 def test_a_run_resumed_across_growth_equals_one_that_was_not(
@@ -329,9 +331,8 @@ def test_what_a_run_takes_is_told_of_grown_networks(sets: Sets, run: RunFolder) 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(plan, "TIMED_SECONDS", 0.01)
         goal = Goal(images=100, minutes=None)
-        told = rehearse(
-            sets, recipe=RECIPE, run=run, goal=goal, device="cpu", seed=1, report=Silent()
-        )
+        training = Training(sets=sets, recipe=RECIPE, run=run, goal=goal, device="cpu", seed=1)
+        told = rehearse(training, report=Silent())
     small = Learner(new_model(RECIPE, ("ada", "bo"), PLAIN, seed=1), RECIPE.train, PLAIN)
     weights = sitting.parameter_count(small.model)
     disk = plan.disk_use(small, cache_bytes=cache_use(sets, RECIPE))

@@ -28,7 +28,7 @@ from faceswap_cli.faces.record import FaceSet
 from faceswap_cli.learning import hardware
 from faceswap_cli.learning.trainer import Learner
 from faceswap_cli.report import Silent
-from faceswap_cli.stages.train import Goal, train
+from faceswap_cli.stages.train import Goal, Training, train
 from faceswap_cli.workspace import RunFolder
 
 # In bfloat16 a sum over two halves is another number than the sum over the whole.
@@ -49,12 +49,14 @@ sets = [
 changes = ["train.batch_size=3", "train.save_images=30", "train.preview_images=0"]
 changes += ["train.input_jitter=0.2", "train.colour_match=0.3"]
 train(
-    sets,
-    recipe=config.resolve("autoencoder", "debug", [*changes, "train.clip_norm=0.5"]),
-    run=RunFolder(root=run),
-    goal=Goal(images=images),
-    device="cpu",
-    seed=1,
+    Training(
+        sets=sets,
+        recipe=config.resolve("autoencoder", "debug", [*changes, "train.clip_norm=0.5"]),
+        run=RunFolder(root=run),
+        goal=Goal(images=images),
+        device="cpu",
+        seed=1,
+    ),
     report=Silent(),
 )
 """

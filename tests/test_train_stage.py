@@ -44,7 +44,7 @@ from faceswap_cli.learning.sitting import append_line
 from faceswap_cli.learning.trainer import Learner, Tensors
 from faceswap_cli.provenance.consent import Consent
 from faceswap_cli.report import Number, Silent
-from faceswap_cli.stages.train import Goal, TrainSummary, rehearse, train
+from faceswap_cli.stages.train import Goal, Training, TrainSummary, rehearse, train
 from faceswap_cli.workspace import RunFolder
 from faceswap_models import registry
 from faceswap_models.base import FaceBatch, Progress, SwapModel, Swapped
@@ -128,14 +128,21 @@ def go(
 ) -> TrainSummary:
     """Train on the CPU."""
     return train(
-        sets,
-        recipe=recipe,
-        run=run,
-        goal=Goal(images=images, minutes=minutes),
-        device="cpu",
-        seed=1,
+        Training(
+            sets=sets,
+            recipe=recipe,
+            run=run,
+            goal=Goal(images=images, minutes=minutes),
+            device="cpu",
+            seed=1,
+        ),
         report=report or Ears(),
     )
+
+
+def training(sets: Sets, run: RunFolder, goal: Goal) -> Training:
+    """Return a training on the CPU."""
+    return Training(sets=sets, recipe=RECIPE, run=run, goal=goal, device="cpu", seed=1)
 
 
 def lines(run: RunFolder) -> list[dict[str, object]]:
@@ -487,7 +494,7 @@ def test_a_board_is_chosen_by_what_is_installed(tmp_path: Path) -> None:
 def test_a_rehearsal_measures_and_leaves_nothing(sets: Sets, run: RunFolder) -> None:
     """Speed, memory, disk and time to the goal, without a file of the run."""
     goal = Goal(images=10_000)
-    found = rehearse(sets, recipe=RECIPE, run=run, goal=goal, device="cpu", seed=1, report=Ears())
+    found = rehearse(training(sets, run, goal), report=Ears())
     assert not run.root.exists()
     assert ({"ada": 20, "bo": 24}, 4, 10_000) == (found.faces, found.batch, found.images)
     assert found.seconds == pytest.approx(10_000 / found.images_per_second)
@@ -497,7 +504,7 @@ def test_a_rehearsal_measures_and_leaves_nothing(sets: Sets, run: RunFolder) -> 
 
 def test_a_rehearsal_knows_the_disk(sets: Sets, run: RunFolder) -> None:
     """What a run of several saves leaves is what was foretold, but for one file being written."""
-    found = rehearse(sets, recipe=RECIPE, run=run, goal=Goal(), device="cpu", seed=1, report=Ears())
+    found = rehearse(training(sets, run, Goal()), report=Ears())
     go(sets, run, 128)
     files = {
         path.stat().st_ino: path.stat().st_size
@@ -833,7 +840,7 @@ from faceswap_cli.learning.interrupt import stoppable
 from faceswap_cli.learning.score import Score, score
 from faceswap_cli.learning.trainer import Learner, Tensors
 from faceswap_cli.report import Silent
-from faceswap_cli.stages.train import Goal, train
+from faceswap_cli.stages.train import Goal, Training, train
 from faceswap_cli.workspace import RunFolder
 
 faces, run, images = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
@@ -843,12 +850,14 @@ sets = [
 ]
 changes = ["train.batch_size=2", "train.save_images=8", "train.preview_images=64"]
 train(
-    sets,
-    recipe=config.resolve("autoencoder", "debug", changes),
-    run=RunFolder(root=run),
-    goal=Goal(images=images),
-    device="cpu",
-    seed=1,
+    Training(
+        sets=sets,
+        recipe=config.resolve("autoencoder", "debug", changes),
+        run=RunFolder(root=run),
+        goal=Goal(images=images),
+        device="cpu",
+        seed=1,
+    ),
     report=Silent(),
 )
 """

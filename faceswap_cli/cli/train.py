@@ -138,40 +138,22 @@ def train(
             on_gpu=stage.has_gpu(device),
         )
         sets = [FaceSet.of(space.existing_set(person)) for person in people]
+        training = stage.Training(
+            sets=sets,
+            recipe=recipe,
+            run=run,
+            goal=stage.Goal(images=images, minutes=minutes),
+            device=device,
+            seed=seed,
+            beginning=beginning,
+        )
         if is_fitted:
-            recipe = stage.fit_batch_size(
-                sets,
-                recipe=recipe,
-                run=run,
-                device=device,
-                seed=seed,
-                report=terminal,
-                beginning=beginning,
-            )
-        goal = stage.Goal(images=images, minutes=minutes)
+            training = stage.fit_batch_size(training, report=terminal)
         if dry_run:
-            plan = stage.rehearse(
-                sets,
-                recipe=recipe,
-                run=run,
-                goal=goal,
-                device=device,
-                seed=seed,
-                report=terminal,
-                beginning=beginning,
-            )
+            plan = stage.rehearse(training, report=terminal)
             shown = dataclasses.asdict(plan) if as_json else plan.facts()
             terminal.result(f"what {run.name} would take", shown)
             return
-        summary = stage.train(
-            sets,
-            recipe=recipe,
-            run=run,
-            goal=goal,
-            device=device,
-            seed=seed,
-            report=terminal,
-            beginning=beginning,
-        )
+        summary = stage.train(training, report=terminal)
         shown = dataclasses.asdict(summary) if as_json else summary.facts()
         terminal.result(f"trained {run.name}", shown)

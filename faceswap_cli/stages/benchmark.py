@@ -28,7 +28,7 @@ from faceswap_cli.report import Reporter
 from faceswap_cli.stages.convert import convert
 from faceswap_cli.stages.evaluate import evaluate_shots
 from faceswap_cli.stages.extract import ExtractSettings, extract
-from faceswap_cli.stages.train import Goal, train
+from faceswap_cli.stages.train import Goal, Training, train
 from faceswap_cli.truth.answers import Answer, MeanFace, NearestPose, Perfect, Unswapped
 from faceswap_cli.truth.clips import draw_clip, true_swap
 from faceswap_cli.truth.judging import Shot
@@ -216,8 +216,8 @@ class _Stage:
                 if not path.exists():
                     draw_clip(path, person, take, side_px=drawn.side_px, report=report)
                 extract(path, folder=space.set(title), settings=ExtractSettings(), report=report)
-            sets[name] = _load(space, name)
-            driving[name] = _load(space, f"{name}-driving")
+            sets[name] = FaceSet.of(space.existing_set(name))
+            driving[name] = FaceSet.of(space.existing_set(f"{name}-driving"))
         return cls(
             folder=folder,
             cast=everyone,
@@ -251,12 +251,14 @@ class _Stage:
         run = Workspace.open(self.folder / "workspace").run(name)
         began = time.process_time()
         done = train(
-            list(self.sets.values()),
-            recipe=recipe,
-            run=run,
-            goal=goal,
-            device=device,
-            seed=seed,
+            Training(
+                sets=list(self.sets.values()),
+                recipe=recipe,
+                run=run,
+                goal=goal,
+                device=device,
+                seed=seed,
+            ),
             report=self.report,
         )
         processor = time.process_time() - began
@@ -418,11 +420,6 @@ class _Results:
 def _sheet(folder: Path, name: str, driving: str, wanted: str) -> Path:
     """Return where the picture of an answer goes."""
     return folder / "pictures" / f"{name}, {driving} as {wanted}.png"
-
-
-def _load(space: Workspace, name: str) -> FaceSet:
-    folder = space.existing_set(name)
-    return FaceSet.load(name, folder=folder.root, records=folder.records)
 
 
 def _page(summary: BenchmarkSummary, folder: Path) -> str:

@@ -230,10 +230,7 @@ def _common_sets(models: Sequence[TrainedModel], workspace: Workspace) -> list[F
     names = [name for name in models[0].identities if all(name in one for one in known)]
     if len(names) < 2:
         raise ConfigurationError("the runs know fewer than two people in common")
-    folders = [workspace.existing_set(name) for name in names]
-    return [
-        FaceSet.load(folder.name, folder=folder.root, records=folder.records) for folder in folders
-    ]
+    return [FaceSet.of(workspace.existing_set(name)) for name in names]
 
 
 def _held_out(faces: FaceSet) -> list[tuple[Image, FaceRecord]]:

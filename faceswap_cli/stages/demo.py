@@ -25,7 +25,7 @@ from faceswap_cli.provenance.credentials import read, sign
 from faceswap_cli.report import Reporter
 from faceswap_cli.stages.convert import convert
 from faceswap_cli.stages.extract import ExtractSettings, extract
-from faceswap_cli.stages.train import Goal, train
+from faceswap_cli.stages.train import Goal, Training, train
 from faceswap_cli.truth.answers import MeanFace
 from faceswap_cli.truth.clips import draw_clip, true_swap
 from faceswap_cli.truth.scores import ssim_near
@@ -146,12 +146,14 @@ def demo(
     run = space.run("demo")
     with clock("train"):
         trained = train(
-            list(sets.values()),
-            recipe=config.resolve("autoencoder", "light", []),
-            run=run,
-            goal=Goal(images=None, minutes=minutes),
-            device=device,
-            seed=seed,
+            Training(
+                sets=list(sets.values()),
+                recipe=config.resolve("autoencoder", "light", []),
+                run=run,
+                goal=Goal(images=None, minutes=minutes),
+                device=device,
+                seed=seed,
+            ),
             report=report,
         )
     swapped = folder / "swapped.mp4"

@@ -7,7 +7,7 @@ happens along the way.
 import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -65,7 +65,7 @@ from faceswap_cli.workspace import RunFolder, SetFolder
 from faceswap_models import registry
 from faceswap_models.base import SwapModel
 
-__all__ = ["Beginning", "Goal", "TrainSummary", "fit_batch_size", "rehearse", "train"]
+__all__ = ["Beginning", "Goal", "TrainSummary", "Training", "fit_batch_size", "rehearse", "train"]
 
 Work = TypeVar("Work")
 
@@ -76,28 +76,38 @@ REHEARSED = 64
 """Faces of each person that a rehearsal decodes."""
 
 
-def train(
-    sets: Sequence[FaceSet],
-    *,
-    recipe: Recipe,
-    run: RunFolder,
-    goal: Goal,
-    device: str,
-    seed: int,
-    report: Reporter,
-    beginning: Beginning = AT_RANDOM,
-) -> TrainSummary:
-    """Train on two or more sets, going on where the run stopped.
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """What is to be learnt, how, until when and where."""
 
-    Args:
-        sets: One person's faces each; their names become the people's.
-        recipe: Backend and settings.
-        run: Where everything goes.
-        goal: When to end.
-        device: `auto`, `cpu`, `cuda` or `mps`.
-        seed: With the images seen it decides every chance of the run.
-        report: Hears of progress.
-        beginning: What a new run begins with.
+    sets: Sequence[FaceSet]
+    """One person's faces each; their names become the people's."""
+    recipe: Recipe
+    run: RunFolder
+    """Where everything goes."""
+    goal: Goal
+    device: str
+    """`auto`, `cpu`, `cuda` or `mps`."""
+    seed: int
+    """With the images seen it decides every chance of the run."""
+    beginning: Beginning = AT_RANDOM
+    """What a new run begins with."""
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the people that are learnt: everybody's, or one for all."""
+        if self.beginning.pools and len(self.sets) > 1:
+            return [EVERYBODY]
+        return [faces.name for faces in self.sets]
+
+    @property
+    def few(self) -> list[FaceSet]:
+        """The sets with as many faces as are enough to try some steps with."""
+        return [replace(faces, records=faces.records[:REHEARSED]) for faces in self.sets]
+
+
+def train(training: Training, *, report: Reporter) -> TrainSummary:
+    """Train on two or more sets, going on where the run stopped.
 
     Raises:
         ConfigurationError: The sets, or a setting, do not fit.
@@ -106,26 +116,21 @@ def train(
         CheckpointError: The run is damaged, or was trained with other networks or people.
         KeyboardInterrupt: Ctrl-C or SIGTERM came; the step was finished and everything saved.
     """
-    check_sets(sets, least=beginning.least_people)
+    check_sets(training.sets, least=training.beginning.least_people)
     keep_freed_memory()
     with ExitStack() as held:
-        team = held.enter_context(joined(recipe.train.batch_size))
-        hardware = find_hardware(device, index=team.local_rank)
+        team = held.enter_context(joined(training.recipe.train.batch_size))
+        hardware = find_hardware(training.device, index=team.local_rank)
         use_fast_kernels(hardware.device)
         if team.leads:
-            held.enter_context(alone_in(run.root))
+            held.enter_context(alone_in(training.run.root))
         stop = held.enter_context(stoppable())
         summary = sit_down(
-            sets,
-            recipe=recipe,
-            run=run,
-            goal=goal,
+            training,
             hardware=hardware,
-            seed=seed,
             team=team,
             stop=stop,
             report=report if team.leads else Silent(),
-            beginning=beginning,
         )
     if stop.asked:
         raise KeyboardInterrupt
@@ -133,27 +138,19 @@ def train(
 
 
 def sit_down(
-    sets: Sequence[FaceSet],
-    *,
-    recipe: Recipe,
-    run: RunFolder,
-    goal: Goal,
-    hardware: Hardware,
-    seed: int,
-    team: Team,
-    stop: Stop,
-    report: Reporter,
-    beginning: Beginning,
+    training: Training, *, hardware: Hardware, team: Team, stop: Stop, report: Reporter
 ) -> TrainSummary:
     """Train for one sitting, as one of a team of processes."""
+    sets, recipe, run = training.sets, training.recipe, training.run
+    goal, seed = training.goal, training.seed
     resume = checkpoint.load_resume(run)
-    names = people_of(sets, beginning)
+    names = training.names
     if resume is not None:
         checkpoint.check_same_networks(resume, recipe=recipe, identities=names, run=run)
         names = list(resume.identities)
     model = new_model(recipe, names, hardware, seed=seed)
     if resume is None:
-        in_turn(team, lambda: begin(model, beginning))
+        in_turn(team, lambda: begin(model, training.beginning))
     learner = Learner(
         model,
         recipe.train,
@@ -211,17 +208,7 @@ def origin(faces: FaceSet) -> Origin:
     return origin_of(records=folder.records, source=folder.source)
 
 
-def rehearse(
-    sets: Sequence[FaceSet],
-    *,
-    recipe: Recipe,
-    run: RunFolder,
-    goal: Goal,
-    device: str,
-    seed: int,
-    report: Reporter,
-    beginning: Beginning = AT_RANDOM,
-) -> Plan:
+def rehearse(training: Training, *, report: Reporter) -> Plan:
     """Try some steps, and say what a training would take (`--dry-run`).
 
     Nothing of the run is changed, and nothing is left behind.
@@ -229,29 +216,30 @@ def rehearse(
     Raises:
         FaceswapError: Whatever `train` would refuse to begin with.
     """
-    check_sets(sets, least=beginning.least_people)
+    sets, recipe, seed, names = training.sets, training.recipe, training.seed, training.names
+    check_sets(sets, least=training.beginning.least_people)
     keep_freed_memory()
-    hardware = find_hardware(device)
+    hardware = find_hardware(training.device)
     use_fast_kernels(hardware.device)
-    resume = checkpoint.load_resume(run)
-    names = people_of(sets, beginning)
+    resume = checkpoint.load_resume(training.run)
     model = new_model(recipe, names, hardware, seed=seed)
     if resume is not None:
-        checkpoint.check_same_networks(resume, recipe=recipe, identities=names, run=run)
+        checkpoint.check_same_networks(resume, recipe=recipe, identities=names, run=training.run)
     else:
-        begin(model, beginning)
+        begin(model, training.beginning)
     learner = Learner(model, recipe.train, hardware)
     learner.grow_up()
     with TemporaryDirectory() as folder:
-        few = [replace(faces, records=faces.records[:REHEARSED]) for faces in sets]
         scratch = RunFolder(root=Path(folder))
-        people = load_people(few, names, recipe=recipe, run=scratch, report=report)
+        people = load_people(training.few, names, recipe=recipe, run=scratch, report=report)
         feed = choose_feed(
             people, model=recipe.model, train=recipe.train, seed=seed, device=hardware.device
         )
         disk = disk_use(learner, cache_bytes=cache_use(sets, recipe))
         state = resume.state if resume else TrainState()
-        plan = planned(learner, feed, goal=goal, state=state, disk_bytes=disk, report=report)
+        plan = planned(
+            learner, feed, goal=training.goal, state=state, disk_bytes=disk, report=report
+        )
         del feed, people  # a mapped file cannot be deleted everywhere
     everyone = (
         dict(zip(names, map(len, sets), strict=True))
@@ -288,17 +276,8 @@ def planned(
     )
 
 
-def fit_batch_size(
-    sets: Sequence[FaceSet],
-    *,
-    recipe: Recipe,
-    run: RunFolder,
-    device: str,
-    seed: int,
-    report: Reporter,
-    beginning: Beginning = AT_RANDOM,
-) -> Recipe:
-    """Return the recipe with the largest batch that fits the device (`--batch-size auto`).
+def fit_batch_size(training: Training, *, report: Reporter) -> Training:
+    """Return the training with the largest batch that fits the device (`--batch-size auto`).
 
     A run that was begun so keeps the size it found: the same command must go on as it began.
 
@@ -311,27 +290,29 @@ def fit_batch_size(
             "--batch-size auto tries sizes in one process, and there are several",
             hint="give the batch size of all processes together: --batch-size N",
         )
-    check_sets(sets, least=beginning.least_people)
-    resume = checkpoint.load_resume(run)
+    recipe = training.recipe
+    check_sets(training.sets, least=training.beginning.least_people)
+    resume = checkpoint.load_resume(training.run)
     if resume is not None and resume.recipe.sources.get("train.batch_size") == FITTED:
-        return with_batch_size(recipe, resume.recipe.train.batch_size)
+        size = resume.recipe.train.batch_size
+        return replace(training, recipe=with_batch_size(recipe, size))
     keep_freed_memory()
-    hardware = find_hardware(device)
+    hardware = find_hardware(training.device)
     use_fast_kernels(hardware.device)
     with TemporaryDirectory() as folder:
-        few = [replace(faces, records=faces.records[:REHEARSED]) for faces in sets]
-        names = people_of(sets, beginning)
         scratch = RunFolder(root=Path(folder))
-        people = load_people(few, names, recipe=recipe, run=scratch, report=report)
+        people = load_people(
+            training.few, training.names, recipe=recipe, run=scratch, report=report
+        )
         report.stage("trying batch sizes", total=None, unit="faces")
         size, stopped_by = largest_batch(
-            partial(try_batch, people=people, recipe=recipe, hardware=hardware, seed=seed),
+            partial(try_batch, people=people, recipe=recipe, hardware=hardware, seed=training.seed),
             limits=limits_of(hardware.device),
-            most=min(len(split(len(faces), HELD_OUT)[0]) for faces in sets),
+            most=min(len(split(len(faces), HELD_OUT)[0]) for faces in training.sets),
         )
         del people  # a mapped file cannot be deleted everywhere
     report.note(f"batches of {size} faces of each person: {stopped_by}")
-    return with_batch_size(recipe, size)
+    return replace(training, recipe=with_batch_size(recipe, size))
 
 
 def try_batch(
@@ -422,13 +403,6 @@ def has_gpu(device: str) -> bool:
         DeviceError: It is not there.
     """
     return find_hardware(device).device.type != "cpu"
-
-
-def people_of(sets: Sequence[FaceSet], beginning: Beginning) -> list[str]:
-    """Return the names of the people that are learnt: everybody's, or one for all."""
-    if beginning.pools and len(sets) > 1:
-        return [EVERYBODY]
-    return [faces.name for faces in sets]
 
 
 def cache_use(sets: Sequence[FaceSet], recipe: Recipe) -> int:
