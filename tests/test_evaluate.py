@@ -116,6 +116,17 @@ def test_a_folder_that_cannot_be_made_is_said_at_once(
     assert "swapped.mp4" in done.output
 
 
+def test_an_evaluation_that_fails_leaves_no_folder(folder: Path, tmp_path: Path) -> None:
+    """Unless the folder was there before, or holds something."""
+    words = ["evaluate", folder / "small.mp4", "--source", folder / "original.mp4"]
+    words += ["--identity", "ed", "--workspace", folder / "workspace", "--output"]
+    done = CliRunner().invoke(app, [*map(str, words), str(tmp_path / "new")])
+    assert 3 == done.exit_code
+    assert not (tmp_path / "new").exists()
+    CliRunner().invoke(app, [*map(str, words), str(tmp_path)])
+    assert tmp_path.exists()
+
+
 def test_videos_of_two_sizes_do_not_belong_together(folder: Path) -> None:
     """Both sizes are said."""
     with pytest.raises(InputError, match=r"small\.mp4 is 96 x 96 px, and original\.mp4 is 160"):

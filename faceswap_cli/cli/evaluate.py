@@ -60,11 +60,11 @@ def evaluate(
             probe(path)  # a slip in a file's name is told before a set's
         wanted, *rest = [FaceSet.of(space.existing_set(one)) for one in (identity, *(others or []))]
         folder = output or swapped.with_name(f"{swapped.stem}-evaluation")
-        stage.make_folder(folder)
-        found = stage.evaluate(
-            swapped, source=source, identity=wanted, others=rest, truth=truth, report=terminal
-        )
-        files = stage.write_evaluation(found, folder)
+        with stage.filling(folder):
+            found = stage.evaluate(
+                swapped, source=source, identity=wanted, others=rest, truth=truth, report=terminal
+            )
+            files = stage.write_evaluation(found, folder)
         columns = ["", "value", "original's own", "unit", ""]
         terminal.table(f"{swapped.name} as {identity}", columns, found.rows())
         terminal.advice(found.reasons())

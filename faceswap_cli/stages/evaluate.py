@@ -7,6 +7,7 @@ whether it still does what was done, whether it trembles, and what gives it away
 import math
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from itertools import chain, zip_longest
 from pathlib import Path
 
@@ -143,14 +144,22 @@ def evaluate_shots(
     )
 
 
-def make_folder(folder: Path) -> None:
-    """Make the folder that an evaluation goes to, before minutes are spent on it.
+@contextmanager
+def filling(folder: Path) -> Iterator[None]:
+    """Make a folder before minutes are spent on what goes into it; if nothing does, it goes too.
 
     Raises:
         InputError: It cannot be made.
     """
+    was_there = folder.exists()
     with explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    finally:
+        if not was_there:
+            with suppress(OSError):  # it is not empty: something went into it
+                folder.rmdir()
 
 
 def write_evaluation(evaluation: Evaluation, folder: Path) -> dict[str, str]:
