@@ -30,6 +30,7 @@ from faceswap_cli.faces.detect import Face
 from faceswap_cli.faces.litert import LiteRTDetector
 from faceswap_cli.faces.sface import Direction, SFace
 from faceswap_cli.faces.track import Steady
+from faceswap_cli.views import Still
 
 BLACK = np.zeros((8, 8, 3), np.uint8)
 
@@ -92,12 +93,12 @@ def test_everyone_and_one_track(detector: LiteRTDetector) -> None:
     """All come largest first; a track comes alone."""
     faces = [face(3, 10), face(1, 30), face(2, 20)]
 
-    everyone = Everyone().chooser(detector).pick(BLACK, faces)
-    third = OneTrack(number=3).chooser(detector).pick(BLACK, faces)
+    everyone = Everyone().chooser(detector).pick(Still(image=BLACK), faces)
+    third = OneTrack(number=3).chooser(detector).pick(Still(image=BLACK), faces)
 
     assert [1, 2, 3] == [one.track for one in everyone]
     assert [3] == [one.track for one in third]
-    assert [] == OneTrack(number=9).chooser(detector).pick(BLACK, faces)
+    assert [] == OneTrack(number=9).chooser(detector).pick(Still(image=BLACK), faces)
 
 
 def test_two_people_of_one_size_do_not_take_turns(detector: LiteRTDetector) -> None:
@@ -106,12 +107,17 @@ def test_two_people_of_one_size_do_not_take_turns(detector: LiteRTDetector) -> N
     sides = [(40, 38), (38, 40), (40, 46), (40, 50), (46, 40), (None, 20), (60, 20), (30, 20)]
 
     picked = [
-        [one.track for one in chooser.pick(BLACK, [face(0, a), face(1, b)] if a else [face(1, b)])]
+        [
+            one.track
+            for one in chooser.pick(
+                Still(image=BLACK), [face(0, a), face(1, b)] if a else [face(1, b)]
+            )
+        ]
         for a, b in sides
     ]
 
     assert [[0], [0], [0], [1], [1], [1], [0], [0]] == picked
-    assert [] == chooser.pick(BLACK, [])
+    assert [] == chooser.pick(Still(image=BLACK), [])
 
 
 @cache
@@ -139,8 +145,8 @@ def test_a_person_is_known_from_a_picture(detector: LiteRTDetector, photo: Path)
             for track_of, one in enumerate(found)
         ]
         chooser = Like(photo=photo).chooser(detector)
-        assert [track] == [one.track for one in chooser.pick(frame, faces)]
-        assert [] == chooser.pick(frame, [])
+        assert [track] == [one.track for one in chooser.pick(Still(image=frame), faces)]
+        assert [] == chooser.pick(Still(image=frame), [])
 
 
 class Counting(SFace):
@@ -171,7 +177,7 @@ def test_somebody_else_is_not_kept(
 
     known.known = cosine * np.eye(128)[0] + np.sqrt(1 - cosine**2) * np.eye(128)[1]
 
-    assert kept == len(chooser.pick(BLACK, [face(0, 9)]))
+    assert kept == len(chooser.pick(Still(image=BLACK), [face(0, 9)]))
 
 
 def test_a_track_is_not_measured_for_ever(
@@ -185,7 +191,7 @@ def test_a_track_is_not_measured_for_ever(
     assert 1 == counting.asked
     asked = []
     for _ in range(MEASURED_EVERY * MEASURED_MOST):
-        assert 1 == len(chooser.pick(BLACK, [face(0, 9)]))
+        assert 1 == len(chooser.pick(Still(image=BLACK), [face(0, 9)]))
         asked.append(counting.asked - 1)
     assert list(range(1, MEASURED_AT_ONCE + 1)) == asked[:MEASURED_AT_ONCE]
     assert 1 == asked[MEASURED_EVERY * 3] - asked[MEASURED_EVERY * 2]
@@ -193,7 +199,7 @@ def test_a_track_is_not_measured_for_ever(
 
     unseen = Like(photo=photo).chooser(detector)
     before = counting.asked
-    assert [] == unseen.pick(BLACK, [replace(face(0, 9), is_interpolated=True)])
+    assert [] == unseen.pick(Still(image=BLACK), [replace(face(0, 9), is_interpolated=True)])
     assert before == counting.asked
 
 
@@ -210,13 +216,13 @@ def test_a_choice_goes_on_where_it_stopped(
     ]
     whole, first, second = (choice.chooser(detector) for _ in range(3))
     for _ in range(2):
-        whole.pick(frame, faces)
-        first.pick(frame, faces)
+        whole.pick(Still(image=frame), faces)
+        first.pick(Still(image=frame), faces)
 
     second.recall(json.loads(json.dumps(first.memory())))
 
     for shown in (faces, faces[1:], faces):
-        assert whole.pick(frame, shown) == second.pick(frame, shown)
+        assert whole.pick(Still(image=frame), shown) == second.pick(Still(image=frame), shown)
         assert json.dumps(whole.memory()) == json.dumps(second.memory())
 
 

@@ -26,6 +26,7 @@ from faceswap_cli.errors import CheckpointError, ConfigurationError, InputError,
 from faceswap_cli.faces.detect import Face
 from faceswap_cli.faces.detectors import DEFAULT
 from faceswap_cli.faces.litert import LiteRTDetector
+from faceswap_cli.faces.region import Region
 from faceswap_cli.learning import checkpoint
 from faceswap_cli.learning.checkpoint import TrainedModel
 from faceswap_cli.provenance.credentials import read as read_credentials
@@ -40,6 +41,7 @@ from faceswap_cli.swap.output import parts_folder, usual_name
 from faceswap_cli.swap.settings import ConvertSettings
 from faceswap_cli.video.reader import probe, read_frames
 from faceswap_cli.video.writer import Sound, VideoWriter
+from faceswap_cli.views import View
 from faceswap_cli.workspace import RunFolder, Workspace
 from faceswap_models import registry
 from faceswap_models.base import ModelSettings, SwapModel, Swapped, TrainSettings
@@ -104,9 +106,17 @@ class Scripted:
         """Return what is there."""
         return self.script(image)
 
-    def follow(self, image: Image, faces: Sequence[Face]) -> list[Face]:
+    def find(self, image: Image) -> list[Region]:
+        """Return where it is."""
+        return [Region.of(face.landmarks) for face in self.script(image)]
+
+    def place(self, image: Image, found: Sequence[Region], *, beside: Sequence[Face]) -> list[Face]:
+        """Return what is there, known or not."""
+        return self.script(image)
+
+    def follow(self, view: View, faces: Sequence[Face]) -> list[Face]:
         """Return what is there of those."""
-        now = self.script(image)
+        now = self.script(view.whole())
         return [face for face in now if any(abs(face.box - one.box).max() < 9 for one in faces)]
 
     def close(self) -> None:

@@ -34,6 +34,7 @@ from faceswap_cli.faces import journal
 from faceswap_cli.faces.detect import Face
 from faceswap_cli.faces.follow import Pace
 from faceswap_cli.faces.record import FaceSet
+from faceswap_cli.faces.region import Region
 from faceswap_cli.learning.data import masked_crop
 from faceswap_cli.report import Silent
 from faceswap_cli.stages import extract as stage
@@ -41,6 +42,7 @@ from faceswap_cli.stages.extract import ExtractSettings, ExtractSummary, extract
 from faceswap_cli.video.footage import Footage, find_footage
 from faceswap_cli.video.reader import read_frames
 from faceswap_cli.video.writer import VideoWriter
+from faceswap_cli.views import View
 from faceswap_cli.workspace import SetFolder
 
 FRAMES = 24
@@ -78,9 +80,17 @@ class SpotDetector:
         self.before(number_of(image))
         return self._spots(image)
 
-    def follow(self, image: Image, faces: Sequence[Face]) -> list[Face]:
+    def find(self, image: Image) -> list[Region]:
+        """Return where that is."""
+        return [Region.of(face.landmarks) for face in self.detect(image)]
+
+    def place(self, image: Image, found: Sequence[Region], *, beside: Sequence[Face]) -> list[Face]:
+        """Return the face, known or not."""
+        return self._spots(image)
+
+    def follow(self, view: View, faces: Sequence[Face]) -> list[Face]:
         """Return the same as `detect`."""
-        return self.detect(image)
+        return self.detect(view.whole())
 
     def _spots(self, image: Image) -> list[Face]:
         """Return one face around the bright pixels, if there are any."""

@@ -27,7 +27,9 @@ from faceswap_cli.faces.follow import (
     thumbnail,
 )
 from faceswap_cli.faces.litert import LiteRTDetector
+from faceswap_cli.faces.region import Region
 from faceswap_cli.faces.track import REACH, places
+from faceswap_cli.views import Area, Still, View, clipped
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -36,16 +38,21 @@ class Shown:
 
     image: Image
 
+    @property
+    def view(self) -> Still:
+        """The picture."""
+        return Still(image=self.image)
+
 
 class Counting(LiteRTDetector):
     """Counts its searches."""
 
     searches = 0
 
-    def detect(self, image: Image) -> list[Face]:
+    def find(self, image: Image) -> list[Region]:
         """Count, then search."""
         Counting.searches += 1
-        return super().detect(image)
+        return super().find(image)
 
 
 class Script:
@@ -66,12 +73,20 @@ class Script:
 
     def detect(self, image: Image) -> list[Face]:
         """Return what was told."""
-        self.searched.append(int(image[0, 0, 0]))
         return list(self.faces.get(int(image[0, 0, 0]), ()))
 
-    def follow(self, image: Image, faces: Sequence[Face]) -> list[Face]:
+    def find(self, image: Image) -> list[Region]:
+        """Return where that is, and note that it was searched for."""
+        self.searched.append(int(image[0, 0, 0]))
+        return [Region.of(face.landmarks) for face in self.detect(image)]
+
+    def place(self, image: Image, found: Sequence[Region], *, beside: Sequence[Face]) -> list[Face]:
+        """Return what was told, known or not."""
+        return self.detect(image)
+
+    def follow(self, view: View, faces: Sequence[Face]) -> list[Face]:
         """Return as many."""
-        return list(self.faces.get(int(image[0, 0, 0]), ()))[: len(faces)]
+        return self.detect(view.whole())[: len(faces)]
 
 
 def square(x: float, side: float = 40.0) -> Face:
@@ -124,6 +139,45 @@ def followed(
     with Follower(Counting, choice=Everyone()) as follower:
         watched = follower.over(frames, pace=pace, memory=memory)
         return [(seen, json.loads(json.dumps(seen.memory()))) for seen in watched]
+
+
+def test_frames_are_looked_at_only_where_somebody_asked(film: list[Image]) -> None:
+    """Faces come out the same whatever a frame shows where nobody asked to look."""
+    film = [np.pad(image, ((60, 60), (90, 90), (0, 0)), mode="edge") for image in film]
+
+    with Follower(LiteRTDetector, choice=Everyone()) as follower:
+        seen = list(follower.over(Shown(image=image) for image in film))
+        again = list(follower.over(Half(image=image) for image in film))
+
+    for one, other in zip(seen, again, strict=True):
+        for face, twin in zip(one.faces, other.faces, strict=True):
+            np.testing.assert_array_equal(face.face.landmarks, twin.face.landmarks)
+            np.testing.assert_array_equal(face.alignment.to_unit, twin.alignment.to_unit)
+            area = face.alignment.area()
+            crops = [
+                face.alignment.crop(item.view.showing(area), 64) for item in (one.item, other.item)
+            ]
+            np.testing.assert_array_equal(*crops)
+
+
+class Half(Shown):
+    """A frame that is noise where nobody asked to look."""
+
+    @property
+    def view(self) -> Still:
+        """The picture, for those who ask."""
+        return Blinkered(image=self.image)
+
+
+class Blinkered(Still):
+    """A picture that is noise where nobody asked to look."""
+
+    def showing(self, area: Area) -> Image:
+        """Return the picture in the area, and noise around it."""
+        left, top, right, bottom = clipped(area, self.size)
+        noise = np.random.default_rng(0).integers(0, 255, self.image.shape, dtype=np.uint8)
+        noise[top:bottom, left:right] = self.image[top:bottom, left:right]
+        return noise
 
 
 def test_a_followed_face_is_where_a_search_finds_it(film: list[Image]) -> None:
@@ -242,7 +296,7 @@ def test_a_search_brings_newcomers_and_moves_nobody() -> None:
         def detect(self, image: Image) -> list[Face]:
             return [searched_for, square(100)]
 
-        def follow(self, image: Image, faces: Sequence[Face]) -> list[Face]:
+        def follow(self, view: View, faces: Sequence[Face]) -> list[Face]:
             return [square(10)] if len(faces) == 1 else [square(10), square(100)]
 
     with Follower(lambda: Wavering({}, []), choice=Everyone()) as follower:
@@ -278,9 +332,9 @@ def test_where_nobody_is_every_frame_is_searched() -> None:
 class Minding(Script):
     """Follows whoever is still near where they were."""
 
-    def follow(self, image: Image, faces: Sequence[Face]) -> list[Face]:
+    def follow(self, view: View, faces: Sequence[Face]) -> list[Face]:
         """Return those told of the frame who are near one of the faces."""
-        told = self.faces.get(int(image[0, 0, 0]), ())
+        told = self.faces.get(int(view.whole()[0, 0, 0]), ())
         return [one for one in told if any(abs(one.box[0] - face.box[0]) < 9 for face in faces)]
 
 
@@ -406,8 +460,11 @@ def test_left_early_it_lets_its_threads_go() -> None:
 
 def test_a_cut_is_told_from_motion(film: list[Image]) -> None:
     """Frames that follow each other are one shot; a film and its negative are two."""
-    assert not any(is_cut(thumbnail(one), thumbnail(two)) for one, two in pairwise(film))
-    assert is_cut(thumbnail(film[0]), thumbnail(255 - film[0]))
+    assert not any(
+        is_cut(thumbnail(Still(image=one)), thumbnail(Still(image=two)))
+        for one, two in pairwise(film)
+    )
+    assert is_cut(thumbnail(Still(image=film[0])), thumbnail(Still(image=255 - film[0])))
 
 
 def test_a_face_that_leaves_is_not_kept_alive(film: list[Image]) -> None:

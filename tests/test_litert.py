@@ -15,7 +15,8 @@ from faceswap_cli.arrays import Image
 from faceswap_cli.errors import InputError
 from faceswap_cli.faces.blazeface import anchors, short_range_faces
 from faceswap_cli.faces.detect import MediaPipeDetector
-from faceswap_cli.faces.litert import LiteRTDetector, Networks, placed, region_of
+from faceswap_cli.faces.litert import LiteRTDetector, Networks, known, mesh
+from faceswap_cli.faces.region import Region
 from faceswap_cli.weights import find
 
 
@@ -43,7 +44,7 @@ def test_both_libraries_read_the_same_off_a_face(networks: Networks) -> None:
     with MediaPipeDetector() as theirs:
         for image in people():
             (region,) = short_range_faces(image, networks.short_range)
-            mine = placed(image, region, networks)
+            mine = known(mesh(image, region, networks), networks, size=image.shape[1::-1])
             (other,) = theirs.detect(image)
 
             eyes = np.linalg.norm(other.landmarks[33] - other.landmarks[263])
@@ -58,9 +59,9 @@ def test_a_second_look_forgets_the_finder(networks: Networks) -> None:
     for image in people():
         (one,) = networks.yunet.find(image, side_px=256)
         (two,) = short_range_faces(image, networks.short_range)
-        looks = [placed(image, region, networks).landmarks for region in (one, two)]
+        looks = [mesh(image, region, networks).landmarks for region in (one, two)]
         first.append(np.linalg.norm(looks[0] - looks[1], axis=1).mean())
-        again = [placed(image, region_of(look), networks).landmarks for look in looks]
+        again = [mesh(image, Region.of(look), networks).landmarks for look in looks]
         second.append(np.linalg.norm(again[0] - again[1], axis=1).mean())
 
     assert np.mean(second) < 0.6 * np.mean(first)
@@ -127,6 +128,7 @@ def test_the_library_says_nothing(capfd: pytest.CaptureFixture[str]) -> None:
 OFFLINE = """
 from faceswap_cli.actors import CAST, Actor, Moment, draw
 from faceswap_cli.faces.litert import LiteRTDetector
+from faceswap_cli.faces.region import Region
 with LiteRTDetector() as detector:
     assert len(detector.detect(draw(Actor.of(CAST["ada"]), Moment(), 256).image)) == 1
 """

@@ -140,7 +140,7 @@ def test_a_face_is_cut_off_by_the_part_of_it_beyond_the_frame() -> None:
         ((-0.5, -0.5), 0.75),
         ((300, 50), 1.0),
     ):
-        found = cut_off((face + middle).astype(np.float32), frame)
+        found = cut_off((face + middle).astype(np.float32), frame.shape[1::-1])
         assert part == pytest.approx(found, abs=1e-6)
 
 

@@ -24,6 +24,7 @@ from faceswap_cli.faces.track import (
     places,
     steadied,
 )
+from faceswap_cli.views import Still
 
 Looked = list[tuple[int, list[Face]]]
 PATIENCE = REACH - 1
@@ -126,7 +127,7 @@ def test_jitter_is_less_than_half() -> None:
         for k, path in enumerate(paths):
             moved = cv2.warpAffine(picture, path, (420, 360), borderMode=cv2.BORDER_REPLICATE)
             noisy = np.clip(moved + chance.normal(0, 6, moved.shape), 0, 255).astype(np.uint8)
-            faces = detector.follow(noisy, faces) if faces else detector.detect(noisy)
+            faces = detector.follow(Still(image=noisy), faces) if faces else detector.detect(noisy)
             looked.append((k, faces))
 
     raw = np.array([places(align.align(faces[0].landmarks)) for _, faces in looked])

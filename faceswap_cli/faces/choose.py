@@ -14,12 +14,12 @@ from typing import Any, Protocol
 import numpy as np
 
 from faceswap_cli import pictures
-from faceswap_cli.arrays import Image
 from faceswap_cli.errors import ConfigurationError, NoFacesError, did_you_mean
 from faceswap_cli.faces.detect import FaceDetector
 from faceswap_cli.faces.sface import Direction, SFace
 from faceswap_cli.faces.track import Steady
 from faceswap_cli.files import fingerprint
+from faceswap_cli.views import View
 from faceswap_cli.weights import find
 
 MUCH_LARGER = 1.5
@@ -45,7 +45,7 @@ Memory = Mapping[str, Any]
 class Chooser(Protocol):
     """Picks the faces to keep, frame after frame."""
 
-    def pick(self, image: Image, faces: Sequence[Steady], /) -> list[Steady]:
+    def pick(self, view: View, faces: Sequence[Steady], /) -> list[Steady]:
         """Return those of the faces of the next frame that are kept, largest first."""
 
     def memory(self) -> Memory:
@@ -181,7 +181,7 @@ class _Plain:
 
     keep: int | None
 
-    def pick(self, _: Image, faces: Sequence[Steady], /) -> list[Steady]:
+    def pick(self, _: View, faces: Sequence[Steady], /) -> list[Steady]:
         """Return the faces of that track."""
         return [face for face in _by_size(faces) if self.keep in (None, face.track)]
 
@@ -200,7 +200,7 @@ class _Foremost:
     track: int | None = None
     """Whom it picked last."""
 
-    def pick(self, _: Image, faces: Sequence[Steady], /) -> list[Steady]:
+    def pick(self, _: View, faces: Sequence[Steady], /) -> list[Steady]:
         """Return the face picked before, or the largest if that is gone or much smaller."""
         ordered = _by_size(faces)
         if not ordered:
@@ -256,11 +256,11 @@ class _Alike:
     """Frames looked at."""
     tracks: dict[int, _Likeness] = field(default_factory=dict)
 
-    def pick(self, image: Image, faces: Sequence[Steady], /) -> list[Steady]:
+    def pick(self, view: View, faces: Sequence[Steady], /) -> list[Steady]:
         """Return the face that is most like the person, or none."""
         self.count += 1
         for face in faces:
-            self._measure(image, face)
+            self._measure(view, face)
         self.tracks = {
             track: known
             for track, known in self.tracks.items()
@@ -273,7 +273,7 @@ class _Alike:
         """Return how like the person a face is."""
         return self.tracks[face.track].cosine(self.wanted)
 
-    def _measure(self, image: Image, face: Steady) -> None:
+    def _measure(self, view: View, face: Steady) -> None:
         """Add what a frame shows of a face to what is known of its track."""
         known = self.tracks.setdefault(face.track, _Likeness())
         known.last = self.count
@@ -282,7 +282,7 @@ class _Alike:
             return
         known.seen += 1
         if known.is_due:
-            known.total = known.total + self.sface.direction(image, face.face.landmarks)
+            known.total = known.total + self.sface.direction(view.whole(), face.face.landmarks)
             known.measured += 1
 
     def memory(self) -> Memory:

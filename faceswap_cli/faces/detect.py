@@ -18,6 +18,8 @@ import numpy.typing as npt
 
 from faceswap_cli.arrays import Image, Points
 from faceswap_cli.errors import InputError
+from faceswap_cli.faces.region import Region
+from faceswap_cli.views import View
 from faceswap_cli.weights import find
 
 LANDMARKS = 478
@@ -84,10 +86,20 @@ class FaceDetector(Protocol):
     def detect(self, image: Image) -> list[Face]:
         """Return the faces in `image`, largest first."""
 
-    def follow(self, image: Image, faces: Sequence[Face]) -> list[Face]:
+    def find(self, image: Image) -> Sequence[Region]:
+        """Return where faces may be: the first half of `detect`, which takes most of its time."""
+
+    def place(self, image: Image, found: Sequence[Region], *, beside: Sequence[Face]) -> list[Face]:
+        """Return the faces where some were found, largest first: the second half of `detect`.
+
+        Those that lie where one of `beside` does may be left out: they are known already.
+        """
+
+    def follow(self, view: View, faces: Sequence[Face]) -> list[Face]:
         """Return those of the `faces` of the frame before that are still there, largest first.
 
-        It depends on nothing but the arguments, and may be quicker than `detect`.
+        It depends on nothing but the arguments, and may be quicker than `detect`. Of the frame it
+        looks at no more than it has to.
         """
 
     def close(self) -> None:
@@ -168,9 +180,19 @@ class MediaPipeDetector:
         ]
         return sorted(faces, key=lambda face: face.area_px, reverse=True)
 
-    def follow(self, image: Image, faces: Sequence[Face]) -> list[Face]:
+    def find(self, image: Image) -> list[Region]:
+        """Return where the faces are; the library gives no first half alone."""
+        return [Region.of(face.landmarks) for face in self.detect(image)]
+
+    def place(self, image: Image, found: Sequence[Region], *, beside: Sequence[Face]) -> list[Face]:
+        """Return all faces if any of those found is new."""
+        known = [Region.of(face.landmarks) for face in beside]
+        is_new = any(not any(map(region.is_near, known)) for region in found)
+        return self.detect(image) if is_new else []
+
+    def follow(self, view: View, faces: Sequence[Face]) -> list[Face]:
         """Return as many faces as there were, looking afresh."""
-        return self.detect(image)[: len(faces)]
+        return self.detect(view.whole())[: len(faces)]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,10 +23,10 @@ import cv2
 import numpy as np
 
 from faceswap_cli.ahead import ahead
-from faceswap_cli.arrays import Image
+from faceswap_cli.arrays import Grey, Image
 from faceswap_cli.faces.choose import Choice, Chooser, Largest
 from faceswap_cli.faces.detect import Face, FaceDetector
-from faceswap_cli.faces.region import overlaps
+from faceswap_cli.faces.region import Region, overlaps
 from faceswap_cli.faces.track import (
     REACH,
     SAME_FACE,
@@ -36,6 +36,7 @@ from faceswap_cli.faces.track import (
     steadied,
     with_more,
 )
+from faceswap_cli.views import Still, View
 
 EVERY = 10
 """Frames from one search to the next. A newcomer is followed back to where it came in."""
@@ -55,8 +56,8 @@ class Pictured(Protocol):
     """Anything with a picture."""
 
     @property
-    def image(self) -> Image:
-        """RGB uint8 (H, W, 3)."""
+    def view(self) -> View:
+        """The picture."""
 
 
 Item = TypeVar("Item", bound=Pictured)
@@ -172,10 +173,10 @@ class Follower:
         """Yield the frames with what a search finds in those where one is due."""
         last = before.thumbnail
         for number, item in enumerate(frames, before.number + 1):
-            small = thumbnail(item.image)
+            small = thumbnail(item.view)
             begins = last is None or not pace.moves or is_cut(last, small)
             is_due = begins or number % pace.search_every == 0
-            found = self._searching.detect(item.image) if is_due else None
+            found = self._searching.find(item.view.whole()) if is_due else None
             yield Look(item=item, thumbnail=small, begins_shot=begins, found=found)
             last = small
 
@@ -192,19 +193,20 @@ class Onlooker:
     def __init__(self, detector: FaceDetector) -> None:
         self._detector = detector
         self._pace = Pace()
-        self._thumbnail: Image | None = None
+        self._thumbnail: Grey | None = None
         self._scene = Scene.empty()
 
     def look(self, image: Image) -> list[Face]:
         """Return the faces in the next frame, largest first."""
-        before, self._thumbnail = self._thumbnail, thumbnail(image)
+        view = Still(image=image)
+        before, self._thumbnail = self._thumbnail, thumbnail(view)
         begins = before is None or is_cut(before, self._thumbnail)
         is_due = begins or (self._scene.number + 1) % self._pace.search_every == 0
         look = Look(
-            item=_Bare(image=image),
+            item=_Bare(view=view),
             thumbnail=self._thumbnail,
             begins_shot=begins,
-            found=self._detector.detect(image) if is_due else None,
+            found=self._detector.find(image) if is_due else None,
         )
         patience = self._pace.reach - 1
         self._scene = next_scene(self._scene, look, self._detector, patience=patience)
@@ -215,7 +217,7 @@ class Onlooker:
 class _Bare:
     """A picture and nothing else."""
 
-    image: Image
+    view: View
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -223,11 +225,11 @@ class Look(Generic[Item]):
     """A frame before anybody is followed into it."""
 
     item: Item
-    thumbnail: Image
+    thumbnail: Grey
     begins_shot: bool
     """Nobody in it is who they were."""
-    found: Sequence[Face] | None
-    """What a search found in it; None: there was no search."""
+    found: Sequence[Region] | None
+    """Where a search found faces; None: there was no search."""
 
 
 def next_scene(before: Scene, look: Look[Item], detector: FaceDetector, *, patience: int) -> Scene:
@@ -239,13 +241,15 @@ def next_scene(before: Scene, look: Look[Item], detector: FaceDetector, *, patie
         detector: Follows, and searches where somebody was lost.
         patience: Frames in a row that a face may be missing and still be the same.
     """
-    number, image, found = before.number + 1, look.item.image, look.found
+    number, view, found = before.number + 1, look.item.view, look.found
     known = {} if look.begins_shot else before.open_at(number, patience=max(0, patience))
     there = [seen.face for seen in known.values() if seen.number == before.number]
-    faces = detector.follow(image, there) if there else []
+    faces = detector.follow(view, there) if there else []
     if found is None and len(faces) < max(1, len(known)):
-        found = detector.detect(image)
-    faces = [*faces, *newcomers(found or (), beside=faces)]
+        found = detector.find(view.whole())
+    if found:
+        placed = detector.place(view.whole(), found, beside=faces)
+        faces = [*faces, *newcomers(placed, beside=faces)]
     tracks, count = named(faces, known, count=before.count)
     sightings = {
         track: Sighting(number=number, face=face) for track, face in zip(tracks, faces, strict=True)
@@ -288,7 +292,7 @@ class _Last:
     """The frame before the first."""
 
     number: int
-    thumbnail: Image | None
+    thumbnail: Grey | None
 
 
 @dataclass(kw_only=True, eq=False)
@@ -348,7 +352,7 @@ class _Window(Generic[Item]):
         look, here = first.look, first.whole
         past = (with_more(*one) for one in self.past)
         near = [*past, here, *(one.whole for one in self.waiting)]
-        faces = self.chooser.pick(look.item.image, steadied(near, here, reach=self.reach))
+        faces = self.chooser.pick(look.item.view, steadied(near, here, reach=self.reach))
         self.past.append((first.scene, first.earlier))
         while len(self.past) > self.reach + 1:
             self.past.popleft()
@@ -383,7 +387,7 @@ def _follow_back(
     What was followed forwards is not touched: begun again in between, all goes the same way.
     """
     for one in before:
-        found = detector.follow(one.look.item.image, [face]) if one.scene.shot == shot else []
+        found = detector.follow(one.look.item.view, [face]) if one.scene.shot == shot else []
         there = [seen.face for seen in one.whole.here.values()]
         if not newcomers(found, beside=there):
             return
@@ -391,15 +395,14 @@ def _follow_back(
         one.earlier[track] = Sighting(number=one.scene.number, face=face)
 
 
-def thumbnail(image: Image) -> Image:
-    """Return the image small and grey, enough to tell one shot from another."""
+def thumbnail(view: View) -> Grey:
+    """Return the picture small and grey, enough to tell one shot from another."""
     # Averaging every pixel of a frame would cost as much as placing landmarks does.
-    step = max(1, image.shape[0] // (4 * _THUMBNAIL[1]))
-    some = np.ascontiguousarray(image[::step, ::step])
-    small = cv2.resize(some, _THUMBNAIL, interpolation=cv2.INTER_AREA)
-    return np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
+    step = max(1, view.size[1] // (4 * _THUMBNAIL[1]))
+    small = cv2.resize(view.grey(step), _THUMBNAIL, interpolation=cv2.INTER_AREA)
+    return np.asarray(small, dtype=np.uint8)
 
 
-def is_cut(before: Image, now: Image) -> bool:
+def is_cut(before: Grey, now: Grey) -> bool:
     """Whether two thumbnails look like those of different shots."""
     return bool(np.abs(before.astype(np.float32) - now).mean() > CUT_LEVELS)

@@ -25,6 +25,7 @@ from faceswap_cli.faces.detect import LANDMARKS, Face, angles, silence
 from faceswap_cli.faces.headpose import rotation
 from faceswap_cli.faces.region import Region, overlaps
 from faceswap_cli.faces.yunet import YuNet
+from faceswap_cli.views import Still, View
 from faceswap_cli.weights import find
 
 Array = npt.NDArray[np.float32]
@@ -42,11 +43,6 @@ BLENDSHAPE_LANDMARKS = (
 )
 # fmt: on
 """The landmarks that the expression network reads, in its order."""
-
-OUTER_EYES = (33, 263)
-"""Their outer corners: image left on an upright face, then image right."""
-MARGIN = 1.5
-"""Side of the region for the next landmarks over the longer one of the box around the last."""
 
 LYING_PX = 320
 """Longer side of the turned pictures that lying faces are looked for in: large ones."""
@@ -94,23 +90,42 @@ class LiteRTDetector:
 
     def detect(self, image: Image) -> list[Face]:
         """Return the faces in `image`, largest first."""
+        return self.place(image, self.find(image), beside=())
+
+    def find(self, image: Image) -> list[Region]:
+        """Return where upright faces may be; where there is none, where lying ones may be."""
         networks = self._opened()
         image = np.ascontiguousarray(image)
-        for look in (upright_faces, lying_faces):
-            regions = look(image, networks)[: self._max_faces]
-            guesses = [placed(image, region, networks) for region in regions]
-            # Whatever its score, a first guess may lead to the face's true place.
-            if faces := self.follow(image, guesses):
-                return faces
-        return []
+        found = upright_faces(image, networks) or lying_faces(image, networks)
+        return found[: self._max_faces]
 
-    def follow(self, image: Image, faces: Sequence[Face]) -> list[Face]:
-        """Return those of the `faces` of a like image that are still there, largest first."""
+    def place(self, image: Image, found: Sequence[Region], *, beside: Sequence[Face]) -> list[Face]:
+        """Return the faces where some were found, largest first, less those known already."""
+        image = np.ascontiguousarray(image)
+        known = [Region.of(face.landmarks) for face in beside]
+        new = [region for region in found if not any(map(region.is_near, known))]
+        faces = self._placed(image, new)
+        if faces or known or not new:
+            return faces
+        return self._placed(image, lying_faces(image, self._opened())[: self._max_faces])
+
+    def follow(self, view: View, faces: Sequence[Face]) -> list[Face]:
+        """Return those of the `faces` of a like picture that are still there, largest first."""
+        return self._there(view, [Region.of(face.landmarks) for face in faces])
+
+    def _placed(self, image: Image, regions: Sequence[Region]) -> list[Face]:
+        """Return the faces in some regions, which need not be right."""
         networks = self._opened()
-        regions = (region_of(face.landmarks) for face in faces)
-        now = (placed(image, region, networks) for region in regions)
+        # Whatever its score, a first guess may lead to the face's true place.
+        guesses = (mesh(image, region, networks) for region in regions)
+        return self._there(Still(image=image), [Region.of(guess.landmarks) for guess in guesses])
+
+    def _there(self, view: View, regions: Sequence[Region]) -> list[Face]:
+        """Return the faces in those of the regions that hold one."""
+        networks = self._opened()
+        meshes = (mesh(view.showing(region.area()), region, networks) for region in regions)
         surest = sorted(
-            (face for face in now if face.score >= self.MIN_SCORE),
+            (known(one, networks, size=view.size) for one in meshes if one.score >= self.MIN_SCORE),
             key=lambda face: face.score,
             reverse=True,
         )
@@ -191,29 +206,48 @@ def lying_faces(image: Image, networks: Networks) -> list[Region]:
     ]
 
 
-def region_of(landmarks: Points) -> Region:
-    """Return the region that the landmarks of a face are to be looked for in, having some."""
-    box = np.stack([landmarks.min(axis=0), landmarks.max(axis=0)])
-    return Region.around(box, landmarks[list(OUTER_EYES)], margin=MARGIN).squared()
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Mesh:
+    """What the landmark network says of a region."""
+
+    landmarks: Points
+    """float32 (478, 2), px in the frame."""
+    depth: Array
+    """float32 (478, 1), away from the camera, in the same unit."""
+    score: float
+    """0 to 1; a low one says that there is no face."""
 
 
-def placed(image: Image, region: Region, networks: Networks) -> Face:
-    """Return the face in a region with everything known of it; a low score says there is none."""
+def mesh(image: Image, region: Region, networks: Networks) -> Mesh:
+    """Return the points of the face in a region, all that is looked at of the image."""
     side = networks.landmarks.side_px
     crop = region.crop(image, side, border=cv2.BORDER_REPLICATE)
     points, presence, _ = networks.landmarks(np.divide(crop, 255, dtype=np.float32))
     points = points.reshape(LANDMARKS, 3)
-    landmarks = transform(points[:, :2], region.to_frame(side))
-    depth = points[:, 2:] * (region.size[0] / side)
+    return Mesh(
+        landmarks=transform(points[:, :2], region.to_frame(side)),
+        depth=points[:, 2:] * (region.size[0] / side),
+        score=1 / (1 + math.exp(-presence.item())),
+    )
+
+
+def known(mesh: Mesh, networks: Networks, *, size: tuple[int, int]) -> Face:
+    """Return a face with everything that follows from its points.
+
+    Args:
+        mesh: The points.
+        networks: Tell the expression.
+        size: (width, height) px of the frame.
+    """
+    landmarks = mesh.landmarks
     (expression,) = networks.blendshapes(landmarks[list(BLENDSHAPE_LANDMARKS)])
-    height, width = image.shape[:2]
-    in_space = np.hstack([landmarks, depth]).astype(np.float64)
+    in_space = np.hstack([landmarks, mesh.depth]).astype(np.float64)
     return Face(
         box=np.concatenate([landmarks.min(axis=0), landmarks.max(axis=0)]),
         landmarks=landmarks,
-        score=1 / (1 + math.exp(-presence.item())),
+        score=mesh.score,
         expression=tuple(float(value) for value in expression),
-        pose=angles(rotation(in_space, size=(width, height))),
+        pose=angles(rotation(in_space, size=size)),
     )
 
 

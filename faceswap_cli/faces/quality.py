@@ -25,16 +25,16 @@ def sharpness(crop: Image) -> float:
     return float(np.var(cv2.Laplacian(fixed, cv2.CV_64F)))
 
 
-def cut_off(landmarks: Points, image: Image) -> float:
+def cut_off(landmarks: Points, size: tuple[int, int]) -> float:
     """Return the part of a face's area that lies outside its frame, 0 to 1.
 
     Landmarks are placed beyond the frame's edge too; a crop only repeats the edge there.
 
     Args:
         landmarks: (478, 2) px in the frame.
-        image: The frame.
+        size: (width, height) px of the frame.
     """
-    height, width = image.shape[:2]
+    width, height = size
     # The first pixel covers -0.5 to 0.5.
     frame = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float32) - 0.5
     outline = silhouette(landmarks)

@@ -15,6 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from faceswap_cli.arrays import Image, Matrix, Points
+from faceswap_cli.views import Area, around
+
+OUTER_EYES = (33, 263)
+"""Landmarks at their outer corners: image left on an upright face, then image right."""
+MARGIN = 1.5
+"""Side of the region for the next landmarks over the longer one of the box around the last."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -52,6 +58,12 @@ class Region:
             turn=math.degrees(math.atan2(down, across)),
         )
 
+    @classmethod
+    def of(cls, landmarks: Points) -> Self:
+        """Return where the landmarks (478, 2) of a face are to be looked for, having some."""
+        box = np.stack([landmarks.min(axis=0), landmarks.max(axis=0)])
+        return cls.around(box, landmarks[list(OUTER_EYES)], margin=MARGIN).squared()
+
     def squared(self) -> Self:
         """Return the region with both sides as long as the longer one."""
         side = max(self.size)
@@ -87,6 +99,12 @@ class Region:
         (width, height), (cos, sin) = self.size, (math.cos(angle), math.sin(angle))
         axes = np.array([[width * cos, -height * sin], [width * sin, height * cos]]) / side
         return np.column_stack([axes, np.array(self.centre) - axes @ [side / 2, side / 2]])
+
+    def area(self) -> Area:
+        """Return the part of the frame that a network's input is made of."""
+        corners = np.array([[0, 0], [1, 0], [0, 1], [1, 1]])
+        to_frame = self.to_frame(1)
+        return around(np.asarray(corners @ to_frame[:, :2].T + to_frame[:, 2], np.float32))
 
     def crop(self, image: Image, side: int, *, border: int) -> Image:
         """Return the region as a picture (side, side, 3); `border` is OpenCV's kind of edge."""

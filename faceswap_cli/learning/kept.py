@@ -19,6 +19,7 @@ from faceswap_cli.faces.sface import Direction, SFace
 from faceswap_cli.learning.data import Person, outline_of, spread
 from faceswap_cli.learning.doors import to_images, to_masks
 from faceswap_cli.learning.feed import Feed
+from faceswap_cli.views import Still
 from faceswap_cli.weights import find
 from faceswap_models.base import SwapModel
 
@@ -89,7 +90,7 @@ class Eyes:
 
     def follow(self, image: Image, face: Face) -> Reading | None:
         """Read the face that is where `face` was in a like image, if it is still a face."""
-        return self._read(image, self._detector.follow(image, [face]))
+        return self._read(image, self._detector.follow(Still(image=image), [face]))
 
     def _read(self, image: Image, faces: Sequence[Face]) -> Reading | None:
         """Read the first of the faces in an image."""

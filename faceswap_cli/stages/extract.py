@@ -56,7 +56,7 @@ FORMATS: Mapping[str, Callable[[Image], bytes]] = MappingProxyType(
 SUFFIXES: Mapping[str, str] = MappingProxyType({"png": "png", "jpeg": "jpg"})
 """Ends of their names."""
 
-FOLLOWER_VERSION = 2
+FOLLOWER_VERSION = 4
 """Changes whenever the same frames would give other faces."""
 
 
@@ -336,7 +336,7 @@ def cut(
 ) -> Crop:
     """Return a face's crop, which goes to `path`, and the record of it."""
     alignment = FRAMINGS[settings.framing](steady.alignment)
-    crop = alignment.crop(frame.image, settings.size_px)
+    crop = alignment.crop(frame.view.showing(alignment.area()), settings.size_px)
     face = steady.face
     record = FaceRecord(
         file=path.name,
@@ -349,7 +349,7 @@ def cut(
         pose=face.pose,
         expression=face.expression,
         source=source,
-        cut_off=cut_off(face.landmarks, frame.image),
+        cut_off=cut_off(face.landmarks, frame.view.size),
         track=steady.track,
         mask=silhouette(face.landmarks),
         framing=settings.framing,

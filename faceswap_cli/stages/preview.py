@@ -252,7 +252,7 @@ def _cast(frame: Frame, detector: FaceDetector, casting: Casting) -> list[FaceTo
             landmarks=face.face.landmarks,
             alignment=face.alignment,
         )
-        for face, role in casting.cast(frame.image, faces)
+        for face, role in casting.cast(frame.view, faces)
         if role != NOBODY
     ]
 

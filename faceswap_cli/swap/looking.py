@@ -79,7 +79,7 @@ def look(
         watching = follower.over(frames, pace=pace, memory=memory.get("follower"))
         with closing(watching) as watched:
             for seen in watched:
-                cast = casting.cast(seen.item.image, seen.faces)
+                cast = casting.cast(seen.item.view, seen.faces)
                 writer.write(_place(seen.item), [_found(*one) for one in cast])
                 if writer.frames % SAVE_EVERY == 0:
                     known = {"follower": seen.memory(), "casting": casting.memory()}

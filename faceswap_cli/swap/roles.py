@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from faceswap_cli.arrays import Image
 from faceswap_cli.errors import ConfigurationError, NoFacesError
 from faceswap_cli.faces.choose import Choice, Chooser, Everyone, Largest, parse_choice
 from faceswap_cli.faces.detect import FaceDetector
 from faceswap_cli.faces.track import Steady
 from faceswap_cli.swap.network import FaceNetwork
+from faceswap_cli.views import View
 
 NOBODY = -1
 """The role of a face that stays as it is."""
@@ -90,12 +90,12 @@ class Casting:
         choosers = [role.choice.chooser(detector) for role in roles]
         return cls(choosers=choosers, people=[role.to for role in roles])
 
-    def cast(self, image: Image, faces: Sequence[Steady]) -> list[tuple[Steady, int]]:
+    def cast(self, view: View, faces: Sequence[Steady]) -> list[tuple[Steady, int]]:
         """Return the faces of the next frame, each with the number of its role or `NOBODY`."""
         roles: dict[int, int] = {}
         for number, chooser in enumerate(self.choosers):
             free = [face for face in faces if face.track not in roles]
-            roles |= {face.track: number for face in chooser.pick(image, free)}
+            roles |= {face.track: number for face in chooser.pick(view, free)}
         return [(face, roles.get(face.track, NOBODY)) for face in faces]
 
     def memory(self) -> list[Mapping[str, Any]]:

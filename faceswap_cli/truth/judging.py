@@ -25,6 +25,7 @@ from faceswap_cli.metrics.reconstruction import mean_squared_error, ssim
 from faceswap_cli.metrics.stillness import Compensation, Residual
 from faceswap_cli.metrics.summary import Array, Features, Sight
 from faceswap_cli.metrics.surface import Zones
+from faceswap_cli.views import Still
 from faceswap_cli.weights import find
 
 SIDE_PX = 256
@@ -152,7 +153,7 @@ class Watch:
     def look(self, shot: Shot) -> Sight:
         """Return what is seen in the next frame."""
         self._number += 1
-        small = thumbnail(shot.original)
+        small = thumbnail(Still(image=shot.original))
         before = self._before
         if before is not None and is_cut(before.thumbnail, small):
             before = None
@@ -189,7 +190,7 @@ class Watch:
 
     def _swapped(self, image: Image, face: Face) -> Features | None:
         """Return the face in the swapped frame that lies where `face` does in the original."""
-        found = self._detector.follow(image, [face])
+        found = self._detector.follow(Still(image=image), [face])
         return self._features(image, found[0]) if found else None
 
     def _features(self, image: Image, face: Face) -> Features:

@@ -39,6 +39,7 @@ from faceswap_cli.swap.network import DrawnFace, FaceNetwork
 from faceswap_cli.swap.settings import ConvertSettings
 from faceswap_cli.video.reader import read_frames
 from faceswap_cli.video.writer import VideoWriter
+from faceswap_cli.views import Still
 from faceswap_cli.workspace import Workspace
 
 SIZE = WIDTH, HEIGHT = 1280, 720
@@ -117,7 +118,7 @@ def landmarks_alone(images: Sequence[Image]) -> None:
 
     class Pictured:
         def __init__(self, image: Image) -> None:
-            self.image = image
+            self.view = Still(image=image)
 
     with Follower(DETECTORS[DEFAULT], choice=Everyone()) as follower:
         for _ in follower.over(Pictured(image) for image in images):

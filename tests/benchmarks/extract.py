@@ -26,7 +26,8 @@ import numpy as np
 
 from faceswap_cli.actors import CAST, draw_all, perform
 from faceswap_cli.arrays import Image
-from faceswap_cli.faces.litert import BLENDSHAPE_LANDMARKS, LiteRTDetector, Networks, region_of
+from faceswap_cli.faces.litert import BLENDSHAPE_LANDMARKS, LiteRTDetector, Networks
+from faceswap_cli.faces.region import Region
 from faceswap_cli.report import Silent
 from faceswap_cli.stages.extract import ExtractSettings, extract
 from faceswap_cli.video.reader import read_frames
@@ -79,7 +80,7 @@ def bare_landmarks(path: Path, held: ExitStack) -> Callable[[], int]:
     image = next(read_frames(path)).image
     [face] = detector.detect(image)
     networks = Networks.open(find("face_landmarker"), yunet=find("yunet"))
-    crop = region_of(face.landmarks).crop(image, 256, border=cv2.BORDER_REPLICATE)
+    crop = Region.of(face.landmarks).crop(image, 256, border=cv2.BORDER_REPLICATE)
     values = np.float32(crop / 255)
     points = face.landmarks[list(BLENDSHAPE_LANDMARKS)]
 

@@ -1,6 +1,7 @@
 """The law every face detector obeys, on people drawn by the program."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -10,6 +11,7 @@ from faceswap_cli.actors import CAST, Actor, Drawing, Moment, draw, random_momen
 from faceswap_cli.arrays import Image
 from faceswap_cli.faces.detect import EXPRESSIONS, LANDMARKS, Face, FaceDetector
 from faceswap_cli.faces.detectors import DETECTORS
+from faceswap_cli.views import Area, Still, clipped
 
 EYES = {"left_eye_outer": 33, "left_eye_inner": 133, "right_eye_inner": 362, "right_eye_outer": 263}
 """Points of a drawn face and the landmarks that mean the same; left is the image's left."""
@@ -114,12 +116,75 @@ def test_the_same_image_gives_the_same_faces(detector: FaceDetector) -> None:
 def test_a_face_is_followed_into_the_next_image(detector: FaceDetector) -> None:
     """A face that moved a little is found again, and nobody where there is nobody."""
     before = detector.detect(person())
-    (face,) = detector.follow(person(Moment(yaw=4, jaw=0.2)), before)
+    (face,) = detector.follow(Still(image=person(Moment(yaw=4, jaw=0.2))), before)
     (searched,) = detector.detect(person(Moment(yaw=4, jaw=0.2)))
 
     np.testing.assert_allclose(face.landmarks, searched.landmarks, atol=5)
-    assert [] == detector.follow(np.full((256, 256, 3), 128, dtype=np.uint8), before)
-    assert [] == detector.follow(person(), [])
+    assert [] == detector.follow(Still(image=np.full((256, 256, 3), 128, dtype=np.uint8)), before)
+    assert [] == detector.follow(Still(image=person()), [])
+
+
+def same(one: Face, other: Face) -> bool:
+    """Whether two faces are the same in everything."""
+    parts = [(face.score, face.pose, face.expression) for face in (one, other)]
+    return parts[0] == parts[1] and np.array_equal(one.landmarks, other.landmarks)
+
+
+def test_following_looks_only_where_it_asked(detector: FaceDetector) -> None:
+    """What a view shows elsewhere is anything, and makes no difference."""
+    before = detector.detect(person())
+    image = person(Moment(yaw=4, roll=9))
+    wide = np.zeros((400, 500, 3), np.uint8)
+    wide[40:296, 80:336] = image
+    moved = [shifted(face, 80, 40) for face in before]
+
+    (face,) = detector.follow(Blinkered(image=wide), moved)
+    (whole,) = detector.follow(Still(image=wide), moved)
+
+    assert same(whole, face)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Blinkered(Still):
+    """A picture that is noise where nobody asked to look."""
+
+    def showing(self, area: Area) -> Image:
+        """Return the picture in the area, and noise around it."""
+        left, top, right, bottom = clipped(area, self.size)
+        noise = np.random.default_rng(0).integers(0, 255, self.image.shape, dtype=np.uint8)
+        noise[top:bottom, left:right] = self.image[top:bottom, left:right]
+        return noise
+
+
+def shifted(face: Face, x: float, y: float) -> Face:
+    """The face elsewhere."""
+    return replace(
+        face,
+        box=face.box + np.float32([x, y, x, y]),
+        landmarks=face.landmarks + np.float32([x, y]),
+    )
+
+
+def test_both_halves_of_a_search_are_the_search(detector: FaceDetector) -> None:
+    """Faces are those placed where some were found."""
+    pair = np.hstack([person(), person(Moment(scale=0.8), name="bo")])
+
+    faces = detector.detect(pair)
+    placed = detector.place(pair, detector.find(pair), beside=())
+
+    assert 2 == len(faces) == len(placed)
+    assert all(map(same, faces, placed))
+
+
+def test_who_is_known_is_not_placed_again(detector: FaceDetector) -> None:
+    """A search beside somebody known brings the other one, and nobody where all are known."""
+    pair = np.hstack([person(), person(Moment(scale=0.8), name="bo")])
+    ada, bo = detector.detect(pair)
+    found = detector.find(pair)
+
+    assert [] == detector.place(pair, found, beside=[ada, bo])
+    assert any(same(bo, face) for face in detector.place(pair, found, beside=[ada]))
+    assert [] == detector.place(pair, [], beside=[])
 
 
 def test_several_faces_come_largest_first(detector: FaceDetector) -> None:
