@@ -191,43 +191,55 @@ def curves(
         return paragraph(f"{y_label}: no values yet")
     xs = [x for points in shown.values() for x, _ in points]
     ys = [y for points in shown.values() for _, y in points]
-    frame = _Frame(min(xs), max(xs), min(ys), max(ys))
-    parts = [_grid(frame, logarithmic)]
     drawn = [(index, name) for index, (name, points) in enumerate(shown.items()) if points]
+    frame = _Frame(min(xs), max(xs), min(ys), max(ys), names=[name for _, name in drawn])
+    parts = [_grid(frame, logarithmic)]
     for line, (index, name) in enumerate(drawn):
-        colour = f"var(--c{index % 6})"
+        colour = f"var(--c{index % _COLOURS})"
+        stroke = f"stroke:{colour};stroke-dasharray:{_DASHES[index // _COLOURS % len(_DASHES)]}"
         places = [(frame.x(x), frame.y(y)) for x, y in shown[name]]
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
-        parts.append(f'<polyline points="{path}" style="stroke:{colour}"/>')
+        parts.append(f'<polyline points="{path}" style="{stroke}"/>')
         if len(places) == 1:
             x, y = places[0]
             parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" style="fill:{colour}"/>')
+        left, down = frame.right + 10, _TOP + 8 + 15 * line
         parts.append(
-            f'<text x="{_WIDTH - 8}" y="{_TOP + 12 + 15 * line}" text-anchor="end" '
-            f'style="fill:{colour};opacity:1">{escape(name)}</text>'
+            f'<line x1="{left}" x2="{left + _SAMPLE}" y1="{down}" y2="{down}" '
+            f'style="{stroke};stroke-width:1.6"/>'
+            f'<text x="{left + _SAMPLE + 5}" y="{down + 4}">{escape(name)}</text>'
         )
     label = f'<text x="8" y="14">{escape(y_label)}</text>'
-    below = (
-        f'<text x="{_WIDTH / 2}" y="{_HEIGHT - 4}" text-anchor="middle">{escape(x_label)}</text>'
-    )
+    middle = (_LEFT + frame.right) / 2
+    below = f'<text x="{middle}" y="{_HEIGHT - 4}" text-anchor="middle">{escape(x_label)}</text>'
     return f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img">{"".join(parts)}{label}{below}</svg>'
 
 
 _WIDTH, _HEIGHT = 900, 260
-_LEFT, _RIGHT, _TOP, _BOTTOM = 62, 12, 30, 34
+_LEFT, _TOP, _BOTTOM = 62, 30, 34
+_COLOURS = 6
+"""How many the style has; further curves take them again, in dashes."""
+_DASHES = ("none", "6 3", "2 3")
+_SAMPLE = 18
+"""Length of the line beside a curve's name."""
+_LETTER = 6.2
+"""Width of a letter, about."""
 
 
 class _Frame:
     """Carries data to the SVG's coordinates."""
 
-    def __init__(self, x0: float, x1: float, y0: float, y1: float) -> None:
+    def __init__(self, x0: float, x1: float, y0: float, y1: float, *, names: Sequence[str]) -> None:
+        # Names stand beside the curves: over them neither could be read.
+        self.right = round(_WIDTH - 20 - _SAMPLE - _LETTER * max(map(len, names)))
         self.x0, self.x_span = x0, (x1 - x0) or 1.0
+        self.is_one_place = x1 == x0
         # A curve that never changes runs through the middle.
         room = 0.0 if y1 > y0 else 0.1 * abs(y0) or 1.0
         self.y0, self.y_span = y0 - room, y1 - y0 + 2 * room
 
     def x(self, value: float) -> float:
-        return _LEFT + (value - self.x0) / self.x_span * (_WIDTH - _LEFT - _RIGHT)
+        return _LEFT + (value - self.x0) / self.x_span * (self.right - _LEFT)
 
     def y(self, value: float) -> float:
         return _HEIGHT - _BOTTOM - (value - self.y0) / self.y_span * (_HEIGHT - _TOP - _BOTTOM)
@@ -242,9 +254,11 @@ def _grid(frame: _Frame, logarithmic: bool) -> str:
         y, x = frame.y(y_value), frame.x(x_value)
         shown = 10**y_value if logarithmic else y_value
         parts.append(
-            f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
+            f'<line class="grid" x1="{_LEFT}" x2="{frame.right}" y1="{y:.1f}" y2="{y:.1f}"/>'
         )
         parts.append(f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{shown:.4g}</text>')
+        if frame.is_one_place and step > 0:
+            continue
         anchor = "end" if step == 4 else "middle"
         parts.append(
             f'<text x="{x:.1f}" y="{_HEIGHT - 18}" text-anchor="{anchor}">{x_value:,.4g}</text>'

@@ -104,6 +104,36 @@ def test_one_point_is_seen_and_a_name_keeps_its_colour() -> None:
     assert "var(--c0)" not in html
 
 
+def test_names_stand_beside_the_curves_and_no_two_look_alike() -> None:
+    """With more curves than colours, dashes tell them apart; no name lies over a curve."""
+    series = {f"curve number {place}": [(0.0, place), (9.0, place + 1)] for place in range(11)}
+    html = page.curves(series, x_label="x", y_label="y")
+    styles = re.findall(r'<polyline points="[^"]+" style="([^"]+)"', html)
+    assert 11 == len(set(styles))
+    assert styles == [one.removesuffix(";stroke-width:1.6") for one in _samples(html)]
+    right = max(
+        float(pair.split(",")[0])
+        for points in re.findall(r'points="([^"]+)"', html)
+        for pair in points.split()
+    )
+    names = [float(x) for x in re.findall(r'<text x="([0-9.]+)" y="[0-9]+">curve', html)]
+    assert 11 == len(names)
+    assert right < min(names)
+
+
+def _samples(html: str) -> list[str]:
+    """Return how the lines beside the names are drawn."""
+    return re.findall(
+        r'<line x1="[0-9]+" x2="[0-9]+" y1="[0-9]+" y2="[0-9]+" style="([^"]+)"', html
+    )
+
+
+def test_one_place_has_one_mark() -> None:
+    """Where all points have one x, it is written once."""
+    html = page.curves({"a": [(1576, 1)], "b": [(1576, 2)]}, x_label="x", y_label="y")
+    assert 1 == html.count(">1,576<")
+
+
 def test_a_value_that_never_changes_runs_through_the_middle() -> None:
     """A constant learning rate is a level line halfway up, on either kind of axis."""
     for logarithmic in (False, True):

@@ -25,7 +25,7 @@ from faceswap_cli.stages.train import (
     Training,
     TrainSummary,
     cache_use,
-    disk_of,
+    grown_up,
     new_model,
     rehearse,
     train,
@@ -288,7 +288,8 @@ def test_sheets_after_each_progression_and_a_strip_of_all(sets: Sets, run: RunFo
     assert (narrow[0], narrow[1] + 132) == wide[:2]
     page = run.report.read_text(encoding="utf-8")
     assert "all stages of growth" in page
-    assert "stage 1: the networks are built on" in page
+    assert "stage 1 of 2 is over: the networks grow" in page
+    assert "stage 2 of 2: its layers are in full" in page
 
 
 @pytest.mark.parametrize(
@@ -337,7 +338,8 @@ def test_what_a_run_takes_is_told_of_grown_networks(sets: Sets, run: RunFolder) 
     weights = sitting.parameter_count(small.model)
     disk = plan.disk_use(small, cache_bytes=cache_use(sets, RECIPE))
     assert told.parameters > weights
-    assert told.disk_bytes == disk_of(small, sets, recipe=RECIPE, seed=1) > disk
+    grown = grown_up(small, recipe=RECIPE, seed=1)
+    assert told.disk_bytes == plan.disk_use(grown, cache_bytes=cache_use(sets, RECIPE)) > disk
     assert 0 == small.model.structure
-    small.grow_up()
-    assert told.parameters == sitting.parameter_count(small.model)
+    assert told.parameters == sitting.parameter_count(grown.model)
+    assert grown is grown_up(grown, recipe=RECIPE, seed=1)

@@ -51,6 +51,17 @@ def test_a_page_needs_nothing_else(run: RunFolder) -> None:
     assert "href=" not in html
 
 
+def test_what_networks_lose_and_its_parts_come_apart(run: RunFolder) -> None:
+    """Losses with a person's name have one picture, their small parts another, if there are any."""
+    assert "parts of losses" not in story.run_page(run, RECIPE, is_training=False)
+    losses = {"generator ada": 3.0, "discriminator ada": 0.5, "cycle": 0.01}
+    run.log.write_text(json.dumps({"images_seen": 8, "losses": losses}))
+    networks, parts = story.run_page(run, RECIPE, is_training=False).split("<svg")[1:3]
+    assert "parts of losses" in parts
+    for name in losses:
+        assert (name == "cycle") == (name in parts) != (name in networks)
+
+
 def test_a_finished_run_does_not_load_itself_again(run: RunFolder) -> None:
     """Only while training goes on."""
     assert "http-equiv" not in story.run_page(run, RECIPE, is_training=False)

@@ -339,7 +339,9 @@ class Sitting:
         """Show what a stage has come to before the next one begins, all stages side by side."""
         if self.shown_at != state.images_seen:
             self.show(state)
-        told = f"stage {self.learner.model.stage}: the networks are built on"
+        model = self.learner.model
+        told = f"stage {model.stage} of {model.stages}"
+        told += ": its layers are in full" if model.is_fading else " is over: the networks grow"
         self.log({"images_seen": state.images_seen, "event": told})
 
     def show_stage(self, model: SwapModel) -> None:
@@ -383,6 +385,11 @@ class Sitting:
         self.board.close()
         self.kept_judge.close()
         self.report.note(f"{ended}; {state.images_seen:,} images seen")
+        model = self.learner.model
+        if model.structure != model.final_structure:
+            self.report.note(
+                f"the networks are still growing: stage {model.stage} of {model.stages}"
+            )
         if self.stop.asked:
             self.report.note("everything is saved; run the same command again to go on")
         return TrainSummary(

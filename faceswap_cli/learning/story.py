@@ -38,13 +38,9 @@ def run_page(run: RunFolder, recipe: Recipe, *, is_training: bool) -> str:
         **nested(lines, "reconstruction", prefix="reconstruction "),
         **nested(lines, "cycle", prefix="there and back "),
     }
-    losses = {
-        **nested(lines, "losses"),
-        **nested(lines, "held-out losses", prefix="held out: "),
-    }
     pieces = [
         page.heading("Losses"),
-        page.curves(losses, x_label="images seen", y_label="loss"),
+        *_losses(lines),
         page.heading("Held-out faces"),
         page.curves(held_out, x_label="images seen", y_label="error, part of the full range"),
         *_kept(lines),
@@ -103,6 +99,23 @@ def thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
         return list(points)
     parts = [points[start : start + step] for start in range(0, len(points), step)]
     return [(part[-1][0], sum(y for _, y in part) / len(part)) for part in parts]
+
+
+def _losses(lines: Sequence[Line]) -> list[str]:
+    """Return the curves of the losses; where networks have their own, its parts come apart."""
+    found = nested(lines, "losses")
+    held_out = nested(lines, "held-out losses", prefix="held out: ")
+    # "generator ada" is a network's, "cycle" is a part, and much smaller.
+    parts = {name: points for name, points in found.items() if " " not in name}
+    networks = {name: points for name, points in found.items() if name not in parts}
+    if not networks:
+        return [page.curves({**found, **held_out}, x_label="images seen", y_label="loss")]
+    return [
+        page.curves({**networks, **held_out}, x_label="images seen", y_label="loss"),
+        page.curves(
+            parts, x_label="images seen", y_label="parts of losses, before they are weighted"
+        ),
+    ]
 
 
 KEPT = (

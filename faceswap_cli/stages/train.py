@@ -158,7 +158,12 @@ def sit_down(
         reduce=partial(team.reduce, weight=team.share.weight(recipe.train.batch_size)),
     )
     state = go_on(learner, resume, run=run) if resume else TrainState()
-    disk = disk_of(learner, sets, recipe=recipe, seed=seed)
+    grown = grown_up(learner, recipe=recipe, seed=seed)
+    disk, parameters = (
+        disk_use(grown, cache_bytes=cache_use(sets, recipe)),
+        parameter_count(grown.model),
+    )
+    del grown
     if team.leads:
         check_disk(run.root, needed_bytes=disk)
     people = in_turn(team, lambda: load_people(sets, names, recipe=recipe, run=run, report=report))
@@ -172,7 +177,7 @@ def sit_down(
         share=team.share,
     )
     plan = planned(learner, feed, goal=goal, state=state, disk_bytes=disk, report=report)
-    report.facts(f"what {run.name} takes", plan.facts())
+    report.facts(f"what {run.name} takes", replace(plan, parameters=parameters).facts())
     sitting = (Sitting if team.leads else Follower)(
         learner,
         feed,
@@ -413,14 +418,15 @@ def cache_use(sets: Sequence[FaceSet], recipe: Recipe) -> int:
     return sum(4 * side**2 * len(faces) for side, faces in zip(sides, sets, strict=True))
 
 
-def disk_of(learner: Learner, sets: Sequence[FaceSet], *, recipe: Recipe, seed: int) -> int:
-    """Return the bytes that a run will take, once its networks have grown up."""
+def grown_up(learner: Learner, *, recipe: Recipe, seed: int) -> Learner:
+    """Return a learner whose networks have grown up: the same where they have, else a twin."""
     model = learner.model
-    if model.structure != model.final_structure:
-        twin = new_model(recipe, model.identities, learner.hardware, seed=seed)
-        learner = Learner(twin, recipe.train, learner.hardware)
-        learner.grow_up()
-    return disk_use(learner, cache_bytes=cache_use(sets, recipe))
+    if model.structure == model.final_structure:
+        return learner
+    twin = new_model(recipe, model.identities, learner.hardware, seed=seed)
+    whole = Learner(twin, recipe.train, learner.hardware)
+    whole.grow_up()
+    return whole
 
 
 def new_model(

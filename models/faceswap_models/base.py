@@ -187,6 +187,16 @@ class SwapModel(nn.Module, ABC):
         """Which stage of growth it is, from 1; 0 where networks do not grow."""
         return 0
 
+    @property
+    def stages(self) -> int:
+        """How many stages of growth there are; 0 where networks do not grow."""
+        return 0
+
+    @property
+    def is_fading(self) -> bool:
+        """Whether the newest layers are not in full yet."""
+        return False
+
     def structure_due(self, progress: Progress) -> int:
         """Return the structure that the next step needs: asked before every one."""
         del progress

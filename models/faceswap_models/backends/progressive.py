@@ -74,7 +74,6 @@ class Progressive(CycleGAN):
         self, model: ProgressiveModel, train: ProgressiveTrain, identities: Sequence[str]
     ) -> None:
         super().__init__(model, train, identities)
-        self.stages = max(len(model.generator_widths), len(model.discriminator_widths))
         self.register_buffer("built", torch.zeros((), dtype=torch.int64))
         self.register_buffer("began", torch.zeros((), dtype=torch.int64))
         self.register_buffer("fade", torch.ones((), dtype=torch.float64))
@@ -96,6 +95,12 @@ class Progressive(CycleGAN):
     def final_structure(self) -> int:
         """What is built in the last stage, once it is in full."""
         return 2 * (self.stages - 1)
+
+    @property
+    def stages(self) -> int:
+        """How many stages of growth there are."""
+        model = self.model_settings
+        return max(len(model.generator_widths), len(model.discriminator_widths))
 
     @property
     def stage(self) -> int:
