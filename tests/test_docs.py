@@ -71,6 +71,30 @@ def test_every_link_leads_to_a_file(page: Path) -> None:
         assert (page.parent / target).exists(), f"{title(page)} links to {target}"
 
 
+def test_every_page_is_reached_from_the_readme() -> None:
+    """Following links from the README leads to all of them."""
+    reached: set[Path] = set()
+    waiting = [ROOT / "README.md"]
+    while waiting:
+        page = waiting.pop()
+        reached.add(page)
+        links = re.findall(r"\]\((?!https?://|#)([^)#]+\.md)", page.read_text(encoding="utf-8"))
+        waiting += {(page.parent / link).resolve() for link in links} - reached
+    assert set(PAGES) == reached
+
+
+def test_the_architecture_names_every_room() -> None:
+    """What lies in the program's folder is on the page; the files of a frame's way are there."""
+    told = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    found = [path for path in (ROOT / "faceswap_cli").iterdir() if not path.name.startswith("_")]
+    rooms = {f"`{path.name}/`" for path in found if (path / "__init__.py").exists()}
+    files = {f"`{path.name}`" for path in found if path.suffix == ".py"}
+    assert [] == sorted(name for name in rooms | files if name not in told)
+    way = re.findall(r"^    ([a-z]+/[a-z_]+\.py) ", told, flags=re.M)
+    assert len(way) > 12
+    assert [] == [name for name in way if not (ROOT / "faceswap_cli" / name).exists()]
+
+
 def test_the_example_backend_trains_and_swaps(tmp_path: Path) -> None:
     """The file shown in docs/add-a-backend.md is a working backend as it stands."""
     text = (ROOT / "docs/add-a-backend.md").read_text(encoding="utf-8")
