@@ -37,12 +37,27 @@ def read(path: Path) -> Image:
     return np.asarray(image, dtype=np.uint8)
 
 
-def encode_png(image: Image) -> bytes:
-    """Return an RGB picture as the bytes of a PNG file."""
-    # No explicit level: with one, OpenCV drops its fast strategy and takes twice as long.
-    done, data = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+def encode_png(image: Image, *, is_photo: bool = False) -> bytes:
+    """Return an RGB picture as the bytes of a PNG file.
+
+    Args:
+        image: The picture.
+        is_photo: Nothing in it is flat or repeats. Then differences to the pixel above are coded
+            one by one, without a search for repetitions: of 76 crops of faces a fifth quicker, and
+            a fifteenth smaller.
+    """
+    # Else no explicit level: with one, OpenCV drops its fast strategy and takes twice as long.
+    settings = _PHOTO if is_photo else []
+    done, data = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), settings)
     assert done
     return data.tobytes()
+
+
+_PHOTO = [
+    *(cv2.IMWRITE_PNG_COMPRESSION, 1),
+    *(cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_HUFFMAN_ONLY),
+    *(cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_UP),
+]
 
 
 def encode_jpeg(image: Image, *, quality: int = 88) -> bytes:

@@ -3,7 +3,7 @@
 import json
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import pairwise
 from typing import Self
@@ -11,13 +11,14 @@ from typing import Self
 import numpy as np
 import pytest
 
-from faceswap_cli.actors import CAST, Actor, draw, perform
+from faceswap_cli.actors import CAST, Actor, Moment, draw, perform
 from faceswap_cli.arrays import Image
 from faceswap_cli.faces.align import align
 from faceswap_cli.faces.choose import Everyone, Largest
 from faceswap_cli.faces.detect import Face
 from faceswap_cli.faces.follow import (
     EVERY,
+    WAITING_FRAMES,
     Follower,
     Memory,
     Onlooker,
@@ -29,7 +30,7 @@ from faceswap_cli.faces.follow import (
 from faceswap_cli.faces.litert import LiteRTDetector
 from faceswap_cli.faces.region import Region
 from faceswap_cli.faces.track import REACH, places
-from faceswap_cli.views import Area, Still, View, clipped
+from faceswap_cli.views import Area, Still, View, beyond, clipped
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -158,6 +159,47 @@ def test_frames_are_looked_at_only_where_somebody_asked(film: list[Image]) -> No
                 face.alignment.crop(item.view.showing(area), 64) for item in (one.item, other.item)
             ]
             np.testing.assert_array_equal(*crops)
+
+
+def test_a_frame_is_ready_where_a_face_is_expected() -> None:
+    """Following a face that hardly moves waits for nothing: the search looked there before it."""
+    image = draw(Actor.of(CAST["ada"]), Moment(), 192).image
+    frames = [Listed(image=np.pad(image, ((60, 60), (90, 90), (0, 0)))) for _ in range(30)]
+
+    with Follower(LiteRTDetector, choice=Everyone()) as follower:
+        for seen in follower.over(iter(frames)):
+            [face] = seen.faces
+            seen.item.view.showing(face.alignment.area())
+
+    # The first ones are searched before anybody is followed.
+    for frame in frames[2 * WAITING_FRAMES + 4 :]:
+        ready, *asked = frame.areas
+        assert len(asked) == 2
+        assert all([] == beyond(area, ready) for area in asked)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Listed(Shown):
+    """A frame that notes where it is looked at."""
+
+    areas: list[Area] = field(default_factory=list)
+
+    @property
+    def view(self) -> "Noting":
+        """The picture."""
+        return Noting(image=self.image, areas=self.areas)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Noting(Still):
+    """A picture that notes where it is looked at."""
+
+    areas: list[Area]
+
+    def showing(self, area: Area) -> Image:
+        """Note it, and return the picture."""
+        self.areas.append(area)
+        return self.image
 
 
 class Half(Shown):

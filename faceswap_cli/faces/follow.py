@@ -36,7 +36,7 @@ from faceswap_cli.faces.track import (
     steadied,
     with_more,
 )
-from faceswap_cli.views import Still, View
+from faceswap_cli.views import Area, Still, View
 
 EVERY = 10
 """Frames from one search to the next. A newcomer is followed back to where it came in."""
@@ -49,6 +49,8 @@ STEADY_SECONDS = Fraction(1, 4)
 """Before and after a frame, what may have a say in where a face is in it."""
 WAITING_FRAMES = 3
 """Frames decoded before a search wants them, and searched before they are followed."""
+ROOM = 10
+"""A face may move by a tenth of the square around it before its picture is not ready."""
 _THUMBNAIL = (32, 18)
 
 
@@ -121,6 +123,8 @@ class Follower:
     ) -> None:
         self._make = detector
         self._choice = choice or Largest()
+        self._expected: Sequence[Area] = ()
+        """Where faces are likely to be looked for next."""
         self._held = ExitStack()
 
     def __enter__(self) -> Self:
@@ -162,6 +166,7 @@ class Follower:
                         window.newest, look, self._following, patience=pace.reach - 1
                     )
                     window.add(look, scene, self._following)
+                    self._expected = [expected(face) for face in scene.faces.values()]
                     if window.is_full:
                         yield window.settled()
         while window.waiting:
@@ -177,6 +182,9 @@ class Follower:
             begins = last is None or not pace.moves or is_cut(last, small)
             is_due = begins or number % pace.search_every == 0
             found = self._searching.find(item.view.whole()) if is_due else None
+            # Whoever follows would wait for its conversion; what is missing then is made up for.
+            for area in self._expected:
+                item.view.showing(area)
             yield Look(item=item, thumbnail=small, begins_shot=begins, found=found)
             last = small
 
@@ -256,6 +264,13 @@ def next_scene(before: Scene, look: Look[Item], detector: FaceDetector, *, patie
     }
     shot = before.shot + look.begins_shot
     return Scene(number=number, shot=shot, count=count, seen=known | sightings)
+
+
+def expected(face: Face) -> Area:
+    """Return where a face will be looked for and cut out a few frames later, most likely."""
+    left, top, right, bottom = Region.of(face.landmarks).area()
+    across, down = (right - left) // ROOM, (bottom - top) // ROOM
+    return left - across, top - down, right + across, bottom + down
 
 
 def newcomers(found: Sequence[Face], *, beside: Sequence[Face]) -> list[Face]:

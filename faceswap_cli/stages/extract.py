@@ -50,7 +50,10 @@ from faceswap_cli.video.reader import Frame
 from faceswap_cli.workspace import SetFolder, valid_name
 
 FORMATS: Mapping[str, Callable[[Image], bytes]] = MappingProxyType(
-    {"png": pictures.encode_png, "jpeg": partial(pictures.encode_jpeg, quality=95)}
+    {
+        "png": partial(pictures.encode_png, is_photo=True),
+        "jpeg": partial(pictures.encode_jpeg, quality=95),
+    }
 )
 """How crops are written, by name."""
 SUFFIXES: Mapping[str, str] = MappingProxyType({"png": "png", "jpeg": "jpg"})
