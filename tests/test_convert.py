@@ -27,6 +27,7 @@ from faceswap_cli.faces.detect import Face
 from faceswap_cli.faces.detectors import DEFAULT
 from faceswap_cli.faces.litert import LiteRTDetector
 from faceswap_cli.faces.region import Region
+from faceswap_cli.faces.settings import ExtractSettings
 from faceswap_cli.learning import checkpoint
 from faceswap_cli.learning.checkpoint import TrainedModel
 from faceswap_cli.provenance.credentials import read as read_credentials
@@ -34,7 +35,7 @@ from faceswap_cli.provenance.sidecar import read_sidecar, sidecar_path
 from faceswap_cli.report import Number, Silent
 from faceswap_cli.stages import convert as stage
 from faceswap_cli.stages import preview as look
-from faceswap_cli.stages.extract import ExtractSettings, extract
+from faceswap_cli.stages.extract import extract
 from faceswap_cli.swap import looking
 from faceswap_cli.swap import network as loading
 from faceswap_cli.swap.output import parts_folder, usual_name

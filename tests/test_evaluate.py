@@ -14,12 +14,13 @@ from faceswap_cli.arrays import Image
 from faceswap_cli.cli.app import app
 from faceswap_cli.errors import InputError, NoFacesError
 from faceswap_cli.faces.record import FaceSet
+from faceswap_cli.faces.settings import ExtractSettings
 from faceswap_cli.metrics.catalogue import GROUPS, METRICS
 from faceswap_cli.metrics.evaluation import Measure, clock, number, read_values, worst
 from faceswap_cli.report import Silent
 from faceswap_cli.stages import evaluate as stage
 from faceswap_cli.stages.evaluate import evaluate
-from faceswap_cli.stages.extract import ExtractSettings, extract
+from faceswap_cli.stages.extract import extract
 from faceswap_cli.video.writer import VideoWriter
 from faceswap_cli.workspace import Workspace
 

@@ -25,10 +25,11 @@ from faceswap_cli.faces.flaws import (
 )
 from faceswap_cli.faces.looks import look, runs
 from faceswap_cli.faces.record import FaceRecord, FaceSet
+from faceswap_cli.faces.settings import ExtractSettings
 from faceswap_cli.faces.sface import SFace
 from faceswap_cli.report import Silent
 from faceswap_cli.stages import faces as stage
-from faceswap_cli.stages.extract import ExtractSettings, extract
+from faceswap_cli.stages.extract import extract
 from faceswap_cli.workspace import Workspace
 
 MakeSet = Callable[..., FaceSet]

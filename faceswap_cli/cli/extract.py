@@ -138,13 +138,14 @@ def extract(
         answering(as_json=as_json, quiet=quiet, debug=debug) as terminal,
         working_in(workspace) as space,
     ):
+        from faceswap_cli.faces.settings import ExtractSettings
         from faceswap_cli.provenance.consent import SECTION, parse_consent, reminder
         from faceswap_cli.stages import extract as stage
         from faceswap_cli.video.footage import find_footage
         from faceswap_cli.workspace import SetFolder, valid_name
 
         said = {} if consent is None else {SECTION: parse_consent(consent).section()}
-        settings = stage.ExtractSettings(
+        settings = ExtractSettings(
             size_px=size,
             framing=framing,
             format=image_format,

@@ -22,12 +22,13 @@ from faceswap_cli.arrays import Image
 from faceswap_cli.config import Recipe
 from faceswap_cli.errors import ConfigurationError
 from faceswap_cli.faces.record import FaceSet
+from faceswap_cli.faces.settings import ExtractSettings
 from faceswap_cli.files import write_text
 from faceswap_cli.metrics.evaluation import Evaluation
 from faceswap_cli.report import Reporter
 from faceswap_cli.stages.convert import convert
 from faceswap_cli.stages.evaluate import evaluate_shots
-from faceswap_cli.stages.extract import ExtractSettings, extract
+from faceswap_cli.stages.extract import extract
 from faceswap_cli.stages.train import Goal, Training, train
 from faceswap_cli.truth.answers import Answer, MeanFace, NearestPose, Perfect, Unswapped
 from faceswap_cli.truth.clips import draw_clip, true_swap

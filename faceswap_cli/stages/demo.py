@@ -17,6 +17,7 @@ import numpy as np
 from faceswap_cli import actors, config, page, pictures
 from faceswap_cli.arrays import Image
 from faceswap_cli.faces.record import FaceSet
+from faceswap_cli.faces.settings import ExtractSettings
 from faceswap_cli.files import write_text
 from faceswap_cli.learning.hardware import find_hardware
 from faceswap_cli.metrics.reconstruction import decibels, mean_squared_error
@@ -24,7 +25,7 @@ from faceswap_cli.provenance.consent import SECTION, Consent
 from faceswap_cli.provenance.credentials import read, sign
 from faceswap_cli.report import Reporter
 from faceswap_cli.stages.convert import convert
-from faceswap_cli.stages.extract import ExtractSettings, extract
+from faceswap_cli.stages.extract import extract
 from faceswap_cli.stages.train import Goal, Training, train
 from faceswap_cli.truth.answers import MeanFace
 from faceswap_cli.truth.clips import draw_clip, true_swap

@@ -8,30 +8,27 @@ what the follower knew there. It goes on after that frame and comes to the same 
 in `source.toml` says that it was finished.
 """
 
-import math
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
-from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from faceswap_cli import pictures
-from faceswap_cli.arrays import Image
-from faceswap_cli.errors import ConfigurationError, InputError, NoFacesError, did_you_mean
+from faceswap_cli.errors import ConfigurationError, InputError, NoFacesError
 from faceswap_cli.faces.align import FRAMINGS, TEMPLATE_VERSION
 from faceswap_cli.faces.choose import parse_choice
 from faceswap_cli.faces.detect import FaceDetector
-from faceswap_cli.faces.detectors import DEFAULT, DETECTORS
+from faceswap_cli.faces.detectors import DETECTORS
 from faceswap_cli.faces.follow import Follower, Pace, Watched
 from faceswap_cli.faces.journal import Crop, Journal
 from faceswap_cli.faces.mask import silhouette
 from faceswap_cli.faces.quality import cut_off, sharpness
 from faceswap_cli.faces.record import FaceRecord
+from faceswap_cli.faces.settings import FORMATS, SUFFIXES, ExtractSettings, check, known
 from faceswap_cli.faces.source import (
     Section,
     Source,
@@ -47,46 +44,8 @@ from faceswap_cli.learning.interrupt import Stop, stoppable
 from faceswap_cli.report import Reporter
 from faceswap_cli.video.footage import Film, Footage, Place, find_footage
 from faceswap_cli.video.reader import Frame
+from faceswap_cli.video.span import Span
 from faceswap_cli.workspace import SetFolder, valid_name
-
-FORMATS: Mapping[str, Callable[[Image], bytes]] = MappingProxyType(
-    {
-        "png": partial(pictures.encode_png, is_photo=True),
-        "jpeg": partial(pictures.encode_jpeg, quality=95),
-    }
-)
-"""How crops are written, by name."""
-SUFFIXES: Mapping[str, str] = MappingProxyType({"png": "png", "jpeg": "jpg"})
-"""Ends of their names."""
-
-FOLLOWER_VERSION = 4
-"""Changes whenever the same frames would give other faces."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExtractSettings:
-    """What is kept; fixed for the life of a set."""
-
-    size_px: int = 256
-    """Side of the crops, px."""
-    framing: str = "face"
-    """How much is around the face: a name in `FRAMINGS`."""
-    format: str = "png"
-    """How the crops are written: a name in `FORMATS`."""
-    every: int = 1
-    """Look at every n-th frame only."""
-    fps: float | None = None
-    """Look at so many frames a second at most; None: at all."""
-    start_s: float = 0.0
-    """Leave out what is shown before, seconds."""
-    end_s: float | None = None
-    """Leave out what is shown from then on, seconds; None: nothing."""
-    max_faces: int | None = None
-    """Stop when so many faces are kept; None: never."""
-    faces: str = "largest"
-    """Which faces are kept, as `parse_choice` reads it."""
-    detector: str = DEFAULT
-    """What finds them: a name in `DETECTORS`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,9 +94,9 @@ def extract(
         KeyboardInterrupt: It was asked to stop; what was done is kept.
     """
     began = time.monotonic()
-    _check(settings)
+    check(settings)
     inputs = find_footage([footage]) if isinstance(footage, Path) else footage
-    source = source_of([one.describe() for one in inputs], _known(settings))
+    source = source_of([one.describe() for one in inputs], known(settings))
     said = {**_said(folder), **declared}
     if done := _finished(folder, source, said):
         report.note(f'the set "{folder.name}" is complete: nothing left to do')
@@ -270,15 +229,14 @@ class _Work:
         memory: Mapping[str, Any] | None,
     ) -> None:
         """Do one input, from after a place on."""
-        span = _Span.of(footage, self.settings)
-        self.report.stage(f"extract {footage.name}", total=span.frames, unit="frames")
+        span = self._span(footage)
+        self.report.stage(f"extract {footage.name}", total=span.count, unit="frames")
         for remark in footage.remarks:
             self.report.note(remark)
-        pace = Pace.of(footage.average_rate, every=span.every, moves=footage.moves)
-        decoded = footage.frames(note=self.report.note, since=span.start, after=place)
-        chosen = _wanted(decoded, self.settings, span, after=place)
+        pace = Pace.of(footage.average_rate, every=span.apart, moves=footage.moves)
+        frames = span.frames(note=self.report.note, after=place)
         began, before = time.monotonic(), self.frames
-        with closing(self.follower.over(chosen, pace=pace, memory=memory)) as watched:
+        with closing(self.follower.over(frames, pace=pace, memory=memory)) as watched:
             for seen in watched:
                 if self._is_enough:
                     break
@@ -288,6 +246,13 @@ class _Work:
                 numbers = {"frames/s": round(rate, 1), "faces": self.journal.faces}
                 self.report.advance(span.done(seen.item), numbers)
                 self._pause(seen, number)
+
+    def _span(self, footage: Footage) -> Span:
+        """Return the part of one input that is asked for."""
+        asked = self.settings
+        return Span.of(
+            footage, every=asked.every, fps=asked.fps, start_s=asked.start_s, end_s=asked.end_s
+        )
 
     @property
     def _is_enough(self) -> bool:
@@ -361,114 +326,11 @@ def cut(
     return Crop(path=path, content=FORMATS[settings.format](crop), record=record)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Span:
-    """The part of some footage that is looked at."""
-
-    start: Fraction | None
-    """Seconds in the footage's own time; None: from its beginning."""
-    end: Fraction | None
-    """Likewise; None: to its end."""
-    every: int
-    """About how many frames there are for one that is looked at."""
-    frames: int | None
-    """Frames in it, looked at or not, as far as known."""
-    first: int
-    """About the number of its first frame."""
-
-    @classmethod
-    def of(cls, footage: Footage, settings: ExtractSettings) -> "_Span":
-        """Return the part of the footage that the settings ask for."""
-        # As typed: 0.64 is 16 frames of 1/25 s, which the nearest binary number is not.
-        start = Fraction(str(settings.start_s))
-        end = None if settings.end_s is None else Fraction(str(settings.end_s))
-        is_part = start > 0 or end is not None
-        begins = footage.begins() if is_part else Fraction(0)
-        rate, count = footage.average_rate, footage.count
-        first = int(start * rate)
-        last = count if end is None or count is None else min(count, int(end * rate))
-        fps = rate if settings.fps is None else Fraction(str(settings.fps))
-        return cls(
-            start=begins + start if start > 0 else None,
-            end=None if end is None else begins + end,
-            every=max(settings.every, int(rate / fps)),
-            frames=None if last is None else max(0, last - first),
-            first=first,
-        )
-
-    def done(self, frame: Frame) -> int:
-        """Return how many of its frames are behind us after `frame`."""
-        return max(0, frame.index + 1 - self.first)
-
-
-def _wanted(
-    frames: Iterator[Frame], settings: ExtractSettings, span: _Span, *, after: Place | None
-) -> Iterator[Frame]:
-    """Yield the frames that are looked at: in the time asked for, and as close as asked for."""
-    fps = None if settings.fps is None else Fraction(str(settings.fps))
-    slot = None if after is None or fps is None else after.time * fps // 1
-    for frame in frames:
-        if span.end is not None and frame.time >= span.end:
-            return
-        if frame.index % settings.every or (span.start is not None and frame.time < span.start):
-            continue
-        before, slot = slot, None if fps is None else frame.time * fps // 1
-        if fps is None or slot != before:
-            # What the file held is of no use to a crop, and half as large as the picture.
-            yield replace(frame, original=None)
-
-
 def _place(progress: Mapping[str, Any]) -> Place | None:
     """Return the frame that a run stopped at, if it stopped in the middle of an input."""
     if "frame" not in progress:
         return None
     return Place(index=progress["frame"], time=Fraction(progress["time"]))
-
-
-def _check(settings: ExtractSettings) -> None:
-    """Refuse settings that make no sense."""
-    for kind, name, known in (
-        ("face detector", settings.detector, DETECTORS),
-        ("framing", settings.framing, FRAMINGS),
-        ("picture format", settings.format, FORMATS),
-    ):
-        if name not in known:
-            raise ConfigurationError(
-                f'there is no {kind} called "{name}"', hint=did_you_mean(name, known)
-            )
-    if settings.fps is not None and settings.every > 1:
-        raise ConfigurationError(
-            f"--fps {settings.fps:g} and --every {settings.every} say the same thing twice",
-            hint="choose one of them",
-        )
-    if settings.fps is not None and not 0 < settings.fps < math.inf:
-        raise ConfigurationError(
-            f"{settings.fps:g} frames a second make no sense", hint="1 looks at one each second"
-        )
-    if not 16 <= settings.size_px <= 4096:
-        raise ConfigurationError(
-            f"crops cannot be {settings.size_px} px wide", hint="choose 16 to 4096; 256 is usual"
-        )
-    if settings.end_s is not None and settings.end_s <= settings.start_s:
-        raise ConfigurationError(
-            f"the end, {settings.end_s:g} s, is not after the start, {settings.start_s:g} s",
-            hint="both count from the beginning of the video",
-        )
-    if settings.every < 1:
-        raise ConfigurationError(
-            f"every {settings.every} frames makes no sense", hint="1 looks at every frame"
-        )
-
-
-def _known(settings: ExtractSettings) -> Section:
-    """Return what makes the settings of two extractions the same."""
-    chosen = {key: value for key, value in asdict(settings).items() if value is not None}
-    return {
-        **chosen,
-        "faces": parse_choice(settings.faces).described(),
-        "template": TEMPLATE_VERSION,
-        "follower": FOLLOWER_VERSION,
-    }
 
 
 def _said(folder: SetFolder) -> dict[str, Section]:

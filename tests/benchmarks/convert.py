@@ -32,9 +32,10 @@ from faceswap_cli.faces.choose import Everyone
 from faceswap_cli.faces.detectors import DEFAULT, DETECTORS
 from faceswap_cli.faces.follow import Follower
 from faceswap_cli.faces.mask import silhouette
+from faceswap_cli.faces.settings import ExtractSettings
 from faceswap_cli.report import Silent
 from faceswap_cli.stages import convert as stage
-from faceswap_cli.stages.extract import ExtractSettings, extract
+from faceswap_cli.stages.extract import extract
 from faceswap_cli.swap.network import DrawnFace, FaceNetwork
 from faceswap_cli.swap.settings import ConvertSettings
 from faceswap_cli.video.reader import read_frames

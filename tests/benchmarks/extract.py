@@ -28,8 +28,9 @@ from faceswap_cli.actors import CAST, draw_all, perform
 from faceswap_cli.arrays import Image
 from faceswap_cli.faces.litert import BLENDSHAPE_LANDMARKS, LiteRTDetector, Networks
 from faceswap_cli.faces.region import Region
+from faceswap_cli.faces.settings import ExtractSettings
 from faceswap_cli.report import Silent
-from faceswap_cli.stages.extract import ExtractSettings, extract
+from faceswap_cli.stages.extract import extract
 from faceswap_cli.video.reader import read_frames
 from faceswap_cli.video.writer import VideoWriter
 from faceswap_cli.weights import find

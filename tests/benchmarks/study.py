@@ -29,6 +29,7 @@ from faceswap_cli import actors, pictures
 from faceswap_cli.arrays import AnyArray, Image
 from faceswap_cli.config import Recipe
 from faceswap_cli.faces.record import FaceSet
+from faceswap_cli.faces.settings import ExtractSettings
 from faceswap_cli.files import replacing, write_text
 from faceswap_cli.learning.beginning import bring_judge
 from faceswap_cli.learning.data import (
@@ -48,7 +49,7 @@ from faceswap_cli.learning.score import score
 from faceswap_cli.learning.trainer import Learner, TrainState, train_until
 from faceswap_cli.metrics.reconstruction import decibels, mean_squared_error, ssim
 from faceswap_cli.report import Silent
-from faceswap_cli.stages.extract import ExtractSettings, extract
+from faceswap_cli.stages.extract import extract
 from faceswap_cli.stages.train import EVERYBODY, new_model
 from faceswap_cli.video.writer import VideoWriter
 from faceswap_cli.workspace import Workspace

@@ -1,0 +1,35 @@
+"""What the tests of extract share: a clip of a spot, and a set that is not there yet."""
+
+from pathlib import Path
+
+import pytest
+from spots import content, run, write_clip
+
+from faceswap_cli.faces import journal
+from faceswap_cli.workspace import SetFolder
+
+
+@pytest.fixture(autouse=True)
+def _marks_every_frame(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How far the work got is said after every frame: the clips here last no two seconds."""
+    monkeypatch.setattr(journal, "SYNC_SECONDS", 0.0)
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A short clip in a folder of its own."""
+    return write_clip(tmp_path_factory.mktemp("clip") / "spot.mp4")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> SetFolder:
+    """A set that is not there yet."""
+    return SetFolder(root=tmp_path / "workspace" / "faces" / "spot")
+
+
+@pytest.fixture(scope="module")
+def whole(clip: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The files of an extraction that nothing disturbed."""
+    undisturbed = SetFolder(root=tmp_path_factory.mktemp("whole") / "undisturbed")
+    run(clip, undisturbed)
+    return content(undisturbed)
