@@ -16,6 +16,7 @@ from faceswap_cli.video import codecs
 from faceswap_cli.video.colour import BT709
 from faceswap_cli.video.containers import FORMS
 from faceswap_cli.video.encoder import Picture
+from faceswap_cli.video.original import Original
 from faceswap_cli.video.planes import samples
 from faceswap_cli.video.reader import probe, read_frames
 from faceswap_cli.video.segments import Segments, decode_ticks
@@ -213,6 +214,20 @@ def rewritten(
             areas = [area] if area else []
             pieces.write(red, frame.time, original=frame.original, changed=areas)
     return pieces.join(output, source=source)
+
+
+def test_what_a_decoder_may_still_look_at_is_not_written_to(tmp_path: Path) -> None:
+    """The samples of a frame are the same after a patched copy of it was encoded."""
+    source = planar_clip(tmp_path / "in.mkv", pixel_format="yuv420p")
+    kind = Picture.of(probe(source), codec="ffv1", hardware=False)
+    black = np.zeros((kind.size[1], kind.size[0], 3), np.uint8)
+    with Segments(tmp_path / "work", kind, key="") as pieces:
+        for frame in read_frames(source):
+            assert isinstance(frame.original, Original)
+            before = [plane.copy() for plane in samples(frame.original.decoded)]
+            pieces.write(black, frame.time, original=frame.original, changed=[(0, 0, 32, 32)])
+            for old, now in zip(before, samples(frame.original.decoded), strict=True):
+                np.testing.assert_array_equal(old, now)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from faceswap_cli.video.colour import ToRGB, tags_of
 from faceswap_cli.video.orientation import Orientation
 from faceswap_cli.video.reader import probe, read_frames
 from faceswap_cli.video.view import FrameView
-from faceswap_cli.views import Area, Still, beyond, clipped
+from faceswap_cli.views import Area, Patch, Patched, Still, beyond, clipped
 
 UPRIGHT = Orientation(swapped=False, mirrored_x=False, mirrored_y=False)
 WAYS = [
@@ -174,3 +174,24 @@ def test_a_still_shows_itself() -> None:
 
     assert (192, 128) == still.size
     assert still.whole() is still.showing((1, 2, 3, 4)) is image
+
+
+@pytest.mark.parametrize("kind", ["still", "decoded"])
+def test_what_is_laid_over_a_picture_shows_and_nothing_else(kind: str) -> None:
+    """One after the other, the later over the earlier, wherever one looks."""
+    image = noise(192, 128)
+    under = Still(image=image) if kind == "still" else view_of(image, pixel_format="yuv420p")
+    bright, dark = np.full((40, 50, 3), 250, np.uint8), np.full((30, 20, 3), 5, np.uint8)
+    patches = [Patch(area=(20, 30, 70, 70), image=bright), Patch(area=(60, 50, 80, 80), image=dark)]
+    expected = under.whole().copy()
+    expected[30:70, 20:70] = bright
+    expected[50:80, 60:80] = dark
+
+    laid = Patched(under=under, patches=patches)
+
+    np.testing.assert_array_equal(expected, laid.whole())
+    for area in areas((192, 128), 20, seed=3):
+        np.testing.assert_array_equal(part(expected, area), part(laid.showing(area), area))
+    assert under.whole() is Patched(under=under, patches=[]).whole()
+    assert laid.size == under.size
+    np.testing.assert_array_equal(Still(image=expected).grey(3), laid.grey(3))

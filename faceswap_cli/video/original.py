@@ -9,10 +9,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
 
-from faceswap_cli.arrays import AnyArray
+from faceswap_cli.arrays import AnyArray, Image
 from faceswap_cli.video.colour import ColourTags, FromRGB
 from faceswap_cli.video.planes import planar, samples
 from faceswap_cli.views import Area, View
@@ -98,7 +99,7 @@ class Patcher:
         x0, y0 = left // across * across, top // down * down
         x1, y1 = min(-(-right // across) * across, width), min(-(-bottom // down) * down, height)
         part = view.showing((x0, y0, x1, y1))[y0:y1, x0:x1]
-        luma, *colour = samples(self._from_rgb(part))
+        luma, *colour = samples(self._from_rgb(_roomy(part)))
         planes[0][top:bottom, left:right] = luma[top - y0 : bottom - y0, left - x0 : right - x0]
         # Of the colour samples those whose pixels all lie inside, or beyond the picture's border.
         first_x, first_y = -(-left // across), -(-top // down)
@@ -109,3 +110,22 @@ class Patcher:
                 first_y - y0 // down : last_y - y0 // down,
                 first_x - x0 // across : last_x - x0 // across,
             ]
+
+
+_GRAIN_PX = 32
+"""Parts are converted in whole such sizes: swscale prepares tables for each size anew."""
+
+
+def _roomy(part: Image) -> Image:
+    """Return a part with black to the right of it and below, which changes no sample of its own.
+
+    One of an odd size ends with the picture, where colour is not averaged over whole blocks.
+    """
+    height, width = part.shape[:2]
+    if height % 2 or width % 2:
+        return part
+    room = np.zeros(
+        (-(-height // _GRAIN_PX) * _GRAIN_PX, -(-width // _GRAIN_PX) * _GRAIN_PX, 3), np.uint8
+    )
+    room[:height, :width] = part
+    return room

@@ -9,11 +9,11 @@ machine:
 
 import argparse
 import os
-import resource
+import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
@@ -46,7 +46,9 @@ from faceswap_cli.workspace import Workspace
 SIZE = WIDTH, HEIGHT = 1280, 720
 FACE_PX = 420
 """Side of the drawn picture; the face in it is about two thirds as high."""
-FRAMES = 120
+FRAMES = 240
+PLAIN_FRAMES = 40
+"""The plain loop sees only so many: it takes long."""
 ROUNDS = 3
 RATE = 25
 
@@ -184,11 +186,14 @@ def _pasted(image: Image, landmarks: AnyArray, network: FaceNetwork) -> Image:
     return np.asarray(np.clip(np.rint(blended), 0, 255), dtype=np.uint8)
 
 
-def timed(work: Callable[[], None]) -> tuple[float, float]:
-    """Return wall and processor seconds of some work."""
+PLAIN = "plain loop"
+
+
+def timed(work: Callable[[], None], frames: int) -> tuple[float, float]:
+    """Return wall and processor seconds of some work, a frame."""
     start, busy = perf_counter(), process_time()
     work()
-    return perf_counter() - start, process_time() - busy
+    return (perf_counter() - start) / frames, (process_time() - busy) / frames
 
 
 def speed(rounds: int) -> None:
@@ -199,8 +204,9 @@ def speed(rounds: int) -> None:
     usual = ConvertSettings(hardware=False)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        source = folder / "in.mp4"
+        source, short = folder / "in.mp4", folder / "short.mp4"
         write(source, images)
+        write(short, images[:PLAIN_FRAMES])
         space = Workspace.open(folder / "workspace")
         extract(source, folder=space.set("ada"), settings=ExtractSettings(), report=Silent())
         works: dict[str, Callable[[], None]] = {
@@ -209,23 +215,35 @@ def speed(rounds: int) -> None:
             "bare encode": lambda: encode_bare(folder / "bare.mp4", frames),
             "convert": lambda: convert(source, folder, usual, None),
             "convert, faces from the set": lambda: convert(source, folder, usual, space),
-            "plain loop": lambda: plain_loop(source, folder / "plain.mp4"),
+            PLAIN: lambda: plain_loop(short, folder / "plain.mp4"),
         }
         taken: dict[str, list[tuple[float, float]]] = {name: [] for name in works}
         for turn in range(rounds):
             for label in list(works)[:: 1 if turn % 2 else -1]:
-                taken[label].append(timed(works[label]))
+                count = PLAIN_FRAMES if label == PLAIN else FRAMES
+                taken[label].append(timed(works[label], count))
+    report(taken)
+
+
+def report(taken: Mapping[str, Sequence[tuple[float, float]]]) -> None:
+    """Print wall and processor time a frame, as medians, their spread, and the ratios."""
     wall = {name: median(one for one, _ in times) for name, times in taken.items()}
-    busy = {name: median(one for _, one in times) for name, times in taken.items()}
+    rounds = len(next(iter(taken.values())))
     print(f"{SIZE[0]}x{SIZE[1]}, {FRAMES} frames, {os.cpu_count()} processors, {rounds} rounds")
-    for label, seconds in wall.items():
-        cpu = 1000 * busy[label] / FRAMES
-        print(f"{label:30} {FRAMES / seconds:7.1f} frames/s {cpu:8.1f} processor ms a frame")
-    slowest = max(("bare decode", "landmarks", "bare encode"), key=lambda one: wall[one])
+    for label, times in taken.items():
+        spread = max(one for one, _ in times) / min(one for one, _ in times) - 1
+        busy = median(one for _, one in times)
+        print(
+            f"{label:30} {1 / wall[label]:7.1f} frames/s (spread {100 * spread:.0f} %)"
+            f" {1000 * busy:8.1f} processor ms a frame"
+        )
+    parts = ("bare decode", "landmarks", "bare encode")
+    slowest = max(parts, key=lambda one: wall[one])
     for label in ("convert", "convert, faces from the set"):
         print(
             f"{label}: {100 * wall[slowest] / wall[label]:.0f} % of {slowest} alone, "
-            f"{wall['plain loop'] / wall[label]:.1f} x the plain loop"
+            f"{100 * sum(wall[one] for one in parts) / wall[label]:.0f} % of the three in turn, "
+            f"{wall[PLAIN] / wall[label]:.1f} x the plain loop"
         )
 
 
@@ -254,7 +272,9 @@ def one(source: Path) -> None:
     stage.FaceNetwork = _Free  # type: ignore[misc,assignment]
     with tempfile.TemporaryDirectory() as name:
         convert(source, Path(name), ConvertSettings(hardware=False), None)
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    # Not the peak of getrusage, which a child takes over from its parent.
+    (peak,) = re.findall(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())
+    print(peak)
 
 
 def main() -> None:
