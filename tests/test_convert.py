@@ -198,8 +198,8 @@ def _loaded(monkeypatch: pytest.MonkeyPatch, model: Echo) -> Echo:
 
 def _find(monkeypatch: pytest.MonkeyPatch, script: Callable[[Image], list[Face]]) -> None:
     """Make the stages find what the script says, without loading a detector."""
-    for module in (looking, look):
-        monkeypatch.setattr(module, "DETECTORS", {DEFAULT: lambda: Scripted(script=script)})
+    for module, name in ((looking, "PLACING"), (look, "DETECTORS")):
+        monkeypatch.setattr(module, name, {DEFAULT: lambda: Scripted(script=script)})
 
 
 @pytest.fixture(autouse=True)
@@ -515,7 +515,7 @@ def test_a_set_of_the_clip_tells_where_and_who(
     aside = sorted(folder.root.glob("*.png"))[0]
     folder.rejected.mkdir()
     aside.rename(folder.rejected / aside.name)
-    monkeypatch.setattr(looking, "DETECTORS", {})
+    monkeypatch.setattr(looking, "PLACING", {})
     again = tmp_path / "renamed.mp4"
     again.write_bytes(clip.read_bytes())
     summary = _convert(again, tmp_path / "out.mp4", workspace=workspace, settings=PLAIN)
@@ -716,8 +716,8 @@ def test_a_preview_leaves_those_alone_whose_crops_were_deleted(
     crops = sorted(folder.root.glob("*.png"))
     for path in crops[:9]:
         path.unlink()
-    for module in (looking, look):
-        monkeypatch.setattr(module, "DETECTORS", {})
+    for module, name in ((looking, "PLACING"), (look, "DETECTORS")):
+        monkeypatch.setattr(module, name, {})
     output = tmp_path / "preview.png"
 
     told = _look(workspace=space)

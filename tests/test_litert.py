@@ -17,6 +17,7 @@ from faceswap_cli.faces.blazeface import anchors, short_range_faces
 from faceswap_cli.faces.detect import MediaPipeDetector
 from faceswap_cli.faces.litert import LiteRTDetector, Networks, known, mesh
 from faceswap_cli.faces.region import Region
+from faceswap_cli.views import Still
 from faceswap_cli.weights import find
 
 
@@ -165,3 +166,24 @@ def test_anchors_cover_the_picture() -> None:
     assert (896, 2) == places.shape
     assert (4, 124) == (places.min(), places.max())
     np.testing.assert_allclose(places.mean(axis=0), 64)
+
+
+def test_one_that_tells_places_only_tells_the_same_places() -> None:
+    """Searching and following, to the bit; and nothing of expressions."""
+    picture = draw(Actor.of(CAST["ada"]), random_moments(3, 1)[0], 256).image
+    with LiteRTDetector() as whole, LiteRTDetector(places_only=True) as quick:
+        found, told = whole.detect(picture), quick.detect(picture)
+        pairs = [
+            *zip(found, told, strict=True),
+            *zip(
+                whole.follow(Still(image=picture), found),
+                quick.follow(Still(image=picture), told),
+                strict=True,
+            ),
+        ]
+    assert len(pairs) >= 2
+    for one, other in pairs:
+        np.testing.assert_array_equal(one.landmarks, other.landmarks)
+        assert one.score == other.score
+        assert one.expression
+        assert () == other.expression

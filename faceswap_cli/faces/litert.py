@@ -65,14 +65,19 @@ class LiteRTDetector:
     Args:
         model: Path of `face_landmarker.task`; found by itself if not given.
         max_faces: Most faces returned for one image.
+        places_only: Tell where faces are and nothing more of them, which is a sixth quicker: their
+            expressions are empty, their poses 0.
     """
 
     MIN_SCORE = 0.5
     """Confidence below which landmarks are taken not to be on a face."""
 
-    def __init__(self, *, model: Path | None = None, max_faces: int = 16) -> None:
+    def __init__(
+        self, *, model: Path | None = None, max_faces: int = 16, places_only: bool = False
+    ) -> None:
         self._model = model
         self._max_faces = max_faces
+        self._told = placed if places_only else known
         self._networks: Networks | None = None
 
     def __enter__(self) -> Self:
@@ -125,7 +130,11 @@ class LiteRTDetector:
         networks = self._opened()
         meshes = (mesh(view.showing(region.area()), region, networks) for region in regions)
         surest = sorted(
-            (known(one, networks, size=view.size) for one in meshes if one.score >= self.MIN_SCORE),
+            (
+                self._told(one, networks, size=view.size)
+                for one in meshes
+                if one.score >= self.MIN_SCORE
+            ),
             key=lambda face: face.score,
             reverse=True,
         )
@@ -248,6 +257,18 @@ def known(mesh: Mesh, networks: Networks, *, size: tuple[int, int]) -> Face:
         score=mesh.score,
         expression=tuple(float(value) for value in expression),
         pose=angles(rotation(in_space, size=size)),
+    )
+
+
+def placed(mesh: Mesh, _: Networks, *, size: tuple[int, int]) -> Face:  # noqa: ARG001
+    """Return a face of which nothing is told but its place."""
+    landmarks = mesh.landmarks
+    return Face(
+        box=np.concatenate([landmarks.min(axis=0), landmarks.max(axis=0)]),
+        landmarks=landmarks,
+        score=mesh.score,
+        expression=(),
+        pose=(0.0, 0.0, 0.0),
     )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from faceswap_cli.faces.align import TEMPLATE_VERSION
 from faceswap_cli.faces.choose import Everyone
-from faceswap_cli.faces.detectors import DEFAULT, DETECTORS
+from faceswap_cli.faces.detectors import DEFAULT, PLACING
 from faceswap_cli.faces.follow import Follower, Pace
 from faceswap_cli.faces.track import Steady
 from faceswap_cli.report import Reporter
@@ -44,7 +44,12 @@ def surveyed(
             for place, face in found_in(known, clip):
                 writer.write(place, [face])
         return survey
-    asked = [clip.known(), [role.choice.described() for role in roles], DEFAULT, TEMPLATE_VERSION]
+    asked = [
+        clip.known(),
+        [role.choice.described() for role in roles],
+        f"{DEFAULT}, places",
+        TEMPLATE_VERSION,
+    ]
     survey = Survey(folder=folder, key=json.dumps(asked))
     begun = survey.progress()
     if begun.is_finished:
@@ -65,7 +70,7 @@ def look(
     """Find the faces in every frame, follow them, and give them their roles."""
     report.stage(f"find the faces in {clip.footage.name}", total=clip.count, unit="frames")
     pace = Pace.of(clip.footage.average_rate, moves=clip.footage.moves)
-    make = DETECTORS[DEFAULT]
+    make = PLACING[DEFAULT]
     memory = dict(begun.memory)
     with (
         Follower(make, choice=Everyone()) as follower,

@@ -29,7 +29,7 @@ from faceswap_cli.actors import CAST, Actor, draw, perform
 from faceswap_cli.arrays import AnyArray, Image
 from faceswap_cli.faces.align import align
 from faceswap_cli.faces.choose import Everyone
-from faceswap_cli.faces.detectors import DEFAULT, DETECTORS
+from faceswap_cli.faces.detectors import DEFAULT, DETECTORS, PLACING
 from faceswap_cli.faces.follow import Follower
 from faceswap_cli.faces.mask import silhouette
 from faceswap_cli.faces.settings import ExtractSettings
@@ -123,7 +123,7 @@ def landmarks_alone(images: Sequence[Image]) -> None:
         def __init__(self, image: Image) -> None:
             self.view = Still(image=image)
 
-    with Follower(DETECTORS[DEFAULT], choice=Everyone()) as follower:
+    with Follower(PLACING[DEFAULT], choice=Everyone()) as follower:
         for _ in follower.over(Pictured(image) for image in images):
             pass
 
