@@ -124,7 +124,8 @@ class PictureEncoder:
         """
         view = seen(image)
         if view.size != self.picture.size:
-            raise ValueError(f"a frame of {view.size} px, the video has {self.picture.size}")
+            wrong, right = ("{}x{}".format(*size) for size in (view.size, self.picture.size))
+            raise ValueError(f"a frame of {wrong} px, the video has {right}")
         tick = round(time / self.picture.time_base)
         if self._last_tick is not None and tick <= self._last_tick:
             raise ValueError("frames must be written in the order of their times, a tick apart")
