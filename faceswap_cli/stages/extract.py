@@ -172,7 +172,8 @@ def extract_each(
             summaries.append(replace(summary, partner=partner))
         except NoFacesError as error:
             missing = error
-            report.note(error.message)
+            if len(footage) > 1:
+                report.note(error.message)
     if missing and not summaries:
         raise missing
     return summaries
@@ -382,8 +383,13 @@ def _summary(
 
 
 def _no_face(inputs: Sequence[Footage], frames: int) -> NoFacesError:
-    """Return the error for footage without a face."""
+    """Return the error for footage without a face, or without a frame in the part asked for."""
     what = inputs[0].name if len(inputs) == 1 else f"{len(inputs)} inputs"
+    if not frames:
+        return NoFacesError(
+            f"there is no frame of {what} in the part that was asked for",
+            hint="choose an earlier --start, or a later --end",
+        )
     return NoFacesError(
         f"no face was found in the {frames} frames of {what}",
         hint="faces should be in view, sharp and 30 px wide or more: try a closer shot",

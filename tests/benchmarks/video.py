@@ -76,8 +76,8 @@ def write_bare(path: Path, images: list[Image]) -> None:
 
 def read(path: Path) -> None:
     """Read with the program's reader."""
-    for _ in read_frames(path):
-        pass
+    for frame in read_frames(path):
+        frame.view.whole()
 
 
 def decode_bare(path: Path) -> None:

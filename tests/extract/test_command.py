@@ -180,6 +180,18 @@ def test_no_face_in_the_whole_clip_is_code_4(
     assert "try a closer shot" in capsys.readouterr().err
 
 
+def test_a_part_beyond_the_end_is_said_once(
+    space: Path, clip: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not that its faces are too small; and there is no set."""
+    assert 4 == command(str(clip), "--start", "9")
+
+    said = capsys.readouterr()
+    assert 1 == (said.out + said.err).count("there is no frame of spot.mp4 in the part that was")
+    assert "choose an earlier --start" in said.err
+    assert not (space / "faces" / "spot").exists()
+
+
 def test_a_workspace_of_a_newer_format_is_refused(
     space: Path, clip: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
