@@ -43,8 +43,8 @@ def encode_png(image: Image, *, is_photo: bool = False) -> bytes:
     Args:
         image: The picture.
         is_photo: Nothing in it is flat or repeats. Then differences to the pixel above are coded
-            one by one, without a search for repetitions: of 76 crops of faces a fifth quicker, and
-            a fifteenth smaller.
+            one by one, without a search for repetitions: a fifth quicker, and on four clips 11 %
+            smaller to 3 % larger.
     """
     # Else no explicit level: with one, OpenCV drops its fast strategy and takes twice as long.
     settings = _PHOTO if is_photo else []
