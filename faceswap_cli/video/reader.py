@@ -6,7 +6,7 @@ shape of the pixels is only noted.
 
 import re
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import chain
@@ -27,6 +27,7 @@ from faceswap_cli.video.colour import ColourTags, Matrix, ToRGB, tags_of
 from faceswap_cli.video.opening import opened, picture_stream
 from faceswap_cli.video.orientation import Orientation
 from faceswap_cli.video.original import Original
+from faceswap_cli.video.packets import frames_before
 from faceswap_cli.video.planes import planar
 from faceswap_cli.video.view import FrameView
 from faceswap_cli.views import View
@@ -187,57 +188,6 @@ def read_since(
     for frame in read_frames(path, note=note):
         if frame.time >= time:
             yield frame
-
-
-def frames_before(path: Path, time: Fraction) -> int | None:
-    """Return how many frames are shown before `time` s, told without decoding; None: untold.
-
-    Raises:
-        InputError: There is no such file, or it holds no picture.
-    """
-    with opened(path) as container:
-        stream = picture_stream(container, path)
-        if container.format.name == "avi" or stream.time_base is None:
-            return None
-        limit, count = time / stream.time_base, 0
-        for packet in container.demux(stream):
-            if not packet.size or packet.is_discard:
-                continue
-            if packet.pts is None or packet.dts is None:
-                return None
-            if packet.dts >= limit:  # shown later still, and so are all that follow
-                return count
-            count += packet.pts < limit
-        return count
-
-
-def frame_length(path: Path, time: Fraction) -> Fraction | None:
-    """Return how long the frame shown at `time` stays, s; None if the file does not say."""
-    with opened(path) as container:
-        stream = picture_stream(container, path)
-        if container.format.name == "avi" or not stream.time_base:
-            return None  # AVI stores no times of showing
-        with suppress(FFmpegError):
-            container.seek(max(0, int((time - 1) * av.time_base)), backward=True)
-        own: Fraction | None = None
-        following: list[Fraction] = []
-        with suppress(FFmpegError):
-            for packet in container.demux(stream):
-                if packet.size and packet.pts is not None:
-                    shown = packet.pts * packet.time_base
-                    if shown == time:
-                        own = (packet.duration or 0) * packet.time_base
-                    elif shown > time:
-                        following.append(shown)
-                if len(following) > MOST_REORDERED:
-                    break
-        if own is None:
-            return None
-        return min(following) - time if following else own or None
-
-
-MOST_REORDERED = 16
-"""Frames that may be stored between one and the next that is shown: H.264's and H.265's limit."""
 
 
 class VideoReader:

@@ -40,8 +40,8 @@ from faceswap_cli.video.containers import Form, codec_for, form_of, ticks_a_seco
 from faceswap_cli.video.encoder import AnyPacket, Picture, PictureEncoder, dress, identity
 from faceswap_cli.video.opening import opened, picture_stream
 from faceswap_cli.video.original import Original
+from faceswap_cli.video.packets import frame_length
 from faceswap_cli.video.pieces import SUFFIX, DamagedPieceError, Piece, PieceWriter
-from faceswap_cli.video.reader import frame_length
 from faceswap_cli.views import Area, View
 
 FRAMES_EACH = 240
