@@ -278,4 +278,5 @@ def _cell(value: str | float) -> str:
     """Return one cell of a table."""
     if isinstance(value, str):
         return f"<td>{escape(value)}</td>"
-    return f'<td class="number">{value:,.4g}</td>'
+    shown = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    return f'<td class="number">{shown}</td>'

@@ -95,15 +95,8 @@ def benchmark(
             seed=seed,
             report=terminal,
         )
-        title = f"benchmark {summary.version}"
-        terminal.table(
-            f"{title}: against the true swap, and on its own",
-            stage.COLUMNS,
-            [row.cells() for row in summary.rows],
-        )
-        terminal.table(
-            f"{title}: by trial", stage.TRIAL_COLUMNS, [row.trial_cells() for row in summary.rows]
-        )
+        for title, columns, rows in summary.tables():
+            terminal.table(f"benchmark {summary.version}: {title}", columns, rows)
         if as_json:
             terminal.result("benchmark", dataclasses.asdict(summary))
         else:

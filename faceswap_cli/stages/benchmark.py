@@ -40,15 +40,15 @@ from faceswap_cli.workspace import Workspace
 
 __all__ = ["BenchmarkClips", "BenchmarkSummary", "Goal", "Row", "benchmark"]
 
-METRICS: Mapping[str, str] = {
-    "lpips": "LPIPS",
-    "margin_dlib": "wanted over original",
-    "pose": "pose, degrees",
-    "expression_motion": "expression",
-    "jitter": "jitter, x",
-    "flicker": "flicker, x",
+METRICS: Mapping[str, tuple[str, int]] = {
+    "margin_dlib": ("wanted over original", 3),
+    "pose": ("pose, degrees", 2),
+    "expression_motion": ("expression", 3),
+    "jitter": ("jitter, x", 2),
+    "flicker": ("flicker, x", 2),
 }
-"""What is shown of an evaluation, by its name in the catalogue of metrics."""
+"""What is shown of an evaluation that needs no truth, by its name in the catalogue of metrics: its
+column and its decimals."""
 MINUTES = 3.0
 """How long to train unless told otherwise."""
 TILE_PX = 144
@@ -97,18 +97,21 @@ class Row:
     """How it was trained; empty for answers that need no training."""
 
     def cells(self) -> list[str]:
-        """Return the row of the main table."""
-        found = [self.metrics.get(name) for name in METRICS]
-        told = [f"{self.psnr:.1f}", f"{self.ssim:.3f}"]
-        return [self.name, *told, *("n/a" if one is None else f"{one:.3g}" for one in found)]
+        """Return the row of the table against the true swap."""
+        return [self.name, f"{self.psnr:.1f}", f"{self.ssim:.3f}", self._told("lpips", 3)]
+
+    def own_cells(self) -> list[str]:
+        """Return the row of the table of what needs no truth."""
+        return [self.name, *(self._told(name, digits) for name, (_, digits) in METRICS.items())]
 
     def trial_cells(self) -> list[str]:
         """Return the row of the table of trials."""
         return [self.name, *(f"{self.trials[name]:.1f}" for name in TRIALS)]
 
-
-COLUMNS = ["", "PSNR, dB", "SSIM", *METRICS.values()]
-TRIAL_COLUMNS = ["PSNR, dB", *TRIALS]
+    def _told(self, metric: str, digits: int) -> str:
+        """Return a metric as tables have it."""
+        value = self.metrics.get(metric)
+        return "n/a" if value is None else f"{value:.{digits}f}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,6 +122,19 @@ class BenchmarkSummary:
     rows: Sequence[Row]
     """Floors, then what was trained, in the order it was, then the ceilings."""
     page: Path
+
+    def tables(self) -> list[tuple[str, list[str], list[list[str]]]]:
+        """Return what is shown: title, columns and rows of each table."""
+        own = ["", *(column for column, _ in METRICS.values())]
+        return [
+            (
+                "against the true swap",
+                ["", "PSNR, dB", "SSIM", "LPIPS"],
+                [row.cells() for row in self.rows],
+            ),
+            ("on its own", own, [row.own_cells() for row in self.rows]),
+            ("by trial", ["PSNR, dB", *TRIALS], [row.trial_cells() for row in self.rows]),
+        ]
 
 
 def benchmark(
@@ -426,16 +442,15 @@ def _sheet(folder: Path, name: str, driving: str, wanted: str) -> Path:
 def _page(summary: BenchmarkSummary, folder: Path) -> str:
     """Return the benchmark's page: the tables, and what each answer looks like."""
     trained = [row for row in summary.rows if row.settings]
-    pieces = [
-        page.table(COLUMNS, [row.cells() for row in summary.rows]),
-        page.heading("Against the true swap, by trial"),
-        page.table(TRIAL_COLUMNS, [row.trial_cells() for row in summary.rows]),
+    pieces = []
+    for title, columns, rows in summary.tables():
+        pieces += [page.heading(title.capitalize()), page.table(columns, rows)]
+    settings = [name.replace("_", " ") for name in trained[0].settings]
+    pieces += [
         page.heading("How it was trained"),
-        page.table(
-            ["", *trained[0].settings], [[row.name, *row.settings.values()] for row in trained]
-        ),
+        page.table(["", *settings], [[row.name, *row.settings.values()] for row in trained]),
     ]
-    for row in summary.rows:
+    for row in sorted(summary.rows, key=lambda row: not row.settings):
         pieces.append(page.heading(row.name))
         sheets = sorted((folder / "pictures").glob(f"{row.name}, *.png"))
         pieces += [page.picture(sheet, sheet.stem) for sheet in sheets]
