@@ -108,15 +108,6 @@ class CycleGANTrain(TrainSettings):
     """Weight of the squared slope of discriminators at real faces (R1's gamma); 0 leaves it out."""
 
 
-class Losses(NamedTuple):
-    """What a batch costs; each holds one scalar a person."""
-
-    generators: list[Tensor]
-    discriminators: list[Tensor]
-    parts: dict[str, Tensor]
-    """Parts of the generators' losses, for the curves."""
-
-
 class Drawn(NamedTuple):
     """What generators make of a batch, people first, each (P, B, 3, S, S)."""
 
@@ -269,36 +260,42 @@ class CycleGAN(SwapModel):
         bound: Mao et al., 2017, equation 2, as Zhu et al. do.
         """
         train = self.train_settings
-        weight = inside(batch.mask, background=train.background_weight)
-        sources, masks = batch.target.roll(drawn.by, 0), batch.mask.roll(drawn.by, 0)
-        places = masks * (1 + train.structure_features * batch.features.roll(drawn.by, 0))
-        weights, back = weight.roll(drawn.by, 0), drawn.back.roll(drawn.by, 0)
-        losses, parts = [], []
-        for place, critic in enumerate(self.discriminators):
-            swaps = drawn.swaps[place]
-            shown = augmented(torch.cat([swaps, weights[place]], dim=1), train.d_augment)
-            of_one = {
-                "adversarial": self.judged_by(critic, shown[:, :3], shown[:, 3:], 1.0),
-                "cycle": weighted_l1(back[place], sources[place], weights[place]),
-            }
-            loss = of_one["adversarial"] + train.cycle_weight * of_one["cycle"]
-            if drawn.own is not None:
-                of_one["identity"] = weighted_l1(
-                    drawn.own[place], batch.target[place], weight[place]
-                )
-                loss = loss + train.identity_weight * of_one["identity"]
-            if train.mask_weight:
-                outside = weighted_l1(swaps, sources[place], 1 - masks[place])
-                of_one["outside"] = outside
-                loss = loss + train.mask_weight * outside
-            if train.structure_weight:
-                moved = weighted_structure(swaps, sources[place], places[place])
-                of_one["structure"] = moved
-                loss = loss + train.structure_weight * moved
-            losses.append(loss)
-            parts.append(of_one)
-        means = {name: torch.stack([one[name] for one in parts]).mean() for name in parts[0]}
+        weights = {
+            "adversarial": 1.0,
+            "cycle": train.cycle_weight,
+            "identity": train.identity_weight,
+            "outside": train.mask_weight,
+            "structure": train.structure_weight,
+        }
+        every = [self.generator_parts(place, batch, drawn) for place in range(len(self.identities))]
+        losses = [
+            torch.stack([weights[name] * part for name, part in parts.items()]).sum()
+            for parts in every
+        ]
+        means = {name: torch.stack([parts[name] for parts in every]).mean() for name in every[0]}
         return losses, means
+
+    def generator_parts(self, place: int, batch: FaceBatch, drawn: Drawn) -> dict[str, Tensor]:
+        """Return what one generator's loss is made of, before it is weighted."""
+        train = self.train_settings
+        owner = (place - drawn.by) % len(self.identities)
+        source, mask, swaps = batch.target[owner], batch.mask[owner], drawn.swaps[place]
+        weight = inside(mask, background=train.background_weight)
+        shown = augmented(torch.cat([swaps, weight], dim=1), train.d_augment)
+        critic = self.discriminators[place]
+        parts = {
+            "adversarial": self.judged_by(critic, shown[:, :3], shown[:, 3:], 1.0),
+            "cycle": weighted_l1(drawn.back[owner], source, weight),
+        }
+        if drawn.own is not None:
+            weight = inside(batch.mask[place], background=train.background_weight)
+            parts["identity"] = weighted_l1(drawn.own[place], batch.target[place], weight)
+        if train.mask_weight:
+            parts["outside"] = weighted_l1(swaps, source, 1 - mask)
+        if train.structure_weight:
+            places = mask * (1 + train.structure_features * batch.features[owner])
+            parts["structure"] = weighted_structure(swaps, source, places)
+        return parts
 
     def discriminator_losses(
         self, batch: FaceBatch, drawn: Drawn, *, is_learning: bool
