@@ -123,7 +123,6 @@ def parts() -> dict[str, list[study.Row]]:
                         "R1, weight 10, no norm",
                         ("train.r1_weight=10", "model.discriminator_norm=none"),
                     ),
-                    ("structural term five times on eyes, mouth", ("train.structure_features=4",)),
                 )
             ),
         ],

@@ -100,8 +100,6 @@ class CycleGANTrain(TrainSettings):
     """Weight of what a swap changes outside the face's outline: keeps the outline's place."""
     structure_weight: float = 0.0
     """Weight of what a swap changes of where light and dark lie in the face: keeps the pose."""
-    structure_features: float = 0.0
-    """How much more eyes and mouth count there; 0 counts every place in the face alike."""
     d_augment: float = 0.0
     """Strength of the chance changes of what discriminators are shown; 1 is Zhao et al.'s."""
     r1_weight: float = 0.0
@@ -293,8 +291,7 @@ class CycleGAN(SwapModel):
         if train.mask_weight:
             parts["outside"] = weighted_l1(swaps, source, 1 - mask)
         if train.structure_weight:
-            places = mask * (1 + train.structure_features * batch.features[owner])
-            parts["structure"] = weighted_structure(swaps, source, places)
+            parts["structure"] = weighted_structure(swaps, source, mask)
         return parts
 
     def discriminator_losses(
