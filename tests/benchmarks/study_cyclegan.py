@@ -49,6 +49,7 @@ STAGES = ("train.stage_images=800", "train.fade_images=400")
 """Grown up after 3,600 images: about half of what MAIN minutes have."""
 SHORTER = ("train.stage_images=240", "train.fade_images=160")
 """A third of the default's stages, which take half of the images that MAIN minutes have."""
+NO_R1 = "train.r1_weight=0"
 SEEDS = (0, 1)
 """Of the rows that decide."""
 FADED = 0.2
@@ -85,7 +86,9 @@ def parts() -> dict[str, list[study.Row]]:
             row("autoencoder, light, 64 px", "autoencoder", "light", SIDE),
             *(row("cyclegan, light", "cyclegan", "light", seed=seed) for seed in SEEDS),
             *(row("progressive, light", "progressive", "light", seed=seed) for seed in SEEDS),
-            row("progressive, light, shorter stages", "progressive", "light", *SHORTER),
+            row("cyclegan, light, no R1", "cyclegan", "light", NO_R1),
+            row("progressive, light, no R1", "progressive", "light", NO_R1),
+            row("the same, shorter stages", "progressive", "light", NO_R1, *SHORTER),
             row("cyclegan, paper, narrow", *paper),
             row("progressive, paper, narrow", "progressive", "paper", *NARROW, *STAGES),
         ],
@@ -117,12 +120,9 @@ def parts() -> dict[str, list[study.Row]]:
             *(
                 of_light(name, "cyclegan", "light", *changes)
                 for name, changes in (
-                    ("spectral norm", ("model.discriminator_norm=spectral",)),
-                    ("R1, weight 10, instance norm", ("train.r1_weight=10",)),
-                    (
-                        "R1, weight 10, no norm",
-                        ("train.r1_weight=10", "model.discriminator_norm=none"),
-                    ),
+                    ("no R1", (NO_R1,)),
+                    ("no R1, spectral norm", (NO_R1, "model.discriminator_norm=spectral")),
+                    ("R1, no norm", ("model.discriminator_norm=none",)),
                 )
             ),
         ],
