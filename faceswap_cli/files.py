@@ -90,6 +90,21 @@ def flush(path: Path) -> None:
         os.close(descriptor)
 
 
+def refuse_unwritable(path: Path) -> None:
+    """Refuse a name that nothing can be written by, before minutes are spent; makes nothing.
+
+    Raises:
+        InputError: Its folder, or the nearest one that exists, cannot be written to.
+    """
+    above = next(one for one in path.absolute().parents if one.exists())
+    if not above.is_dir():
+        raise InputError(f"{above} is not a folder", hint="choose another place with --output")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise InputError(
+            f"nothing can be written to {above}", hint="choose another place with --output"
+        )
+
+
 @contextmanager
 def explained(path: Path) -> Iterator[None]:
     """Turn the system's refusals to write `path` into one clear line.

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from faceswap_cli.errors import InputError
-from faceswap_cli.files import explained, replacing, write_text
+from faceswap_cli.files import explained, refuse_unwritable, replacing, write_text
 
 
 def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -58,3 +58,17 @@ def test_other_failures_pass_unchanged() -> None:
     """What cannot be improved is not caught."""
     with pytest.raises(IsADirectoryError), explained(Path("x")):
         raise IsADirectoryError(errno.EISDIR, "is a directory")
+
+
+def test_what_cannot_be_written_is_known_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file in the place of a folder, or a folder that is locked; what is missing is fine."""
+    refuse_unwritable(tmp_path / "not" / "yet" / "there.mp4")
+    assert [] == list(tmp_path.iterdir())
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="is not a folder"):
+        refuse_unwritable(tmp_path / "file" / "out.mp4")
+    monkeypatch.setattr(os, "access", lambda _, mode: not mode & os.W_OK)
+    with pytest.raises(InputError, match="nothing can be written"):
+        refuse_unwritable(tmp_path / "new" / "out.mp4")

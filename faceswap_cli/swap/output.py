@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from faceswap_cli.errors import InputError
-from faceswap_cli.files import explained, flush
+from faceswap_cli.files import explained, flush, refuse_unwritable
 from faceswap_cli.provenance.claim import Claim, comment
 from faceswap_cli.provenance.credentials import sign
 from faceswap_cli.provenance.sidecar import sidecar_path, write_sidecar
@@ -122,10 +122,12 @@ def refuse_name(path: Path, clip: Clip, settings: ConvertSettings) -> None:
     """Refuse an output that cannot become of a clip, before any work.
 
     Raises:
-        InputError: It would overwrite what is read, or its name does not fit.
+        InputError: It would overwrite what is read, its name does not fit, or nothing can be
+            written there.
         ConfigurationError: The codec does not fit the name.
     """
     footage = clip.footage
+    refuse_unwritable(path)
     if isinstance(footage, Film):
         refuse_target(path, footage.path)
         codec_for(path, settings.codec)
