@@ -10,7 +10,7 @@ import pytest
 from av.video.frame import VideoFrame
 
 from faceswap_cli.arrays import Image
-from faceswap_cli.video.colour import ToRGB, tags_of
+from faceswap_cli.video.colour import THREADS, ToRGB, tags_of
 from faceswap_cli.video.orientation import Orientation
 from faceswap_cli.video.reader import probe, read_frames
 from faceswap_cli.video.view import FrameView
@@ -34,7 +34,7 @@ def view_of(
     image: Image, *, pixel_format: str = "yuv420p", way: Orientation = UPRIGHT
 ) -> FrameView:
     """A frame as a decoder gives it, lying that way."""
-    frame = VideoFrame.from_ndarray(image).reformat(format=pixel_format)
+    frame = VideoFrame.from_ndarray(image).reformat(format=pixel_format, threads=THREADS)
     to_rgb = ToRGB(tags_of(frame), size=(frame.width, frame.height))
     return FrameView(frame, to_rgb=to_rgb, orientation=way)
 

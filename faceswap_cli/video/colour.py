@@ -75,6 +75,9 @@ _READING = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.F
 # Averaging each 2x2 block is what undoes the interpolation of _READING best (measured: chroma
 # comes back at 54 to 68 dB, luma at 64 to 87 dB).
 _WRITING = Interpolation.AREA | Interpolation.ACCURATE_RND
+# With more, swscale works on slices side by side, and the last row of one may be written over the
+# first of the next: of a width that is no multiple of 16, eight pixels are wrong now and then.
+THREADS = 1
 
 
 def tags_of(frame: VideoFrame) -> ColourTags:
@@ -181,7 +184,12 @@ class _Stencil:
         # Made by shrinking, for what it says besides: PyAV has no name for where the colour samples
         # lie between the pixels, which moves colours by half a pixel.
         self.frame = VideoReformatter().reformat(
-            frame, width=width, height=height, format=frame.format.name, interpolation="POINT"
+            frame,
+            width=width,
+            height=height,
+            format=frame.format.name,
+            interpolation="POINT",
+            threads=THREADS,
         )
         self.reformatter = VideoReformatter()
 
@@ -211,7 +219,7 @@ def _converted(frame: VideoFrame, reformatter: VideoReformatter, *, size: tuple[
         format="rgb24",
         dst_color_range=Range.FULL,
         interpolation=_READING,
-        threads=1,
+        threads=THREADS,
     )
     return np.asarray(rgb.to_ndarray(), dtype=np.uint8)
 
@@ -239,6 +247,7 @@ class FromRGB:
             format=self.pixel_format,
             dst_color_range=self.tags.range,
             interpolation=_WRITING,
+            threads=THREADS,
         )
 
 

@@ -15,7 +15,7 @@ from av.video.reformatter import Interpolation, VideoReformatter
 
 from faceswap_cli.arrays import Image
 from faceswap_cli.video.codecs import Choice, check_codec, choose, opened_encoder
-from faceswap_cli.video.colour import UNSPECIFIED, ColourTags, FromRGB, Matrix
+from faceswap_cli.video.colour import THREADS, UNSPECIFIED, ColourTags, FromRGB, Matrix
 from faceswap_cli.video.original import Original, Patcher
 from faceswap_cli.video.reader import VideoInfo
 from faceswap_cli.views import Area, View, seen
@@ -153,6 +153,7 @@ class PictureEncoder:
             frame,
             format=self._pixel_format,
             interpolation=Interpolation.BICUBIC | Interpolation.ACCURATE_RND,
+            threads=THREADS,
         )
 
     def _coded(self, packets: Sequence[AnyPacket]) -> Iterator[Coded]:
