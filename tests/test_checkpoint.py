@@ -135,10 +135,11 @@ def test_without_a_good_state_the_hint_says_so(run: RunFolder) -> None:
 def test_a_missing_state_is_no_fresh_start(run: RunFolder) -> None:
     """A run with snapshots but without `resume` is not begun again behind the user's back."""
     save(run, learner(0), 4)
+    save(run, learner(1), 8)
     run.resume.unlink()
     with pytest.raises(CheckpointError, match="is missing, but the run has begun") as caught:
         checkpoint.load_resume(run)
-    assert f"copy {run.snapshot(4)} over {run.resume}" in caught.value.hint
+    assert f"copy {run.snapshot(8)} over {run.resume}" in caught.value.hint
 
 
 def test_weights_there_and_back(tmp_path: Path) -> None:
@@ -246,3 +247,12 @@ def test_training_settings_and_the_order_of_sets_may_change(run: RunFolder) -> N
     assert resume is not None
     recipe = replace(RECIPE, train=replace(RECIPE.train, batch_size=9))
     checkpoint.check_same_networks(resume, recipe=recipe, identities=("bo", "ada"), run=run)
+
+
+def test_killed_between_the_names_of_the_first_state_a_run_goes_on(run: RunFolder) -> None:
+    """The first state is whole as soon as it has a name; its second name may never have come."""
+    save(run, learner(0), 4)
+    run.resume.unlink()
+    found = checkpoint.load_resume(run)
+    assert found is not None
+    assert 4 == found.state.images_seen

@@ -880,7 +880,7 @@ def test_killed_at_any_moment_the_same_command_goes_on(sets: Sets, run: RunFolde
         process.wait()
         resume = checkpoint.load_resume(run)
         assert resume is not None
-        assert resume.state.images_seen > reached
+        assert resume.state.images_seen >= max(reached, saved(run) - 8)
         logged = [int(str(line["images_seen"])) for line in lines(run) if "images/s" in line]
         assert max(logged, default=0) - resume.state.images_seen <= 8
         assert len(hidden(run)) <= 3  # what was being written, under temporary names

@@ -98,8 +98,11 @@ def load_resume(run: RunFolder) -> Resume | None:
         CheckpointError: The file is damaged or missing; the hint names the last good one.
     """
     if not run.resume.exists():
-        if not snapshots(run):
+        kept = snapshots(run)
+        if not kept:
             return None
+        if len(kept) == 1:
+            return read_resume(kept[0])  # killed between the two names of the first
         raise CheckpointError(
             f"{run.resume} is missing, but the run has begun",
             hint=_hint_of_last_good(run, worse=None),
