@@ -39,6 +39,7 @@ from faceswap_cli.learning.hardware import (
     Hardware,
     find_hardware,
     keep_freed_memory,
+    on_threads,
     use_fast_kernels,
 )
 from faceswap_cli.learning.interrupt import Stop, stoppable
@@ -122,6 +123,7 @@ def train(training: Training, *, report: Reporter) -> TrainSummary:
         team = held.enter_context(joined(training.recipe.train.batch_size))
         hardware = find_hardware(training.device, index=team.local_rank)
         use_fast_kernels(hardware.device)
+        held.enter_context(on_threads(training.recipe.train.threads))
         if team.leads:
             held.enter_context(alone_in(training.run.root))
         stop = held.enter_context(stoppable())
@@ -234,7 +236,7 @@ def rehearse(training: Training, *, report: Reporter) -> Plan:
         begin(model, training.beginning)
     learner = Learner(model, recipe.train, hardware)
     learner.grow_up()
-    with TemporaryDirectory() as folder:
+    with on_threads(recipe.train.threads), TemporaryDirectory() as folder:
         scratch = RunFolder(root=Path(folder))
         people = load_people(training.few, names, recipe=recipe, run=scratch, report=report)
         feed = choose_feed(

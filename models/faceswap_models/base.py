@@ -47,6 +47,8 @@ class TrainSettings:
     """How the learning rate goes: `constant`, `linear`, `cosine` or `plateau`."""
     warmup_images: int = 0
     """Images over which the learning rate rises from 0."""
+    threads: int = 0
+    """Processor threads of a training on a CPU; 0 takes all there are."""
     ema_halflife_images: int = 5_000
     """Half-life of the averaged weights that are exported, images; 0 exports the raw ones."""
     warp: float = 1.0
