@@ -56,7 +56,7 @@ RATE = 25
 def scenes(count: int) -> list[Image]:
     """Return frames with a drawn person who moves, a background that pans, and grain."""
     rng = np.random.default_rng(0)
-    wide = rng.integers(40, 200, (HEIGHT // 16, (WIDTH + 2 * FRAMES) // 16 + 1, 3))
+    wide = rng.integers(40, 200, (HEIGHT // 16, (WIDTH + 2 * count) // 16 + 1, 3))
     backdrop = np.kron(wide, np.ones((16, 16, 1))).astype(np.uint8)[:HEIGHT]
     grain = rng.normal(0, 3, (HEIGHT, WIDTH, 1))
     actor = Actor.of(CAST["ada"])
