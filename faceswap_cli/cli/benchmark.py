@@ -13,21 +13,16 @@ from faceswap_cli.cli.options import (
     ImagesOption,
     JsonOption,
     MinutesOption,
+    ModelOption,
     PresetOption,
     QuietOption,
     SeedOption,
     SetOption,
 )
-from faceswap_models import registry
 
 
 def benchmark(
-    model: Annotated[
-        str,
-        typer.Option(
-            "--model", metavar="NAME", help=f"Kind of network: {', '.join(registry.names())}."
-        ),
-    ] = "autoencoder",
+    model: ModelOption = "autoencoder",
     preset: PresetOption = None,
     changes: SetOption = None,
     images: ImagesOption = None,

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from faceswap_models import registry
+
 COMMON = "Common options"
 """The heading under which help shows what nearly every command takes."""
 
@@ -24,6 +26,12 @@ DeviceOption = Annotated[
         metavar="auto|cpu|cuda|mps",
         help="Where to compute; auto takes a GPU if there is one.",
         rich_help_panel=COMMON,
+    ),
+]
+ModelOption = Annotated[
+    str,
+    typer.Option(
+        "--model", metavar="NAME", help=f"Kind of network: {', '.join(registry.names())}."
     ),
 ]
 PresetOption = Annotated[

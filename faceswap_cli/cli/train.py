@@ -14,6 +14,7 @@ from faceswap_cli.cli.options import (
     ImagesOption,
     JsonOption,
     MinutesOption,
+    ModelOption,
     PresetOption,
     QuietOption,
     SeedOption,
@@ -21,7 +22,6 @@ from faceswap_cli.cli.options import (
     WorkspaceOption,
 )
 from faceswap_cli.errors import ConfigurationError
-from faceswap_models import registry
 
 ENCODER = "The encoder first"
 
@@ -30,12 +30,7 @@ def train(
     people: Annotated[
         list[str], typer.Argument(metavar="SET", help="Names of sets of faces, one a person.")
     ],
-    model: Annotated[
-        str,
-        typer.Option(
-            "--model", metavar="NAME", help=f"Kind of network: {', '.join(registry.names())}."
-        ),
-    ],
+    model: ModelOption,
     name: Annotated[
         str | None,
         typer.Option("--name", metavar="NAME", help="Name of the run, if not MODEL-SET-SET."),
