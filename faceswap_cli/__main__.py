@@ -1,6 +1,20 @@
-"""`python -m faceswap_cli` is the same program as `faceswap`."""
+"""`faceswap`, and `python -m faceswap_cli`: the command line, stopped quietly at any moment."""
 
-from faceswap_cli.cli.app import main
+import sys
+
+from faceswap_cli.errors import INTERRUPTED
+
+
+def main() -> None:
+    """Run the command line; Ctrl-C ends it with one line, even while Python still loads it."""
+    try:
+        from faceswap_cli.cli.app import main as run
+
+        run()
+    except KeyboardInterrupt:
+        print("stopped before anything was done", file=sys.stderr)  # noqa: T201
+        sys.exit(INTERRUPTED)
+
 
 if __name__ == "__main__":
     main()

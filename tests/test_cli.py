@@ -89,6 +89,9 @@ def test_help_names_every_backend(tmp_path: Path) -> None:
         (["extrat"], 2, "extract", "--help"),
         (["train", "--modl", "autoencoder"], 2, "--model", "--help"),
         (["extract"], 2, "INPUT", "extract --help"),
+        (["extract", ""], 2, "an empty word is no path", "extract --help"),
+        (["extract", "one.mp4", "--workspace", ""], 2, "'--workspace': an empty word", "--help"),
+        (["convert", "one.mp4", "-o", ""], 2, "'-o': an empty word", "convert --help"),
         (["extract", "x.mp4", "--every", "0"], 2, "--every", "extract --help"),
     ],
 )
@@ -149,6 +152,23 @@ def test_debug_shows_where_an_error_came_from(tmp_path: Path) -> None:
     """With --debug the traceback is there."""
     done = faceswap("extract", "no.mp4", "--debug", folder=tmp_path)
     assert "Traceback" in done.stderr
+
+
+def test_a_stop_while_the_program_is_loaded_is_one_line(tmp_path: Path) -> None:
+    """Ctrl-C that comes before any command has begun shows no traceback."""
+    code = (
+        "import sys\n"
+        "from faceswap_cli.__main__ import main\n"
+        "class Stop:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Stop())\n"
+        "main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert (130, "stopped before anything was done\n") == (done.returncode, done.stderr)
 
 
 def test_presets_are_listed_as_json(tmp_path: Path) -> None:

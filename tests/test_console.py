@@ -42,6 +42,19 @@ def test_nothing_is_cut_off_on_a_narrow_terminal(
     assert row[2] in "".join(capsys.readouterr().out.split())
 
 
+def test_a_bar_is_never_more_than_full(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A container may state fewer frames than it holds."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "120")
+    with Terminal() as terminal:
+        terminal.stage("convert", total=12, unit="frames")
+        terminal.advance(12)
+        terminal.advance(13, {"fps": 1.0})
+    assert "13/13" in capsys.readouterr().err
+
+
 class _Full:
     """Takes the place of an output on a disk that is full."""
 

@@ -18,6 +18,7 @@ from faceswap_cli.cli.options import (
     QuietOption,
     SeedOption,
     SetOption,
+    path,
 )
 
 
@@ -34,6 +35,7 @@ def benchmark(
         Path | None,
         typer.Option(
             "--self-swap",
+            parser=path,
             metavar="VIDEO",
             help="Train nothing: say what the pipeline alone loses on a video swapped to itself.",
         ),
@@ -43,6 +45,7 @@ def benchmark(
         typer.Option(
             "--output",
             "-o",
+            parser=path,
             metavar="DIR",
             help="Where everything goes, if not ./faceswap-benchmark.",
         ),

@@ -74,6 +74,9 @@ class Terminal:
         """Move the bar."""
         if self._progress is None:
             return
+        total = self._progress.tasks[0].total
+        if total is not None and done > total:  # the count that a container states may be too low
+            self._progress.update(self._task, total=done)
         if numbers is None:
             self._progress.update(self._task, completed=done)
         else:

@@ -14,6 +14,7 @@ from faceswap_cli.cli.options import (
     JsonOption,
     QuietOption,
     WorkspaceOption,
+    path,
 )
 from faceswap_cli.errors import ConfigurationError
 
@@ -24,7 +25,10 @@ FILE = "The file"
 
 def convert(
     source: Annotated[
-        Path, typer.Argument(metavar="INPUT", help="A video, a picture or a folder of pictures.")
+        Path,
+        typer.Argument(
+            parser=path, metavar="INPUT", help="A video, a picture or a folder of pictures."
+        ),
     ],
     model: Annotated[
         str,
@@ -57,6 +61,7 @@ def convert(
         typer.Option(
             "--output",
             "-o",
+            parser=path,
             metavar="PATH",
             help="Where the result goes, if not INPUT-swapped in the workspace's exports.",
         ),

@@ -13,6 +13,7 @@ from faceswap_cli.cli.options import (
     MinutesOption,
     QuietOption,
     SeedOption,
+    path,
 )
 
 
@@ -20,7 +21,11 @@ def demo(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", metavar="DIR", help="Where everything goes, if not ./faceswap-demo."
+            "--output",
+            "-o",
+            parser=path,
+            metavar="DIR",
+            help="Where everything goes, if not ./faceswap-demo.",
         ),
     ] = None,
     minutes: MinutesOption = None,

@@ -12,13 +12,19 @@ from faceswap_cli.cli.options import (
     JsonOption,
     QuietOption,
     WorkspaceOption,
+    path,
 )
 
 
 def evaluate(
-    swapped: Annotated[Path, typer.Argument(metavar="SWAPPED", help="The swapped video.")],
+    swapped: Annotated[
+        Path, typer.Argument(parser=path, metavar="SWAPPED", help="The swapped video.")
+    ],
     source: Annotated[
-        Path, typer.Option("--source", metavar="ORIGINAL", help="The video it was made from.")
+        Path,
+        typer.Option(
+            "--source", parser=path, metavar="ORIGINAL", help="The video it was made from."
+        ),
     ],
     identity: Annotated[
         str, typer.Option("--identity", metavar="SET", help="The wanted person's set of faces.")
@@ -28,13 +34,17 @@ def evaluate(
         typer.Option("--other", metavar="SET", help="Somebody else to tell apart; repeatable."),
     ] = None,
     truth: Annotated[
-        Path | None, typer.Option("--truth", metavar="FILE", help="The true swap, if there is one.")
+        Path | None,
+        typer.Option(
+            "--truth", parser=path, metavar="FILE", help="The true swap, if there is one."
+        ),
     ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
             "--output",
             "-o",
+            parser=path,
             metavar="DIR",
             help="Where the page and the numbers go, if not beside SWAPPED.",
         ),

@@ -13,6 +13,7 @@ from faceswap_cli.cli.options import (
     JsonOption,
     QuietOption,
     WorkspaceOption,
+    path,
 )
 
 WHICH = "Which frames and faces"
@@ -23,9 +24,9 @@ def extract(
     inputs: Annotated[
         list[Path],
         typer.Argument(
+            parser=path,
             metavar="INPUT",
             help="Videos, pictures, folders of either, patterns, a FaceForensics++ data set.",
-            readable=False,  # what may not be read is told by the stage, with what to do
         ),
     ],
     name: Annotated[

@@ -10,10 +10,24 @@ from faceswap_models import registry
 COMMON = "Common options"
 """The heading under which help shows what nearly every command takes."""
 
+
+def path(word: str) -> Path:
+    """Read a path that was typed.
+
+    Raises:
+        BadParameter: It is empty, as a variable of the shell is that nobody has set; to Python an
+            empty path is the current folder.
+    """
+    if not str(word):
+        raise typer.BadParameter('an empty word is no path ("." is this folder)')
+    return Path(word)
+
+
 WorkspaceOption = Annotated[
     Path,
     typer.Option(
         "--workspace",
+        parser=path,
         metavar="DIR",
         help="Folder that holds sets, runs and results.",
         rich_help_panel=COMMON,

@@ -20,6 +20,7 @@ from faceswap_cli.cli.options import (
     SeedOption,
     SetOption,
     WorkspaceOption,
+    path,
 )
 from faceswap_cli.errors import ConfigurationError
 
@@ -79,6 +80,7 @@ def train(
         Path | None,
         typer.Option(
             "--encoder-weights",
+            parser=path,
             metavar="FILE",
             help="VGG19's weights, as torchvision names them, for presets that begin with them.",
             rich_help_panel=ENCODER,

@@ -6,11 +6,13 @@ from typing import Annotated
 import typer
 
 from faceswap_cli.cli.answering import answering
-from faceswap_cli.cli.options import DebugOption, JsonOption, QuietOption
+from faceswap_cli.cli.options import DebugOption, JsonOption, QuietOption, path
 
 
 def verify(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="The video or picture.")],
+    file: Annotated[
+        Path, typer.Argument(parser=path, metavar="FILE", help="The video or picture.")
+    ],
     as_json: JsonOption = False,
     quiet: QuietOption = False,
     debug: DebugOption = False,
