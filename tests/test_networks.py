@@ -13,7 +13,7 @@ from torch.nn import functional
 
 import faceswap_models.backends
 import faceswap_models.presets
-from faceswap_models import registry, winograd
+from faceswap_models import losses, registry, winograd
 from faceswap_models.backends import autoencoder
 from faceswap_models.backends.autoencoder import (
     Autoencoder,
@@ -207,6 +207,19 @@ def test_dssim_keeps_full_precision_under_autocast() -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         actual = weighted_dssim(image, target, torch.ones_like(mask))
     assert torch.equal(weighted_dssim(image, target, torch.ones_like(mask)), actual)
+
+
+def test_windows_are_summed_there_and_back_as_pooling_does() -> None:
+    """Means of all windows, and how the gradient goes through them, at sides that differ too."""
+    images = torch.rand(2, 3, 20, 13, requires_grad=True)
+    pooled = functional.avg_pool2d(images, losses.SSIM_WINDOW_PX, stride=1)
+    means = losses._local_means(images)
+    torch.testing.assert_close(pooled, means)
+    weight = torch.rand_like(pooled)
+    expected, actual = (
+        torch.autograd.grad((found * weight).sum(), images)[0] for found in (pooled, means)
+    )
+    torch.testing.assert_close(expected, actual)
 
 
 def test_the_structural_loss_is_added_when_it_weighs_something() -> None:

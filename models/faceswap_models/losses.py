@@ -6,12 +6,14 @@ Convention:
     a batch's gradient is the mean of its parts' gradients, however large the masks in each are.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 SSIM_WINDOW_PX = 7
-"""Side of the uniform window, as in scikit-image's default."""
+"""Side of the uniform window, as in scikit-image's default; `_sums_along` is made for it."""
 
 
 def inside(mask: Tensor, *, background: float) -> Tensor:
@@ -68,8 +70,9 @@ def _ssim(a: Tensor, b: Tensor) -> Tensor:
     """Return the map of SSIM (B, C, H', W'), H' = H + 1 - window, of images in [-1, 1]."""
     range_ = 2.0
     c1, c2 = (0.01 * range_) ** 2, (0.03 * range_) ** 2
-    moments = _local_means(torch.cat([a, b, a * a, b * b, a * b]))
-    mean_a, mean_b, square_a, square_b, product = moments.chunk(5)
+    # Apart, since only what holds the drawn image has a gradient.
+    mean_a, square_a, product = _local_means(torch.cat([a, a * a, a * b])).chunk(3)
+    mean_b, square_b = _local_means(torch.cat([b, b * b])).chunk(2)
     covariance = product - mean_a * mean_b
     variances = square_a - mean_a**2 + square_b - mean_b**2
     luminance = (2 * mean_a * mean_b + c1) / (mean_a**2 + mean_b**2 + c1)
@@ -79,12 +82,41 @@ def _ssim(a: Tensor, b: Tensor) -> Tensor:
 def _local_means(images: Tensor) -> Tensor:
     """Return the mean of every window (B, C, S', S') of (B, C, S, S), S' = S + 1 - window.
 
-    As two products with a band matrix: on a CPU nine times as fast as pooling, there and back.
+    In full precision, which `float` keeps under autocast: variances are small differences of
+    large numbers.
     """
-    side, window = images.shape[-1], SSIM_WINDOW_PX
-    ones = images.new_ones(side, side + 1 - window, dtype=torch.float32)
-    band = ones.tril() - ones.tril(-window)
-    # In full precision: variances are small differences of large numbers.
-    with torch.autocast(images.device.type, enabled=False):
-        means: Tensor = (band.mT @ images.float() @ band) / window**2
-    return means
+    sums: Tensor = _WindowSums.apply(images.float())  # type: ignore[no-untyped-call]
+    return sums / SSIM_WINDOW_PX**2
+
+
+class _WindowSums(torch.autograd.Function):
+    """Sums of every window, along one axis and then the other.
+
+    Shifted pictures added up are what a processor is fastest at: at 96 px twice as fast as products
+    with a band matrix, there and back, which are many times as fast as pooling.
+    """
+
+    @staticmethod
+    def forward(context: Any, images: Tensor) -> Tensor:  # noqa: ANN401
+        """Return the sums (..., S', S') of images (..., S, S)."""
+        del context
+        return _sums_along(_sums_along(images, -1), -2)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(context: Any, gradient: Tensor) -> Tensor:  # noqa: ANN401
+        """Hand every window's gradient to all of its pixels: sums again, over a border of zeros."""
+        del context
+        border = SSIM_WINDOW_PX - 1
+        padded = functional.pad(gradient, [border] * 4)
+        return _sums_along(_sums_along(padded, -2), -1)
+
+
+def _sums_along(images: Tensor, axis: int) -> Tensor:
+    """Return the sums of `SSIM_WINDOW_PX` neighbours along an axis, of twos and a three."""
+    count = images.shape[axis]
+    of_two = images.narrow(axis, 0, count - 1) + images.narrow(axis, 1, count - 1)
+    of_three = of_two.narrow(axis, 0, count - 2) + images.narrow(axis, 2, count - 2)
+    size = count + 1 - SSIM_WINDOW_PX
+    of_four = of_two.narrow(axis, 0, size) + of_two.narrow(axis, 2, size)
+    return of_four.add_(of_three.narrow(axis, 4, size))
