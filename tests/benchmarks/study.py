@@ -159,8 +159,8 @@ class Result:
     images: int = 0
     steps: int = 0
     parameters: int = 0
-    history: Sequence[tuple[float, float]] = field(default=())
-    """SSIM on the way: (processor minutes, SSIM)."""
+    history: Sequence[tuple[float, float, float]] = field(default=())
+    """On the way: (processor minutes, SSIM, PSNR)."""
 
     @classmethod
     def from_dict(cls, table: Mapping[str, object]) -> "Result":
@@ -187,24 +187,11 @@ def run_study(rows: Sequence[Row], folder: Path, material: Material) -> list[Res
 
 def run_row(row: Row, material: Material, *, pictures_to: Path | None = None) -> Result:
     """Train one row for its time and judge it, on the way and at the end."""
-    hardware = find_hardware("cpu")
-    people = load_people(row, material)
-    model = new_model(row.recipe, [one.name for one in people], hardware, seed=row.seed)
-    if row.prepare is not None:
-        row.prepare(model)
-    bring_judge(model)
-    learner = Learner(model, row.recipe.train, hardware)
-    feed = choose_feed(
-        people,
-        model=row.recipe.model,
-        train=row.recipe.train,
-        seed=row.seed,
-        device=hardware.device,
-    )
-    clock = Clock(row.cpu_minutes)
+    lesson = Lesson.of(row, load_people(row, material))
+    clock, learner, feed = lesson.clock, lesson.learner, lesson.feed
     looks = max(4, round(row.cpu_minutes / 2))
     marks = [look / looks for look in range(1, looks)]
-    history: list[tuple[float, float]] = []
+    history: list[tuple[float, float, float]] = []
 
     def after_step(state: TrainState, losses: Mapping[str, torch.Tensor]) -> TrainState:
         del losses
@@ -215,19 +202,11 @@ def run_row(row: Row, material: Material, *, pictures_to: Path | None = None) ->
             minutes = clock.minutes()
             with clock.stopped(), learner.averaged() as averaged:
                 found = judge(averaged, feed, material)[0]
-            history.append((round(minutes, 3), round(found.ssim, 4)))
+            history.append((round(minutes, 3), round(found.ssim, 4), round(found.psnr, 2)))
+            print(f"{row.name}, after {minutes:.1f} min: {found.ssim:.3f}, {found.psnr:.1f} dB")
         return state
 
-    state = train_until(
-        lambda _: clock.done() >= 1,
-        learner=learner,
-        feed=feed,
-        state=TrainState(),
-        seed=row.seed,
-        goal=None,
-        done=lambda _: clock.done(),
-        after_step=after_step,
-    )
+    state = lesson.learn(after_step)
     minutes = clock.minutes()
     with clock.stopped(), learner.averaged() as averaged:
         verdict, swaps = judge(averaged, feed, material)
@@ -241,17 +220,17 @@ def run_row(row: Row, material: Material, *, pictures_to: Path | None = None) ->
         cpu_minutes=round(minutes, 3),
         images=state.images_seen,
         steps=state.images_seen // feed.images_a_batch,
-        parameters=sum(one.numel() for one in model.parameters()),
+        parameters=sum(one.numel() for one in learner.model.parameters()),
         history=history,
     )
 
 
-def pretrain(folder: Path, names: Sequence[str], recipe: Recipe, minutes: float) -> Path:
-    """Train one decoder for many people, for so many processor minutes; return the weights' file.
+def pretrain(row: Row, folder: Path, names: Sequence[str]) -> Path:
+    """Train one decoder for many people as a row says; return the weights' file.
 
     What was trained before is not trained again.
     """
-    path = folder / f"everybody-{'-'.join(names)}-{recipe.preset}-{minutes:g}.safetensors"
+    path = folder / f"everybody-{'-'.join(names)}-{row.key}.safetensors"
     if path.exists():
         return path
     space = Workspace.open(folder / "workspace")
@@ -261,27 +240,60 @@ def pretrain(folder: Path, names: Sequence[str], recipe: Recipe, minutes: float)
             draw_clip(video, actors.CAST[name], actors.perform(21 + turn, seconds=SECONDS))
         extract(video, folder=space.set(name), settings=ExtractSettings(), report=Silent())
     faces = pooled([_load(space, name) for name in names], name=EVERYBODY)
-    hardware, side = find_hardware("cpu"), _side(faces, recipe)
+    side = _side(faces, row.recipe)
     person = load_person(faces, cache=folder / "cache" / str(side), side_px=side)
-    model = new_model(recipe, [EVERYBODY], hardware, seed=0)
-    learner = Learner(model, recipe.train, hardware)
-    feed = choose_feed(
-        [person], model=recipe.model, train=recipe.train, seed=0, device=hardware.device
-    )
-    clock = Clock(minutes)
-    train_until(
-        lambda _: clock.done() >= 1,
-        learner=learner,
-        feed=feed,
-        state=TrainState(),
-        seed=0,
-        goal=None,
-        done=lambda _: clock.done(),
-        after_step=lambda state, _: state,
-    )
-    with learner.averaged() as averaged, replacing(path) as temporary:
+    lesson = Lesson.of(row, [person])
+    lesson.learn(lambda state, _: state)
+    with lesson.learner.averaged() as averaged, replacing(path) as temporary:
         save_model(averaged, str(temporary))
     return path
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Lesson:
+    """Networks, faces, and the time in which the ones learn the others."""
+
+    learner: Learner
+    feed: Feed
+    clock: "Clock"
+    seed: int
+
+    @classmethod
+    def of(cls, row: Row, people: Sequence[Person]) -> "Lesson":
+        """Build a row's networks for some people; the clock begins to run."""
+        hardware = find_hardware("cpu")
+        model = new_model(row.recipe, [one.name for one in people], hardware, seed=row.seed)
+        if row.prepare is not None:
+            row.prepare(model)
+        bring_judge(model)
+        feed = choose_feed(
+            people,
+            model=row.recipe.model,
+            train=row.recipe.train,
+            seed=row.seed,
+            device=hardware.device,
+        )
+        return cls(
+            learner=Learner(model, row.recipe.train, hardware),
+            feed=feed,
+            clock=Clock(row.cpu_minutes),
+            seed=row.seed,
+        )
+
+    def learn(
+        self, after_step: Callable[[TrainState, Mapping[str, torch.Tensor]], TrainState]
+    ) -> TrainState:
+        """Train until the time is over; return where that was."""
+        return train_until(
+            lambda _: self.clock.done() >= 1,
+            learner=self.learner,
+            feed=self.feed,
+            state=TrainState(),
+            seed=self.seed,
+            goal=None,
+            done=lambda _: self.clock.done(),
+            after_step=after_step,
+        )
 
 
 def slowed(state: TrainState, learner: Learner, feed: Feed) -> TrainState:
@@ -535,6 +547,19 @@ def table(results: Iterable[Result]) -> str:
             f"| {np.mean([one.psnr_matched for one in verdicts]):.1f} "
             f"| {np.mean([one.around for one in verdicts]):.1f} |"
         )
+    return "\n".join(lines) + "\n"
+
+
+def course_table(results: Iterable[Result], minutes: Sequence[float]) -> str:
+    """Return how rows came to their SSIM: what each had after so many minutes, or just before."""
+    lines = [
+        f"| SSIM after, minutes | {' | '.join(f'{one:g}' for one in minutes)} |",
+        "| --- | " + "--- | " * len(minutes),
+    ]
+    for one in results:
+        looks = [*one.history, (one.cpu_minutes, one.verdict.ssim, one.verdict.psnr)]
+        before = [[ssim for at, ssim, _ in looks if at < after + 0.1] for after in minutes]
+        lines.append(f"| {one.name} | {' | '.join(f'{so[-1]:.3f}' for so in before)} |")
     return "\n".join(lines) + "\n"
 
 

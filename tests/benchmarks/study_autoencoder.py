@@ -17,23 +17,27 @@ from pathlib import Path
 import study
 import torch
 from safetensors.torch import load_model
-from torch import Tensor
+from torch import Tensor, nn
 
 from faceswap_cli import config, pictures
 from faceswap_cli.learning.beginning import freeze, read_tensors
 from faceswap_cli.stages.train import EVERYBODY
 from faceswap_models import vgg
-from faceswap_models.backends.autoencoder import Autoencoder
+from faceswap_models.backends.autoencoder import Autoencoder, Decoder
 from faceswap_models.base import SwapModel
+from faceswap_models.layers import PixelShuffle, WideConv2d, initialise
 
-ORIGINAL, VGG19, HD, SMALL, SHORT = 32.0, 12.0, 6.0, 4.0, 1.0
-"""Processor minutes of each preset, for the wide ones until they beat a blur; and of comparisons
-within one network."""
+LONG, LAPTOP, SHORT = 45.0, 3.0, 1.0
+"""Processor minutes of each preset, so long that the wide ones have come to something; of what a
+laptop might train; and of comparisons within one network."""
 
 # A processor makes so few steps in minutes that every row takes small batches: see the page.
-ONE = "train.batch_size=1"
+FEW = "train.batch_size=2"
 SOME = "train.batch_size=4"
-HD_64 = ("model.size_px=64", SOME)
+STRUCTURE, EYES_FIRST = "train.dssim_weight=1", "train.feature_weight=2"
+SIDE_64, SIDE_96, SIDE_112 = (f"model.size_px={side}" for side in (64, 96, 112))
+SIDE_128 = ("model.size_px=128", "model.grid_px=8")
+HD_64 = (SIDE_64, SOME)
 SHORT_RUN = (
     "train.schedule=cosine",
     "train.warmup_images=500",
@@ -56,7 +60,7 @@ FEATURE_SIZE = 1000.0
 """What Keras' features are divided by."""
 OPEN = "train.unfreeze_after=0"
 OPENED_IMAGES = 5_000
-"""When a long row opens VGG19: at about half of its time."""
+"""When a long row opens VGG19: after a tenth of its time."""
 FAST = "train.learning_rate=1e-3"
 MASKLESS = ("model.learns_mask=false", "train.background_weight=1")
 CLASSIC_WARP = (
@@ -81,6 +85,8 @@ class Part:
     name: str
     rows: Sequence[study.Row]
     shown: Callable[[study.Row], bool] = lambda row: row.seed == 0
+    course: Sequence[float] = ()
+    """Minutes after which it is told how far each row had come."""
 
 
 def row(
@@ -92,11 +98,12 @@ def row(
     faces: int = 0,
     halves: Path | None = None,
     begun_in: Path | None = None,
+    rebuilt: tuple[str, Callable[[SwapModel], None]] | None = None,
 ) -> study.Row:
     """Return a row: a preset with some settings changed.
 
     Perhaps it begins with half of VGG19's weights, or with what others' faces have taught, which
-    is kept in a folder.
+    is kept in a folder; or its networks are rebuilt, in words and in deeds.
     """
     plain = study.Row(
         name=name,
@@ -111,6 +118,8 @@ def row(
     if begun_in:
         told = f"begun with {' '.join(OTHERS)}, {EARLY:g} minutes"
         return replace(plain, prepare=partial(take_everybody, folder=begun_in), prepared=told)
+    if rebuilt:
+        return replace(plain, prepared=rebuilt[0], prepare=rebuilt[1])
     return plain
 
 
@@ -119,11 +128,10 @@ def parts(halves: Path | None, folder: Path) -> list[Part]:
     opened = f"train.unfreeze_after={OPENED_IMAGES}"
     best = "vgg19, ImageNet up to conv3_4" if halves else "vgg19, random"
     presets = [
-        row("original", "original", ONE, minutes=ORIGINAL),
-        row("hd, 64 px", "hd", *HD_64, *SHORT_RUN, minutes=HD),
-        row("hd, 64 px, narrow", "hd", *NARROW, minutes=SMALL),
-        row("light", "light", minutes=SMALL),
-        row(best, "vgg19", ONE, opened, minutes=VGG19, halves=halves),
+        row("original", "original", FEW, minutes=LONG),
+        row(best, "vgg19", FEW, opened, minutes=LONG, halves=halves),
+        row("hd, 64 px", "hd", *HD_64, *SHORT_RUN, minutes=LONG),
+        row("light", "light", minutes=LONG),
     ]
     encoders = [
         row("vgg19, random, frozen", "vgg19", SOME),
@@ -146,6 +154,23 @@ def parts(halves: Path | None, folder: Path) -> list[Part]:
         row("no residual blocks", "hd", *NARROW, "model.residual_blocks=0"),
         row("the classic warp", "hd", *NARROW, *CLASSIC_WARP),
     ]
+
+    laptop = partial(row, minutes=LAPTOP)
+    light = [
+        laptop("96 px, no structural loss", "light", SIDE_96, "train.dssim_weight=0"),
+        *(laptop("96 px", "light", SIDE_96, STRUCTURE, seed=seed) for seed in (0, 1)),
+        *(laptop("112 px", "light", SIDE_112, STRUCTURE, seed=seed) for seed in (0, 1)),
+        laptop("64 px", "light", SIDE_64, STRUCTURE),
+        laptop("96 px, structural loss 0.5", "light", SIDE_96, "train.dssim_weight=0.5"),
+        laptop("96 px, structural loss 2", "light", SIDE_96, "train.dssim_weight=2"),
+        laptop("96 px, the output doubles", "light", SIDE_96, STRUCTURE, rebuilt=DOUBLING),
+        laptop("112 px, the output doubles", "light", SIDE_112, STRUCTURE, rebuilt=DOUBLING),
+        laptop("128 px, the output doubles", "light", *SIDE_128, STRUCTURE, rebuilt=DOUBLING),
+        laptop("96 px, separable convolutions", "light", SIDE_96, STRUCTURE, rebuilt=SEPARABLE),
+        laptop("96 px, 2 faces a step", "light", SIDE_96, STRUCTURE, "train.batch_size=2"),
+        laptop("96 px, rate 4e-3", "light", SIDE_96, STRUCTURE, "train.learning_rate=4e-3"),
+        laptop("96 px, eyes and mouth first", "light", SIDE_96, STRUCTURE, EYES_FIRST),
+    ]
     few = [
         row("light, all faces", "light"),
         row("light, 20 faces", "light", faces=20),
@@ -165,8 +190,9 @@ def parts(halves: Path | None, folder: Path) -> list[Part]:
         again("light, 20 faces, begun with others", "light", faces=20, begun_in=folder),
     ]
     return [
-        Part(name="presets", rows=presets),
+        Part(name="presets", rows=presets, course=(4, 8, 12, 16, 20, 25, 30, 35, 40, LONG)),
         Part(name="encoders", rows=encoders),
+        Part(name="light", rows=light),
         Part(name="ablations", rows=ablations),
         Part(name="few-faces", rows=few),
         Part(name="depth", rows=depths),
@@ -174,9 +200,41 @@ def parts(halves: Path | None, folder: Path) -> list[Part]:
     ]
 
 
+def separate(model: SwapModel) -> None:
+    """Build every convolution of 16 channels or more of one by channel and one by pixel."""
+    for parent in list(model.modules()):
+        for name, layer in list(parent.named_children()):
+            if isinstance(layer, WideConv2d) and layer.in_channels >= 16:
+                setattr(parent, name, separated(layer).apply(initialise))
+
+
+def separated(layer: nn.Conv2d) -> nn.Sequential:
+    """Return what a convolution becomes (Howard et al., "MobileNets", 2017, section 3.1)."""
+    width, size, stride = layer.in_channels, layer.kernel_size[0], layer.stride[0]
+    return nn.Sequential(
+        nn.Conv2d(width, width, size, stride, padding=size // 2, groups=width),
+        nn.Conv2d(width, layer.out_channels, 1),
+    )
+
+
+def double_at_the_output(model: SwapModel) -> None:
+    """Let a decoder's last doubling be made by the layer that makes colours."""
+    assert isinstance(model, Autoencoder)
+    for decoder in model.decoders:
+        assert isinstance(decoder, Decoder)
+        decoder.up = decoder.up[:-1]
+        width, count = decoder.up[-1][0].out_channels // 4, decoder.output.out_channels
+        drawn = WideConv2d(width, 4 * count, 3).apply(initialise)
+        decoder.output = nn.Sequential(drawn, PixelShuffle())  # type: ignore[assignment]
+
+
+SEPARABLE = ("depthwise-separable convolutions", separate)
+DOUBLING = ("the output doubles", double_at_the_output)
+
+
 def take_everybody(model: SwapModel, folder: Path) -> None:
     """Begin with what the others' faces have taught; freeze what the settings say."""
-    path = study.pretrain(folder, OTHERS, config.resolve("autoencoder", "light"), EARLY)
+    path = study.pretrain(row("everybody", "light", minutes=EARLY), folder, OTHERS)
     trained = Autoencoder(model.model_settings, model.train_settings, [EVERYBODY])
     load_model(trained, path)
     model.begin_with(trained)
@@ -235,7 +293,10 @@ def main() -> None:
         if arguments.only not in part.name:
             continue
         results = study.run_study(part.rows, folder, material)
-        study.write_table(folder / f"{part.name}.md", study.table(results))
+        tables = [study.table(results)]
+        if part.course:
+            tables.append(study.course_table(results, part.course))
+        study.write_table(folder / f"{part.name}.md", "\n".join(tables))
         shown = [one for one in part.rows if part.shown(one)]
         sheet = study.sheet_of(shown, folder, material)
         pictures.write_png(folder / f"{part.name}.png", sheet)
