@@ -182,7 +182,8 @@ def run_study(rows: Sequence[Row], folder: Path, material: Material) -> list[Res
             with (folder / "results.jsonl").open("a", encoding="utf-8") as lines:
                 lines.write(json.dumps(asdict(done[row.key])) + "\n")
         print(line_of(done[row.key]), flush=True)
-    return [done[row.key] for row in rows]
+    # Known by its settings: a row may have been called otherwise when it ran.
+    return [replace(done[row.key], name=row.name) for row in rows]
 
 
 def run_row(row: Row, material: Material, *, pictures_to: Path | None = None) -> Result:
@@ -528,7 +529,7 @@ def table(results: Iterable[Result]) -> str:
     lines = [
         "| | runs | CPU min | weights, M | steps | images | SSIM | PSNR | PSNR, colours matched "
         "| around |",
-        "| --- | " + "--- | " * 9,
+        "|" + " --- |" * 10,
     ]
     by_name: dict[str, list[Result]] = {}
     for one in results:
@@ -551,16 +552,25 @@ def table(results: Iterable[Result]) -> str:
 
 
 def course_table(results: Iterable[Result], minutes: Sequence[float]) -> str:
-    """Return how rows came to their SSIM: what each had after so many minutes, or just before."""
+    """Return how rows came to their SSIM: what each had about so many minutes on."""
     lines = [
         f"| SSIM after, minutes | {' | '.join(f'{one:g}' for one in minutes)} |",
-        "| --- | " + "--- | " * len(minutes),
+        "|" + " --- |" * (1 + len(minutes)),
     ]
     for one in results:
         looks = [*one.history, (one.cpu_minutes, one.verdict.ssim, one.verdict.psnr)]
-        before = [[ssim for at, ssim, _ in looks if at < after + 0.1] for after in minutes]
-        lines.append(f"| {one.name} | {' | '.join(f'{so[-1]:.3f}' for so in before)} |")
+        cells = [
+            "" if after > one.cpu_minutes + 0.5 else f"{_nearest(looks, after)[1]:.3f}"
+            for after in minutes
+        ]
+        lines.append(f"| {one.name} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def _nearest(
+    looks: Sequence[tuple[float, float, float]], after: float
+) -> tuple[float, float, float]:
+    return min(looks, key=lambda look: abs(look[0] - after))
 
 
 def anchors_table(material: Material) -> str:

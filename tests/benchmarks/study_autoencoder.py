@@ -27,14 +27,15 @@ from faceswap_models.backends.autoencoder import Autoencoder, Decoder
 from faceswap_models.base import SwapModel
 from faceswap_models.layers import PixelShuffle, WideConv2d, initialise
 
-LONG, LAPTOP, SHORT = 45.0, 3.0, 1.0
-"""Processor minutes of each preset, so long that the wide ones have come to something; of what a
-laptop might train; and of comparisons within one network."""
+LONG, SOME_TIME, LAPTOP, SHORT = 45.0, 8.0, 3.0, 1.0
+"""Processor minutes of each preset, so long that the wide ones have come to something; of VGG19
+without its weights; of what a laptop might train; and of comparisons within one network."""
 
 # A processor makes so few steps in minutes that every row takes small batches: see the page.
 FEW = "train.batch_size=2"
 SOME = "train.batch_size=4"
 STRUCTURE, EYES_FIRST = "train.dssim_weight=1", "train.feature_weight=2"
+DEPTH_2 = "model.decoder_depth=2"
 SIDE_64, SIDE_96, SIDE_112 = (f"model.size_px={side}" for side in (64, 96, 112))
 SIDE_128 = ("model.size_px=128", "model.grid_px=8")
 HD_64 = (SIDE_64, SOME)
@@ -126,10 +127,11 @@ def row(
 def parts(halves: Path | None, folder: Path) -> list[Part]:
     """Return the whole study, most important rows first."""
     opened = f"train.unfreeze_after={OPENED_IMAGES}"
-    best = "vgg19, ImageNet up to conv3_4" if halves else "vgg19, random"
+    best = "vgg19, ImageNet up to conv3_4"
     presets = [
         row("original", "original", FEW, minutes=LONG),
-        row(best, "vgg19", FEW, opened, minutes=LONG, halves=halves),
+        *([row(best, "vgg19", FEW, opened, minutes=LONG, halves=halves)] if halves else []),
+        row("vgg19, random", "vgg19", FEW, opened, minutes=SOME_TIME if halves else LONG),
         row("hd, 64 px", "hd", *HD_64, *SHORT_RUN, minutes=LONG),
         row("light", "light", minutes=LONG),
     ]
@@ -163,6 +165,7 @@ def parts(halves: Path | None, folder: Path) -> list[Part]:
         laptop("64 px", "light", SIDE_64, STRUCTURE),
         laptop("96 px, structural loss 0.5", "light", SIDE_96, "train.dssim_weight=0.5"),
         laptop("96 px, structural loss 2", "light", SIDE_96, "train.dssim_weight=2"),
+        laptop("96 px, the last doubling interpolated", "light", SIDE_96, STRUCTURE, DEPTH_2),
         laptop("96 px, the output doubles", "light", SIDE_96, STRUCTURE, rebuilt=DOUBLING),
         laptop("112 px, the output doubles", "light", SIDE_112, STRUCTURE, rebuilt=DOUBLING),
         laptop("128 px, the output doubles", "light", *SIDE_128, STRUCTURE, rebuilt=DOUBLING),
@@ -190,7 +193,7 @@ def parts(halves: Path | None, folder: Path) -> list[Part]:
         again("light, 20 faces, begun with others", "light", faces=20, begun_in=folder),
     ]
     return [
-        Part(name="presets", rows=presets, course=(4, 8, 12, 16, 20, 25, 30, 35, 40, LONG)),
+        Part(name="presets", rows=presets, course=(2, 4, 8, 12, 16, 20, 24, 28, 32, 36, 40, LONG)),
         Part(name="encoders", rows=encoders),
         Part(name="light", rows=light),
         Part(name="ablations", rows=ablations),
