@@ -2,10 +2,10 @@
 
     python tests/benchmarks/study_autoencoder.py [--folder DIR] [--vgg19 FILE] [--only TEXT]
 
-About two hours of processor time in all, of which the presets take most and share
-it well between two threads (`--threads 2`). Rows that are done are not run again, so the
-command may be stopped and repeated. `docs/studies/autoencoder.md` is written by hand around the
-tables and pictures that it leaves in the folder.
+About four and a half hours of processor time in all, of which the presets take three. Parts can
+run side by side (`--only`), each on the clock of its own process. Rows that are done are not run
+again, so the command may be stopped and repeated. `docs/studies/autoencoder.md` is written by hand
+around the tables and pictures that it leaves in the folder.
 """
 
 import argparse
