@@ -2,7 +2,7 @@
 
 import sys
 
-from faceswap_cli.errors import INTERRUPTED
+from faceswap_cli.core.errors import EXIT_INTERRUPTED
 
 
 def main() -> None:
@@ -13,7 +13,7 @@ def main() -> None:
         run()
     except KeyboardInterrupt:
         print("stopped before anything was done", file=sys.stderr)  # noqa: T201
-        sys.exit(INTERRUPTED)
+        sys.exit(EXIT_INTERRUPTED)
 
 
 if __name__ == "__main__":

@@ -8,10 +8,10 @@ import cv2
 import numpy as np
 import pytest
 
-from faceswap_cli import pictures
-from faceswap_cli.faces.align import FaceAlignment
-from faceswap_cli.faces.record import FaceRecord, FaceSet
-from faceswap_cli.learning import plan
+from faceswap_cli.core import image_io
+from faceswap_cli.faces.alignment import FaceAlignment
+from faceswap_cli.faces.dataset import FaceRecord, FaceSet
+from faceswap_cli.training import estimate
 
 MakeSet = Callable[..., FaceSet]
 
@@ -19,7 +19,7 @@ MakeSet = Callable[..., FaceSet]
 @pytest.fixture(autouse=True)
 def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Before a training one step is timed, not a second and a half of them."""
-    monkeypatch.setattr(plan, "TIMED_SECONDS", 0.0)
+    monkeypatch.setattr(estimate, "TIMED_SECONDS", 0.0)
 
 
 @pytest.fixture(autouse=True)
@@ -49,7 +49,7 @@ def _record(folder: Path, name: str, index: int, *, side: int, hue: int) -> Face
     image = cv2.resize(coarse, (side, side), interpolation=cv2.INTER_CUBIC).astype(np.int64)
     image[..., hue % 3] += 100
     file = f"{index:06d}-0.png"
-    pictures.write_png(folder / file, np.clip(image, 0, 255).astype(np.uint8))
+    image_io.write_png(folder / file, np.clip(image, 0, 255).astype(np.uint8))
     turn = np.linspace(0, 2 * np.pi, 478, endpoint=False)
     outline = np.stack([np.cos(turn) * 0.3, np.sin(turn) * 0.4], axis=1) + 0.5
     return FaceRecord(
@@ -61,5 +61,5 @@ def _record(folder: Path, name: str, index: int, *, side: int, hue: int) -> Face
         score=1.0,
         sharpness=100.0,
         pose=(0.0, 0.0, 0.0),
-        expression=(0.0,) * 52,
+        blendshapes=(0.0,) * 52,
     )

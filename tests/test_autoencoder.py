@@ -7,38 +7,38 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from faceswap_cli import config
-from faceswap_cli.learning.hardware import find_hardware
-from faceswap_cli.learning.trainer import Learner
+from faceswap_cli.core import config
+from faceswap_cli.training.hardware import find_hardware
+from faceswap_cli.training.trainer import Trainer
 from faceswap_models import vgg
 from faceswap_models.backends.autoencoder import (
-    CRITICS,
-    GROUP,
+    AUTOENCODER_GROUP,
+    DISCRIMINATORS,
     Autoencoder,
-    AutoencoderModel,
-    AutoencoderTrain,
+    AutoencoderModelSettings,
+    AutoencoderTrainSettings,
 )
-from faceswap_models.base import FaceBatch, Progress, Swapped
+from faceswap_models.base import FaceBatch, SwapOutput, TrainProgress
 
-SMALL = AutoencoderModel(
+SMALL = AutoencoderModelSettings(
     size_px=16,
-    encoder_widths=(8, 8),
-    encoder_kernel_px=3,
-    code_size=8,
-    shared_width=8,
-    decoder_widths=(8,),
-    output_kernel_px=3,
-    learns_mask=True,
+    encoder_channels=(8, 8),
+    encoder_kernel_size=3,
+    latent_dim=8,
+    shared_channels=8,
+    decoder_channels=(8,),
+    output_kernel_size=3,
+    predict_mask=True,
 )
-VGG = AutoencoderModel(size_px=32, encoder="vgg19", decoder_widths=(8, 8, 8, 8, 8))
+VGG = AutoencoderModelSettings(size_px=32, encoder="vgg19", decoder_channels=(8, 8, 8, 8, 8))
 
 
-def built(
-    model: AutoencoderModel = SMALL, people: tuple[str, ...] = ("a", "b"), **train: object
+def build_model(
+    model: AutoencoderModelSettings = SMALL, people: tuple[str, ...] = ("a", "b"), **train: object
 ) -> Autoencoder:
     """Return fresh networks, the same ones every time."""
     torch.manual_seed(0)
-    return Autoencoder(model, AutoencoderTrain(**train), people)  # type: ignore[arg-type]
+    return Autoencoder(model, AutoencoderTrainSettings(**train), people)  # type: ignore[arg-type]
 
 
 def batch(size: int = 16, *, seed: int = 0, people: int = 2) -> FaceBatch:
@@ -49,15 +49,15 @@ def batch(size: int = 16, *, seed: int = 0, people: int = 2) -> FaceBatch:
     mask[..., : size // 2] = 1
     features = torch.zeros_like(mask)
     features[..., : size // 4, : size // 4] = 1
-    return FaceBatch(warped=faces.roll(1, -1), target=faces, mask=mask, features=features)
+    return FaceBatch(warped=faces.roll(1, -1), target=faces, mask=mask, feature_mask=features)
 
 
-class Steps:
-    """Learns by the trainer's own `Learner`, from noise."""
+class TrainerSteps:
+    """Learns by the trainer's own `Trainer`, from noise."""
 
     def __init__(self, model: Autoencoder) -> None:
         train = replace(model.train_settings, learning_rate=0.01)
-        self.learner = Learner(model, train, find_hardware("cpu"))
+        self.trainer = Trainer(model, train, find_hardware("cpu"))
         self.size = model.model_settings.size_px
         self.people = len(model.identities)
 
@@ -66,12 +66,12 @@ class Steps:
         losses: dict[str, Tensor] = {}
         for step in range(first, last):
             shown = batch(self.size, seed=step, people=self.people)
-            progress = Progress(images_seen=step, goal=None)
-            losses = self.learner.step(shown, progress, factor=1, images=1)
+            progress = TrainProgress(images_seen=step, max_images=None)
+            losses = self.trainer.step(shown, progress, lr_scale=1, images=1)
         return losses
 
 
-def copied(module: nn.Module) -> dict[str, Tensor]:
+def clone_state(module: nn.Module) -> dict[str, Tensor]:
     """Return a module's tensors as they are now."""
     return {name: value.clone() for name, value in module.state_dict().items()}
 
@@ -99,7 +99,7 @@ def imagenet() -> dict[str, Tensor]:
 
 def test_vgg19_has_the_published_number_of_weights(imagenet: dict[str, Tensor]) -> None:
     """Sixteen convolutions, 20,024,384 weights, named as torchvision names them."""
-    layers = vgg.convolutions(vgg.VGG19)
+    layers = vgg.conv_layers(vgg.VGG19_BLOCKS)
     assert 20_024_384 == sum(one.numel() for one in layers.parameters())
     named = {f"features.{name}" for name in layers.state_dict()}
     assert {name for name in imagenet if name.startswith("features.")} == named
@@ -107,49 +107,49 @@ def test_vgg19_has_the_published_number_of_weights(imagenet: dict[str, Tensor]) 
 
 def test_vgg19_takes_the_weights_of_a_file(imagenet: dict[str, Tensor]) -> None:
     """Every convolution is the file's afterwards; the dense layers are passed over."""
-    model = built(VGG)
-    model.take_weights(imagenet)
+    model = build_model(VGG)
+    model.load_pretrained(imagenet)
     for name, value in model.encoder.features.state_dict().items():
         assert torch.equal(imagenet[f"features.{name}"], value)
 
 
 def test_a_file_that_does_not_fit_is_named(imagenet: dict[str, Tensor]) -> None:
     """A missing layer and a layer of another shape are errors that name it."""
-    model = built(VGG)
+    model = build_model(VGG)
     short = {name: one for name, one in imagenet.items() if name != "features.28.bias"}
     with pytest.raises(ValueError, match=r"there is no features\.28\.bias"):
-        model.take_weights(short)
+        model.load_pretrained(short)
     other = imagenet | {"features.10.weight": torch.zeros(256, 128, 5, 5)}
     with pytest.raises(ValueError, match=r"features\.10\.weight is \(256, 128, 5, 5\), and should"):
-        model.take_weights(other)
+        model.load_pretrained(other)
     with pytest.raises(ValueError, match=r"there is no features\.0\.weight"):
-        model.take_weights({"conv.weight": torch.zeros(1)}, partial=True)
+        model.load_pretrained({"conv.weight": torch.zeros(1)}, partial=True)
 
 
 def test_a_part_of_vgg19_is_taken_only_when_asked_for(imagenet: dict[str, Tensor]) -> None:
     """With `partial` the layers that the file lacks stay random, and the others are the file's."""
-    model = built(VGG)
-    fresh = copied(model.encoder.features)
+    model = build_model(VGG)
+    fresh = clone_state(model.encoder.features)
     first = {name: one for name, one in imagenet.items() if name.startswith("features.0.")}
-    model.take_weights(first, partial=True)
+    model.load_pretrained(first, partial=True)
     assert torch.equal(imagenet["features.0.weight"], model.encoder.features[0].weight)
     assert torch.equal(fresh["34.weight"], model.encoder.features[34].weight)
 
 
 def test_vgg19_normalises_what_it_sees() -> None:
     """ImageNet's mean colour comes to 0, and a deviation more to 1."""
-    mean, deviation = torch.tensor(vgg.IMAGENET_MEAN), torch.tensor(vgg.IMAGENET_DEVIATION)
+    mean, deviation = torch.tensor(vgg.IMAGENET_MEAN), torch.tensor(vgg.IMAGENET_STD)
     for more in (0.0, 1.0):
         colour = ((mean + more * deviation) * 2 - 1).view(1, 3, 1, 1)
-        seen = vgg.Normalise()(colour)
+        seen = vgg.ImageNetNormalize()(colour)
         torch.testing.assert_close(torch.full((1, 3, 1, 1), more), seen, rtol=0, atol=1e-5)
 
 
 def test_the_encoder_learns_when_it_is_unfrozen() -> None:
-    """Until `unfreeze_after` images it stays bit for bit while decoders learn; then it learns."""
-    model = built(VGG, unfreeze_after=2)
-    encoder, decoders = copied(model.encoder), copied(model.decoders)
-    steps = Steps(model)
+    """Until `unfreeze_start_images` images it stays bit for bit while decoders learn; then it learns."""
+    model = build_model(VGG, unfreeze_start_images=2)
+    encoder, decoders = clone_state(model.encoder), clone_state(model.decoders)
+    steps = TrainerSteps(model)
     steps.run(0, 2)
     assert is_same(model.encoder, encoder)
     assert not is_same(model.decoders, decoders)
@@ -166,7 +166,7 @@ def test_a_side_that_vgg19_cannot_halve_is_refused() -> None:
 def test_an_unknown_encoder_is_refused() -> None:
     """The ones there are are named."""
     with pytest.raises(ValueError, match=r"halvings, vgg19, not vgg11"):
-        AutoencoderModel(encoder="vgg11")
+        AutoencoderModelSettings(encoder="vgg11")
 
 
 # --- depth ------------------------------------------------------------------------------------
@@ -174,7 +174,7 @@ def test_an_unknown_encoder_is_refused() -> None:
 
 def test_all_five_depths_draw_faces_of_the_same_side() -> None:
     """A deeper decoder learns more doublings; the side is the same, and 0 is the deepest."""
-    models = [built(replace(VGG, decoder_depth=depth)) for depth in (1, 2, 3, 4, 5, 0)]
+    models = [build_model(replace(VGG, learned_upsamples=depth)) for depth in (1, 2, 3, 4, 5, 0)]
     faces = torch.zeros(1, 3, 32, 32)
     assert {faces.shape} == {model.swap(faces, "a").image.shape for model in models}
     learnt = [
@@ -186,31 +186,33 @@ def test_all_five_depths_draw_faces_of_the_same_side() -> None:
 @pytest.mark.parametrize("depth", [-1, 6])
 def test_a_depth_that_is_not_there_is_refused(depth: int) -> None:
     """More doublings than the side has, or fewer than none, are named."""
-    with pytest.raises(ValueError, match=f"decoder_depth = {depth}: .* 32 px has 5 doublings"):
-        replace(VGG, decoder_depth=depth)
+    with pytest.raises(ValueError, match=f"learned_upsamples = {depth}: .* 32 px has 5 doublings"):
+        replace(VGG, learned_upsamples=depth)
 
 
 # --- the loss ---------------------------------------------------------------------------------
 
 
-def loss_of(model: Autoencoder, change: Callable[[Tensor], None]) -> float:
+def perturbed_loss(model: Autoencoder, change: Callable[[Tensor], None]) -> float:
     """Return the loss of a perfect picture after `change` was made to it."""
     shown = batch()
     image = shown.target[0].clone()
     change(image)
-    drawn = Swapped(image=image, mask=None)
-    return float(model._loss(drawn, shown.target[0], shown.mask[0], shown.features[0]))
+    drawn = SwapOutput(image=image, mask=None)
+    return float(
+        model._reconstruction_loss(drawn, shown.target[0], shown.mask[0], shown.feature_mask[0])
+    )
 
 
 def test_the_background_is_left_to_the_source() -> None:
     """With no weight on the background, what is drawn there is not looked at."""
-    model = built(background_weight=0.0, feature_weight=2.0)
+    model = build_model(background_weight=0.0, eyes_mouth_weight=2.0)
 
     def paint_background(image: Tensor) -> None:
         image[..., 8:] = 0
 
-    assert pytest.approx(0, abs=1e-6) == loss_of(model, paint_background)
-    assert loss_of(built(), paint_background) > 0.1
+    assert pytest.approx(0, abs=1e-6) == perturbed_loss(model, paint_background)
+    assert perturbed_loss(build_model(), paint_background) > 0.1
 
 
 def test_eyes_and_mouth_weigh_more() -> None:
@@ -222,25 +224,25 @@ def test_eyes_and_mouth_weigh_more() -> None:
 
         return change
 
-    model = built(background_weight=0.0, feature_weight=2.0)
-    assert pytest.approx(3 * loss_of(model, corner(15))) == loss_of(model, corner(0))
+    model = build_model(background_weight=0.0, eyes_mouth_weight=2.0)
+    assert pytest.approx(3 * perturbed_loss(model, corner(15))) == perturbed_loss(model, corner(0))
 
 
 def test_perceptual_loss_sees_the_face_only(imagenet: dict[str, Tensor]) -> None:
     """It is 0 for equal faces, looks inside the outline, and reaches the drawn picture."""
     scaled = {name: one * 0.05 for name, one in imagenet.items()}
-    model = built(perceptual_weight=1.0, background_weight=0.0)
-    assert "vgg16" == model.judge_file
+    model = build_model(perceptual_weight=1.0, background_weight=0.0)
+    assert "vgg16" == model.perceptual_file
     saved = set(model.state_dict())
-    model.take_judge(scaled)
+    model.load_perceptual(scaled)
     assert saved == set(model.state_dict())
-    [judge] = model._judge
+    [judge] = model._perceptual
     shown = batch()
     image = shown.target[0].clone()
     assert pytest.approx(0, abs=1e-6) == float(judge(image, shown.target[0]))
     image[..., 12:] = 0
-    drawn = Swapped(image=image.requires_grad_(), mask=None)
-    loss = model._loss(drawn, shown.target[0], shown.mask[0], shown.features[0])
+    drawn = SwapOutput(image=image.requires_grad_(), mask=None)
+    loss = model._reconstruction_loss(drawn, shown.target[0], shown.mask[0], shown.feature_mask[0])
     assert pytest.approx(0, abs=1e-6) == loss.item()
     other = torch.zeros_like(image).requires_grad_()
     judge(other, shown.target[0]).backward()
@@ -251,44 +253,44 @@ def test_perceptual_loss_sees_the_face_only(imagenet: dict[str, Tensor]) -> None
 
 def test_without_a_perceptual_loss_no_file_is_needed() -> None:
     """Its weight is 0 unless somebody sets it."""
-    assert "" == built().judge_file
-    assert "" == built().begins_with
-    assert "vgg19" == built(VGG).begins_with
+    assert "" == build_model().perceptual_file
+    assert "" == build_model().pretrained_file
+    assert "vgg19" == build_model(VGG).pretrained_file
 
 
 # --- the adversarial phase --------------------------------------------------------------------
 
-CRITICAL = replace(SMALL, critic_width=4)
+CRITICAL = replace(SMALL, discriminator_base_channels=4)
 
 
 def test_the_adversarial_phase_begins_after_so_many_images() -> None:
     """Until then critics stay as they are, bit for bit; from then on both sides learn."""
-    model = built(CRITICAL, adversarial_weight=0.1, adversarial_after=2)
-    critics = copied(model.critics)
-    steps = Steps(model)
-    assert 0 == steps.run(0, 2)[CRITICS]
+    model = build_model(CRITICAL, adversarial_weight=0.1, adversarial_start_images=2)
+    critics = clone_state(model.critics)
+    steps = TrainerSteps(model)
+    assert 0 == steps.run(0, 2)[DISCRIMINATORS]
     assert is_same(model.critics, critics)
-    assert steps.run(2, 3)[CRITICS] > 0
+    assert steps.run(2, 3)[DISCRIMINATORS] > 0
     assert not is_same(model.critics, critics)
 
 
 def test_without_a_weight_there_is_no_adversarial_phase() -> None:
     """Critics that nobody asked for stay as they are."""
-    model = built(CRITICAL)
-    critics = copied(model.critics)
-    Steps(model).run(0, 3)
+    model = build_model(CRITICAL)
+    critics = clone_state(model.critics)
+    TrainerSteps(model).run(0, 3)
     assert is_same(model.critics, critics)
 
 
 def test_critics_come_to_tell_drawn_faces_from_real_ones() -> None:
     """Against decoders that stand still their loss falls."""
-    model = built(CRITICAL, adversarial_weight=0.1)
+    model = build_model(CRITICAL, adversarial_weight=0.1)
     shown = batch()
-    drawn = [Swapped(image=torch.zeros_like(one), mask=None) for one in shown.target]
+    drawn = [SwapOutput(image=torch.zeros_like(one), mask=None) for one in shown.target]
     optimizer = torch.optim.Adam(model.critics.parameters(), lr=0.01)
     losses = []
     for _ in range(30):
-        loss = model._doubt(drawn, shown)
+        loss = model._discriminator_loss(drawn, shown)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
@@ -298,22 +300,22 @@ def test_critics_come_to_tell_drawn_faces_from_real_ones() -> None:
 
 def test_a_critic_pushes_towards_what_it_takes_for_real() -> None:
     """A drawn face that the critic finds real costs less than one that it does not."""
-    model = built(CRITICAL, adversarial_weight=1.0)
+    model = build_model(CRITICAL, adversarial_weight=1.0)
     shown = batch()
-    drawn = [Swapped(image=one, mask=None) for one in shown.target]
+    drawn = [SwapOutput(image=one, mask=None) for one in shown.target]
     for critic, bias in zip(model.critics, (1.0, 0.0), strict=True):
         for one in critic.parameters():
             nn.init.zeros_(one)
         nn.init.constant_(critic[-1].bias, bias)
-    first, second = model._fooled(drawn, shown.mask)
+    first, second = model._adversarial_losses(drawn, shown.mask)
     assert (0, 1) == (first, second)
 
 
 def test_groups_hold_everything_once() -> None:
     """Encoder and decoders are one group, critics another."""
-    groups = built(CRITICAL).parameter_groups()
-    assert [GROUP, CRITICS] == list(groups)
-    assert [GROUP] == list(built().parameter_groups())
+    groups = build_model(CRITICAL).parameter_groups()
+    assert [AUTOENCODER_GROUP, DISCRIMINATORS] == list(groups)
+    assert [AUTOENCODER_GROUP] == list(build_model().parameter_groups())
 
 
 # --- beginning with trained networks ----------------------------------------------------------
@@ -322,38 +324,38 @@ def test_groups_hold_everything_once() -> None:
 def test_a_trained_encoder_is_taken_over_with_known_decoders() -> None:
     """Whoever both models know keeps their decoder; somebody new has one of their own."""
     torch.manual_seed(1)
-    old = Autoencoder(SMALL, AutoencoderTrain(), ("b", "c"))
-    new = built(people=("a", "b"))
-    fresh = copied(new.decoders[0])
-    new.begin_with(old)
-    assert is_same(new.encoder, copied(old.encoder))
-    assert is_same(new.decoders[1], copied(old.decoders[0]))
+    old = Autoencoder(SMALL, AutoencoderTrainSettings(), ("b", "c"))
+    new = build_model(people=("a", "b"))
+    fresh = clone_state(new.decoders[0])
+    new.init_from(old)
+    assert is_same(new.encoder, clone_state(old.encoder))
+    assert is_same(new.decoders[1], clone_state(old.decoders[0]))
     assert is_same(new.decoders[0], fresh)
 
 
 def test_everybodys_decoder_is_where_new_people_begin() -> None:
     """From a model of one, everyone begins with its one decoder."""
     torch.manual_seed(1)
-    old = Autoencoder(SMALL, AutoencoderTrain(), ("everybody",))
-    new = built(people=("a", "b"))
-    new.begin_with(old)
-    assert all(is_same(one, copied(old.decoders[0])) for one in new.decoders)
+    old = Autoencoder(SMALL, AutoencoderTrainSettings(), ("everybody",))
+    new = build_model(people=("a", "b"))
+    new.init_from(old)
+    assert all(is_same(one, clone_state(old.decoders[0])) for one in new.decoders)
 
 
 def test_other_networks_are_not_taken_over() -> None:
     """Networks built differently are refused in words."""
     with pytest.raises(ValueError, match="built differently"):
-        built().begin_with(built(replace(SMALL, code_size=4)))
+        build_model().init_from(build_model(replace(SMALL, latent_dim=4)))
 
 
 @pytest.mark.parametrize("size_px", [64, 128, 256])
 def test_hd_can_be_built_at_its_sizes(size_px: int) -> None:
     """The preset holds at 64, 128 and 256 px: one halving and one doubling more for each."""
     recipe = config.resolve("autoencoder", "hd", [f"model.size_px={size_px}"])
-    assert isinstance(recipe.model, AutoencoderModel)
-    assert {64: 4, 128: 5, 256: 6}[size_px] == recipe.model.halvings
+    assert isinstance(recipe.model, AutoencoderModelSettings)
+    assert {64: 4, 128: 5, 256: 6}[size_px] == recipe.model.num_downsamples
     with torch.device("meta"):
-        model = Autoencoder(recipe.model, AutoencoderTrain(), ("a", "b"))
+        model = Autoencoder(recipe.model, AutoencoderTrainSettings(), ("a", "b"))
         swapped = model.swap(torch.zeros(1, 3, size_px, size_px), "a")
     assert (1, 3, size_px, size_px) == swapped.image.shape
     assert swapped.mask is not None

@@ -6,12 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from faceswap_cli import config
-from faceswap_cli.errors import ConfigurationError
-from faceswap_cli.report import Silent
+from faceswap_cli.core import config
+from faceswap_cli.core.errors import ConfigurationError
+from faceswap_cli.core.progress import SilentReporter
+from faceswap_cli.evaluation.trials import TRIALS
 from faceswap_cli.stages import benchmark as stage
-from faceswap_cli.stages.benchmark import BenchmarkClips, Goal, Row, benchmark, run_name
-from faceswap_cli.truth.trials import TRIALS
+from faceswap_cli.stages.benchmark import (
+    BenchmarkRow,
+    BenchmarkSize,
+    StopCriterion,
+    benchmark,
+    make_run_name,
+)
 
 RECIPE = config.resolve("autoencoder", "debug", [])
 
@@ -19,13 +25,15 @@ RECIPE = config.resolve("autoencoder", "debug", [])
 def test_a_row_is_known_by_what_it_was_trained_with() -> None:
     """Other settings, another goal or another seed are another row."""
     names = {
-        run_name(RECIPE, Goal(images=640), 0),
-        run_name(RECIPE, Goal(images=650), 0),
-        run_name(RECIPE, Goal(minutes=2.0), 0),
-        run_name(RECIPE, Goal(images=640), 1),
-        run_name(config.resolve("autoencoder", "light", []), Goal(images=640), 0),
-        run_name(
-            config.resolve("autoencoder", "debug", ["train.learning_rate=0.1"]), Goal(images=640), 0
+        make_run_name(RECIPE, StopCriterion(max_images=640), 0),
+        make_run_name(RECIPE, StopCriterion(max_images=650), 0),
+        make_run_name(RECIPE, StopCriterion(max_minutes=2.0), 0),
+        make_run_name(RECIPE, StopCriterion(max_images=640), 1),
+        make_run_name(config.resolve("autoencoder", "light", []), StopCriterion(max_images=640), 0),
+        make_run_name(
+            config.resolve("autoencoder", "debug", ["train.learning_rate=0.1"]),
+            StopCriterion(max_images=640),
+            0,
         ),
     }
     assert 6 == len(names)
@@ -38,11 +46,11 @@ def test_one_person_cannot_be_swapped(tmp_path: Path) -> None:
         benchmark(
             tmp_path,
             recipe=RECIPE,
-            goal=Goal(images=64),
-            people=1,
+            goal=StopCriterion(max_images=64),
+            num_identities=1,
             device="cpu",
             seed=0,
-            report=Silent(),
+            report=SilentReporter(),
         )
     assert [] == list(tmp_path.iterdir())
 
@@ -52,22 +60,22 @@ def test_floors_swap_and_ceiling_stand_in_one_table(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The ceiling is above all else; a second run measures nothing again."""
-    drawn = BenchmarkClips(side_px=160, seconds=0.9, frames=2)
+    drawn = BenchmarkSize(side_px=160, seconds=0.9, frames=2)
 
     def run() -> stage.BenchmarkSummary:
         return benchmark(
             tmp_path,
             recipe=RECIPE,
-            goal=Goal(images=64),
+            goal=StopCriterion(max_images=64),
             device="cpu",
             seed=0,
-            report=Silent(),
-            drawn=drawn,
+            report=SilentReporter(),
+            size=drawn,
         )
 
     first = run()
     names = [row.name for row in first.rows]
-    assert [*stage.FLOORS, "autoencoder-debug-64-images", "true swap at 32 px"] == names
+    assert [*stage.BASELINES, "autoencoder-debug-64-images", "true swap at 32 px"] == names
     ceiling = first.rows[-1]
     assert all(ceiling.psnr > row.psnr + 1 for row in first.rows[:-1])
     assert all(list(TRIALS) == list(row.trials) for row in first.rows)
@@ -75,11 +83,11 @@ def test_floors_swap_and_ceiling_stand_in_one_table(
     html = first.page.read_text()
     assert 2 * len(names) == html.count("data:image/png")
     stored = json.loads((first.page.parent / "results.json").read_text())
-    assert names == [Row(**row).name for row in stored["rows"]][:3] + names[3:]
+    assert names == [BenchmarkRow(**row).name for row in stored["rows"]][:3] + names[3:]
 
     def never(*_: object, **__: object) -> None:
         raise AssertionError("measured again")
 
-    monkeypatch.setattr(stage, "evaluate_shots", never)
+    monkeypatch.setattr(stage, "evaluate_frames", never)
     monkeypatch.setattr(stage, "train", never)
     assert first == replace(run(), page=first.page)

@@ -7,19 +7,19 @@ from pathlib import Path
 import pytest
 import torch
 
-from faceswap_cli import config
-from faceswap_cli.errors import CheckpointError
-from faceswap_cli.learning import checkpoint
-from faceswap_cli.learning.hardware import Hardware
-from faceswap_cli.learning.trainer import Learner, TrainState
-from faceswap_cli.stages.train import new_model
-from faceswap_cli.workspace import RunFolder
-from faceswap_models.base import FaceBatch, Progress
+from faceswap_cli.core import config
+from faceswap_cli.core.errors import CheckpointError
+from faceswap_cli.core.workspace import RunFolder
+from faceswap_cli.stages.train import build_model
+from faceswap_cli.training import checkpoint
+from faceswap_cli.training.hardware import Hardware
+from faceswap_cli.training.trainer import Trainer, TrainState
+from faceswap_models.base import FaceBatch, TrainProgress
 
 NAMES = ("ada", "bo")
-RECIPE = config.resolve("autoencoder", "debug", ["model.code_size=8", "train.batch_size=2"])
+RECIPE = config.resolve("autoencoder", "debug", ["model.latent_dim=8", "train.batch_size=2"])
 HARDWARE = Hardware(
-    device=torch.device("cpu"), autocast=None, memory_format=torch.contiguous_format
+    device=torch.device("cpu"), autocast_dtype=None, memory_format=torch.contiguous_format
 )
 
 
@@ -29,40 +29,42 @@ def run(tmp_path: Path) -> RunFolder:
     return RunFolder(root=tmp_path / "runs" / "ada-bo")
 
 
-def learner(steps: int = 2, *, seed: int = 0) -> Learner:
-    """Return a learner that has learnt from noise for some steps."""
-    made = Learner(new_model(RECIPE, NAMES, HARDWARE, seed=seed), RECIPE.train, HARDWARE)
+def make_trainer(steps: int = 2, *, seed: int = 0) -> Trainer:
+    """Return a trainer that has learnt from noise for some steps."""
+    made = Trainer(build_model(RECIPE, NAMES, HARDWARE, seed=seed), RECIPE.train, HARDWARE)
     chance = torch.Generator().manual_seed(seed)
     for step in range(steps):
         noise = torch.rand(2, 2, 3, 32, 32, generator=chance) * 2 - 1
         batch = FaceBatch(warped=noise, target=noise, mask=torch.ones(2, 2, 1, 32, 32))
-        made.step(batch, Progress(images_seen=step * 4, goal=None), factor=1.0, images=4)
+        made.step(
+            batch, TrainProgress(images_seen=step * 4, max_images=None), lr_scale=1.0, images=4
+        )
     return made
 
 
-def save(run: RunFolder, made: Learner, images_seen: int) -> None:
-    """Save a learner as it is."""
+def save_state(run: RunFolder, made: Trainer, images_seen: int) -> None:
+    """Save a trainer as it is."""
     state = TrainState(images_seen=images_seen)
-    checkpoint.save_resume(run, made, recipe=RECIPE, identities=NAMES, state=state)
+    checkpoint.save_checkpoint(run, made, recipe=RECIPE, identities=NAMES, state=state)
 
 
-def weights_of(path: Path, made: Learner, *, images_seen: int = 8) -> Path:
-    """Write a learner's weights."""
+def save_trained(path: Path, made: Trainer, *, images_seen: int = 8) -> Path:
+    """Write a trainer's weights."""
     checkpoint.save_weights(path, made, recipe=RECIPE, identities=NAMES, images_seen=images_seen)
     return path
 
 
 def test_a_state_there_and_back(run: RunFolder) -> None:
     """Weights, averages and moments come back bit for bit, with recipe, people and clock."""
-    made = learner()
+    made = make_trainer()
     state = TrainState(images_seen=8, seconds=1.5, best_images=4)
-    checkpoint.save_resume(run, made, recipe=RECIPE, identities=NAMES, state=state)
-    resume = checkpoint.load_resume(run)
+    checkpoint.save_checkpoint(run, made, recipe=RECIPE, identities=NAMES, state=state)
+    resume = checkpoint.load_checkpoint(run)
     assert resume is not None
     assert (RECIPE, NAMES, state) == (resume.recipe, resume.identities, resume.state)
-    other = learner(0, seed=9)
-    other.restore(resume.tensors)
-    expected, found = made.tensors(), other.tensors()
+    other = make_trainer(0, seed=9)
+    other.load_state_dict(resume.tensors)
+    expected, found = made.state_dict(), other.state_dict()
     assert set(expected) == set(found)
     assert any(name.endswith("exp_avg_sq") for name in expected)
     assert any(name.startswith("average/") for name in expected)
@@ -72,16 +74,16 @@ def test_a_state_there_and_back(run: RunFolder) -> None:
 
 def test_a_run_that_has_not_begun_has_no_state(run: RunFolder) -> None:
     """No files are no error."""
-    assert checkpoint.load_resume(run) is None
+    assert checkpoint.load_checkpoint(run) is None
 
 
 def test_the_last_states_are_kept(run: RunFolder) -> None:
     """Three snapshots stay, and `resume` is the last."""
-    made = learner(1)
+    made = make_trainer(1)
     for images_seen in (4, 8, 12, 16, 20):
-        save(run, made, images_seen)
-    assert [12, 16, 20] == [int(path.stem) for path in checkpoint.snapshots(run)]
-    resume = checkpoint.load_resume(run)
+        save_state(run, made, images_seen)
+    assert [12, 16, 20] == [int(path.stem) for path in checkpoint.list_snapshots(run)]
+    resume = checkpoint.load_checkpoint(run)
     assert resume is not None
     assert 20 == resume.state.images_seen
 
@@ -89,31 +91,31 @@ def test_the_last_states_are_kept(run: RunFolder) -> None:
 @pytest.mark.parametrize("part", [0.001, 0.1, 0.5, 0.9, 0.999])
 def test_a_torn_state_names_the_last_good_one(run: RunFolder, part: float) -> None:
     """A file cut anywhere is refused, and the hint says which file to copy over it."""
-    made = learner(1)
-    save(run, made, 4)
-    save(run, made, 8)
+    made = make_trainer(1)
+    save_state(run, made, 4)
+    save_state(run, made, 8)
     data = run.resume.read_bytes()
     run.resume.write_bytes(data[: int(len(data) * part)])
     with pytest.raises(CheckpointError, match=r"resume\.safetensors is damaged") as caught:
-        checkpoint.load_resume(run)
-    assert f"copy {run.snapshot(4)} over {run.resume}" in caught.value.hint
+        checkpoint.load_checkpoint(run)
+    assert f"copy {run.snapshot_path(4)} over {run.resume}" in caught.value.hint
     assert "4 images" in caught.value.hint
 
 
 @pytest.mark.parametrize("place", [0.02, 0.2, 0.35, 0.5, 0.65, 0.8, 0.95, 0.9999])
 def test_one_flipped_bit_is_found(run: RunFolder, place: float) -> None:
     """Safetensors has no checksum; ours covers header and tensors."""
-    save(run, learner(1), 4)
+    save_state(run, make_trainer(1), 4)
     data = bytearray(run.resume.read_bytes())
     data[int(len(data) * place)] ^= 1
     run.resume.write_bytes(bytes(data))
     with pytest.raises(CheckpointError, match=r"is damaged|was not written by faceswap"):
-        checkpoint.load_resume(run)
+        checkpoint.load_checkpoint(run)
 
 
 def test_a_flipped_bit_in_the_header_is_found(tmp_path: Path) -> None:
     """What the header says of the run is covered too."""
-    path = weights_of(tmp_path / "weights.safetensors", learner(0), images_seen=11111111)
+    path = save_trained(tmp_path / "weights.safetensors", make_trainer(0), images_seen=11111111)
     data = path.read_bytes()
     assert 1 == data.count(b"11111111")
     path.write_bytes(data.replace(b"11111111", b"11111119"))
@@ -123,49 +125,50 @@ def test_a_flipped_bit_in_the_header_is_found(tmp_path: Path) -> None:
 
 def test_without_a_good_state_the_hint_says_so(run: RunFolder) -> None:
     """The only state is damaged: start anew under another name."""
-    save(run, learner(0), 4)
-    run.snapshot(4).unlink()
+    save_state(run, make_trainer(0), 4)
+    run.snapshot_path(4).unlink()
     run.resume.write_bytes(b"")
     with pytest.raises(CheckpointError) as caught:
-        checkpoint.load_resume(run)
+        checkpoint.load_checkpoint(run)
     assert "there is no earlier one" in caught.value.hint
     assert "--name NEW" in caught.value.hint
 
 
 def test_a_missing_state_is_no_fresh_start(run: RunFolder) -> None:
     """A run with snapshots but without `resume` is not begun again behind the user's back."""
-    save(run, learner(0), 4)
-    save(run, learner(1), 8)
+    save_state(run, make_trainer(0), 4)
+    save_state(run, make_trainer(1), 8)
     run.resume.unlink()
     with pytest.raises(CheckpointError, match="is missing, but the run has begun") as caught:
-        checkpoint.load_resume(run)
-    assert f"copy {run.snapshot(8)} over {run.resume}" in caught.value.hint
+        checkpoint.load_checkpoint(run)
+    assert f"copy {run.snapshot_path(8)} over {run.resume}" in caught.value.hint
 
 
 def test_weights_there_and_back(tmp_path: Path) -> None:
     """The averaged weights come back to float16's precision, with all that `convert` needs."""
-    made = learner()
-    path = weights_of(tmp_path / "weights.safetensors", made)
+    made = make_trainer()
+    path = save_trained(tmp_path / "weights.safetensors", made)
     trained = checkpoint.load_weights(path, HARDWARE.device)
     assert (RECIPE, NAMES, 8) == (trained.recipe, trained.identities, trained.images_seen)
     assert not trained.model.training
     faces = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    with made.averaged() as model, torch.no_grad():
+    with made.ema_weights() as model, torch.no_grad():
         expected = model.swap(faces, "bo").image
         found = trained.model.swap(faces, "bo").image
     assert torch.allclose(expected, found, atol=2 / 255)
     assert not torch.equal(
-        made.model.state_dict()["encoder.code.1.weight"], made.weights()["encoder.code.1.weight"]
+        made.model.state_dict()["encoder.code.1.weight"],
+        made.export_weights()["encoder.code.1.weight"],
     )
 
 
 def test_weights_too_large_for_half_are_stored_in_full() -> None:
     """float16 ends at 65,504: beyond, and for what is no number, nothing is rounded."""
     large = torch.tensor([1.0, 1e5])
-    assert torch.float32 == checkpoint.storable(large).dtype
-    assert torch.float32 == checkpoint.storable(torch.tensor([float("nan")])).dtype
-    assert torch.float16 == checkpoint.storable(torch.tensor([1.0])).dtype
-    assert torch.int64 == checkpoint.storable(torch.tensor([1])).dtype
+    assert torch.float32 == checkpoint.to_fp16_if_safe(large).dtype
+    assert torch.float32 == checkpoint.to_fp16_if_safe(torch.tensor([float("nan")])).dtype
+    assert torch.float16 == checkpoint.to_fp16_if_safe(torch.tensor([1.0])).dtype
+    assert torch.int64 == checkpoint.to_fp16_if_safe(torch.tensor([1])).dtype
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"\x00" * 64, b"<html>" * 50, b"\xff" * 100])
@@ -192,14 +195,14 @@ def test_safetensors_of_others_are_refused(tmp_path: Path) -> None:
 def test_a_newer_format_is_refused(tmp_path: Path) -> None:
     """A file of the future says: update."""
     path = tmp_path / "new.safetensors"
-    checkpoint.write(path, {"x": torch.zeros(1)}, {"format": "99"})
+    checkpoint.write_safetensors(path, {"x": torch.zeros(1)}, {"format": "99"})
     with pytest.raises(CheckpointError, match="written by a newer faceswap"):
-        checkpoint.read(path)
+        checkpoint.read_safetensors(path)
 
 
 def test_a_state_is_not_a_model(run: RunFolder) -> None:
     """Asking `convert` to read resume.safetensors says what to give instead."""
-    save(run, learner(0), 4)
+    save_state(run, make_trainer(0), 4)
     with pytest.raises(CheckpointError, match="is not a trained model") as caught:
         checkpoint.load_weights(run.resume, HARDWARE.device)
     assert "weights.safetensors of a run" in caught.value.hint
@@ -207,8 +210,8 @@ def test_a_state_is_not_a_model(run: RunFolder) -> None:
 
 def test_a_header_can_be_read_without_the_weights(tmp_path: Path) -> None:
     """What a model is, is known without loading it."""
-    path = weights_of(tmp_path / "weights.safetensors", learner(0))
-    told = checkpoint.describe(path)
+    path = save_trained(tmp_path / "weights.safetensors", make_trainer(0))
+    told = checkpoint.read_metadata(path)
     assert (["ada", "bo"], 8, "autoencoder") == (
         told["identities"],
         told["images_seen"],
@@ -220,39 +223,43 @@ def test_a_header_can_be_read_without_the_weights(tmp_path: Path) -> None:
     ("overrides", "names", "message"),
     [
         (
-            ["model.code_size=16"],
+            ["model.latent_dim=16"],
             NAMES,
-            r"trained with other networks \(model.code_size: 8 -> 16\)",
+            r"trained with other networks \(model.latent_dim: 8 -> 16\)",
         ),
-        (["model.code_size=8"], ("ada", "cy"), r'trained on "ada" and "bo", not on "ada" and "cy"'),
+        (
+            ["model.latent_dim=8"],
+            ("ada", "cy"),
+            r'trained on "ada" and "bo", not on "ada" and "cy"',
+        ),
     ],
 )
 def test_another_run_is_told_apart(
     run: RunFolder, overrides: Sequence[str], names: Sequence[str], message: str
 ) -> None:
     """Other networks or people are refused with what differs and how to go on."""
-    save(run, learner(0), 4)
-    resume = checkpoint.load_resume(run)
+    save_state(run, make_trainer(0), 4)
+    resume = checkpoint.load_checkpoint(run)
     assert resume is not None
     recipe = config.resolve("autoencoder", "debug", overrides)
     with pytest.raises(CheckpointError, match=message) as caught:
-        checkpoint.check_same_networks(resume, recipe=recipe, identities=names, run=run)
+        checkpoint.check_compatible(resume, recipe=recipe, identities=names, run=run)
     assert "start another run with --name NEW" in caught.value.hint
 
 
 def test_training_settings_and_the_order_of_sets_may_change(run: RunFolder) -> None:
     """[train] is free on resume, and `b a` is the run that `a b` was."""
-    save(run, learner(0), 4)
-    resume = checkpoint.load_resume(run)
+    save_state(run, make_trainer(0), 4)
+    resume = checkpoint.load_checkpoint(run)
     assert resume is not None
     recipe = replace(RECIPE, train=replace(RECIPE.train, batch_size=9))
-    checkpoint.check_same_networks(resume, recipe=recipe, identities=("bo", "ada"), run=run)
+    checkpoint.check_compatible(resume, recipe=recipe, identities=("bo", "ada"), run=run)
 
 
 def test_killed_between_the_names_of_the_first_state_a_run_goes_on(run: RunFolder) -> None:
     """The first state is whole as soon as it has a name; its second name may never have come."""
-    save(run, learner(0), 4)
+    save_state(run, make_trainer(0), 4)
     run.resume.unlink()
-    found = checkpoint.load_resume(run)
+    found = checkpoint.load_checkpoint(run)
     assert found is not None
     assert 4 == found.state.images_seen

@@ -13,8 +13,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from faceswap_cli import pictures
 from faceswap_cli.cli.app import app, main
+from faceswap_cli.core import image_io
 from faceswap_cli.video.writer import VideoWriter
 from faceswap_models import registry
 
@@ -106,7 +106,7 @@ def test_a_mistake_gets_one_clear_line(
 ) -> None:
     """What happened and what to type, on stderr, with its kind's exit code; nothing is left."""
     (tmp_path / "empty").mkdir()
-    pictures.write_png(tmp_path / "face.png", np.full((64, 64, 3), 90, np.uint8))
+    image_io.write_png(tmp_path / "face.png", np.full((64, 64, 3), 90, np.uint8))
     with VideoWriter(tmp_path / "one.mp4", size=(64, 64), rate=Fraction(25)) as video:
         video.write(np.full((64, 64, 3), 90, np.uint8), Fraction(0))
     there = sorted(tmp_path.rglob("*"))

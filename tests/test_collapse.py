@@ -9,32 +9,32 @@ import pytest
 import torch
 from torch import Tensor
 
-from faceswap_cli import config
-from faceswap_cli.errors import InputError
-from faceswap_cli.faces.record import FaceSet
-from faceswap_cli.learning import sitting
-from faceswap_cli.learning.kept import Eyes, KeptJudge
-from faceswap_cli.learning.trainer import Learner
-from faceswap_cli.report import Silent
-from faceswap_cli.stages.train import Goal, Training, train
-from faceswap_cli.workspace import RunFolder
-from faceswap_models.base import Progress, SwapModel
+from faceswap_cli.core import config
+from faceswap_cli.core.errors import InputError
+from faceswap_cli.core.progress import SilentReporter
+from faceswap_cli.core.workspace import RunFolder
+from faceswap_cli.faces.dataset import FaceSet
+from faceswap_cli.stages.train import StopCriterion, TrainJob, train
+from faceswap_cli.training import session
+from faceswap_cli.training.swap_metrics import FaceAnalyzer, SwapEvaluator
+from faceswap_cli.training.trainer import Trainer
+from faceswap_models.base import SwapModel, TrainProgress
 
-HEALTHY = 192
+HEALTHY_IMAGES = 192
 """Images after which networks are spoilt: by then they have learnt what there is to lose."""
-GOAL = 256
-Spoil = Callable[[SwapModel], None]
+MAX_IMAGES = 256
+Fault = Callable[[SwapModel], None]
 
 
-class Notes(Silent):
+class RecordingReporter(SilentReporter):
     """Remembers what was said."""
 
     def __init__(self) -> None:
-        self.told: list[str] = []
+        self.notes: list[str] = []
 
     def note(self, text: str) -> None:
         """Remember a line."""
-        self.told.append(text)
+        self.notes.append(text)
 
 
 @pytest.fixture(autouse=True)
@@ -42,14 +42,14 @@ def _quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     """One thread; nobody reads the faces of these sets; losses are read at every step."""
     torch.set_num_threads(1)
 
-    def shut(held: ExitStack) -> Eyes:
+    def shut(held: ExitStack) -> FaceAnalyzer:
         raise InputError("the readers are not here")
 
-    monkeypatch.setattr(sitting, "KeptJudge", partial(KeptJudge, open_eyes=shut))
-    monkeypatch.setattr(sitting, "PULSE_SECONDS", 0.0)
+    monkeypatch.setattr(session, "SwapEvaluator", partial(SwapEvaluator, load_analyzer=shut))
+    monkeypatch.setattr(session, "STATUS_INTERVAL_S", 0.0)
 
 
-def last_layers(model: SwapModel) -> list[torch.nn.Module]:
+def output_layers(model: SwapModel) -> list[torch.nn.Module]:
     """Return the layers that draw the generators' pictures."""
     return [generator.up[0] for generator in model.generators]  # type: ignore[union-attr,index]
 
@@ -62,34 +62,34 @@ def mute_critics(model: SwapModel) -> None:
 
 
 @torch.no_grad()
-def one_face(model: SwapModel) -> None:
+def constant_output(model: SwapModel) -> None:
     """Make every generator draw the same whatever it is shown."""
-    for layer in last_layers(model):
+    for layer in output_layers(model):
         for parameter in layer.parameters():
             parameter.zero_()
 
 
 @torch.no_grad()
-def negatives(model: SwapModel) -> None:
+def inverted_output(model: SwapModel) -> None:
     """Turn every generator's colours round."""
-    for layer in last_layers(model):
+    for layer in output_layers(model):
         for parameter in layer.parameters():
             parameter.neg_()
 
 
-def copies(model: SwapModel) -> None:
+def identity_output(model: SwapModel) -> None:
     """Make every generator hand its input on."""
-    own = type(model).seen_by  # type: ignore[attr-defined]
+    own = type(model).generate  # type: ignore[attr-defined]
 
-    def seen_by(generator: torch.nn.Module, faces: Tensor) -> Tensor:
+    def generate(generator: torch.nn.Module, faces: Tensor) -> Tensor:
         return faces + 1e-6 * own(model, generator, faces)
 
-    model.seen_by = seen_by  # type: ignore[assignment]
+    model.generate = generate  # type: ignore[assignment]
 
 
-def heal(model: SwapModel) -> None:
+def undo_fault(model: SwapModel) -> None:
     """Take back what no state holds."""
-    model.__dict__.pop("seen_by", None)
+    model.__dict__.pop("generate", None)
 
 
 @pytest.mark.parametrize("backend", ["cyclegan", "progressive"])
@@ -97,9 +97,9 @@ def heal(model: SwapModel) -> None:
     ("spoil", "sign"),
     [
         (mute_critics, "discriminators says the same whatever it is shown"),
-        (one_face, "different faces come out alike"),
-        (negatives, "come out inverted"),
-        (copies, "swaps have become copies of their input"),
+        (constant_output, "different faces come out alike"),
+        (inverted_output, "come out inverted"),
+        (identity_output, "swaps have become copies of their input"),
     ],
 )
 def test_a_lost_game_goes_back_and_goes_on(
@@ -107,44 +107,44 @@ def test_a_lost_game_goes_back_and_goes_on(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     backend: str,
-    spoil: Spoil,
+    spoil: Fault,
     sign: str,
 ) -> None:
     """A dead discriminator, mode collapse, inversion, copying: named, undone, slower afterwards."""
-    step = Learner.step
+    step = Trainer.step
 
-    def spoilt(learner: Learner, batch: object, progress: Progress, **more: float) -> object:
-        heal(learner.model)
+    def spoilt(trainer: Trainer, batch: object, progress: TrainProgress, **more: float) -> object:
+        undo_fault(trainer.model)
         # Colours turned round come right again in a few steps, so they are turned in the last.
-        due = GOAL - 4 if spoil is negatives else HEALTHY
-        is_due = progress.images_seen >= due and more["factor"] == 1.0
-        told = step(learner, batch, progress, **more)  # type: ignore[arg-type]
+        due = MAX_IMAGES - 4 if spoil is inverted_output else HEALTHY_IMAGES
+        is_due = progress.images_seen >= due and more["lr_scale"] == 1.0
+        told = step(trainer, batch, progress, **more)  # type: ignore[arg-type]
         if is_due:
-            spoil(learner.model)
+            spoil(trainer.model)
         return told
 
-    monkeypatch.setattr(Learner, "step", spoilt)
+    monkeypatch.setattr(Trainer, "step", spoilt)
     changes = [
         "train.batch_size=2",
-        "train.save_images=64",
+        "train.checkpoint_interval_images=64",
         "train.ema_halflife_images=0",
         "train.learning_rate=4e-3",
         "model.discriminator_norm=instance",
     ]
-    notes = Notes()
+    notes = RecordingReporter()
     summary = train(
-        Training(
+        TrainJob(
             sets=[make_set("ada", 20, hue=0), make_set("bo", 24, hue=1)],
             recipe=config.resolve(backend, "debug", changes),
             run=RunFolder(root=tmp_path / "runs" / "lost"),
-            goal=Goal(images=GOAL, minutes=None),
+            stop_criterion=StopCriterion(max_images=MAX_IMAGES, max_minutes=None),
             device="cpu",
             seed=1,
         ),
         report=notes,
     )
-    troubles = [line for line in notes.told if "of the rate" in line]
+    troubles = [line for line in notes.notes if "of the rate" in line]
     assert 1 == len(troubles)
     assert sign in troubles[0]
-    assert troubles[0].endswith(f"back to {HEALTHY} images at 0.5 of the rate")
-    assert GOAL == summary.images_seen
+    assert troubles[0].endswith(f"back to {HEALTHY_IMAGES} images at 0.5 of the rate")
+    assert MAX_IMAGES == summary.images_seen

@@ -5,30 +5,30 @@ from pathlib import Path
 
 import pytest
 
-from faceswap_cli import config
-from faceswap_cli.errors import ConfigurationError
-from faceswap_cli.faces.record import FaceSet
-from faceswap_cli.report import Silent
-from faceswap_cli.stages.compare import CompareSummary, compare, differences, evaluation_rows
-from faceswap_cli.stages.train import Goal, Training, train
-from faceswap_cli.workspace import Workspace
+from faceswap_cli.core import config
+from faceswap_cli.core.errors import ConfigurationError
+from faceswap_cli.core.progress import SilentReporter
+from faceswap_cli.core.workspace import Workspace
+from faceswap_cli.faces.dataset import FaceSet
+from faceswap_cli.stages.compare import CompareSummary, compare, find_differences, metric_rows
+from faceswap_cli.stages.train import StopCriterion, TrainJob, train
 
 MakeSet = Callable[..., FaceSet]
 
 
-def trained(space: Workspace, sets: list[FaceSet], name: str, *changes: str) -> None:
+def train_run(space: Workspace, sets: list[FaceSet], name: str, *changes: str) -> None:
     """Train a run for a moment."""
     recipe = config.resolve("autoencoder", "debug", changes)
     train(
-        Training(
+        TrainJob(
             sets=sets,
             recipe=recipe,
-            run=space.run(name),
-            goal=Goal(images=64),
+            run=space.run_folder(name),
+            stop_criterion=StopCriterion(max_images=64),
             device="cpu",
             seed=0,
         ),
-        report=Silent(),
+        report=SilentReporter(),
     )
 
 
@@ -39,9 +39,9 @@ def two(make_set: MakeSet, tmp_path: Path) -> Workspace:
     sets = [make_set("a", hue=0), make_set("b", hue=1)]
     for faces in sets:
         lines = [record.to_json() + "\n" for record in faces.records]
-        space.set(faces.name).records.write_text("".join(lines))
-    trained(space, sets, "slow")
-    trained(space, sets, "quick", "train.learning_rate=0.004")
+        space.set_folder(faces.name).records.write_text("".join(lines))
+    train_run(space, sets, "slow")
+    train_run(space, sets, "quick", "train.learning_rate=0.004")
     return space
 
 
@@ -50,7 +50,7 @@ def test_runs_stand_beside_each_other_on_one_page(two: Workspace) -> None:
     """What differs, curves, and the same faces as each swaps them; less if the sets are gone."""
 
     def compared() -> tuple[CompareSummary, str]:
-        found = compare(["slow", "quick"], workspace=two, device="cpu", report=Silent())
+        found = compare(["slow", "quick"], workspace=two, device="cpu", report=SilentReporter())
         return found, found.page.read_text()
 
     summary, html = compared()
@@ -62,7 +62,7 @@ def test_runs_stand_beside_each_other_on_one_page(two: Workspace) -> None:
     assert 2 == html.count("data:image/jpeg")
     assert "a as b" in html
     assert "b as a" in html
-    two.set("a").records.unlink()
+    two.set_folder("a").records.unlink()
     summary, html = compared()
     assert {} == summary.evaluations
     assert 0 == html.count("data:image/jpeg")
@@ -71,19 +71,21 @@ def test_runs_stand_beside_each_other_on_one_page(two: Workspace) -> None:
 
 def test_a_setting_that_a_run_lacks_differs() -> None:
     """Backends have settings of their own."""
-    found = differences([{"backend": "x", "one": "1"}, {"backend": "y", "two": "2", "same": "3"}])
+    found = find_differences(
+        [{"backend": "x", "one": "1"}, {"backend": "y", "two": "2", "same": "3"}]
+    )
     assert {
         "backend": ["x", "y"],
         "one": ["1", "-"],
         "two": ["-", "2"],
         "same": ["-", "3"],
     } == found
-    assert {} == differences([{"one": "1"}, {"one": "1"}])
+    assert {} == find_differences([{"one": "1"}, {"one": "1"}])
 
 
 def test_a_delta_says_which_is_better_by_the_metric() -> None:
     """More PSNR is better, more pose error is worse, sharpness is best near one."""
-    rows = evaluation_rows(
+    rows = metric_rows(
         {"psnr": [20.0, 22.0], "pose": [5.0, 6.0], "sharpness": [2.0, 0.9], "lpips": [None, None]}
     )
     told = {row[0].partition(",")[0]: row[2] for row in rows}
@@ -97,6 +99,6 @@ def test_a_comparison_needs_two_runs(tmp_path: Path) -> None:
     """The same one twice is no comparison; an unknown one is named."""
     space = Workspace.open(tmp_path)
     with pytest.raises(ConfigurationError, match="two different runs"):
-        compare(["slow", "slow"], workspace=space, device="cpu", report=Silent())
+        compare(["slow", "slow"], workspace=space, device="cpu", report=SilentReporter())
     with pytest.raises(ConfigurationError, match='"slo"'):
-        compare(["slo", "quick"], workspace=space, device="cpu", report=Silent())
+        compare(["slo", "quick"], workspace=space, device="cpu", report=SilentReporter())

@@ -7,15 +7,17 @@ import pytest
 import torch
 from torch import nn
 
-from faceswap_cli import config
-from faceswap_cli.errors import DeviceError
-from faceswap_cli.learning import compiling
-from faceswap_cli.learning.hardware import Hardware
-from faceswap_cli.learning.trainer import Learner
-from faceswap_cli.stages.train import new_model
-from faceswap_models.base import FaceBatch, Progress
+from faceswap_cli.core import config
+from faceswap_cli.core.errors import DeviceError
+from faceswap_cli.stages.train import build_model
+from faceswap_cli.training import compiling
+from faceswap_cli.training.hardware import Hardware
+from faceswap_cli.training.trainer import Trainer
+from faceswap_models.base import FaceBatch, TrainProgress
 
-PLAIN = Hardware(device=torch.device("cpu"), autocast=None, memory_format=torch.contiguous_format)
+PLAIN = Hardware(
+    device=torch.device("cpu"), autocast_dtype=None, memory_format=torch.contiguous_format
+)
 
 
 @pytest.fixture
@@ -32,75 +34,75 @@ def compiled_calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 
         return run
 
-    monkeypatch.setattr(compiling, "COMPILER", traced)
+    monkeypatch.setattr(compiling, "COMPILE_BACKEND", traced)
     yield calls
     torch.compiler.reset()
 
 
-def learner(backend: str, **changes: object) -> Learner:
-    """Return a learner of toy networks, compiled unless that is changed."""
+def make_trainer(backend: str, **changes: object) -> Trainer:
+    """Return a trainer of toy networks, compiled unless that is changed."""
     recipe = config.resolve(backend, "debug", [])
     train = replace(recipe.train, **{"compile": True, "r1_weight": 0.0, **changes})
     recipe = replace(recipe, train=train)
-    return Learner(new_model(recipe, ("x", "y"), PLAIN, seed=0), train, PLAIN)
+    return Trainer(build_model(recipe, ("x", "y"), PLAIN, seed=0), train, PLAIN)
 
 
-def learn(made: Learner, first: int, last: int) -> None:
+def train_steps(made: Trainer, first: int, last: int) -> None:
     """Take steps of eight images, growing when it is due."""
     for step in range(first, last):
-        progress = Progress(images_seen=8 * step, goal=None)
-        if (due := made.model.structure_due(progress)) != made.model.structure:
+        progress = TrainProgress(images_seen=8 * step, max_images=None)
+        if (due := made.model.growth_due(progress)) != made.model.growth_step:
             torch.manual_seed(step)
             made.grow(due, progress)
         torch.manual_seed(step)
         faces = torch.rand(2, 4, 3, 32, 32) * 2 - 1
         batch = FaceBatch(warped=faces, target=faces, mask=torch.ones(2, 4, 1, 32, 32))
-        made.step(batch, progress, factor=1.0, images=8)
+        made.step(batch, progress, lr_scale=1.0, images=8)
 
 
 def test_what_is_compiled_learns_the_same_under_the_same_names(compiled_calls: list[str]) -> None:
     """Weights after some steps are those of the networks as they are written."""
-    made, plain = learner("cyclegan"), learner("cyclegan", compile=False)
-    learn(plain, 0, 2)
+    made, plain = make_trainer("cyclegan"), make_trainer("cyclegan", compile=False)
+    train_steps(plain, 0, 2)
     assert [] == compiled_calls
-    learn(made, 0, 2)
+    train_steps(made, 0, 2)
     assert 0 < len(compiled_calls)
-    assert list(plain.tensors()) == list(made.tensors())
-    for name, value in plain.tensors().items():
-        torch.testing.assert_close(value, made.tensors()[name], rtol=1e-4, atol=1e-4)
+    assert list(plain.state_dict()) == list(made.state_dict())
+    for name, value in plain.state_dict().items():
+        torch.testing.assert_close(value, made.state_dict()[name], rtol=1e-4, atol=1e-4)
 
 
 def test_going_on_compiled_equals_not_having_stopped(compiled_calls: list[str]) -> None:
     """Across growth too, which compiles what has grown up; bit for bit."""
-    whole, first, second = (learner("progressive") for _ in range(3))
-    learn(whole, 0, 7)
-    learn(first, 0, 6)
+    whole, first, second = (make_trainer("progressive") for _ in range(3))
+    train_steps(whole, 0, 7)
+    train_steps(first, 0, 6)
     before = len(compiled_calls)
-    second.restore(first.tensors())
-    learn(second, 6, 7)
+    second.load_state_dict(first.state_dict())
+    train_steps(second, 6, 7)
     assert before < len(compiled_calls)
-    found = second.tensors()
+    found = second.state_dict()
     assert [] == [
-        name for name, one in whole.tensors().items() if not torch.equal(one, found[name])
+        name for name, one in whole.state_dict().items() if not torch.equal(one, found[name])
     ]
 
 
 def test_networks_that_still_grow_are_not_compiled(compiled_calls: list[str]) -> None:
     """Each stage would be compiled anew."""
-    made = learner("progressive")
-    learn(made, 0, 5)
-    assert (False, []) == (made.model.structure == made.model.final_structure, compiled_calls)
-    learn(made, 5, 6)
-    assert (True, 0) < (made.model.structure == made.model.final_structure, len(compiled_calls))
+    made = make_trainer("progressive")
+    train_steps(made, 0, 5)
+    assert (False, []) == (made.model.growth_step == made.model.final_growth_step, compiled_calls)
+    train_steps(made, 5, 6)
+    assert (True, 0) < (made.model.growth_step == made.model.final_growth_step, len(compiled_calls))
 
 
 def test_judging_runs_networks_as_they_are_written(compiled_calls: list[str]) -> None:
     """Other sizes of batches would be compiled anew, each."""
-    made = learner("cyclegan")
-    with made.averaged() as model:
+    made = make_trainer("cyclegan")
+    with made.ema_weights() as model:
         model.swap(torch.zeros(3, 3, 32, 32), "x")
     assert [] == compiled_calls
-    learn(made, 0, 1)
+    train_steps(made, 0, 1)
     assert [] != compiled_calls
 
 
@@ -108,12 +110,13 @@ def test_critics_under_a_gradient_penalty_are_not_compiled() -> None:
     """What is compiled has no slope of a slope."""
     kinds = {
         weight: [
-            type(one).__name__ for one in learner("cyclegan", r1_weight=weight).model.networks()
+            type(one).__name__
+            for one in make_trainer("cyclegan", r1_weight=weight).model.compilable_networks()
         ]
         for weight in (0.0, 1.0)
     }
     assert ["Generator"] * 2 == kinds[1.0]
-    assert ["Generator"] * 2 + ["Critic"] * 2 == kinds[0.0]
+    assert ["Generator"] * 2 + ["PatchDiscriminator"] * 2 == kinds[0.0]
 
 
 def test_a_compiler_that_is_not_there_is_told_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,9 +125,9 @@ def test_a_compiler_that_is_not_there_is_told_in_a_line(monkeypatch: pytest.Monk
     def broken(graph: torch.fx.GraphModule, inputs: object) -> nn.Module:
         raise RuntimeError("no compiler far and wide")
 
-    monkeypatch.setattr(compiling, "COMPILER", broken)
+    monkeypatch.setattr(compiling, "COMPILE_BACKEND", broken)
     with pytest.raises(DeviceError, match="no compiler far") as refused:
-        learn(learner("cyclegan"), 0, 1)
+        train_steps(make_trainer("cyclegan"), 0, 1)
     assert "cannot be compiled here" in str(refused.value)
     assert "train.compile" in str(refused.value.hint)
     torch.compiler.reset()

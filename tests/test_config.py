@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from faceswap_cli import config
-from faceswap_cli.errors import ConfigurationError
+from faceswap_cli.core import config
+from faceswap_cli.core.errors import ConfigurationError
 
 ROOT = Path(__file__).parents[1]
 
@@ -17,24 +17,26 @@ ROOT = Path(__file__).parents[1]
 def test_a_later_source_wins() -> None:
     """Defaults lie under the preset, the preset under --set, and the last --set wins."""
     recipe = config.resolve(
-        "autoencoder", "debug", ["train.batch_size=6", "train.batch_size=7", "train.warp=0.5"]
+        "autoencoder",
+        "debug",
+        ["train.batch_size=6", "train.batch_size=7", "train.warp_strength=0.5"],
     )
     assert (32, 7, 0.5, 0.999) == (
         recipe.model.size_px,
         recipe.train.batch_size,
-        recipe.train.warp,
+        recipe.train.warp_strength,
         recipe.train.beta2,
     )
 
 
 def test_every_value_knows_its_source() -> None:
     """There is one source for each setting, and it names the default, the preset or --set."""
-    recipe = config.resolve("autoencoder", "debug", ["train.warp=0.5"])
+    recipe = config.resolve("autoencoder", "debug", ["train.warp_strength=0.5"])
     assert {f"model.{key}" for key in vars(recipe.model)} | {
         f"train.{key}" for key in vars(recipe.train)
     } == set(recipe.sources)
     assert "preset autoencoder-debug" == recipe.sources["model.size_px"]
-    assert "--set" == recipe.sources["train.warp"]
+    assert "--set" == recipe.sources["train.warp_strength"]
     assert "default" == recipe.sources["train.beta2"]
 
 
@@ -51,21 +53,21 @@ def test_text_becomes_the_type_of_its_setting() -> None:
         "autoencoder",
         "debug",
         [
-            "train.save_images=1_000",
+            "train.checkpoint_interval_images=1_000",
             "train.learning_rate=1e-3",
-            "train.zoom=1",
-            "train.schedule=cosine",
-            "model.encoder_widths=8,16,32",
-            "model.decoder_widths=[16, 8]",
+            "train.scale_jitter=1",
+            "train.lr_schedule=cosine",
+            "model.encoder_channels=8,16,32",
+            "model.decoder_channels=[16, 8]",
         ],
     )
     assert (1000, 1e-3, 1.0, "cosine", (8, 16, 32), (16, 8)) == (
-        recipe.train.save_images,
+        recipe.train.checkpoint_interval_images,
         recipe.train.learning_rate,
-        recipe.train.zoom,
-        recipe.train.schedule,
-        recipe.model.encoder_widths,  # type: ignore[attr-defined]
-        recipe.model.decoder_widths,  # type: ignore[attr-defined]
+        recipe.train.scale_jitter,
+        recipe.train.lr_schedule,
+        recipe.model.encoder_channels,  # type: ignore[attr-defined]
+        recipe.model.decoder_channels,  # type: ignore[attr-defined]
     )
 
 
@@ -91,9 +93,9 @@ def test_text_becomes_the_type_of_its_setting() -> None:
         (
             "autoencoder",
             "debug",
-            "tarin.warp=3",
-            "--set: tarin.warp is not a setting of autoencoder",
-            'did you mean "train.warp"?',
+            "tarin.warp_strength=3",
+            "--set: tarin.warp_strength is not a setting of autoencoder",
+            'did you mean "train.warp_strength"?',
         ),
         (
             "autoencoder",
@@ -112,15 +114,15 @@ def test_text_becomes_the_type_of_its_setting() -> None:
         (
             "autoencoder",
             "debug",
-            "train.warp=true",
-            "--set: train.warp takes a number, not True",
+            "train.warp_strength=true",
+            "--set: train.warp_strength takes a number, not True",
             "",
         ),
         (
             "autoencoder",
             "debug",
-            "model.encoder_widths=8,x",
-            "--set: model.encoder_widths takes a list like 1,2,3, not '8,x'",
+            "model.encoder_channels=8,x",
+            "--set: model.encoder_channels takes a list like 1,2,3, not '8,x'",
             "",
         ),
         (
@@ -134,10 +136,16 @@ def test_text_becomes_the_type_of_its_setting() -> None:
         ("autoencoder", "debug", "train.batch_size=0", "train.batch_size may be 1 or more", ""),
         ("autoencoder", "debug", "train.learning_rate=-1", "may be 0 or more, not -1", ""),
         ("autoencoder", "debug", "train.learning_rate=nan", "may be 0 or more, not nan", ""),
-        ("autoencoder", "debug", "train.shift=inf", "train.shift may be 0 to 1, not inf", ""),
+        (
+            "autoencoder",
+            "debug",
+            "train.translate_jitter=inf",
+            "train.translate_jitter may be 0 to 1, not inf",
+            "",
+        ),
         ("autoencoder", "debug", "train.beta1=1", "train.beta1 may be 0 to 0.9999, not 1", ""),
         ("autoencoder", "debug", "model.coverage=0", "model.coverage may be 0.1 to 1", ""),
-        ("autoencoder", "debug", "model.encoder_widths=8,-8", "may be 0 or more, not -8", ""),
+        ("autoencoder", "debug", "model.encoder_channels=8,-8", "may be 0 or more, not -8", ""),
     ],
 )
 def test_what_is_mistyped_is_named(
@@ -182,15 +190,17 @@ def test_the_toml_of_a_recipe_is_its_values_with_their_sources() -> None:
 def test_differences_name_what_cannot_change() -> None:
     """Only [model] and the backend keep a run from going on; [train] may change."""
     old = config.resolve("autoencoder", "debug")
-    assert [] == config.differences(old, config.resolve("autoencoder", "debug", ["train.warp=0"]))
-    assert ["model.code_size: 32 -> 64"] == config.differences(
-        old, config.resolve("autoencoder", "debug", ["model.code_size=64"])
+    assert [] == config.list_model_differences(
+        old, config.resolve("autoencoder", "debug", ["train.warp_strength=0"])
+    )
+    assert ["model.latent_dim: 32 -> 64"] == config.list_model_differences(
+        old, config.resolve("autoencoder", "debug", ["model.latent_dim=64"])
     )
 
 
 def test_importing_config_does_not_import_torch() -> None:
     """The command line can know recipes without waiting for torch."""
-    code = "import sys, faceswap_cli.config; sys.exit('torch' in sys.modules)"
+    code = "import sys, faceswap_cli.core.config; sys.exit('torch' in sys.modules)"
     assert 0 == subprocess.run([sys.executable, "-c", code], check=False).returncode
 
 
@@ -209,11 +219,11 @@ def test_no_pickle_anywhere() -> None:
     assert [] == [
         f"{path}: {offence}"
         for path in sources
-        if path.name not in ("beginning.py", "test_beginning.py")
-        for offence in pickling(path.read_text(encoding="utf-8"))
+        if path.name not in ("pretrained.py", "test_pretrained.py")
+        for offence in find_pickle_imports(path.read_text(encoding="utf-8"))
     ]
-    reader = (ROOT / "faceswap_cli/learning/beginning.py").read_text(encoding="utf-8")
-    assert ["torch.load"] == list(pickling(reader))
+    reader = (ROOT / "faceswap_cli/training/pretrained.py").read_text(encoding="utf-8")
+    assert ["torch.load"] == list(find_pickle_imports(reader))
     assert "weights_only=True" in reader
 
 
@@ -231,10 +241,10 @@ def test_no_pickle_anywhere() -> None:
 )
 def test_a_planted_pickle_is_found(planted: str) -> None:
     """The ban itself can fail."""
-    assert pickling(planted)
+    assert find_pickle_imports(planted)
 
 
-def pickling(source: str) -> list[str]:
+def find_pickle_imports(source: str) -> list[str]:
     """Return what in a source text would read or write pickles."""
     banned = {"pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal", "_pickle"}
     found: list[str] = []

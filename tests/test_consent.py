@@ -6,18 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from faceswap_cli.errors import ConfigurationError
+from faceswap_cli.core.errors import ConfigurationError
 from faceswap_cli.provenance.consent import (
-    KINDS,
+    CONSENT_KINDS,
     Consent,
     Origin,
-    agreed,
-    origin_of,
+    combined_consent_digest,
+    consent_reminder,
     origins_from_json,
     origins_to_json,
     parse_consent,
-    recorded_consent,
-    reminder,
+    read_consent,
+    read_origin,
 )
 
 
@@ -60,28 +60,28 @@ def write_source(path: Path, consent: Consent | None) -> Path:
     """Write a `source.toml` as extract does."""
     lines = ["[input]", 'name = "a.mp4"']
     if consent:
-        lines += ["[consent]", *(f"{k} = {json.dumps(v)}" for k, v in consent.section().items())]
+        lines += ["[consent]", *(f"{k} = {json.dumps(v)}" for k, v in consent.to_dict().items())]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     assert tomllib.loads(path.read_text(encoding="utf-8"))
     return path
 
 
 @pytest.mark.parametrize(
-    "consent", [Consent(kind=kind, note=note) for kind in KINDS for note in ("", "Ä “b”")]
+    "consent", [Consent(kind=kind, note=note) for kind in CONSENT_KINDS for note in ("", "Ä “b”")]
 )
 def test_a_statement_is_kept_and_found_again(tmp_path: Path, consent: Consent) -> None:
     """There and back through a set's file."""
-    assert consent == recorded_consent(write_source(tmp_path / "source.toml", consent))
+    assert consent == read_consent(write_source(tmp_path / "source.toml", consent))
 
 
 def test_no_statement_is_none(tmp_path: Path) -> None:
     """Whether the file says nothing, nonsense, or is not there."""
     path = tmp_path / "source.toml"
-    assert recorded_consent(path) is None
-    assert recorded_consent(write_source(path, None)) is None
+    assert read_consent(path) is None
+    assert read_consent(write_source(path, None)) is None
     for text in ("not toml [", '[consent]\nkind = "maybe"\n', "consent = 1\n", "[consent]\n"):
         path.write_text(text, encoding="utf-8")
-        assert recorded_consent(path) is None
+        assert read_consent(path) is None
 
 
 def test_the_sets_without_a_statement_are_named(tmp_path: Path) -> None:
@@ -89,13 +89,13 @@ def test_the_sets_without_a_statement_are_named(tmp_path: Path) -> None:
     said = write_source(tmp_path / "said.toml", Consent(kind="myself"))
     silent = write_source(tmp_path / "silent.toml", None)
 
-    assert reminder({"anna": said}) is None
-    assert reminder({}) is None
-    line = reminder({"anna": said, "bo": silent, "cy": silent})
+    assert consent_reminder({"anna": said}) is None
+    assert consent_reminder({}) is None
+    line = consent_reminder({"anna": said, "bo": silent, "cy": silent})
     assert line is not None
     assert 'for "bo", "cy": run' in line
     assert "--consent myself|written|synthetic|other" in line
-    assert "and 2 more" in str(reminder(dict.fromkeys("abcde", silent)))
+    assert "and 2 more" in str(consent_reminder(dict.fromkeys("abcde", silent)))
 
 
 def test_only_digests_travel(tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ def test_only_digests_travel(tmp_path: Path) -> None:
     records = tmp_path / "faces.jsonl"
     records.write_text('{"landmarks": [[123.45, 6.7]]}\n', encoding="utf-8")
 
-    origin = origin_of(records=records, source=source)
+    origin = read_origin(records=records, source=source)
 
     text = origins_to_json([origin, Origin(records="", consent=None)])
     assert (origin, Origin(records="", consent=None)) == origins_from_json(text)
@@ -121,7 +121,7 @@ def test_consent_holds_only_if_everybody_gave_it() -> None:
     """One set without a statement is enough for none; another statement is another digest."""
     yes, also, missing = (Origin(records="", consent=one) for one in ("a" * 64, "b" * 64, None))
 
-    assert agreed([]) is None
-    assert agreed([yes, missing]) is None
-    assert agreed([yes, also]) is not None
-    assert agreed([yes, also]) != agreed([yes, yes])
+    assert combined_consent_digest([]) is None
+    assert combined_consent_digest([yes, missing]) is None
+    assert combined_consent_digest([yes, also]) is not None
+    assert combined_consent_digest([yes, also]) != combined_consent_digest([yes, yes])

@@ -17,35 +17,35 @@ import torch
 from torch import Tensor, nn
 from typer.main import get_command
 
-from faceswap_cli import pictures
-from faceswap_cli.actors import CAST, Actor, draw, perform
-from faceswap_cli.arrays import AnyArray, Image
 from faceswap_cli.cli.app import app
-from faceswap_cli.config import Recipe, resolve
-from faceswap_cli.errors import CheckpointError, ConfigurationError, InputError, NoFacesError
-from faceswap_cli.faces.detect import Face
-from faceswap_cli.faces.detectors import DEFAULT
-from faceswap_cli.faces.litert import LiteRTDetector
-from faceswap_cli.faces.region import Region
+from faceswap_cli.conversion import analysis
+from faceswap_cli.conversion import model as loading
+from faceswap_cli.conversion.output import default_output_name, parts_folder
+from faceswap_cli.conversion.settings import ConvertSettings
+from faceswap_cli.core import image_io
+from faceswap_cli.core.config import Recipe, resolve
+from faceswap_cli.core.errors import CheckpointError, ConfigurationError, InputError, NoFacesError
+from faceswap_cli.core.lazy_image import LazyImage
+from faceswap_cli.core.progress import Number, SilentReporter
+from faceswap_cli.core.types import AnyArray, Image
+from faceswap_cli.core.workspace import RunFolder, Workspace
+from faceswap_cli.faces.detectors import DEFAULT_DETECTOR
+from faceswap_cli.faces.detectors.litert import LiteRTDetector
+from faceswap_cli.faces.detectors.roi import RoI
 from faceswap_cli.faces.settings import ExtractSettings
-from faceswap_cli.learning import checkpoint
-from faceswap_cli.learning.checkpoint import TrainedModel
-from faceswap_cli.provenance.credentials import read as read_credentials
+from faceswap_cli.faces.types import Face
+from faceswap_cli.provenance.credentials import read_credentials as read_credentials
 from faceswap_cli.provenance.sidecar import read_sidecar, sidecar_path
-from faceswap_cli.report import Number, Silent
 from faceswap_cli.stages import convert as stage
 from faceswap_cli.stages import preview as look
 from faceswap_cli.stages.extract import extract
-from faceswap_cli.swap import looking
-from faceswap_cli.swap import network as loading
-from faceswap_cli.swap.output import parts_folder, usual_name
-from faceswap_cli.swap.settings import ConvertSettings
+from faceswap_cli.synthetic import CAST, HeadModel, animate, render_frame
+from faceswap_cli.training import checkpoint
+from faceswap_cli.training.checkpoint import TrainedModel
 from faceswap_cli.video.reader import probe, read_frames
-from faceswap_cli.video.writer import Sound, VideoWriter
-from faceswap_cli.views import View
-from faceswap_cli.workspace import RunFolder, Workspace
+from faceswap_cli.video.writer import AudioTrack, VideoWriter
 from faceswap_models import registry
-from faceswap_models.base import ModelSettings, SwapModel, Swapped, TrainSettings
+from faceswap_models.base import ModelSettings, SwapModel, SwapOutput, TrainSettings
 
 SIDE_PX = 160
 TICK = Fraction(1, 1000)
@@ -70,18 +70,18 @@ class Echo(SwapModel):
         """Learn nothing."""
         return {}
 
-    def swap(self, faces: Tensor, to: str) -> Swapped:
+    def swap(self, faces: Tensor, identity: str) -> SwapOutput:
         """Return the faces."""
-        return Swapped(faces, None)
+        return SwapOutput(faces, None)
 
 
 class Painter(Echo):
     """A model that paints everybody in the colour of the person asked for."""
 
-    def swap(self, faces: Tensor, to: str) -> Swapped:
+    def swap(self, faces: Tensor, identity: str) -> SwapOutput:
         """Return squares of one colour."""
-        tint = torch.tensor(TINTS[to]) / 127.5 - 1
-        return Swapped(tint.view(1, 3, 1, 1).expand_as(faces), None)
+        tint = torch.tensor(TINTS[identity]) / 127.5 - 1
+        return SwapOutput(tint.view(1, 3, 1, 1).expand_as(faces), None)
 
 
 class Broken(Echo):
@@ -89,16 +89,16 @@ class Broken(Echo):
 
     batches = 0
 
-    def swap(self, faces: Tensor, to: str) -> Swapped:
+    def swap(self, faces: Tensor, identity: str) -> SwapOutput:
         """Return the faces once."""
         self.batches += 1
         if self.batches > 1:
             raise RuntimeError("the network broke")
-        return Swapped(faces, None)
+        return SwapOutput(faces, None)
 
 
 @dataclass(kw_only=True)
-class Scripted:
+class ScriptedDetector:
     """A detector that finds what a script says of a picture, known by its first pixel's red."""
 
     script: Callable[[Image], list[Face]]
@@ -107,23 +107,25 @@ class Scripted:
         """Return what is there."""
         return self.script(image)
 
-    def find(self, image: Image) -> list[Region]:
+    def detect_rois(self, image: Image) -> list[RoI]:
         """Return where it is."""
-        return [Region.of(face.landmarks) for face in self.script(image)]
+        return [RoI.from_landmarks(face.landmarks) for face in self.script(image)]
 
-    def place(self, image: Image, found: Sequence[Region], *, beside: Sequence[Face]) -> list[Face]:
+    def fit_landmarks(
+        self, image: Image, rois: Sequence[RoI], *, exclude: Sequence[Face]
+    ) -> list[Face]:
         """Return what is there, known or not."""
         return self.script(image)
 
-    def follow(self, view: View, faces: Sequence[Face]) -> list[Face]:
+    def track(self, view: LazyImage, faces: Sequence[Face]) -> list[Face]:
         """Return what is there of those."""
-        now = self.script(view.whole())
+        now = self.script(view.to_array())
         return [face for face in now if any(abs(face.box - one.box).max() < 9 for one in faces)]
 
     def close(self) -> None:
         """Hold nothing."""
 
-    def __enter__(self) -> "Scripted":
+    def __enter__(self) -> "ScriptedDetector":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -133,14 +135,14 @@ class Scripted:
 @pytest.fixture(scope="module")
 def drawn() -> list[Image]:
     """Twelve pictures of a drawn person who moves."""
-    return _drawn("ada")
+    return _render_images("ada")
 
 
-def _drawn(name: str, *, seed: int = 3) -> list[Image]:
+def _render_images(name: str, *, seed: int = 3) -> list[Image]:
     """Return twelve pictures of somebody who moves."""
-    actor = Actor.of(CAST[name])
-    moments = perform(seed, seconds=4).moments[:: 100 // len(TIMES)]
-    return [draw(actor, moment, SIDE_PX).image for moment in moments[: len(TIMES)]]
+    actor = HeadModel.from_person(CAST[name])
+    moments = animate(seed, seconds=4).scenes[:: 100 // len(TIMES)]
+    return [render_frame(actor, moment, SIDE_PX).image for moment in moments[: len(TIMES)]]
 
 
 @pytest.fixture(scope="module")
@@ -155,20 +157,20 @@ def clip(drawn: Sequence[Image], tmp_path_factory: pytest.TempPathFactory) -> Pa
     """The pictures as a video with uneven frames and a sound."""
     path = tmp_path_factory.mktemp("clip") / "ada.mp4"
     tone = np.sin(np.arange(24_000) * 0.05)[:, None].astype(np.float32) * 0.3
-    _write(path, drawn, sound=Sound(samples=tone, rate_hz=48_000))
+    _write_video(path, drawn, sound=AudioTrack(samples=tone, rate_hz=48_000))
     return path
 
 
-def _write(
+def _write_video(
     path: Path,
     images: Sequence[Image],
     *,
-    sound: Sound | None = None,
+    sound: AudioTrack | None = None,
     times: Sequence[Fraction] = TIMES,
 ) -> Path:
     """Write pictures at uneven times, or others."""
     size = (images[0].shape[1], images[0].shape[0])
-    with VideoWriter(path, size=size, rate=Fraction(25), time_base=TICK, sound=sound) as writer:
+    with VideoWriter(path, size=size, rate=Fraction(25), time_base=TICK, audio=sound) as writer:
         for image, time in zip(images, times, strict=False):
             writer.write(image, time)
     return path
@@ -198,8 +200,10 @@ def _loaded(monkeypatch: pytest.MonkeyPatch, model: Echo) -> Echo:
 
 def _find(monkeypatch: pytest.MonkeyPatch, script: Callable[[Image], list[Face]]) -> None:
     """Make the stages find what the script says, without loading a detector."""
-    for module, name in ((looking, "PLACING"), (look, "DETECTORS")):
-        monkeypatch.setattr(module, name, {DEFAULT: lambda: Scripted(script=script)})
+    for module, name in ((analysis, "LOCATION_DETECTORS"), (look, "DETECTORS")):
+        monkeypatch.setattr(
+            module, name, {DEFAULT_DETECTOR: lambda: ScriptedDetector(script=script)}
+        )
 
 
 @pytest.fixture(autouse=True)
@@ -216,7 +220,12 @@ WEIGHTS = Path("any")
 
 def _convert(video: Path, output: Path, **changes: object) -> stage.ConvertSummary:
     """Run the stage with what every test here uses."""
-    arguments = {"weights": WEIGHTS, "to": None, "device": "cpu", "report": Silent()} | changes
+    arguments = {
+        "weights": WEIGHTS,
+        "to": None,
+        "device": "cpu",
+        "report": SilentReporter(),
+    } | changes
     return stage.convert(video, output=output, **arguments)  # type: ignore[arg-type]
 
 
@@ -237,7 +246,7 @@ def _psnr(one: AnyArray, other: AnyArray) -> float:
     return float(10 * np.log10(255**2 / max(error, 1e-9)))
 
 
-def _tint(image: Image, face: Face) -> str | None:
+def _painted_identity(image: Image, face: Face) -> str | None:
     """Return whose colour a face has, or None if it is nobody's."""
     x, y = face.landmarks[[1, 4, 5]].mean(axis=0).astype(int)
     near = {name: abs(image[y, x].astype(int) - tint).max() for name, tint in TINTS.items()}
@@ -254,7 +263,7 @@ PLAIN = ConvertSettings(
 # --- the whole stage --------------------------------------------------------------------------
 
 
-def test_the_video_stays_the_video(clip: Path, tmp_path: Path, model: Echo) -> None:
+def test_video_timing_and_audio_are_preserved(clip: Path, tmp_path: Path, model: Echo) -> None:
     """Size, every frame's time and every packet of sound are carried over, and faces are found."""
     output = tmp_path / "exports" / "ada-bo.mp4"
     summary = _convert(clip, output)
@@ -262,7 +271,7 @@ def test_the_video_stays_the_video(clip: Path, tmp_path: Path, model: Echo) -> N
     assert TIMES == [frame.time for frame in after]
     assert _packets(clip, "audio") == _packets(output, "audio")
     assert probe(clip).size == probe(output).size
-    assert probe(clip).colour == probe(output).colour
+    assert probe(clip).color == probe(output).color
     assert (12, 12, 0) == (summary.frames, summary.swapped, summary.passed_through)
     assert output == summary.output
     assert not parts_folder(output).exists()
@@ -270,7 +279,7 @@ def test_the_video_stays_the_video(clip: Path, tmp_path: Path, model: Echo) -> N
         assert _psnr(one.image, other.image) > 34
 
 
-def test_the_face_that_the_network_makes_is_in_the_video(
+def test_the_swapped_face_is_in_the_video(
     clip: Path, face: Face, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The middle of the face shows what the network made of it, the corner does not."""
@@ -279,7 +288,7 @@ def test_the_face_that_the_network_makes_is_in_the_video(
     output = tmp_path / "green.mp4"
     _convert(clip, output, to="ada", settings=PLAIN)
     for before, after in zip(read_frames(clip), read_frames(output), strict=True):
-        assert "ada" == _tint(after.image, face)
+        assert "ada" == _painted_identity(after.image, face)
         assert _psnr(before.image[:20, :20], after.image[:20, :20]) > 36
 
 
@@ -287,14 +296,14 @@ def test_a_clip_without_a_face_is_not_written(
     tmp_path: Path, model: Echo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No face anywhere: one clear line, and nothing on the disk."""
-    video = _write(tmp_path / "wall.mp4", [np.full((96, 128, 3), 90, np.uint8)] * 5)
+    video = _write_video(tmp_path / "wall.mp4", [np.full((96, 128, 3), 90, np.uint8)] * 5)
     _find(monkeypatch, lambda _: [])
     with pytest.raises(NoFacesError, match=r"there is no face in wall\.mp4"):
         _convert(video, tmp_path / "out" / "wall.mp4")
     assert [] == list((tmp_path / "out").iterdir())
 
 
-def test_an_older_output_stays_until_the_new_one_is_whole(
+def test_an_older_output_stays_until_the_new_one_is_finished(
     clip: Path, face: Face, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A failure in the network's thread reaches the caller, and leaves the older file as it was."""
@@ -314,8 +323,8 @@ def test_ctrl_c_stops_every_thread_and_leaves_no_file(
 ) -> None:
     """An interruption in the middle of the work is passed on when everything has stopped."""
 
-    class Impatient(Silent):
-        def advance(self, done: float, numbers: Mapping[str, Number] | None = None) -> None:
+    class Impatient(SilentReporter):
+        def update(self, done: float, numbers: Mapping[str, Number] | None = None) -> None:
             if done == 3 and numbers and "fps" in numbers:
                 raise KeyboardInterrupt
 
@@ -330,17 +339,17 @@ def test_ctrl_c_stops_every_thread_and_leaves_no_file(
 # --- steadiness -------------------------------------------------------------------------------
 
 
-def _marked(count: int, *, side: int = 64) -> list[Image]:
+def _numbered_images(count: int, *, side: int = 64) -> list[Image]:
     """Return pictures that tell their number by the level of all their pixels."""
     return [np.full((side, side, 3), 20 + 4 * index, np.uint8) for index in range(count)]
 
 
-def _number(image: Image) -> int:
+def _image_number(image: Image) -> int:
     """Return the number a picture tells."""
     return round((float(image.mean()) - 20) / 4)
 
 
-def _at(face: Face, x: float, *, side: int = 64) -> Face:
+def _face_at(face: Face, x: float, *, side: int = 64) -> Face:
     """Return a face moved to be centred at (x, side / 2), `side` / 2 wide."""
     low, high = face.landmarks.min(axis=0), face.landmarks.max(axis=0)
     scale = side / 2 / float((high - low)[1])
@@ -357,16 +366,18 @@ def _swapped_frames(source: Path, output: Path) -> list[bool]:
     ]
 
 
-def test_no_single_frame_is_left_unswapped(
+def test_short_gaps_are_interpolated(
     face: Face, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A face missed for a moment is bridged; one that is gone for long is not made up."""
     _loaded(monkeypatch, Painter())
     missed, gone = {6, 7, 13}, set(range(20, 34))
-    here = _at(face, 32)
-    _find(monkeypatch, lambda image: [] if _number(image) in missed | gone else [here])
-    video = _write(
-        tmp_path / "in.mp4", _marked(44), times=[Fraction(index, 25) for index in range(44)]
+    here = _face_at(face, 32)
+    _find(monkeypatch, lambda image: [] if _image_number(image) in missed | gone else [here])
+    video = _write_video(
+        tmp_path / "in.mp4",
+        _numbered_images(44),
+        times=[Fraction(index, 25) for index in range(44)],
     )
     _convert(video, tmp_path / "out.mp4", settings=PLAIN)
     expected = [number not in gone for number in range(44)]
@@ -384,11 +395,11 @@ import pytest
 import test_convert as laws
 monkeypatch = pytest.MonkeyPatch()
 laws._loaded(monkeypatch, laws.Painter())
-laws._find(monkeypatch, laws.wandering(np.load({landmarks!r})))
-class Deadly(laws.Silent):
-    def stage(self, title, **_):
+laws._find(monkeypatch, laws.drifting_face(np.load({landmarks!r})))
+class Deadly(laws.SilentReporter):
+    def start_task(self, title, **_):
         self.title = title
-    def advance(self, done, numbers=None):
+    def update(self, done, numbers=None):
         if self.title.startswith({title!r}) and done >= {at}:
             os.kill(os.getpid(), signal.SIGKILL)
 laws.WEIGHTS = Path({weights!r})
@@ -397,13 +408,13 @@ laws._convert(Path({video!r}), Path({output!r}), settings=settings, report=Deadl
 """
 
 
-def wandering(landmarks: AnyArray) -> Callable[[Image], list[Face]]:
+def drifting_face(landmarks: AnyArray) -> Callable[[Image], list[Face]]:
     """Return a script by which a face wanders with the brightness of the picture."""
 
     def script(image: Image) -> list[Face]:
         points = landmarks + np.float32([float(image[:8].mean()) / 16, 0])
         box = np.concatenate([points.min(axis=0), points.max(axis=0)])
-        return [Face(box=box, landmarks=points, score=1, expression=(0.0,) * 52, pose=(0, 0, 0))]
+        return [Face(box=box, landmarks=points, score=1, blendshapes=(0.0,) * 52, pose=(0, 0, 0))]
 
     return script
 
@@ -415,7 +426,7 @@ def long_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     waves = [np.uint8(90 + 60 * np.sin(index / 9)) for index in range(300)]
     images = [rng.integers(0, 40, (64, 64, 3), dtype=np.uint8) + wave for wave in waves]
     path = tmp_path_factory.mktemp("long") / "long.mp4"
-    return _write(path, images, times=[Fraction(index, 25) for index in range(300)])
+    return _write_video(path, images, times=[Fraction(index, 25) for index in range(300)])
 
 
 @pytest.mark.parametrize(
@@ -423,7 +434,7 @@ def long_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [("find", 270, "none", 0), ("convert", 260, "none", 240), ("convert", 260, "lab", 0)],
     ids=["while finding faces", "while encoding", "with other settings"],
 )
-def test_a_killed_conversion_goes_on_to_the_same_frames(
+def test_a_killed_conversion_resumes_to_the_same_frames(
     title: str,
     at: int,
     colour: str,
@@ -439,7 +450,7 @@ def test_a_killed_conversion_goes_on_to_the_same_frames(
     differently from run to run.
     """
     landmarks, output = tmp_path / "face.npy", tmp_path / "out.mp4"
-    np.save(landmarks, _at(face, 24).landmarks)
+    np.save(landmarks, _face_at(face, 24).landmarks)
     code = KILLED.format(
         tests=str(Path(__file__).parent),
         landmarks=str(landmarks),
@@ -454,9 +465,9 @@ def test_a_killed_conversion_goes_on_to_the_same_frames(
     assert -signal.SIGKILL == done.returncode, done.stderr
     assert not output.exists()
     _loaded(monkeypatch, Painter())
-    _find(monkeypatch, wandering(np.load(landmarks)))
+    _find(monkeypatch, drifting_face(np.load(landmarks)))
     notes: list[str] = []
-    report = Silent()
+    report = SilentReporter()
     monkeypatch.setattr(report, "note", notes.append)
     exact = replace(PLAIN, quality=0)
     summary = _convert(long_clip, output, settings=exact, report=report)
@@ -471,17 +482,17 @@ def test_a_killed_conversion_goes_on_to_the_same_frames(
 # --- whose face -------------------------------------------------------------------------------
 
 
-def test_two_people_are_swapped_with_each_other(
+def test_two_identities_are_swapped_with_each_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each is known from a photograph and gets the other's face, on whichever side of a cut."""
     _loaded(monkeypatch, Painter())
-    ada, bo = _drawn("ada"), _drawn("bo", seed=5)
+    ada, bo = _render_images("ada"), _render_images("bo", seed=5)
     left = [np.concatenate(pair, axis=1) for pair in zip(ada, bo, strict=True)]
     right = [np.concatenate(pair, axis=1) for pair in zip(bo, ada, strict=True)]
-    video = _write(tmp_path / "both.mp4", [*left[:6], *right[6:]])
+    video = _write_video(tmp_path / "both.mp4", [*left[:6], *right[6:]])
     for name, images in (("ada", ada), ("bo", bo)):
-        pictures.write_png(tmp_path / f"{name}.png", images[0])
+        image_io.write_png(tmp_path / f"{name}.png", images[0])
     faces = (f"like:{tmp_path}/ada.png=bo", f"like:{tmp_path}/bo.png=ada")
     _convert(video, tmp_path / "out.mp4", settings=replace(PLAIN, faces=faces))
     with LiteRTDetector() as detector:
@@ -490,10 +501,10 @@ def test_two_people_are_swapped_with_each_other(
         ):
             found = sorted(detector.detect(before.image), key=lambda one: float(one.box[0]))
             expected = ["bo", "ada"] if index < 6 else ["ada", "bo"]
-            assert expected == [_tint(after.image, one) for one in found]
+            assert expected == [_painted_identity(after.image, one) for one in found]
 
 
-def test_who_is_not_there_is_told(clip: Path, tmp_path: Path, model: Echo) -> None:
+def test_a_missing_track_is_reported(clip: Path, tmp_path: Path, model: Echo) -> None:
     """A track that does not exist: which there are, and nothing is left behind."""
     with pytest.raises(NoFacesError, match=r"no face in ada\.mp4 .* track:7") as caught:
         _convert(clip, tmp_path / "out.mp4", settings=ConvertSettings(faces=("track:7",)))
@@ -501,35 +512,38 @@ def test_who_is_not_there_is_told(clip: Path, tmp_path: Path, model: Echo) -> No
     assert [] == list(tmp_path.iterdir())
 
 
-def test_a_set_of_the_clip_tells_where_and_who(
+def test_faces_are_reused_from_an_extracted_set(
     clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody looks again; it is another's face; and where a crop was deleted the face stays."""
     _loaded(monkeypatch, Painter())
     workspace = Workspace.open(tmp_path / "workspace")
-    folder = workspace.set("bo")
-    extract(clip, folder=folder, settings=ExtractSettings(), report=Silent())
+    folder = workspace.set_folder("bo")
+    extract(clip, folder=folder, settings=ExtractSettings(), report=SilentReporter())
     deleted = sorted(folder.root.glob("*.png"))[4:7]
     for path in deleted:
         path.unlink()
     aside = sorted(folder.root.glob("*.png"))[0]
     folder.rejected.mkdir()
     aside.rename(folder.rejected / aside.name)
-    monkeypatch.setattr(looking, "PLACING", {})
+    monkeypatch.setattr(analysis, "LOCATION_DETECTORS", {})
     again = tmp_path / "renamed.mp4"
     again.write_bytes(clip.read_bytes())
     summary = _convert(again, tmp_path / "out.mp4", workspace=workspace, settings=PLAIN)
     assert (12, 9) == (summary.frames, summary.swapped)
     with LiteRTDetector() as detector:
         frames = zip(read_frames(clip), read_frames(tmp_path / "out.mp4"), strict=True)
-        tints = [_tint(after.image, detector.detect(before.image)[0]) for before, after in frames]
+        tints = [
+            _painted_identity(after.image, detector.detect(before.image)[0])
+            for before, after in frames
+        ]
     assert ["ada"] * 4 + [None] * 3 + ["ada"] * 5 == tints
 
 
 # --- the other forms --------------------------------------------------------------------------
 
 
-def test_a_part_begins_at_zero(
+def test_a_trimmed_output_starts_at_zero(
     clip: Path, face: Face, tmp_path: Path, model: Echo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Only the frames from start to end are there, their distances kept, with their sound."""
@@ -541,7 +555,7 @@ def test_a_part_begins_at_zero(
     assert _packets(output, "audio")
 
 
-def test_the_original_stands_to_the_left(
+def test_side_by_side_shows_the_original_on_the_left(
     clip: Path, face: Face, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Side by side: twice as wide, the left half untouched, the right half swapped."""
@@ -552,10 +566,10 @@ def test_the_original_stands_to_the_left(
     for before, after in zip(read_frames(clip), read_frames(output), strict=True):
         assert (SIDE_PX, 2 * SIDE_PX, 3) == after.image.shape
         assert _psnr(before.image, after.image[:, :SIDE_PX]) > 34
-        assert "bo" == _tint(after.image[:, SIDE_PX:], face)
+        assert "bo" == _painted_identity(after.image[:, SIDE_PX:], face)
 
 
-def test_pictures_become_pictures(
+def test_images_become_images(
     drawn: Sequence[Image], face: Face, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A folder becomes a folder of the same names; a picture without a face stays to the byte."""
@@ -563,17 +577,17 @@ def test_pictures_become_pictures(
     _find(monkeypatch, lambda image: [] if image.shape[0] < 100 else [face])
     album = tmp_path / "album"
     album.mkdir()
-    pictures.write_png(album / "a.png", drawn[0])
-    pictures.write_png(album / "b.png", np.full((80, 90, 3), 77, np.uint8))
+    image_io.write_png(album / "a.png", drawn[0])
+    image_io.write_png(album / "b.png", np.full((80, 90, 3), 77, np.uint8))
     summary = _convert(album, tmp_path / "out", settings=PLAIN)
     assert (2, 1) == (summary.frames, summary.swapped)
     assert ["a.png", "b.png"] == sorted(path.name for path in (tmp_path / "out").iterdir())
     assert (album / "b.png").read_bytes() == (tmp_path / "out" / "b.png").read_bytes()
-    made = pictures.read(tmp_path / "out" / "a.png")
-    assert "bo" == _tint(made, face)
+    made = image_io.read_image(tmp_path / "out" / "a.png")
+    assert "bo" == _painted_identity(made, face)
     np.testing.assert_array_equal(drawn[0][:16], made[:16])
     _convert(album / "a.png", tmp_path / "one.png", settings=PLAIN)
-    np.testing.assert_array_equal(made, pictures.read(tmp_path / "one.png"))
+    np.testing.assert_array_equal(made, image_io.read_image(tmp_path / "one.png"))
 
 
 @pytest.mark.parametrize(
@@ -585,15 +599,15 @@ def test_pictures_become_pictures(
         ("a.webp", "a-swapped.webp"),
     ],
 )
-def test_what_is_made_keeps_its_form(name: str, expected: str) -> None:
+def test_default_output_name_keeps_the_container(name: str, expected: str) -> None:
     """A name is found for what nobody named: of the same form where that is written."""
-    assert expected == usual_name(Path(name))
+    assert expected == default_output_name(Path(name))
 
 
 # --- what it says of itself -------------------------------------------------------------------
 
 
-def test_a_swap_says_that_it_is_one(
+def test_output_is_signed_unless_disabled(
     clip: Path, face: Face, tmp_path: Path, model: Echo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Signed inside and beside; without credentials neither, nor an older note that lies."""
@@ -612,12 +626,12 @@ def test_a_swap_says_that_it_is_one(
     assert not sidecar_path(output).exists()
 
 
-def test_leaving_the_credentials_out_is_noted_in_the_runs_log(
+def test_missing_credentials_are_logged_in_the_run(
     clip: Path, face: Face, tmp_path: Path, model: Echo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One line each time, beside what the run's log holds; nothing where files are signed."""
     _find(monkeypatch, lambda _: [face])
-    monkeypatch.setattr(stage.checkpoint, "describe", lambda _: {"images_seen": 7})
+    monkeypatch.setattr(stage.checkpoint, "read_metadata", lambda _: {"images_seen": 7})
     run = RunFolder(root=tmp_path / "run")
     run.root.mkdir()
     run.recipe.write_text("", encoding="utf-8")
@@ -633,7 +647,7 @@ def test_leaving_the_credentials_out_is_noted_in_the_runs_log(
     assert (7, "converted without credentials, as was asked") == tuple(added.values())
 
 
-def test_a_label_is_seen_in_every_frame(
+def test_the_label_is_visible_in_every_frame(
     clip: Path, face: Face, tmp_path: Path, model: Echo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The line is burnt into a corner, and the rest stays."""
@@ -651,122 +665,124 @@ def test_a_label_is_seen_in_every_frame(
 # --- looking before ---------------------------------------------------------------------------
 
 
-def _look(**changes: object) -> dict[str, object]:
+def _preview_arguments(**changes: object) -> dict[str, object]:
     """Return the arguments of a picture."""
-    return {"weights": WEIGHTS, "to": None, "device": "cpu", "report": Silent()} | changes
+    return {"weights": WEIGHTS, "to": None, "device": "cpu", "report": SilentReporter()} | changes
 
 
-def test_a_preview_shows_moments_of_the_whole_clip(
+def test_a_preview_samples_the_whole_clip(
     clip: Path, face: Face, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One sheet: each moment as it is, swapped, and under its mask; two moments a row."""
     _loaded(monkeypatch, Painter())
     _find(monkeypatch, lambda _: [face])
     output = tmp_path / "preview.png"
-    count = look.preview(clip, output=output, moments=5, **_look())  # type: ignore[arg-type]
+    count = look.preview(clip, output=output, count=5, **_preview_arguments())  # type: ignore[arg-type]
     assert 5 == count
-    sheet = pictures.read(output)
+    sheet = image_io.read_image(output)
     height, width = sheet.shape[:2]
     assert 6 * look.TILE_PX < width < 6.3 * look.TILE_PX
     assert 3 * look.TILE_PX < height < 3.4 * look.TILE_PX
 
 
-def test_the_tiles_of_a_moment_lie_over_each_other(
-    clip: Path, face: Face, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_preview_tiles_are_aligned(clip: Path, face: Face, monkeypatch: pytest.MonkeyPatch) -> None:
     """The swapped tile is the original but for the face, where the third tile is bright."""
     _loaded(monkeypatch, Painter())
     _find(monkeypatch, lambda _: [face])
-    one, swap, roles = look._prepared(clip, WEIGHTS, "bo", "cpu", PLAIN, None)
-    (moment,) = look.found(one, roles, count=1)
-    before, after, veiled = (tile.astype(int) for tile in look.tiles(swap, moment))
+    one, swap, roles = look._prepare(clip, WEIGHTS, "bo", "cpu", PLAIN, None)
+    (moment,) = look.search_frames(one, roles, count=1)
+    before, after, veiled = (tile.astype(int) for tile in look.render_tiles(swap, moment))
     middle, corner = (128, 128), (4, 4)
     assert before[corner].tolist() == after[corner].tolist()
     np.testing.assert_allclose(TINTS["bo"], after[middle], atol=2)
     assert before[middle].tolist() == veiled[middle].tolist()
-    np.testing.assert_allclose(before[corner] * look.DIMMED / 255, veiled[corner], atol=1)
+    np.testing.assert_allclose(before[corner] * look.DIMMED_LEVEL / 255, veiled[corner], atol=1)
 
 
-def test_a_grid_shows_every_way_beside_every_other(
+def test_the_grid_compares_all_blends_and_color_transfers(
     clip: Path, face: Face, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A row for each way to blend, a column for each way to match colours, and the original."""
     _loaded(monkeypatch, Painter())
     _find(monkeypatch, lambda _: [face])
     output = tmp_path / "grid.png"
-    look.grid(clip, output=output, **_look())  # type: ignore[arg-type]
-    height, width = pictures.read(output).shape[:2]
-    assert len(look.BLENDS) == height // look.TILE_PX
-    assert 1 + len(look.COLOUR_MATCHES) == width // look.TILE_PX
+    look.compare_settings(clip, output=output, **_preview_arguments())  # type: ignore[arg-type]
+    height, width = image_io.read_image(output).shape[:2]
+    assert len(look.BLEND_MODES) == height // look.TILE_PX
+    assert 1 + len(look.COLOR_TRANSFERS) == width // look.TILE_PX
 
 
-def _frames_shown(moments: Sequence[look.Moment]) -> list[int]:
+def _frame_indices(moments: Sequence[look.PreviewFrame]) -> list[int]:
     """Return the numbers of the frames."""
     return [moment.frame.index for moment in moments]
 
 
-def test_a_preview_leaves_those_alone_whose_crops_were_deleted(
+def test_a_preview_excludes_deleted_crops(
     clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A set of the clip tells the moments: nobody looks again, and deleted faces are not shown."""
     _loaded(monkeypatch, Painter())
     space = Workspace.open(tmp_path / "workspace")
-    folder = space.set("bo")
-    extract(clip, folder=folder, settings=ExtractSettings(), report=Silent())
+    folder = space.set_folder("bo")
+    extract(clip, folder=folder, settings=ExtractSettings(), report=SilentReporter())
     crops = sorted(folder.root.glob("*.png"))
     for path in crops[:9]:
         path.unlink()
-    for module, name in ((looking, "PLACING"), (look, "DETECTORS")):
+    for module, name in ((analysis, "LOCATION_DETECTORS"), (look, "DETECTORS")):
         monkeypatch.setattr(module, name, {})
     output = tmp_path / "preview.png"
 
-    told = _look(workspace=space)
-    assert 3 == look.preview(clip, output=output, moments=5, **told)  # type: ignore[arg-type]
-    look.grid(clip, output=output, **told)  # type: ignore[arg-type]
+    told = _preview_arguments(workspace=space)
+    assert 3 == look.preview(clip, output=output, count=5, **told)  # type: ignore[arg-type]
+    look.compare_settings(clip, output=output, **told)  # type: ignore[arg-type]
 
-    one, _, roles = look._prepared(clip, WEIGHTS, None, "cpu", PLAIN, space)
-    told_moments = look.chosen(one, roles, count=2, workspace=space, report=Silent())
-    moments = list(look.shown(one, roles, told_moments, count=2))
-    assert [9, 11] == _frames_shown(moments)
+    one, _, roles = look._prepare(clip, WEIGHTS, None, "cpu", PLAIN, space)
+    told_moments = look.select_known_frames(
+        one, roles, count=2, workspace=space, report=SilentReporter()
+    )
+    moments = list(look.iter_preview_frames(one, roles, told_moments, count=2))
+    assert [9, 11] == _frame_indices(moments)
     frames = list(read_frames(clip))
     for moment in moments:
         np.testing.assert_array_equal(frames[moment.frame.index].image, moment.frame.image)
 
 
-def test_a_preview_of_a_track_shows_that_track(
+def test_a_preview_of_a_track_shows_only_that_track(
     face: Face, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The second face of two, and only where it is there; one that is not there is told."""
     _loaded(monkeypatch, Painter())
-    video = _write(tmp_path / "in.mp4", _marked(12))
-    both = [_at(face, 4), _at(face, 36)]
-    _find(monkeypatch, lambda image: both if _number(image) >= 4 else both[:1])
-    one, _, roles = look._prepared(
+    video = _write_video(tmp_path / "in.mp4", _numbered_images(12))
+    both = [_face_at(face, 4), _face_at(face, 36)]
+    _find(monkeypatch, lambda image: both if _image_number(image) >= 4 else both[:1])
+    one, _, roles = look._prepare(
         video, WEIGHTS, "bo", "cpu", replace(PLAIN, faces=("track:1",)), None
     )
 
-    told = look.chosen(one, roles, count=3, workspace=None, report=Silent())
-    moments = list(look.shown(one, roles, told, count=3))
+    told = look.select_known_frames(one, roles, count=3, workspace=None, report=SilentReporter())
+    moments = list(look.iter_preview_frames(one, roles, told, count=3))
 
-    assert [5, 8, 10] == _frames_shown(moments)
+    assert [5, 8, 10] == _frame_indices(moments)
     for moment in moments:
-        (shown,) = moment.faces
+        (shown,) = moment.tasks
         assert 1 == shown.track
-        assert _number(moment.frame.image) == moment.frame.index
+        assert _image_number(moment.frame.image) == moment.frame.index
         np.testing.assert_allclose(both[1].landmarks, shown.landmarks, atol=0.01)
     settings = replace(PLAIN, faces=("track:7",))
     with pytest.raises(NoFacesError, match="track:7"):
-        look.grid(video, output=tmp_path / "a.png", **_look(settings=settings))  # type: ignore[arg-type]
+        look.compare_settings(
+            video, output=tmp_path / "a.png", **_preview_arguments(settings=settings)
+        )  # type: ignore[arg-type]
 
 
-def test_a_preview_of_nobody_says_so(
+def test_a_preview_without_faces_fails(
     clip: Path, tmp_path: Path, model: Echo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No face at any of the moments: the same error as converting, and no picture."""
     _find(monkeypatch, lambda _: [])
     output = tmp_path / "preview.png"
     with pytest.raises(NoFacesError, match="there is no face"):
-        look.preview(clip, output=output, moments=5, **_look())  # type: ignore[arg-type]
+        look.preview(clip, output=output, count=5, **_preview_arguments())  # type: ignore[arg-type]
     assert not output.exists()
 
 
@@ -800,19 +816,19 @@ def test_settings_are_checked_before_any_work(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A setting that makes no sense is refused with what would, and nothing is written."""
-    monkeypatch.setattr(stage, "surveyed", lambda *_, **__: pytest.fail("began to work"))
+    monkeypatch.setattr(stage, "analyze_clip", lambda *_, **__: pytest.fail("began to work"))
     with pytest.raises(ConfigurationError, match=message) as caught:
         _convert(clip, tmp_path / "out.mp4", settings=settings)
     assert hint in caught.value.hint
     assert [] == list(tmp_path.iterdir())
 
 
-def _cut(data: bytes) -> bytes:
+def _truncate(data: bytes) -> bytes:
     """Return the first half."""
     return data[: len(data) // 2]
 
 
-def _flip(data: bytes) -> bytes:
+def _flip_bit(data: bytes) -> bytes:
     """Return the bytes with one bit of the weights changed."""
     return data[:-5] + bytes([data[-5] ^ 1]) + data[-4:]
 
@@ -820,8 +836,8 @@ def _flip(data: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("spoil", "backend", "message"),
     [
-        (_cut, "autoencoder", "is damaged"),
-        (_flip, "autoencoder", "is damaged"),
+        (_truncate, "autoencoder", "is damaged"),
+        (_flip_bit, "autoencoder", "is damaged"),
         (lambda _: b"no weights at all", "autoencoder", "is damaged"),
         (lambda data: data, "futuristic", "what this version does not have"),
         (lambda data: data, "cyclegan", "what this version does not have"),
@@ -841,7 +857,7 @@ def test_weights_that_cannot_be_used_are_refused(
         "images_seen": "8",
     }
     path = tmp_path / "weights.safetensors"
-    checkpoint.write(path, model.state_dict(), header)
+    checkpoint.write_safetensors(path, model.state_dict(), header)
     path.write_bytes(spoil(path.read_bytes()))
     with pytest.raises(CheckpointError, match=message) as caught:
         _convert(clip, tmp_path / "out.mp4", weights=path)
@@ -879,14 +895,14 @@ def test_the_input_is_never_the_output(clip: Path, tmp_path: Path, model: Echo) 
     assert before == clip.read_bytes()
 
 
-def test_very_large_frames_go_in_small_batches() -> None:
+def test_large_frames_reduce_the_batch_size() -> None:
     """The memory of the frames on their way is bounded; a batch is never empty."""
-    assert 16 == stage.batch_size((1280, 720), wanted=16)
-    assert 7 == stage.batch_size((3840, 2160), wanted=16)
-    assert 1 == stage.batch_size((32768, 32768), wanted=16)
+    assert 16 == stage.limit_batch_size((1280, 720), requested=16)
+    assert 7 == stage.limit_batch_size((3840, 2160), requested=16)
+    assert 1 == stage.limit_batch_size((32768, 32768), requested=16)
 
 
-def test_what_is_not_typed_is_what_the_program_takes() -> None:
+def test_cli_defaults_match_the_settings() -> None:
     """The defaults that `convert --help` shows are those of the settings."""
     command = get_command(app).commands["convert"]  # type: ignore[attr-defined]
     typed = {option.name: option.default for option in command.params}

@@ -9,37 +9,43 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from faceswap_cli import actors
-from faceswap_cli.arrays import Image
+from faceswap_cli import synthetic
 from faceswap_cli.cli.app import app
-from faceswap_cli.errors import InputError, NoFacesError
-from faceswap_cli.faces.record import FaceSet
+from faceswap_cli.core.errors import InputError, NoFacesError
+from faceswap_cli.core.progress import SilentReporter
+from faceswap_cli.core.types import Image
+from faceswap_cli.core.workspace import Workspace
+from faceswap_cli.evaluation.evaluation import (
+    MetricResult,
+    find_worst_frames,
+    format_number,
+    format_time,
+    read_values,
+)
+from faceswap_cli.evaluation.metrics.registry import GROUPS, METRICS
+from faceswap_cli.faces.dataset import FaceSet
 from faceswap_cli.faces.settings import ExtractSettings
-from faceswap_cli.metrics.catalogue import GROUPS, METRICS
-from faceswap_cli.metrics.evaluation import Measure, clock, number, read_values, worst
-from faceswap_cli.report import Silent
 from faceswap_cli.stages import evaluate as stage
 from faceswap_cli.stages.evaluate import evaluate
 from faceswap_cli.stages.extract import extract
 from faceswap_cli.video.writer import VideoWriter
-from faceswap_cli.workspace import Workspace
 
 ROOT = Path(__file__).parents[1]
 FRAMES, SIDE_PX = 8, 160
 
 
-class Notes(Silent):
+class NoteRecorder(SilentReporter):
     """Remembers what was said."""
 
     def __init__(self) -> None:
-        self.said: list[str] = []
+        self.notes: list[str] = []
 
     def note(self, text: str) -> None:
         """Remember."""
-        self.said.append(text)
+        self.notes.append(text)
 
 
-def film(path: Path, images: Sequence[Image]) -> Path:
+def write_video(path: Path, images: Sequence[Image]) -> Path:
     """Write a video."""
     height, width = images[0].shape[:2]
     with VideoWriter(path, size=(width, height), rate=Fraction(25)) as video:
@@ -52,22 +58,27 @@ def film(path: Path, images: Sequence[Image]) -> Path:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a workspace, the original, its true swap, and other footage."""
     folder = tmp_path_factory.mktemp("evaluate")
-    moments = actors.perform(2, seconds=FRAMES / 25).moments
-    ada, ed = actors.CAST["ada"], actors.CAST["ed"]
+    moments = synthetic.animate(2, seconds=FRAMES / 25).scenes
+    ada, ed = synthetic.CAST["ada"], synthetic.CAST["ed"]
     swap = ed.with_skin_of(ada).on_head_of(ada)
     for name, person in (("original", ada), ("swapped", swap), ("ed", ed)):
-        drawn = actors.draw_all(person, moments, size_px=SIDE_PX, processes=1)
-        film(folder / f"{name}.mp4", [one.image for one in drawn])
-    film(folder / "empty.mp4", [np.full((SIDE_PX, SIDE_PX, 3), 90, np.uint8)] * FRAMES)
-    film(folder / "small.mp4", [np.full((96, 96, 3), 90, np.uint8)] * FRAMES)
+        drawn = synthetic.render_frames(person, moments, size_px=SIDE_PX, processes=1)
+        write_video(folder / f"{name}.mp4", [one.image for one in drawn])
+    write_video(folder / "empty.mp4", [np.full((SIDE_PX, SIDE_PX, 3), 90, np.uint8)] * FRAMES)
+    write_video(folder / "small.mp4", [np.full((96, 96, 3), 90, np.uint8)] * FRAMES)
     space = Workspace.open(folder / "workspace")
-    extract(folder / "ed.mp4", folder=space.set("ed"), settings=ExtractSettings(), report=Silent())
+    extract(
+        folder / "ed.mp4",
+        folder=space.set_folder("ed"),
+        settings=ExtractSettings(),
+        report=SilentReporter(),
+    )
     return folder
 
 
-def wanted(folder: Path) -> FaceSet:
+def target_faces(folder: Path) -> FaceSet:
     """Return the wanted person's set."""
-    root = Workspace.open(folder / "workspace").existing_set("ed")
+    root = Workspace.open(folder / "workspace").require_set("ed")
     return FaceSet.load("ed", folder=root.root, records=root.records)
 
 
@@ -75,7 +86,7 @@ def test_a_command_leaves_numbers_and_a_page(
     folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """The table is printed, the JSON holds each metric, the page needs nothing but itself."""
-    monkeypatch.setattr(stage, "LOOKS", dict.fromkeys(stage.LOOKS, 1))
+    monkeypatch.setattr(stage, "MAX_SLOW_FRAMES", dict.fromkeys(stage.MAX_SLOW_FRAMES, 1))
     words = ["evaluate", folder / "swapped.mp4", "--source", folder / "original.mp4"]
     words += ["--identity", "ed", "--truth", folder / "swapped.mp4", "--output", tmp_path]
     words += ["--workspace", folder / "workspace"]
@@ -134,8 +145,8 @@ def test_videos_of_two_sizes_do_not_belong_together(folder: Path) -> None:
         evaluate(
             folder / "small.mp4",
             source=folder / "original.mp4",
-            identity=wanted(folder),
-            report=Silent(),
+            identity=target_faces(folder),
+            report=SilentReporter(),
         )
 
 
@@ -145,8 +156,8 @@ def test_an_original_without_faces_is_refused(folder: Path) -> None:
         evaluate(
             folder / "swapped.mp4",
             source=folder / "empty.mp4",
-            identity=wanted(folder),
-            report=Silent(),
+            identity=target_faces(folder),
+            report=SilentReporter(),
         )
 
 
@@ -157,7 +168,7 @@ def test_an_empty_set_is_refused(folder: Path, make_set: Callable[..., FaceSet])
             folder / "swapped.mp4",
             source=folder / "original.mp4",
             identity=make_set("nobody", count=0),
-            report=Silent(),
+            report=SilentReporter(),
         )
 
 
@@ -165,15 +176,17 @@ def test_a_shorter_video_is_compared_as_far_as_it_goes(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One line says where it ends; a swap that lost its faces has no coverage."""
-    monkeypatch.setattr(stage, "LOOKS", dict.fromkeys(stage.LOOKS, 1))
-    grey = film(tmp_path / "grey.mp4", [np.full((SIDE_PX, SIDE_PX, 3), 90, np.uint8)] * 5)
-    notes = Notes()
-    found = evaluate(grey, source=folder / "original.mp4", identity=wanted(folder), report=notes)
-    assert 5 == found.frames
-    assert ["one of the videos ends at frame 5: the rest is left out"] == notes.said
+    monkeypatch.setattr(stage, "MAX_SLOW_FRAMES", dict.fromkeys(stage.MAX_SLOW_FRAMES, 1))
+    grey = write_video(tmp_path / "grey.mp4", [np.full((SIDE_PX, SIDE_PX, 3), 90, np.uint8)] * 5)
+    notes = NoteRecorder()
+    found = evaluate(
+        grey, source=folder / "original.mp4", identity=target_faces(folder), report=notes
+    )
+    assert 5 == found.frame_count
+    assert ["one of the videos ends at frame 5: the rest is left out"] == notes.notes
     assert (0, 5) == (found.values["coverage"], found.values["lost"])
     assert "pose" not in found.values
-    assert any("no --truth was given" in reason for reason in found.reasons())
+    assert any("no --truth was given" in reason for reason in found.missing_reasons())
 
 
 def test_every_metric_is_explained() -> None:
@@ -188,14 +201,14 @@ def test_limits_are_on_the_right_side(metric: object) -> None:
     """At the limit of good nothing is amiss, at the limit of poor it is."""
     assert isinstance(metric, type(METRICS["pose"]))
     if metric.good is None or metric.poor is None:
-        assert "" == metric.verdict(0.5)
+        assert "" == metric.rate(0.5)
         return
-    assert "good" == metric.verdict(metric.good)
-    assert "fair" == metric.verdict((metric.good + metric.poor) / 2)
-    assert "poor" == metric.verdict(metric.poor)
-    if metric.is_better == "near one":
-        assert "good" == metric.verdict(1.0)
-        assert "poor" == metric.verdict(1 / metric.poor)
+    assert "good" == metric.rate(metric.good)
+    assert "fair" == metric.rate((metric.good + metric.poor) / 2)
+    assert "poor" == metric.rate(metric.poor)
+    if metric.better == "near one":
+        assert "good" == metric.rate(1.0)
+        assert "poor" == metric.rate(1 / metric.poor)
 
 
 def test_the_worst_moments_are_apart_and_in_order() -> None:
@@ -203,30 +216,30 @@ def test_the_worst_moments_are_apart_and_in_order() -> None:
     pose = METRICS["pose"]
     curve, times = np.full(400, 1.0), np.arange(400) / 25
     curve[[100, 101, 102]], curve[111], curve[115], curve[300] = [30, 40, 30], 20, 35, np.nan
-    found = worst({"pose": Measure(metric=pose, value=5.0, curve=curve)}, times)
+    found = find_worst_frames({"pose": MetricResult(metric=pose, value=5.0, curve=curve)}, times)
     assert [(101, 40.0), (115, 35.0)] == [(index, value) for index, _, value in found]
 
 
 def test_a_short_clip_has_its_twenty_moments_too() -> None:
     """They lie closer together; and no metric names more than eight, however bad it is."""
     measures = {
-        name: Measure(metric=METRICS[name], value=30.0, curve=np.full(80, level))
+        name: MetricResult(metric=METRICS[name], value=30.0, curve=np.full(80, level))
         for name, level in (("pose", 90.0), ("yaw", 30.0), ("roll", 20.0))
     }
-    found = worst(measures, np.arange(80) / 25)
+    found = find_worst_frames(measures, np.arange(80) / 25)
     assert ["pose"] * 8 + ["yaw"] * 8 + ["roll"] * 4 == [metric.name for _, metric, _ in found]
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (clock(0), "0:00.00"),
-        (clock(61.239), "1:01.24"),
-        (clock(59.999), "1:00.00"),
-        (number(1234.5), "1,234"),
-        (number(0.04567), "0.046"),
-        (number(-2.345), "-2.35"),
-        (number(float("inf")), "inf"),
+        (format_time(0), "0:00.00"),
+        (format_time(61.239), "1:01.24"),
+        (format_time(59.999), "1:00.00"),
+        (format_number(1234.5), "1,234"),
+        (format_number(0.04567), "0.046"),
+        (format_number(-2.345), "-2.35"),
+        (format_number(float("inf")), "inf"),
     ],
 )
 def test_numbers_and_times_are_short(text: str, said: str) -> None:

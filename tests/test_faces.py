@@ -9,64 +9,65 @@ import cv2
 import numpy as np
 import pytest
 
-from faceswap_cli import actors, pictures
-from faceswap_cli.arrays import AnyArray, Image, Points
-from faceswap_cli.errors import ConfigurationError, InputError, NoFacesError
-from faceswap_cli.faces.coverage import coverage, gaps
-from faceswap_cli.faces.detect import EXPRESSIONS
-from faceswap_cli.faces.flaws import (
-    BLOCK,
-    FLAWS,
-    SAME_EXPRESSION,
-    SAME_LEVELS,
-    blurry,
-    duplicates,
-    likeness,
+from faceswap_cli import synthetic
+from faceswap_cli.core import image_io
+from faceswap_cli.core.errors import ConfigurationError, InputError, NoFacesError
+from faceswap_cli.core.progress import SilentReporter
+from faceswap_cli.core.types import AnyArray, Image, Points
+from faceswap_cli.core.workspace import Workspace
+from faceswap_cli.faces.curation.crop_features import compute_features, find_track_runs
+from faceswap_cli.faces.curation.outliers import (
+    BLOCK_SIZE,
+    DUPLICATE_MAX_BLENDSHAPE_DIFF,
+    DUPLICATE_MAX_DIFF,
+    OUTLIER_TYPES,
+    find_blurry,
+    find_duplicates,
+    identity_similarity,
 )
-from faceswap_cli.faces.looks import look, runs
-from faceswap_cli.faces.record import FaceRecord, FaceSet
+from faceswap_cli.faces.curation.pose_coverage import find_gaps, measure_coverage
+from faceswap_cli.faces.dataset import FaceRecord, FaceSet
+from faceswap_cli.faces.embedding import SFace
 from faceswap_cli.faces.settings import ExtractSettings
-from faceswap_cli.faces.sface import SFace
-from faceswap_cli.report import Silent
+from faceswap_cli.faces.types import BLENDSHAPE_NAMES
 from faceswap_cli.stages import faces as stage
 from faceswap_cli.stages.extract import extract
-from faceswap_cli.workspace import Workspace
 
 MakeSet = Callable[..., FaceSet]
 
 
-def posed(record: FaceRecord, *, yaw: float = 0.0, **coefficients: float) -> FaceRecord:
+def with_pose(record: FaceRecord, *, yaw: float = 0.0, **coefficients: float) -> FaceRecord:
     """Return a record that looks there, with that expression."""
-    expression = [coefficients.get(name, 0.0) for name in EXPRESSIONS]
-    return replace(record, pose=(yaw, 0.0, 0.0), expression=tuple(expression))
+    expression = [coefficients.get(name, 0.0) for name in BLENDSHAPE_NAMES]
+    return replace(record, pose=(yaw, 0.0, 0.0), blendshapes=tuple(expression))
 
 
 # --- coverage -----------------------------------------------------------------------------------
 
 
-def test_what_one_set_never_shows_is_said_with_its_share(make_set: MakeSet) -> None:
+def test_gap_reports_the_share(make_set: MakeSet) -> None:
     """In a seventh of B's frames it looks left with an open mouth; A does either, never both."""
     plain = make_set("a", count=100).records
-    ours = [posed(r, yaw=-20 if i % 2 else 0, jawOpen=0.0) for i, r in enumerate(plain)]
-    ours = [posed(r, jawOpen=0.8) if i % 2 == 0 else r for i, r in enumerate(ours)]
-    theirs = [posed(r, yaw=-20, jawOpen=0.8) if i < 14 else r for i, r in enumerate(plain)]
-    (gap,) = gaps(theirs, ours)
-    told = gap.sentence("B", "A")
+    ours = [with_pose(r, yaw=-20 if i % 2 else 0, jawOpen=0.0) for i, r in enumerate(plain)]
+    ours = [with_pose(r, jawOpen=0.8) if i % 2 == 0 else r for i, r in enumerate(ours)]
+    theirs = [with_pose(r, yaw=-20, jawOpen=0.8) if i < 14 else r for i, r in enumerate(plain)]
+    (gap,) = find_gaps(theirs, ours)
+    told = gap.to_sentence("B", "A")
     assert "B looks left with an open mouth in 14% of its frames, A never" in told
     assert told.endswith("add such footage of A")
 
 
-def test_a_gap_is_told_once_as_generally_as_can_be(make_set: MakeSet) -> None:
+def test_only_the_most_general_gap_is_reported(make_set: MakeSet) -> None:
     """Whoever never looks right is not told as well that they never do so with a smile."""
     plain = make_set("a", count=40).records
     both = {"mouthSmileLeft": 0.9, "mouthSmileRight": 0.9}
-    ours = [posed(r, **both) if i % 2 else r for i, r in enumerate(plain)]
-    theirs = [posed(r, yaw=20, **both) if i < 20 else posed(r) for i, r in enumerate(plain)]
-    assert ["looks right"] == [gap.what for gap in gaps(theirs, ours)]
-    assert [] == gaps(ours, ours)
+    ours = [with_pose(r, **both) if i % 2 else r for i, r in enumerate(plain)]
+    theirs = [with_pose(r, yaw=20, **both) if i < 20 else with_pose(r) for i, r in enumerate(plain)]
+    assert ["looks right"] == [gap.what for gap in find_gaps(theirs, ours)]
+    assert [] == find_gaps(ours, ours)
 
 
-def test_every_face_looks_somewhere(make_set: MakeSet) -> None:
+def test_pose_bins_cover_every_face(make_set: MakeSet) -> None:
     """The table of poses adds up to the set, whatever the angles."""
     chance = np.random.default_rng(4)
     records = [
@@ -78,28 +79,30 @@ def test_every_face_looks_somewhere(make_set: MakeSet) -> None:
             strict=True,
         )
     ]
-    counted = [count for row in coverage(records).poses.values() for count in row.values()]
+    counted = [count for row in measure_coverage(records).poses.values() for count in row.values()]
     assert 60 == sum(counted)
-    assert 0 == coverage([]).faces
+    assert 0 == measure_coverage([]).faces
 
 
 # --- flaws --------------------------------------------------------------------------------------
 
 
-def test_of_duplicates_the_sharpest_stays_and_no_two_that_stay_are_alike() -> None:
+def test_duplicates_keep_the_sharpest() -> None:
     """Whatever is dropped has a sharper twin that stays, across blocks too."""
     chance = np.random.default_rng(5)
-    count = BLOCK + 200
+    count = BLOCK_SIZE + 200
     grey = chance.uniform(0, 255, (60, 16))[chance.integers(0, 60, count)]
     grey += chance.normal(0, 0.8, grey.shape)
     expression = np.zeros((count, 3))
     expression[:, 0] = chance.integers(0, 2, count)
     sharpness = chance.uniform(1, 9, count)
-    marks = duplicates(grey, expression, sharpness)
+    marks = find_duplicates(grey, expression, sharpness)
 
     def alike(i: int, j: int) -> bool:
-        near = np.sqrt(np.mean((grey[i] - grey[j]) ** 2)) < SAME_LEVELS
-        return bool(near and np.abs(expression[i] - expression[j]).max() < SAME_EXPRESSION)
+        near = np.sqrt(np.mean((grey[i] - grey[j]) ** 2)) < DUPLICATE_MAX_DIFF
+        return bool(
+            near and np.abs(expression[i] - expression[j]).max() < DUPLICATE_MAX_BLENDSHAPE_DIFF
+        )
 
     stays = np.flatnonzero(~marks)
     assert 60 < len(stays) < count / 2
@@ -108,21 +111,21 @@ def test_of_duplicates_the_sharpest_stays_and_no_two_that_stay_are_alike() -> No
         assert any(alike(i, j) and sharpness[j] >= sharpness[i] for j in stays)
 
 
-def test_a_blink_is_no_duplicate() -> None:
+def test_blink_is_not_a_duplicate() -> None:
     """The same picture with another expression is another face to learn from."""
-    expression = np.array([[0.0], [SAME_EXPRESSION + 0.01]])
-    assert not duplicates(np.zeros((2, 4)), expression, np.ones(2)).any()
-    assert [False, True] == duplicates(np.zeros((2, 4)), np.zeros((2, 1)), np.ones(2)).tolist()
+    expression = np.array([[0.0], [DUPLICATE_MAX_BLENDSHAPE_DIFF + 0.01]])
+    assert not find_duplicates(np.zeros((2, 4)), expression, np.ones(2)).any()
+    assert [False, True] == find_duplicates(np.zeros((2, 4)), np.zeros((2, 1)), np.ones(2)).tolist()
 
 
-def test_blurry_is_judged_by_the_set_itself() -> None:
+def test_blur_is_relative_to_the_set() -> None:
     """All soft is no flaw; a few that are far softer than the rest are."""
-    assert not blurry(np.full(20, 3.0)).any()
-    assert [True] * 2 + [False] * 18 == blurry(np.array([20.0] * 2 + [100.0] * 18)).tolist()
-    assert 0 == len(blurry(np.zeros(0)))
+    assert not find_blurry(np.full(20, 3.0)).any()
+    assert [True] * 2 + [False] * 18 == find_blurry(np.array([20.0] * 2 + [100.0] * 18)).tolist()
+    assert 0 == len(find_blurry(np.zeros(0)))
 
 
-def test_the_person_of_a_set_is_who_has_most_faces() -> None:
+def test_main_identity_has_the_most_faces() -> None:
     """The others are unlike them; who was not asked about is unknown."""
     chance = np.random.default_rng(6)
 
@@ -131,22 +134,22 @@ def test_the_person_of_a_set_is_who_has_most_faces() -> None:
         return np.asarray(around / np.linalg.norm(around, axis=1, keepdims=True))
 
     unknown = np.full((1, 128), np.nan)
-    found = likeness(np.vstack([person(8), person(5), person(20), unknown]))
+    found = identity_similarity(np.vstack([person(8), person(5), person(20), unknown]))
     assert (found[:13] < 0.3).all()
     assert (found[13:33] > 0.9).all()
     assert np.isnan(found[33])
-    assert np.isnan(likeness(unknown)).all()
+    assert np.isnan(identity_similarity(unknown)).all()
 
 
 # --- looks --------------------------------------------------------------------------------------
 
 
-def test_two_people_side_by_side_are_two_runs_and_a_cut_or_a_pause_ends_one(
+def test_track_runs_split_by_face_cut_and_gap(
     make_set: MakeSet,
 ) -> None:
     """A run is one face followed in one shot."""
     first = make_set("a", count=1).records[0]
-    left, right = first.alignment, first.alignment.central(1.0)
+    left, right = first.alignment, first.alignment.center_crop(1.0)
     right = replace(right, to_unit=right.to_unit - [[0, 0, 3], [0, 0, 0]])
     records, grey = [], []
     for frame in range(12):
@@ -154,43 +157,47 @@ def test_two_people_side_by_side_are_two_runs_and_a_cut_or_a_pause_ends_one(
         for place in (left, right):
             records.append(replace(first, frame=frame, time=time, alignment=place))
             grey.append(np.full(4, 200.0 if frame >= 4 else 10.0))
-    found = runs(records, np.array(grey))
+    found = find_track_runs(records, np.array(grey))
     frames = [[records[i].frame for i in run] for run in found]
     assert [[0, 1, 2, 3]] * 2 + [[4, 5, 6, 7]] * 2 + [[8, 9, 10, 11]] * 2 == sorted(frames)
     assert all(len({id(records[i].alignment) for i in run}) == 1 for run in found)
     jumping = [replace(first, frame=frame, alignment=(left, right)[frame]) for frame in range(2)]
-    assert [[0], [1]] == runs(jumping, np.zeros((2, 4)))
+    assert [[0], [1]] == find_track_runs(jumping, np.zeros((2, 4)))
 
 
-class Counted(SFace):
+class CountingSFace(SFace):
     """Says who it is by the crop's colour, and counts how often it is asked."""
 
     def __init__(self) -> None:
-        self.asked = 0
+        self.embed_count = 0
 
-    def direction(self, image: Image, landmarks: Points) -> AnyArray:
+    def embed(self, image: Image, landmarks: Points) -> AnyArray:
         """Return one of three directions."""
-        self.asked += 1
+        self.embed_count += 1
         return np.asarray(np.eye(128)[image.mean(axis=(0, 1)).argmax()])
 
 
-def test_only_new_crops_are_read_again(
+def test_only_changed_crops_are_reread(
     make_set: MakeSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was measured is kept; a damaged file of it is measured anew."""
     faces = make_set("a", count=8, hue=1)
     make_set("a", count=6, hue=0)
-    cache, sface, read = tmp_path / "looks.npz", Counted(), list[str]()
-    plainly = pictures.read
-    monkeypatch.setattr(pictures, "read", lambda path: read.append(path.name) or plainly(path))
+    cache, sface, read = tmp_path / "looks.npz", CountingSFace(), list[str]()
+    plainly = image_io.read_image
+    monkeypatch.setattr(
+        image_io, "read_image", lambda path: read.append(path.name) or plainly(path)
+    )
 
     def looked() -> AnyArray:
         read.clear()
-        found = look(faces, cache=cache, sface=lambda: sface, advance=lambda _: None)
-        return likeness(found.directions) > 0.5
+        found = compute_features(
+            faces, cache=cache, load_sface=lambda: sface, on_progress=lambda _: None
+        )
+        return identity_similarity(found.embeddings) > 0.5
 
     assert [True] * 6 + [False] * 2 == looked().tolist()
-    assert 8 + sface.asked == len(read)
+    assert 8 + sface.embed_count == len(read)
     assert [True] * 6 + [False] * 2 == looked().tolist()
     assert [] == read
     make_set("a", count=1, hue=1)
@@ -206,36 +213,41 @@ def test_only_new_crops_are_read_again(
 
 
 @pytest.fixture(scope="module")
-def drawn(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+def synthetic_set(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """A set of drawn pictures with a blurred one, a twin of another, and one cut off."""
     folder = tmp_path_factory.mktemp("drawn")
-    shots = actors.draw_all(
-        actors.CAST["ada"], actors.random_moments(11, 9), size_px=256, processes=1
+    shots = synthetic.render_frames(
+        synthetic.CAST["ada"], synthetic.random_scenes(11, 9), size_px=256, processes=1
     )
     images = [shot.image for shot in shots]
     images.append(np.asarray(cv2.GaussianBlur(images[0], (0, 0), 4), dtype=np.uint8))
     images.append(images[3])
     images.append(np.ascontiguousarray(images[5][:, 100:]))
     for number, image in enumerate(images):
-        pictures.write_png(folder / "shots" / f"{number:02d}.png", image)
+        image_io.write_png(folder / "shots" / f"{number:02d}.png", image)
     space = Workspace.open(folder / "workspace")
-    extract(folder / "shots", folder=space.set("ada"), settings=ExtractSettings(), report=Silent())
+    extract(
+        folder / "shots",
+        folder=space.set_folder("ada"),
+        settings=ExtractSettings(),
+        report=SilentReporter(),
+    )
     return space
 
 
 @pytest.fixture
-def ada(drawn: Workspace) -> Iterator[Workspace]:
+def ada(synthetic_set: Workspace) -> Iterator[Workspace]:
     """The drawn set, whole again afterwards."""
-    yield drawn
-    stage.undo(drawn.set("ada"), report=Silent())
+    yield synthetic_set
+    stage.restore_faces(synthetic_set.set_folder("ada"), report=SilentReporter())
 
 
 def crops(space: Workspace) -> set[str]:
     """Return the names of the crops in the set."""
-    return {path.name for path in space.set("ada").root.glob("*.png")}
+    return {path.name for path in space.set_folder("ada").root.glob("*.png")}
 
 
-def test_each_flaw_is_found_where_it_was_made(ada: Workspace) -> None:
+def test_each_outlier_type_is_found(ada: Workspace) -> None:
     """And nowhere else."""
     everything = crops(ada)
     for flaw, wanted in (
@@ -243,50 +255,50 @@ def test_each_flaw_is_found_where_it_was_made(ada: Workspace) -> None:
         ("cut-off", {"000011-0.png"}),
         ("stranger", set()),
     ):
-        stage.drop(ada.set("ada"), [flaw], report=Silent())
+        stage.reject_faces(ada.set_folder("ada"), [flaw], report=SilentReporter())
         assert wanted == everything - crops(ada), flaw
-        stage.undo(ada.set("ada"), report=Silent())
-    stage.drop(ada.set("ada"), ["duplicate"], report=Silent())
+        stage.restore_faces(ada.set_folder("ada"), report=SilentReporter())
+    stage.reject_faces(ada.set_folder("ada"), ["duplicate"], report=SilentReporter())
     assert everything - crops(ada) in ({"000003-0.png"}, {"000010-0.png"})
 
 
-def test_what_is_dropped_is_out_of_the_set_and_comes_back_unchanged(ada: Workspace) -> None:
+def test_rejected_crops_are_restored_unchanged(ada: Workspace) -> None:
     """Moved, never deleted; bytes and records are the same afterwards."""
-    folder = ada.set("ada")
+    folder = ada.set_folder("ada")
     before = {name: (folder.root / name).read_bytes() for name in crops(ada)}
     lines = folder.records.read_bytes()
-    assert 3 == stage.drop(folder, list(FLAWS), report=Silent())
-    (shown,) = stage.faces(["ada"], workspace=ada, report=Silent()).sets
+    assert 3 == stage.reject_faces(folder, list(OUTLIER_TYPES), report=SilentReporter())
+    (shown,) = stage.inspect_sets(["ada"], workspace=ada, report=SilentReporter()).sets
     assert (9, 3) == (shown.faces, shown.rejected)
     assert 0 == sum(shown.flawed.values())
-    assert 3 == stage.undo(folder, report=Silent())
+    assert 3 == stage.restore_faces(folder, report=SilentReporter())
     assert before == {name: (folder.root / name).read_bytes() for name in crops(ada)}
     assert lines == folder.records.read_bytes()
 
 
-def test_a_crop_that_came_back_some_other_way_is_not_overwritten(ada: Workspace) -> None:
+def test_restore_does_not_overwrite(ada: Workspace) -> None:
     """Neither by a drop nor by its undoing."""
-    folder = ada.set("ada")
-    stage.drop(folder, ["blurry"], report=Silent())
+    folder = ada.set_folder("ada")
+    stage.reject_faces(folder, ["blurry"], report=SilentReporter())
     other = folder.root / "000009-0.png"
     other.write_bytes(b"somebody's own")
-    assert 0 == stage.undo(folder, report=Silent())
+    assert 0 == stage.restore_faces(folder, report=SilentReporter())
     assert b"somebody's own" == other.read_bytes()
     other.unlink()
 
 
-def test_the_page_shows_every_face_and_asks_for_nothing(ada: Workspace) -> None:
+def test_page_is_self_contained(ada: Workspace) -> None:
     """A picture a face, and no address that is fetched."""
-    html = stage.faces(["ada"], workspace=ada, report=Silent()).page.read_text()
+    html = stage.inspect_sets(["ada"], workspace=ada, report=SilentReporter()).page.read_text()
     assert 12 == html.count("data:image/jpeg;base64,")
     assert "http" not in html
     assert "blurry (1)" in html
 
 
-def test_a_page_of_too_many_faces_shows_the_flawed_first() -> None:
+def test_outliers_come_first_on_a_full_page() -> None:
     """And some of the others, spread evenly."""
     flawed = np.arange(1000) % 10 == 0
-    shown = stage.shown_places(flawed, most=200)
+    shown = stage.select_tiles(flawed, max_shown=200)
     assert 200 == len(shown)
     assert set(np.flatnonzero(flawed)) <= set(shown)
     assert {1, 999} <= set(shown)
@@ -295,18 +307,18 @@ def test_a_page_of_too_many_faces_shows_the_flawed_first() -> None:
 def test_a_mistake_is_named(ada: Workspace) -> None:
     """A flaw, a set, one that is named twice, an empty one, a line that is no face."""
     with pytest.raises(ConfigurationError, match="blury") as error:
-        stage.drop(ada.set("ada"), ["blury"], report=Silent())
+        stage.reject_faces(ada.set_folder("ada"), ["blury"], report=SilentReporter())
     assert '"blurry"' in error.value.hint
     with pytest.raises(ConfigurationError, match='"adda"'):
-        stage.faces(["adda"], workspace=ada, report=Silent())
-    empty = ada.set("empty")
+        stage.inspect_sets(["adda"], workspace=ada, report=SilentReporter())
+    empty = ada.set_folder("empty")
     empty.root.mkdir(parents=True, exist_ok=True)
     empty.records.write_text("")
     with pytest.raises(NoFacesError, match="no crops"):
-        stage.faces(["empty"], workspace=ada, report=Silent())
+        stage.inspect_sets(["empty"], workspace=ada, report=SilentReporter())
     with pytest.raises(ConfigurationError, match="named twice"):
-        stage.faces(["ada", "ada"], workspace=ada, report=Silent())
+        stage.inspect_sets(["ada", "ada"], workspace=ada, report=SilentReporter())
     for line in ("garbage", "{}", "[]", "3"):
         empty.records.write_text(f"{line}\n")
         with pytest.raises(InputError, match=r"faces\.jsonl cannot be read: its line 1 is not"):
-            stage.faces(["empty"], workspace=ada, report=Silent())
+            stage.inspect_sets(["empty"], workspace=ada, report=SilentReporter())

@@ -10,67 +10,81 @@ import cv2
 import numpy as np
 import pytest
 
-from faceswap_cli.actors import CAST, Actor, Moment, draw, random_moments
-from faceswap_cli.arrays import Image
-from faceswap_cli.errors import InputError
-from faceswap_cli.faces.blazeface import anchors, short_range_faces
-from faceswap_cli.faces.detect import MediaPipeDetector
-from faceswap_cli.faces.litert import LiteRTDetector, Networks, known, mesh
-from faceswap_cli.faces.region import Region
-from faceswap_cli.views import Still
-from faceswap_cli.weights import find
+from faceswap_cli.core.errors import InputError
+from faceswap_cli.core.lazy_image import ArrayImage
+from faceswap_cli.core.model_files import find_model_file
+from faceswap_cli.core.types import Image
+from faceswap_cli.faces.detectors.blazeface import detect_short_range, make_anchors
+from faceswap_cli.faces.detectors.litert import (
+    DetectorNetworks,
+    LiteRTDetector,
+    build_face,
+    run_landmarks,
+)
+from faceswap_cli.faces.detectors.mediapipe import MediaPipeDetector
+from faceswap_cli.faces.detectors.roi import RoI
+from faceswap_cli.synthetic import CAST, HeadModel, SceneParams, random_scenes, render_frame
 
 
-def people() -> list[Image]:
+def synthetic_people() -> list[Image]:
     """Drawn people at random moments over the whole range of poses."""
     return [
-        draw(Actor.of(CAST[name]), moment, 256).image
+        render_frame(HeadModel.from_person(CAST[name]), moment, 256).image
         for seed, name in enumerate(sorted(CAST))
-        for moment in random_moments(seed, 3)
+        for moment in random_scenes(seed, 3)
     ]
 
 
 @pytest.fixture(scope="module")
-def networks() -> Networks:
+def networks() -> DetectorNetworks:
     """The networks, loaded."""
-    return Networks.open(find("face_landmarker"), yunet=find("yunet"))
+    return DetectorNetworks.open(find_model_file("face_landmarker"), yunet=find_model_file("yunet"))
 
 
-def test_both_libraries_read_the_same_off_a_face(networks: Networks) -> None:
+def test_litert_matches_mediapipe(networks: DetectorNetworks) -> None:
     """Landmarks agree to 1/200 of the eyes' distance, expressions to 0.02, angles to 0.2 degrees.
 
     Both begin with what BlazeFace finds. The images are square: in others MediaPipe scales the
     depth of a leaning head by their shape, which turns its pose by up to two degrees.
     """
     with MediaPipeDetector() as theirs:
-        for image in people():
-            (region,) = short_range_faces(image, networks.short_range)
-            mine = known(mesh(image, region, networks), networks, size=image.shape[1::-1])
+        for image in synthetic_people():
+            (region,) = detect_short_range(image, networks.short_range)
+            mine = build_face(
+                run_landmarks(image, region, networks), networks, size=image.shape[1::-1]
+            )
             (other,) = theirs.detect(image)
 
             eyes = np.linalg.norm(other.landmarks[33] - other.landmarks[263])
             assert np.linalg.norm(mine.landmarks - other.landmarks, axis=1).max() < eyes / 200
-            np.testing.assert_allclose(mine.expression, other.expression, atol=0.02)
+            np.testing.assert_allclose(mine.blendshapes, other.blendshapes, atol=0.02)
             np.testing.assert_allclose(mine.pose, other.pose, atol=0.2)
 
 
-def test_a_second_look_forgets_the_finder(networks: Networks) -> None:
+def test_second_pass_is_independent_of_the_detector(networks: DetectorNetworks) -> None:
     """Begun from YuNet's box or from BlazeFace's, the second look ends nearer than the first."""
     first, second = [], []
-    for image in people():
-        (one,) = networks.yunet.find(image, side_px=256)
-        (two,) = short_range_faces(image, networks.short_range)
-        looks = [mesh(image, region, networks).landmarks for region in (one, two)]
+    for image in synthetic_people():
+        (one,) = networks.yunet.detect(image, side_px=256)
+        (two,) = detect_short_range(image, networks.short_range)
+        looks = [run_landmarks(image, region, networks).landmarks for region in (one, two)]
         first.append(np.linalg.norm(looks[0] - looks[1], axis=1).mean())
-        again = [mesh(image, Region.of(look), networks).landmarks for look in looks]
+        again = [
+            run_landmarks(image, RoI.from_landmarks(look), networks).landmarks for look in looks
+        ]
         second.append(np.linalg.norm(again[0] - again[1], axis=1).mean())
 
     assert np.mean(second) < 0.6 * np.mean(first)
 
 
-def test_two_faces_are_the_same_two() -> None:
+def test_both_detectors_find_the_same_two_faces() -> None:
     """In a wide image both find both, and put them in the same places."""
-    pair = np.hstack([draw(Actor.of(CAST[name]), Moment(), 256).image for name in ("ada", "bo")])
+    pair = np.hstack(
+        [
+            render_frame(HeadModel.from_person(CAST[name]), SceneParams(), 256).image
+            for name in ("ada", "bo")
+        ]
+    )
 
     with LiteRTDetector() as ours, MediaPipeDetector() as theirs:
         mine, other = ours.detect(pair), theirs.detect(pair)
@@ -82,9 +96,11 @@ def test_two_faces_are_the_same_two() -> None:
 
 @pytest.mark.parametrize("size", [256, 96])
 @pytest.mark.parametrize("quarters", [1, 2, 3])
-def test_a_lying_face_is_found(quarters: int, size: int) -> None:
+def test_rotated_face_is_found(quarters: int, size: int) -> None:
     """On its side or upside down, large or small, a face is where the upright one would be."""
-    frame = small(draw(Actor.of(CAST["ada"]), Moment(), 256).image, size=size)
+    frame = paste_small(
+        render_frame(HeadModel.from_person(CAST["ada"]), SceneParams(), 256).image, size=size
+    )
 
     with LiteRTDetector() as detector:
         (upright,) = detector.detect(frame)
@@ -98,7 +114,7 @@ def test_a_lying_face_is_found(quarters: int, size: int) -> None:
     assert turn == pytest.approx(0, abs=8)
 
 
-def small(picture: Image, *, size: int) -> Image:
+def paste_small(picture: Image, *, size: int) -> Image:
     """A picture of `size` px in a frame of 480 x 300."""
     frame = np.full((300, 480, 3), 110, dtype=np.uint8)
     frame[20 : 20 + size, 200 : 200 + size] = cv2.resize(picture, (size, size))
@@ -108,7 +124,7 @@ def small(picture: Image, *, size: int) -> Image:
 def test_a_small_face_is_found() -> None:
     """A face of 30 px in a frame of 1280 is found, which MediaPipe misses."""
     frame = np.full((720, 1280, 3), 110, dtype=np.uint8)
-    picture = draw(Actor.of(CAST["bo"]), Moment(), 256).image
+    picture = render_frame(HeadModel.from_person(CAST["bo"]), SceneParams(), 256).image
     frame[300:356, 900:956] = cv2.resize(picture, (56, 56), interpolation=cv2.INTER_AREA)
 
     with LiteRTDetector() as ours, MediaPipeDetector() as theirs:
@@ -121,22 +137,22 @@ def test_a_small_face_is_found() -> None:
 def test_the_library_says_nothing(capfd: pytest.CaptureFixture[str]) -> None:
     """Loading and finding leave standard error to the program."""
     with LiteRTDetector() as detector:
-        assert 1 == len(detector.detect(people()[0]))
+        assert 1 == len(detector.detect(synthetic_people()[0]))
 
     assert ("", "") == capfd.readouterr()
 
 
 OFFLINE = """
-from faceswap_cli.actors import CAST, Actor, Moment, draw
-from faceswap_cli.faces.litert import LiteRTDetector
-from faceswap_cli.faces.region import Region
+from faceswap_cli.synthetic import CAST, HeadModel, SceneParams, render_frame
+from faceswap_cli.faces.detectors.litert import LiteRTDetector
 with LiteRTDetector() as detector:
-    assert len(detector.detect(draw(Actor.of(CAST["ada"]), Moment(), 256).image)) == 1
+    image = render_frame(HeadModel.from_person(CAST["ada"]), SceneParams(), 256).image
+    assert len(detector.detect(image)) == 1
 """
 
 
 @pytest.mark.skipif(not shutil.which("strace"), reason="needs strace")
-def test_no_socket_is_opened(tmp_path: Path) -> None:
+def test_litert_opens_no_socket(tmp_path: Path) -> None:
     """Finding faces asks the system for no connection of any kind."""
     calls = tmp_path / "calls"
     command = ["strace", "-f", "-e", "trace=socket,connect,sendto", "-o", str(calls)]
@@ -146,7 +162,7 @@ def test_no_socket_is_opened(tmp_path: Path) -> None:
     assert [] == [line for line in calls.read_text().splitlines() if "(" in line]
 
 
-def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_litert_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the package the error says how to install it, and standard error is open again."""
     before = os.fstat(2)
     monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
@@ -161,23 +177,23 @@ def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_anchors_cover_the_picture() -> None:
     """The detector's rows begin two a cell of 8 px and six a cell of 16 px, evenly."""
-    places = anchors()
+    places = make_anchors()
 
     assert (896, 2) == places.shape
     assert (4, 124) == (places.min(), places.max())
     np.testing.assert_allclose(places.mean(axis=0), 64)
 
 
-def test_one_that_tells_places_only_tells_the_same_places() -> None:
+def test_location_only_finds_the_same_faces() -> None:
     """Searching and following, to the bit; and nothing of expressions."""
-    picture = draw(Actor.of(CAST["ada"]), random_moments(3, 1)[0], 256).image
-    with LiteRTDetector() as whole, LiteRTDetector(places_only=True) as quick:
+    picture = render_frame(HeadModel.from_person(CAST["ada"]), random_scenes(3, 1)[0], 256).image
+    with LiteRTDetector() as whole, LiteRTDetector(location_only=True) as quick:
         found, told = whole.detect(picture), quick.detect(picture)
         pairs = [
             *zip(found, told, strict=True),
             *zip(
-                whole.follow(Still(image=picture), found),
-                quick.follow(Still(image=picture), told),
+                whole.track(ArrayImage(image=picture), found),
+                quick.track(ArrayImage(image=picture), told),
                 strict=True,
             ),
         ]
@@ -185,5 +201,5 @@ def test_one_that_tells_places_only_tells_the_same_places() -> None:
     for one, other in pairs:
         np.testing.assert_array_equal(one.landmarks, other.landmarks)
         assert one.score == other.score
-        assert one.expression
-        assert () == other.expression
+        assert one.blendshapes
+        assert () == other.blendshapes

@@ -13,19 +13,20 @@ from torch.nn import functional
 
 import faceswap_models.backends
 import faceswap_models.presets
-from faceswap_models import losses, registry, winograd
+from faceswap_models import losses, registry
 from faceswap_models.backends import autoencoder
 from faceswap_models.backends.autoencoder import (
     Autoencoder,
-    AutoencoderModel,
-    AutoencoderTrain,
+    AutoencoderModelSettings,
+    AutoencoderTrainSettings,
 )
-from faceswap_models.base import FaceBatch, Progress, Swapped
-from faceswap_models.layers import PixelShuffle, WideConv2d, initialise, upscale
-from faceswap_models.losses import inside, weighted_dssim, weighted_l1
+from faceswap_models.base import FaceBatch, SwapOutput, TrainProgress
+from faceswap_models.cpu import winograd
+from faceswap_models.layers import PixelShuffle, WinogradConv2d, kaiming_init, upscale
+from faceswap_models.losses import pixel_weights, weighted_dssim, weighted_l1
 
 
-def original(size_px: int) -> Autoencoder:
+def build_original(size_px: int) -> Autoencoder:
     """Build the `original` preset's networks for two people, without memory for their weights."""
     values = {
         key: tuple(value) if isinstance(value, list) else value
@@ -33,7 +34,9 @@ def original(size_px: int) -> Autoencoder:
     }
     with torch.device("meta"):
         return Autoencoder(
-            AutoencoderModel(**values | {"size_px": size_px}), AutoencoderTrain(), ("a", "b")
+            AutoencoderModelSettings(**values | {"size_px": size_px}),
+            AutoencoderTrainSettings(),
+            ("a", "b"),
         )
 
 
@@ -44,7 +47,7 @@ def count(module: nn.Module) -> int:
 
 def test_the_original_has_the_published_number_of_weights() -> None:
     """At 64 px: 69,662,976 weights in the encoder, 6,199,747 in each of two decoders."""
-    model = original(64)
+    model = build_original(64)
     assert 69_662_976 == count(model.encoder)
     assert [6_199_747, 6_199_747] == [count(decoder) for decoder in model.decoders]
     assert 82_062_470 == count(model)
@@ -53,12 +56,12 @@ def test_the_original_has_the_published_number_of_weights() -> None:
 @pytest.mark.parametrize(("size_px", "weights"), [(128, 108_420_806), (256, 134_670_822)])
 def test_the_original_grows_by_a_layer_per_doubling(size_px: int, weights: int) -> None:
     """Twice the side adds one halving and one doubling; the dense layers stay as they are."""
-    assert weights == count(original(size_px))
+    assert weights == count(build_original(size_px))
 
 
 def test_the_original_has_the_published_layers() -> None:
     """Layer by layer: (inputs, outputs, kernel) of all convolutions and dense layers."""
-    model = original(64)
+    model = build_original(64)
     assert [
         (3, 128, 5),
         (128, 256, 5),
@@ -92,10 +95,14 @@ def layers(module: nn.Module) -> list[tuple[int, ...]]:
 @pytest.mark.parametrize("size_px", [8, 32, 48, 64, 80, 96, 112, 160, 224])
 def test_any_side_that_halves_well_can_be_built(size_px: int) -> None:
     """Every side that halves down to the grid makes pictures of that side."""
-    settings = AutoencoderModel(
-        size_px=size_px, encoder_widths=(4, 4), code_size=4, shared_width=4, decoder_widths=(8, 4)
+    settings = AutoencoderModelSettings(
+        size_px=size_px,
+        encoder_channels=(4, 4),
+        latent_dim=4,
+        shared_channels=4,
+        decoder_channels=(8, 4),
     )
-    model = Autoencoder(settings, AutoencoderTrain(), ("a",))
+    model = Autoencoder(settings, AutoencoderTrainSettings(), ("a",))
     faces = torch.zeros(2, 3, size_px, size_px)
     assert faces.shape == model.swap(faces, "a").image.shape
 
@@ -104,13 +111,13 @@ def test_any_side_that_halves_well_can_be_built(size_px: int) -> None:
 def test_a_side_that_does_not_halve_is_refused(size_px: int) -> None:
     """A side that leaves a half pixel on the way down is named in the error."""
     with pytest.raises(ValueError, match=f"size_px = {size_px} cannot be halved"):
-        AutoencoderModel(size_px=size_px)
+        AutoencoderModelSettings(size_px=size_px)
 
 
 def test_a_layout_without_widths_is_refused() -> None:
     """Empty lists of widths are named in the error."""
-    with pytest.raises(ValueError, match="encoder_widths and decoder_widths"):
-        AutoencoderModel(decoder_widths=())
+    with pytest.raises(ValueError, match="encoder_channels and decoder_channels"):
+        AutoencoderModelSettings(decoder_channels=())
 
 
 def pair(size: int = 24) -> tuple[Tensor, Tensor, Tensor]:
@@ -127,7 +134,7 @@ def test_equal_weights_make_the_papers_loss() -> None:
     image, target, mask = pair()
     torch.testing.assert_close(
         torch.nn.functional.l1_loss(image, target),
-        weighted_l1(image, target, inside(mask, background=1.0)),
+        weighted_l1(image, target, pixel_weights(mask, background=1.0)),
     )
 
 
@@ -135,7 +142,7 @@ def test_equal_weights_make_the_papers_loss() -> None:
 def test_a_weighted_loss_is_a_mean(loss: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
     """Only what pixels weigh against each other counts: three times the weights, the same loss."""
     image, target, mask = pair()
-    weight = inside(mask, background=0.25)
+    weight = pixel_weights(mask, background=0.25)
     torch.testing.assert_close(loss(image, target, weight), loss(image, target, 3 * weight))
 
 
@@ -147,7 +154,7 @@ def test_a_batch_has_the_mean_gradient_of_its_parts(
     image, target = (torch.cat([two, two[:1].flip(-1)]) for two in pair(16)[:2])
     mask = torch.zeros(3, 1, 16, 16)
     mask[0, :, 2:14, 2:14], mask[1, :, 7:9, 7:9] = 1, 1
-    weight = inside(mask, background=0.1)
+    weight = pixel_weights(mask, background=0.1)
 
     def gradient(part: slice) -> Tensor:
         shown = image.clone().requires_grad_()
@@ -174,7 +181,7 @@ def test_a_loss_is_zero_for_equal_images_and_positive_else(
 ) -> None:
     """Nothing is lost where nothing differs."""
     image, target, mask = pair()
-    weight = inside(mask, background=0.25)
+    weight = pixel_weights(mask, background=0.25)
     assert pytest.approx(0, abs=1e-6) == float(loss(image, image.clone(), weight))
     assert loss(image, target, weight) > 0
 
@@ -182,7 +189,7 @@ def test_a_loss_is_zero_for_equal_images_and_positive_else(
 def test_the_background_is_not_looked_at_when_it_weighs_nothing() -> None:
     """Changes outside the mask do not change a loss whose background weight is 0."""
     image, target, mask = pair()
-    weight = inside(mask, background=0.0)
+    weight = pixel_weights(mask, background=0.0)
     elsewhere = target * mask
     torch.testing.assert_close(
         weighted_l1(image, target, weight), weighted_l1(image, elsewhere, weight)
@@ -224,13 +231,15 @@ def test_windows_are_summed_there_and_back_as_pooling_does() -> None:
 
 def test_the_structural_loss_is_added_when_it_weighs_something() -> None:
     """`dssim_weight` adds to every person's loss, and 0 leaves the paper's."""
-    settings = AutoencoderModel(
-        size_px=16, encoder_widths=(4,), code_size=4, shared_width=4, decoder_widths=(4,)
+    settings = AutoencoderModelSettings(
+        size_px=16, encoder_channels=(4,), latent_dim=4, shared_channels=4, decoder_channels=(4,)
     )
     image, target, mask = pair(16)
     plain, structural = (
-        Autoencoder(settings, AutoencoderTrain(dssim_weight=weight), ("a",))._loss(
-            Swapped(image=image, mask=None), target, mask, torch.zeros_like(mask)
+        Autoencoder(
+            settings, AutoencoderTrainSettings(dssim_weight=weight), ("a",)
+        )._reconstruction_loss(
+            SwapOutput(image=image, mask=None), target, mask, torch.zeros_like(mask)
         )
         for weight in (0.0, 2.0)
     )
@@ -239,18 +248,20 @@ def test_the_structural_loss_is_added_when_it_weighs_something() -> None:
 
 
 def test_a_learnt_mask_comes_to_be_the_outline() -> None:
-    """With `learns_mask` a swap carries the wanted person's outline, in [0, 1]; without, none."""
+    """With `predict_mask` a swap carries the wanted person's outline, in [0, 1]; without, none."""
     layout = {
         "size_px": 16,
-        "encoder_widths": (8, 8),
-        "code_size": 8,
-        "shared_width": 8,
-        "decoder_widths": (8,),
+        "encoder_channels": (8, 8),
+        "latent_dim": 8,
+        "shared_channels": 8,
+        "decoder_channels": (8,),
     }
     torch.manual_seed(0)
-    bare = Autoencoder(AutoencoderModel(**layout), AutoencoderTrain(), ("a", "b"))
+    bare = Autoencoder(AutoencoderModelSettings(**layout), AutoencoderTrainSettings(), ("a", "b"))
     model = Autoencoder(
-        AutoencoderModel(**layout, learns_mask=True), AutoencoderTrain(), ("a", "b")
+        AutoencoderModelSettings(**layout, predict_mask=True),
+        AutoencoderTrainSettings(),
+        ("a", "b"),
     )
     image, target, _ = pair(16)
     outlines = torch.zeros(2, len(image), 1, 16, 16)
@@ -266,7 +277,7 @@ def test_a_learnt_mask_comes_to_be_the_outline() -> None:
         optimizer.step()
 
     for step in range(60):
-        model.train_step(batch, update, Progress(images_seen=step, goal=None))
+        model.train_step(batch, update, TrainProgress(images_seen=step, max_images=None))
     for name, outline in zip("ab", outlines, strict=True):
         mask = model.swap(image, name).mask
         assert mask is not None
@@ -279,19 +290,21 @@ def test_a_learnt_mask_comes_to_be_the_outline() -> None:
 def test_fresh_layers_keep_the_size_of_what_passes_through() -> None:
     """After a convolution with its rectifier the mean square is what it was before."""
     torch.manual_seed(0)
-    layer = upscale(256, 64, kernel_px=3).apply(initialise)
+    layer = upscale(256, 64, kernel_px=3).apply(kaiming_init)
     features = torch.randn(2, 256, 16, 16)
     assert pytest.approx(1, abs=0.15) == layer(features)[..., 2:-2, 2:-2].square().mean().item()
 
 
 def test_a_normalised_code_has_mean_zero_and_deviation_one() -> None:
-    """With `normalise_code` no face's code is a scale apart, and no weights are added."""
-    settings = AutoencoderModel(
-        size_px=16, encoder_widths=(4, 4), code_size=64, shared_width=4, decoder_widths=(4,)
+    """With `normalize_latent` no face's code is a scale apart, and no weights are added."""
+    settings = AutoencoderModelSettings(
+        size_px=16, encoder_channels=(4, 4), latent_dim=64, shared_channels=4, decoder_channels=(4,)
     )
     torch.manual_seed(0)
-    model = Autoencoder(replace(settings, normalise_code=True), AutoencoderTrain(), ("a",))
-    assert count(Autoencoder(settings, AutoencoderTrain(), ("a",))) == count(model)
+    model = Autoencoder(
+        replace(settings, normalize_latent=True), AutoencoderTrainSettings(), ("a",)
+    )
+    assert count(Autoencoder(settings, AutoencoderTrainSettings(), ("a",))) == count(model)
     image, target, _ = pair(16)
     code = model.encoder.code[:3](model.encoder.down(torch.cat([image, target])))
     torch.testing.assert_close(torch.zeros(4), code.mean(1), rtol=0, atol=1e-5)
@@ -302,7 +315,7 @@ def test_a_normalised_code_has_mean_zero_and_deviation_one() -> None:
 def copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A backend copied in as one file, with one preset, in a folder of the two packages."""
     shutil.copy(autoencoder.__file__, tmp_path / "copied_in.py")
-    preset = 'about = "a"\ntakes = "b"\n[model]\nsize_px = 32\nencoder_widths = [4, 4, 4]\n'
+    preset = 'description = "a"\ntraining_time = "b"\n[model]\nsize_px = 32\nencoder_channels = [4, 4, 4]\n'
     (tmp_path / "copied_in-debug.toml").write_text(preset, encoding="utf-8")
     for package in (faceswap_models.backends, faceswap_models.presets):
         monkeypatch.setattr(package, "__path__", [*package.__path__, str(tmp_path)])
@@ -316,8 +329,8 @@ def test_copying_a_file_in_adds_a_backend(copied: str) -> None:
     assert f"faceswap_models.backends.{copied}" == backend.__module__
     preset = registry.presets(copied)["debug"]
     assert "copied_in-debug" == preset.name
-    settings = backend.Model(**{**preset.model, "encoder_widths": (4, 4, 4)})
-    model = backend(settings, backend.Train(), ("a", "b"))
+    settings = backend.model_settings_type(**{**preset.model, "encoder_channels": (4, 4, 4)})
+    model = backend(settings, backend.train_settings_type(), ("a", "b"))
     faces = torch.zeros(1, 3, 32, 32)
     assert faces.shape == model.swap(faces, "b").image.shape
 
@@ -351,8 +364,8 @@ def test_pixels_are_shuffled_as_everybody_shuffles_them(kind: torch.dtype) -> No
 @pytest.mark.parametrize(
     ("fast", "kernel_px", "layout"),
     [
-        (winograd.convolve, 3, {"padding": 1}),
-        (winograd.convolve_and_halve, 5, {"padding": 2, "stride": 2}),
+        (winograd.conv3x3, 3, {"padding": 1}),
+        (winograd.conv5x5_stride2, 5, {"padding": 2, "stride": 2}),
     ],
 )
 def test_fewer_products_have_the_same_sum(
@@ -375,7 +388,7 @@ def test_fewer_products_have_the_same_sum(
 def test_in_sixteen_bits_a_wide_convolution_errs_within_bounds(kernel_px: int) -> None:
     """Under autocast its type is the library's, and its error 1 % of the signal at most."""
     stride = 1 if kernel_px == 3 else 2
-    layer = WideConv2d(256, 32, kernel_px, stride=stride)
+    layer = WinogradConv2d(256, 32, kernel_px, stride=stride)
     images = torch.randn(8, 256, 8 * stride, 8 * stride)
     exact = nn.Conv2d.forward(layer, images)
     with torch.autocast("cpu", torch.bfloat16):
@@ -391,7 +404,7 @@ def test_a_convolution_is_one_whichever_way_it_is_made(
     images: int, channels: int, side_px: int
 ) -> None:
     """Narrow ones, few images, and sides that cannot be cut into squares go the library's way."""
-    layer = WideConv2d(channels, 8, 3)
+    layer = WinogradConv2d(channels, 8, 3)
     pictures = torch.randn(images, channels, side_px, side_px)
     assert torch.allclose(nn.Conv2d.forward(layer, pictures), layer(pictures), atol=1e-4)
     assert {"weight", "bias"} == set(layer.state_dict())

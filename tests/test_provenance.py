@@ -20,14 +20,19 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from faceswap_cli import pictures
-from faceswap_cli.errors import InputError
-from faceswap_cli.provenance import credentials, key
-from faceswap_cli.provenance.claim import COMPOSITE, Claim, comment, versions
-from faceswap_cli.provenance.credentials import LABEL, State, read, sign
-from faceswap_cli.provenance.key import FILE, data_folder, existing_key, local_key
+from faceswap_cli.core import image_io
+from faceswap_cli.core.errors import InputError
+from faceswap_cli.provenance import credentials, signing_key
+from faceswap_cli.provenance.claim import COMPOSITE, Claim, metadata_comment, package_versions
+from faceswap_cli.provenance.credentials import (
+    ASSERTION_LABEL,
+    ValidationState,
+    read_credentials,
+    sign_file,
+)
 from faceswap_cli.provenance.sidecar import read_sidecar, sidecar_path, write_sidecar
-from faceswap_cli.provenance.xmp import is_marked, marked
+from faceswap_cli.provenance.signing_key import KEY_FILE, data_folder, load_key, load_or_create_key
+from faceswap_cli.provenance.xmp import embed_xmp, has_swap_metadata
 from faceswap_cli.video.writer import VideoWriter
 
 CLAIM = Claim(
@@ -39,7 +44,7 @@ CLAIM = Claim(
     consent=True,
     consent_sha256="45" * 32,
     settings={"colour": "lab", "feather": 0.1, "label": False, "to": None},
-    versions=versions(),
+    versions=package_versions(),
 )
 
 Make = Callable[[str], Path]
@@ -79,13 +84,13 @@ def test_a_signed_file_says_what_was_done_to_it(make: Make, name: str) -> None:
     """Signing and reading is there and back, and costs a few kilobytes."""
     path, source = make(name), make("source.mp4")
     before = path.stat().st_size
-    assert read(path) is None
+    assert read_credentials(path) is None
 
-    assert sign(path, CLAIM, source=source)
+    assert sign_file(path, CLAIM, source=source)
 
-    found = read(path)
+    found = read_credentials(path)
     assert found is not None
-    assert (State.INTACT, ()) == (found.state, found.problems)
+    assert (ValidationState.INTACT, ()) == (found.state, found.problems)
     assert CLAIM == found.claim
     assert found.is_swap
     assert found.is_own
@@ -98,11 +103,11 @@ def test_signing_changes_nothing_of_the_picture(make: Make, name: str) -> None:
     """Only what is beside the streams grows: every packet, or every pixel, is the one before."""
     path = make(name)
     is_picture = path.suffix in (".png", ".webp")
-    before = [pictures.read(path).tobytes()] if is_picture else packets(path)
+    before = [image_io.read_image(path).tobytes()] if is_picture else packets(path)
 
-    sign(path, CLAIM)
+    sign_file(path, CLAIM)
 
-    after = [pictures.read(path).tobytes()] if is_picture else packets(path)
+    after = [image_io.read_image(path).tobytes()] if is_picture else packets(path)
     assert before == after
 
 
@@ -121,16 +126,16 @@ def test_pictures_say_it_in_their_ordinary_metadata_too(
     )
     path = tmp_path / f"a.{suffix}"
     path.write_bytes(plain.getvalue())
-    assert not is_marked(plain.getvalue())
+    assert not has_swap_metadata(plain.getvalue())
 
-    sign(path, CLAIM)
+    sign_file(path, CLAIM)
 
-    found = read(path)
+    found = read_credentials(path)
     assert found is not None
-    assert State.INTACT == found.state
-    for data in (marked(plain.getvalue()), path.read_bytes()):
-        assert is_marked(data)
-        assert data == marked(data), "once is enough"
+    assert ValidationState.INTACT == found.state
+    for data in (embed_xmp(plain.getvalue()), path.read_bytes()):
+        assert has_swap_metadata(data)
+        assert data == embed_xmp(data), "once is enough"
         with Pillow.open(BytesIO(data)) as again, Pillow.open(plain) as before:
             xmp = again.info.get("xmp") or again.info["XML:com.adobe.xmp"].encode()
             assert COMPOSITE in ElementTree.fromstring(xmp)[0][0].attrib.values()
@@ -144,14 +149,14 @@ def test_the_manifest_follows_the_standard(make: Make) -> None:
     C2PA 2.4, section on actions: the first one is `opened` or `created`.
     """
     path, source = make("secretname.mp4"), make("alsosecret.mp4")
-    sign(path, CLAIM, source=source)
+    sign_file(path, CLAIM, source=source)
 
     with c2pa.Reader(str(path)) as reader:
         store = json.loads(reader.json())
     manifest = store["manifests"][store["active_manifest"]]
     assertions = {one["label"]: one["data"] for one in manifest["assertions"]}
     opened, edited = assertions["c2pa.actions.v2"]["actions"]
-    assert {LABEL, "c2pa.actions.v2", "c2pa.hash.bmff.v3"} == set(assertions)
+    assert {ASSERTION_LABEL, "c2pa.actions.v2", "c2pa.hash.bmff.v3"} == set(assertions)
     assert "c2pa.opened" == opened["action"]
     assert ("c2pa.edited", COMPOSITE) == (edited["action"], edited["digitalSourceType"])
     assert ["parentOf"] == [one["relationship"] for one in manifest["ingredients"]]
@@ -163,7 +168,7 @@ def test_the_manifest_follows_the_standard(make: Make) -> None:
 def test_without_a_source_the_first_action_is_created(make: Make) -> None:
     """A picture made of many, such as a sheet, has no one parent."""
     path = make("sheet.png")
-    sign(path, CLAIM)
+    sign_file(path, CLAIM)
 
     with c2pa.Reader(str(path)) as reader:
         store = json.loads(reader.json())
@@ -176,15 +181,15 @@ def test_without_a_source_the_first_action_is_created(make: Make) -> None:
 def test_the_credentials_of_the_source_are_kept(make: Make) -> None:
     """What a source says of itself is still there in what was made of it."""
     source, path = make("source.mp4"), make("a.mp4")
-    sign(source, replace(CLAIM, model="99" * 32))
-    sign(path, CLAIM, source=source)
+    sign_file(source, replace(CLAIM, model="99" * 32))
+    sign_file(path, CLAIM, source=source)
 
     with c2pa.Reader(str(path)) as reader:
         store = json.loads(reader.json())
-    found = read(path)
+    found = read_credentials(path)
     assert 2 == len(store["manifests"])
     assert found is not None
-    assert (State.INTACT, CLAIM) == (found.state, found.claim)
+    assert (ValidationState.INTACT, CLAIM) == (found.state, found.claim)
 
 
 @pytest.mark.parametrize("name", ["source.mkv", "source.txt", "torn.mp4", "forged.mp4"])
@@ -195,50 +200,52 @@ def test_any_source_will_do(make: Make, name: str) -> None:
         source.write_text("not a video", encoding="utf-8")
     if name == "torn.mp4":
         whole = make("source.mp4")
-        sign(whole, CLAIM)
+        sign_file(whole, CLAIM)
         source.write_bytes(whole.read_bytes()[:3000])
     if name == "forged.mp4":
-        sign(source, CLAIM)
+        sign_file(source, CLAIM)
         source.write_bytes(source.read_bytes().replace(b"compositeWith", b"compositeWhat"))
 
-    sign(path, CLAIM, source=source)
+    sign_file(path, CLAIM, source=source)
 
-    found = read(path)
+    found = read_credentials(path)
     assert found is not None
-    assert State.INTACT == found.state
+    assert ValidationState.INTACT == found.state
 
 
 @pytest.mark.parametrize(
     ("name", "mark", "state"),
     [
-        ("a.mp4", b"mdat", State.CHANGED),
-        ("a.mov", b"mdat", State.CHANGED),
-        ("a.png", b"IDAT", State.CHANGED),
-        ("a.jpg", b"\xff\xda", State.CHANGED),
-        ("a.webp", b"VP8L", State.CHANGED),
-        ("a.mp4", b"compositeWith", State.CHANGED),
-        ("a.mp4", LABEL.encode(), State.CHANGED),
-        ("a.mp4", b"faceswap local key", State.CHANGED),
+        ("a.mp4", b"mdat", ValidationState.CHANGED),
+        ("a.mov", b"mdat", ValidationState.CHANGED),
+        ("a.png", b"IDAT", ValidationState.CHANGED),
+        ("a.jpg", b"\xff\xda", ValidationState.CHANGED),
+        ("a.webp", b"VP8L", ValidationState.CHANGED),
+        ("a.mp4", b"compositeWith", ValidationState.CHANGED),
+        ("a.mp4", ASSERTION_LABEL.encode(), ValidationState.CHANGED),
+        ("a.mp4", b"faceswap local key", ValidationState.CHANGED),
     ],
 )
-def test_one_changed_byte_is_noticed(make: Make, name: str, mark: bytes, state: State) -> None:
+def test_one_changed_byte_is_noticed(
+    make: Make, name: str, mark: bytes, state: ValidationState
+) -> None:
     """In the pictures, in what is said, in who says it."""
     path = make(name)
-    sign(path, CLAIM, source=make("source.mp4"))
+    sign_file(path, CLAIM, source=make("source.mp4"))
     data = bytearray(path.read_bytes())
     place = data.rfind(mark)
     assert place > 0
     data[place + len(mark) + 12] ^= 1
     path.write_bytes(data)
 
-    found = read(path)
+    found = read_credentials(path)
 
     assert found is not None
     assert state == found.state
     assert found.problems
 
 
-def lengthen(path: Path, by: int) -> None:
+def append_bytes(path: Path, by: int) -> None:
     """Make the last box of a video, its pictures and sound, so much longer."""
     data = path.read_bytes()
     start = data.rindex(b"mdat") - 4
@@ -253,34 +260,34 @@ def lengthen(path: Path, by: int) -> None:
 def test_videos_are_sealed_to_their_last_byte(make: Make, by: int) -> None:
     """Shorter or longer than the pieces they are hashed in: intact, and not when an end changed."""
     path = make("a.mp4")
-    lengthen(path, by)
+    append_bytes(path, by)
 
-    sign(path, CLAIM)
+    sign_file(path, CLAIM)
 
-    assert State.INTACT is _state(path)
+    assert ValidationState.INTACT is _state(path)
     data = bytearray(path.read_bytes())
     for place in (data.rindex(b"mdat") + 4, len(data) - 1):
         changed = data.copy()
         changed[place] ^= 1
         path.write_bytes(changed)
-        assert State.CHANGED is _state(path)
+        assert ValidationState.CHANGED is _state(path)
 
 
-def _state(path: Path) -> State:
+def _state(path: Path) -> ValidationState:
     """Return whether a signed file holds."""
-    found = read(path)
+    found = read_credentials(path)
     assert found is not None
     return found.state
 
 
-_PEAK = """
+_PEAK_MEMORY_SCRIPT = """
 import re, sys
 from pathlib import Path
 from faceswap_cli.provenance.claim import Claim
-from faceswap_cli.provenance.credentials import read, sign
+from faceswap_cli.provenance.credentials import read_credentials, sign_file
 for path in map(Path, sys.argv[1:]):
-    sign(path, Claim(frames=1, swapped=1, model=""))
-    assert read(path).state.value == "intact"
+    sign_file(path, Claim(frames=1, swapped=1, model=""))
+    assert read_credentials(path).state.value == "intact"
     print(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
 """
 
@@ -289,10 +296,12 @@ for path in map(Path, sys.argv[1:]):
 def test_a_long_video_takes_no_more_memory_to_sign(make: Make) -> None:
     """A quarter of a gigabyte is signed, and checked, in a few megabytes more than a small file."""
     small, large = make("small.mp4"), make("large.mp4")
-    lengthen(large, 2**28)
+    append_bytes(large, 2**28)
 
     done = subprocess.run(
-        [sys.executable, "-c", _PEAK, str(small), str(large)], stdout=subprocess.PIPE, check=True
+        [sys.executable, "-c", _PEAK_MEMORY_SCRIPT, str(small), str(large)],
+        stdout=subprocess.PIPE,
+        check=True,
     )
 
     before, after = (int(line) / 1024 for line in done.stdout.split())
@@ -302,23 +311,23 @@ def test_a_long_video_takes_no_more_memory_to_sign(make: Make) -> None:
 def test_a_file_cut_short_is_not_intact(make: Make) -> None:
     """Changed while its credentials can be read, refused when not even they can."""
     path = make("a.mp4")
-    sign(path, CLAIM)
+    sign_file(path, CLAIM)
     data = path.read_bytes()
 
     path.write_bytes(data[:-100])
-    found = read(path)
+    found = read_credentials(path)
     assert found is not None
-    assert State.CHANGED == found.state
+    assert ValidationState.CHANGED == found.state
 
     path.write_bytes(data[:2500])
     with pytest.raises(InputError, match="cannot be read"):
-        read(path)
+        read_credentials(path)
 
 
 def test_a_remux_loses_the_credentials_and_nothing_else(make: Make, tmp_path: Path) -> None:
     """Why `sign` comes last: packets copied into a new container leave the manifest behind."""
     path, copy = make("a.mp4"), tmp_path / "copy.mp4"
-    sign(path, CLAIM)
+    sign_file(path, CLAIM)
     with av.open(str(path)) as old, av.open(str(copy), "w") as new:
         stream = new.add_stream_from_template(old.streams.video[0])
         for packet in old.demux(video=0):
@@ -326,8 +335,8 @@ def test_a_remux_loses_the_credentials_and_nothing_else(make: Make, tmp_path: Pa
                 packet.stream = stream
                 new.mux(packet)
 
-    assert read(path) is not None
-    assert read(copy) is None
+    assert read_credentials(path) is not None
+    assert read_credentials(copy) is None
 
 
 def test_another_machines_key_is_not_our_own(
@@ -336,16 +345,16 @@ def test_another_machines_key_is_not_our_own(
     """A file signed elsewhere is intact, and not by us."""
     path = make("a.mp4")
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "elsewhere"))
-    sign(path, CLAIM)
+    sign_file(path, CLAIM)
     write_sidecar(path, CLAIM)
 
     for here in ("empty", "here"):
         monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / here))
         if here == "here":
-            local_key()
-        found, beside = read(path), read_sidecar(path)
+            load_or_create_key()
+        found, beside = read_credentials(path), read_sidecar(path)
         assert found is not None
-        assert (State.INTACT, False) == (found.state, found.is_own)
+        assert (ValidationState.INTACT, False) == (found.state, found.is_own)
         assert beside is not None
         assert (True, True, False) == (beside.matches, beside.is_intact, beside.is_own)
     assert not (tmp_path / "empty" / "faceswap").exists(), "reading makes no key"
@@ -356,30 +365,30 @@ def test_the_key_is_made_once_and_is_its_owners_alone(
 ) -> None:
     """One key, with the mode 0600, named after nobody; nothing else is left in the folder."""
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
-    assert existing_key() is None
+    assert load_key() is None
 
-    first, second = local_key(), local_key()
+    first, second = load_or_create_key(), load_or_create_key()
 
     assert first == second
-    assert first.is_kept
-    assert [FILE] == [path.name for path in data_folder().iterdir()]
-    assert 0o600 == stat.S_IMODE((data_folder() / FILE).stat().st_mode)
+    assert first.is_persistent
+    assert [KEY_FILE] == [path.name for path in data_folder().iterdir()]
+    assert 0o600 == stat.S_IMODE((data_folder() / KEY_FILE).stat().st_mode)
     assert all("faceswap local key" in str(one.subject) for one in first.chain)
 
 
 def test_of_two_keys_made_at_once_one_wins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Two first conversions side by side end up signing with the same key."""
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
-    make_new = key._new_key
+    make_new = signing_key._create_key
 
-    def overtaken() -> key.LocalKey:
-        monkeypatch.setattr(key, "_new_key", make_new)
-        local_key()
+    def overtaken() -> signing_key.LocalKey:
+        monkeypatch.setattr(signing_key, "_create_key", make_new)
+        load_or_create_key()
         return make_new()
 
-    monkeypatch.setattr(key, "_new_key", overtaken)
+    monkeypatch.setattr(signing_key, "_create_key", overtaken)
 
-    assert local_key() == existing_key()
+    assert load_or_create_key() == load_key()
 
 
 def test_a_folder_that_cannot_be_written_does_not_stop_the_signing(
@@ -390,12 +399,12 @@ def test_a_folder_that_cannot_be_written_does_not_stop_the_signing(
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "file"))
     path = make("a.png")
 
-    assert not local_key().is_kept
-    sign(path, CLAIM)
+    assert not load_or_create_key().is_persistent
+    sign_file(path, CLAIM)
 
-    found = read(path)
+    found = read_credentials(path)
     assert found is not None
-    assert (State.INTACT, False) == (found.state, found.is_own)
+    assert (ValidationState.INTACT, False) == (found.state, found.is_own)
 
 
 @pytest.mark.parametrize("text", ["", "nonsense", "swapped"])
@@ -406,13 +415,13 @@ def test_a_damaged_key_is_said_and_never_replaced_silently(
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
     path = make("a.png")
     before = path.read_bytes()
-    ours = local_key()
+    ours = load_or_create_key()
     if text == "swapped":
-        text = (ours.private_pem + key._new_key().chain_pem).decode()
-    (data_folder() / FILE).write_text(text, encoding="utf-8")
+        text = (ours.private_pem + signing_key._create_key().chain_pem).decode()
+    (data_folder() / KEY_FILE).write_text(text, encoding="utf-8")
 
     with pytest.raises(InputError, match="does not hold a signing key") as caught:
-        sign(path, CLAIM)
+        sign_file(path, CLAIM)
 
     assert "delete it" in caught.value.hint
     assert before == path.read_bytes()
@@ -423,9 +432,9 @@ def test_where_a_container_holds_no_credentials_a_sidecar_stands_in(make: Make) 
     path = make("a.mkv")
     before = path.read_bytes()
 
-    assert not sign(path, CLAIM)
+    assert not sign_file(path, CLAIM)
     assert before == path.read_bytes()
-    assert read(path) is None
+    assert read_credentials(path) is None
     assert read_sidecar(path) is None
     assert sidecar_path(path) == write_sidecar(path, CLAIM)
 
@@ -483,8 +492,8 @@ def test_a_claim_carries_no_path() -> None:
 
 def test_the_comment_says_it_to_people_and_programs() -> None:
     """A sentence, and IPTC's word for it."""
-    assert comment().startswith("A face was replaced by a trained model")
-    assert COMPOSITE in comment()
+    assert metadata_comment().startswith("A face was replaced by a trained model")
+    assert COMPOSITE in metadata_comment()
 
 
 def test_a_manifest_elsewhere_is_not_fetched(make: Make, tmp_path: Path) -> None:
@@ -500,12 +509,12 @@ def test_a_manifest_elsewhere_is_not_fetched(make: Make, tmp_path: Path) -> None
         builder.set_no_embed()
         builder.set_remote_url(address)
         with plain.open("rb") as old, path.open("w+b") as new:
-            builder.sign(credentials._signer(local_key()), "image/jpeg", old, new)
+            builder.sign(credentials._create_signer(load_or_create_key()), "image/jpeg", old, new)
         assert address.encode() in path.read_bytes()
 
         with pytest.raises(InputError, match="not in it but at http://127"):
-            read(path)
-        sign(plain, CLAIM, source=path)
+            read_credentials(path)
+        sign_file(plain, CLAIM, source=path)
         with pytest.raises(BlockingIOError):
             listener.accept()
 
@@ -517,10 +526,10 @@ def test_signing_and_reading_open_no_socket(make: Make, tmp_path: Path) -> None:
     program = (
         "from pathlib import Path\n"
         "from faceswap_cli.provenance.claim import Claim\n"
-        "from faceswap_cli.provenance.credentials import read, sign\n"
+        "from faceswap_cli.provenance.credentials import read_credentials, sign_file\n"
         f"path = Path({str(path)!r})\n"
-        "sign(path, Claim(frames=1, swapped=1, model=''), source=path)\n"
-        "assert read(path).is_swap\n"
+        "sign_file(path, Claim(frames=1, swapped=1, model=''), source=path)\n"
+        "assert read_credentials(path).is_swap\n"
     )
     watch = ["strace", "-f", "-e", "trace=socket,connect,sendto", "-o", str(tmp_path / "calls")]
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from av.video.frame import VideoFrame
 
-from faceswap_cli.arrays import Image
-from faceswap_cli.video.reader import read_frames, read_moments, read_on
+from faceswap_cli.core.types import Image
+from faceswap_cli.video.reader import read_frames, read_frames_at, resume_frames
 
 TICKS = [0, 3, 4, 9, 10, 11, 15, 20, 22, 23, 30, 31, 32, 40, 41, 44, 50, 51, 53, 60]
 """Frames at uneven distances, the way phones record."""
@@ -45,7 +45,7 @@ def test_a_moment_shows_the_frame_that_a_player_would(clip: Path) -> None:
     shown = [frame.time for frame in frames]
     step = Fraction(1, 90)
     moments = [shown[11] + step, shown[0] - 1, shown[3], shown[-1] + 5, shown[0], shown[7] - step]
-    found = list(read_moments(clip, moments))
+    found = list(read_frames_at(clip, moments))
     assert list(range(len(moments))) == [frame.index for frame in found]
     for moment, frame in zip(moments, found, strict=True):
         expected = frames[max(0, bisect_right(shown, moment) - 1)]
@@ -57,7 +57,7 @@ def test_a_moment_shows_the_frame_that_a_player_would(clip: Path) -> None:
 def test_reading_on_is_reading_all_but_the_beginning(clip: Path, index: int) -> None:
     """Index, time and every pixel are those of one reading from the start."""
     frames = list(read_frames(clip))
-    later = list(read_on(clip, index=index, time=frames[index].time))
+    later = list(resume_frames(clip, index=index, time=frames[index].time))
     assert [frame.index for frame in frames[index:]] == [frame.index for frame in later]
     for expected, frame in zip(frames[index:], later, strict=True):
         assert expected.time == frame.time
@@ -67,6 +67,6 @@ def test_reading_on_is_reading_all_but_the_beginning(clip: Path, index: int) -> 
 def test_a_time_that_no_frame_has_is_counted_to(clip: Path) -> None:
     """Where seeking does not lead to the frame asked for, the frames before it are counted."""
     frames = list(read_frames(clip))
-    later = list(read_on(clip, index=5, time=frames[5].time + Fraction(1, 1000)))
+    later = list(resume_frames(clip, index=5, time=frames[5].time + Fraction(1, 1000)))
     assert [frame.index for frame in frames[5:]] == [frame.index for frame in later]
     np.testing.assert_array_equal(frames[5].image, later[0].image)

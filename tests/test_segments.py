@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 from av.video.frame import VideoFrame
 
-from faceswap_cli.arrays import AnyArray, Image
-from faceswap_cli.errors import ConfigurationError, InputError
+from faceswap_cli.core.errors import ConfigurationError, InputError
+from faceswap_cli.core.types import AnyArray, Image
 from faceswap_cli.video import codecs
-from faceswap_cli.video.colour import BT709
-from faceswap_cli.video.containers import FORMS
-from faceswap_cli.video.encoder import Picture
-from faceswap_cli.video.original import Original
-from faceswap_cli.video.planes import samples
+from faceswap_cli.video.color import BT709
+from faceswap_cli.video.containers import CONTAINER_FORMATS
+from faceswap_cli.video.encoder import EncodeSpec
+from faceswap_cli.video.pixel_format import get_planes
 from faceswap_cli.video.reader import probe, read_frames
-from faceswap_cli.video.segments import Segments, decode_ticks
+from faceswap_cli.video.segments import SegmentedWriter, compute_dts
+from faceswap_cli.video.source_samples import SourceSamples
 
 SIZE = WIDTH, HEIGHT = 96, 64
 BASE = Fraction(1, 90_000)
@@ -33,21 +33,25 @@ def noisy(number: int, *, size: tuple[int, int] = SIZE) -> Image:
     return rng.integers(0, 256, (size[1], size[0], 3)).astype(np.uint8)
 
 
-def picture(**changes: object) -> Picture:
+def make_spec(**changes: object) -> EncodeSpec:
     """Return how the drawn clips are encoded."""
-    plain = Picture(size=SIZE, rate=Fraction(30), time_base=BASE, colour=BT709, hardware=False)
-    return Picture(**{**plain.__dict__, **changes})  # type: ignore[arg-type]
+    plain = EncodeSpec(size=SIZE, rate=Fraction(30), time_base=BASE, color=BT709, hardware=False)
+    return EncodeSpec(**{**plain.__dict__, **changes})  # type: ignore[arg-type]
 
 
-def pieces_of(folder: Path, *, key: str = "settings", each: int = 4, **changes: object) -> Segments:
+def open_writer(
+    folder: Path, *, key: str = "settings", each: int = 4, **changes: object
+) -> SegmentedWriter:
     """Return the pieces in a folder."""
-    return Segments(folder, picture(**changes), key=key, frames_each=each)
+    return SegmentedWriter(folder, make_spec(**changes), key=key, segment_frames=each)
 
 
-def fill(pieces: Segments, ticks: Sequence[int], *, stop_before: int | None = None) -> None:
+def write_frames(
+    pieces: SegmentedWriter, ticks: Sequence[int], *, stop_before: int | None = None
+) -> None:
     """Write the frames that are not done yet; be stopped before one of them."""
     with pieces:
-        for number in range(pieces.done, len(ticks)):
+        for number in range(pieces.frames_done, len(ticks)):
             if number == stop_before:
                 raise KeyboardInterrupt
             pieces.write(noisy(number), ticks[number] * BASE)
@@ -78,12 +82,12 @@ def test_a_stopped_video_goes_on_and_ends_as_if_it_had_not_been(tmp_path: Path) 
     """Whole pieces count, the one that was being written does not; the file is the same."""
     ticks = [3_003 * number for number in range(14)]
     with pytest.raises(KeyboardInterrupt):
-        fill(pieces_of(tmp_path / "work"), ticks, stop_before=10)
-    assert 8 == pieces_of(tmp_path / "work").done
-    fill(pieces_of(tmp_path / "work"), ticks)
-    fill(pieces_of(tmp_path / "other"), ticks)
+        write_frames(open_writer(tmp_path / "work"), ticks, stop_before=10)
+    assert 8 == open_writer(tmp_path / "work").frames_done
+    write_frames(open_writer(tmp_path / "work"), ticks)
+    write_frames(open_writer(tmp_path / "other"), ticks)
     for name in ("work", "other"):
-        assert [] == pieces_of(tmp_path / name).join(tmp_path / f"{name}.mp4")
+        assert [] == open_writer(tmp_path / name).finalize(tmp_path / f"{name}.mp4")
     assert (tmp_path / "work.mp4").read_bytes() == (tmp_path / "other.mp4").read_bytes()
     assert [tick * BASE for tick in ticks] == times(tmp_path / "work.mp4")
 
@@ -91,7 +95,7 @@ def test_a_stopped_video_goes_on_and_ends_as_if_it_had_not_been(tmp_path: Path) 
 def test_half_a_piece_is_never_counted(tmp_path: Path) -> None:
     """Cut short, changed in its index, or with another's name: it is made again."""
     ticks = [3_000 * number for number in range(12)]
-    fill(pieces_of(tmp_path), ticks)
+    write_frames(open_writer(tmp_path), ticks)
     whole = sorted(tmp_path.glob("*.piece"))
     assert [0, 4, 8] == [int(path.stem) for path in whole]
     last = whole[-1].read_bytes()
@@ -99,42 +103,42 @@ def test_half_a_piece_is_never_counted(tmp_path: Path) -> None:
     assert last != otherwise
     for damaged in (last[:-1], last[: len(last) // 2], otherwise, last[:-40] + b"x" * 40, b""):
         whole[-1].write_bytes(damaged)
-        assert 8 == pieces_of(tmp_path).done
+        assert 8 == open_writer(tmp_path).frames_done
         assert not whole[-1].exists()
     (tmp_path / "00000008.part").write_bytes(last)
-    assert 8 == pieces_of(tmp_path).done
+    assert 8 == open_writer(tmp_path).frames_done
     assert [path.name for path in whole[:2]] == sorted(path.name for path in tmp_path.iterdir())
 
 
 def test_a_gap_ends_what_is_done(tmp_path: Path) -> None:
     """With a piece missing in the middle, those behind it are of no use."""
-    fill(pieces_of(tmp_path), [3_000 * number for number in range(12)])
+    write_frames(open_writer(tmp_path), [3_000 * number for number in range(12)])
     (tmp_path / "00000004.piece").unlink()
-    assert 4 == pieces_of(tmp_path).done
+    assert 4 == open_writer(tmp_path).frames_done
 
 
 @pytest.mark.parametrize("change", [{"key": "other settings"}, {"quality": 30}, {"codec": "ffv1"}])
 def test_pieces_of_another_kind_are_removed(change: dict[str, object], tmp_path: Path) -> None:
     """Other settings, another quality, another codec: nothing is mixed."""
-    fill(pieces_of(tmp_path), [0, 3_000, 6_000, 9_000])
-    assert 4 == pieces_of(tmp_path).done
-    assert 0 == pieces_of(tmp_path, **change).done  # type: ignore[arg-type]
+    write_frames(open_writer(tmp_path), [0, 3_000, 6_000, 9_000])
+    assert 4 == open_writer(tmp_path).frames_done
+    assert 0 == open_writer(tmp_path, **change).frames_done  # type: ignore[arg-type]
     assert [] == list(tmp_path.iterdir())
 
 
 def test_a_piece_that_rotted_is_refused_and_made_again(tmp_path: Path) -> None:
     """A flipped bit among the packets is found when they are joined; only that piece is redone."""
     ticks = [3_000 * number for number in range(12)]
-    fill(pieces_of(tmp_path / "work"), ticks)
+    write_frames(open_writer(tmp_path / "work"), ticks)
     middle = tmp_path / "work" / "00000004.piece"
     data = bytearray(middle.read_bytes())
     data[100] ^= 1
     middle.write_bytes(data)
     with pytest.raises(InputError, match=r"has been damaged: 00000004\.piece") as caught:
-        pieces_of(tmp_path / "work").join(tmp_path / "out.mp4")
+        open_writer(tmp_path / "work").finalize(tmp_path / "out.mp4")
     assert "run the same command again: only that piece is made anew" == caught.value.hint
     assert not (tmp_path / "out.mp4").exists()
-    assert 4 == pieces_of(tmp_path / "work").done
+    assert 4 == open_writer(tmp_path / "work").frames_done
 
 
 @pytest.mark.parametrize("seed", range(30))
@@ -145,7 +149,7 @@ def test_times_of_decoding_are_what_a_decoder_expects(seed: int) -> None:
     order = [int(tick) for start in range(0, len(shown), 4) for tick in shown[start : start + 4]]
     for start in range(0, len(order), 4):
         order[start : start + 4] = rng.permutation(order[start : start + 4]).tolist()
-    decoded = decode_ticks(order, end=int(shown[-1]) + 1)
+    decoded = compute_dts(order, end=int(shown[-1]) + 1)
     assert all(a < b for a, b in itertools.pairwise(decoded))
     assert all(a <= b for a, b in zip(decoded, order, strict=True))
     lead = int(shown[0]) - decoded[0]
@@ -160,10 +164,10 @@ def test_pieces_of_uneven_times_join_to_the_tick(
 ) -> None:
     """Wherever the pieces meet, every frame is shown when it was, and all of them decode."""
     ticks = [*IRREGULAR, *(70_000 + 3 * tick for tick in IRREGULAR)]
-    pieces = pieces_of(tmp_path / "work", each=each, codec=codec)
-    fill(pieces, ticks)
+    pieces = open_writer(tmp_path / "work", each=each, codec=codec)
+    write_frames(pieces, ticks)
     output = tmp_path / f"out{suffix}"
-    pieces.join(output)
+    pieces.finalize(output)
     if suffix == ".mkv":
         pairs = zip(ticks, times(output), strict=True)
         assert max(abs(tick * BASE - time) for tick, time in pairs) <= Fraction(1, 500)
@@ -176,10 +180,10 @@ def test_pieces_of_uneven_times_join_to_the_tick(
 # --- untouched samples -------------------------------------------------------------------------
 
 
-def stored(path: Path) -> list[list[AnyArray]]:
+def read_planes(path: Path) -> list[list[AnyArray]]:
     """Return the planes of every frame as the decoder gives them."""
     with av.open(str(path)) as container:
-        return [[plane.copy() for plane in samples(f)] for f in container.decode(video=0)]
+        return [[plane.copy() for plane in get_planes(f)] for f in container.decode(video=0)]
 
 
 def planar_clip(
@@ -194,7 +198,7 @@ def planar_clip(
         for number in range(3):
             frame = VideoFrame(*size, pixel_format)
             rng = np.random.default_rng(number)
-            for plane in samples(frame):
+            for plane in get_planes(frame):
                 plane[:] = rng.integers(64, 940 if "10" in pixel_format else 235, plane.shape)
             frame.pts = number
             output.mux(stream.encode(frame))
@@ -202,31 +206,31 @@ def planar_clip(
     return path
 
 
-def rewritten(
+def rewrite(
     source: Path, output: Path, *, codec: str, area: tuple[int, int, int, int] | None
 ) -> list[str]:
     """Write a clip again, losslessly, red in an area."""
     info = probe(source)
     red = np.full((info.size[1], info.size[0], 3), (200, 30, 40), np.uint8)
-    kind = Picture.of(info, codec=codec, quality=0, hardware=False)
-    with Segments(output.parent / "work", kind, key="") as pieces:
+    kind = EncodeSpec.from_info(info, codec=codec, quality=0, hardware=False)
+    with SegmentedWriter(output.parent / "work", kind, key="") as pieces:
         for frame in read_frames(source):
             areas = [area] if area else []
             pieces.write(red, frame.time, original=frame.original, changed=areas)
-    return pieces.join(output, source=source)
+    return pieces.finalize(output, source=source)
 
 
 def test_what_a_decoder_may_still_look_at_is_not_written_to(tmp_path: Path) -> None:
     """The samples of a frame are the same after a patched copy of it was encoded."""
     source = planar_clip(tmp_path / "in.mkv", pixel_format="yuv420p")
-    kind = Picture.of(probe(source), codec="ffv1", hardware=False)
+    kind = EncodeSpec.from_info(probe(source), codec="ffv1", hardware=False)
     black = np.zeros((kind.size[1], kind.size[0], 3), np.uint8)
-    with Segments(tmp_path / "work", kind, key="") as pieces:
+    with SegmentedWriter(tmp_path / "work", kind, key="") as pieces:
         for frame in read_frames(source):
-            assert isinstance(frame.original, Original)
-            before = [plane.copy() for plane in samples(frame.original.decoded)]
+            assert isinstance(frame.original, SourceSamples)
+            before = [plane.copy() for plane in get_planes(frame.original.decoded)]
             pieces.write(black, frame.time, original=frame.original, changed=[(0, 0, 32, 32)])
-            for old, now in zip(before, samples(frame.original.decoded), strict=True):
+            for old, now in zip(before, get_planes(frame.original.decoded), strict=True):
                 np.testing.assert_array_equal(old, now)
 
 
@@ -248,10 +252,10 @@ def test_samples_outside_of_the_changed_area_are_the_sources(
     """Bit for bit, colour and depth included; inside of the area the new picture shows."""
     source = planar_clip(tmp_path / "in.mkv", pixel_format=pixel_format)
     area = (21, 11, 59, 39)
-    rewritten(source, tmp_path / "out.mkv", codec=codec, area=area)
+    rewrite(source, tmp_path / "out.mkv", codec=codec, area=area)
     assert pixel_format == probe(tmp_path / "out.mkv").pixel_format
     left, top, right, bottom = area
-    for before, after in zip(stored(source), stored(tmp_path / "out.mkv"), strict=True):
+    for before, after in zip(read_planes(source), read_planes(tmp_path / "out.mkv"), strict=True):
         for old, new in zip(before, after, strict=True):
             down, across = HEIGHT // old.shape[0], WIDTH // old.shape[1]
             inside = np.zeros(old.shape, bool)
@@ -264,9 +268,9 @@ def test_samples_outside_of_the_changed_area_are_the_sources(
 def test_an_odd_size_keeps_its_own_samples(codec: str, tmp_path: Path) -> None:
     """97 by 65 px with colour at half the resolution, changed up to the last column and row."""
     source = planar_clip(tmp_path / "in.mkv", pixel_format="yuv420p", size=(97, 65))
-    rewritten(source, tmp_path / "out.mkv", codec=codec, area=(81, 50, 97, 65))
+    rewrite(source, tmp_path / "out.mkv", codec=codec, area=(81, 50, 97, 65))
     assert (97, 65) == probe(tmp_path / "out.mkv").size
-    for before, after in zip(stored(source), stored(tmp_path / "out.mkv"), strict=True):
+    for before, after in zip(read_planes(source), read_planes(tmp_path / "out.mkv"), strict=True):
         np.testing.assert_array_equal(before[0][:, :81], after[0][:, :81])
         assert 1 == len(np.unique(after[0][50:, 81:]))
         assert 1 == len(np.unique(after[1][25:, 41:]))
@@ -275,7 +279,7 @@ def test_an_odd_size_keeps_its_own_samples(codec: str, tmp_path: Path) -> None:
 def test_what_a_codec_cannot_keep_is_said(tmp_path: Path) -> None:
     """AV1 halves the resolution of colour, and a note says so."""
     source = planar_clip(tmp_path / "in.mkv", pixel_format="yuv444p10le")
-    notes = rewritten(source, tmp_path / "out.mkv", codec="av1", area=None)
+    notes = rewrite(source, tmp_path / "out.mkv", codec="av1", area=None)
     assert ["colour is stored at a lower resolution: the codec holds no more"] == notes
     assert "yuv420p10le" == probe(tmp_path / "out.mkv").pixel_format
 
@@ -287,24 +291,26 @@ def test_every_codec_shows_the_picture(codec: str, quality: int, tmp_path: Path)
     suffix = {"prores": ".mov"}.get(codec, ".mkv")
     smooth = np.linspace(20, 230, WIDTH)[None, :, None].repeat(HEIGHT, 0).repeat(3, 2)
     image = smooth.astype(np.uint8)
-    pieces = pieces_of(tmp_path / "work", codec=codec, quality=quality)
+    pieces = open_writer(tmp_path / "work", codec=codec, quality=quality)
     with pieces:
         for tick in range(3):
             pieces.write(image, tick * 3_000 * BASE)
-    pieces.join(tmp_path / f"out{suffix}")
+    pieces.finalize(tmp_path / f"out{suffix}")
     shown = next(read_frames(tmp_path / f"out{suffix}")).image
     error = np.abs(shown.astype(int) - image).mean()
     assert error < {0: 0.8, 18: 1.5, 40: 6}[quality]
 
 
-@pytest.mark.parametrize(("form", "codec"), [(f, c) for f in FORMS for c in FORMS[f].codecs])
+@pytest.mark.parametrize(
+    ("form", "codec"), [(f, c) for f in CONTAINER_FORMATS for c in CONTAINER_FORMATS[f].codecs]
+)
 def test_every_form_of_file_holds_the_codecs_it_is_said_to(
     form: str, codec: str, tmp_path: Path
 ) -> None:
     """The frames come back, as many and at their times."""
-    pieces = pieces_of(tmp_path / "work", codec=codec)
-    fill(pieces, [0, 3_600, 7_200])
-    pieces.join(tmp_path / f"out{form}")
+    pieces = open_writer(tmp_path / "work", codec=codec)
+    write_frames(pieces, [0, 3_600, 7_200])
+    pieces.finalize(tmp_path / f"out{form}")
     assert [0, Fraction(1, 25), Fraction(2, 25)] == times(tmp_path / f"out{form}")
 
 
@@ -314,20 +320,20 @@ def test_every_form_of_file_holds_the_codecs_it_is_said_to(
 )
 def test_a_codec_in_the_wrong_file_is_refused(name: str, codec: str, tmp_path: Path) -> None:
     """One line says which endings and which codecs fit."""
-    pieces = pieces_of(tmp_path / "work", codec=codec)
-    fill(pieces, [0, 3_000])
+    pieces = open_writer(tmp_path / "work", codec=codec)
+    write_frames(pieces, [0, 3_000])
     with pytest.raises(ConfigurationError, match=f"a {Path(name).suffix} file cannot hold {codec}"):
-        pieces.join(tmp_path / name)
+        pieces.finalize(tmp_path / name)
     assert not (tmp_path / name).exists()
 
 
 def test_an_unknown_codec_and_a_quality_off_the_scale_are_refused() -> None:
     """The names there are, or what the ends of the scale mean."""
     with pytest.raises(ConfigurationError, match="there is no codec") as caught:
-        picture(codec="av2").choice()
+        make_spec(codec="av2").resolve_encoder()
     assert 'did you mean "av1"?' == caught.value.hint
     with pytest.raises(ConfigurationError, match="quality 52 is off the scale"):
-        picture(quality=52).choice()
+        make_spec(quality=52).resolve_encoder()
 
 
 TURNED = {0: 0, 90: 1, 180: 2, 270: 3}
@@ -349,12 +355,12 @@ def test_a_turned_clip_keeps_its_samples_upright(
             if packet.size:
                 packet.stream = copy
                 new.mux(packet)
-    rewritten(source, tmp_path / "out.mkv", codec="ffv1", area=None)
+    rewrite(source, tmp_path / "out.mkv", codec="ffv1", area=None)
     assert 0 == probe(tmp_path / "out.mkv").rotation
     upright = probe(source).size
     assert (SIZE[::-1] if degrees % 180 else SIZE) == upright == probe(tmp_path / "out.mkv").size
     turns = TURNED[degrees] if probe(source).rotation == (360 - degrees) % 360 else -TURNED[degrees]
-    for before, after in zip(stored(source), stored(tmp_path / "out.mkv"), strict=True):
+    for before, after in zip(read_planes(source), read_planes(tmp_path / "out.mkv"), strict=True):
         for old_plane, new_plane in zip(before, after, strict=True):
             np.testing.assert_array_equal(np.rot90(old_plane, turns), new_plane)
 
@@ -367,19 +373,22 @@ def test_an_encoder_of_the_machines_is_taken_if_it_works_and_loses_nothing(
     def works(name: str, **_: object) -> bool:
         return name == "h264_nvenc"
 
-    monkeypatch.setattr(codecs, "works", works)
-    taken = codecs.choose("h264", size=SIZE, like="yuv420p")
+    monkeypatch.setattr(codecs, "is_available", works)
+    taken = codecs.select_encoder("h264", size=SIZE, source_pixel_format="yuv420p")
     assert ("h264_nvenc", ()) == (taken.encoder.name, taken.notes)
-    deep = codecs.choose("h264", size=SIZE, like="yuv420p10le")
+    deep = codecs.select_encoder("h264", size=SIZE, source_pixel_format="yuv420p10le")
     assert ("libx264", "yuv420p10le") == (deep.encoder.name, deep.pixel_format)
     (note,) = deep.notes
     assert "h264_nvenc cannot hold yuv420p10le at 96x64: libx264 encodes instead" == note
-    assert "libx265" == codecs.choose("h265", size=SIZE, like="yuv420p").encoder.name
-    assert "libx264" == codecs.choose("h264", size=SIZE, hardware=False).encoder.name
+    assert (
+        "libx265"
+        == codecs.select_encoder("h265", size=SIZE, source_pixel_format="yuv420p").encoder.name
+    )
+    assert "libx264" == codecs.select_encoder("h264", size=SIZE, hardware=False).encoder.name
 
 
 def test_whether_an_encoder_works_is_found_by_trying() -> None:
     """Those that always come along do; one that nobody has does not, and no error gets out."""
-    assert codecs.works("libx264", size=(64, 64))
-    assert not codecs.works("h264_of_another_planet")
-    assert not codecs.works("libx264", size=(64, 64), pixel_format="yuv444p12le")
+    assert codecs.is_available("libx264", size=(64, 64))
+    assert not codecs.is_available("h264_of_another_planet")
+    assert not codecs.is_available("libx264", size=(64, 64), pixel_format="yuv444p12le")

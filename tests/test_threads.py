@@ -6,23 +6,23 @@ from pathlib import Path
 import pytest
 import torch
 
-from faceswap_cli import config
-from faceswap_cli.learning.hardware import on_threads
-from faceswap_cli.report import Silent
+from faceswap_cli.core import config
+from faceswap_cli.core.progress import SilentReporter
+from faceswap_cli.core.workspace import RunFolder
 from faceswap_cli.stages import train as stage
-from faceswap_cli.workspace import RunFolder
+from faceswap_cli.training.hardware import limit_threads
 
 
 def test_threads_are_held_and_given_back() -> None:
     """Never more than there are; 0 is all; also after an error."""
     before = torch.get_num_threads()
-    with on_threads(1):
+    with limit_threads(1):
         assert 1 == torch.get_num_threads()
-    with on_threads(10_000):
+    with limit_threads(10_000):
         assert before == torch.get_num_threads()
-    with on_threads(0):
+    with limit_threads(0):
         assert before == torch.get_num_threads()
-    with pytest.raises(RuntimeError, match="half way"), on_threads(1):
+    with pytest.raises(RuntimeError, match="half way"), limit_threads(1):
         raise RuntimeError("half way")
     assert before == torch.get_num_threads()
 
@@ -34,25 +34,25 @@ def test_a_training_takes_its_threads_from_its_settings(
     """The preset for laptops keeps to one."""
     seen: list[int] = []
 
-    def sit_down(*_: object, **__: object) -> None:
+    def run_training(*_: object, **__: object) -> None:
         seen.append(torch.get_num_threads())
 
-    monkeypatch.setattr(stage, "sit_down", sit_down)
+    monkeypatch.setattr(stage, "run_training", run_training)
     monkeypatch.setattr(stage, "check_sets", lambda *_, **__: None)
-    training = stage.Training(
+    training = stage.TrainJob(
         sets=[],
         recipe=config.resolve("autoencoder", "light"),
         run=RunFolder(root=tmp_path / "run"),
-        goal=stage.Goal(images=8),
+        stop_criterion=stage.StopCriterion(max_images=8),
         device="cpu",
         seed=0,
     )
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(2)
-        stage.train(training, report=Silent())
+        stage.train(training, report=SilentReporter())
         every = replace(training, recipe=config.resolve("autoencoder", "original"))
-        stage.train(every, report=Silent())
+        stage.train(every, report=SilentReporter())
     finally:
         torch.set_num_threads(before)
     assert [1, 2] == seen

@@ -23,70 +23,75 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from faceswap_cli import config, pictures
-from faceswap_cli.arrays import Image
-from faceswap_cli.config import Recipe
-from faceswap_cli.errors import (
+from faceswap_cli.core import config, image_io
+from faceswap_cli.core.config import Recipe
+from faceswap_cli.core.errors import (
     CheckpointError,
     ConfigurationError,
     FaceswapError,
     InputError,
     NoFacesError,
 )
-from faceswap_cli.faces.record import FaceSet
-from faceswap_cli.learning import board, checkpoint, health, plan, sitting
-from faceswap_cli.learning.alone import alone_in
-from faceswap_cli.learning.feed import Feed
-from faceswap_cli.learning.interrupt import stoppable
-from faceswap_cli.learning.kept import Eyes, Kept, KeptJudge
-from faceswap_cli.learning.score import Score, score
-from faceswap_cli.learning.sitting import append_line
-from faceswap_cli.learning.trainer import Learner, Tensors
+from faceswap_cli.core.lock import run_lock
+from faceswap_cli.core.progress import Number, SilentReporter
+from faceswap_cli.core.signals import graceful_interrupt
+from faceswap_cli.core.types import Image
+from faceswap_cli.core.workspace import RunFolder
+from faceswap_cli.faces.dataset import FaceSet
 from faceswap_cli.provenance.consent import Consent
-from faceswap_cli.report import Number, Silent
-from faceswap_cli.stages.train import Goal, Training, TrainSummary, rehearse, train
-from faceswap_cli.workspace import RunFolder
+from faceswap_cli.stages.train import StopCriterion, TrainJob, TrainSummary, dry_run, train
+from faceswap_cli.training import checkpoint, estimate, health, session, tensorboard
+from faceswap_cli.training.loader import FaceLoader
+from faceswap_cli.training.session import append_line
+from faceswap_cli.training.swap_metrics import FaceAnalyzer, SwapEvaluator, SwapMetrics
+from faceswap_cli.training.trainer import Tensors, Trainer
+from faceswap_cli.training.validation import ValidationResult, validate
 from faceswap_models import registry
-from faceswap_models.base import FaceBatch, Progress, SwapModel, Swapped
+from faceswap_models.base import FaceBatch, SwapModel, SwapOutput, TrainProgress
 
 RECIPE = config.resolve(
     "autoencoder",
     "debug",
-    ["train.batch_size=2", "train.save_images=32", "train.preview_images=64", "model.code_size=8"],
+    [
+        "train.batch_size=2",
+        "train.checkpoint_interval_images=32",
+        "train.preview_interval_images=64",
+        "model.latent_dim=8",
+    ],
 )
 
 Sets = tuple[FaceSet, FaceSet]
-Trouble = Callable[[pytest.MonkeyPatch], None]
-Spoil = Callable[[Learner, Tensors], Tensors]
+FaultInjector = Callable[[pytest.MonkeyPatch], None]
+Fault = Callable[[Trainer, Tensors], Tensors]
 
 
-class Ears(Silent):
+class RecordingReporter(SilentReporter):
     """Remembers what was said."""
 
     def __init__(self, *, after_image: Callable[[float], None] = lambda _: None) -> None:
         self.notes: list[str] = []
-        self.pictures: list[Path] = []
-        self.facts_told: list[tuple[str, Mapping[str, str]]] = []
-        self.numbers: list[Mapping[str, Number]] = []
+        self.images: list[Path] = []
+        self.tables: list[tuple[str, Mapping[str, str]]] = []
+        self.metrics: list[Mapping[str, Number]] = []
         self.after_image = after_image
 
-    def advance(self, done: float, numbers: Mapping[str, Number] | None = None) -> None:
+    def update(self, done: float, numbers: Mapping[str, Number] | None = None) -> None:
         """Remember numbers."""
         if numbers:
-            self.numbers.append(dict(numbers))
+            self.metrics.append(dict(numbers))
             self.after_image(done)
 
-    def picture(self, path: Path, caption: str) -> None:
+    def show_image(self, path: Path, caption: str) -> None:
         """Remember a picture."""
-        self.pictures.append(path)
+        self.images.append(path)
 
     def note(self, text: str) -> None:
         """Remember a line."""
         self.notes.append(text)
 
-    def facts(self, title: str, facts: Mapping[str, str]) -> None:
+    def show_values(self, title: str, values: Mapping[str, str]) -> None:
         """Remember a table."""
-        self.facts_told.append((title, facts))
+        self.tables.append((title, values))
 
 
 @pytest.fixture(autouse=True)
@@ -99,10 +104,10 @@ def _one_thread() -> None:
 def blind(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody reads the faces of these sets, which are none."""
 
-    def shut(held: ExitStack) -> Eyes:
+    def shut(held: ExitStack) -> FaceAnalyzer:
         raise InputError("the readers are not here")
 
-    monkeypatch.setattr(sitting, "KeptJudge", partial(KeptJudge, open_eyes=shut))
+    monkeypatch.setattr(session, "SwapEvaluator", partial(SwapEvaluator, load_analyzer=shut))
 
 
 @pytest.fixture
@@ -117,51 +122,51 @@ def run(tmp_path: Path) -> RunFolder:
     return RunFolder(root=tmp_path / "runs" / "ada-bo")
 
 
-def go(
+def train_run(
     sets: Sets,
     run: RunFolder,
     images: int | None = None,
     *,
     minutes: float | None = None,
     recipe: Recipe = RECIPE,
-    report: Ears | None = None,
+    report: RecordingReporter | None = None,
 ) -> TrainSummary:
     """Train on the CPU."""
     return train(
-        Training(
+        TrainJob(
             sets=sets,
             recipe=recipe,
             run=run,
-            goal=Goal(images=images, minutes=minutes),
+            stop_criterion=StopCriterion(max_images=images, max_minutes=minutes),
             device="cpu",
             seed=1,
         ),
-        report=report or Ears(),
+        report=report or RecordingReporter(),
     )
 
 
-def training(sets: Sets, run: RunFolder, goal: Goal) -> Training:
+def make_job(sets: Sets, run: RunFolder, goal: StopCriterion) -> TrainJob:
     """Return a training on the CPU."""
-    return Training(sets=sets, recipe=RECIPE, run=run, goal=goal, device="cpu", seed=1)
+    return TrainJob(sets=sets, recipe=RECIPE, run=run, stop_criterion=goal, device="cpu", seed=1)
 
 
-def lines(run: RunFolder) -> list[dict[str, object]]:
+def read_log_lines(run: RunFolder) -> list[dict[str, object]]:
     """Return the run's log."""
     return [json.loads(line) for line in run.log.read_text(encoding="utf-8").splitlines()]
 
 
 def test_a_run_leaves_all_its_files(sets: Sets, run: RunFolder) -> None:
     """Recipe, log, sheets, state and weights are there, and the summary says what they hold."""
-    ears = Ears()
-    summary = go(sets, run, 64, report=ears)
+    ears = RecordingReporter()
+    summary = train_run(sets, run, 64, report=ears)
     assert (64, "ada-bo", "the goal of 64 images is reached") == (
         summary.images_seen,
         summary.run,
         summary.ended,
     )
     assert RECIPE.to_toml() == run.recipe.read_text(encoding="utf-8")
-    assert [run.preview(64)] == ears.pictures
-    assert 3 == pictures.read(run.preview(64)).ndim
+    assert [run.preview_path(64)] == ears.images
+    assert 3 == image_io.read_image(run.preview_path(64)).ndim
     page = run.report.read_text(encoding="utf-8")
     assert "after 64 images" in page
     assert "http-equiv" not in page
@@ -183,7 +188,7 @@ def test_a_model_tells_of_its_sets_by_digests_only(sets: Sets, run: RunFolder) -
     (sets[0].folder / "source.toml").write_text(statement, encoding="utf-8")
     (sets[0].folder / "faces.jsonl").write_text("{}\n", encoding="utf-8")
     consent = Consent(kind="written", note="Ada Example, 3 May")
-    go(sets, run, 32)
+    train_run(sets, run, 32)
 
     ada, bo = checkpoint.load_weights(run.weights, torch.device("cpu")).origins
 
@@ -194,39 +199,39 @@ def test_a_model_tells_of_its_sets_by_digests_only(sets: Sets, run: RunFolder) -
 
 def test_the_log_has_the_numbers_of_the_console(sets: Sets, run: RunFolder) -> None:
     """What the bar showed is a line of the log, and it ends with the held-out error."""
-    ears = Ears()
-    summary = go(sets, run, 32, report=ears)
-    told = dict(ears.numbers[0])
-    line = lines(run)[0]
+    ears = RecordingReporter()
+    summary = train_run(sets, run, 32, report=ears)
+    told = dict(ears.metrics[0])
+    line = read_log_lines(run)[0]
     assert (32, told.pop("images/s"), told) == (
         line["images_seen"],
         line["images/s"],
         line["losses"],
     )
-    assert {"ada", "bo", "images/s", "held out"} == set(ears.numbers[-1])
-    assert summary.held_out == pytest.approx(ears.numbers[-1]["held out"], abs=1e-5)
-    assert {"images_seen": 32, "event": summary.ended} == lines(run)[-1]
+    assert {"ada", "bo", "images/s", "held out"} == set(ears.metrics[-1])
+    assert summary.held_out == pytest.approx(ears.metrics[-1]["held out"], abs=1e-5)
+    assert {"images_seen": 32, "event": summary.ended} == read_log_lines(run)[-1]
 
 
 def test_what_swaps_keep_is_told(
     sets: Sets, run: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Summary, log and page have it, and it is looked at once a regular sheet and at the end."""
-    found = Kept(found=1.0, pose_degrees=2.0, expression=0.1, identity=0.2, unswapped=-0.3)
-    looks: list[Feed] = []
+    found = SwapMetrics(found=1.0, pose_degrees=2.0, expression=0.1, identity=0.2, unswapped=-0.3)
+    looks: list[FaceLoader] = []
 
-    class Judge(KeptJudge):
-        def look(self, model: SwapModel) -> Kept:
+    class Judge(SwapEvaluator):
+        def evaluate(self, model: SwapModel) -> SwapMetrics:
             looks.append(self.feed)
             return found
 
-    monkeypatch.setattr(sitting, "KeptJudge", Judge)
-    monkeypatch.setattr(sitting, "EARLY_SHEETS", (8, 16))
-    summary = go(sets, run, 80)
+    monkeypatch.setattr(session, "SwapEvaluator", Judge)
+    monkeypatch.setattr(session, "EARLY_PREVIEW_IMAGES", (8, 16))
+    summary = train_run(sets, run, 80)
     assert 2 == len(looks)
     assert asdict(found) == summary.kept
     assert [(64, asdict(found)), (80, asdict(found))] == [
-        (line["images_seen"], line["kept"]) for line in lines(run) if "kept" in line
+        (line["images_seen"], line["kept"]) for line in read_log_lines(run) if "kept" in line
     ]
     assert "error of pose, degrees" in run.report.read_text(encoding="utf-8")
 
@@ -235,8 +240,8 @@ def test_where_nobody_can_read_faces_training_says_so_and_goes_on(
     sets: Sets, run: RunFolder
 ) -> None:
     """A missing model file is told of once, and nothing else changes."""
-    ears = Ears()
-    summary = go(sets, run, 160, report=ears)
+    ears = RecordingReporter()
+    summary = train_run(sets, run, 160, report=ears)
     expected = "what swaps keep is not known: the readers are not here"
     assert (160, expected) == (summary.images_seen, summary.kept)
     assert 1 == ears.notes.count(expected)
@@ -245,9 +250,9 @@ def test_where_nobody_can_read_faces_training_says_so_and_goes_on(
 
 def test_training_learns(sets: Sets, run: RunFolder) -> None:
     """The held-out error falls: to less than two thirds of an untrained network's."""
-    recipe = config.resolve("autoencoder", "debug", ["train.save_images=0"])
-    first = go(sets, run, 8, recipe=recipe).held_out
-    last = go(sets, run, 1200, recipe=recipe).held_out
+    recipe = config.resolve("autoencoder", "debug", ["train.checkpoint_interval_images=0"])
+    first = train_run(sets, run, 8, recipe=recipe).held_out
+    last = train_run(sets, run, 1200, recipe=recipe).held_out
     assert first is not None
     assert last is not None
     assert last < first * 2 / 3
@@ -256,9 +261,9 @@ def test_training_learns(sets: Sets, run: RunFolder) -> None:
 def test_the_same_command_goes_on_bit_for_bit(sets: Sets, run: RunFolder, tmp_path: Path) -> None:
     """A run stopped twice, off its intervals too, ends as the one that was not."""
     whole = RunFolder(root=tmp_path / "runs" / "whole")
-    go(sets, whole, 100)
+    train_run(sets, whole, 100)
     for images in (20, 44, 100):
-        go(sets, run, images)
+        train_run(sets, run, images)
     expected, found = load_file(whole.resume), load_file(run.resume)
     assert set(expected) == set(found)
     for name, value in expected.items():
@@ -266,33 +271,33 @@ def test_the_same_command_goes_on_bit_for_bit(sets: Sets, run: RunFolder, tmp_pa
     for name, value in load_file(whole.weights).items():
         assert torch.equal(value, load_file(run.weights)[name]), name
     # Scores between the regular saves are not remembered: they must not steer what follows.
-    one, other = (checkpoint.read_resume(path).state for path in (whole.resume, run.resume))
+    one, other = (checkpoint.read_checkpoint(path).state for path in (whole.resume, run.resume))
     assert replace(one, seconds=0) == replace(other, seconds=0)
 
 
 def test_the_first_sheets_come_early(sets: Sets, run: RunFolder) -> None:
     """Besides the regular ones there are a few sheets soon after the beginning."""
-    ears = Ears()
+    ears = RecordingReporter()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sitting, "EARLY_SHEETS", (6, 20))
-        go(sets, run, 64, report=ears)
-    assert [run.preview(images) for images in (8, 20, 64)] == ears.pictures
+        patch.setattr(session, "EARLY_PREVIEW_IMAGES", (6, 20))
+        train_run(sets, run, 64, report=ears)
+    assert [run.preview_path(images) for images in (8, 20, 64)] == ears.images
 
 
 def test_where_images_come_slowly_a_clock_saves_too(sets: Sets, run: RunFolder) -> None:
     """Saves by the clock lie between the regular ones, and change nothing of what follows."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sitting, "SAVE_SECONDS", 0.0)
-        go(sets, run, 20)
-    assert [12, 16, 20] == [int(path.stem) for path in checkpoint.snapshots(run)]
+        patch.setattr(session, "MAX_CHECKPOINT_INTERVAL_S", 0.0)
+        train_run(sets, run, 20)
+    assert [12, 16, 20] == [int(path.stem) for path in checkpoint.list_snapshots(run)]
 
 
 def test_a_run_that_is_done_says_so(sets: Sets, run: RunFolder) -> None:
     """The same command after the goal trains nothing and changes no weights."""
-    go(sets, run, 32)
+    train_run(sets, run, 32)
     before = run.weights.read_bytes()
-    ears = Ears()
-    summary = go(sets, run, 32, report=ears)
+    ears = RecordingReporter()
+    summary = train_run(sets, run, 32, report=ears)
     assert 32 == summary.images_seen
     assert before == run.weights.read_bytes()
     assert "the goal of 32 images is reached; 32 images seen" in ears.notes
@@ -300,9 +305,9 @@ def test_a_run_that_is_done_says_so(sets: Sets, run: RunFolder) -> None:
 
 def test_minutes_end_a_sitting(sets: Sets, run: RunFolder) -> None:
     """A hundredth of a minute is soon over, and the next sitting has its own."""
-    summary = go(sets, run, minutes=0.01)
+    summary = train_run(sets, run, minutes=0.01)
     assert "0.01 minutes have passed" == summary.ended
-    assert go(sets, run, minutes=0.01).images_seen > summary.images_seen > 0
+    assert train_run(sets, run, minutes=0.01).images_seen > summary.images_seen > 0
 
 
 def test_without_a_goal_training_ends_when_nothing_gets_better(sets: Sets, run: RunFolder) -> None:
@@ -310,9 +315,9 @@ def test_without_a_goal_training_ends_when_nothing_gets_better(sets: Sets, run: 
     recipe = config.resolve(
         "autoencoder",
         "debug",
-        ["train.batch_size=2", "train.save_images=8", "train.learning_rate=1e-30"],
+        ["train.batch_size=2", "train.checkpoint_interval_images=8", "train.learning_rate=1e-30"],
     )
-    summary = go(sets, run, recipe=recipe)
+    summary = train_run(sets, run, recipe=recipe)
     assert "held-out faces have stopped getting better" == summary.ended
     assert summary.images_seen < 200
 
@@ -324,17 +329,19 @@ def test_a_signal_finishes_the_step_and_saves(
     """Ctrl-C and SIGTERM end training with everything saved, and the old handlers are back."""
     before = signal.getsignal(number)
     waiting = [number]
-    ears = Ears(after_image=lambda _: os.kill(os.getpid(), waiting.pop()) if waiting else None)
+    ears = RecordingReporter(
+        after_image=lambda _: os.kill(os.getpid(), waiting.pop()) if waiting else None
+    )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sitting, "PULSE_SECONDS", 0.0)
+        patch.setattr(session, "STATUS_INTERVAL_S", 0.0)
         with pytest.raises(KeyboardInterrupt):
-            go(sets, run, 10_000, report=ears)
-    resume = checkpoint.load_resume(run)
+            train_run(sets, run, 10_000, report=ears)
+    resume = checkpoint.load_checkpoint(run)
     assert resume is not None
     assert 4 == resume.state.images_seen
     assert "everything is saved; run the same command again to go on" in ears.notes
     assert before == signal.getsignal(number)
-    assert 32 == go(sets, run, 32).images_seen
+    assert 32 == train_run(sets, run, 32).images_seen
 
 
 def test_a_second_signal_acts_at_once() -> None:
@@ -342,9 +349,9 @@ def test_a_second_signal_acts_at_once() -> None:
     # A shell starts its background jobs deaf to Ctrl-C, and tests may be one of them.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        with pytest.raises(KeyboardInterrupt), stoppable() as stop:
+        with pytest.raises(KeyboardInterrupt), graceful_interrupt() as stop:
             os.kill(os.getpid(), signal.SIGINT)
-            assert stop.asked
+            assert stop.requested
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(1)
     finally:
@@ -353,59 +360,61 @@ def test_a_second_signal_acts_at_once() -> None:
 
 def test_settings_of_training_may_change_on_the_way(sets: Sets, run: RunFolder) -> None:
     """[train] is read anew; the clock goes on in images whatever the batch size."""
-    go(sets, run, 32)
+    train_run(sets, run, 32)
     recipe = config.resolve(
-        "autoencoder", "debug", ["train.batch_size=4", "model.code_size=8", "train.warp=0"]
+        "autoencoder",
+        "debug",
+        ["train.batch_size=4", "model.latent_dim=8", "train.warp_strength=0"],
     )
-    assert 40 == go(sets, run, 40, recipe=recipe).images_seen
-    assert "warp = 0.0" in run.recipe.read_text(encoding="utf-8")
+    assert 40 == train_run(sets, run, 40, recipe=recipe).images_seen
+    assert "warp_strength = 0.0" in run.recipe.read_text(encoding="utf-8")
 
 
 def test_the_order_of_sets_does_not_matter(sets: Sets, run: RunFolder) -> None:
     """`b a` goes on with the run of `a b`, each person with their own decoder."""
-    go(sets, run, 8)
-    go((sets[1], sets[0]), run, 16)
+    train_run(sets, run, 8)
+    train_run((sets[1], sets[0]), run, 16)
     assert ("ada", "bo") == checkpoint.load_weights(run.weights, torch.device("cpu")).identities
 
 
 def test_other_networks_are_refused(sets: Sets, run: RunFolder) -> None:
     """[model] cannot change: the error says what differs and how to go on."""
-    go(sets, run, 8)
-    recipe = config.resolve("autoencoder", "debug", ["model.code_size=16"])
-    with pytest.raises(CheckpointError, match=r"model\.code_size: 8 -> 16") as caught:
-        go(sets, run, 16, recipe=recipe)
+    train_run(sets, run, 8)
+    recipe = config.resolve("autoencoder", "debug", ["model.latent_dim=16"])
+    with pytest.raises(CheckpointError, match=r"model\.latent_dim: 8 -> 16") as caught:
+        train_run(sets, run, 16, recipe=recipe)
     assert "--name NEW" in caught.value.hint
 
 
 def test_a_damaged_state_is_refused(sets: Sets, run: RunFolder) -> None:
     """A torn file never becomes a fresh start; copying the named file over it goes on."""
-    go(sets, run, 32)
-    go(sets, run, 64)
+    train_run(sets, run, 32)
+    train_run(sets, run, 64)
     run.resume.write_bytes(run.resume.read_bytes()[:1000])
     with pytest.raises(CheckpointError, match="is damaged") as caught:
-        go(sets, run, 96)
-    assert f"copy {run.snapshot(32)} over {run.resume}" in caught.value.hint
+        train_run(sets, run, 96)
+    assert f"copy {run.snapshot_path(32)} over {run.resume}" in caught.value.hint
     run.resume.unlink()
-    run.resume.write_bytes(run.snapshot(32).read_bytes())
-    assert 96 == go(sets, run, 96).images_seen
+    run.resume.write_bytes(run.snapshot_path(32).read_bytes())
+    assert 96 == train_run(sets, run, 96).images_seen
 
 
 def test_sets_that_do_not_fit_are_refused(sets: Sets, run: RunFolder) -> None:
     """One set, the same set twice, and a set of seven faces."""
     ada, bo = sets
     with pytest.raises(ConfigurationError, match="at least two people, and got 1"):
-        go((ada,), run, 8)  # type: ignore[arg-type]
+        train_run((ada,), run, 8)  # type: ignore[arg-type]
     with pytest.raises(ConfigurationError, match='the set "ada" is named twice'):
-        go((ada, ada), run, 8)
+        train_run((ada, ada), run, 8)
     few = FaceSet(name="bo", folder=bo.folder, records=bo.records[:7])
     with pytest.raises(NoFacesError, match='set "bo" has 7 faces'):
-        go((ada, few), run, 8)
+        train_run((ada, few), run, 8)
     assert not run.root.exists()
 
 
 def test_a_full_disk_stops_and_loses_nothing(sets: Sets, run: RunFolder) -> None:
     """No space while saving: one line that says so, and the state before is whole."""
-    go(sets, run, 32)
+    train_run(sets, run, 32)
     before = run.weights.read_bytes()
 
     def full(*_: object) -> None:
@@ -415,42 +424,42 @@ def test_a_full_disk_stops_and_loses_nothing(sets: Sets, run: RunFolder) -> None
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(checkpoint, "save_file", full)
         with pytest.raises(InputError, match="no space left on the disk while writing") as caught:
-            go(sets, run, 64)
+            train_run(sets, run, 64)
     assert "run the same command again: finished work is kept" in caught.value.hint
     assert before == run.weights.read_bytes()
-    assert 64 == go(sets, run, 64).images_seen
+    assert 64 == train_run(sets, run, 64).images_seen
 
 
 def test_one_run_is_trained_by_one_process(sets: Sets, run: RunFolder) -> None:
     """A second training of the same run is refused by name; a finished one holds nothing."""
     with (
-        alone_in(run.root),
+        run_lock(run.root),
         pytest.raises(ConfigurationError, match=rf"another process \(number {os.getpid()}\)"),
     ):
-        go(sets, run, 8)
-    assert 8 == go(sets, run, 8).images_seen
+        train_run(sets, run, 8)
+    assert 8 == train_run(sets, run, 8).images_seen
 
 
 def test_what_a_killed_training_left_is_cleared(sets: Sets, run: RunFolder) -> None:
     """Half-written files go when training starts again, and nothing else does."""
-    go(sets, run, 8)
+    train_run(sets, run, 8)
     before = sorted(run.root.rglob("*"))
     run.snapshots.joinpath(".000000000004-x7abcd_1.safetensors").write_bytes(b"half")
     run.snapshots.joinpath(".tmpEwyXYK").write_bytes(b"half")
     run.root.joinpath(".report-00000000.html").write_bytes(b"half")
-    go(sets, run, 8)
+    train_run(sets, run, 8)
     assert before == sorted(run.root.rglob("*"))
 
 
 def test_tensorboard_hears_where_it_is_installed(sets: Sets, run: RunFolder) -> None:
     """Losses, rates, held-out errors and sheets are written as events; without it, nothing is."""
-    go(sets, run, 64)
-    assert run.events.exists() == (find_spec("tensorboard") is not None)
-    if not run.events.exists():
+    train_run(sets, run, 64)
+    assert run.tensorboard.exists() == (find_spec("tensorboard") is not None)
+    if not run.tensorboard.exists():
         return
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    events = EventAccumulator(str(run.events)).Reload()
+    events = EventAccumulator(str(run.tensorboard)).Reload()
     tags = events.Tags()
     assert {"loss/ada", "learning rate/autoencoder", "held out/bo", "there and back/ada"} <= {
         *tags["scalars"]
@@ -462,18 +471,18 @@ def test_tensorboard_hears_where_it_is_installed(sets: Sets, run: RunFolder) -> 
 def test_a_board_hears_everything(sets: Sets, run: RunFolder) -> None:
     """Losses, rates, held-out errors and sheets, each at its images seen."""
 
-    class Heard(board.NoBoard):
+    class Heard(tensorboard.NullMetricWriter):
         seen: ClassVar[set[tuple[str, str, int]]] = set()
 
-        def numbers(self, values: Mapping[str, float], *, about: str, images_seen: int) -> None:
-            self.seen.update((about, name, images_seen) for name in values)
+        def add_scalars(self, values: Mapping[str, float], *, group: str, images_seen: int) -> None:
+            self.seen.update((group, name, images_seen) for name in values)
 
-        def picture(self, image: Image, *, images_seen: int) -> None:
+        def add_image(self, image: Image, *, images_seen: int) -> None:
             self.seen.add(("sheet", str(image.ndim), images_seen))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sitting, "open_board", lambda *_, **__: Heard())
-        go(sets, run, 64)
+        patch.setattr(session, "open_metric_writer", lambda *_, **__: Heard())
+        train_run(sets, run, 64)
     assert {
         ("loss", "ada", 32),
         ("learning rate", "autoencoder", 64),
@@ -486,15 +495,18 @@ def test_a_board_hears_everything(sets: Sets, run: RunFolder) -> None:
 def test_a_board_is_chosen_by_what_is_installed(tmp_path: Path) -> None:
     """Without TensorBoard the board forgets, and makes no folder."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(board, "find_spec", lambda _: None)
-        assert isinstance(board.open_board(tmp_path / "x", begin=0), board.NoBoard)
+        patch.setattr(tensorboard, "find_spec", lambda _: None)
+        assert isinstance(
+            tensorboard.open_metric_writer(tmp_path / "x", purge_step=0),
+            tensorboard.NullMetricWriter,
+        )
     assert not (tmp_path / "x").exists()
 
 
 def test_a_rehearsal_measures_and_leaves_nothing(sets: Sets, run: RunFolder) -> None:
     """Speed, memory, disk and time to the goal, without a file of the run."""
-    goal = Goal(images=10_000)
-    found = rehearse(training(sets, run, goal), report=Ears())
+    goal = StopCriterion(max_images=10_000)
+    found = dry_run(make_job(sets, run, goal), report=RecordingReporter())
     assert not run.root.exists()
     assert ({"ada": 20, "bo": 24}, 4, 10_000) == (found.faces, found.batch, found.images)
     assert found.seconds == pytest.approx(10_000 / found.images_per_second)
@@ -504,8 +516,8 @@ def test_a_rehearsal_measures_and_leaves_nothing(sets: Sets, run: RunFolder) -> 
 
 def test_a_rehearsal_knows_the_disk(sets: Sets, run: RunFolder) -> None:
     """What a run of several saves leaves is what was foretold, but for one file being written."""
-    found = rehearse(training(sets, run, Goal()), report=Ears())
-    go(sets, run, 128)
+    found = dry_run(make_job(sets, run, StopCriterion()), report=RecordingReporter())
+    train_run(sets, run, 128)
     files = {
         path.stat().st_ino: path.stat().st_size
         for path in run.root.rglob("*.*")
@@ -518,10 +530,10 @@ def test_a_rehearsal_knows_the_disk(sets: Sets, run: RunFolder) -> None:
 
 def test_what_a_run_takes_is_a_table_before_training(sets: Sets, run: RunFolder) -> None:
     """Device, precision, parameters, speed, memory, disk and time to the goal, at every sitting."""
-    ears = Ears()
-    go(sets, run, 64, report=ears)
-    go(sets, run, 128, report=ears)
-    first, second = (told for title, told in ears.facts_told if title == "what ada-bo takes")
+    ears = RecordingReporter()
+    train_run(sets, run, 64, report=ears)
+    train_run(sets, run, 128, report=ears)
+    first, second = (told for title, told in ears.tables if title == "what ada-bo takes")
     assert [
         "device",
         "precision",
@@ -542,9 +554,9 @@ def test_measuring_leaves_no_trace(sets: Sets, run: RunFolder) -> None:
     for timed, name in ((0.0, "hasty"), (0.3, "slow")):
         other = RunFolder(root=run.root.with_name(name))
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(plan, "TIMED_SECONDS", timed)
-            go(sets, other, 32)
-            go(sets, other, 64)
+            patch.setattr(estimate, "TIMED_SECONDS", timed)
+            train_run(sets, other, 32)
+            train_run(sets, other, 64)
         found.append(load_file(other.resume))
     assert set(found[0]) == set(found[1])
     assert all(torch.equal(value, found[1][name]) for name, value in found[0].items())
@@ -557,14 +569,14 @@ def test_a_run_that_the_disk_has_no_room_for_is_refused(
     free = shutil.disk_usage(run.root.parent.parent)._replace(free=1000)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: free)
     with pytest.raises(InputError, match=r"the run needs .* MB more on the disk of") as caught:
-        go(sets, run, 8)
+        train_run(sets, run, 8)
     assert "--workspace" in caught.value.hint
     assert [".lock"] == [path.name for path in run.root.iterdir()]
     run.cache.mkdir(parents=True)
     (run.cache / "some").write_bytes(bytes(5000))
-    plan.check_disk(run.root, needed_bytes=6000)
+    estimate.check_disk_space(run.root, needed_bytes=6000)
     with pytest.raises(InputError):
-        plan.check_disk(run.root, needed_bytes=6100)
+        estimate.check_disk_space(run.root, needed_bytes=6100)
 
 
 @pytest.mark.parametrize(
@@ -577,7 +589,7 @@ def test_a_run_that_the_disk_has_no_room_for_is_refused(
 )
 def test_what_a_run_takes_in_words(seconds: float | None, expected: str) -> None:
     """Figures as people write them."""
-    facts = plan.Plan(
+    facts = estimate.TrainEstimate(
         device="cpu (2 threads)",
         precision="float32",
         parameters=82_062_470,
@@ -605,90 +617,94 @@ def test_a_torn_log_line_is_closed_first(tmp_path: Path) -> None:
     assert ["1", '{"images', "2"] == path.read_text().splitlines()
 
 
-def planted(sets: Sets, run: RunFolder, trouble: Trouble, *, images: int = 200) -> Ears:
-    """Train while `trouble` meddles with what the backend does; return what was said."""
+def train_with_fault(
+    sets: Sets, run: RunFolder, inject_fault: FaultInjector, *, images: int = 200
+) -> RecordingReporter:
+    """Train while `inject_fault` meddles with what the backend does; return what was said."""
     recipe = config.resolve(
-        "autoencoder", "debug", ["train.batch_size=2", "train.save_images=32", "model.code_size=8"]
+        "autoencoder",
+        "debug",
+        ["train.batch_size=2", "train.checkpoint_interval_images=32", "model.latent_dim=8"],
     )
-    ears = Ears()
+    ears = RecordingReporter()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sitting, "PULSE_SECONDS", 0.0)
-        trouble(patch)
-        go(sets, run, images, recipe=recipe, report=ears)
+        patch.setattr(session, "STATUS_INTERVAL_S", 0.0)
+        inject_fault(patch)
+        train_run(sets, run, images, recipe=recipe, report=ears)
     return ears
 
 
-def at_images(images: int, *, below_rate: float, spoil: Spoil) -> Trouble:
+def inject_from(images: int, *, below_rate: float, spoil: Fault) -> FaultInjector:
     """Return a trouble that spoils every step from `images` on, at rates above `below_rate`."""
 
     def meddle(patch: pytest.MonkeyPatch) -> None:
-        honest = Learner.step
+        honest = Trainer.step
 
-        def step(self: Learner, batch: FaceBatch, progress: Progress, **how: float) -> Tensors:
+        def step(self: Trainer, batch: FaceBatch, progress: TrainProgress, **how: float) -> Tensors:
             losses = honest(self, batch, progress, **how)  # type: ignore[arg-type]
-            is_there = progress.images_seen >= images and how["factor"] >= below_rate
+            is_there = progress.images_seen >= images and how["lr_scale"] >= below_rate
             return spoil(self, losses) if is_there else losses
 
-        patch.setattr(Learner, "step", step)
+        patch.setattr(Trainer, "step", step)
 
     return meddle
 
 
-def not_a_number(learner: Learner, losses: Tensors) -> Tensors:
+def nan_weights(trainer: Trainer, losses: Tensors) -> Tensors:
     """Spoil a weight, as an overflow would."""
     with torch.no_grad():
-        for one in learner.model.parameters():
+        for one in trainer.model.parameters():
             one.fill_(torch.nan)
     return {name: loss * torch.nan for name, loss in losses.items()}
 
 
-def exploding(learner: Learner, losses: Tensors) -> Tensors:
+def exploding_losses(trainer: Trainer, losses: Tensors) -> Tensors:
     """Make the losses a thousand times as large."""
-    del learner
+    del trainer
     return {name: loss * 1000 for name, loss in losses.items()}
 
 
 @pytest.mark.parametrize(
     ("spoil", "sign"),
     [
-        (not_a_number, "the loss ada is not a number any more (nan): back to 64 images"),
-        (exploding, "the loss ada has exploded"),
+        (nan_weights, "the loss ada is not a number any more (nan): back to 64 images"),
+        (exploding_losses, "the loss ada has exploded"),
     ],
 )
 def test_trouble_goes_back_and_goes_on_slower(
-    sets: Sets, run: RunFolder, spoil: Spoil, sign: str
+    sets: Sets, run: RunFolder, spoil: Fault, sign: str
 ) -> None:
     """Bad losses after 64 images: back to the last save, half the rate, and the goal is reached."""
-    ears = planted(sets, run, at_images(80, below_rate=0.9, spoil=spoil))
+    ears = train_with_fault(sets, run, inject_from(80, below_rate=0.9, spoil=spoil))
     told = [note for note in ears.notes if "back to" in note]
     assert 1 == len(told)
     assert sign in told[0]
     assert "at 0.5 of the rate" in told[0]
-    resume = checkpoint.load_resume(run)
+    resume = checkpoint.load_checkpoint(run)
     assert resume is not None
     assert (200, 0.5) == (resume.state.images_seen, resume.state.rate_factor)
     assert all(torch.isfinite(value).all() for value in resume.tensors.values())
-    assert any("back to" in str(line.get("event")) for line in lines(run))
+    assert any("back to" in str(line.get("event")) for line in read_log_lines(run))
 
 
 def test_a_dead_group_goes_back(sets: Sets, run: RunFolder) -> None:
     """Where several groups play against each other, one that has won the game is trouble."""
 
     def died(patch: pytest.MonkeyPatch) -> None:
-        honest = Learner.step
+        honest = Trainer.step
 
-        def step(self: Learner, batch: FaceBatch, progress: Progress, **how: float) -> Tensors:
+        def step(self: Trainer, batch: FaceBatch, progress: TrainProgress, **how: float) -> Tensors:
             losses = honest(self, batch, progress, **how)  # type: ignore[arg-type]
-            is_dead = progress.images_seen > 64 and how["factor"] == 1
-            self.groups.setdefault("critic", [])
+            is_dead = progress.images_seen > 64 and how["lr_scale"] == 1
+            self.parameter_groups.setdefault("critic", [])
             healthy = torch.tensor(1 + progress.images_seen / 1000)
-            self.minimised["critic"] = torch.zeros(()) if is_dead else healthy
+            self.group_losses["critic"] = torch.zeros(()) if is_dead else healthy
             return losses
 
-        patch.setattr(Learner, "step", step)
-        patch.setattr(health, "STILL_READINGS", 3)
+        patch.setattr(Trainer, "step", step)
+        patch.setattr(health, "DEAD_GROUP_READINGS", 3)
 
-    ears = planted(sets, run, died, images=96)
+    ears = train_with_fault(sets, run, died, images=96)
     assert any("critic has nothing left to learn from" in note for note in ears.notes)
     assert any("back to 64 images at 0.5 of the rate" in note for note in ears.notes)
 
@@ -698,9 +714,9 @@ def test_trouble_that_comes_again_and_again_gives_up(sets: Sets, run: RunFolder)
     with pytest.raises(
         FaceswapError, match=r"again and again after \d+ images: the loss"
     ) as caught:
-        planted(sets, run, at_images(80, below_rate=0, spoil=not_a_number))
+        train_with_fault(sets, run, inject_from(80, below_rate=0, spoil=nan_weights))
     assert "--set train.learning_rate=" in caught.value.hint
-    resume = checkpoint.load_resume(run)
+    resume = checkpoint.load_checkpoint(run)
     assert resume is not None
     assert (64, 0.125, 3) == (
         resume.state.images_seen,
@@ -714,74 +730,76 @@ def test_held_out_faces_that_collapse_go_back(sets: Sets, run: RunFolder) -> Non
     """A score that no healthy run shows goes back before anything is saved of it."""
     scores = iter([0.9, 0.8, 0.01, 0.7, 0.7, 0.7, 0.7, 0.7])
 
-    def judge(model: SwapModel, feed: Feed) -> Score:
-        return replace(score(model, feed), diversity=next(scores))
+    def judge(model: SwapModel, feed: FaceLoader) -> ValidationResult:
+        return replace(validate(model, feed), swap_diversity=next(scores))
 
-    ears = planted(sets, run, lambda patch: patch.setattr(sitting, "score", judge), images=128)
+    ears = train_with_fault(
+        sets, run, lambda patch: patch.setattr(session, "validate", judge), images=128
+    )
     expected = "different faces come out alike (variety 0.01, before 0.90): back to 64 images"
     assert any(expected in note for note in ears.notes)
-    resume = checkpoint.load_resume(run)
+    resume = checkpoint.load_checkpoint(run)
     assert resume is not None
     assert (128, 0.9) == (resume.state.images_seen, resume.state.vitals.diversity)
 
 
-def copying(model: SwapModel, faces: Tensor, to: str) -> Swapped:
+def copy_swap(model: SwapModel, faces: Tensor, to: str) -> SwapOutput:
     """Show everybody as who they are."""
     del model, to
-    return Swapped(image=faces, mask=None)
+    return SwapOutput(image=faces, mask=None)
 
 
-def inverting(model: SwapModel, faces: Tensor, to: str) -> Swapped:
+def invert_swap(model: SwapModel, faces: Tensor, to: str) -> SwapOutput:
     """Show everybody as their own negative."""
     del model, to
-    return Swapped(image=-faces, mask=None)
+    return SwapOutput(image=-faces, mask=None)
 
 
-def collapsing(model: SwapModel, faces: Tensor, to: str) -> Swapped:
+def collapsed_swap(model: SwapModel, faces: Tensor, to: str) -> SwapOutput:
     """Show the same face whatever is shown."""
     del model, to
-    return Swapped(image=faces[:1].expand_as(faces), mask=None)
+    return SwapOutput(image=faces[:1].expand_as(faces), mask=None)
 
 
-def varied(model: SwapModel, faces: Tensor, to: str) -> Swapped:
+def healthy_swap(model: SwapModel, faces: Tensor, to: str) -> SwapOutput:
     """Show a face of its own for each that is shown: what a healthy network does."""
     shift = 0.2 if to == model.identities[0] else -0.2
-    return Swapped(image=faces * 0.8 + shift, mask=None)
+    return SwapOutput(image=faces * 0.8 + shift, mask=None)
 
 
 @pytest.mark.parametrize(
     ("sick", "sign"),
     [
-        (copying, "swaps have become copies of their input"),
-        (inverting, "held-out faces come out inverted (correlation -1.00)"),
-        (collapsing, "different faces come out alike"),
+        (copy_swap, "swaps have become copies of their input"),
+        (invert_swap, "held-out faces come out inverted (correlation -1.00)"),
+        (collapsed_swap, "different faces come out alike"),
     ],
 )
 def test_networks_that_fall_ill_go_back(
-    sets: Sets, run: RunFolder, sick: Callable[..., Swapped], sign: str
+    sets: Sets, run: RunFolder, sick: Callable[..., SwapOutput], sign: str
 ) -> None:
     """Held-out faces betray each illness: back to the last save, half the rate, and well again."""
     is_sick = False
 
     def fall_ill(patch: pytest.MonkeyPatch) -> None:
-        honest = Learner.step
+        honest = Trainer.step
 
-        def step(self: Learner, batch: FaceBatch, progress: Progress, **how: float) -> Tensors:
+        def step(self: Trainer, batch: FaceBatch, progress: TrainProgress, **how: float) -> Tensors:
             nonlocal is_sick
-            is_sick = progress.images_seen > 64 and how["factor"] == 1
+            is_sick = progress.images_seen > 64 and how["lr_scale"] == 1
             return honest(self, batch, progress, **how)  # type: ignore[arg-type]
 
-        def swap(self: SwapModel, faces: Tensor, to: str) -> Swapped:
-            return (sick if is_sick else varied)(self, faces, to)
+        def swap(self: SwapModel, faces: Tensor, to: str) -> SwapOutput:
+            return (sick if is_sick else healthy_swap)(self, faces, to)
 
-        patch.setattr(Learner, "step", step)
+        patch.setattr(Trainer, "step", step)
         patch.setattr(registry.load("autoencoder"), "swap", swap)
 
-    ears = planted(sets, run, fall_ill, images=128)
+    ears = train_with_fault(sets, run, fall_ill, images=128)
     [told] = [note for note in ears.notes if "back to" in note]
     assert sign in told
     assert told.endswith("back to 64 images at 0.5 of the rate")
-    resume = checkpoint.load_resume(run)
+    resume = checkpoint.load_checkpoint(run)
     assert resume is not None
     assert (128, 0.5) == (resume.state.images_seen, resume.state.rate_factor)
 
@@ -790,11 +808,13 @@ def test_the_best_weights_are_kept(sets: Sets, run: RunFolder) -> None:
     """`best` is the model with the lowest held-out error, which later ones do not overwrite."""
     errors = iter([0.5, 0.3, 0.4, 0.6])
 
-    def judge(model: SwapModel, feed: Feed) -> Score:
+    def judge(model: SwapModel, feed: FaceLoader) -> ValidationResult:
         error = next(errors)
-        return replace(score(model, feed), reconstruction={"a": error}, cycle={"a": error})
+        return replace(
+            validate(model, feed), reconstruction_error={"a": error}, cycle_error={"a": error}
+        )
 
-    planted(sets, run, lambda patch: patch.setattr(sitting, "score", judge), images=128)
+    train_with_fault(sets, run, lambda patch: patch.setattr(session, "validate", judge), images=128)
     assert 64 == checkpoint.load_weights(run.best, torch.device("cpu")).images_seen
     assert 128 == checkpoint.load_weights(run.weights, torch.device("cpu")).images_seen
 
@@ -803,27 +823,38 @@ def test_a_group_slows_by_its_own_held_out_loss(
     sets: Sets, run: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A loss that stands still while the held-out error falls slows its group, over a stop too."""
-    settings = ["train.batch_size=2", "train.save_images=32", "train.schedule=plateau"]
-    recipe = config.resolve("autoencoder", "debug", [*settings, "model.code_size=8"])
+    settings = [
+        "train.batch_size=2",
+        "train.checkpoint_interval_images=32",
+        "train.lr_schedule=plateau",
+    ]
+    recipe = config.resolve("autoencoder", "debug", [*settings, "model.latent_dim=8"])
     errors = iter([0.5, 0.4, 0.3, 0.2, 0.1, 0.05, 0.04, 0.03])
 
-    def judge(model: SwapModel, feed: Feed) -> Score:
+    def judge(model: SwapModel, feed: FaceLoader) -> ValidationResult:
         found = {"a": next(errors)}
         return replace(
-            score(model, feed), reconstruction=found, cycle=found, losses={"autoencoder": 1.0}
+            validate(model, feed),
+            reconstruction_error=found,
+            cycle_error=found,
+            losses={"autoencoder": 1.0},
         )
 
-    monkeypatch.setattr(sitting, "score", judge)
-    go(sets, run, 96, recipe=recipe)
-    go(sets, run, 160, recipe=recipe)
-    rates = [line["learning_rate"]["autoencoder"] for line in lines(run) if "learning_rate" in line]  # type: ignore[index]
+    monkeypatch.setattr(session, "validate", judge)
+    train_run(sets, run, 96, recipe=recipe)
+    train_run(sets, run, 160, recipe=recipe)
+    rates = [
+        line["learning_rate"]["autoencoder"]
+        for line in read_log_lines(run)
+        if "learning_rate" in line
+    ]  # type: ignore[index]
     base = recipe.train.learning_rate
     assert pytest.approx([base, base / 10]) == [rates[0], rates[-1]]
 
 
 def test_trouble_in_the_first_images_goes_back_to_the_beginning(sets: Sets, run: RunFolder) -> None:
     """Before the first save there is the beginning to go back to."""
-    ears = planted(sets, run, at_images(0, below_rate=0.9, spoil=not_a_number), images=64)
+    ears = train_with_fault(sets, run, inject_from(0, below_rate=0.9, spoil=nan_weights), images=64)
     assert any("back to 0 images at 0.5 of the rate" in note for note in ears.notes)
     assert 64 == checkpoint.load_weights(run.weights, torch.device("cpu")).images_seen
 
@@ -834,31 +865,31 @@ from pathlib import Path
 import torch
 torch.set_num_threads(1)
 from faceswap_cli import config
-from faceswap_cli.faces.record import FaceSet
-from faceswap_cli.learning.feed import Feed
-from faceswap_cli.learning.interrupt import stoppable
-from faceswap_cli.learning.score import Score, score
-from faceswap_cli.learning.trainer import Learner, Tensors
-from faceswap_cli.report import Silent
-from faceswap_cli.stages.train import Goal, Training, train
-from faceswap_cli.workspace import RunFolder
+from faceswap_cli.faces.dataset import FaceSet
+from faceswap_cli.training.loader import FaceLoader
+from faceswap_cli.core.signals import graceful_interrupt
+from faceswap_cli.training.validation import Score, score
+from faceswap_cli.training.trainer import Trainer, Tensors
+from faceswap_cli.core.progress import SilentReporter
+from faceswap_cli.stages.train import StopCriterion, Training, train
+from faceswap_cli.core.workspace import RunFolder
 
 faces, run, images = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
 sets = [
     FaceSet.load(name, folder=faces / name, records=faces / name / "faces.jsonl")
     for name in ("ada", "bo")
 ]
-changes = ["train.batch_size=2", "train.save_images=8", "train.preview_images=64"]
+changes = ["train.batch_size=2", "train.checkpoint_interval_images=8", "train.preview_interval_images=64"]
 train(
     Training(
         sets=sets,
         recipe=config.resolve("autoencoder", "debug", changes),
         run=RunFolder(root=run),
-        goal=Goal(images=images),
+        goal=StopCriterion(images=images),
         device="cpu",
         seed=1,
     ),
-    report=Silent(),
+    report=SilentReporter(),
 )
 """
 
@@ -878,34 +909,36 @@ def test_killed_at_any_moment_the_same_command_goes_on(sets: Sets, run: RunFolde
         time.sleep(chance.uniform(0, 0.5))
         process.send_signal(signal.SIGKILL)
         process.wait()
-        resume = checkpoint.load_resume(run)
+        resume = checkpoint.load_checkpoint(run)
         assert resume is not None
-        assert resume.state.images_seen >= max(reached, saved(run) - 8)
-        logged = [int(str(line["images_seen"])) for line in lines(run) if "images/s" in line]
+        assert resume.state.images_seen >= max(reached, saved_images(run) - 8)
+        logged = [
+            int(str(line["images_seen"])) for line in read_log_lines(run) if "images/s" in line
+        ]
         assert max(logged, default=0) - resume.state.images_seen <= 8
-        assert len(hidden(run)) <= 3  # what was being written, under temporary names
+        assert len(temp_files(run)) <= 3  # what was being written, under temporary names
         checkpoint.load_weights(run.weights, torch.device("cpu"))
         reached = resume.state.images_seen
     last = [*command[:-1], str(reached + 16)]
     assert 0 == subprocess.run(last, check=False).returncode
-    resume = checkpoint.load_resume(run)
+    resume = checkpoint.load_checkpoint(run)
     assert resume is not None
     assert reached + 16 <= resume.state.images_seen
-    assert [run.root / ".lock"] == hidden(run)
+    assert [run.root / ".lock"] == temp_files(run)
 
 
-def hidden(run: RunFolder) -> list[Path]:
+def temp_files(run: RunFolder) -> list[Path]:
     """Return the run's files whose names begin with a dot."""
     return [path for path in run.root.rglob(".*") if path.is_file()]
 
 
-def saved(run: RunFolder) -> int:
+def saved_images(run: RunFolder) -> int:
     """Return the images seen that the newest snapshot names."""
-    return max((int(path.stem) for path in checkpoint.snapshots(run)), default=0)
+    return max((int(path.stem) for path in checkpoint.list_snapshots(run)), default=0)
 
 
 def wait_for(run: RunFolder, images: int, process: subprocess.Popen[bytes]) -> None:
     """Wait until more than `images` are saved; fail when the process ends before."""
-    while saved(run) <= images:
+    while saved_images(run) <= images:
         assert process.poll() is None
         time.sleep(0.02)

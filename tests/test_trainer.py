@@ -9,28 +9,28 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from faceswap_cli.errors import ConfigurationError, DeviceError
-from faceswap_cli.faces.record import FaceSet
-from faceswap_cli.learning import data, schedule, trainer
-from faceswap_cli.learning.feed import Feed, RemapFeed
-from faceswap_cli.learning.hardware import Hardware, find_hardware, keep_freed_memory
-from faceswap_cli.learning.health import Vitals
-from faceswap_cli.learning.schedule import Plateau
-from faceswap_cli.learning.score import held_out_losses
-from faceswap_cli.learning.trainer import Learner, Tally, TrainState, train_until
+from faceswap_cli.core.errors import ConfigurationError, DeviceError
+from faceswap_cli.faces.dataset import FaceSet
+from faceswap_cli.training import dataset, schedule, trainer
+from faceswap_cli.training.hardware import Hardware, find_hardware, keep_freed_memory
+from faceswap_cli.training.health import HealthBaseline
+from faceswap_cli.training.loader import CpuLoader, FaceLoader
+from faceswap_cli.training.schedule import PlateauState
+from faceswap_cli.training.trainer import RunningMean, Trainer, TrainState, training_loop
+from faceswap_cli.training.validation import compute_validation_losses
 from faceswap_models.base import (
     FaceBatch,
     ModelSettings,
-    Progress,
     SwapModel,
-    Swapped,
+    SwapOutput,
+    TrainProgress,
     TrainSettings,
-    Update,
+    UpdateFn,
 )
 
 CPU = torch.device("cpu")
-PLAIN = Hardware(device=CPU, autocast=None, memory_format=torch.contiguous_format)
-NATIVE = replace(PLAIN, autocast=torch.bfloat16)
+PLAIN = Hardware(device=CPU, autocast_dtype=None, memory_format=torch.contiguous_format)
+NATIVE = replace(PLAIN, autocast_dtype=torch.bfloat16)
 TRAIN = TrainSettings(batch_size=2, learning_rate=0.01, ema_halflife_images=0)
 BATCH = FaceBatch(
     warped=torch.rand(2, 2, 3, 8, 8, generator=torch.Generator().manual_seed(0)),
@@ -39,7 +39,7 @@ BATCH = FaceBatch(
 )
 
 
-class Duel(SwapModel):
+class ToyGan(SwapModel):
     """A generator and a critic of one layer each, with chance in every step."""
 
     def __init__(self, train: TrainSettings = TRAIN) -> None:
@@ -56,7 +56,9 @@ class Duel(SwapModel):
         """Return a faster rate for the critic."""
         return self.train_settings.learning_rate * (4 if group == "critic" else 1)
 
-    def train_step(self, batch: FaceBatch, update: Update, progress: Progress) -> dict[str, Tensor]:
+    def train_step(
+        self, batch: FaceBatch, update: UpdateFn, progress: TrainProgress
+    ) -> dict[str, Tensor]:
         """Fool the critic, then teach it."""
         made = self.generator(batch.warped.flatten(0, 1) + 0.1 * torch.randn(4, 3, 8, 8))
         fooling = -self.critic(made).mean() + (made - batch.target.flatten(0, 1)).abs().mean()
@@ -65,71 +67,78 @@ class Duel(SwapModel):
         update("critic", teaching)
         return {"fooling": fooling.detach(), "teaching": teaching.detach()}
 
-    def swap(self, faces: Tensor, to: str) -> Swapped:
+    def swap(self, faces: Tensor, identity: str) -> SwapOutput:
         """Show faces."""
-        return Swapped(image=self.generator(faces), mask=None)
+        return SwapOutput(image=self.generator(faces), mask=None)
 
 
-def learner(train: TrainSettings = TRAIN, hardware: Hardware = PLAIN) -> Learner:
-    """Return a learner of the duel."""
-    return Learner(Duel(train), train, hardware)
+def make_trainer(train: TrainSettings = TRAIN, hardware: Hardware = PLAIN) -> Trainer:
+    """Return a trainer of the duel."""
+    return Trainer(ToyGan(train), train, hardware)
 
 
-def steps(made: Learner, count: int, *, start: int = 0, factor: float = 1.0) -> None:
+def take_steps(target: Trainer, count: int, *, start: int = 0, factor: float = 1.0) -> None:
     """Learn from the one batch, as the loop would."""
     for images_seen in range(start, start + count * 4, 4):
         torch.manual_seed(images_seen)
-        made.step(BATCH, Progress(images_seen=images_seen, goal=None), factor=factor, images=4)
+        target.step(
+            BATCH,
+            TrainProgress(images_seen=images_seen, max_images=None),
+            lr_scale=factor,
+            images=4,
+        )
 
 
 @pytest.fixture
-def feed(make_set: Callable[..., FaceSet], tmp_path: Path) -> Feed:
+def feed(make_set: Callable[..., FaceSet], tmp_path: Path) -> FaceLoader:
     """Return a feed of two people."""
     people = [
-        data.load_person(make_set(name, 12), cache=tmp_path / "cache", side_px=12)
+        dataset.load_identity(make_set(name, 12), cache=tmp_path / "cache", side_px=12)
         for name in ("ada", "bo")
     ]
-    return RemapFeed(people, model=ModelSettings(size_px=8), train=TRAIN, seed=0, device=CPU)
+    return CpuLoader(people, model=ModelSettings(size_px=8), train=TRAIN, seed=0, device=CPU)
 
 
-def train_to(made: Learner, feed: Feed, images: int, state: TrainState | None = None) -> TrainState:
+def train_to(
+    made: Trainer, feed: FaceLoader, images: int, state: TrainState | None = None
+) -> TrainState:
     """Train until so many images are seen."""
-    return train_until(
+    return training_loop(
         lambda state: state.images_seen >= images,
-        learner=made,
-        feed=feed,
+        trainer=made,
+        loader=feed,
         state=state or TrainState(),
         seed=5,
-        goal=100,
-        done=lambda state: state.images_seen / 100,
-        after_step=lambda state, _: state,
+        max_images=100,
+        fraction_done=lambda state: state.images_seen / 100,
+        on_step_end=lambda state, _: state,
     )
 
 
 @pytest.mark.parametrize("hardware", [PLAIN, NATIVE], ids=["float32", "bfloat16"])
-def test_stopped_and_gone_on_equals_not_stopped(feed: Feed, hardware: Hardware) -> None:
+def test_stopped_and_gone_on_equals_not_stopped(feed: FaceLoader, hardware: Hardware) -> None:
     """Weights, averages and moments are the same bit for bit after two stops."""
-    settings = replace(TRAIN, ema_halflife_images=10, schedule="linear", warmup_images=20)
-    whole = learner(settings, hardware)
+    settings = replace(TRAIN, ema_halflife_images=10, lr_schedule="linear", warmup_images=20)
+    whole = make_trainer(settings, hardware)
     train_to(whole, feed, 48)
-    parts = learner(settings, hardware)
+    parts = make_trainer(settings, hardware)
     state = train_to(parts, feed, 12)
     for images in (20, 48):
-        gone_on = learner(settings, hardware)
-        gone_on.restore({name: value.clone() for name, value in parts.tensors().items()})
+        gone_on = make_trainer(settings, hardware)
+        gone_on.load_state_dict({name: value.clone() for name, value in parts.state_dict().items()})
         torch.rand(17)  # what else the process does with its generator does not matter
         state = train_to(gone_on, feed, images, state)
         parts = gone_on
     assert 48 == state.images_seen
-    expected, found = whole.tensors(), parts.tensors()
+    expected, found = whole.state_dict(), parts.state_dict()
     assert set(expected) == set(found)
     for name, value in expected.items():
         assert torch.equal(value, found[name]), name
 
 
-def test_a_step_of_another_seed_is_another_step(feed: Feed) -> None:
+def test_a_step_of_another_seed_is_another_step(feed: FaceLoader) -> None:
     """The test above would not pass for a loop without chance."""
-    one, other = learner(), learner()
+    one, other = make_trainer(), make_trainer()
     train_to(one, feed, 8)
     feed.seed = 1
     train_to(other, feed, 8)
@@ -138,9 +147,9 @@ def test_a_step_of_another_seed_is_another_step(feed: Feed) -> None:
 
 def test_update_touches_its_own_group_alone() -> None:
     """The generator's loss passes through the critic and leaves no gradient there."""
-    made = learner()
+    made = make_trainer()
     model = made.model
-    assert isinstance(model, Duel)
+    assert isinstance(model, ToyGan)
     before = model.critic.weight.detach().clone()
     made.update("generator", model.critic(model.generator(torch.ones(1, 3, 8, 8))).mean())
     assert model.critic.weight.grad is None
@@ -150,18 +159,18 @@ def test_update_touches_its_own_group_alone() -> None:
 
 def test_what_each_group_minimised_is_known() -> None:
     """The trainer can see a critic die: it keeps the last loss of each group, on its device."""
-    made = learner()
+    made = make_trainer()
     made.update("critic", made.model.critic(torch.ones(1, 3, 8, 8)).mean() * 0)  # type: ignore[operator]
-    assert {"critic": 0.0} == {name: float(loss) for name, loss in made.minimised.items()}
+    assert {"critic": 0.0} == {name: float(loss) for name, loss in made.group_losses.items()}
 
 
 def test_each_group_has_its_own_rate() -> None:
     """Adam's first step is the learning rate long: four times as long for the critic."""
-    made = learner()
+    made = make_trainer()
     model = made.model
-    assert isinstance(model, Duel)
+    assert isinstance(model, ToyGan)
     before = [layer.weight.detach().clone() for layer in (model.generator, model.critic)]
-    steps(made, 1, factor=0.5)
+    take_steps(made, 1, factor=0.5)
     moved = [
         float((layer.weight.detach() - was).abs().median())
         for layer, was in zip((model.generator, model.critic), before, strict=True)
@@ -171,18 +180,18 @@ def test_each_group_has_its_own_rate() -> None:
 
 def test_gradients_are_clipped_by_group() -> None:
     """A clipped group's gradient has the norm that the settings allow."""
-    made = learner(replace(TRAIN, clip_norm=0.01))
-    steps(made, 1)
-    for parameters in made.groups.values():
+    made = make_trainer(replace(TRAIN, grad_clip_norm=0.01))
+    take_steps(made, 1)
+    for parameters in made.parameter_groups.values():
         norm = torch.stack([one.grad.norm() for one in parameters if one.grad is not None]).norm()
         assert pytest.approx(0.01, rel=1e-3) == float(norm)
 
 
 def test_autocast_copies_of_weights_are_not_used_again_after_a_step() -> None:
     """A forward pass after `update` sees the new weights, in bfloat16 too."""
-    made = learner(replace(TRAIN, learning_rate=1.0), NATIVE)
+    made = make_trainer(replace(TRAIN, learning_rate=1.0), NATIVE)
     model = made.model
-    assert isinstance(model, Duel)
+    assert isinstance(model, ToyGan)
     ones = torch.ones(1, 3, 8, 8)
     with made.autocast():
         first = model.generator(ones)
@@ -192,45 +201,45 @@ def test_autocast_copies_of_weights_are_not_used_again_after_a_step() -> None:
 
 def test_averaged_weights_follow_by_their_half_life() -> None:
     """With a half-life of one step's images, each step halves the distance."""
-    made = learner(replace(TRAIN, ema_halflife_images=4))
-    steps(made, 3, start=4000)
-    before = made.average["generator.weight"].clone()
-    steps(made, 1, start=4012)
+    made = make_trainer(replace(TRAIN, ema_halflife_images=4))
+    take_steps(made, 3, start=4000)
+    before = made.ema["generator.weight"].clone()
+    take_steps(made, 1, start=4012)
     now = made.model.get_parameter("generator.weight")
-    assert torch.allclose((before + now) / 2, made.average["generator.weight"], atol=1e-6)
+    assert torch.allclose((before + now) / 2, made.ema["generator.weight"], atol=1e-6)
 
 
 def test_the_first_average_is_the_first_weights() -> None:
     """At the start the average forgets at once, so random weights do not linger."""
-    made = learner(replace(TRAIN, ema_halflife_images=1000))
-    steps(made, 1)
-    assert torch.equal(
-        made.model.get_parameter("generator.weight"), made.average["generator.weight"]
-    )
+    made = make_trainer(replace(TRAIN, ema_halflife_images=1000))
+    take_steps(made, 1)
+    assert torch.equal(made.model.get_parameter("generator.weight"), made.ema["generator.weight"])
 
 
 def test_the_averaged_model_is_lent_and_given_back() -> None:
     """Inside, the model holds the average and is judging; after an error too it learns again."""
-    made = learner(replace(TRAIN, ema_halflife_images=1000))
-    steps(made, 2, start=100_000)
+    made = make_trainer(replace(TRAIN, ema_halflife_images=1000))
+    take_steps(made, 2, start=100_000)
     raw = made.model.get_parameter("generator.weight").detach().clone()
-    average = made.average["generator.weight"].clone()
+    average = made.ema["generator.weight"].clone()
     assert not torch.equal(raw, average)
-    with pytest.raises(ZeroDivisionError), made.averaged() as model:
+    with pytest.raises(ZeroDivisionError), made.ema_weights() as model:
         assert torch.equal(average, model.get_parameter("generator.weight"))
         assert not model.training
         raise ZeroDivisionError
     assert torch.equal(raw, made.model.get_parameter("generator.weight"))
     assert made.model.training
-    assert torch.equal(average, made.weights()["generator.weight"])
+    assert torch.equal(average, made.export_weights()["generator.weight"])
 
 
 def test_without_averaging_the_raw_weights_are_exported() -> None:
     """A half-life of 0 keeps no second set of weights."""
-    made = learner()
-    steps(made, 1)
-    assert {} == made.average
-    assert torch.equal(made.model.get_parameter("critic.bias"), made.weights()["critic.bias"])
+    made = make_trainer()
+    take_steps(made, 1)
+    assert {} == made.ema
+    assert torch.equal(
+        made.model.get_parameter("critic.bias"), made.export_weights()["critic.bias"]
+    )
 
 
 def test_the_schedules_hold_their_ends() -> None:
@@ -245,40 +254,40 @@ def test_the_schedules_hold_their_ends() -> None:
 
 def test_the_warm_up_rises_to_one() -> None:
     """The first step is small but not 0; none is needed after `warmup_images`."""
-    assert 0 < schedule.warmed_up(0, 100) < 0.02
-    assert 1.0 == schedule.warmed_up(100, 100) == schedule.warmed_up(0, 0)
+    assert 0 < schedule.warmup_factor(0, 100) < 0.02
+    assert 1.0 == schedule.warmup_factor(100, 100) == schedule.warmup_factor(0, 0)
 
 
 def test_a_plateau_lowers_the_rate_after_its_patience() -> None:
     """Two scores may fail; the third lowers the rate tenfold and patience begins anew."""
-    seen = Plateau()
+    seen = PlateauState()
     factors = []
     for score in (0.5, 0.4, 0.4, 0.41, 0.4, 0.39, 0.5, 0.5, 0.5):
-        seen = seen.after(score)
+        seen = seen.step(score)
         factors.append(seen.factor)
     assert pytest.approx([1, 1, 1, 1, 0.1, 0.1, 0.1, 0.1, 0.01]) == factors
 
 
 def test_a_plateau_is_of_one_group_alone() -> None:
     """A group whose score stands still is slowed; one that gets better is not."""
-    seen: Mapping[str, Plateau] = {}
+    seen: Mapping[str, PlateauState] = {}
     for score in (0.5, 0.4, 0.3, 0.2):
-        seen = schedule.after_scores(seen, {"generator": score, "critic": 0.7})
+        seen = schedule.step_plateaus(seen, {"generator": score, "critic": 0.7})
     assert [1, 0.1] == [seen["generator"].factor, seen["critic"].factor]
 
 
-def test_a_slowed_group_stays_slowed_after_going_on(feed: Feed) -> None:
+def test_a_slowed_group_stays_slowed_after_going_on(feed: FaceLoader) -> None:
     """Each group steps at its own rate and its own plateau's factor, as the state remembers."""
-    made = learner(replace(TRAIN, schedule="plateau"))
-    state = TrainState(plateaus={"critic": Plateau(factor=0.1)})
+    made = make_trainer(replace(TRAIN, lr_schedule="plateau"))
+    state = TrainState(plateaus={"critic": PlateauState(factor=0.1)})
     train_to(made, feed, 4, TrainState.from_dict(json.loads(json.dumps(state.to_dict()))))
-    assert pytest.approx({"generator": 0.01, "critic": 0.004}) == made.rates()
+    assert pytest.approx({"generator": 0.01, "critic": 0.004}) == made.learning_rates()
 
 
-class Telling(Duel):
+class ToyGanWithValidationLosses(ToyGan):
     """A duel that tells how its critic does, with chance in it."""
 
-    def held_out_losses(self, batch: FaceBatch) -> Mapping[str, Tensor]:
+    def validation_losses(self, batch: FaceBatch) -> Mapping[str, Tensor]:
         """Teach the critic, without learning."""
         faces = batch.warped.flatten(0, 1)
         made = self.generator(faces + 0.1 * torch.randn_like(faces))
@@ -286,11 +295,13 @@ class Telling(Duel):
         return {"critic": (self.critic(made) - real).mean()}
 
 
-def test_held_out_losses_are_of_the_groups_that_tell(feed: Feed) -> None:
+def test_held_out_losses_are_of_the_groups_that_tell(feed: FaceLoader) -> None:
     """They are the same whenever asked, and the mean over all faces however they are divided."""
     with torch.no_grad():
-        one, other = (held_out_losses(Telling(), feed) for _ in range(2))
-        assert {} == held_out_losses(Duel(), feed)
+        one, other = (
+            compute_validation_losses(ToyGanWithValidationLosses(), feed) for _ in range(2)
+        )
+        assert {} == compute_validation_losses(ToyGan(), feed)
     assert {"critic"} == set(one)
     assert one == other
 
@@ -299,26 +310,26 @@ def test_the_state_there_and_back() -> None:
     """What a header carries gives the same state."""
     state = TrainState(
         images_seen=5,
-        plateaus={"critic": Plateau(best=0.2, waited=1)},
-        vitals=Vitals(diversity=0.5),
+        plateaus={"critic": PlateauState(best=0.2, waited=1)},
+        vitals=HealthBaseline(diversity=0.5),
     )
     assert state == TrainState.from_dict(state.to_dict())
 
 
 def test_losses_are_averaged_between_readings() -> None:
     """A reading is the mean of all steps since the last one."""
-    tally = Tally()
+    tally = RunningMean()
     for value in (1.0, 2.0, 6.0):
-        tally.add({"a": torch.tensor(value), "b": torch.tensor(-value)})
-    assert {"a": 3.0, "b": -3.0} == tally.read()
-    assert {} == tally.read()
+        tally.update({"a": torch.tensor(value), "b": torch.tensor(-value)})
+    assert {"a": 3.0, "b": -3.0} == tally.compute()
+    assert {} == tally.compute()
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"optimizer": "adm"}, 'train.optimizer: there is no optimizer called "adm"'),
-        ({"schedule": "linaer"}, 'train.schedule: there is no schedule called "linaer"'),
+        ({"lr_schedule": "linaer"}, 'train.lr_schedule: there is no schedule called "linaer"'),
     ],
 )
 def test_unknown_names_in_the_settings_are_refused(
@@ -326,7 +337,7 @@ def test_unknown_names_in_the_settings_are_refused(
 ) -> None:
     """The optimizer and the schedule are checked before anything is trained."""
     with pytest.raises(ConfigurationError) as caught:
-        learner(replace(TRAIN, **changes))  # type: ignore[arg-type]
+        make_trainer(replace(TRAIN, **changes))  # type: ignore[arg-type]
     assert message == caught.value.message
     assert "did you mean" in caught.value.hint
 
@@ -337,7 +348,7 @@ def test_weight_decay_is_for_adamw_alone() -> None:
     for name in ("adam", "adamw"):
         weight = nn.Parameter(torch.ones(3))
         settings = replace(TRAIN, optimizer=name, weight_decay=0.5)
-        optimizer = trainer.optimizer_for([weight], settings, rate=0.1)
+        optimizer = trainer.create_optimizer([weight], settings, lr=0.1)
         weight.grad = torch.zeros(3)
         optimizer.step()
         sizes[name] = weight[0].item()
@@ -366,41 +377,41 @@ def test_memory_is_kept_where_glibc_is() -> None:
 @pytest.mark.parametrize("largest", [1, 2, 3, 5])
 def test_out_of_memory_is_learnt_from_in_parts(largest: int) -> None:
     """A device that holds few faces gets the same step in parts, and the loop goes on."""
-    settings = replace(TRAIN, batch_size=5, clip_norm=1.0)
+    settings = replace(TRAIN, batch_size=5, grad_clip_norm=1.0)
     whole, small = Regression(settings), Regression(settings, largest=largest)
-    makers = [Learner(model, settings, PLAIN) for model in (whole, small)]
+    makers = [Trainer(model, settings, PLAIN) for model in (whole, small)]
     faces = torch.rand(2, 5, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     batch = FaceBatch(warped=faces, target=1 - faces, mask=faces[:, :, :1])
     errors: list[Tensor] = []
     for made in makers:
         for _ in range(3):
-            progress = Progress(images_seen=0, goal=None)
-            errors.append(made.step(batch, progress, factor=1.0, images=10)["error"])
+            progress = TrainProgress(images_seen=0, max_images=None)
+            errors.append(made.step(batch, progress, lr_scale=1.0, images=10)["error"])
     expected = {1: 5, 2: 4, 3: 2, 5: 1}[largest]
-    assert (1, expected) == (makers[0].parts, makers[1].parts)
+    assert (1, expected) == (makers[0].grad_accum_steps, makers[1].grad_accum_steps)
     assert torch.allclose(whole.layer.weight, small.layer.weight, atol=1e-6)
     assert torch.allclose(torch.stack(errors[:3]), torch.stack(errors[3:]), atol=1e-6)
 
 
 def test_too_little_memory_for_one_face_is_an_error() -> None:
     """There is nothing left to halve: the message says what to choose."""
-    made = Learner(Regression(TRAIN, largest=0), TRAIN, PLAIN)
+    made = Trainer(Regression(TRAIN, largest=0), TRAIN, PLAIN)
     with pytest.raises(DeviceError, match="too small for one face of each person") as caught:
-        made.step(BATCH, Progress(images_seen=0, goal=None), factor=1.0, images=4)
+        made.step(BATCH, TrainProgress(images_seen=0, max_images=None), lr_scale=1.0, images=4)
     assert "lighter preset" in caught.value.hint
 
 
 def test_other_errors_are_not_taken_for_a_lack_of_memory() -> None:
     """A broken network is not tried again in parts."""
-    made = Learner(Regression(TRAIN), TRAIN, PLAIN)
+    made = Trainer(Regression(TRAIN), TRAIN, PLAIN)
     with pytest.raises(RuntimeError, match="channels"):
         made.step(
             replace(BATCH, warped=BATCH.mask),
-            Progress(images_seen=0, goal=None),
-            factor=1,
+            TrainProgress(images_seen=0, max_images=None),
+            lr_scale=1,
             images=4,
         )
-    assert 1 == made.parts
+    assert 1 == made.grad_accum_steps
 
 
 class Regression(SwapModel):
@@ -416,7 +427,9 @@ class Regression(SwapModel):
         """Return the one layer."""
         return {"all": self.parameters()}
 
-    def train_step(self, batch: FaceBatch, update: Update, progress: Progress) -> dict[str, Tensor]:
+    def train_step(
+        self, batch: FaceBatch, update: UpdateFn, progress: TrainProgress
+    ) -> dict[str, Tensor]:
         """Learn by the mean squared error."""
         if batch.target.shape[1] > self.largest:
             raise torch.OutOfMemoryError("planted")
@@ -425,6 +438,6 @@ class Regression(SwapModel):
         update("all", error)
         return {"error": error}
 
-    def swap(self, faces: Tensor, to: str) -> Swapped:
+    def swap(self, faces: Tensor, identity: str) -> SwapOutput:
         """Show faces."""
-        return Swapped(image=self.layer(faces), mask=None)
+        return SwapOutput(image=self.layer(faces), mask=None)

@@ -14,17 +14,17 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from faceswap_cli.cli.app import app
-from faceswap_cli.errors import InputError
-from faceswap_cli.provenance.claim import COMPOSITE, Claim, comment
-from faceswap_cli.provenance.credentials import _signer, sign
-from faceswap_cli.provenance.key import local_key
+from faceswap_cli.conversion.settings import ConvertSettings
+from faceswap_cli.core.errors import InputError
+from faceswap_cli.provenance.claim import COMPOSITE, Claim, metadata_comment
+from faceswap_cli.provenance.credentials import _create_signer, sign_file
 from faceswap_cli.provenance.sidecar import sidecar_path, write_sidecar
-from faceswap_cli.stages.verify import CHANGED, NOTHING_FOUND, verify
-from faceswap_cli.swap.settings import ConvertSettings
-from faceswap_cli.video.colour import BT709
-from faceswap_cli.video.encoder import Picture
-from faceswap_cli.video.footage import PICTURES
-from faceswap_cli.video.segments import Segments
+from faceswap_cli.provenance.signing_key import load_or_create_key
+from faceswap_cli.stages.verify import EXIT_MODIFIED, EXIT_NO_CREDENTIALS, verify
+from faceswap_cli.video.color import BT709
+from faceswap_cli.video.encoder import EncodeSpec
+from faceswap_cli.video.segments import SegmentedWriter
+from faceswap_cli.video.source import IMAGE_SUFFIXES
 from faceswap_cli.video.writer import VideoWriter
 
 CLAIM = Claim(frames=5, swapped=4, model="ab" * 32, source="cd" * 32, settings={"colour": "lab"})
@@ -37,7 +37,7 @@ def clip(tmp_path: Path) -> Callable[[str], Path]:
     def made(name: str) -> Path:
         path = tmp_path / name
         image = np.random.default_rng(0).integers(0, 255, (48, 64, 3), dtype=np.uint8)
-        if path.suffix in PICTURES:
+        if path.suffix in IMAGE_SUFFIXES:
             done, data = cv2.imencode(path.suffix, image)
             assert done
             path.write_bytes(data.tobytes())
@@ -63,7 +63,7 @@ def run(*words: object) -> Result:
 def test_a_signed_file_is_told_in_plain_words(clip: Clip, name: str) -> None:
     """What was done, that it holds, who signed, and that this proves no person."""
     path = clip(name)
-    is_inside = sign(path, CLAIM, source=path)
+    is_inside = sign_file(path, CLAIM, source=path)
     write_sidecar(path, CLAIM)
 
     done = run(path)
@@ -81,10 +81,10 @@ def test_a_signed_file_is_told_in_plain_words(clip: Clip, name: str) -> None:
 def test_settings_are_told_as_a_user_would(clip: Clip) -> None:
     """Yes and no for switches, nothing called None, numbers without idle digits."""
     path = clip("a.mp4")
-    told = ConvertSettings().told() | {"feather": 0.15}
-    sign(path, replace(CLAIM, settings=told))
+    told = ConvertSettings().render_settings() | {"feather": 0.15}
+    sign_file(path, replace(CLAIM, settings=told))
 
-    said = verify(path).facts()["settings"]
+    said = verify(path).to_table()["settings"]
 
     expected = {"codec: the usual one", "forehead: yes", "side by side: no", "feather: 0.15"}
     assert expected | {"shrink: 0", "colour: mkl", "quality: 18"} <= set(said.split(", "))
@@ -96,7 +96,7 @@ def test_a_file_that_tells_nothing_is_no_proof(clip: Clip, name: str) -> None:
     """Another exit code, and what it means."""
     done = run(clip(name))
 
-    assert NOTHING_FOUND == done.exit_code
+    assert EXIT_NO_CREDENTIALS == done.exit_code
     assert "no credentials found" in done.output
     assert "nothing either way" in done.output
 
@@ -106,7 +106,7 @@ def test_a_file_that_tells_nothing_is_no_proof(clip: Clip, name: str) -> None:
 def test_a_tampered_file_is_told_from_an_intact_one(clip: Clip, name: str, beside: bool) -> None:
     """With the sidecar, without it, or with nothing else."""
     path = clip(name)
-    is_inside = sign(path, CLAIM)
+    is_inside = sign_file(path, CLAIM)
     if beside:
         write_sidecar(path, CLAIM)
     data = bytearray(path.read_bytes())
@@ -116,9 +116,9 @@ def test_a_tampered_file_is_told_from_an_intact_one(clip: Clip, name: str, besid
     done = run(path)
 
     if not (is_inside or beside):
-        assert NOTHING_FOUND == done.exit_code
+        assert EXIT_NO_CREDENTIALS == done.exit_code
         return
-    assert CHANGED == done.exit_code
+    assert EXIT_MODIFIED == done.exit_code
     assert "CHANGED SINCE IT WAS SIGNED" in done.output
     assert beside == ("it speaks of another file, or this one was changed" in done.output)
     assert is_inside == ("the file was changed (assertion.bmffHash.mismatch)" in done.output)
@@ -132,7 +132,7 @@ def test_a_changed_sidecar_is_told(clip: Clip) -> None:
 
     done = run(path)
 
-    assert CHANGED == done.exit_code
+    assert EXIT_MODIFIED == done.exit_code
     assert "it was changed after it was signed" in done.output
 
 
@@ -140,11 +140,11 @@ def test_a_sidecar_of_another_file_is_told(clip: Clip) -> None:
     """A file that was converted again is not the one its old sidecar speaks of."""
     path = clip("a.mp4")
     write_sidecar(path, CLAIM)
-    sign(path, CLAIM)
+    sign_file(path, CLAIM)
 
     done = run(path)
 
-    assert CHANGED == done.exit_code
+    assert EXIT_MODIFIED == done.exit_code
     assert "Content Credentials of faceswap 0.1.0: intact" in done.output
     assert "it speaks of another file" in done.output
 
@@ -155,7 +155,7 @@ def test_other_peoples_credentials_are_not_called_a_swap(clip: Clip) -> None:
     builder = c2pa.Builder({"claim_generator_info": [{"name": "A Camera", "version": "2"}]})
     builder.set_intent(c2pa.C2paBuilderIntent.CREATE, c2pa.C2paDigitalSourceType.DIGITAL_CAPTURE)
     with path.open("rb") as old, signed.open("w+b") as new:
-        builder.sign(_signer(local_key()), "video/mp4", old, new)
+        builder.sign(_create_signer(load_or_create_key()), "video/mp4", old, new)
 
     done = run(signed)
 
@@ -168,29 +168,29 @@ def test_other_peoples_credentials_are_not_called_a_swap(clip: Clip) -> None:
 @pytest.mark.parametrize("suffix", ["mp4", "mov", "mkv", "webm"])
 def test_what_the_metadata_says_outlives_the_credentials(tmp_path: Path, suffix: str) -> None:
     """A comment in the container is told, as something that anybody can write."""
-    picture = Picture(
+    picture = EncodeSpec(
         size=(64, 48),
         rate=Fraction(25),
         time_base=Fraction(1, 1000),
-        colour=BT709,
+        color=BT709,
         codec="av1" if suffix == "webm" else "h264",
     )
     path = tmp_path / f"a.{suffix}"
-    with Segments(tmp_path / "pieces", picture, key="") as segments:
+    with SegmentedWriter(tmp_path / "pieces", picture, key="") as segments:
         for index in range(3):
             segments.write(np.full((48, 64, 3), 40 * index, np.uint8), Fraction(index, 25))
-    segments.join(path, titles={"comment": comment()})
+    segments.finalize(path, metadata={"comment": metadata_comment()})
 
     done = run(path)
 
-    assert NOTHING_FOUND == done.exit_code
+    assert EXIT_NO_CREDENTIALS == done.exit_code
     assert "says that it is a swap (not signed: anybody can write it)" in done.output
 
 
 def test_a_picture_keeps_its_metadata_when_only_the_credentials_go(clip: Clip) -> None:
     """The XMP alone is told as such."""
     path = clip("a.png")
-    sign(path, CLAIM)
+    sign_file(path, CLAIM)
     data = path.read_bytes()
     begin = data.index(b"caBX") - 4
     length = int.from_bytes(data[begin : begin + 4], "big") + 12
@@ -199,14 +199,14 @@ def test_a_picture_keeps_its_metadata_when_only_the_credentials_go(clip: Clip) -
 
     done = run(path)
 
-    assert NOTHING_FOUND == done.exit_code
+    assert EXIT_NO_CREDENTIALS == done.exit_code
     assert "says that it is a swap" in done.output
 
 
 def test_programs_read_json(clip: Clip) -> None:
     """One object, with what the words are made of."""
     path = clip("a.mp4")
-    sign(path, CLAIM)
+    sign_file(path, CLAIM)
 
     found = json.loads(run(path, "--json").stdout)
 

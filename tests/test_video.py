@@ -13,12 +13,12 @@ from av.audio.frame import AudioFrame
 from av.codec.context import Flags
 from av.video.frame import VideoFrame
 
-from faceswap_cli.arrays import AnyArray, Image
-from faceswap_cli.errors import InputError
-from faceswap_cli.video import pieces
-from faceswap_cli.video.colour import BT709, ColourTags
+from faceswap_cli.core.errors import InputError
+from faceswap_cli.core.types import AnyArray, Image
+from faceswap_cli.video import segment_file
+from faceswap_cli.video.color import BT709, ColorTags
 from faceswap_cli.video.reader import VideoReader, probe, read_frames
-from faceswap_cli.video.writer import Sound, VideoWriter
+from faceswap_cli.video.writer import AudioTrack, VideoWriter
 
 WIDTH, HEIGHT = 96, 64
 RED, GREEN, BLUE, GREY = (220, 40, 30), (30, 200, 60), (40, 50, 210), (128, 128, 128)
@@ -27,7 +27,7 @@ RED, GREEN, BLUE, GREY = (220, 40, 30), (30, 200, 60), (40, 50, 210), (128, 128,
 # --- clips -------------------------------------------------------------------------------------
 
 
-def corners(width: int = WIDTH, height: int = HEIGHT) -> Image:
+def make_corners(width: int = WIDTH, height: int = HEIGHT) -> Image:
     """Return a picture that tells every way of turning it apart: four corners, four colours."""
     image = np.empty((height, width, 3), np.uint8)
     image[: height // 2, : width // 2] = RED
@@ -44,7 +44,7 @@ def encode(
     ticks: Sequence[int],
     time_base: Fraction,
     codec: str = "libx264",
-    tags: ColourTags = BT709,
+    tags: ColorTags = BT709,
     aspect: Fraction = Fraction(1),
     sounds: int = 0,
     sound_seconds: int = 1,
@@ -88,22 +88,28 @@ def encode(
     return path
 
 
-def moving(count: int, width: int = WIDTH, height: int = HEIGHT) -> list[VideoFrame]:
+def make_moving_frames(count: int, width: int = WIDTH, height: int = HEIGHT) -> list[VideoFrame]:
     """Return frames on which something moves."""
     frames = []
     for index in range(count):
-        image = corners(width, height)
+        image = make_corners(width, height)
         image[20:40, index % (width - 20) : index % (width - 20) + 20] = 255
         frames.append(VideoFrame.from_ndarray(image).reformat(format="yuv420p", dst_colorspace=1))
     return frames
 
 
-def clip(path: Path, *, count: int = 30, sounds: int = 0) -> Path:
+def write_clip(path: Path, *, count: int = 30, sounds: int = 0) -> Path:
     """Write an ordinary clip of 30 frames a second."""
-    return encode(path, moving(count), ticks=range(count), time_base=Fraction(1, 30), sounds=sounds)
+    return encode(
+        path,
+        make_moving_frames(count),
+        ticks=range(count),
+        time_base=Fraction(1, 30),
+        sounds=sounds,
+    )
 
 
-def turn_tag(path: Path, matrix: tuple[int, int, int, int]) -> None:
+def set_display_matrix(path: Path, matrix: tuple[int, int, int, int]) -> None:
     """Patch the display matrix (a, b, c, d) into an mp4's first track.
 
     ISO/IEC 14496-12, 8.3.2: nine fixed-point numbers, 40 bytes behind the name of the box `tkhd`
@@ -117,7 +123,7 @@ def turn_tag(path: Path, matrix: tuple[int, int, int, int]) -> None:
     path.write_bytes(data)
 
 
-def times(path: Path) -> list[Fraction]:
+def read_times(path: Path) -> list[Fraction]:
     """Return the times of a video's frames."""
     return [frame.time for frame in read_frames(path)]
 
@@ -133,7 +139,7 @@ def rewrite(source: Path, target: Path) -> VideoWriter:
     return video
 
 
-def packets(path: Path, kind: str) -> list[list[tuple[Fraction, bytes]]]:
+def read_packets(path: Path, kind: str) -> list[list[tuple[Fraction, bytes]]]:
     """Return each stream's packets of a kind: presentation time and bytes."""
     with av.open(str(path)) as container:
         chosen = [stream for stream in container.streams if stream.type == kind]
@@ -159,28 +165,33 @@ STAMPS = {
 def test_times_are_read_and_written_to_the_tick(name: str, tmp_path: Path) -> None:
     """Every frame's time is the file's own, read and written back."""
     ticks, time_base = STAMPS[name]
-    frames = moving(len(ticks))
+    frames = make_moving_frames(len(ticks))
     source = encode(tmp_path / "in.mp4", frames, ticks=ticks, time_base=time_base)
-    assert [tick * time_base for tick in ticks] == times(source)
+    assert [tick * time_base for tick in ticks] == read_times(source)
     rewrite(source, tmp_path / "out.mp4")
-    assert times(source) == times(tmp_path / "out.mp4")
+    assert read_times(source) == read_times(tmp_path / "out.mp4")
 
 
 def test_matroska_keeps_times_to_its_millisecond(tmp_path: Path) -> None:
     """An .mkv made of an .mp4 is off by half a millisecond at most, and by nothing next time."""
     ticks, time_base = STAMPS["29.97"]
-    source = encode(tmp_path / "in.mp4", moving(24), ticks=ticks, time_base=time_base, sounds=1)
+    source = encode(
+        tmp_path / "in.mp4", make_moving_frames(24), ticks=ticks, time_base=time_base, sounds=1
+    )
     rewrite(source, tmp_path / "once.mkv")
     rewrite(tmp_path / "once.mkv", tmp_path / "twice.mkv")
-    errors = [abs(a - b) for a, b in zip(times(source), times(tmp_path / "once.mkv"), strict=True)]
+    errors = [
+        abs(a - b)
+        for a, b in zip(read_times(source), read_times(tmp_path / "once.mkv"), strict=True)
+    ]
     assert max(errors) <= Fraction(1, 2_000)
-    assert times(tmp_path / "once.mkv") == times(tmp_path / "twice.mkv")
+    assert read_times(tmp_path / "once.mkv") == read_times(tmp_path / "twice.mkv")
 
 
 def test_avi_has_even_times_though_it_stores_none(tmp_path: Path) -> None:
     """Frames that were stored out of order are still shown one after the other."""
-    source = clip(tmp_path / "in.avi", count=20)
-    assert [Fraction(index, 30) for index in range(20)] == times(source)
+    source = write_clip(tmp_path / "in.avi", count=20)
+    assert [Fraction(index, 30) for index in range(20)] == read_times(source)
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
@@ -190,7 +201,7 @@ def test_the_last_frame_stays_as_long_as_in_the_source(
 ) -> None:
     """The duration is carried over, though no frame follows the last to tell its length."""
     ticks, time_base = STAMPS[name]
-    frames = moving(len(ticks))
+    frames = make_moving_frames(len(ticks))
     frames[-1].duration = 5 * round(1 / time_base / 30)
     source = encode(
         tmp_path / "in.mp4", frames, ticks=ticks, time_base=time_base, options={"bf": "0"}
@@ -206,7 +217,7 @@ def test_the_last_frame_stays_as_long_as_in_the_source(
 
 def test_start_passes_over_frames(tmp_path: Path) -> None:
     """Reading from frame 7 gives what reading everything gives from frame 7."""
-    source = clip(tmp_path / "in.mp4", count=12)
+    source = write_clip(tmp_path / "in.mp4", count=12)
     everything = list(read_frames(source))
     late = list(read_frames(source, start=7))
     assert [(frame.index, frame.time) for frame in everything[7:]] == [
@@ -223,7 +234,7 @@ def test_times_that_do_not_grow_are_refused(tmp_path: Path) -> None:
         VideoWriter(tmp_path / "out.mp4", size=(WIDTH, HEIGHT), rate=Fraction(30)) as video,
     ):
         for time in (0, 2, 1):
-            video.write(corners(), Fraction(time, 30))
+            video.write(make_corners(), Fraction(time, 30))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -235,7 +246,7 @@ TURNS = {90: (0, 1, -1, 0), 180: (-1, 0, 0, -1), 270: (0, -1, 1, 0)}
 @pytest.mark.parametrize("degrees", TURNS)
 def test_a_turned_clip_is_read_upright(degrees: int, tmp_path: Path) -> None:
     """A phone's clip stored on its side comes out upright, and is written upright."""
-    stored = np.ascontiguousarray(np.rot90(corners(), k=degrees // 90))
+    stored = np.ascontiguousarray(np.rot90(make_corners(), k=degrees // 90))
     source = encode(
         tmp_path / "in.mp4",
         [VideoFrame.from_ndarray(stored).reformat(format="yuv420p", dst_colorspace=1)] * 1,
@@ -244,13 +255,13 @@ def test_a_turned_clip_is_read_upright(degrees: int, tmp_path: Path) -> None:
         aspect=Fraction(4, 3),
         options={"crf": "4"},
     )
-    turn_tag(source, TURNS[degrees])
+    set_display_matrix(source, TURNS[degrees])
     info = probe(source)
     assert (degrees, (WIDTH, HEIGHT)) == (info.rotation, info.size)
     assert (Fraction(3, 4) if degrees % 180 else Fraction(4, 3)) == info.sample_aspect
     assert not info.mirrored
     (frame,) = read_frames(source)
-    assert_corners_equal(corners(), frame.image)
+    assert_corners_equal(make_corners(), frame.image)
     rewrite(source, tmp_path / "out.mp4")
     written = probe(tmp_path / "out.mp4")
     assert (0, info.size, info.sample_aspect) == (
@@ -258,16 +269,16 @@ def test_a_turned_clip_is_read_upright(degrees: int, tmp_path: Path) -> None:
         written.size,
         written.sample_aspect,
     )
-    assert_corners_equal(corners(), next(read_frames(tmp_path / "out.mp4")).image)
+    assert_corners_equal(make_corners(), next(read_frames(tmp_path / "out.mp4")).image)
 
 
 @pytest.mark.parametrize(
     ("matrix", "stored", "degrees"),
     [
-        ((-1, 0, 0, 1), corners()[:, ::-1], 0),
-        ((1, 0, 0, -1), corners()[::-1], 180),
-        ((0, 1, 1, 0), corners().transpose(1, 0, 2), 270),
-        ((0, -1, -1, 0), corners()[::-1, ::-1].transpose(1, 0, 2), 90),
+        ((-1, 0, 0, 1), make_corners()[:, ::-1], 0),
+        ((1, 0, 0, -1), make_corners()[::-1], 180),
+        ((0, 1, 1, 0), make_corners().transpose(1, 0, 2), 270),
+        ((0, -1, -1, 0), make_corners()[::-1, ::-1].transpose(1, 0, 2), 90),
     ],
 )
 def test_a_mirrored_clip_is_read_as_shown(
@@ -277,9 +288,9 @@ def test_a_mirrored_clip_is_read_as_shown(
     picture = VideoFrame.from_ndarray(np.ascontiguousarray(stored))
     frame = picture.reformat(format="yuv420p", dst_colorspace=1)
     source = encode(tmp_path / "in.mp4", [frame], ticks=[0], time_base=Fraction(1, 30))
-    turn_tag(source, matrix)
+    set_display_matrix(source, matrix)
     assert (True, degrees) == (probe(source).mirrored, probe(source).rotation)
-    assert_corners_equal(corners(), next(read_frames(source)).image)
+    assert_corners_equal(make_corners(), next(read_frames(source)).image)
 
 
 def assert_corners_equal(expected: Image, actual: Image) -> None:
@@ -294,7 +305,7 @@ def assert_corners_equal(expected: Image, actual: Image) -> None:
 @pytest.mark.parametrize("size", [(97, 64), (96, 65), (97, 65), (16, 18), (17, 33)])
 def test_odd_sizes_are_kept(size: tuple[int, int], tmp_path: Path) -> None:
     """A frame is as wide and as high after the round trip as before, and looks the same."""
-    image = corners(*size)
+    image = make_corners(*size)
     path = tmp_path / "odd.mp4"
     with VideoWriter(path, size=size, rate=Fraction(30), quality=4) as video:
         video.write(image, Fraction(0))
@@ -308,7 +319,7 @@ def test_a_frame_of_another_size_is_refused(tmp_path: Path) -> None:
         pytest.raises(ValueError, match="a frame of 60x40 px"),
         VideoWriter(tmp_path / "out.mp4", size=(WIDTH, HEIGHT), rate=Fraction(30)) as video,
     ):
-        video.write(corners(60, 40), Fraction(0))
+        video.write(make_corners(60, 40), Fraction(0))
 
 
 # --- colours -----------------------------------------------------------------------------------
@@ -317,7 +328,7 @@ KR_KB = {1: (0.2126, 0.0722), 6: (0.299, 0.114), 9: (0.2627, 0.0593)}
 """The weights of red and blue in luma by matrix number: ITU-R BT.709, BT.601, BT.2020."""
 
 
-def patches() -> Image:
+def make_color_patches() -> Image:
     """Return a grey ramp and saturated colours in flat patches of 16 px, (64, 192, 3)."""
     levels = [0, 128, 255]
     colours = [(r, g, b) for r in levels for g in levels for b in levels]
@@ -326,7 +337,7 @@ def patches() -> Image:
     return grid.repeat(16, axis=0).repeat(16, axis=1)
 
 
-def middles(image: Image) -> AnyArray:
+def patch_centers(image: Image) -> AnyArray:
     """Return the middle of every patch, (48, 3) int: chroma is shared across their edges."""
     return image[8::16, 8::16].reshape(-1, 3).astype(int)
 
@@ -361,16 +372,16 @@ def test_reading_honours_matrix_range_and_depth(
     matrix: int, full: bool, bits: int, tmp_path: Path
 ) -> None:
     """A file made by the standards' own formulas reads as the colours it was made from."""
-    stored = ycbcr(patches().astype(float), matrix, full, bits)
+    stored = ycbcr(make_color_patches().astype(float), matrix, full, bits)
     frame = frame_of_planes(stored, bits)
-    tags = ColourTags(primaries=1, transfer=1, matrix=matrix, range=2 if full else 1)
+    tags = ColorTags(primaries=1, transfer=1, matrix=matrix, range=2 if full else 1)
     frame.colorspace, frame.color_range = matrix, 2 if full else 1
     source = encode(
         tmp_path / "in.mkv", [frame], ticks=[0], time_base=Fraction(1, 30), codec="ffv1", tags=tags
     )
-    assert tags == probe(source).colour
+    assert tags == probe(source).color
     (read,) = read_frames(source)
-    assert np.abs(middles(read.image) - middles(patches())).max() <= 2
+    assert np.abs(patch_centers(read.image) - patch_centers(make_color_patches())).max() <= 2
 
 
 @pytest.mark.parametrize("colour_range", [1, 2, None])
@@ -379,24 +390,28 @@ def test_untouched_colours_come_back(
     matrix: int | None, colour_range: int | None, tmp_path: Path
 ) -> None:
     """Written and read again, a colour is within 2 levels of itself, and the tags are kept."""
-    tags = ColourTags(primaries=1, transfer=1, matrix=matrix, range=colour_range)
+    tags = ColorTags(primaries=1, transfer=1, matrix=matrix, range=colour_range)
     path = tmp_path / "out.mp4"
-    with VideoWriter(path, size=(192, 64), rate=Fraction(30), colour=tags, quality=0) as video:
-        video.write(patches(), Fraction(0))
+    with VideoWriter(path, size=(192, 64), rate=Fraction(30), color=tags, quality=0) as video:
+        video.write(make_color_patches(), Fraction(0))
     (read,) = read_frames(path)
-    error = middles(read.image) - middles(patches())
+    error = patch_centers(read.image) - patch_centers(make_color_patches())
     assert np.abs(error).max() <= 2
     assert abs(error.mean()) <= 0.5
-    assert tags.completed((192, 64)).matrix == probe(path).colour.completed((192, 64)).matrix
-    assert (matrix, colour_range or 1) == (probe(path).colour.matrix, probe(path).colour.range or 1)
+    assert tags.with_defaults((192, 64)).matrix == probe(path).color.with_defaults((192, 64)).matrix
+    assert (matrix, colour_range or 1) == (probe(path).color.matrix, probe(path).color.range or 1)
 
 
 def test_an_untagged_file_is_bt709_from_high_definition_on() -> None:
     """The one rule for files that say nothing, the same either way up."""
-    untagged = ColourTags()
-    assert 6 == untagged.completed((720, 576)).matrix
-    assert 1 == untagged.completed((1280, 720)).matrix == untagged.completed((720, 1280)).matrix
-    assert 1 == untagged.completed((1280, 720)).range
+    untagged = ColorTags()
+    assert 6 == untagged.with_defaults((720, 576)).matrix
+    assert (
+        1
+        == untagged.with_defaults((1280, 720)).matrix
+        == untagged.with_defaults((720, 1280)).matrix
+    )
+    assert 1 == untagged.with_defaults((1280, 720)).range
 
 
 # --- the sound and what else is in a file ------------------------------------------------------
@@ -405,11 +420,11 @@ def test_an_untagged_file_is_bt709_from_high_definition_on() -> None:
 @pytest.mark.parametrize("suffix", [".mp4", ".mov"])
 def test_sound_is_copied_packet_by_packet(suffix: str, tmp_path: Path) -> None:
     """Both sounds come out with the same bytes at the same times and under the same languages."""
-    source = clip(tmp_path / "in.mp4", sounds=2)
+    source = write_clip(tmp_path / "in.mp4", sounds=2)
     target = tmp_path / f"out{suffix}"
     rewrite(source, target)
     assert 2 == probe(target).audio_count
-    assert packets(source, "audio") == packets(target, "audio")
+    assert read_packets(source, "audio") == read_packets(target, "audio")
     with av.open(str(target)) as container:
         assert ["eng", "jpn"] == [stream.language for stream in container.streams.audio]
 
@@ -419,14 +434,14 @@ def test_sound_that_outlasts_the_picture_is_whole(tmp_path: Path) -> None:
     source = tmp_path / "in.mp4"
     encode(
         source,
-        moving(15),
+        make_moving_frames(15),
         ticks=range(15),
         time_base=Fraction(1, 30),
         sounds=1,
         sound_seconds=3,
     )
     rewrite(source, tmp_path / "out.mp4")
-    assert packets(source, "audio") == packets(tmp_path / "out.mp4", "audio")
+    assert read_packets(source, "audio") == read_packets(tmp_path / "out.mp4", "audio")
     assert Fraction(1, 2) == probe(tmp_path / "out.mp4").duration
 
 
@@ -437,7 +452,7 @@ def test_a_sound_that_does_not_fit_is_encoded_again_and_said(tmp_path: Path) -> 
     with av.open(str(source), "w") as output:
         stream = output.add_stream("libx264", rate=30, width=WIDTH, height=HEIGHT)
         voice = output.add_stream("libopus", rate=48_000)
-        for frame in moving(30):
+        for frame in make_moving_frames(30):
             output.mux(stream.encode(frame))
         output.mux(stream.encode(None))
         piece = AudioFrame.from_ndarray(np.stack([tone, tone]), format="fltp", layout="stereo")
@@ -453,9 +468,9 @@ def test_a_sound_that_does_not_fit_is_encoded_again_and_said(tmp_path: Path) -> 
     assert [] == rewrite(source, tmp_path / "out.mkv").notes
 
 
-def subtitled(path: Path) -> Path:
+def write_subtitled_clip(path: Path) -> Path:
     """Write a clip with a line of text from 0.2 s to 0.6 s."""
-    bare = clip(path.with_name("bare in.mp4"), sounds=1)
+    bare = write_clip(path.with_name("bare in.mp4"), sounds=1)
     text = path.with_name("text in.srt")
     text.write_text("1\n00:00:00,200 --> 00:00:00,600\nhello\n", encoding="utf-8")
     with av.open(str(bare)) as film, av.open(str(text)) as words, av.open(str(path), "w") as output:
@@ -473,28 +488,33 @@ def subtitled(path: Path) -> Path:
 
 def test_subtitles_are_copied_or_reworded_and_that_is_said(tmp_path: Path) -> None:
     """An .mkv keeps them as they are; an .mp4 holds the same words in a form of its own."""
-    source = subtitled(tmp_path / "in.mkv")
-    ((time, text),) = packets(source, "subtitle")[0]
+    source = write_subtitled_clip(tmp_path / "in.mkv")
+    ((time, text),) = read_packets(source, "subtitle")[0]
     assert b"hello" == text
     kept = rewrite(source, tmp_path / "out.mkv")
-    assert packets(source, "subtitle") == packets(tmp_path / "out.mkv", "subtitle")
+    assert read_packets(source, "subtitle") == read_packets(tmp_path / "out.mkv", "subtitle")
     assert [] == kept.notes
     turned = rewrite(source, tmp_path / "out.mp4")
     expected = "subtitle 2 (srt) is turned into mov_text: .mp4 cannot hold it"
     assert [expected] == turned.notes
-    words = [packet for packet in packets(tmp_path / "out.mp4", "subtitle")[0] if packet[1][2:]]
+    words = [
+        packet for packet in read_packets(tmp_path / "out.mp4", "subtitle")[0] if packet[1][2:]
+    ]
     assert [(time, b"\x00\x05hello")] == words
     back = rewrite(tmp_path / "out.mp4", tmp_path / "back.mkv")
     expected = "subtitle 2 (mov_text) is turned into subrip: .mkv cannot hold it"
     assert [expected] == back.notes
-    words = [packet for packet in packets(tmp_path / "back.mkv", "subtitle")[0] if packet[1]]
+    words = [packet for packet in read_packets(tmp_path / "back.mkv", "subtitle")[0] if packet[1]]
     assert [(time, b"hello")] == words
-    assert packets(source, "audio")[0][3][1] == packets(tmp_path / "out.mp4", "audio")[0][3][1]
+    assert (
+        read_packets(source, "audio")[0][3][1]
+        == read_packets(tmp_path / "out.mp4", "audio")[0][3][1]
+    )
 
 
 def test_titles_and_chapters_are_carried_over(tmp_path: Path) -> None:
     """The file's title and its chapters are in the output too."""
-    bare = clip(tmp_path / "bare.mp4", sounds=1)
+    bare = write_clip(tmp_path / "bare.mp4", sounds=1)
     source = tmp_path / "in.mp4"
     chapters = [
         {
@@ -525,11 +545,11 @@ def test_a_drawn_sound_is_encoded(tmp_path: Path) -> None:
     path = tmp_path / "drawn.mp4"
     time = np.arange(44_100) / 44_100
     tone = (0.5 * np.sin(2 * np.pi * 440 * time) * (time > 0.5)).astype(np.float32)
-    sound = Sound(samples=tone[:, None], rate_hz=44_100)
-    with VideoWriter(path, size=(WIDTH, HEIGHT), rate=Fraction(30), sound=sound) as video:
+    sound = AudioTrack(samples=tone[:, None], rate_hz=44_100)
+    with VideoWriter(path, size=(WIDTH, HEIGHT), rate=Fraction(30), audio=sound) as video:
         for index in range(30):
-            video.write(corners(), Fraction(index, 30))
-    assert [Fraction(index, 30) for index in range(30)] == times(path)
+            video.write(make_corners(), Fraction(index, 30))
+    assert [Fraction(index, 30) for index in range(30)] == read_times(path)
     with av.open(str(path)) as container:
         heard = np.concatenate([f.to_ndarray() for f in container.decode(audio=0)], axis=1)[0]
     assert 44_100 == pytest.approx(len(heard), abs=1_024)
@@ -544,7 +564,7 @@ def test_a_drawn_sound_is_encoded(tmp_path: Path) -> None:
 
 def test_a_missing_file_proposes_its_neighbour(tmp_path: Path) -> None:
     """A slip of the finger is answered with the name that was meant."""
-    clip(tmp_path / "holiday.mp4", count=2)
+    write_clip(tmp_path / "holiday.mp4", count=2)
     with pytest.raises(InputError, match=r"there is no file .*holyday\.mp4") as caught:
         probe(tmp_path / "holyday.mp4")
     assert 'did you mean "holiday.mp4"?' == caught.value.hint
@@ -574,14 +594,14 @@ def make_headless(path: Path) -> None:
     """Put an mp4 there whose index was never written."""
     with av.open(str(path), "w", format="mp4") as output:
         stream = output.add_stream("libx264", rate=30, width=WIDTH, height=HEIGHT)
-        for frame in moving(30):
+        for frame in make_moving_frames(30):
             output.mux(stream.encode(frame))
         output.mux(stream.encode(None))
     data = path.read_bytes()
     path.write_bytes(data[: data.index(b"moov") - 4])
 
 
-def make_sound(path: Path) -> None:
+def make_audio_only(path: Path) -> None:
     """Put a sound without a picture there."""
     with av.open(str(path), "w", format="mp4") as output:
         voice = output.add_stream("aac", rate=44_100)
@@ -595,7 +615,7 @@ def make_sound(path: Path) -> None:
 
 def make_playlist(path: Path) -> None:
     """Put a list there that makes FFmpeg open the file beside it."""
-    clip(path.with_name("other.mp4"), count=2)
+    write_clip(path.with_name("other.mp4"), count=2)
     path.write_text("ffconcat version 1.0\nfile other.mp4\n")
 
 
@@ -607,7 +627,7 @@ def make_playlist(path: Path) -> None:
         (make_text, "is not a video that can be read: it is a text file"),
         (make_noise, "is not a video that can be read: its form is unknown"),
         (make_headless, "is not a video that can be read: its index is missing"),
-        (make_sound, "holds sound but no picture"),
+        (make_audio_only, "holds sound but no picture"),
         (make_playlist, "is not a video that can be read: it is a text file"),
     ],
 )
@@ -626,8 +646,8 @@ def test_what_is_no_video_is_refused_in_one_line(
 
 def test_damage_in_the_middle_is_passed_over_and_said(tmp_path: Path) -> None:
     """Frames behind an unreadable piece are still read, at their own times."""
-    source = clip(tmp_path / "in.mp4", count=40)
-    whole = times(source)
+    source = write_clip(tmp_path / "in.mp4", count=40)
+    whole = read_times(source)
     data = bytearray(source.read_bytes())
     with av.open(str(source)) as container:
         middle = [packet for packet in container.demux(video=0) if packet.size][15]
@@ -638,7 +658,7 @@ def test_damage_in_the_middle_is_passed_over_and_said(tmp_path: Path) -> None:
         part = [frame.time for frame in reader]
     assert set(part) < set(whole)
     assert whole[-1] == part[-1]
-    assert "in.mp4 holds 1 damaged piece left out" == reader.shortfall
+    assert "in.mp4 holds 1 damaged piece left out" == reader.truncation_note
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
@@ -654,7 +674,7 @@ def test_a_truncated_file_gives_what_it_holds_and_says_so(suffix: str, tmp_path:
         time_base=Fraction(1, 30),
         options=options,
     )
-    whole = times(source)
+    whole = read_times(source)
     data = source.read_bytes()
     source.write_bytes(data[: len(data) * 6 // 10])
     heard: list[str] = []
@@ -669,14 +689,14 @@ def test_a_truncated_file_gives_what_it_holds_and_says_so(suffix: str, tmp_path:
 def test_a_whole_file_misses_nothing(tmp_path: Path) -> None:
     """No false alarm, not even where the sound is longer than the picture."""
     for suffix in (".mp4", ".mkv", ".mov"):
-        with VideoReader(clip(tmp_path / f"in{suffix}", count=10, sounds=1)) as reader:
+        with VideoReader(write_clip(tmp_path / f"in{suffix}", count=10, sounds=1)) as reader:
             assert 10 == len(list(reader))
-            assert reader.shortfall is None
+            assert reader.truncation_note is None
 
 
 def test_a_last_frame_that_stays_is_no_shortfall(tmp_path: Path) -> None:
     """A recording that ends on a still of two seconds is whole."""
-    frames = moving(10)
+    frames = make_moving_frames(10)
     frames[-1].duration = 60
     options = {"bf": "0"}
     source = tmp_path / "in.mp4"
@@ -684,7 +704,7 @@ def test_a_last_frame_that_stays_is_no_shortfall(tmp_path: Path) -> None:
     assert Fraction(69, 30) == probe(source).duration
     with VideoReader(source) as reader:
         assert 10 == len(list(reader))
-        assert reader.shortfall is None
+        assert reader.truncation_note is None
 
 
 # --- what cannot be written --------------------------------------------------------------------
@@ -702,7 +722,7 @@ def old_film(tmp_path: Path) -> Iterator[Path]:
 
 def test_an_exception_leaves_nothing_behind(old_film: Path, tmp_path: Path) -> None:
     """Stopped half-way, the folder is as it was, the older film included."""
-    source = clip(tmp_path / "in.mp4", sounds=1)
+    source = write_clip(tmp_path / "in.mp4", sounds=1)
     with (
         pytest.raises(KeyboardInterrupt),
         VideoWriter(old_film, size=(WIDTH, HEIGHT), rate=Fraction(30), copy_from=source) as video,
@@ -719,12 +739,12 @@ def test_a_full_disk_is_said_in_one_line(old_film: Path, monkeypatch: pytest.Mon
     def fail(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(pieces.PieceWriter, "write", fail)
+    monkeypatch.setattr(segment_file.SegmentWriter, "write", fail)
     with (
         pytest.raises(InputError, match=r"no space left on the disk while writing .*out\.mp4"),
         VideoWriter(old_film, size=(WIDTH, HEIGHT), rate=Fraction(30)) as video,
     ):
-        video.write(corners(), Fraction(0))
+        video.write(make_corners(), Fraction(0))
 
 
 def test_a_video_of_no_frames_is_refused(old_film: Path) -> None:
@@ -762,7 +782,7 @@ def test_a_file_where_a_folder_should_be_is_said_in_one_line(tmp_path: Path) -> 
 
 def test_the_source_is_never_written_over(tmp_path: Path) -> None:
     """Output and input are the same file, through a link even: refused, and the file is whole."""
-    source = clip(tmp_path / "in.mp4", count=3)
+    source = write_clip(tmp_path / "in.mp4", count=3)
     before = source.read_bytes()
     link = tmp_path / "link.mp4"
     link.hardlink_to(source)
@@ -775,7 +795,7 @@ def test_paths_may_hold_anything_a_disk_can(tmp_path: Path) -> None:
     """Spaces, other scripts, an emoji, a percent sign and a colon in the names."""
     folder = tmp_path / "meine Filme & 映画 🎬"
     folder.mkdir()
-    source = clip(folder / "concat:löwe %d.mp4", count=4, sounds=1)
+    source = write_clip(folder / "concat:löwe %d.mp4", count=4, sounds=1)
     rewrite(source, folder / "Ergebnis für Zoë.mp4")
-    assert times(source) == times(folder / "Ergebnis für Zoë.mp4")
-    assert packets(source, "audio") == packets(folder / "Ergebnis für Zoë.mp4", "audio")
+    assert read_times(source) == read_times(folder / "Ergebnis für Zoë.mp4")
+    assert read_packets(source, "audio") == read_packets(folder / "Ergebnis für Zoë.mp4", "audio")

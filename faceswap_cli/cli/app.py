@@ -14,11 +14,11 @@ from faceswap_cli.cli.demo import demo
 from faceswap_cli.cli.evaluate import evaluate
 from faceswap_cli.cli.extract import extract
 from faceswap_cli.cli.faces import faces
-from faceswap_cli.cli.layout import Command, Program, flowing, headline
+from faceswap_cli.cli.help_format import Command, CommandGroup, first_paragraph, reflow
 from faceswap_cli.cli.presets import presets
 from faceswap_cli.cli.train import train
 from faceswap_cli.cli.verify import verify
-from faceswap_cli.errors import ConfigurationError
+from faceswap_cli.core.errors import ConfigurationError
 
 COMMANDS = (
     extract,
@@ -35,7 +35,7 @@ COMMANDS = (
 
 app = typer.Typer(
     name="faceswap",
-    cls=Program,
+    cls=CommandGroup,
     help="Swap faces in video with models you train on your own footage.",
     epilog="First steps: faceswap demo",
     pretty_exceptions_enable=False,
@@ -45,7 +45,7 @@ app = typer.Typer(
 
 
 @app.callback(invoke_without_command=True)
-def about(
+def root_command(
     context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
 ) -> None:
@@ -57,7 +57,7 @@ def about(
 
 
 for command in COMMANDS:
-    app.command(cls=Command, help=flowing(command), short_help=headline(command))(command)
+    app.command(cls=Command, help=reflow(command), short_help=first_paragraph(command))(command)
 
 
 def main() -> None:
@@ -65,15 +65,15 @@ def main() -> None:
     try:
         code = app(standalone_mode=False)
     except typer.TyperException as mistake:
-        error = misread(mistake)
-        Terminal().error(error)
+        error = usage_error(mistake)
+        Terminal().print_error(error)
         code = error.exit_code
     sys.exit(code)
 
 
-def misread(mistake: typer.TyperException) -> ConfigurationError:
+def usage_error(exception: typer.TyperException) -> ConfigurationError:
     """Return what is wrong with the words that were typed, and where to look it up."""
-    context = getattr(mistake, "ctx", None)
-    message = mistake.format_message().rstrip(".")
+    context = getattr(exception, "ctx", None)
+    message = exception.format_message().rstrip(".")
     typed = context.command_path if context else "faceswap"
     return ConfigurationError(message[:1].lower() + message[1:], hint=f"{typed} --help")

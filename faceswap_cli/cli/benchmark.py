@@ -6,36 +6,36 @@ from typing import Annotated
 
 import typer
 
-from faceswap_cli.cli.answering import answering
+from faceswap_cli.cli.context import command_context
 from faceswap_cli.cli.options import (
     DebugOption,
     DeviceOption,
-    ImagesOption,
     JsonOption,
-    MinutesOption,
+    MaxImagesOption,
+    MaxMinutesOption,
     ModelOption,
     PresetOption,
     QuietOption,
     SeedOption,
-    SetOption,
-    path,
+    SettingOption,
+    parse_path,
 )
 
 
 def benchmark(
     model: ModelOption = "autoencoder",
     preset: PresetOption = None,
-    changes: SetOption = None,
-    images: ImagesOption = None,
-    minutes: MinutesOption = None,
-    people: Annotated[
+    overrides: SettingOption = None,
+    max_images: MaxImagesOption = None,
+    max_minutes: MaxMinutesOption = None,
+    num_identities: Annotated[
         int, typer.Option("--people", metavar="N", min=2, help="How many people are drawn.")
     ] = 2,
-    clip: Annotated[
+    self_swap_video: Annotated[
         Path | None,
         typer.Option(
             "--self-swap",
-            parser=path,
+            parser=parse_path,
             metavar="VIDEO",
             help="Train nothing: say what the pipeline alone loses on a video swapped to itself.",
         ),
@@ -45,7 +45,7 @@ def benchmark(
         typer.Option(
             "--output",
             "-o",
-            parser=path,
+            parser=parse_path,
             metavar="DIR",
             help="Where everything goes, if not ./faceswap-benchmark.",
         ),
@@ -62,40 +62,43 @@ def benchmark(
     minutes unless --images or --minutes says otherwise. What was measured before stays in the
     table: run it again with another --model or --preset to compare.
     """
-    with answering(as_json=as_json, quiet=quiet, debug=debug) as terminal:
-        from faceswap_cli import config
+    with command_context(as_json=as_json, quiet=quiet, debug=debug) as terminal:
+        from faceswap_cli.core import config
         from faceswap_cli.stages import benchmark as stage
 
-        recipe = config.resolve(model, preset, changes or [])
-        if clip:
-            from faceswap_cli.stages.selfswap import self_swap
+        recipe = config.resolve(model, preset, overrides or [])
+        if self_swap_video:
+            from faceswap_cli.stages.round_trip import measure_round_trip
 
-            lost = self_swap(
-                clip,
+            lost = measure_round_trip(
+                self_swap_video,
                 size_px=recipe.model.size_px,
                 coverage=recipe.model.coverage,
                 report=terminal,
             )
-            terminal.table(
-                f"{clip.name} swapped to itself at {lost.network_px} px, its face {lost.face_px:g}",
+            terminal.print_table(
+                f"{self_swap_video.name} swapped to itself at {lost.network_px} px, its face {lost.face_px:g}",
                 ["after", "PSNR, dB"],
                 lost.rows(),
             )
             if as_json:
-                terminal.result("self-swap", dataclasses.asdict(lost))
+                terminal.print_result("self-swap", dataclasses.asdict(lost))
             return
         summary = stage.benchmark(
             output or Path("faceswap-benchmark"),
             recipe=recipe,
-            goal=stage.Goal(images=images, minutes=minutes or (None if images else stage.MINUTES)),
-            people=people,
+            goal=stage.StopCriterion(
+                max_images=max_images,
+                max_minutes=max_minutes or (None if max_images else stage.DEFAULT_MINUTES),
+            ),
+            num_identities=num_identities,
             device=device,
             seed=seed,
             report=terminal,
         )
         for title, columns, rows in summary.tables():
-            terminal.table(f"benchmark {summary.version}: {title}", columns, rows)
+            terminal.print_table(f"benchmark {summary.version}: {title}", columns, rows)
         if as_json:
-            terminal.result("benchmark", dataclasses.asdict(summary))
+            terminal.print_result("benchmark", dataclasses.asdict(summary))
         else:
-            terminal.advice([f"look at it: {summary.page}"])
+            terminal.print_hints([f"look at it: {summary.page}"])

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from faceswap_cli.cli.answering import answering, working_in
+from faceswap_cli.cli.context import command_context, workspace_context
 from faceswap_cli.cli.options import (
     DEFAULT_WORKSPACE,
     DebugOption,
@@ -29,15 +29,15 @@ def compare(
     Leaves one page in the workspace. The faces are those kept out of training.
     """
     with (
-        answering(as_json=as_json, quiet=quiet, debug=debug) as terminal,
-        working_in(workspace) as space,
+        command_context(as_json=as_json, quiet=quiet, debug=debug) as terminal,
+        workspace_context(workspace) as space,
     ):
         from faceswap_cli.stages.compare import compare as run_compare
 
         summary = run_compare(runs, workspace=space, device=device, report=terminal)
         for title, columns, rows in summary.tables():
-            terminal.table(title, columns, rows)
+            terminal.print_table(title, columns, rows)
         if as_json:
-            terminal.result("comparison", dataclasses.asdict(summary))
+            terminal.print_result("comparison", dataclasses.asdict(summary))
         else:
-            terminal.advice([f"look at it: {summary.page}"])
+            terminal.print_hints([f"look at it: {summary.page}"])

@@ -23,10 +23,10 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from faceswap_cli.errors import FaceswapError, InputError
-from faceswap_cli.report import Number
+from faceswap_cli.core.errors import FaceswapError, InputError
+from faceswap_cli.core.progress import Number
 
-NUMBER = re.compile(r"[-+]?\d|n/a$|$")
+NUMERIC_CELL = re.compile(r"[-+]?\d|n/a$|$")
 """How a table's cell begins that stands under the others to the right."""
 
 
@@ -41,8 +41,8 @@ class Terminal:
     def __init__(self, *, quiet: bool = False, as_json: bool = False) -> None:
         self._quiet = quiet
         self._as_json = as_json
-        self._errors = Console(stderr=True, highlight=False)
-        self._results = Console(highlight=False)
+        self._stderr = Console(stderr=True, highlight=False)
+        self._stdout = Console(highlight=False)
         self._progress: Progress | None = None
         self._task = TaskID(0)
 
@@ -55,22 +55,22 @@ class Terminal:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._finish()
+        self._stop_progress()
 
-    def stage(self, title: str, *, total: float | None, unit: str) -> None:
+    def start_task(self, title: str, *, total: float | None, unit: str) -> None:
         """Begin a bar."""
-        self._finish()
+        self._stop_progress()
         if self._quiet:
             return
-        if not self._errors.is_terminal:
+        if not self._stderr.is_terminal:
             # A log file wants one line a stage, not a thousand redrawn bars.
-            self._errors.print(escape(title))
+            self._stderr.print(escape(title))
             return
-        self._progress = Progress(*_columns(total, unit), console=self._errors)
+        self._progress = Progress(*_progress_columns(total, unit), console=self._stderr)
         self._task = self._progress.add_task(escape(title), total=total, numbers="")
         self._progress.start()
 
-    def advance(self, done: float, numbers: Mapping[str, Number] | None = None) -> None:
+    def update(self, done: float, numbers: Mapping[str, Number] | None = None) -> None:
         """Move the bar."""
         if self._progress is None:
             return
@@ -80,75 +80,75 @@ class Terminal:
         if numbers is None:
             self._progress.update(self._task, completed=done)
         else:
-            shown = "  ".join(f"{name} {_short(value)}" for name, value in numbers.items())
+            shown = "  ".join(f"{name} {_format_number(value)}" for name, value in numbers.items())
             self._progress.update(self._task, completed=done, numbers=escape(shown))
 
-    def picture(self, path: Path, caption: str) -> None:
+    def show_image(self, path: Path, caption: str) -> None:
         """Say where a picture is."""
         self.note(f"{caption}: {path}")
 
     def note(self, text: str) -> None:
         """Print one line above the bar."""
         if not self._quiet:
-            self._errors.print(escape(text), soft_wrap=True)
+            self._stderr.print(escape(text), soft_wrap=True)
 
-    def facts(self, title: str, facts: Mapping[str, str]) -> None:
+    def show_values(self, title: str, values: Mapping[str, str]) -> None:
         """Print a table of two columns above the bar."""
         if not self._quiet:
-            self._errors.print(_two_columns(title, facts), soft_wrap=True)
+            self._stderr.print(_key_value_table(title, values), soft_wrap=True)
 
-    def result(self, title: str, numbers: Mapping[str, object]) -> None:
+    def print_result(self, title: str, values: Mapping[str, object]) -> None:
         """Print what a command came to: a table of two columns, or one JSON object."""
-        self._finish()
-        with _written():
+        self._stop_progress()
+        with _explain_write_errors():
             if self._as_json:
-                print(json.dumps(dict(numbers), default=str), flush=True)  # noqa: T201
+                print(json.dumps(dict(values), default=str), flush=True)  # noqa: T201
             elif not self._quiet:
-                self._results.print(_two_columns(title, numbers), soft_wrap=True)
+                self._stdout.print(_key_value_table(title, values), soft_wrap=True)
 
-    def table(self, title: str, columns: list[str], rows: list[list[str]]) -> None:
+    def print_table(self, title: str, columns: list[str], rows: list[list[str]]) -> None:
         """Print a table with headings; nothing with `--json` or `--quiet`."""
-        self._finish()
+        self._stop_progress()
         if self._as_json or self._quiet:
             return
         table = Table(title=escape(title), title_justify="left")
         for index, column in enumerate(columns):
-            counts = index > 0 and all(NUMBER.match(row[index]) for row in rows)
+            counts = index > 0 and all(NUMERIC_CELL.match(row[index]) for row in rows)
             justify: Literal["left", "right"] = "right" if counts else "left"
             table.add_column(escape(column), justify=justify, overflow="fold")
         for row in rows:
             table.add_row(*map(escape, row))
-        with _written():
-            self._results.print(table)
+        with _explain_write_errors():
+            self._stdout.print(table)
 
-    def advice(self, lines: list[str]) -> None:
+    def print_hints(self, lines: list[str]) -> None:
         """Print what to type next, ready to be copied."""
         if self._as_json or self._quiet:
             return
-        with _written():
+        with _explain_write_errors():
             for line in lines:
-                self._results.print(escape(line), soft_wrap=True)
+                self._stdout.print(escape(line), soft_wrap=True)
 
-    def error(self, error: FaceswapError) -> None:
+    def print_error(self, error: FaceswapError) -> None:
         """Print what happened, and what to type about it."""
-        self._finish()
-        self._errors.print(f"[bold red]error:[/] {escape(error.message)}", soft_wrap=True)
+        self._stop_progress()
+        self._stderr.print(f"[bold red]error:[/] {escape(error.message)}", soft_wrap=True)
         if error.hint:
-            self._errors.print(f"  [bold]try:[/] {escape(error.hint)}", soft_wrap=True)
+            self._stderr.print(f"  [bold]try:[/] {escape(error.hint)}", soft_wrap=True)
 
-    def interrupted(self) -> None:
+    def print_interrupted(self) -> None:
         """Say that stopping was heard, and how to go on."""
-        self._finish()
-        self._errors.print("stopped; finished work is kept: run the same command again to go on")
+        self._stop_progress()
+        self._stderr.print("stopped; finished work is kept: run the same command again to go on")
 
-    def _finish(self) -> None:
+    def _stop_progress(self) -> None:
         if self._progress is not None:
             self._progress.stop()
             self._progress = None
 
 
 @contextmanager
-def _written() -> Iterator[None]:
+def _explain_write_errors() -> Iterator[None]:
     """Explain why a result could not be written; a reader that has gone needs no word of it.
 
     Raises:
@@ -165,17 +165,17 @@ def _written() -> Iterator[None]:
         ) from error
 
 
-def _two_columns(title: str, values: Mapping[str, object]) -> Table:
+def _key_value_table(title: str, values: Mapping[str, object]) -> Table:
     """Return names and values as a table."""
     table = Table(title=escape(title), show_header=False, title_justify="left", box=None)
     table.add_column(overflow="fold")
     table.add_column(overflow="fold")
     for name, value in values.items():
-        table.add_row(escape(name.replace("_", " ")), escape(_shown(value)))
+        table.add_row(escape(name.replace("_", " ")), escape(_format_value(value)))
     return table
 
 
-def _columns(total: float | None, unit: str) -> list[ProgressColumn]:
+def _progress_columns(total: float | None, unit: str) -> list[ProgressColumn]:
     """Return the columns of a bar; without a total there is neither bar nor time left."""
     numbers = TextColumn("{task.fields[numbers]}")
     title = TextColumn("{task.description}")
@@ -195,17 +195,17 @@ def _columns(total: float | None, unit: str) -> list[ProgressColumn]:
     ]
 
 
-def _short(value: Number) -> str:
+def _format_number(value: Number) -> str:
     """Return a number with four digits that count."""
     if isinstance(value, float):
         return f"{value:.4g}"
     return f"{value:,}" if isinstance(value, int) else value
 
 
-def _shown(value: object) -> str:
+def _format_value(value: object) -> str:
     """Return a value of a result as a person writes it."""
     if isinstance(value, Mapping):
-        return ", ".join(f"{name} {_shown(inner)}" for name, inner in value.items())
+        return ", ".join(f"{name} {_format_value(inner)}" for name, inner in value.items())
     if isinstance(value, list | tuple):
-        return ", ".join(map(_shown, value))
-    return _short(value) if isinstance(value, int | float | str) else str(value)
+        return ", ".join(map(_format_value, value))
+    return _format_number(value) if isinstance(value, int | float | str) else str(value)

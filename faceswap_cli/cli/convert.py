@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from faceswap_cli.cli.answering import answering, working_in
+from faceswap_cli.cli.context import command_context, workspace_context
 from faceswap_cli.cli.options import (
     DEFAULT_WORKSPACE,
     DebugOption,
@@ -14,20 +14,20 @@ from faceswap_cli.cli.options import (
     JsonOption,
     QuietOption,
     WorkspaceOption,
-    path,
+    parse_path,
 )
-from faceswap_cli.errors import ConfigurationError
+from faceswap_cli.core.errors import ConfigurationError
 
-LOOK = "Only a look"
-LAID_IN = "How the face is laid in"
-FILE = "The file"
+PREVIEW_PANEL = "Only a look"
+COMPOSITING_PANEL = "How the face is laid in"
+OUTPUT_PANEL = "The file"
 
 
 def convert(
     source: Annotated[
         Path,
         typer.Argument(
-            parser=path, metavar="INPUT", help="A video, a picture or a folder of pictures."
+            parser=parse_path, metavar="INPUT", help="A video, a picture or a folder of pictures."
         ),
     ],
     model: Annotated[
@@ -61,7 +61,7 @@ def convert(
         typer.Option(
             "--output",
             "-o",
-            parser=path,
+            parser=parse_path,
             metavar="PATH",
             help="Where the result goes, if not INPUT-swapped in the workspace's exports.",
         ),
@@ -73,14 +73,14 @@ def convert(
         float | None,
         typer.Option("--end", metavar="S", min=0, help="End S seconds into the video."),
     ] = None,
-    moments: Annotated[
+    preview_count: Annotated[
         int | None,
         typer.Option(
             "--preview",
             metavar="N",
             min=1,
             help="Make one picture of N moments, and no video.",
-            rich_help_panel=LOOK,
+            rich_help_panel=PREVIEW_PANEL,
         ),
     ] = None,
     grid: Annotated[
@@ -88,16 +88,16 @@ def convert(
         typer.Option(
             "--grid",
             help="Make one picture that compares blends and colours, and no video.",
-            rich_help_panel=LOOK,
+            rich_help_panel=PREVIEW_PANEL,
         ),
     ] = False,
-    colour: Annotated[
+    color: Annotated[
         str,
         typer.Option(
             "--colour",
             metavar="NAME",
             help="How the face takes the frame's colours: mkl, lab, histogram or none.",
-            rich_help_panel=LAID_IN,
+            rich_help_panel=COMPOSITING_PANEL,
         ),
     ] = "mkl",
     blend: Annotated[
@@ -106,7 +106,7 @@ def convert(
             "--blend",
             metavar="NAME",
             help="How it is mixed in: alpha, pyramid or poisson.",
-            rich_help_panel=LAID_IN,
+            rich_help_panel=COMPOSITING_PANEL,
         ),
     ] = "alpha",
     mask: Annotated[
@@ -115,7 +115,7 @@ def convert(
             "--mask",
             metavar="NAME",
             help="Where it may show: learned, oval, or both at once.",
-            rich_help_panel=LAID_IN,
+            rich_help_panel=COMPOSITING_PANEL,
         ),
     ] = "both",
     shrink: Annotated[
@@ -124,7 +124,7 @@ def convert(
             "--shrink",
             metavar="F",
             help="Draw the mask in by this part of the face's side, -0.5 to 0.5.",
-            rich_help_panel=LAID_IN,
+            rich_help_panel=COMPOSITING_PANEL,
         ),
     ] = 0.0,
     feather: Annotated[
@@ -133,7 +133,7 @@ def convert(
             "--feather",
             metavar="F",
             help="Width of the mask's soft edge, as a part of the face's side, 0 to 0.5.",
-            rich_help_panel=LAID_IN,
+            rich_help_panel=COMPOSITING_PANEL,
         ),
     ] = 0.15,
     forehead: Annotated[
@@ -141,7 +141,7 @@ def convert(
         typer.Option(
             "--forehead/--no-forehead",
             help="Swap what is above the brows too.",
-            rich_help_panel=LAID_IN,
+            rich_help_panel=COMPOSITING_PANEL,
         ),
     ] = True,
     mouth: Annotated[
@@ -149,7 +149,7 @@ def convert(
         typer.Option(
             "--mouth/--own-mouth",
             help="Swap what shows between the lips too.",
-            rich_help_panel=LAID_IN,
+            rich_help_panel=COMPOSITING_PANEL,
         ),
     ] = True,
     sharpen: Annotated[
@@ -158,7 +158,7 @@ def convert(
             "--sharpen",
             metavar="F",
             help="Add fine detail again, 0 to 2; 1 doubles it.",
-            rich_help_panel=LAID_IN,
+            rich_help_panel=COMPOSITING_PANEL,
         ),
     ] = 0.5,
     match_blur: Annotated[
@@ -166,7 +166,7 @@ def convert(
         typer.Option(
             "--match-blur/--no-match-blur",
             help="Blur the face as the frame is blurred.",
-            rich_help_panel=LAID_IN,
+            rich_help_panel=COMPOSITING_PANEL,
         ),
     ] = True,
     match_grain: Annotated[
@@ -174,7 +174,7 @@ def convert(
         typer.Option(
             "--match-grain/--no-match-grain",
             help="Give the face the frame's grain.",
-            rich_help_panel=LAID_IN,
+            rich_help_panel=COMPOSITING_PANEL,
         ),
     ] = True,
     side_by_side: Annotated[
@@ -182,7 +182,7 @@ def convert(
         typer.Option(
             "--side-by-side",
             help="Put the original to the left of the result.",
-            rich_help_panel=FILE,
+            rich_help_panel=OUTPUT_PANEL,
         ),
     ] = False,
     codec: Annotated[
@@ -191,7 +191,7 @@ def convert(
             "--codec",
             metavar="NAME",
             help="h264, h265, av1, prores or ffv1, if not what the file's ending usually has.",
-            rich_help_panel=FILE,
+            rich_help_panel=OUTPUT_PANEL,
         ),
     ] = None,
     quality: Annotated[
@@ -200,7 +200,7 @@ def convert(
             "--quality",
             metavar="Q",
             help="0 is lossless, 18 looks the same, 51 is the worst.",
-            rich_help_panel=FILE,
+            rich_help_panel=OUTPUT_PANEL,
         ),
     ] = 18,
     hardware: Annotated[
@@ -208,7 +208,7 @@ def convert(
         typer.Option(
             "--hardware/--software",
             help="Encode on a GPU where there is one that can.",
-            rich_help_panel=FILE,
+            rich_help_panel=OUTPUT_PANEL,
         ),
     ] = True,
     label: Annotated[
@@ -216,7 +216,7 @@ def convert(
         typer.Option(
             "--label",
             help="Write into the picture that a face was swapped.",
-            rich_help_panel=FILE,
+            rich_help_panel=OUTPUT_PANEL,
         ),
     ] = False,
     credentials: Annotated[
@@ -224,7 +224,7 @@ def convert(
         typer.Option(
             "--credentials/--no-credentials",
             help="Say in the file, signed, that a face was swapped.",
-            rich_help_panel=FILE,
+            rich_help_panel=OUTPUT_PANEL,
         ),
     ] = True,
     device: DeviceOption = "auto",
@@ -238,16 +238,18 @@ def convert(
     Run the same command again to go on after an interruption.
     """
     with (
-        answering(as_json=as_json, quiet=quiet, debug=debug) as terminal,
-        working_in(workspace) as space,
+        command_context(as_json=as_json, quiet=quiet, debug=debug) as terminal,
+        workspace_context(workspace) as space,
     ):
-        from faceswap_cli.swap.clip import Clip
-        from faceswap_cli.swap.settings import ConvertSettings
+        from faceswap_cli.conversion.clip import Clip
+        from faceswap_cli.conversion.settings import ConvertSettings
 
-        Clip.of(source, start_s=start, end_s=end)  # a slip in the input is told before the model's
+        Clip.open(
+            source, start_s=start, end_s=end
+        )  # a slip in the input is told before the model's
         settings = ConvertSettings(
             faces=tuple(faces or ()),
-            colour=colour,
+            colour=color,
             blend=blend,
             mask=mask,
             shrink=shrink,
@@ -267,32 +269,32 @@ def convert(
             credentials=credentials,
         )
         given: dict[str, Any] = {
-            "weights": space.weights(model),
+            "weights": space.find_weights(model),
             "to": to,
             "device": device,
             "report": terminal,
             "settings": settings,
             "workspace": space,
         }
-        if moments and grid:
+        if preview_count and grid:
             raise ConfigurationError(
                 "--preview and --grid each make a picture of their own", hint="ask for one of them"
             )
-        if moments or grid:
+        if preview_count or grid:
             from faceswap_cli.stages import preview as look
 
             what = "grid" if grid else "preview"
             picture = output or space.exports / f"{source.stem}-{what}.png"
             if grid:
-                look.grid(source, output=picture, **given)
-                terminal.result("compared", {"output": str(picture)})
+                look.compare_settings(source, output=picture, **given)
+                terminal.print_result("compared", {"output": str(picture)})
             else:
-                shown = look.preview(source, output=picture, moments=moments or 1, **given)
-                terminal.result("preview", {"moments": shown, "output": str(picture)})
+                shown = look.preview(source, output=picture, count=preview_count or 1, **given)
+                terminal.print_result("preview", {"moments": shown, "output": str(picture)})
             return
+        from faceswap_cli.conversion.output import default_output_name
         from faceswap_cli.stages.convert import convert as run_convert
-        from faceswap_cli.swap.output import usual_name
 
-        target = output or space.exports / usual_name(source)
+        target = output or space.exports / default_output_name(source)
         summary = run_convert(source, output=target, **given)
-        terminal.result("converted", dataclasses.asdict(summary))
+        terminal.print_result("converted", dataclasses.asdict(summary))

@@ -5,15 +5,15 @@ from typing import Annotated
 
 import typer
 
-from faceswap_cli.cli.answering import answering
+from faceswap_cli.cli.context import command_context
 from faceswap_cli.cli.options import (
     DebugOption,
     DeviceOption,
     JsonOption,
-    MinutesOption,
+    MaxMinutesOption,
     QuietOption,
     SeedOption,
-    path,
+    parse_path,
 )
 
 
@@ -23,12 +23,12 @@ def demo(
         typer.Option(
             "--output",
             "-o",
-            parser=path,
+            parser=parse_path,
             metavar="DIR",
             help="Where everything goes, if not ./faceswap-demo.",
         ),
     ] = None,
-    minutes: MinutesOption = None,
+    max_minutes: MaxMinutesOption = None,
     device: DeviceOption = "auto",
     seed: SeedOption = 0,
     as_json: JsonOption = False,
@@ -39,22 +39,22 @@ def demo(
 
     Trains for three minutes unless --minutes says otherwise; leaves videos, pictures and a page.
     """
-    with answering(as_json=as_json, quiet=quiet, debug=debug) as terminal:
-        from faceswap_cli.stages.demo import MINUTES
+    with command_context(as_json=as_json, quiet=quiet, debug=debug) as terminal:
+        from faceswap_cli.stages.demo import DEFAULT_MINUTES
         from faceswap_cli.stages.demo import demo as run_demo
 
         summary = run_demo(
             output or Path("faceswap-demo"),
-            minutes=minutes or MINUTES,
+            minutes=max_minutes or DEFAULT_MINUTES,
             device=device,
             seed=seed,
             report=terminal,
         )
-        terminal.table(
+        terminal.print_table(
             "inside the face, against the true swap", ["", "PSNR, dB", "SSIM"], summary.rows()
         )
-        terminal.result("the demo left", summary.files if not as_json else summary.numbers())
-        terminal.advice(
+        terminal.print_result("the demo left", summary.files if not as_json else summary.to_dict())
+        terminal.print_hints(
             [
                 "",
                 "Now with your own clips:",

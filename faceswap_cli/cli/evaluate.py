@@ -5,38 +5,38 @@ from typing import Annotated
 
 import typer
 
-from faceswap_cli.cli.answering import answering, working_in
+from faceswap_cli.cli.context import command_context, workspace_context
 from faceswap_cli.cli.options import (
     DEFAULT_WORKSPACE,
     DebugOption,
     JsonOption,
     QuietOption,
     WorkspaceOption,
-    path,
+    parse_path,
 )
 
 
 def evaluate(
     swapped: Annotated[
-        Path, typer.Argument(parser=path, metavar="SWAPPED", help="The swapped video.")
+        Path, typer.Argument(parser=parse_path, metavar="SWAPPED", help="The swapped video.")
     ],
-    source: Annotated[
+    original: Annotated[
         Path,
         typer.Option(
-            "--source", parser=path, metavar="ORIGINAL", help="The video it was made from."
+            "--source", parser=parse_path, metavar="ORIGINAL", help="The video it was made from."
         ),
     ],
     identity: Annotated[
         str, typer.Option("--identity", metavar="SET", help="The wanted person's set of faces.")
     ],
-    others: Annotated[
+    distractors: Annotated[
         list[str] | None,
         typer.Option("--other", metavar="SET", help="Somebody else to tell apart; repeatable."),
     ] = None,
-    truth: Annotated[
+    ground_truth: Annotated[
         Path | None,
         typer.Option(
-            "--truth", parser=path, metavar="FILE", help="The true swap, if there is one."
+            "--truth", parser=parse_path, metavar="FILE", help="The true swap, if there is one."
         ),
     ] = None,
     output: Annotated[
@@ -44,7 +44,7 @@ def evaluate(
         typer.Option(
             "--output",
             "-o",
-            parser=path,
+            parser=parse_path,
             metavar="DIR",
             help="Where the page and the numbers go, if not beside SWAPPED.",
         ),
@@ -59,25 +59,32 @@ def evaluate(
     Leaves evaluation.json and evaluation.html in a folder beside SWAPPED.
     """
     with (
-        answering(as_json=as_json, quiet=quiet, debug=debug) as terminal,
-        working_in(workspace) as space,
+        command_context(as_json=as_json, quiet=quiet, debug=debug) as terminal,
+        workspace_context(workspace) as space,
     ):
-        from faceswap_cli.faces.record import FaceSet
+        from faceswap_cli.faces.dataset import FaceSet
         from faceswap_cli.stages import evaluate as stage
         from faceswap_cli.video.reader import probe
 
-        for path in (swapped, source, *([truth] if truth else [])):
+        for path in (swapped, original, *([ground_truth] if ground_truth else [])):
             probe(path)  # a slip in a file's name is told before a set's
-        wanted, *rest = [FaceSet.of(space.existing_set(one)) for one in (identity, *(others or []))]
+        wanted, *rest = [
+            FaceSet.from_folder(space.require_set(one)) for one in (identity, *(distractors or []))
+        ]
         folder = output or swapped.with_name(f"{swapped.stem}-evaluation")
-        with stage.filling(folder):
+        with stage.output_folder(folder):
             found = stage.evaluate(
-                swapped, source=source, identity=wanted, others=rest, truth=truth, report=terminal
+                swapped,
+                source=original,
+                identity=wanted,
+                distractors=rest,
+                truth=ground_truth,
+                report=terminal,
             )
             files = stage.write_evaluation(found, folder)
         columns = ["", "value", "original's own", "unit", ""]
-        terminal.table(f"{swapped.name} as {identity}", columns, found.rows())
-        terminal.advice(found.reasons())
-        terminal.result(
-            "the evaluation left", files if not as_json else {**found.numbers(), **files}
+        terminal.print_table(f"{swapped.name} as {identity}", columns, found.rows())
+        terminal.print_hints(found.missing_reasons())
+        terminal.print_result(
+            "the evaluation left", files if not as_json else {**found.json_values(), **files}
         )

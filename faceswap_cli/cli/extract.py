@@ -6,25 +6,25 @@ from typing import Annotated
 
 import typer
 
-from faceswap_cli.cli.answering import answering, working_in
+from faceswap_cli.cli.context import command_context, workspace_context
 from faceswap_cli.cli.options import (
     DEFAULT_WORKSPACE,
     DebugOption,
     JsonOption,
     QuietOption,
     WorkspaceOption,
-    path,
+    parse_path,
 )
 
-WHICH = "Which frames and faces"
-CROPS = "The crops"
+SELECTION_PANEL = "Which frames and faces"
+CROPS_PANEL = "The crops"
 
 
 def extract(
     inputs: Annotated[
         list[Path],
         typer.Argument(
-            parser=path,
+            parser=parse_path,
             metavar="INPUT",
             help="Videos, pictures, folders of either, patterns, a FaceForensics++ data set.",
         ),
@@ -43,7 +43,7 @@ def extract(
             "--face",
             metavar="CHOICE",
             help="Which faces to keep: largest, all, track:N or like:PHOTO.",
-            rich_help_panel=WHICH,
+            rich_help_panel=SELECTION_PANEL,
         ),
     ] = "largest",
     every: Annotated[
@@ -53,13 +53,16 @@ def extract(
             metavar="N",
             min=1,
             help="Look at every N-th frame only.",
-            rich_help_panel=WHICH,
+            rich_help_panel=SELECTION_PANEL,
         ),
     ] = 1,
     fps: Annotated[
         float | None,
         typer.Option(
-            "--fps", metavar="F", help="Look at F frames a second at most.", rich_help_panel=WHICH
+            "--fps",
+            metavar="F",
+            help="Look at F frames a second at most.",
+            rich_help_panel=SELECTION_PANEL,
         ),
     ] = None,
     start: Annotated[
@@ -69,7 +72,7 @@ def extract(
             metavar="S",
             min=0,
             help="Begin S seconds into each video.",
-            rich_help_panel=WHICH,
+            rich_help_panel=SELECTION_PANEL,
         ),
     ] = 0.0,
     end: Annotated[
@@ -79,7 +82,7 @@ def extract(
             metavar="S",
             min=0,
             help="End S seconds into each video.",
-            rich_help_panel=WHICH,
+            rich_help_panel=SELECTION_PANEL,
         ),
     ] = None,
     max_faces: Annotated[
@@ -89,13 +92,16 @@ def extract(
             metavar="N",
             min=1,
             help="Stop when a set has N faces.",
-            rich_help_panel=WHICH,
+            rich_help_panel=SELECTION_PANEL,
         ),
     ] = None,
     size: Annotated[
         int,
         typer.Option(
-            "--size", metavar="PX", help="Side of the crops, in pixels.", rich_help_panel=CROPS
+            "--size",
+            metavar="PX",
+            help="Side of the crops, in pixels.",
+            rich_help_panel=CROPS_PANEL,
         ),
     ] = 256,
     framing: Annotated[
@@ -104,13 +110,16 @@ def extract(
             "--framing",
             metavar="face|head",
             help="How much is in a crop: the face, or the whole head.",
-            rich_help_panel=CROPS,
+            rich_help_panel=CROPS_PANEL,
         ),
     ] = "face",
     image_format: Annotated[
         str,
         typer.Option(
-            "--format", metavar="png|jpeg", help="How crops are written.", rich_help_panel=CROPS
+            "--format",
+            metavar="png|jpeg",
+            help="How crops are written.",
+            rich_help_panel=CROPS_PANEL,
         ),
     ] = "png",
     consent: Annotated[
@@ -136,16 +145,16 @@ def extract(
     one set. Run the same command again to go on after an interruption.
     """
     with (
-        answering(as_json=as_json, quiet=quiet, debug=debug) as terminal,
-        working_in(workspace) as space,
+        command_context(as_json=as_json, quiet=quiet, debug=debug) as terminal,
+        workspace_context(workspace) as space,
     ):
+        from faceswap_cli.core.workspace import SetFolder, validate_name
         from faceswap_cli.faces.settings import ExtractSettings
-        from faceswap_cli.provenance.consent import SECTION, parse_consent, reminder
+        from faceswap_cli.provenance.consent import CONSENT_SECTION, consent_reminder, parse_consent
         from faceswap_cli.stages import extract as stage
-        from faceswap_cli.video.footage import find_footage
-        from faceswap_cli.workspace import SetFolder, valid_name
+        from faceswap_cli.video.source import find_sources
 
-        said = {} if consent is None else {SECTION: parse_consent(consent).section()}
+        said = {} if consent is None else {CONSENT_SECTION: parse_consent(consent).to_dict()}
         settings = ExtractSettings(
             size_px=size,
             framing=framing,
@@ -158,28 +167,28 @@ def extract(
             faces=faces,
             detector=detector,
         )
-        names = None if name is None else [valid_name(name)]
-        footage = find_footage(inputs)
+        names = None if name is None else [validate_name(name)]
+        footage = find_sources(inputs)
         names = names or stage.set_names(footage)
-        folders = [space.set(each) for each in names]
+        folders = [space.set_folder(each) for each in names]
         if name is not None:
             [folder] = folders
             done = [
                 stage.extract(
-                    footage, folder=folder, settings=settings, report=terminal, declared=said
+                    footage, folder=folder, settings=settings, report=terminal, extra_sections=said
                 )
             ]
         else:
             done = stage.extract_each(
-                footage, folders=folders, settings=settings, report=terminal, declared=said
+                footage, folders=folders, settings=settings, report=terminal, extra_sections=said
             )
-        if note := reminder({one.name: SetFolder(root=one.folder).source for one in done}):
+        if note := consent_reminder({one.name: SetFolder(root=one.folder).source for one in done}):
             terminal.note(note)
         if len(done) == 1:
             numbers = dataclasses.asdict(done[0])
             shown = {key: value for key, value in numbers.items() if value is not None}
-            terminal.result(f'set "{done[0].name}"', shown)
+            terminal.print_result(f'set "{done[0].name}"', shown)
         else:
-            terminal.table(*stage.table(done))
+            terminal.print_table(*stage.summary_table(done))
             if as_json:
-                terminal.result("sets", {one.name: dataclasses.asdict(one) for one in done})
+                terminal.print_result("sets", {one.name: dataclasses.asdict(one) for one in done})

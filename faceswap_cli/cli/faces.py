@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from faceswap_cli.cli.answering import answering, working_in
+from faceswap_cli.cli.context import command_context, workspace_context
 from faceswap_cli.cli.options import (
     DEFAULT_WORKSPACE,
     DebugOption,
@@ -13,7 +13,7 @@ from faceswap_cli.cli.options import (
     QuietOption,
     WorkspaceOption,
 )
-from faceswap_cli.errors import ConfigurationError
+from faceswap_cli.core.errors import ConfigurationError
 
 
 def faces(
@@ -21,7 +21,7 @@ def faces(
     other: Annotated[
         str | None, typer.Argument(metavar="SET2", help="Another set, to compare with.")
     ] = None,
-    drop: Annotated[
+    reject: Annotated[
         str | None,
         typer.Option(
             "--drop",
@@ -29,7 +29,7 @@ def faces(
             help="Move crops with these flaws out of SET: blurry, duplicate, cut-off, stranger.",
         ),
     ] = None,
-    undo: Annotated[bool, typer.Option("--undo", help="Bring all dropped crops back.")] = False,
+    restore: Annotated[bool, typer.Option("--undo", help="Bring all dropped crops back.")] = False,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -42,28 +42,30 @@ def faces(
     is out of the set too.
     """
     with (
-        answering(as_json=as_json, quiet=quiet, debug=debug) as terminal,
-        working_in(workspace) as space,
+        command_context(as_json=as_json, quiet=quiet, debug=debug) as terminal,
+        workspace_context(workspace) as space,
     ):
         from faceswap_cli.stages import faces as stage
 
-        drops = drop is not None
-        if (drops or undo) and (other or (drops and undo)):
+        drops = reject is not None
+        if (drops or restore) and (other or (drops and restore)):
             raise ConfigurationError(
                 "--drop and --undo change one set at a time, one of them at a time",
                 hint=f"faceswap faces {name} --drop blurry",
             )
-        if undo:
-            back = stage.undo(space.existing_set(name), report=terminal)
+        if restore:
+            back = stage.restore_faces(space.require_set(name), report=terminal)
             terminal.note(f"{back} crops came back")
-        if drop is not None:
-            flaws = [flaw.strip() for flaw in drop.split(",") if flaw.strip()]
-            moved = stage.drop(space.existing_set(name), flaws, report=terminal)
+        if reject is not None:
+            flaws = [flaw.strip() for flaw in reject.split(",") if flaw.strip()]
+            moved = stage.reject_faces(space.require_set(name), flaws, report=terminal)
             terminal.note(f"{moved} crops moved out; --undo brings them back")
-        summary = stage.faces([name, *([other] if other else [])], workspace=space, report=terminal)
+        summary = stage.inspect_sets(
+            [name, *([other] if other else [])], workspace=space, report=terminal
+        )
         if as_json:
-            terminal.result("faces", dataclasses.asdict(summary))
+            terminal.print_result("faces", dataclasses.asdict(summary))
             return
         for title, columns, rows in summary.tables():
-            terminal.table(title, columns, rows)
-        terminal.advice([*summary.advice(), f"look through them: {summary.page}"])
+            terminal.print_table(title, columns, rows)
+        terminal.print_hints([*summary.advice(), f"look through them: {summary.page}"])

@@ -7,30 +7,30 @@ import typer
 
 from faceswap_models import registry
 
-COMMON = "Common options"
+COMMON_PANEL = "Common options"
 """The heading under which help shows what nearly every command takes."""
 
 
-def path(word: str) -> Path:
+def parse_path(text: str) -> Path:
     """Read a path that was typed.
 
     Raises:
         BadParameter: It is empty, as a variable of the shell is that nobody has set; to Python an
             empty path is the current folder.
     """
-    if not str(word):
+    if not str(text):
         raise typer.BadParameter('an empty word is no path ("." is this folder)')
-    return Path(word)
+    return Path(text)
 
 
 WorkspaceOption = Annotated[
     Path,
     typer.Option(
         "--workspace",
-        parser=path,
+        parser=parse_path,
         metavar="DIR",
         help="Folder that holds sets, runs and results.",
-        rich_help_panel=COMMON,
+        rich_help_panel=COMMON_PANEL,
     ),
 ]
 DeviceOption = Annotated[
@@ -39,7 +39,7 @@ DeviceOption = Annotated[
         "--device",
         metavar="auto|cpu|cuda|mps",
         help="Where to compute; auto takes a GPU if there is one.",
-        rich_help_panel=COMMON,
+        rich_help_panel=COMMON_PANEL,
     ),
 ]
 ModelOption = Annotated[
@@ -52,7 +52,7 @@ PresetOption = Annotated[
     str | None,
     typer.Option("--preset", metavar="NAME", help="Named settings; `faceswap presets` lists them."),
 ]
-SetOption = Annotated[
+SettingOption = Annotated[
     list[str] | None,
     typer.Option(
         "--set",
@@ -60,13 +60,13 @@ SetOption = Annotated[
         help="Change one setting, such as train.batch_size=8; repeatable.",
     ),
 ]
-ImagesOption = Annotated[
+MaxImagesOption = Annotated[
     int | None,
     typer.Option(
         "--images", metavar="N", min=1, help="Train until N images are seen, of all people."
     ),
 ]
-MinutesOption = Annotated[
+MaxMinutesOption = Annotated[
     float | None, typer.Option("--minutes", metavar="M", min=0.01, help="Train for M minutes.")
 ]
 SeedOption = Annotated[
@@ -77,14 +77,16 @@ SeedOption = Annotated[
 ]
 JsonOption = Annotated[
     bool,
-    typer.Option("--json", help="Print the result as one JSON object.", rich_help_panel=COMMON),
+    typer.Option(
+        "--json", help="Print the result as one JSON object.", rich_help_panel=COMMON_PANEL
+    ),
 ]
 QuietOption = Annotated[
-    bool, typer.Option("--quiet", "-q", help="Show errors only.", rich_help_panel=COMMON)
+    bool, typer.Option("--quiet", "-q", help="Show errors only.", rich_help_panel=COMMON_PANEL)
 ]
 DebugOption = Annotated[
     bool,
-    typer.Option("--debug", help="Show where an error came from.", rich_help_panel=COMMON),
+    typer.Option("--debug", help="Show where an error came from.", rich_help_panel=COMMON_PANEL),
 ]
 
 DEFAULT_WORKSPACE = Path("workspace")

@@ -6,29 +6,29 @@ from typing import Annotated
 
 import typer
 
-from faceswap_cli.cli.answering import answering, working_in
+from faceswap_cli.cli.context import command_context, workspace_context
 from faceswap_cli.cli.options import (
     DEFAULT_WORKSPACE,
     DebugOption,
     DeviceOption,
-    ImagesOption,
     JsonOption,
-    MinutesOption,
+    MaxImagesOption,
+    MaxMinutesOption,
     ModelOption,
     PresetOption,
     QuietOption,
     SeedOption,
-    SetOption,
+    SettingOption,
     WorkspaceOption,
-    path,
+    parse_path,
 )
-from faceswap_cli.errors import ConfigurationError
+from faceswap_cli.core.errors import ConfigurationError
 
-ENCODER = "The encoder first"
+PRETRAINING_PANEL = "The encoder first"
 
 
 def train(
-    people: Annotated[
+    set_names: Annotated[
         list[str], typer.Argument(metavar="SET", help="Names of sets of faces, one a person.")
     ],
     model: ModelOption,
@@ -37,9 +37,9 @@ def train(
         typer.Option("--name", metavar="NAME", help="Name of the run, if not MODEL-SET-SET."),
     ] = None,
     preset: PresetOption = None,
-    changes: SetOption = None,
-    images: ImagesOption = None,
-    minutes: MinutesOption = None,
+    overrides: SettingOption = None,
+    max_images: MaxImagesOption = None,
+    max_minutes: MaxMinutesOption = None,
     batch_size: Annotated[
         str | None,
         typer.Option(
@@ -55,7 +55,7 @@ def train(
         typer.Option(
             "--pretrain",
             help="Learn all sets as one person, for an encoder that knows many faces.",
-            rich_help_panel=ENCODER,
+            rich_help_panel=PRETRAINING_PANEL,
         ),
     ] = False,
     init_from: Annotated[
@@ -64,7 +64,7 @@ def train(
             "--init-from",
             metavar="RUN|FILE",
             help="Begin with a trained run's weights.",
-            rich_help_panel=ENCODER,
+            rich_help_panel=PRETRAINING_PANEL,
         ),
     ] = None,
     freeze: Annotated[
@@ -73,17 +73,17 @@ def train(
             "--freeze",
             metavar="PART",
             help="Keep a part, such as encoder, as it is; repeatable.",
-            rich_help_panel=ENCODER,
+            rich_help_panel=PRETRAINING_PANEL,
         ),
     ] = None,
     encoder_weights: Annotated[
         Path | None,
         typer.Option(
             "--encoder-weights",
-            parser=path,
+            parser=parse_path,
             metavar="FILE",
             help="VGG19's weights, as torchvision names them, for presets that begin with them.",
-            rich_help_panel=ENCODER,
+            rich_help_panel=PRETRAINING_PANEL,
         ),
     ] = None,
     dry_run: Annotated[
@@ -106,11 +106,11 @@ def train(
     with --freeze encoder one new person is enough.
     """
     with (
-        answering(as_json=as_json, quiet=quiet, debug=debug) as terminal,
-        working_in(workspace) as space,
+        command_context(as_json=as_json, quiet=quiet, debug=debug) as terminal,
+        workspace_context(workspace) as space,
     ):
-        from faceswap_cli import config
-        from faceswap_cli.faces.record import FaceSet
+        from faceswap_cli.core import config
+        from faceswap_cli.faces.dataset import FaceSet
         from faceswap_cli.stages import train as stage
 
         is_fitted = batch_size == "auto"
@@ -121,36 +121,36 @@ def train(
             )
         typed = [f"train.batch_size={batch_size}"] if batch_size and not is_fitted else []
         typed += [f"train.freeze={','.join(freeze)}"] if freeze else []
-        run = space.run("-".join([model, *people]) if name is None else name)
-        beginning = stage.Beginning(
+        run = space.run_folder("-".join([model, *set_names]) if name is None else name)
+        beginning = stage.InitConfig(
             encoder_weights=encoder_weights,
-            trained=space.weights(init_from) if init_from else None,
-            pools=pretrain,
-            least_people=1 if pretrain or freeze else 2,
+            init_from=space.find_weights(init_from) if init_from else None,
+            pool_identities=pretrain,
+            min_identities=1 if pretrain or freeze else 2,
         )
         recipe = config.resolve(
             model,
-            preset or stage.begun_preset(model, run=run, beginning=beginning),
-            [*(changes or []), *typed],
+            preset or stage.inherited_preset(model, run=run, init=beginning),
+            [*(overrides or []), *typed],
             on_gpu=stage.has_gpu(device),
         )
-        sets = [FaceSet.of(space.existing_set(person)) for person in people]
-        training = stage.Training(
+        sets = [FaceSet.from_folder(space.require_set(person)) for person in set_names]
+        training = stage.TrainJob(
             sets=sets,
             recipe=recipe,
             run=run,
-            goal=stage.Goal(images=images, minutes=minutes),
+            stop_criterion=stage.StopCriterion(max_images=max_images, max_minutes=max_minutes),
             device=device,
             seed=seed,
-            beginning=beginning,
+            init=beginning,
         )
         if is_fitted:
-            training = stage.fit_batch_size(training, report=terminal)
+            training = stage.resolve_batch_size(training, report=terminal)
         if dry_run:
-            plan = stage.rehearse(training, report=terminal)
+            plan = stage.dry_run(training, report=terminal)
             shown = dataclasses.asdict(plan) if as_json else plan.facts()
-            terminal.result(f"what {run.name} would take", shown)
+            terminal.print_result(f"what {run.name} would take", shown)
             return
         summary = stage.train(training, report=terminal)
         shown = dataclasses.asdict(summary) if as_json else summary.facts()
-        terminal.result(f"trained {run.name}", shown)
+        terminal.print_result(f"trained {run.name}", shown)

@@ -6,25 +6,25 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from types import MappingProxyType
 
-from faceswap_cli import pictures
-from faceswap_cli.arrays import Image
-from faceswap_cli.errors import ConfigurationError, did_you_mean
-from faceswap_cli.faces.align import FRAMINGS, TEMPLATE_VERSION
-from faceswap_cli.faces.choose import parse_choice
-from faceswap_cli.faces.detectors import DEFAULT, DETECTORS
-from faceswap_cli.faces.source import Section
+from faceswap_cli.core import image_io
+from faceswap_cli.core.errors import ConfigurationError, did_you_mean
+from faceswap_cli.core.types import Image
+from faceswap_cli.faces.alignment import FRAMINGS, TEMPLATE_VERSION
+from faceswap_cli.faces.detectors import DEFAULT_DETECTOR, DETECTORS
+from faceswap_cli.faces.selection import parse_selection
+from faceswap_cli.faces.set_source import Section
 
-FORMATS: Mapping[str, Callable[[Image], bytes]] = MappingProxyType(
+CROP_ENCODERS: Mapping[str, Callable[[Image], bytes]] = MappingProxyType(
     {
-        "png": partial(pictures.encode_png, is_photo=True),
-        "jpeg": partial(pictures.encode_jpeg, quality=95),
+        "png": partial(image_io.encode_png, is_photo=True),
+        "jpeg": partial(image_io.encode_jpeg, quality=95),
     }
 )
 """How crops are written, by name."""
-SUFFIXES: Mapping[str, str] = MappingProxyType({"png": "png", "jpeg": "jpg"})
+FILE_EXTENSIONS: Mapping[str, str] = MappingProxyType({"png": "png", "jpeg": "jpg"})
 """Ends of their names."""
 
-FOLLOWER_VERSION = 4
+TRACKER_VERSION = 4
 """Changes whenever the same frames would give other faces."""
 
 
@@ -49,12 +49,12 @@ class ExtractSettings:
     max_faces: int | None = None
     """Stop when so many faces are kept; None: never."""
     faces: str = "largest"
-    """Which faces are kept, as `parse_choice` reads it."""
-    detector: str = DEFAULT
+    """Which faces are kept, as `parse_selection` reads it."""
+    detector: str = DEFAULT_DETECTOR
     """What finds them: a name in `DETECTORS`."""
 
 
-def check(settings: ExtractSettings) -> None:
+def validate_settings(settings: ExtractSettings) -> None:
     """Refuse settings that make no sense.
 
     Raises:
@@ -63,7 +63,7 @@ def check(settings: ExtractSettings) -> None:
     for kind, name, known in (
         ("face detector", settings.detector, DETECTORS),
         ("framing", settings.framing, FRAMINGS),
-        ("picture format", settings.format, FORMATS),
+        ("picture format", settings.format, CROP_ENCODERS),
     ):
         if name not in known:
             raise ConfigurationError(
@@ -93,12 +93,12 @@ def check(settings: ExtractSettings) -> None:
         )
 
 
-def known(settings: ExtractSettings) -> Section:
+def settings_fingerprint(settings: ExtractSettings) -> Section:
     """Return what makes the settings of two extractions the same."""
     chosen = {key: value for key, value in asdict(settings).items() if value is not None}
     return {
         **chosen,
-        "faces": parse_choice(settings.faces).described(),
+        "faces": parse_selection(settings.faces).canonical_text(),
         "template": TEMPLATE_VERSION,
-        "follower": FOLLOWER_VERSION,
+        "follower": TRACKER_VERSION,
     }

@@ -20,7 +20,7 @@ COMPOSITE = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrained
 
 Value: TypeAlias = str | int | float | bool | None
 
-_TOLD = ("torch", "opencv-python", "av", "mediapipe", "ai-edge-litert", "c2pa-python")
+_REPORTED_PACKAGES = ("torch", "opencv-python", "av", "mediapipe", "ai-edge-litert", "c2pa-python")
 """Packages that decide what a result looks like."""
 
 
@@ -90,19 +90,19 @@ class Claim:
         )
 
 
-def versions() -> dict[str, str]:
+def package_versions() -> dict[str, str]:
     """Return the versions of the program and of what decides its results."""
     return {PROGRAM: __version__, "python": platform.python_version()} | {
-        name: found for name in _TOLD if (found := _installed(name))
+        name: found for name in _REPORTED_PACKAGES if (found := _installed_version(name))
     }
 
 
-def comment() -> str:
+def metadata_comment() -> str:
     """Return what the metadata of a container says: for people, and for programs that read it."""
     return f"{DISCLOSURE} ({PROGRAM} {__version__}). {COMPOSITE}"
 
 
-def _installed(package: str) -> str:
+def _installed_version(package: str) -> str:
     """Return a package's version, or nothing where it is not installed under that name."""
     try:
         return version(package)

@@ -12,13 +12,13 @@ from hashlib import sha256
 from pathlib import Path
 from types import MappingProxyType
 
-from faceswap_cli.errors import ConfigurationError, did_you_mean
-from faceswap_cli.files import digest
+from faceswap_cli.core.errors import ConfigurationError, did_you_mean
+from faceswap_cli.core.fileio import sha256_file
 
-SECTION = "consent"
+CONSENT_SECTION = "consent"
 """Heading in a set's `source.toml`."""
 
-KINDS: Mapping[str, str] = MappingProxyType(
+CONSENT_KINDS: Mapping[str, str] = MappingProxyType(
     {
         "myself": "the faces are the user's own",
         "written": "the person agreed in writing",
@@ -27,7 +27,7 @@ KINDS: Mapping[str, str] = MappingProxyType(
     }
 )
 """What may be said, and what it means."""
-_ALSO = {"written consent": "written", "me": "myself"}
+_KIND_ALIASES = {"written consent": "written", "me": "myself"}
 HINT = 'myself, written, synthetic or other, with a note if you like: "written: contract of 3 May"'
 
 
@@ -40,7 +40,7 @@ class Consent:
     note: str = ""
     """What the user adds, such as where a signed paper lies."""
 
-    def section(self) -> dict[str, str]:
+    def to_dict(self) -> dict[str, str]:
         """Return the statement as `source.toml` keeps it."""
         return {"kind": self.kind} | ({"note": self.note} if self.note else {})
 
@@ -57,11 +57,11 @@ def parse_consent(text: str) -> Consent:
         ConfigurationError: There is no such kind, or `other` without a note.
     """
     typed, _, note = (part.strip() for part in text.partition(":"))
-    kind = _ALSO.get(typed.lower(), typed.lower())
-    if kind not in KINDS:
+    kind = _KIND_ALIASES.get(typed.lower(), typed.lower())
+    if kind not in CONSENT_KINDS:
         raise ConfigurationError(
             f'--consent: there is no kind of consent called "{typed}"',
-            hint=did_you_mean(kind, KINDS) if typed else f"say {HINT}",
+            hint=did_you_mean(kind, CONSENT_KINDS) if typed else f"say {HINT}",
         )
     if kind == "other" and not note:
         raise ConfigurationError(
@@ -70,24 +70,24 @@ def parse_consent(text: str) -> Consent:
     return Consent(kind=kind, note=note)
 
 
-def recorded_consent(source: Path) -> Consent | None:
+def read_consent(source: Path) -> Consent | None:
     """Return what the `source.toml` of a set says; None if it says nothing that can be read."""
     try:
-        section = tomllib.loads(source.read_text(encoding="utf-8")).get(SECTION)
+        section = tomllib.loads(source.read_text(encoding="utf-8")).get(CONSENT_SECTION)
     except (OSError, ValueError):
         return None
-    if not isinstance(section, dict) or section.get("kind") not in KINDS:
+    if not isinstance(section, dict) or section.get("kind") not in CONSENT_KINDS:
         return None
     return Consent(kind=str(section["kind"]), note=str(section.get("note", "")))
 
 
-def reminder(sources: Mapping[str, Path]) -> str | None:
+def consent_reminder(sources: Mapping[str, Path]) -> str | None:
     """Return a line for people about the sets with no statement; None if each has one.
 
     Args:
         sources: The sets' names, and where their `source.toml` lie.
     """
-    names = [f'"{name}"' for name, source in sources.items() if not recorded_consent(source)]
+    names = [f'"{name}"' for name, source in sources.items() if not read_consent(source)]
     if not names:
         return None
     listed = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
@@ -107,11 +107,11 @@ class Origin:
     """Digest of the statement of consent; None where none is recorded."""
 
 
-def origin_of(*, records: Path, source: Path) -> Origin:
+def read_origin(*, records: Path, source: Path) -> Origin:
     """Return the origin of the set with these files."""
-    consent = recorded_consent(source)
+    consent = read_consent(source)
     return Origin(
-        records=digest(records) if records.is_file() else "",
+        records=sha256_file(records) if records.is_file() else "",
         consent=consent.sha256 if consent else None,
     )
 
@@ -132,7 +132,7 @@ def origins_from_json(text: str) -> tuple[Origin, ...]:
         return ()
 
 
-def agreed(origins: Sequence[Origin]) -> str | None:
+def combined_consent_digest(origins: Sequence[Origin]) -> str | None:
     """Return the digest of all statements together; None unless there is one for every set."""
     statements = [origin.consent for origin in origins]
     if not statements or None in statements:

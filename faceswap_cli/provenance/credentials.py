@@ -17,13 +17,13 @@ from typing import Any, BinaryIO
 import c2pa
 
 from faceswap_cli import __version__
-from faceswap_cli.errors import InputError
-from faceswap_cli.files import replacing
+from faceswap_cli.core.errors import InputError
+from faceswap_cli.core.fileio import atomic_write
 from faceswap_cli.provenance.claim import COMPOSITE, DISCLOSURE, PROGRAM, Claim
-from faceswap_cli.provenance.key import LocalKey, existing_key, local_key
-from faceswap_cli.provenance.xmp import marked
+from faceswap_cli.provenance.signing_key import LocalKey, load_key, load_or_create_key
+from faceswap_cli.provenance.xmp import embed_xmp
 
-FORMATS: Mapping[str, str] = MappingProxyType(
+MIME_TYPES: Mapping[str, str] = MappingProxyType(
     {
         ".mp4": "video/mp4",
         ".m4v": "video/x-m4v",
@@ -38,24 +38,24 @@ FORMATS: Mapping[str, str] = MappingProxyType(
     }
 )
 """Files that can hold credentials, and what their kind is called."""
-PICTURES = (".png", ".jpg", ".jpeg", ".webp")
+XMP_IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 """Of these, what has no writer of its own that would set a comment."""
-LABEL = "faceswap.claim"
+ASSERTION_LABEL = "faceswap.claim"
 """What our claim is called among a manifest's assertions."""
 
 _OFFLINE = {"remote_manifest_fetch": False, "ocsp_fetch": False}
-_BOUNDED = {
+_MEMORY_LIMITS = {
     "backing_store_memory_threshold_in_mb": 16,
     "merkle_tree_chunk_size_in_kb": 1024,
     "merkle_tree_max_proofs": 0,
 }
 """A video is hashed by the megabyte, 32 bytes for each, and copied over the disk: as it comes, the
 library takes twice the file's size of memory, up to 600 MB."""
-_TRAINED = ("compositeWithTrainedAlgorithmicMedia", "trainedAlgorithmicMedia")
+_AI_SOURCE_TYPES = ("compositeWithTrainedAlgorithmicMedia", "trainedAlgorithmicMedia")
 """IPTC's words for what a trained model made a part of, or all of."""
 
 
-class State(Enum):
+class ValidationState(Enum):
     """Whether a file is as it was signed."""
 
     INTACT = "intact"
@@ -69,7 +69,7 @@ class State(Enum):
 class Credentials:
     """What a file's credentials say, and whether they hold."""
 
-    state: State
+    state: ValidationState
     problems: tuple[str, ...]
     """What does not hold, in the standard's words."""
     is_swap: bool
@@ -84,12 +84,12 @@ class Credentials:
     """What faceswap says of its work; None in other programs' credentials."""
 
 
-def holds_credentials(path: Path) -> bool:
+def can_hold_credentials(path: Path) -> bool:
     """Say whether a file of this name can hold credentials; Matroska, among others, cannot."""
-    return path.suffix.lower() in FORMATS
+    return path.suffix.lower() in MIME_TYPES
 
 
-def sign(path: Path, claim: Claim, *, source: Path | None = None) -> bool:
+def sign_file(path: Path, claim: Claim, *, source: Path | None = None) -> bool:
     """Write credentials into a finished file: a face was replaced, and this is how.
 
     Args:
@@ -104,17 +104,17 @@ def sign(path: Path, claim: Claim, *, source: Path | None = None) -> bool:
     Raises:
         InputError: The file cannot be written, or there is no usable key.
     """
-    if not holds_credentials(path):
+    if not can_hold_credentials(path):
         return False
-    key = local_key()
+    key = load_or_create_key()
     try:
         with (
-            replacing(path) as temporary,
-            _builder(claim, source) as builder,
-            _unsigned(path) as unsigned,
+            atomic_write(path) as temporary,
+            _create_builder(claim, source) as builder,
+            _open_unsigned(path) as unsigned,
             temporary.open("w+b") as signed,
         ):
-            builder.sign(_signer(key), FORMATS[path.suffix.lower()], unsigned, signed)
+            builder.sign(_create_signer(key), MIME_TYPES[path.suffix.lower()], unsigned, signed)
     except c2pa.C2paError as error:
         raise InputError(
             f"{path} could not be signed: {error}",
@@ -123,32 +123,32 @@ def sign(path: Path, claim: Claim, *, source: Path | None = None) -> bool:
     return True
 
 
-def _unsigned(path: Path) -> BinaryIO:
+def _open_unsigned(path: Path) -> BinaryIO:
     """Return what is to be signed: a file as it is, a picture with its metadata saying so too."""
-    if path.suffix.lower() in PICTURES:
-        return BytesIO(marked(path.read_bytes()))
+    if path.suffix.lower() in XMP_IMAGE_SUFFIXES:
+        return BytesIO(embed_xmp(path.read_bytes()))
     return path.open("rb")
 
 
-def read(path: Path) -> Credentials | None:
+def read_credentials(path: Path) -> Credentials | None:
     """Return what a file's credentials say; None if it has none, or cannot hold any.
 
     Raises:
         InputError: The file, or this installation's key, cannot be read.
     """
-    key = existing_key()
+    key = load_key()
     try:
-        with path.open("rb") as file, _reader(file, key) as reader:
-            return _credentials(json.loads(reader.json()))
+        with path.open("rb") as file, _open_reader(file, key) as reader:
+            return _parse_credentials(json.loads(reader.json()))
     except (c2pa.C2paError.ManifestNotFound, c2pa.C2paError.NotSupported):
         return None
     except c2pa.C2paError as error:
-        raise _unreadable(path, str(error)) from error
+        raise _unreadable_error(path, str(error)) from error
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from error
 
 
-def _unreadable(path: Path, problem: str) -> InputError:
+def _unreadable_error(path: Path, problem: str) -> InputError:
     """Return why a file's credentials cannot be read, and what to do."""
     if problem.startswith("Remote"):
         address = problem.rpartition(" ")[2]
@@ -159,15 +159,15 @@ def _unreadable(path: Path, problem: str) -> InputError:
     return InputError(f"{path} cannot be read: {problem}", hint="it is not whole: get it once more")
 
 
-def _builder(claim: Claim, source: Path | None) -> c2pa.Builder:
+def _create_builder(claim: Claim, source: Path | None) -> c2pa.Builder:
     """Return the manifest to sign: opened or created, then edited by a trained model."""
     thumbnail = {"thumbnail": {"enabled": False}}
-    settings = {"builder": thumbnail, "verify": _OFFLINE, "core": _BOUNDED}
+    settings = {"builder": thumbnail, "verify": _OFFLINE, "core": _MEMORY_LIMITS}
     program = {"name": PROGRAM, "version": __version__}
     builder = c2pa.Builder(
         {
             "claim_generator_info": [program],
-            "assertions": [{"label": LABEL, "data": claim.to_dict()}],
+            "assertions": [{"label": ASSERTION_LABEL, "data": claim.to_dict()}],
         },
         context=c2pa.Context.from_dict(settings),
     )
@@ -194,7 +194,7 @@ def _builder(claim: Claim, source: Path | None) -> c2pa.Builder:
 def _add_parent(builder: c2pa.Builder, source: Path) -> None:
     """Tell what the file was made of, without its name."""
     parent = {"title": "source", "relationship": "parentOf"}
-    kind = FORMATS.get(source.suffix.lower(), "application/octet-stream")
+    kind = MIME_TYPES.get(source.suffix.lower(), "application/octet-stream")
     try:
         with source.open("rb") as file:
             builder.add_ingredient(parent, kind, file)
@@ -203,14 +203,14 @@ def _add_parent(builder: c2pa.Builder, source: Path) -> None:
         builder.add_ingredient(parent, "application/octet-stream", BytesIO())
 
 
-def _signer(key: LocalKey) -> c2pa.Signer:
+def _create_signer(key: LocalKey) -> c2pa.Signer:
     """Return what signs. Without an authority's address (None, not ""), nobody is called."""
     return c2pa.Signer.from_info(
         c2pa.C2paSignerInfo(c2pa.C2paSigningAlg.ES256, key.chain_pem, key.private_pem, None)
     )
 
 
-def _reader(file: BinaryIO, key: LocalKey | None) -> c2pa.Reader:
+def _open_reader(file: BinaryIO, key: LocalKey | None) -> c2pa.Reader:
     """Return what reads a file's manifest, trusting this installation's own root and no other."""
     trust = {"user_anchors": key.root_pem} if key else {}
     settings = {"verify": {**_OFFLINE, "verify_trust": True}, "trust": trust}
@@ -218,7 +218,7 @@ def _reader(file: BinaryIO, key: LocalKey | None) -> c2pa.Reader:
     return c2pa.Reader(None, file, context=c2pa.Context.from_dict(settings))
 
 
-def _credentials(store: Mapping[str, Any]) -> Credentials:
+def _parse_credentials(store: Mapping[str, Any]) -> Credentials:
     """Return what the newest manifest of a store says."""
     manifest = store["manifests"][store["active_manifest"]]
     found = store.get("validation_results", {}).get("activeManifest", {})
@@ -229,21 +229,25 @@ def _credentials(store: Mapping[str, Any]) -> Credentials:
     ]
     signature = manifest.get("signature_info") or {}
     return Credentials(
-        state=_state(str(store.get("validation_state")), [one["code"] for one in failures]),
+        state=_parse_state(str(store.get("validation_state")), [one["code"] for one in failures]),
         problems=tuple(one["code"] for one in failures),
         is_swap=_is_swap(manifest),
-        made_with=_made_with(manifest),
+        made_with=_parse_generator(manifest),
         signer=str(signature.get("common_name") or signature.get("issuer") or "somebody unknown"),
         is_own=any(one["code"] == "signingCredential.trusted" for one in found.get("success", ())),
-        claim=_claim(manifest),
+        claim=_parse_claim(manifest),
     )
 
 
-def _state(validation: str, codes: list[str]) -> State:
+def _parse_state(validation: str, codes: list[str]) -> ValidationState:
     """Return whether a file is as it was signed, from what the check of it came to."""
     if validation in ("Valid", "Trusted"):
-        return State.INTACT
-    return State.CHANGED if any(code.endswith("ismatch") for code in codes) else State.BROKEN
+        return ValidationState.INTACT
+    return (
+        ValidationState.CHANGED
+        if any(code.endswith("ismatch") for code in codes)
+        else ValidationState.BROKEN
+    )
 
 
 def _is_swap(manifest: Mapping[str, Any]) -> bool:
@@ -254,20 +258,20 @@ def _is_swap(manifest: Mapping[str, Any]) -> bool:
         if str(assertion.get("label", "")).startswith("c2pa.actions")
         for action in assertion.get("data", {}).get("actions", ())
     ]
-    return any(str(one.get("digitalSourceType", "")).endswith(_TRAINED) for one in actions)
+    return any(str(one.get("digitalSourceType", "")).endswith(_AI_SOURCE_TYPES) for one in actions)
 
 
-def _made_with(manifest: Mapping[str, Any]) -> str:
+def _parse_generator(manifest: Mapping[str, Any]) -> str:
     """Return the name and version of the program that wrote a manifest."""
     programs = manifest.get("claim_generator_info") or [{}]
     words = [programs[0].get("name"), programs[0].get("version")]
     return " ".join(str(word) for word in words if word) or "an unknown program"
 
 
-def _claim(manifest: Mapping[str, Any]) -> Claim | None:
+def _parse_claim(manifest: Mapping[str, Any]) -> Claim | None:
     """Return our own assertion, if there is one that this version understands."""
     for assertion in manifest.get("assertions", ()):
-        if assertion.get("label") == LABEL:
+        if assertion.get("label") == ASSERTION_LABEL:
             try:
                 return Claim.from_dict(assertion["data"])
             except (KeyError, TypeError, ValueError):

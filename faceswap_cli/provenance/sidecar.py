@@ -14,10 +14,10 @@ from typing import Any
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
-from faceswap_cli.errors import InputError
-from faceswap_cli.files import digest, write_text
+from faceswap_cli.core.errors import InputError
+from faceswap_cli.core.fileio import sha256_file, write_text
 from faceswap_cli.provenance.claim import COMPOSITE, DISCLOSURE, Claim
-from faceswap_cli.provenance.key import existing_key, is_signed, local_key
+from faceswap_cli.provenance.signing_key import load_key, load_or_create_key, verify_signature
 
 FORMAT = 1
 SUFFIX = ".provenance.json"
@@ -58,13 +58,13 @@ def write_sidecar(path: Path, claim: Claim) -> Path:
         "format": FORMAT,
         "says": DISCLOSURE,
         "digital_source_type": COMPOSITE,
-        "file": _known_by(path),
+        "file": _file_id(path),
         "claim": claim.to_dict(),
     }
-    key = local_key()
+    key = load_or_create_key()
     signature = {
         "algorithm": "ECDSA P-256, SHA-256, over the JSON without this member: sorted, no spaces",
-        "value": b64encode(key.sign(_canonical(told))).decode(),
+        "value": b64encode(key.sign(_canonical_json(told))).decode(),
         "certificates": key.chain_pem.decode(),
     }
     beside = sidecar_path(path)
@@ -90,33 +90,35 @@ def read_sidecar(path: Path) -> Sidecar | None:
             raise InputError(
                 f"{beside} was written by a newer faceswap", hint="update faceswap to read it"
             )
-        return _checked(beside, told, known=_known_by(path))
+        return _parse_sidecar(beside, told, file_id=_file_id(path))
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise InputError(f"{beside} is not a sidecar of faceswap, or is damaged") from error
 
 
-def _checked(beside: Path, told: dict[str, Any], *, known: Mapping[str, object]) -> Sidecar:
+def _parse_sidecar(
+    path: Path, content: dict[str, Any], *, file_id: Mapping[str, object]
+) -> Sidecar:
     """Return what a sidecar says, and whether its signature and its file hold."""
-    signature = told.pop("signature")
+    signature = content.pop("signature")
     chain = x509.load_pem_x509_certificates(signature["certificates"].encode())
-    own = existing_key()
+    own = load_key()
     names = chain[0].subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-    is_intact = is_signed(_canonical(told), b64decode(signature["value"]), chain)
+    is_intact = verify_signature(_canonical_json(content), b64decode(signature["value"]), chain)
     return Sidecar(
-        path=beside,
-        matches=told["file"] == known,
+        path=path,
+        matches=content["file"] == file_id,
         is_intact=is_intact,
         signer=str(names[0].value) if names else "somebody unknown",
         is_own=is_intact and own is not None and chain[0] == own.chain[0],
-        claim=Claim.from_dict(told["claim"]),
+        claim=Claim.from_dict(content["claim"]),
     )
 
 
-def _known_by(path: Path) -> dict[str, str | int]:
+def _file_id(path: Path) -> dict[str, str | int]:
     """Return what tells a file from all others."""
-    return {"bytes": path.stat().st_size, "sha256": digest(path)}
+    return {"bytes": path.stat().st_size, "sha256": sha256_file(path)}
 
 
-def _canonical(told: Mapping[str, Any]) -> bytes:
+def _canonical_json(content: Mapping[str, Any]) -> bytes:
     """Return the bytes that are signed: the same however the file is laid out."""
-    return json.dumps(told, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()
+    return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()

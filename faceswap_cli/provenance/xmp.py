@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from faceswap_cli.provenance.claim import COMPOSITE, comment
+from faceswap_cli.provenance.claim import COMPOSITE, metadata_comment
 
 _PACKET = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
 <x:xmpmeta xmlns:x="adobe:ns:meta/">
@@ -27,45 +27,45 @@ _PACKET = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
 <?xpacket end="r"?>"""
 
 
-def packet() -> bytes:
+def xmp_packet() -> bytes:
     """Return the XMP packet: IPTC's word, and the sentence for people."""
-    return _PACKET.format(source_type=COMPOSITE, sentence=comment()).encode()
+    return _PACKET.format(source_type=COMPOSITE, sentence=metadata_comment()).encode()
 
 
-def is_marked(data: bytes) -> bool:
+def has_swap_metadata(data: bytes) -> bool:
     """Say whether a picture's bytes hold an XMP packet with IPTC's word for a composite."""
     return b"Iptc4xmpExt:DigitalSourceType" in data and COMPOSITE.encode() in data
 
 
-def marked(data: bytes) -> bytes:
+def embed_xmp(data: bytes) -> bytes:
     """Return a picture's bytes with the packet in them; other files come back as they are."""
-    if is_marked(data):
+    if has_swap_metadata(data):
         return data
-    for begin, mark in _MARKS.items():
+    for begin, mark in _EMBEDDERS.items():
         if data.startswith(begin):
             return mark(data)
     return data
 
 
-def _marked_png(data: bytes) -> bytes:
+def _embed_in_png(data: bytes) -> bytes:
     """Put an iTXt chunk after the header (PNG specification, 11.3.3.4; XMP part 3, 1.1.5)."""
     header_end = 8 + 4 + 4 + 13 + 4
-    body = b"XML:com.adobe.xmp\0" + b"\0\0" + b"\0\0" + packet()
+    body = b"XML:com.adobe.xmp\0" + b"\0\0" + b"\0\0" + xmp_packet()
     chunk = b"iTXt" + body
     whole = struct.pack(">I", len(body)) + chunk + struct.pack(">I", zlib.crc32(chunk))
     return data[:header_end] + whole + data[header_end:]
 
 
-def _marked_jpeg(data: bytes) -> bytes:
+def _embed_in_jpeg(data: bytes) -> bytes:
     """Put an APP1 segment at the start, or after a JFIF header (XMP part 3, 1.1.3)."""
     place = 2
     if data[2:4] == b"\xff\xe0":
         place = 4 + int.from_bytes(data[4:6], "big")
-    body = b"http://ns.adobe.com/xap/1.0/\0" + packet()
+    body = b"http://ns.adobe.com/xap/1.0/\0" + xmp_packet()
     return data[:place] + b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body + data[place:]
 
 
-def _marked_webp(data: bytes) -> bytes:
+def _embed_in_webp(data: bytes) -> bytes:
     """Add an XMP chunk at the end, and to a plain file the extended header that announces it."""
     if data[8:12] != b"WEBP":
         return data
@@ -74,16 +74,16 @@ def _marked_webp(data: bytes) -> bytes:
     if chunks[:4] == b"VP8X":
         chunks[8] |= has_xmp
     else:
-        width, height, has_alpha = _webp_shape(bytes(chunks))
+        width, height, has_alpha = _webp_size_and_alpha(bytes(chunks))
         flags = has_xmp | (0x10 if has_alpha else 0)
         sides = (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
         chunks[:0] = b"VP8X" + struct.pack("<I", 10) + bytes([flags, 0, 0, 0]) + sides
-    body = packet()
+    body = xmp_packet()
     chunks += b"XMP " + struct.pack("<I", len(body)) + body + b"\0" * (len(body) % 2)
     return b"RIFF" + struct.pack("<I", len(chunks) + 4) + b"WEBP" + bytes(chunks)
 
 
-def _webp_shape(chunks: bytes) -> tuple[int, int, bool]:
+def _webp_size_and_alpha(chunks: bytes) -> tuple[int, int, bool]:
     """Return width and height, px, and whether there is transparency, of a plain WebP's image.
 
     RFC 9649, 2.5 (lossy: the VP8 frame header) and 3.4 (lossless).
@@ -95,7 +95,7 @@ def _webp_shape(chunks: bytes) -> tuple[int, int, bool]:
     return width & 0x3FFF, height & 0x3FFF, False
 
 
-_MARKS: Mapping[bytes, Callable[[bytes], bytes]] = MappingProxyType(
-    {b"\x89PNG\r\n\x1a\n": _marked_png, b"\xff\xd8\xff": _marked_jpeg, b"RIFF": _marked_webp}
+_EMBEDDERS: Mapping[bytes, Callable[[bytes], bytes]] = MappingProxyType(
+    {b"\x89PNG\r\n\x1a\n": _embed_in_png, b"\xff\xd8\xff": _embed_in_jpeg, b"RIFF": _embed_in_webp}
 )
 """How a file begins, and how it is marked."""

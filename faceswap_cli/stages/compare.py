@@ -13,29 +13,29 @@ import cv2
 import numpy as np
 import torch
 
-from faceswap_cli import page, pictures
-from faceswap_cli.arrays import Image
-from faceswap_cli.blend.composite import Compositor
-from faceswap_cli.errors import ConfigurationError, FaceswapError, NoFacesError
-from faceswap_cli.faces.align import FaceAlignment, transform
-from faceswap_cli.faces.mask import oval_mask
-from faceswap_cli.faces.record import FaceRecord, FaceSet
-from faceswap_cli.files import write_text
-from faceswap_cli.learning.checkpoint import TrainedModel, load_weights
-from faceswap_cli.learning.data import HELD_OUT, read_crop, split
-from faceswap_cli.learning.doors import to_images, to_masks, to_tensor
-from faceswap_cli.learning.hardware import find_hardware
-from faceswap_cli.learning.story import Curves, Line, nested, read_log
-from faceswap_cli.metrics.catalogue import METRICS, Metric
-from faceswap_cli.metrics.evaluation import number
-from faceswap_cli.report import Reporter
-from faceswap_cli.stages.evaluate import evaluate_shots
-from faceswap_cli.truth.judging import Shot
-from faceswap_cli.workspace import RunFolder, Workspace
+from faceswap_cli.compositing.compositor import Compositor
+from faceswap_cli.core import html_page, image_io
+from faceswap_cli.core.errors import ConfigurationError, FaceswapError, NoFacesError
+from faceswap_cli.core.fileio import write_text
+from faceswap_cli.core.progress import Reporter
+from faceswap_cli.core.types import Image
+from faceswap_cli.core.workspace import RunFolder, Workspace
+from faceswap_cli.evaluation.evaluation import format_number
+from faceswap_cli.evaluation.frame_eval import FramePair
+from faceswap_cli.evaluation.metrics.registry import METRICS, Metric
+from faceswap_cli.faces.alignment import FaceAlignment, transform_points
+from faceswap_cli.faces.dataset import FaceRecord, FaceSet
+from faceswap_cli.faces.masks import face_mask
+from faceswap_cli.stages.evaluate import evaluate_frames
+from faceswap_cli.training.checkpoint import TrainedModel, load_weights
+from faceswap_cli.training.dataset import VALIDATION_FRACTION, read_crop, split_train_val
+from faceswap_cli.training.hardware import find_hardware
+from faceswap_cli.training.report import Curves, LogEntry, collect_curves, read_log
+from faceswap_cli.training.tensors import to_images, to_masks, to_tensor
 
-FACES = 32
+MAX_FACES = 32
 """Held-out faces of each person that are swapped: neighbours, so that stillness can be judged."""
-SHOWN = 8
+GRID_FACES = 8
 """Of them, those on the page."""
 TILE_PX = 160
 BATCH = 8
@@ -51,13 +51,13 @@ CURVES: Mapping[str, str] = {
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Run:
+class RunInfo:
     """What is known of one run before anything is computed."""
 
     folder: RunFolder
     settings: Mapping[str, str]
     """`section.key` -> value, as the recipe writes them."""
-    lines: Sequence[Line]
+    lines: Sequence[LogEntry]
     """Of its log."""
 
     @property
@@ -66,7 +66,7 @@ class Run:
         return self.folder.name
 
     @classmethod
-    def read(cls, folder: RunFolder) -> "Run":
+    def load(cls, folder: RunFolder) -> "RunInfo":
         """Read a run's recipe and log.
 
         Raises:
@@ -79,13 +79,17 @@ class Run:
                 f"{folder.recipe} cannot be read: {error}",
                 hint="name runs that were trained here: they lie in the workspace's runs folder",
             ) from error
-        settings = {key: _told(value) for key, value in recipe.items() if not _is_table(value)}
+        settings = {
+            key: _format_value(value) for key, value in recipe.items() if not _is_table(value)
+        }
         for section, values in recipe.items():
             if _is_table(values):
-                settings |= {f"{section}.{key}": _told(value) for key, value in values.items()}
+                settings |= {
+                    f"{section}.{key}": _format_value(value) for key, value in values.items()
+                }
         return cls(folder=folder, settings=settings, lines=list(read_log(folder.log)))
 
-    def facts(self) -> dict[str, str]:
+    def summarize(self) -> dict[str, str]:
         """Return how far it is, and how well it does on held-out faces."""
         errors = [float(line["held out"]) for line in self.lines if "held out" in line]
         rates = [float(line["images/s"]) for line in self.lines if "images/s" in line]
@@ -119,7 +123,7 @@ class CompareSummary:
         return [
             ("settings that differ", columns, settings or [["none", *[""] * len(self.runs)]]),
             ("held-out faces", columns, facts),
-            ("their swaps", columns, evaluation_rows(self.evaluations)),
+            ("their swaps", columns, metric_rows(self.evaluations)),
         ]
 
 
@@ -143,34 +147,34 @@ def compare(
             "a comparison needs two different runs",
             hint=f"there is: {', '.join(workspace.run_names()) or 'none yet'}",
         )
-    runs = [Run.read(RunFolder(root=workspace.weights(name).parent)) for name in names]
-    shown = _shown(runs, workspace, device, report)
+    runs = [RunInfo.load(RunFolder(root=workspace.find_weights(name).parent)) for name in names]
+    shown = _swap_shared_faces(runs, workspace, device, report)
     summary = CompareSummary(
         runs=[run.name for run in runs],
-        facts=_beside([run.facts() for run in runs]),
-        differences=differences([run.settings for run in runs]),
+        facts=_transpose([run.summarize() for run in runs]),
+        differences=find_differences([run.settings for run in runs]),
         evaluations={name: [one.get(name) for one in shown.values] for name in METRICS}
         if shown
         else {},
         page=workspace.runs_page(*(run.name for run in runs)),
     )
-    write_text(summary.page, _page(runs, summary, shown))
+    write_text(summary.page, _render_page(runs, summary, shown))
     return summary
 
 
-def differences(settings: Sequence[Mapping[str, str]]) -> dict[str, list[str]]:
+def find_differences(settings: Sequence[Mapping[str, str]]) -> dict[str, list[str]]:
     """Return the settings whose values are not all the same; one that a run lacks is a dash."""
     names = dict.fromkeys(name for one in settings for name in one)
     rows = {name: [one.get(name, "-") for one in settings] for name in names}
     return {name: values for name, values in rows.items() if len(set(values)) > 1}
 
 
-def _beside(facts: Sequence[Mapping[str, str]]) -> dict[str, list[str]]:
+def _transpose(facts: Sequence[Mapping[str, str]]) -> dict[str, list[str]]:
     """Return facts by name, a value a run."""
     return {name: [one[name] for one in facts] for name in facts[0]}
 
 
-def _told(value: object) -> str:
+def _format_value(value: object) -> str:
     """Return a value as a recipe has it."""
     return str(value).lower() if isinstance(value, bool) else str(value)
 
@@ -184,18 +188,18 @@ def _is_table(value: object) -> bool:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _Shown:
+class _SwapResults:
     """The same faces as every run swaps them."""
 
     values: Sequence[Mapping[str, float]]
     """Metrics by name, a run each."""
-    sheets: Sequence[tuple[str, Image]]
+    grids: Sequence[tuple[str, Image]]
     """Pictures and what they show."""
 
 
-def _shown(
-    runs: Sequence[Run], workspace: Workspace, device: str, report: Reporter
-) -> _Shown | None:
+def _swap_shared_faces(
+    runs: Sequence[RunInfo], workspace: Workspace, device: str, report: Reporter
+) -> _SwapResults | None:
     """Swap the same faces with every run; None, and a note, where there are none to swap."""
     hardware = find_hardware(device)
     models = [load_weights(run.folder.weights, hardware.device) for run in runs]
@@ -206,17 +210,22 @@ def _shown(
         return None
     sheets, found = [], []
     for own, wanted in zip(sets, [*sets[1:], sets[0]], strict=True):
-        crops = _held_out(own)
+        crops = _validation_crops(own)
         swaps = [
-            list(swapped(crops, model, to=wanted.name, device=hardware.device)) for model in models
+            list(swap_crops(crops, model, identity=wanted.name, device=hardware.device))
+            for model in models
         ]
         title = f"{own.name} as {wanted.name}"
-        sheets.append((title, _sheet([crop for crop, _ in crops], swaps, runs)))
+        sheets.append((title, _comparison_grid([crop for crop, _ in crops], swaps, runs)))
         found.append(
-            [_evaluated(crops, swap, wanted, sets, title=title, report=report) for swap in swaps]
+            [
+                _evaluate_swaps(crops, swap, wanted, sets, title=title, report=report)
+                for swap in swaps
+            ]
         )
-    return _Shown(
-        values=[_means(directions) for directions in zip(*found, strict=True)], sheets=sheets
+    return _SwapResults(
+        values=[_average_metrics(directions) for directions in zip(*found, strict=True)],
+        grids=sheets,
     )
 
 
@@ -230,62 +239,66 @@ def _common_sets(models: Sequence[TrainedModel], workspace: Workspace) -> list[F
     names = [name for name in models[0].identities if all(name in one for one in known)]
     if len(names) < 2:
         raise ConfigurationError("the runs know fewer than two people in common")
-    return [FaceSet.of(workspace.existing_set(name)) for name in names]
+    return [FaceSet.from_folder(workspace.require_set(name)) for name in names]
 
 
-def _held_out(faces: FaceSet) -> list[tuple[Image, FaceRecord]]:
+def _validation_crops(faces: FaceSet) -> list[tuple[Image, FaceRecord]]:
     """Return some crops that nothing is learnt from, whole stretches of them."""
-    _, held_out = split(len(faces), HELD_OUT)
-    records = [faces.records[place] for place in held_out[:FACES]]
+    _, held_out = split_train_val(len(faces), VALIDATION_FRACTION)
+    records = [faces.records[place] for place in held_out[:MAX_FACES]]
     return [(read_crop(faces.path(record)), record) for record in records]
 
 
-def swapped(
+def swap_crops(
     crops: Sequence[tuple[Image, FaceRecord]],
     trained: TrainedModel,
     *,
-    to: str,
+    identity: str,
     device: torch.device,
 ) -> Iterator[Image]:
     """Yield each crop with the swapped face laid into it, as a conversion lays it into a frame."""
     model, compose = trained.recipe.model, Compositor()
     for start in range(0, len(crops), BATCH):
         some = crops[start : start + BATCH]
-        places = [_whole(crop).central(model.coverage) for crop, _ in some]
+        places = [_full_crop_alignment(crop).center_crop(model.coverage) for crop, _ in some]
         seen = [
             place.crop(crop, model.size_px) for place, (crop, _) in zip(places, some, strict=True)
         ]
         with torch.inference_mode():
-            answer = trained.model.swap(to_tensor(seen).to(device), to)
+            answer = trained.model.swap(to_tensor(seen).to(device), identity)
         drawn = to_images(answer.image)
         learnt = [None] * len(drawn) if answer.mask is None else to_masks(answer.mask)
         for (crop, record), place, before, image, mask in zip(
             some, places, seen, drawn, learnt, strict=True
         ):
-            points = transform(record.landmarks, record.alignment.matrix(crop.shape[0]))
-            shows = oval_mask(points, place, MASK_PX)
+            points = transform_points(
+                record.landmarks, record.alignment.frame_to_crop(crop.shape[0])
+            )
+            shows = face_mask(points, place, MASK_PX)
             if mask is not None:
                 shows = shows * cv2.resize(mask, (MASK_PX, MASK_PX))
-            yield compose(crop, image, shows, place, covers=before)
+            yield compose(crop, image, shows, place, original=before)
 
 
-def _whole(crop: Image) -> FaceAlignment:
+def _full_crop_alignment(crop: Image) -> FaceAlignment:
     """Return the place of a crop in itself: all of it."""
     side = crop.shape[0]
     return FaceAlignment(to_unit=np.array([[1, 0, 0.5], [0, 1, 0.5]], dtype=np.float64) / side)
 
 
-def _sheet(crops: Sequence[Image], swaps: Sequence[Sequence[Image]], runs: Sequence[Run]) -> Image:
+def _comparison_grid(
+    crops: Sequence[Image], swaps: Sequence[Sequence[Image]], runs: Sequence[RunInfo]
+) -> Image:
     """Return the same faces below each other: as they are, and as each run swaps them."""
-    places = np.unique(np.linspace(0, len(crops) - 1, SHOWN).round().astype(int))
+    places = np.unique(np.linspace(0, len(crops) - 1, GRID_FACES).round().astype(int))
     rows = [[row[place] for place in places] for row in (crops, *swaps)]
-    return pictures.sheet(rows, side=TILE_PX, labels=["original", *(run.name for run in runs)])
+    return image_io.make_grid(rows, side=TILE_PX, labels=["original", *(run.name for run in runs)])
 
 
-def _evaluated(
+def _evaluate_swaps(
     crops: Sequence[tuple[Image, FaceRecord]],
     swaps: Sequence[Image],
-    wanted: FaceSet,
+    target: FaceSet,
     sets: Sequence[FaceSet],
     *,
     title: str,
@@ -296,16 +309,16 @@ def _evaluated(
     None, and a note, where no face is found in the crops.
     """
     shots = (
-        Shot(time=float(record.time), original=crop, swapped=swap)
+        FramePair(time=float(record.time), original=crop, swapped=swap)
         for (crop, record), swap in zip(crops, swaps, strict=True)
     )
     try:
-        found = evaluate_shots(
+        found = evaluate_frames(
             shots,
             names=(title, title),
-            count=len(crops),
-            identity=wanted,
-            others=[one for one in sets if one is not wanted],
+            frame_count=len(crops),
+            identity=target,
+            distractors=[one for one in sets if one is not target],
             report=report,
         )
     except NoFacesError as error:
@@ -314,7 +327,7 @@ def _evaluated(
     return found.values
 
 
-def _means(found: Sequence[Mapping[str, float]]) -> dict[str, float]:
+def _average_metrics(found: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """Return the metrics that all evaluations have, averaged."""
     return {
         name: float(np.mean([one[name] for one in found]))
@@ -326,27 +339,30 @@ def _means(found: Sequence[Mapping[str, float]]) -> dict[str, float]:
 # --- the page -----------------------------------------------------------------------------------
 
 
-def evaluation_rows(found: Mapping[str, Sequence[float | None]]) -> list[list[str]]:
+def metric_rows(found: Mapping[str, Sequence[float | None]]) -> list[list[str]]:
     """Return the rows of a table of metrics: of each run but the first also how it differs."""
     return [
         [
             f"{METRICS[name].title}{f', {METRICS[name].unit}' if METRICS[name].unit else ''}",
-            *(_cell(METRICS[name], values[0], value, place) for place, value in enumerate(values)),
+            *(
+                _format_cell(METRICS[name], values[0], value, place)
+                for place, value in enumerate(values)
+            ),
         ]
         for name, values in found.items()
         if any(value is not None for value in values)
     ]
 
 
-def _cell(metric: Metric, first: float | None, value: float | None, place: int) -> str:
+def _format_cell(metric: Metric, first: float | None, value: float | None, place: int) -> str:
     """Return a value, and for all runs but the first whether it is better than the first's."""
     if value is None:
         return "n/a"
     if first is None or place == 0 or value == first:
-        return number(value)
+        return format_number(value)
     better = _badness(metric, value) < _badness(metric, first)
-    shown = number(value)
-    digits = max(len(one.partition(".")[2]) for one in (shown, number(first)))
+    shown = format_number(value)
+    digits = max(len(one.partition(".")[2]) for one in (shown, format_number(first)))
     if not round(value - first, digits):
         return f"{shown} (the same)"
     return f"{shown} ({value - first:+,.{digits}f}, {'better' if better else 'worse'})"
@@ -354,32 +370,34 @@ def _cell(metric: Metric, first: float | None, value: float | None, place: int) 
 
 def _badness(metric: Metric, value: float) -> float:
     """Return a number that is lower for better values."""
-    if metric.is_better == "near one":
+    if metric.better == "near one":
         return max(value, 1 / max(value, 1e-6))
-    return value if metric.is_better == "lower" else -value
+    return value if metric.better == "lower" else -value
 
 
-def _page(runs: Sequence[Run], summary: CompareSummary, shown: _Shown | None) -> str:
+def _render_page(
+    runs: Sequence[RunInfo], summary: CompareSummary, swaps: _SwapResults | None
+) -> str:
     """Return the page."""
     pieces: list[str] = []
-    if shown:
-        pieces.append(page.heading("The same held-out faces"))
-        pieces += [page.image(sheet, title) for title, sheet in shown.sheets]
+    if swaps:
+        pieces.append(html_page.heading("The same held-out faces"))
+        pieces += [html_page.image_figure(sheet, title) for title, sheet in swaps.grids]
     settings, *results = summary.tables()
     for title, columns, rows in reversed(results):
         if rows:
-            pieces += [page.heading(title.capitalize()), page.table(columns, rows)]
-    pieces.append(page.heading("Curves"))
+            pieces += [html_page.heading(title.capitalize()), html_page.table(columns, rows)]
+    pieces.append(html_page.heading("Curves"))
     for key, label in CURVES.items():
-        pieces += _curves(runs, key, label)
+        pieces += _render_curves(runs, key, label)
     title, columns, rows = settings
-    pieces += [page.heading(title.capitalize()), page.table(columns, rows)]
-    return page.page(" against ".join(summary.runs), "runs of one workspace", pieces)
+    pieces += [html_page.heading(title.capitalize()), html_page.table(columns, rows)]
+    return html_page.build_page(" against ".join(summary.runs), "runs of one workspace", pieces)
 
 
-def _curves(runs: Sequence[Run], key: str, label: str) -> Iterator[str]:
+def _render_curves(runs: Sequence[RunInfo], key: str, label: str) -> Iterator[str]:
     """Yield a chart for each number that the logs hold under a key, with a curve a run."""
-    found = {run.name: nested(run.lines, key) for run in runs}
+    found = {run.name: collect_curves(run.lines, key) for run in runs}
     for name in dict.fromkeys(name for curves in found.values() for name in curves):
         series: Curves = {run: curves.get(name, []) for run, curves in found.items()}
-        yield page.curves(series, x_label="images seen", y_label=f"{name}: {label}")
+        yield html_page.line_chart(series, x_label="images seen", y_label=f"{name}: {label}")

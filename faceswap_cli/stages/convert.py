@@ -20,33 +20,41 @@ from pathlib import Path
 from typing import TypeVar
 
 from faceswap_cli import __version__
-from faceswap_cli.ahead import ahead
-from faceswap_cli.files import digest
-from faceswap_cli.learning import checkpoint
-from faceswap_cli.learning.sitting import append_line
-from faceswap_cli.provenance.claim import Claim, versions
-from faceswap_cli.provenance.consent import agreed
-from faceswap_cli.provenance.label import quiet_corner
-from faceswap_cli.report import Reporter
-from faceswap_cli.swap.clip import Clip
-from faceswap_cli.swap.flow import REACH, Finished, cut_out, drawn, held_steady, labelled, laid_over
-from faceswap_cli.swap.frame import FaceSwap
-from faceswap_cli.swap.looking import surveyed
-from faceswap_cli.swap.network import FaceNetwork
-from faceswap_cli.swap.output import Output, parts_folder, refuse_name
-from faceswap_cli.swap.roles import Role, nobody, parse_roles
-from faceswap_cli.swap.settings import ConvertSettings
-from faceswap_cli.swap.shown import people_shown
-from faceswap_cli.swap.survey import Survey, paired
-from faceswap_cli.video.footage import Film
-from faceswap_cli.video.reader import Frame
-from faceswap_cli.workspace import RunFolder, Workspace
+from faceswap_cli.conversion.analysis import analyze_clip
+from faceswap_cli.conversion.assignment import FaceAssignment, no_match_error, parse_assignments
+from faceswap_cli.conversion.clip import Clip
+from faceswap_cli.conversion.face_index import FaceIndex, join_faces
+from faceswap_cli.conversion.known_sets import find_source_identities
+from faceswap_cli.conversion.model import FaceModel
+from faceswap_cli.conversion.output import Output, parts_folder, validate_output_path
+from faceswap_cli.conversion.pipeline import (
+    TEMPORAL_RADIUS,
+    OutputFrame,
+    add_label,
+    composite_faces,
+    crop_faces,
+    run_model,
+    smooth_over_time,
+)
+from faceswap_cli.conversion.settings import ConvertSettings
+from faceswap_cli.conversion.swapper import FaceSwapper
+from faceswap_cli.core.fileio import sha256_file
+from faceswap_cli.core.prefetch import prefetch
+from faceswap_cli.core.progress import Reporter
+from faceswap_cli.core.workspace import RunFolder, Workspace
+from faceswap_cli.provenance.claim import Claim, package_versions
+from faceswap_cli.provenance.consent import combined_consent_digest
+from faceswap_cli.provenance.visible_label import choose_corner
+from faceswap_cli.training import checkpoint
+from faceswap_cli.training.session import append_line
+from faceswap_cli.video.frame import Frame
+from faceswap_cli.video.source import VideoSource
 
 Item = TypeVar("Item")
 
-FRAMES_BYTES = 2**29
+MAX_FRAME_BYTES = 2**29
 """Memory that the frames on their way may take together."""
-WAITING = 4
+QUEUE_DEPTH = 4
 """Frames that may wait between two threads where no batch is gathered."""
 
 
@@ -98,37 +106,39 @@ def convert(
     """
     started = time.monotonic()
     settings = settings or ConvertSettings()
-    settings.check()
-    clip = Clip.of(source, start_s=settings.start_s, end_s=settings.end_s)
-    refuse_name(output, clip, settings)
+    settings.validate()
+    clip = Clip.open(source, start_s=settings.start_s, end_s=settings.end_s)
+    validate_output_path(output, clip, settings)
     folder = parts_folder(output)
-    network = FaceNetwork.load(weights, device=device)
-    shown = people_shown(clip, workspace)
-    roles = parse_roles(settings.faces, to=to, network=network, shown=shown)
-    swap = settings.swap(network)
-    survey = surveyed(clip, roles, folder=folder, workspace=workspace, report=report)
-    swapped = survey.swapped()
+    network = FaceModel.load(weights, device=device)
+    shown = find_source_identities(clip, workspace)
+    roles = parse_assignments(settings.faces, to=to, model=network, source_identities=shown)
+    swap = settings.build_swapper(network)
+    survey = analyze_clip(clip, roles, folder=folder, workspace=workspace, report=report)
+    swapped = survey.frames_to_swap()
     if not swapped:
         tracks = survey.tracks()
         shutil.rmtree(folder, ignore_errors=True)
-        raise nobody(clip.footage.name, roles, tracks)
-    key = _key(clip, survey, roles, weights=weights, computed=network.computed, settings=settings)
-    made = Output.begun(output, clip, key=key, settings=settings)
-    work = _Work(
+        raise no_match_error(clip.source.name, roles, tracks)
+    key = _cache_key(
+        clip, survey, roles, weights=weights, device_info=network.device_info, settings=settings
+    )
+    made = Output.open(output, clip, key=key, settings=settings)
+    work = _Renderer(
         clip=clip,
-        survey=survey,
-        people=[role.to for role in roles],
-        swap=swap,
-        batch=batch_size(clip.size, wanted=settings.batch_size),
-        label=quiet_corner(survey.boxes(), clip.size) if settings.label else None,
+        face_index=survey,
+        identities=[role.identity for role in roles],
+        swapper=swap,
+        batch_size=limit_batch_size(clip.size, requested=settings.batch_size),
+        label_corner=choose_corner(survey.boxes(), clip.size) if settings.label else None,
         report=report,
     )
-    frames = work.write(made)
-    claim = _claim(clip, network, weights=weights, settings=settings)
+    frames = work.render(made)
+    claim = _build_claim(clip, network, weights=weights, settings=settings)
     claim = replace(claim, frames=frames, swapped=len(swapped))
-    for note in [*made.deliver(claim, swapped=swapped), *_said(claim, weights, settings)]:
+    for note in [*made.finalize(claim, swapped_frames=swapped), *_notes(claim, weights, settings)]:
         report.note(note)
-    made.clear()
+    made.cleanup()
     return ConvertSummary(
         frames=frames,
         swapped=len(swapped),
@@ -139,126 +149,128 @@ def convert(
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Work:
+class _Renderer:
     """The second reading: frames to frames."""
 
     clip: Clip
-    survey: Survey
-    people: Sequence[str]
+    face_index: FaceIndex
+    identities: Sequence[str]
     """Whose face each role gets."""
-    swap: FaceSwap
-    batch: int
-    label: str | None
+    swapper: FaceSwapper
+    batch_size: int
+    label_corner: str | None
     """The corner in which a label is to stand, if one is."""
     report: Reporter
 
-    def write(self, output: Output) -> int:
+    def render(self, output: Output) -> int:
         """Finish the frames that are missing in an output; return how many it has then."""
-        done = output.work.done
+        done = output.writer.frames_done
         if done:
             self.report.note(f"going on after {done} finished frames")
-        people = " and ".join(dict.fromkeys(self.people))
-        title = f"convert {self.clip.footage.name} to {people}"
-        self.report.stage(title, total=self.clip.count, unit="frames")
+        people = " and ".join(dict.fromkeys(self.identities))
+        title = f"convert {self.clip.source.name} to {people}"
+        self.report.start_task(title, total=self.clip.approx_frame_count, unit="frames")
         began, before = time.monotonic(), done
-        with output.work, closing(self.frames(after=done)) as frames:
+        with output.writer, closing(self.render_frames(after=done)) as frames:
             for frame in frames:
                 output.write(frame)
                 done += 1
                 rate = (done - before) / max(time.monotonic() - began, 1e-9)
-                self.report.advance(done, {"fps": round(rate, 1)})
+                self.report.update(done, {"fps": round(rate, 1)})
         return done
 
-    def frames(self, *, after: int) -> Generator[Finished, None, None]:
+    def render_frames(self, *, after: int) -> Generator[OutputFrame, None, None]:
         """Yield the finished frames after so many of the clip's first.
 
         The batch before them is drawn again: their masks and colours lean on it.
         """
-        begin = max(0, (after - REACH) // self.batch * self.batch)
-        first = self.clip.first()
-        read = self._read(first + begin)
+        begin = max(0, (after - TEMPORAL_RADIUS) // self.batch_size * self.batch_size)
+        first = self.clip.first_index()
+        read = self._read_frames(first + begin)
         with ExitStack() as stack:
 
-            def threaded(items: Iterator[Item], depth: int = WAITING) -> Iterator[Item]:
-                return stack.enter_context(closing(ahead(items, depth=depth)))
+            def threaded(items: Iterator[Item], depth: int = QUEUE_DEPTH) -> Iterator[Item]:
+                return stack.enter_context(closing(prefetch(items, depth=depth)))
 
-            seen = paired(threaded(read), self.survey.faces(self.people))
-            cuts = threaded(cut_out(seen, self.swap), self.batch)
-            laid = threaded(drawn(cuts, self.swap, batch=self.batch))
-            finished = laid_over(held_steady(laid), self.swap)
-            marked = labelled(finished, self.label) if self.label else finished
+            seen = join_faces(threaded(read), self.face_index.iter_tasks(self.identities))
+            cuts = threaded(crop_faces(seen, self.swapper), self.batch_size)
+            laid = threaded(run_model(cuts, self.swapper, batch_size=self.batch_size))
+            finished = composite_faces(smooth_over_time(laid), self.swapper)
+            marked = add_label(finished, self.label_corner) if self.label_corner else finished
             for frame in threaded(marked):
                 if frame.frame.index >= first + after:
                     yield frame
 
-    def _read(self, index: int) -> Iterator[Frame]:
+    def _read_frames(self, index: int) -> Iterator[Frame]:
         """Yield the clip's frames from number `index` on."""
-        place = self.survey.before(index)
-        for frame in self.clip.frames(note=_unheard, after=place):
+        place = self.face_index.position_before(index)
+        for frame in self.clip.frames(note=_ignore_note, after=place):
             if frame.index >= index:
                 yield frame
 
 
-def _unheard(_: str) -> None:
+def _ignore_note(_: str) -> None:
     """Hear nothing: what is missing was told at the first reading."""
 
 
-def _key(
+def _cache_key(
     clip: Clip,
-    survey: Survey,
-    roles: Sequence[Role],
+    face_index: FaceIndex,
+    assignments: Sequence[FaceAssignment],
     *,
     weights: Path,
-    computed: str,
+    device_info: str,
     settings: ConvertSettings,
 ) -> str:
     """Return a digest of all that decides what the frames look like."""
     told = {
         "version": __version__,
-        "clip": clip.known(),
-        "faces": survey.digest(),
-        "people": [role.to for role in roles],
-        "weights": digest(weights),
-        "computed": computed,
-        "settings": settings.told(),
+        "clip": clip.fingerprint(),
+        "faces": face_index.digest(),
+        "people": [role.identity for role in assignments],
+        "weights": sha256_file(weights),
+        "computed": device_info,
+        "settings": settings.render_settings(),
     }
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 
-def _claim(clip: Clip, network: FaceNetwork, *, weights: Path, settings: ConvertSettings) -> Claim:
+def _build_claim(
+    clip: Clip, model: FaceModel, *, weights: Path, settings: ConvertSettings
+) -> Claim:
     """Return what is said of the output, but for the numbers of its frames."""
-    paths = [clip.footage.path] if isinstance(clip.footage, Film) else clip.footage.paths
-    consent = agreed(network.origins)
+    paths = [clip.source.path] if isinstance(clip.source, VideoSource) else clip.source.paths
+    consent = combined_consent_digest(model.origins)
     return Claim(
         frames=0,
         swapped=0,
-        model=digest(weights),
-        source=digest(paths[0]) if len(paths) == 1 else None,
-        sets=tuple(origin.records for origin in network.origins),
+        model=sha256_file(weights),
+        source=sha256_file(paths[0]) if len(paths) == 1 else None,
+        sets=tuple(origin.records for origin in model.origins),
         consent=consent is not None,
         consent_sha256=consent,
-        settings=settings.told(),
-        versions=versions(),
+        settings=settings.render_settings(),
+        versions=package_versions(),
     )
 
 
-def _said(claim: Claim, weights: Path, settings: ConvertSettings) -> list[str]:
+def _notes(claim: Claim, weights: Path, settings: ConvertSettings) -> list[str]:
     """Return what is to be said of consent and credentials; what is unsigned is logged as such."""
     if settings.credentials:
         silent = "no consent is recorded for everybody whose faces this model learned from"
         return [] if claim.consent else [f"{silent}: see extract --consent"]
     run = RunFolder(root=weights.parent)
     if run.recipe.exists():
-        seen = checkpoint.describe(weights)["images_seen"]
+        seen = checkpoint.read_metadata(weights)["images_seen"]
         told = {"images_seen": seen, "event": "converted without credentials, as was asked"}
         append_line(run.log, json.dumps(told))
     return ["it is not signed and says nothing of the swap, as was asked (--no-credentials)"]
 
 
-def batch_size(size: tuple[int, int], *, wanted: int) -> int:
+def limit_batch_size(size: tuple[int, int], *, requested: int) -> int:
     """Return how many frames to show the network at once, so that memory stays bounded.
 
     One batch is being cut out, one drawn and one laid over, so three times as many are in flight.
     """
     width, height = size
-    return max(1, min(wanted, FRAMES_BYTES // (3 * 3 * width * height)))
+    return max(1, min(requested, MAX_FRAME_BYTES // (3 * 3 * width * height)))

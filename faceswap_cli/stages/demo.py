@@ -14,38 +14,39 @@ from pathlib import Path
 
 import numpy as np
 
-from faceswap_cli import actors, config, page, pictures
-from faceswap_cli.arrays import Image
-from faceswap_cli.faces.record import FaceSet
+from faceswap_cli import synthetic
+from faceswap_cli.core import config, html_page, image_io
+from faceswap_cli.core.fileio import write_text
+from faceswap_cli.core.progress import Reporter
+from faceswap_cli.core.types import Image
+from faceswap_cli.core.workspace import Workspace
+from faceswap_cli.evaluation.baselines import MeanFaceBaseline
+from faceswap_cli.evaluation.clips import render_clip, render_true_swap
+from faceswap_cli.evaluation.metrics.reconstruction import mean_squared_error, psnr_from_mse
+from faceswap_cli.evaluation.scores import cropped_ssim
+from faceswap_cli.faces.dataset import FaceSet
 from faceswap_cli.faces.settings import ExtractSettings
-from faceswap_cli.files import write_text
-from faceswap_cli.learning.hardware import find_hardware
-from faceswap_cli.metrics.reconstruction import decibels, mean_squared_error
-from faceswap_cli.provenance.consent import SECTION, Consent
-from faceswap_cli.provenance.credentials import read, sign
-from faceswap_cli.report import Reporter
+from faceswap_cli.provenance.consent import CONSENT_SECTION, Consent
+from faceswap_cli.provenance.credentials import read_credentials, sign_file
 from faceswap_cli.stages.convert import convert
 from faceswap_cli.stages.extract import extract
-from faceswap_cli.stages.train import Goal, Training, train
-from faceswap_cli.truth.answers import MeanFace
-from faceswap_cli.truth.clips import draw_clip, true_swap
-from faceswap_cli.truth.scores import ssim_near
+from faceswap_cli.stages.train import StopCriterion, TrainJob, train
+from faceswap_cli.training.hardware import find_hardware
 from faceswap_cli.video.reader import probe, read_frames
 from faceswap_cli.video.writer import VideoWriter
-from faceswap_cli.workspace import Workspace
 
-DRIVING, WANTED = "ada", "ed"
+DRIVING, TARGET = "ada", "ed"
 """Whose performance it is, and whose face is put on it: two of like complexion, as anyone who casts
 a swap would choose, since colours that have to be stretched stretch every error with them."""
-SHEET_MOMENTS = 6
-NOBODY = Consent(kind="synthetic", note="drawn by the program")
+GRID_FRAMES = 6
+SYNTHETIC_CONSENT = Consent(kind="synthetic", note="drawn by the program")
 """Whose faces they are."""
-MINUTES = 3.0
+DEFAULT_MINUTES = 3.0
 """How long to train unless told otherwise."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class DemoClips:
+class DemoSize:
     """What is drawn; smaller and shorter clips are for tests."""
 
     side_px: int = 384
@@ -79,13 +80,13 @@ class DemoSummary:
             ["swapped", f"{self.psnr_swap:.1f}", f"{self.ssim_swap:.3f}"],
             ["unswapped input", f"{self.psnr_unswapped:.1f}", f"{self.ssim_unswapped:.3f}"],
             [
-                f"{WANTED}'s mean face, pasted",
+                f"{TARGET}'s mean face, pasted",
                 f"{self.psnr_mean_face:.1f}",
                 f"{self.ssim_mean_face:.3f}",
             ],
         ]
 
-    def numbers(self) -> dict[str, object]:
+    def to_dict(self) -> dict[str, object]:
         """Return what `summary.json` holds."""
         return {
             "psnr_swap": round(self.psnr_swap, 3),
@@ -107,7 +108,7 @@ def demo(
     device: str,
     seed: int,
     report: Reporter,
-    drawn: DemoClips | None = None,
+    size: DemoSize | None = None,
 ) -> DemoSummary:
     """Draw two people, swap their faces by the three stages, and compare with the true swap.
 
@@ -117,41 +118,41 @@ def demo(
         device: `auto`, `cpu`, `cuda` or `mps`.
         seed: Of the performances and of training.
         report: Hears each stage.
-        drawn: Size and duration of the clips.
+        size: Size and duration of the clips.
     """
     find_hardware(device)  # a device that is not there is said before a minute is spent on drawing
-    drawn = drawn or DemoClips()
-    clock = _Clock()
+    size = size or DemoSize()
+    clock = _StageTimer()
     space = Workspace.open(folder / "workspace")
-    clips = {name: folder / f"{name}.mp4" for name in (DRIVING, WANTED)}
+    clips = {name: folder / f"{name}.mp4" for name in (DRIVING, TARGET)}
     takes = {
-        name: actors.perform(seed + 1 + turn, seconds=drawn.seconds)
+        name: synthetic.animate(seed + 1 + turn, seconds=size.seconds)
         for turn, name in enumerate(clips)
     }
     with clock("draw"):
         for name, path in clips.items():
             if not path.exists():
-                draw_clip(
-                    path, actors.CAST[name], takes[name], side_px=drawn.side_px, report=report
+                render_clip(
+                    path, synthetic.CAST[name], takes[name], side_px=size.side_px, report=report
                 )
     with clock("extract"):
         for name, path in clips.items():
             extract(
                 path,
-                folder=space.set(name),
+                folder=space.set_folder(name),
                 settings=ExtractSettings(),
                 report=report,
-                declared={SECTION: NOBODY.section()},
+                extra_sections={CONSENT_SECTION: SYNTHETIC_CONSENT.to_dict()},
             )
-    sets = {name: FaceSet.of(space.existing_set(name)) for name in clips}
-    run = space.run("demo")
+    sets = {name: FaceSet.from_folder(space.require_set(name)) for name in clips}
+    run = space.run_folder("demo")
     with clock("train"):
         trained = train(
-            Training(
+            TrainJob(
                 sets=list(sets.values()),
                 recipe=config.resolve("autoencoder", "light", []),
                 run=run,
-                goal=Goal(images=None, minutes=minutes),
+                stop_criterion=StopCriterion(max_images=None, max_minutes=minutes),
                 device=device,
                 seed=seed,
             ),
@@ -162,33 +163,33 @@ def demo(
         convert(
             clips[DRIVING],
             weights=run.weights,
-            to=WANTED,
+            to=TARGET,
             output=swapped,
             device=device,
             report=report,
         )
     with clock("judge"):
-        verdict = _judge(
+        verdict = _score_frames(
             folder,
             original=clips[DRIVING],
             swapped=swapped,
-            truth=true_swap(
-                actors.CAST[DRIVING],
-                actors.CAST[WANTED],
+            truth=render_true_swap(
+                synthetic.CAST[DRIVING],
+                synthetic.CAST[TARGET],
                 takes[DRIVING],
-                side_px=drawn.side_px,
+                side_px=size.side_px,
             ),
             driving=sets[DRIVING],
-            wanted=sets[WANTED],
+            target=sets[TARGET],
             report=report,
         )
     for name in ("side-by-side.mp4", "contact-sheet.png"):
-        _sign_as(swapped, folder / name)
+        _copy_credentials(swapped, folder / name)
     summary = DemoSummary(
         folder=folder,
-        psnr_swap=decibels(float(np.mean(verdict.errors["swap"]))),
-        psnr_unswapped=decibels(float(np.mean(verdict.errors["unswapped"]))),
-        psnr_mean_face=decibels(float(np.mean(verdict.errors["mean face"]))),
+        psnr_swap=psnr_from_mse(float(np.mean(verdict.errors["swap"]))),
+        psnr_unswapped=psnr_from_mse(float(np.mean(verdict.errors["unswapped"]))),
+        psnr_mean_face=psnr_from_mse(float(np.mean(verdict.errors["mean face"]))),
         ssim_swap=float(np.mean(verdict.ssim["swap"])),
         ssim_unswapped=float(np.mean(verdict.ssim["unswapped"])),
         ssim_mean_face=float(np.mean(verdict.ssim["mean face"])),
@@ -201,20 +202,20 @@ def demo(
             "report": str(folder / "report.html"),
         },
     )
-    write_text(folder / "summary.json", json.dumps(summary.numbers(), indent=2) + "\n")
-    write_text(folder / "report.html", _page(summary, verdict))
+    write_text(folder / "summary.json", json.dumps(summary.to_dict(), indent=2) + "\n")
+    write_text(folder / "report.html", _render_page(summary, verdict))
     return summary
 
 
-def _sign_as(swapped: Path, path: Path) -> None:
+def _copy_credentials(swapped: Path, path: Path) -> None:
     """Let what shows a swap say so as the swap itself does."""
-    told = read(swapped)
+    told = read_credentials(swapped)
     assert told is not None
     assert told.claim is not None
-    sign(path, told.claim, source=swapped)
+    sign_file(path, told.claim, source=swapped)
 
 
-class _Clock:
+class _StageTimer:
     """Wall time by stage."""
 
     def __init__(self) -> None:
@@ -231,33 +232,33 @@ class _Clock:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Verdict:
+class _FrameScores:
     """Scores of each frame, by what was compared with the true swap."""
 
     errors: dict[str, list[float]]
     """Mean squared errors inside the face, levels squared."""
     ssim: dict[str, list[float]]
-    sheet: Path
+    grid: Path
 
 
-def _judge(
+def _score_frames(
     folder: Path,
     *,
     original: Path,
     swapped: Path,
-    truth: Iterator[actors.Drawing],
+    truth: Iterator[synthetic.RenderedFrame],
     driving: FaceSet,
-    wanted: FaceSet,
+    target: FaceSet,
     report: Reporter,
-) -> _Verdict:
+) -> _FrameScores:
     """Score every frame against the true swap, and leave a side-by-side video and a sheet."""
     records = {record.frame: record for record in driving.records}
-    shown = {round(part * max(records)) for part in np.linspace(0.05, 0.95, SHEET_MOMENTS)}
-    paste = MeanFace.of(wanted)
+    shown = {round(part * max(records)) for part in np.linspace(0.05, 0.95, GRID_FRAMES)}
+    paste = MeanFaceBaseline.from_faces(target)
     errors: dict[str, list[float]] = defaultdict(list)
     ssims: dict[str, list[float]] = defaultdict(list)
     rows: list[list[Image]] = []
-    report.stage("comparing with the true swap", total=len(records), unit="frames")
+    report.start_task("comparing with the true swap", total=len(records), unit="frames")
     info = probe(original)
     size = (3 * info.size[0], info.size[1])
     with VideoWriter(
@@ -271,39 +272,39 @@ def _judge(
                 shots["mean face"] = paste(before.image, records[before.index], true.image)
             for name, image in shots.items():
                 errors[name].append(mean_squared_error(image, true.image, true.face_mask))
-                ssims[name].append(ssim_near(image, true.image, true.face_mask))
+                ssims[name].append(cropped_ssim(image, true.image, true.face_mask))
             video.write(np.hstack([before.image, after.image, true.image]), before.time)
             if before.index in shown:
                 rows.append([before.image, after.image, true.image])
-            report.advance(before.index + 1)
+            report.update(before.index + 1)
     sheet = folder / "contact-sheet.png"
     tiles = list(zip(*rows, strict=True))
-    pictures.write_png(
-        sheet, pictures.sheet(tiles, side=256, labels=["original", "swapped", "true swap"])
+    image_io.write_png(
+        sheet, image_io.make_grid(tiles, side=256, labels=["original", "swapped", "true swap"])
     )
-    return _Verdict(errors=errors, ssim=ssims, sheet=sheet)
+    return _FrameScores(errors=errors, ssim=ssims, grid=sheet)
 
 
-def _page(summary: DemoSummary, verdict: _Verdict) -> str:
+def _render_page(summary: DemoSummary, scores: _FrameScores) -> str:
     """Return the demo's page."""
     curves = {
-        name: [(frame, decibels(error)) for frame, error in enumerate(errors)]
-        for name, errors in verdict.errors.items()
+        name: [(frame, psnr_from_mse(error)) for frame, error in enumerate(errors)]
+        for name, errors in scores.errors.items()
     }
-    return page.page(
+    return html_page.build_page(
         "faceswap demo",
-        f"{WANTED}'s face on {DRIVING}'s performance, both drawn by the program, so the true swap "
+        f"{TARGET}'s face on {DRIVING}'s performance, both drawn by the program, so the true swap "
         "is known",
         [
-            page.table(
+            html_page.table(
                 ["against the true swap, inside the face", "PSNR, dB", "SSIM"],
                 [[name, *map(float, numbers)] for name, *numbers in summary.rows()],
             ),
-            page.picture(verdict.sheet, "original, swapped, and the true swap"),
-            page.heading("Frame by frame"),
-            page.curves(curves, x_label="frame", y_label="PSNR, dB"),
-            page.heading("Time"),
-            page.table(["stage", "seconds"], [[k, v] for k, v in summary.seconds.items()]),
-            page.paragraph(f"{summary.images_seen:,} images were seen in training."),
+            html_page.png_figure(scores.grid, "original, swapped, and the true swap"),
+            html_page.heading("Frame by frame"),
+            html_page.line_chart(curves, x_label="frame", y_label="PSNR, dB"),
+            html_page.heading("Time"),
+            html_page.table(["stage", "seconds"], [[k, v] for k, v in summary.seconds.items()]),
+            html_page.paragraph(f"{summary.images_seen:,} images were seen in training."),
         ],
     )

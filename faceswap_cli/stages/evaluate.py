@@ -13,24 +13,30 @@ from pathlib import Path
 
 import numpy as np
 
-from faceswap_cli import pictures
-from faceswap_cli.errors import InputError, NoFacesError
-from faceswap_cli.faces.align import transform
-from faceswap_cli.faces.detectors import DEFAULT, DETECTORS
-from faceswap_cli.faces.record import FaceSet
-from faceswap_cli.files import explained, write_text
-from faceswap_cli.metrics.album import Album
-from faceswap_cli.metrics.evaluation import Evaluation, Moment, worst
-from faceswap_cli.metrics.evaluation_page import evaluation_page
-from faceswap_cli.metrics.identity import centre
-from faceswap_cli.metrics.summary import Array, People, Sight, measures
-from faceswap_cli.report import Reporter
-from faceswap_cli.truth.judging import Judges, Shot, TellsApart, Watch
-from faceswap_cli.video.reader import Frame, probe, read_frames
+from faceswap_cli.core import image_io
+from faceswap_cli.core.errors import InputError, NoFacesError
+from faceswap_cli.core.fileio import translate_os_errors, write_text
+from faceswap_cli.core.progress import Reporter
+from faceswap_cli.evaluation.aggregate import (
+    Array,
+    FrameMeasurement,
+    IdentityCentroids,
+    compute_metrics,
+)
+from faceswap_cli.evaluation.evaluation import Evaluation, WorstFrame, find_worst_frames
+from faceswap_cli.evaluation.frame_eval import EvalModels, FrameEvaluator, FramePair, IdentityModel
+from faceswap_cli.evaluation.frame_store import FrameStore
+from faceswap_cli.evaluation.metrics.identity import compute_centroid
+from faceswap_cli.evaluation.report import render_report
+from faceswap_cli.faces.alignment import transform_points
+from faceswap_cli.faces.dataset import FaceSet
+from faceswap_cli.faces.detectors import DEFAULT_DETECTOR, DETECTORS
+from faceswap_cli.video.frame import Frame
+from faceswap_cli.video.reader import probe, read_frames
 
-REFERENCES = 16
+MAX_REFERENCES = 16
 """Faces of a set that a person is known by."""
-LOOKS: Mapping[str, int] = {"dlib": 40, "sface": 180, "lpips": 40}
+MAX_SLOW_FRAMES: Mapping[str, int] = {"dlib": 40, "sface": 180, "lpips": 40}
 """Most frames of a clip that a slow judge looks at, spread evenly."""
 
 
@@ -39,7 +45,7 @@ def evaluate(
     *,
     source: Path,
     identity: FaceSet,
-    others: Sequence[FaceSet] = (),
+    distractors: Sequence[FaceSet] = (),
     truth: Path | None = None,
     report: Reporter,
 ) -> Evaluation:
@@ -49,7 +55,7 @@ def evaluate(
         swapped: The swapped video.
         source: The original one: as many frames of the same size.
         identity: Faces of the wanted person.
-        others: Faces of other people among whom the wanted one must be found.
+        distractors: Faces of other people among whom the wanted one must be found.
         truth: A video of the true swap, where one exists.
         report: Hears how far it is.
 
@@ -65,94 +71,96 @@ def evaluate(
                 f"{sizes[source][0]} x {sizes[source][1]}",
                 hint="compare a swapped video with the one it was made from",
             )
-    return evaluate_shots(
-        _paired(source, swapped, truth, report=report),
+    return evaluate_frames(
+        _read_frame_pairs(source, swapped, truth, report=report),
         names=(swapped.name, source.name),
-        count=probe(source).frame_count,
+        frame_count=probe(source).frame_count,
         identity=identity,
-        others=others,
+        distractors=distractors,
         report=report,
     )
 
 
-def evaluate_shots(
-    shots: Iterable[Shot],
+def evaluate_frames(
+    frames: Iterable[FramePair],
     *,
     names: tuple[str, str] = ("swapped", "original"),
-    count: int | None = None,
+    frame_count: int | None = None,
     identity: FaceSet,
-    others: Sequence[FaceSet] = (),
+    distractors: Sequence[FaceSet] = (),
     report: Reporter,
 ) -> Evaluation:
     """Compare frames that are already there, in the order of showing.
 
     Args:
-        shots: The frames of both videos.
+        frames: The frames of both videos.
         names: What the swapped and the original footage are called.
-        count: How many shots there are, as far as known.
+        frame_count: How many shots there are, as far as known.
         identity: Faces of the wanted person.
-        others: Faces of other people among whom the wanted one must be found.
+        distractors: Faces of other people among whom the wanted one must be found.
         report: Hears how far it is.
 
     Raises:
         NoFacesError: There is no face in the original, or in a set.
     """
-    for faces in (identity, *others):
+    for faces in (identity, *distractors):
         if not len(faces):
             raise NoFacesError(f'there is no face in the set "{faces.name}"')
-    shots = iter(shots)
-    first = next(shots, None)
+    frames = iter(frames)
+    first = next(frames, None)
     if first is None:
         raise NoFacesError(f"there is no frame in {names[1]}")
-    judges = Judges.open(has_truth=first.truth is not None)
-    every = {name: math.ceil((count or most) / most) for name, most in LOOKS.items()}
-    report.stage("comparing", total=count, unit="frames")
-    with tempfile.TemporaryFile() as file, DETECTORS[DEFAULT]() as detector:
-        album = Album(file)
-        watch = Watch(detector, judges, every=every)
+    judges = EvalModels.open(has_truth=first.truth is not None)
+    every = {
+        name: math.ceil((frame_count or most) / most) for name, most in MAX_SLOW_FRAMES.items()
+    }
+    report.start_task("comparing", total=frame_count, unit="frames")
+    with tempfile.TemporaryFile() as file, DETECTORS[DEFAULT_DETECTOR]() as detector:
+        album = FrameStore(file)
+        watch = FrameEvaluator(detector, judges, intervals=every)
         sights = []
-        for index, shot in enumerate(chain([first], shots)):
-            sights.append(watch.look(shot))
-            album.keep(watch.picture(shot))
-            report.advance(index + 1)
-        found_in = sum(sight.driving is not None for sight in sights)
+        for index, shot in enumerate(chain([first], frames)):
+            sights.append(watch.evaluate(shot))
+            album.append(watch.encode_images(shot))
+            report.update(index + 1)
+        found_in = sum(sight.original is not None for sight in sights)
         if not found_in:
             raise NoFacesError(f"no face was found in {names[1]}")
-        report.stage("recognising", total=None, unit="faces")
-        people = _people(judges, sights, identity, others)
-        found = measures(sights, people=people, missing=judges.missing())
+        report.start_task("recognising", total=None, unit="faces")
+        people = _compute_centroids(judges, sights, identity, distractors)
+        found = compute_metrics(sights, centroids=people, missing_reasons=judges.missing_reasons())
         times = np.array([sight.time for sight in sights])
         moments = [
-            Moment(
+            WorstFrame(
                 index=index,
                 time=float(times[index]),
                 metric=metric,
                 value=value,
-                pictures=album.pictures(index),
+                images=album.read(index),
             )
-            for index, metric, value in worst(found, times)
+            for index, metric, value in find_worst_frames(found, times)
         ]
     return Evaluation(
         swapped=names[0],
         source=names[1],
         identity=identity.name,
-        frames=len(sights),
-        faces=found_in,
+        frame_count=len(sights),
+        face_count=found_in,
         times=times,
-        measures=found,
-        moments=moments,
+        results=found,
+        worst_frames=moments,
     )
 
 
 @contextmanager
-def filling(folder: Path) -> Iterator[None]:
+def output_folder(folder: Path) -> Iterator[None]:
     """Make a folder before minutes are spent on what goes into it; if nothing does, it goes too.
 
     Raises:
         InputError: It cannot be made.
     """
     was_there = folder.exists()
-    with explained(folder):
+    with translate_os_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     try:
         yield
@@ -166,11 +174,13 @@ def write_evaluation(evaluation: Evaluation, folder: Path) -> dict[str, str]:
     """Write evaluation.json and evaluation.html into `folder`; return where, by what it is."""
     numbers, page = folder / "evaluation.json", folder / "evaluation.html"
     write_text(numbers, evaluation.to_json())
-    write_text(page, evaluation_page(evaluation))
+    write_text(page, render_report(evaluation))
     return {"numbers": str(numbers), "page": str(page)}
 
 
-def _paired(source: Path, swapped: Path, truth: Path | None, *, report: Reporter) -> Iterator[Shot]:
+def _read_frame_pairs(
+    source: Path, swapped: Path, truth: Path | None, *, report: Reporter
+) -> Iterator[FramePair]:
     """Yield the frames of the videos together.
 
     Raises:
@@ -184,7 +194,7 @@ def _paired(source: Path, swapped: Path, truth: Path | None, *, report: Reporter
             assert ended is not None
             report.note(f"one of the videos ends at frame {ended.index}: the rest is left out")
             return
-        yield Shot(
+        yield FramePair(
             time=float(before.time),
             original=before.image,
             swapped=after.image,
@@ -195,29 +205,34 @@ def _paired(source: Path, swapped: Path, truth: Path | None, *, report: Reporter
 # --- people -------------------------------------------------------------------------------------
 
 
-def _people(
-    judges: Judges, sights: Sequence[Sight], identity: FaceSet, others: Sequence[FaceSet]
-) -> dict[str, People]:
+def _compute_centroids(
+    models: EvalModels,
+    frames: Sequence[FrameMeasurement],
+    identity: FaceSet,
+    distractors: Sequence[FaceSet],
+) -> dict[str, IdentityCentroids]:
     """Return everybody's centre, by each network that tells people apart."""
     people = {}
-    for name, judge in judges.recognise.items():
-        seen = [sight.driving.directions.get(name) for sight in sights if sight.driving]
-        original = centre(np.stack([one for one in seen if one is not None]))
-        known = [_centre_of(one, judge) for one in (identity, *others)]
-        people[name] = People(
-            wanted=known[0],
+    for name, judge in models.identity.items():
+        seen = [sight.original.embeddings.get(name) for sight in frames if sight.original]
+        original = compute_centroid(np.stack([one for one in seen if one is not None]))
+        known = [_set_centroid(one, judge) for one in (identity, *distractors)]
+        people[name] = IdentityCentroids(
+            target=known[0],
             original=original,
-            others=np.stack(known[1:]) if others else np.empty((0, len(original))),
+            distractors=np.stack(known[1:]) if distractors else np.empty((0, len(original))),
         )
     return people
 
 
-def _centre_of(faces: FaceSet, judge: TellsApart) -> Array:
+def _set_centroid(faces: FaceSet, model: IdentityModel) -> Array:
     """Return the centre of a set's faces."""
-    chosen = np.unique(np.linspace(0, len(faces) - 1, REFERENCES).round().astype(int))
+    chosen = np.unique(np.linspace(0, len(faces) - 1, MAX_REFERENCES).round().astype(int))
     directions = []
     for record in (faces.records[index] for index in chosen):
-        crop = pictures.read(faces.path(record))
-        landmarks = transform(record.landmarks, record.alignment.matrix(crop.shape[0]))
-        directions.append(judge.direction(crop, landmarks))
-    return centre(np.stack(directions))
+        crop = image_io.read_image(faces.path(record))
+        landmarks = transform_points(
+            record.landmarks, record.alignment.frame_to_crop(crop.shape[0])
+        )
+        directions.append(model.embed(crop, landmarks))
+    return compute_centroid(np.stack(directions))

@@ -18,34 +18,40 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from faceswap_cli.errors import ConfigurationError, InputError, NoFacesError
-from faceswap_cli.faces.align import FRAMINGS, TEMPLATE_VERSION
-from faceswap_cli.faces.choose import parse_choice
-from faceswap_cli.faces.detect import FaceDetector
+from faceswap_cli.core.errors import ConfigurationError, InputError, NoFacesError
+from faceswap_cli.core.fileio import write_text
+from faceswap_cli.core.progress import Reporter
+from faceswap_cli.core.signals import StopFlag, graceful_interrupt
+from faceswap_cli.core.workspace import SetFolder, validate_name
+from faceswap_cli.faces.alignment import FRAMINGS, TEMPLATE_VERSION
+from faceswap_cli.faces.crop_writer import CropFile, CropWriter
+from faceswap_cli.faces.dataset import FaceRecord
 from faceswap_cli.faces.detectors import DETECTORS
-from faceswap_cli.faces.follow import Follower, Pace, Watched
-from faceswap_cli.faces.journal import Crop, Journal
-from faceswap_cli.faces.mask import silhouette
-from faceswap_cli.faces.quality import cut_off, sharpness
-from faceswap_cli.faces.record import FaceRecord
-from faceswap_cli.faces.settings import FORMATS, SUFFIXES, ExtractSettings, check, known
-from faceswap_cli.faces.source import (
+from faceswap_cli.faces.masks import convex_hull
+from faceswap_cli.faces.selection import parse_selection
+from faceswap_cli.faces.set_source import (
     Section,
     Source,
-    declarations,
+    build_source,
+    check_same_source,
     read_source,
-    refuse_another,
-    source_of,
     to_toml,
+    user_sections,
 )
-from faceswap_cli.faces.track import Steady
-from faceswap_cli.files import write_text
-from faceswap_cli.learning.interrupt import Stop, stoppable
-from faceswap_cli.report import Reporter
-from faceswap_cli.video.footage import Film, Footage, Place, find_footage
-from faceswap_cli.video.reader import Frame
-from faceswap_cli.video.span import Span
-from faceswap_cli.workspace import SetFolder, valid_name
+from faceswap_cli.faces.settings import (
+    CROP_ENCODERS,
+    FILE_EXTENSIONS,
+    ExtractSettings,
+    settings_fingerprint,
+    validate_settings,
+)
+from faceswap_cli.faces.sharpness import measure_cut_off, measure_sharpness
+from faceswap_cli.faces.track_smoothing import SmoothedFace
+from faceswap_cli.faces.tracker import FaceTracker, TrackedFrame, TrackingConfig
+from faceswap_cli.faces.types import FaceDetector
+from faceswap_cli.video.frame import Frame
+from faceswap_cli.video.source import FramePosition, FrameSource, VideoSource, find_sources
+from faceswap_cli.video.time_range import FrameSampler
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,12 +75,12 @@ class ExtractSummary:
 
 
 def extract(
-    footage: Path | Sequence[Footage],
+    footage: Path | Sequence[FrameSource],
     *,
     folder: SetFolder,
     settings: ExtractSettings,
     report: Reporter,
-    declared: Source = MappingProxyType({}),
+    extra_sections: Source = MappingProxyType({}),
     detector: Callable[[], FaceDetector] | None = None,
 ) -> ExtractSummary:
     """Keep the faces of some footage as aligned crops in `folder`, going on where a run stopped.
@@ -84,7 +90,7 @@ def extract(
         folder: The set.
         settings: What is kept.
         report: Hears how far it is.
-        declared: Sections that `source.toml` is to hold besides: what the user says of the footage.
+        extra_sections: Sections that `source.toml` is to hold besides: what the user says of the footage.
         detector: Makes what finds the faces, in place of the one that the settings name.
 
     Raises:
@@ -94,51 +100,51 @@ def extract(
         KeyboardInterrupt: It was asked to stop; what was done is kept.
     """
     began = time.monotonic()
-    check(settings)
-    inputs = find_footage([footage]) if isinstance(footage, Path) else footage
-    source = source_of([one.describe() for one in inputs], known(settings))
-    said = {**_said(folder), **declared}
-    if done := _finished(folder, source, said):
+    validate_settings(settings)
+    inputs = find_sources([footage]) if isinstance(footage, Path) else footage
+    source = build_source([one.describe() for one in inputs], settings_fingerprint(settings))
+    said = {**_read_user_sections(folder), **extra_sections}
+    if done := _read_finished_counts(folder, source, said):
         report.note(f'the set "{folder.name}" is complete: nothing left to do')
-        return _summary(folder, done, looked=0, seconds=time.monotonic() - began)
-    choice = parse_choice(settings.faces)
+        return _summarize(folder, done, frames_processed=0, seconds=time.monotonic() - began)
+    choice = parse_selection(settings.faces)
     with (
-        stoppable() as stop,
-        Follower(detector or DETECTORS[settings.detector], choice=choice) as follower,
+        graceful_interrupt() as stop,
+        FaceTracker(detector or DETECTORS[settings.detector], selection=choice) as follower,
     ):
         is_new = not folder.source.exists()
         if is_new:
             write_text(folder.source, to_toml({**source, **said}))
-        _sweep(folder)
+        _remove_temp_files(folder)
         with (
-            _nothing_left(folder, unless=not is_new),
-            Journal(folder.records, progress=folder.progress) as journal,
+            _discard_if_unreadable(folder, keep=not is_new),
+            CropWriter(folder.records, progress_path=folder.progress) as journal,
         ):
-            work = _Work(
+            work = _Extraction(
                 folder=folder,
                 settings=settings,
-                follower=follower,
-                journal=journal,
+                tracker=follower,
+                writer=journal,
                 report=report,
                 stop=stop,
             )
-            looked = work.do(inputs)
-    if not journal.faces:
-        _discard(folder)
-        raise _no_face(inputs, work.frames)
-    done = {"frames": work.frames, "faces": journal.faces}
+            looked = work.run(inputs)
+    if not journal.face_count:
+        _remove_empty_set(folder)
+        raise _no_face_error(inputs, work.frames)
+    done = {"frames": work.frames, "faces": journal.face_count}
     write_text(folder.source, to_toml({**source, **said, "result": done}))
     folder.progress.unlink(missing_ok=True)
-    return _summary(folder, done, looked=looked, seconds=time.monotonic() - began)
+    return _summarize(folder, done, frames_processed=looked, seconds=time.monotonic() - began)
 
 
-def set_names(footage: Sequence[Footage]) -> list[str]:
+def set_names(footage: Sequence[FrameSource]) -> list[str]:
     """Return what the sets are called if each piece of footage becomes one.
 
     Raises:
         ConfigurationError: Two would be called the same, or one by what cannot be a name.
     """
-    names = [valid_name(one.stem) for one in footage]
+    names = [validate_name(one.stem) for one in footage]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ConfigurationError(
             f'two inputs would both become the set "{twice[0]}"',
@@ -148,12 +154,12 @@ def set_names(footage: Sequence[Footage]) -> list[str]:
 
 
 def extract_each(
-    footage: Sequence[Footage],
+    footage: Sequence[FrameSource],
     *,
     folders: Sequence[SetFolder],
     settings: ExtractSettings,
     report: Reporter,
-    declared: Source = MappingProxyType({}),
+    extra_sections: Source = MappingProxyType({}),
 ) -> list[ExtractSummary]:
     """Make a set of each piece of footage; one without a face is noted and has none.
 
@@ -166,9 +172,13 @@ def extract_each(
     for one, folder in zip(footage, folders, strict=True):
         try:
             summary = extract(
-                [one], folder=folder, settings=settings, report=report, declared=declared
+                [one],
+                folder=folder,
+                settings=settings,
+                report=report,
+                extra_sections=extra_sections,
             )
-            partner = one.partner if isinstance(one, Film) else None
+            partner = one.partner if isinstance(one, VideoSource) else None
             summaries.append(replace(summary, partner=partner))
         except NoFacesError as error:
             missing = error
@@ -179,7 +189,7 @@ def extract_each(
     return summaries
 
 
-def table(done: Sequence[ExtractSummary]) -> tuple[str, list[str], list[list[str]]]:
+def summary_table(done: Sequence[ExtractSummary]) -> tuple[str, list[str], list[list[str]]]:
     """Return title, headings and rows of a table of several extractions."""
     headings = ["set", "faces", "frames", "frames/s"]
     rows = [
@@ -193,120 +203,130 @@ def table(done: Sequence[ExtractSummary]) -> tuple[str, list[str], list[list[str
 
 
 @dataclass(kw_only=True)
-class _Work:
+class _Extraction:
     """An extraction being done."""
 
     folder: SetFolder
     settings: ExtractSettings
-    follower: Follower
-    journal: Journal
+    tracker: FaceTracker
+    writer: CropWriter
     report: Reporter
-    stop: Stop
+    stop: StopFlag
     frames: int = 0
     """Frames looked at, in this run and those before it."""
 
-    def do(self, inputs: Sequence[Footage]) -> int:
+    def run(self, inputs: Sequence[FrameSource]) -> int:
         """Find, crop and record the faces still to do; return the frames looked at in this run."""
-        begun = self.journal.progress or {}
+        begun = self.writer.resumed_progress or {}
         before = self.frames = int(begun.get("frames", 0))
-        first, place = begun.get("input", 0), _place(begun)
+        first, place = begun.get("input", 0), _resume_position(begun)
         if begun:
             whose = f" of {inputs[first].name}" if len(inputs) > 1 and first < len(inputs) else ""
             where = f"after frame {place.index}{whose}" if place else f"with input {first + 1}"
-            self.report.note(f"going on {where}: {self.journal.faces} faces so far")
+            self.report.note(f"going on {where}: {self.writer.face_count} faces so far")
         for number, footage in enumerate(inputs[first:], first):
-            self._look(footage, number, place=place, memory=begun.get("memory"))
+            self._process_input(
+                footage, number, resume_after=place, tracker_state=begun.get("memory")
+            )
             place, begun = None, {}
-            self.journal.mark({"input": number + 1, "frames": self.frames})
-        self.journal.settle()
+            self.writer.checkpoint({"input": number + 1, "frames": self.frames})
+        self.writer.drain()
         return self.frames - before
 
-    def _look(
+    def _process_input(
         self,
-        footage: Footage,
-        number: int,
+        footage: FrameSource,
+        input_index: int,
         *,
-        place: Place | None,
-        memory: Mapping[str, Any] | None,
+        resume_after: FramePosition | None,
+        tracker_state: Mapping[str, Any] | None,
     ) -> None:
         """Do one input, from after a place on."""
-        span = self._span(footage)
-        self.report.stage(f"extract {footage.name}", total=span.count, unit="frames")
-        for remark in footage.remarks:
+        span = self._time_range(footage)
+        self.report.start_task(f"extract {footage.name}", total=span.count, unit="frames")
+        for remark in footage.warnings:
             self.report.note(remark)
-        pace = Pace.of(footage.average_rate, every=span.apart, moves=footage.moves)
-        frames = span.frames(note=self.report.note, after=place)
+        pace = TrackingConfig.from_frame_rate(
+            footage.average_rate, frame_step=span.stride, is_continuous=footage.is_continuous
+        )
+        frames = span.frames(note=self.report.note, after=resume_after)
         began, before = time.monotonic(), self.frames
-        with closing(self.follower.over(frames, pace=pace, memory=memory)) as watched:
+        with closing(self.tracker.track(frames, config=pace, state=tracker_state)) as watched:
             for seen in watched:
-                if self._is_enough:
+                if self._has_enough:
                     break
                 self.frames += 1
-                self._keep(seen, number)
+                self._write_faces(seen, input_index)
                 rate = (self.frames - before) / (time.monotonic() - began)
-                numbers = {"frames/s": round(rate, 1), "faces": self.journal.faces}
-                self.report.advance(span.done(seen.item), numbers)
-                self._pause(seen, number)
+                numbers = {"frames/s": round(rate, 1), "faces": self.writer.face_count}
+                self.report.update(span.count_done(seen.frame), numbers)
+                self._checkpoint_or_stop(seen, input_index)
 
-    def _span(self, footage: Footage) -> Span:
+    def _time_range(self, footage: FrameSource) -> FrameSampler:
         """Return the part of one input that is asked for."""
         asked = self.settings
-        return Span.of(
+        return FrameSampler.create(
             footage, every=asked.every, fps=asked.fps, start_s=asked.start_s, end_s=asked.end_s
         )
 
     @property
-    def _is_enough(self) -> bool:
+    def _has_enough(self) -> bool:
         """Whether as many faces are kept as were asked for."""
         most = self.settings.max_faces
-        return most is not None and self.journal.faces >= most
+        return most is not None and self.writer.face_count >= most
 
-    def _keep(self, seen: Watched[Frame], number: int) -> None:
+    def _write_faces(self, tracked: TrackedFrame[Frame], input_index: int) -> None:
         """Hand a frame's faces over."""
         most = self.settings.max_faces
-        room = None if most is None else most - self.journal.faces
-        for place, steady in enumerate(seen.faces[:room]):
-            self.journal.add(self._cutting(seen.item, steady, source=number, place=place))
+        room = None if most is None else most - self.writer.face_count
+        for place, steady in enumerate(tracked.faces[:room]):
+            self.writer.add(
+                self._make_crop_task(
+                    tracked.frame, steady, input_index=input_index, face_index=place
+                )
+            )
 
-    def _pause(self, seen: Watched[Frame], number: int) -> None:
+    def _checkpoint_or_stop(self, tracked: TrackedFrame[Frame], input_index: int) -> None:
         """After a frame: say every so often how far the work got, and stop if that is asked for.
 
         Raises:
             KeyboardInterrupt: It is.
         """
-        if not (self.journal.is_due or self.stop.asked):
+        if not (self.writer.is_checkpoint_due or self.stop.requested):
             return
-        self.journal.mark(
+        self.writer.checkpoint(
             {
-                "input": number,
+                "input": input_index,
                 "frames": self.frames,
-                "frame": seen.item.index,
-                "time": str(seen.item.time),
-                "memory": seen.memory(),
+                "frame": tracked.frame.index,
+                "time": str(tracked.frame.time),
+                "memory": tracked.get_state(),
             }
         )
-        if self.stop.asked:
+        if self.stop.requested:
             self.report.note(
-                f"stopped after frame {seen.item.index}: {self.journal.faces} faces so far"
+                f"stopped after frame {tracked.frame.index}: {self.writer.face_count} faces so far"
             )
             raise KeyboardInterrupt
 
-    def _cutting(
-        self, frame: Frame, steady: Steady, *, source: int, place: int
-    ) -> Callable[[], Crop]:
+    def _make_crop_task(
+        self, frame: Frame, face: SmoothedFace, *, input_index: int, face_index: int
+    ) -> Callable[[], CropFile]:
         """Return what cuts a face out."""
-        kind = SUFFIXES[self.settings.format]
-        path = self.folder.crop(frame.index, place, source=source, kind=kind)
-        return lambda: cut(frame, steady, path=path, source=source, settings=self.settings)
+        kind = FILE_EXTENSIONS[self.settings.format]
+        path = self.folder.crop_path(frame.index, face_index, source=input_index, kind=kind)
+        return lambda: make_crop(
+            frame, face, path=path, input_index=input_index, settings=self.settings
+        )
 
 
-def cut(
-    frame: Frame, steady: Steady, *, path: Path, source: int, settings: ExtractSettings
-) -> Crop:
+def make_crop(
+    frame: Frame, smoothed: SmoothedFace, *, path: Path, input_index: int, settings: ExtractSettings
+) -> CropFile:
     """Return a face's crop, which goes to `path`, and the record of it."""
-    alignment = FRAMINGS[settings.framing](steady.alignment)
-    crop = alignment.crop(frame.view.showing(alignment.area()), settings.size_px)
-    face = steady.face
+    alignment = FRAMINGS[settings.framing](smoothed.alignment)
+    crop = alignment.crop(frame.view.to_partial_array(alignment.source_area()), settings.size_px)
+    face = smoothed.face
     record = FaceRecord(
         file=path.name,
         frame=frame.index,
@@ -314,36 +334,38 @@ def cut(
         alignment=alignment,
         landmarks=face.landmarks,
         score=face.score,
-        sharpness=sharpness(crop),
+        sharpness=measure_sharpness(crop),
         pose=face.pose,
-        expression=face.expression,
-        source=source,
-        cut_off=cut_off(face.landmarks, frame.view.size),
-        track=steady.track,
-        mask=silhouette(face.landmarks),
+        blendshapes=face.blendshapes,
+        input_index=input_index,
+        cut_off=measure_cut_off(face.landmarks, frame.view.size),
+        track=smoothed.track,
+        outline=convex_hull(face.landmarks),
         framing=settings.framing,
-        is_interpolated=steady.is_interpolated,
+        is_interpolated=smoothed.is_interpolated,
     )
-    return Crop(path=path, content=FORMATS[settings.format](crop), record=record)
+    return CropFile(path=path, content=CROP_ENCODERS[settings.format](crop), record=record)
 
 
-def _place(progress: Mapping[str, Any]) -> Place | None:
+def _resume_position(progress: Mapping[str, Any]) -> FramePosition | None:
     """Return the frame that a run stopped at, if it stopped in the middle of an input."""
     if "frame" not in progress:
         return None
-    return Place(index=progress["frame"], time=Fraction(progress["time"]))
+    return FramePosition(index=progress["frame"], time=Fraction(progress["time"]))
 
 
-def _said(folder: SetFolder) -> dict[str, Section]:
+def _read_user_sections(folder: SetFolder) -> dict[str, Section]:
     """Return what the user said of a set before.
 
     Raises:
         InputError: Its `source.toml` cannot be read.
     """
-    return declarations(read_source(folder.source)) if folder.source.exists() else {}
+    return user_sections(read_source(folder.source)) if folder.source.exists() else {}
 
 
-def _finished(folder: SetFolder, source: Source, said: Source) -> dict[str, int] | None:
+def _read_finished_counts(
+    folder: SetFolder, source: Source, declared: Source
+) -> dict[str, int] | None:
     """Return the counts of a finished set, or None if there is work to do.
 
     Raises:
@@ -359,30 +381,30 @@ def _finished(folder: SetFolder, source: Source, said: Source) -> dict[str, int]
         return None
     found = read_source(folder.source)
     usual = {**asdict(ExtractSettings()), "template": TEMPLATE_VERSION}
-    refuse_another(found, source, name=folder.name, root=folder.root, usual=usual)
-    if declarations(found) != said:
-        write_text(folder.source, to_toml({**found, **said}))
+    check_same_source(found, source, name=folder.name, root=folder.root, defaults=usual)
+    if user_sections(found) != declared:
+        write_text(folder.source, to_toml({**found, **declared}))
     result = found.get("result")
     if result:
         folder.progress.unlink(missing_ok=True)
     return {key: int(value) for key, value in result.items()} if result else None
 
 
-def _summary(
-    folder: SetFolder, done: Mapping[str, int], *, looked: int, seconds: float
+def _summarize(
+    folder: SetFolder, counts: Mapping[str, int], *, frames_processed: int, seconds: float
 ) -> ExtractSummary:
     """Return what an extraction came to."""
     return ExtractSummary(
         name=folder.name,
-        frames=done["frames"],
-        faces=done["faces"],
-        frames_per_second=round(looked / max(seconds, 1e-9), 1),
+        frames=counts["frames"],
+        faces=counts["faces"],
+        frames_per_second=round(frames_processed / max(seconds, 1e-9), 1),
         seconds=round(seconds, 1),
         folder=folder.root,
     )
 
 
-def _no_face(inputs: Sequence[Footage], frames: int) -> NoFacesError:
+def _no_face_error(inputs: Sequence[FrameSource], frames: int) -> NoFacesError:
     """Return the error for footage without a face, or without a frame in the part asked for."""
     what = inputs[0].name if len(inputs) == 1 else f"{len(inputs)} inputs"
     if not frames:
@@ -396,7 +418,7 @@ def _no_face(inputs: Sequence[Footage], frames: int) -> NoFacesError:
     )
 
 
-def _sweep(folder: SetFolder) -> None:
+def _remove_temp_files(folder: SetFolder) -> None:
     """Remove the temporary files of a run that was killed while writing them."""
     name = r"\.((\d+-)?\d+-\d+|source|progress)-\w{8}\.(png|jpg|toml|json)"
     for path in folder.root.iterdir():
@@ -405,17 +427,17 @@ def _sweep(folder: SetFolder) -> None:
 
 
 @contextmanager
-def _nothing_left(folder: SetFolder, *, unless: bool) -> Iterator[None]:
+def _discard_if_unreadable(folder: SetFolder, *, keep: bool) -> Iterator[None]:
     """Take a set away that was begun for footage of which nothing can be read."""
     try:
         yield
     except InputError:
-        if not unless and not folder.records.stat().st_size:
-            _discard(folder)
+        if not keep and not folder.records.stat().st_size:
+            _remove_empty_set(folder)
         raise
 
 
-def _discard(folder: SetFolder) -> None:
+def _remove_empty_set(folder: SetFolder) -> None:
     """Remove a set in which there is no face."""
     for path in (folder.source, folder.records, folder.progress):
         path.unlink(missing_ok=True)

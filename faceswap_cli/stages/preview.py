@@ -14,45 +14,51 @@ from pathlib import Path
 
 import numpy as np
 
-from faceswap_cli import pictures
-from faceswap_cli.arrays import Image
-from faceswap_cli.blend.colour import COLOUR_MATCHES
-from faceswap_cli.blend.composite import BLENDS, Rectangle, alpha_blend, warped
-from faceswap_cli.faces.align import align
-from faceswap_cli.faces.choose import OneTrack
-from faceswap_cli.faces.detect import FaceDetector
-from faceswap_cli.faces.detectors import DEFAULT, DETECTORS
-from faceswap_cli.faces.track import Steady
-from faceswap_cli.report import Reporter
-from faceswap_cli.swap.clip import Clip
-from faceswap_cli.swap.frame import FaceSwap, FaceToSwap, Layer
-from faceswap_cli.swap.looking import knowing, surveyed
-from faceswap_cli.swap.network import FaceNetwork
-from faceswap_cli.swap.roles import NOBODY, Casting, Role, nobody, parse_roles
-from faceswap_cli.swap.settings import ConvertSettings
-from faceswap_cli.swap.shown import people_shown
-from faceswap_cli.video.footage import Place
-from faceswap_cli.video.reader import Frame
-from faceswap_cli.workspace import Workspace
+from faceswap_cli.compositing.color_transfer import COLOR_TRANSFERS
+from faceswap_cli.compositing.compositor import BLEND_MODES, Rectangle, alpha_blend, warp_to_frame
+from faceswap_cli.conversion.analysis import analyze_clip, find_known_set
+from faceswap_cli.conversion.assignment import (
+    UNASSIGNED,
+    FaceAssigner,
+    FaceAssignment,
+    no_match_error,
+    parse_assignments,
+)
+from faceswap_cli.conversion.clip import Clip
+from faceswap_cli.conversion.known_sets import find_source_identities
+from faceswap_cli.conversion.model import FaceModel
+from faceswap_cli.conversion.settings import ConvertSettings
+from faceswap_cli.conversion.swapper import FaceLayer, FaceSwapper, FaceTask
+from faceswap_cli.core import image_io
+from faceswap_cli.core.progress import Reporter
+from faceswap_cli.core.types import Image
+from faceswap_cli.core.workspace import Workspace
+from faceswap_cli.faces.alignment import align_face
+from faceswap_cli.faces.detectors import DEFAULT_DETECTOR, DETECTORS
+from faceswap_cli.faces.selection import SelectTrack
+from faceswap_cli.faces.track_smoothing import SmoothedFace
+from faceswap_cli.faces.types import FaceDetector
+from faceswap_cli.video.frame import Frame
+from faceswap_cli.video.source import FramePosition
 
 TILE_PX = 256
 """Side of a preview's tiles, px."""
-SURROUNDINGS = 1.4
+CONTEXT_SCALE = 1.4
 """Side of a tile as a multiple of the network's square's."""
-DIMMED = 60
+DIMMED_LEVEL = 60
 """How much of a preview's picture is left where the mask is 0, of 255."""
-TRIED = 5
+GRID_CANDIDATES = 5
 """Moments of which a grid shows the one with the largest face."""
-TRIES = 3
+SEARCH_FACTOR = 3
 """Times as many moments are looked at as are shown, at most: some have no face."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Moment:
+class PreviewFrame:
     """A frame with the faces to be swapped in it."""
 
     frame: Frame
-    faces: Sequence[FaceToSwap]
+    tasks: Sequence[FaceTask]
 
 
 def preview(
@@ -61,7 +67,7 @@ def preview(
     weights: Path,
     to: str | None,
     output: Path,
-    moments: int,
+    count: int,
     device: str,
     report: Reporter,
     settings: ConvertSettings | None = None,
@@ -77,7 +83,7 @@ def preview(
         weights: Trained weights, as `train` leaves them.
         to: Whose face to put on; None chooses as `convert` does.
         output: The picture, PNG.
-        moments: How many to show; fewer where there are fewer frames with a face.
+        count: How many to show; fewer where there are fewer frames with a face.
         device: `auto`, `cpu`, `cuda` or `mps`.
         report: Hears how far it is.
         settings: Whose faces are replaced, and how they are laid in.
@@ -90,23 +96,23 @@ def preview(
         FaceswapError: As `convert` does.
     """
     settings = settings or ConvertSettings()
-    clip, swap, roles = _prepared(source, weights, to, device, settings, workspace)
-    told = chosen(clip, roles, count=moments, workspace=workspace, report=report)
-    report.stage(f"preview {clip.footage.name}", total=moments, unit="moments")
+    clip, swap, roles = _prepare(source, weights, to, device, settings, workspace)
+    told = select_known_frames(clip, roles, count=count, workspace=workspace, report=report)
+    report.start_task(f"preview {clip.source.name}", total=count, unit="moments")
     rows = []
-    for moment in shown(clip, roles, told, count=moments):
-        rows.append(tiles(swap, moment))
-        report.advance(len(rows))
+    for moment in iter_preview_frames(clip, roles, told, count=count):
+        rows.append(render_tiles(swap, moment))
+        report.update(len(rows))
     caption = ["original", "swapped", "mask"]
     pairs = [[*left, *right] for left, right in zip_longest(rows[::2], rows[1::2], fillvalue=())]
     captions = caption * (1 + (len(rows) > 1))
-    pictures.write_png(output, pictures.sheet(pairs, side=TILE_PX, columns=captions))
-    people = " and ".join(dict.fromkeys(role.to for role in roles))
-    report.picture(output, f"{len(rows)} moments of {clip.footage.name} as {people}")
+    image_io.write_png(output, image_io.make_grid(pairs, side=TILE_PX, columns=captions))
+    people = " and ".join(dict.fromkeys(role.identity for role in roles))
+    report.show_image(output, f"{len(rows)} moments of {clip.source.name} as {people}")
     return len(rows)
 
 
-def grid(
+def compare_settings(
     source: Path,
     *,
     weights: Path,
@@ -126,52 +132,57 @@ def grid(
         FaceswapError: As `convert` does.
     """
     settings = settings or ConvertSettings()
-    clip, swap, roles = _prepared(source, weights, to, device, settings, workspace)
-    told = chosen(clip, roles, count=TRIED, workspace=workspace, report=report)
-    report.stage(f"compare settings on {clip.footage.name}", total=len(BLENDS), unit="rows")
+    clip, swap, roles = _prepare(source, weights, to, device, settings, workspace)
+    told = select_known_frames(
+        clip, roles, count=GRID_CANDIDATES, workspace=workspace, report=report
+    )
+    report.start_task(
+        f"compare settings on {clip.source.name}", total=len(BLEND_MODES), unit="rows"
+    )
     moment = max(
-        shown(clip, roles, told, count=TRIED), key=lambda one: one.faces[0].alignment.side_px
+        iter_preview_frames(clip, roles, told, count=GRID_CANDIDATES),
+        key=lambda one: one.tasks[0].alignment.side_px,
     )
     rows = []
-    for blend in BLENDS.values():
-        row = [tiles(swap, moment)[0]]
-        for match in COLOUR_MATCHES.values():
-            compositor = replace(swap.compositor, blend=blend, recolour=match)
-            row.append(tiles(replace(swap, compositor=compositor), moment)[1])
+    for blend in BLEND_MODES.values():
+        row = [render_tiles(swap, moment)[0]]
+        for match in COLOR_TRANSFERS.values():
+            compositor = replace(swap.compositor, blend=blend, color_transfer=match)
+            row.append(render_tiles(replace(swap, compositor=compositor), moment)[1])
         rows.append(row)
-        report.advance(len(rows))
-    sheet = pictures.sheet(
-        rows, side=TILE_PX, columns=["original", *COLOUR_MATCHES], labels=list(BLENDS)
+        report.update(len(rows))
+    sheet = image_io.make_grid(
+        rows, side=TILE_PX, columns=["original", *COLOR_TRANSFERS], labels=list(BLEND_MODES)
     )
-    pictures.write_png(output, sheet)
-    report.picture(output, f"ways to blend (rows) and to match colours (columns), {output.name}")
+    image_io.write_png(output, sheet)
+    report.show_image(output, f"ways to blend (rows) and to match colours (columns), {output.name}")
 
 
-def _prepared(
+def _prepare(
     source: Path,
     weights: Path,
     to: str | None,
     device: str,
     settings: ConvertSettings,
     workspace: Workspace | None,
-) -> tuple[Clip, FaceSwap, list[Role]]:
+) -> tuple[Clip, FaceSwapper, list[FaceAssignment]]:
     """Return what both pictures are made of."""
-    settings.check()
-    clip = Clip.of(source, start_s=settings.start_s, end_s=settings.end_s)
-    network = FaceNetwork.load(weights, device=device)
-    people = people_shown(clip, workspace)
-    roles = parse_roles(settings.faces, to=to, network=network, shown=people)
-    return clip, settings.swap(network), roles
+    settings.validate()
+    clip = Clip.open(source, start_s=settings.start_s, end_s=settings.end_s)
+    network = FaceModel.load(weights, device=device)
+    people = find_source_identities(clip, workspace)
+    roles = parse_assignments(settings.faces, to=to, model=network, source_identities=people)
+    return clip, settings.build_swapper(network), roles
 
 
-def chosen(
+def select_known_frames(
     clip: Clip,
-    roles: Sequence[Role],
+    assignments: Sequence[FaceAssignment],
     *,
     count: int,
     workspace: Workspace | None,
     report: Reporter,
-) -> list[tuple[Place, list[FaceToSwap]]] | None:
+) -> list[tuple[FramePosition, list[FaceTask]]] | None:
     """Return up to `count` moments and who is to be swapped in each; None: that is to be sought.
 
     It is told by a set that knows the faces. Tracks have their numbers only when the whole clip was
@@ -180,90 +191,98 @@ def chosen(
     Raises:
         NoFacesError: In the whole clip nobody is to be swapped.
     """
-    is_numbered = any(isinstance(role.choice, OneTrack) for role in roles)
-    if not is_numbered and knowing(clip, roles, workspace) is None:
+    is_numbered = any(isinstance(role.selector, SelectTrack) for role in assignments)
+    if not is_numbered and find_known_set(clip, assignments, workspace) is None:
         return None
     with tempfile.TemporaryDirectory() as folder:
-        survey = surveyed(clip, roles, folder=Path(folder), workspace=workspace, report=report)
-        if not survey.swapped():
-            raise nobody(clip.footage.name, roles, survey.tracks())
-        return survey.moments(count, [role.to for role in roles])
+        survey = analyze_clip(
+            clip, assignments, folder=Path(folder), workspace=workspace, report=report
+        )
+        if not survey.frames_to_swap():
+            raise no_match_error(clip.source.name, assignments, survey.tracks())
+        return survey.sample_frames(count, [role.identity for role in assignments])
 
 
-def shown(
+def iter_preview_frames(
     clip: Clip,
-    roles: Sequence[Role],
-    told: Sequence[tuple[Place, list[FaceToSwap]]] | None,
+    assignments: Sequence[FaceAssignment],
+    known_frames: Sequence[tuple[FramePosition, list[FaceTask]]] | None,
     *,
     count: int,
-) -> Iterator[Moment]:
+) -> Iterator[PreviewFrame]:
     """Yield the moments that were chosen, or else up to `count` found by seeking.
 
     Raises:
         NoFacesError: There is none.
     """
-    if told is None:
-        moments = found(clip, roles, count=count)
+    if known_frames is None:
+        moments = search_frames(clip, assignments, count=count)
     else:
-        frames = zip(clip.at([place for place, _ in told]), told, strict=True)
-        moments = (Moment(frame=frame, faces=faces) for frame, (_, faces) in frames)
+        frames = zip(
+            clip.frames_at([place for place, _ in known_frames]), known_frames, strict=True
+        )
+        moments = (PreviewFrame(frame=frame, tasks=faces) for frame, (_, faces) in frames)
     first = next(moments, None)
     if first is None:
-        raise nobody(clip.footage.name, roles)
+        raise no_match_error(clip.source.name, assignments)
     yield from chain([first], moments)
 
 
-def found(clip: Clip, roles: Sequence[Role], *, count: int) -> Iterator[Moment]:
+def search_frames(
+    clip: Clip, assignments: Sequence[FaceAssignment], *, count: int
+) -> Iterator[PreviewFrame]:
     """Yield up to `count` moments spread over a clip in which somebody is to be swapped."""
-    with DETECTORS[DEFAULT]() as detector:
-        casting = Casting.of(roles, detector)
+    with DETECTORS[DEFAULT_DETECTOR]() as detector:
+        casting = FaceAssigner.create(assignments, detector)
         done = 0
         # More moments than are asked for: in some there may be no face.
-        for frame in clip.moments(count, spare=TRIES):
-            if faces := _cast(frame, detector, casting):
+        for frame in clip.sample_frames(count, search_factor=SEARCH_FACTOR):
+            if faces := _assign_faces(frame, detector, casting):
                 done += 1
-                yield Moment(frame=frame, faces=faces)
+                yield PreviewFrame(frame=frame, tasks=faces)
             if done == count:
                 return
 
 
-def tiles(swap: FaceSwap, moment: Moment) -> list[Image]:
+def render_tiles(swapper: FaceSwapper, item: PreviewFrame) -> list[Image]:
     """Return the first face of a moment as it is, swapped, and under its mask."""
-    before = moment.frame.image
-    view = moment.frame.view
-    layers = swap.layers([swap.target(view, face) for face in moment.faces])
-    after = swap.laid(view, layers).whole()
-    around = layers[0].alignment.central(SURROUNDINGS)
-    veiled = _veiled(before, layers, swap)
+    before = item.frame.image
+    view = item.frame.view
+    layers = swapper.run([swapper.prepare(view, face) for face in item.tasks])
+    after = swapper.composite(view, layers).to_array()
+    around = layers[0].alignment.center_crop(CONTEXT_SCALE)
+    veiled = _dim_outside_mask(before, layers, swapper)
     return [around.crop(image, TILE_PX) for image in (before, after, veiled)]
 
 
-def _cast(frame: Frame, detector: FaceDetector, casting: Casting) -> list[FaceToSwap]:
+def _assign_faces(frame: Frame, detector: FaceDetector, assigner: FaceAssigner) -> list[FaceTask]:
     """Return the faces to be swapped in a frame that is looked at by itself."""
     faces = [
         # No two moments share a track: whoever is there may be somebody else.
-        Steady(face=face, alignment=align(face.landmarks), track=1000 * frame.index + number)
+        SmoothedFace(
+            face=face, alignment=align_face(face.landmarks), track=1000 * frame.index + number
+        )
         for number, face in enumerate(detector.detect(frame.image))
     ]
     return [
-        FaceToSwap(
-            to=casting.people[role],
+        FaceTask(
+            identity=assigner.identities[role],
             track=face.track,
             landmarks=face.face.landmarks,
             alignment=face.alignment,
         )
-        for face, role in casting.cast(frame.view, faces)
-        if role != NOBODY
+        for face, role in assigner.assign(frame.view, faces)
+        if role != UNASSIGNED
     ]
 
 
-def _veiled(image: Image, layers: Sequence[Layer], swap: FaceSwap) -> Image:
+def _dim_outside_mask(image: Image, layers: Sequence[FaceLayer], swapper: FaceSwapper) -> Image:
     """Return the image dimmed where the swapped faces do not show."""
     height, width = image.shape[:2]
     whole = Rectangle(0, 0, width, height)
-    shows = np.full((height, width), DIMMED, np.uint8)
+    shows = np.full((height, width), DIMMED_LEVEL, np.uint8)
     for layer in layers:
-        shaped = swap.compositor.alpha(layer.mask, keep=layer.keep)
-        alpha = warped(shaped, layer.alignment, whole)
+        shaped = swapper.compositor.make_alpha(layer.mask, protect_mask=layer.protect_mask)
+        alpha = warp_to_frame(shaped, layer.alignment, whole)
         shows = np.maximum(shows, alpha)
     return alpha_blend(np.zeros_like(image), image, shows)

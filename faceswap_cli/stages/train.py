@@ -15,70 +15,83 @@ from typing import TypeVar
 
 import torch
 
-from faceswap_cli.config import FITTED, Recipe, preset_of, with_batch_size
-from faceswap_cli.errors import CheckpointError, ConfigurationError, DeviceError
-from faceswap_cli.faces.record import FaceSet
-from faceswap_cli.learning import checkpoint
-from faceswap_cli.learning.alone import alone_in
-from faceswap_cli.learning.batch import Trial, largest_batch, limits_of
-from faceswap_cli.learning.beginning import Beginning, begin, bring_judge, freeze
-from faceswap_cli.learning.checkpoint import Resume
-from faceswap_cli.learning.data import (
-    HELD_OUT,
-    Person,
-    cache_side,
-    crop_side,
-    enough_faces,
-    load_person,
-    pooled,
-    position_seed,
-    split,
+from faceswap_cli.core.config import FROM_AUTO_BATCH_SIZE, Recipe, read_preset, with_batch_size
+from faceswap_cli.core.errors import CheckpointError, ConfigurationError, DeviceError
+from faceswap_cli.core.lock import run_lock
+from faceswap_cli.core.progress import Reporter, SilentReporter
+from faceswap_cli.core.signals import StopFlag, graceful_interrupt
+from faceswap_cli.core.workspace import RunFolder, SetFolder
+from faceswap_cli.faces.dataset import FaceSet
+from faceswap_cli.provenance.consent import Origin, read_origin
+from faceswap_cli.training import checkpoint
+from faceswap_cli.training.auto_batch_size import BatchTrial, search_batch_size, search_limits
+from faceswap_cli.training.checkpoint import Checkpoint
+from faceswap_cli.training.dataset import (
+    VALIDATION_FRACTION,
+    IdentityDataset,
+    cached_side_px,
+    check_min_faces,
+    crop_side_px,
+    derive_seed,
+    load_identity,
+    merge_sets,
+    split_train_val,
 )
-from faceswap_cli.learning.feed import Feed, choose_feed
-from faceswap_cli.learning.hardware import (
+from faceswap_cli.training.distributed import DistributedContext, init_distributed
+from faceswap_cli.training.estimate import (
+    TrainEstimate,
+    benchmark_step,
+    check_disk_space,
+    device_name,
+    estimate_disk_bytes,
+    peak_memory_bytes,
+)
+from faceswap_cli.training.hardware import (
     Hardware,
     find_hardware,
     keep_freed_memory,
-    on_threads,
+    limit_threads,
     use_fast_kernels,
 )
-from faceswap_cli.learning.interrupt import Stop, stoppable
-from faceswap_cli.learning.plan import (
-    Plan,
-    check_disk,
-    device_name,
-    disk_use,
-    measure,
-    peak_memory,
+from faceswap_cli.training.loader import FaceLoader, make_loader
+from faceswap_cli.training.pretrained import (
+    InitConfig,
+    freeze,
+    initialize_weights,
+    load_perceptual_weights,
 )
-from faceswap_cli.learning.sitting import (
-    Follower,
-    Goal,
-    Sitting,
+from faceswap_cli.training.session import (
+    StopCriterion,
+    TrainingSession,
     TrainSummary,
-    parameter_count,
+    WorkerSession,
+    count_parameters,
 )
-from faceswap_cli.learning.team import Team, joined
-from faceswap_cli.learning.trainer import Learner, TrainState, train_until
-from faceswap_cli.provenance.consent import Origin, origin_of
-from faceswap_cli.report import Reporter, Silent
-from faceswap_cli.workspace import RunFolder, SetFolder
+from faceswap_cli.training.trainer import Trainer, TrainState, training_loop
 from faceswap_models import registry
 from faceswap_models.base import SwapModel
 
-__all__ = ["Beginning", "Goal", "TrainSummary", "Training", "fit_batch_size", "rehearse", "train"]
+__all__ = [
+    "InitConfig",
+    "StopCriterion",
+    "TrainJob",
+    "TrainSummary",
+    "dry_run",
+    "resolve_batch_size",
+    "train",
+]
 
-Work = TypeVar("Work")
+Result = TypeVar("Result")
 
-EVERYBODY = "everybody"
+POOLED_IDENTITY = "everybody"
 """What the one person is called that all sets together make up."""
-AT_RANDOM = Beginning()
-REHEARSED = 64
+RANDOM_INIT = InitConfig()
+DRY_RUN_FACES = 64
 """Faces of each person that a rehearsal decodes."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Training:
+class TrainJob:
     """What is to be learnt, how, until when and where."""
 
     sets: Sequence[FaceSet]
@@ -86,28 +99,28 @@ class Training:
     recipe: Recipe
     run: RunFolder
     """Where everything goes."""
-    goal: Goal
+    stop_criterion: StopCriterion
     device: str
     """`auto`, `cpu`, `cuda` or `mps`."""
     seed: int
     """With the images seen it decides every chance of the run."""
-    beginning: Beginning = AT_RANDOM
+    init: InitConfig = RANDOM_INIT
     """What a new run begins with."""
 
     @property
-    def names(self) -> list[str]:
+    def identity_names(self) -> list[str]:
         """The names of the people that are learnt: everybody's, or one for all."""
-        if self.beginning.pools and len(self.sets) > 1:
-            return [EVERYBODY]
+        if self.init.pool_identities and len(self.sets) > 1:
+            return [POOLED_IDENTITY]
         return [faces.name for faces in self.sets]
 
     @property
-    def few(self) -> list[FaceSet]:
+    def subset(self) -> list[FaceSet]:
         """The sets with as many faces as are enough to try some steps with."""
-        return [replace(faces, records=faces.records[:REHEARSED]) for faces in self.sets]
+        return [replace(faces, records=faces.records[:DRY_RUN_FACES]) for faces in self.sets]
 
 
-def train(training: Training, *, report: Reporter) -> TrainSummary:
+def train(job: TrainJob, *, report: Reporter) -> TrainSummary:
     """Train on two or more sets, going on where the run stopped.
 
     Raises:
@@ -117,105 +130,116 @@ def train(training: Training, *, report: Reporter) -> TrainSummary:
         CheckpointError: The run is damaged, or was trained with other networks or people.
         KeyboardInterrupt: Ctrl-C or SIGTERM came; the step was finished and everything saved.
     """
-    check_sets(training.sets, least=training.beginning.least_people)
+    check_sets(job.sets, min_sets=job.init.min_identities)
     keep_freed_memory()
     with ExitStack() as held:
-        team = held.enter_context(joined(training.recipe.train.batch_size))
-        hardware = find_hardware(training.device, index=team.local_rank)
+        team = held.enter_context(init_distributed(job.recipe.train.batch_size))
+        hardware = find_hardware(job.device, index=team.local_rank)
         use_fast_kernels(hardware.device)
-        held.enter_context(on_threads(training.recipe.train.threads))
-        if team.leads:
-            held.enter_context(alone_in(training.run.root))
-        stop = held.enter_context(stoppable())
-        summary = sit_down(
-            training,
+        held.enter_context(limit_threads(job.recipe.train.num_threads))
+        if team.is_main:
+            held.enter_context(run_lock(job.run.root))
+        stop = held.enter_context(graceful_interrupt())
+        summary = run_training(
+            job,
             hardware=hardware,
-            team=team,
-            stop=stop,
-            report=report if team.leads else Silent(),
+            dist=team,
+            interrupt=stop,
+            report=report if team.is_main else SilentReporter(),
         )
-    if stop.asked:
+    if stop.requested:
         raise KeyboardInterrupt
     return summary
 
 
-def sit_down(
-    training: Training, *, hardware: Hardware, team: Team, stop: Stop, report: Reporter
+def run_training(
+    job: TrainJob,
+    *,
+    hardware: Hardware,
+    dist: DistributedContext,
+    interrupt: StopFlag,
+    report: Reporter,
 ) -> TrainSummary:
     """Train for one sitting, as one of a team of processes."""
-    sets, recipe, run = training.sets, training.recipe, training.run
-    goal, seed = training.goal, training.seed
-    resume = checkpoint.load_resume(run)
-    names = training.names
+    sets, recipe, run = job.sets, job.recipe, job.run
+    goal, seed = job.stop_criterion, job.seed
+    resume = checkpoint.load_checkpoint(run)
+    names = job.identity_names
     if resume is not None:
-        checkpoint.check_same_networks(resume, recipe=recipe, identities=names, run=run)
+        checkpoint.check_compatible(resume, recipe=recipe, identities=names, run=run)
         names = list(resume.identities)
-    model = new_model(recipe, names, hardware, seed=seed)
+    model = build_model(recipe, names, hardware, seed=seed)
     if resume is None:
-        in_turn(team, lambda: begin(model, training.beginning))
-    learner = Learner(
+        main_process_first(dist, lambda: initialize_weights(model, job.init))
+    trainer = Trainer(
         model,
         recipe.train,
         hardware,
-        reduce=partial(team.reduce, weight=team.share.weight(recipe.train.batch_size)),
+        all_reduce=partial(
+            dist.all_reduce, shard_weight=dist.shard.weight(recipe.train.batch_size)
+        ),
     )
-    state = go_on(learner, resume, run=run) if resume else TrainState()
-    grown = grown_up(learner, recipe=recipe, seed=seed)
+    state = restore_trainer(trainer, resume, run=run) if resume else TrainState()
+    grown = fully_grown(trainer, recipe=recipe, seed=seed)
     disk, parameters = (
-        disk_use(grown, cache_bytes=cache_use(sets, recipe)),
-        parameter_count(grown.model),
+        estimate_disk_bytes(grown, cache_bytes=estimate_cache_bytes(sets, recipe)),
+        count_parameters(grown.model),
     )
     del grown
-    if team.leads:
-        check_disk(run.root, needed_bytes=disk)
-    people = in_turn(team, lambda: load_people(sets, names, recipe=recipe, run=run, report=report))
-    team.spread(learner.tensors())
-    feed = choose_feed(
+    if dist.is_main:
+        check_disk_space(run.root, needed_bytes=disk)
+    people = main_process_first(
+        dist, lambda: load_identities(sets, names, recipe=recipe, run=run, report=report)
+    )
+    dist.broadcast_tensors(trainer.state_dict())
+    feed = make_loader(
         people,
         model=recipe.model,
         train=recipe.train,
         seed=seed,
         device=hardware.device,
-        share=team.share,
+        shard=dist.shard,
     )
-    plan = planned(learner, feed, goal=goal, state=state, disk_bytes=disk, report=report)
-    report.facts(f"what {run.name} takes", replace(plan, parameters=parameters).facts())
-    sitting = (Sitting if team.leads else Follower)(
-        learner,
+    plan = estimate_training(
+        trainer, feed, stop_criterion=goal, state=state, disk_bytes=disk, report=report
+    )
+    report.show_values(f"what {run.name} takes", replace(plan, parameters=parameters).facts())
+    sitting = (TrainingSession if dist.is_main else WorkerSession)(
+        trainer,
         feed,
         recipe=recipe,
         run=run,
-        goal=goal,
-        stop=stop,
-        begin=state,
+        stop_criterion=goal,
+        interrupt=interrupt,
+        start_state=state,
         report=report,
-        origins=[origin(faces) for faces in sets],
+        origins=[set_origin(faces) for faces in sets],
     )
-    sitting.open(state)
-    report.stage(f"train {run.name}", total=sitting.total, unit=sitting.unit)
-    state = train_until(
-        sitting.ended,
-        learner=learner,
-        feed=feed,
+    sitting.start(state)
+    report.start_task(f"train {run.name}", total=sitting.progress_total, unit=sitting.progress_unit)
+    state = training_loop(
+        sitting.is_over,
+        trainer=trainer,
+        loader=feed,
         state=state,
         seed=seed,
-        goal=goal.images,
-        done=sitting.done,
-        after_step=sitting.after_step,
-        team=team,
-        catch_up=lambda: caught_up(learner, run=run),
-        before_growth=sitting.before_growth,
+        max_images=goal.max_images,
+        fraction_done=sitting.fraction_done,
+        on_step_end=sitting.on_step_end,
+        dist=dist,
+        reload_state=lambda: reload_checkpoint(trainer, run=run),
+        on_growth=sitting.on_growth,
     )
-    return sitting.close(state)
+    return sitting.finish(state)
 
 
-def origin(faces: FaceSet) -> Origin:
+def set_origin(faces: FaceSet) -> Origin:
     """Return what the trained model tells of a set: the digests of its files."""
     folder = SetFolder(root=faces.folder)
-    return origin_of(records=folder.records, source=folder.source)
+    return read_origin(records=folder.records, source=folder.source)
 
 
-def rehearse(training: Training, *, report: Reporter) -> Plan:
+def dry_run(job: TrainJob, *, report: Reporter) -> TrainEstimate:
     """Try some steps, and say what a training would take (`--dry-run`).
 
     Nothing of the run is changed, and nothing is left behind.
@@ -223,29 +247,34 @@ def rehearse(training: Training, *, report: Reporter) -> Plan:
     Raises:
         FaceswapError: Whatever `train` would refuse to begin with.
     """
-    sets, recipe, seed, names = training.sets, training.recipe, training.seed, training.names
-    check_sets(sets, least=training.beginning.least_people)
+    sets, recipe, seed, names = job.sets, job.recipe, job.seed, job.identity_names
+    check_sets(sets, min_sets=job.init.min_identities)
     keep_freed_memory()
-    hardware = find_hardware(training.device)
+    hardware = find_hardware(job.device)
     use_fast_kernels(hardware.device)
-    resume = checkpoint.load_resume(training.run)
-    model = new_model(recipe, names, hardware, seed=seed)
+    resume = checkpoint.load_checkpoint(job.run)
+    model = build_model(recipe, names, hardware, seed=seed)
     if resume is not None:
-        checkpoint.check_same_networks(resume, recipe=recipe, identities=names, run=training.run)
+        checkpoint.check_compatible(resume, recipe=recipe, identities=names, run=job.run)
     else:
-        begin(model, training.beginning)
-    learner = Learner(model, recipe.train, hardware)
-    learner.grow_up()
-    with on_threads(recipe.train.threads), TemporaryDirectory() as folder:
+        initialize_weights(model, job.init)
+    trainer = Trainer(model, recipe.train, hardware)
+    trainer.grow_to_final()
+    with limit_threads(recipe.train.num_threads), TemporaryDirectory() as folder:
         scratch = RunFolder(root=Path(folder))
-        people = load_people(training.few, names, recipe=recipe, run=scratch, report=report)
-        feed = choose_feed(
+        people = load_identities(job.subset, names, recipe=recipe, run=scratch, report=report)
+        feed = make_loader(
             people, model=recipe.model, train=recipe.train, seed=seed, device=hardware.device
         )
-        disk = disk_use(learner, cache_bytes=cache_use(sets, recipe))
+        disk = estimate_disk_bytes(trainer, cache_bytes=estimate_cache_bytes(sets, recipe))
         state = resume.state if resume else TrainState()
-        plan = planned(
-            learner, feed, goal=training.goal, state=state, disk_bytes=disk, report=report
+        plan = estimate_training(
+            trainer,
+            feed,
+            stop_criterion=job.stop_criterion,
+            state=state,
+            disk_bytes=disk,
+            report=report,
         )
         del feed, people  # a mapped file cannot be deleted everywhere
     everyone = (
@@ -256,25 +285,25 @@ def rehearse(training: Training, *, report: Reporter) -> Plan:
     return replace(plan, faces=everyone)
 
 
-def planned(
-    learner: Learner,
-    feed: Feed,
+def estimate_training(
+    trainer: Trainer,
+    loader: FaceLoader,
     *,
-    goal: Goal,
+    stop_criterion: StopCriterion,
     state: TrainState,
     disk_bytes: int,
     report: Reporter,
-) -> Plan:
+) -> TrainEstimate:
     """Try some steps, take them back, and say what training on takes."""
-    report.stage("trying some steps", total=None, unit="images")
-    speed, memory = measure(learner, feed, start=state.images_seen)
-    images, seconds = left_to(goal, state, speed=speed)
-    return Plan(
-        device=device_name(learner.hardware.device),
-        precision=learner.hardware.precision,
-        parameters=parameter_count(learner.model),
-        faces={person.name: len(person.pixels) for person in feed.people},
-        batch=feed.images_a_batch,
+    report.start_task("trying some steps", total=None, unit="images")
+    speed, memory = benchmark_step(trainer, loader, start_images=state.images_seen)
+    images, seconds = remaining(stop_criterion, state, speed=speed)
+    return TrainEstimate(
+        device=device_name(trainer.hardware.device),
+        precision=trainer.hardware.precision,
+        parameters=count_parameters(trainer.model),
+        faces={person.name: len(person.pixels) for person in loader.datasets},
+        batch=loader.images_per_step,
         images_per_second=speed,
         memory_bytes=memory,
         disk_bytes=disk_bytes,
@@ -283,7 +312,7 @@ def planned(
     )
 
 
-def fit_batch_size(training: Training, *, report: Reporter) -> Training:
+def resolve_batch_size(job: TrainJob, *, report: Reporter) -> TrainJob:
     """Return the training with the largest batch that fits the device (`--batch-size auto`).
 
     A run that was begun so keeps the size it found: the same command must go on as it began.
@@ -297,34 +326,38 @@ def fit_batch_size(training: Training, *, report: Reporter) -> Training:
             "--batch-size auto tries sizes in one process, and there are several",
             hint="give the batch size of all processes together: --batch-size N",
         )
-    recipe = training.recipe
-    check_sets(training.sets, least=training.beginning.least_people)
-    resume = checkpoint.load_resume(training.run)
-    if resume is not None and resume.recipe.sources.get("train.batch_size") == FITTED:
+    recipe = job.recipe
+    check_sets(job.sets, min_sets=job.init.min_identities)
+    resume = checkpoint.load_checkpoint(job.run)
+    if resume is not None and resume.recipe.sources.get("train.batch_size") == FROM_AUTO_BATCH_SIZE:
         size = resume.recipe.train.batch_size
-        return replace(training, recipe=with_batch_size(recipe, size))
+        return replace(job, recipe=with_batch_size(recipe, size))
     keep_freed_memory()
-    hardware = find_hardware(training.device)
+    hardware = find_hardware(job.device)
     use_fast_kernels(hardware.device)
     with TemporaryDirectory() as folder:
         scratch = RunFolder(root=Path(folder))
-        people = load_people(
-            training.few, training.names, recipe=recipe, run=scratch, report=report
+        people = load_identities(
+            job.subset, job.identity_names, recipe=recipe, run=scratch, report=report
         )
-        report.stage("trying batch sizes", total=None, unit="faces")
-        size, stopped_by = largest_batch(
-            partial(try_batch, people=people, recipe=recipe, hardware=hardware, seed=training.seed),
-            limits=limits_of(hardware.device),
-            most=min(len(split(len(faces), HELD_OUT)[0]) for faces in training.sets),
+        report.start_task("trying batch sizes", total=None, unit="faces")
+        size, stopped_by = search_batch_size(
+            partial(
+                try_batch_size, datasets=people, recipe=recipe, hardware=hardware, seed=job.seed
+            ),
+            limits=search_limits(hardware.device),
+            max_batch_size=min(
+                len(split_train_val(len(faces), VALIDATION_FRACTION)[0]) for faces in job.sets
+            ),
         )
         del people  # a mapped file cannot be deleted everywhere
     report.note(f"batches of {size} faces of each person: {stopped_by}")
-    return replace(training, recipe=with_batch_size(recipe, size))
+    return replace(job, recipe=with_batch_size(recipe, size))
 
 
-def try_batch(
-    size: int, *, people: Sequence[Person], recipe: Recipe, hardware: Hardware, seed: int
-) -> Trial | None:
+def try_batch_size(
+    size: int, *, datasets: Sequence[IdentityDataset], recipe: Recipe, hardware: Hardware, seed: int
+) -> BatchTrial | None:
     """Learn from some batches of `size` faces of each person; None if memory ran out."""
     device = hardware.device
     recipe = with_batch_size(recipe, size)
@@ -333,54 +366,62 @@ def try_batch(
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
     else:
-        before = peak_memory(device)
+        before = peak_memory_bytes(device)
     try:
-        names = [person.name for person in people]
-        learner = Learner(new_model(recipe, names, hardware, seed=seed), recipe.train, hardware)
-        learner.grow_up()
-        feed = choose_feed(people, model=recipe.model, train=recipe.train, seed=seed, device=device)
-        speed, memory = measure(learner, feed)
+        names = [person.name for person in datasets]
+        trainer = Trainer(build_model(recipe, names, hardware, seed=seed), recipe.train, hardware)
+        trainer.grow_to_final()
+        feed = make_loader(
+            datasets, model=recipe.model, train=recipe.train, seed=seed, device=device
+        )
+        speed, memory = benchmark_step(trainer, feed)
     except (DeviceError, torch.OutOfMemoryError):
         return None
-    # A learner that had to take its batches in parts has run out of memory on the way.
-    fits = learner.parts == 1
-    return Trial(images_per_second=speed, memory_bytes=memory - before) if fits else None
+    # A trainer that had to take its batches in parts has run out of memory on the way.
+    fits = trainer.grad_accum_steps == 1
+    return BatchTrial(images_per_second=speed, memory_bytes=memory - before) if fits else None
 
 
-def left_to(goal: Goal, state: TrainState, *, speed: float) -> tuple[int | None, float | None]:
+def remaining(
+    stop_criterion: StopCriterion, state: TrainState, *, speed: float
+) -> tuple[int | None, float | None]:
     """Return the images and the seconds left to a goal at `speed` images/s; None if unknown."""
-    images = None if goal.images is None else max(0, goal.images - state.images_seen)
+    images = (
+        None
+        if stop_criterion.max_images is None
+        else max(0, stop_criterion.max_images - state.images_seen)
+    )
     ends = [] if images is None else [images / speed]
-    ends += [] if goal.minutes is None else [goal.minutes * 60]
+    ends += [] if stop_criterion.max_minutes is None else [stop_criterion.max_minutes * 60]
     return images, min(ends, default=None)
 
 
-def in_turn(team: Team, work: Callable[[], Work]) -> Work:
+def main_process_first(dist: DistributedContext, work: Callable[[], Result]) -> Result:
     """Let the leader do some work first, whose files the others then find done."""
-    if team.leads:
+    if dist.is_main:
         done = work()
-        team.wait()
+        dist.barrier()
         return done
-    team.wait()
+    dist.barrier()
     return work()
 
 
-def caught_up(learner: Learner, *, run: RunFolder) -> TrainState:
+def reload_checkpoint(trainer: Trainer, *, run: RunFolder) -> TrainState:
     """Go back to where the leader went back to, which it has saved."""
-    resume = checkpoint.load_resume(run)
+    resume = checkpoint.load_checkpoint(run)
     assert resume is not None
-    return go_on(learner, resume, run=run)
+    return restore_trainer(trainer, resume, run=run)
 
 
-def check_sets(sets: Sequence[FaceSet], *, least: int) -> None:
+def check_sets(sets: Sequence[FaceSet], *, min_sets: int) -> None:
     """Refuse sets that cannot be trained on.
 
     Raises:
-        ConfigurationError: There are fewer than `least`, or one is named twice.
+        ConfigurationError: There are fewer than `min_sets`, or one is named twice.
         NoFacesError: One has too few faces.
     """
     names = [faces.name for faces in sets]
-    if len(names) < least:
+    if len(names) < min_sets:
         raise ConfigurationError(
             f"training needs the faces of at least two people, and got {len(names)}",
             hint="for example: faceswap train --model autoencoder A B",
@@ -392,14 +433,14 @@ def check_sets(sets: Sequence[FaceSet], *, least: int) -> None:
             hint="a swap needs two different people: name two different sets",
         )
     for faces in sets:
-        enough_faces(faces)
+        check_min_faces(faces)
 
 
-def begun_preset(backend: str, *, run: RunFolder, beginning: Beginning) -> str | None:
+def inherited_preset(backend: str, *, run: RunFolder, init: InitConfig) -> str | None:
     """Return the preset that a run goes on with, or begins with, where nobody names one."""
-    if beginning.trained is None or run.recipe.exists():
-        return preset_of(run.recipe, backend)
-    recipe = checkpoint.describe(beginning.trained)["recipe"]
+    if init.init_from is None or run.recipe.exists():
+        return read_preset(run.recipe, backend)
+    recipe = checkpoint.read_metadata(init.init_from)["recipe"]
     return str(recipe["preset"]) if recipe["backend"] == backend and recipe["preset"] else None
 
 
@@ -412,26 +453,27 @@ def has_gpu(device: str) -> bool:
     return find_hardware(device).device.type != "cpu"
 
 
-def cache_use(sets: Sequence[FaceSet], recipe: Recipe) -> int:
+def estimate_cache_bytes(sets: Sequence[FaceSet], recipe: Recipe) -> int:
     """Return the bytes that everybody's decoded crops will take."""
     sides = [
-        cache_side(recipe.model.size_px, recipe.model.coverage, crop_side(faces)) for faces in sets
+        cached_side_px(recipe.model.size_px, recipe.model.coverage, crop_side_px(faces))
+        for faces in sets
     ]
     return sum(4 * side**2 * len(faces) for side, faces in zip(sides, sets, strict=True))
 
 
-def grown_up(learner: Learner, *, recipe: Recipe, seed: int) -> Learner:
-    """Return a learner whose networks have grown up: the same where they have, else a twin."""
-    model = learner.model
-    if model.structure == model.final_structure:
-        return learner
-    twin = new_model(recipe, model.identities, learner.hardware, seed=seed)
-    whole = Learner(twin, recipe.train, learner.hardware)
-    whole.grow_up()
+def fully_grown(trainer: Trainer, *, recipe: Recipe, seed: int) -> Trainer:
+    """Return a trainer whose networks have grown up: the same where they have, else a twin."""
+    model = trainer.model
+    if model.growth_step == model.final_growth_step:
+        return trainer
+    twin = build_model(recipe, model.identities, trainer.hardware, seed=seed)
+    whole = Trainer(twin, recipe.train, trainer.hardware)
+    whole.grow_to_final()
     return whole
 
 
-def new_model(
+def build_model(
     recipe: Recipe, identities: Sequence[str], hardware: Hardware, *, seed: int
 ) -> SwapModel:
     """Build the networks with the random weights that belong to the seed.
@@ -440,23 +482,23 @@ def new_model(
         ConfigurationError: There is no part of those to be frozen.
         InputError: A file that a loss needs is missing.
     """
-    torch.manual_seed(position_seed(seed, 0, "first weights"))
+    torch.manual_seed(derive_seed(seed, 0, "first weights"))
     model = registry.load(recipe.backend)(recipe.model, recipe.train, identities)
     model.to(memory_format=hardware.memory_format)  # type: ignore[call-overload]  # not in its stub
     freeze(model, recipe.train.freeze)
     model.to(hardware.device).train()
-    bring_judge(model)
+    load_perceptual_weights(model)
     return model
 
 
-def go_on(learner: Learner, resume: Resume, *, run: RunFolder) -> TrainState:
-    """Put a learner where a run stopped.
+def restore_trainer(trainer: Trainer, resume: Checkpoint, *, run: RunFolder) -> TrainState:
+    """Put a trainer where a run stopped.
 
     Raises:
         CheckpointError: The networks of that name are built differently today.
     """
     try:
-        learner.restore(resume.tensors)
+        trainer.load_state_dict(resume.tensors)
     except (KeyError, RuntimeError) as error:
         raise CheckpointError(
             f'the run "{run.name}" was trained by a version whose networks were built differently',
@@ -465,23 +507,23 @@ def go_on(learner: Learner, resume: Resume, *, run: RunFolder) -> TrainState:
     return resume.state
 
 
-def load_people(
+def load_identities(
     sets: Sequence[FaceSet],
     names: Sequence[str],
     *,
     recipe: Recipe,
     run: RunFolder,
     report: Reporter,
-) -> list[Person]:
+) -> list[IdentityDataset]:
     """Decode everybody's crops, in the order in which the networks know them."""
     by_name = {faces.name: faces for faces in sets}
-    if names == [EVERYBODY] and EVERYBODY not in by_name:
-        by_name = {EVERYBODY: pooled(sets, name=EVERYBODY)}
-    report.stage("reading crops", total=sum(map(len, sets)), unit="faces")
+    if names == [POOLED_IDENTITY] and POOLED_IDENTITY not in by_name:
+        by_name = {POOLED_IDENTITY: merge_sets(sets, name=POOLED_IDENTITY)}
+    report.start_task("reading crops", total=sum(map(len, sets)), unit="faces")
     people = []
     for name in names:
         faces = by_name[name]
-        side = cache_side(recipe.model.size_px, recipe.model.coverage, crop_side(faces))
-        people.append(load_person(faces, cache=run.cache, side_px=side))
-        report.advance(sum(len(person.pixels) for person in people))
+        side = cached_side_px(recipe.model.size_px, recipe.model.coverage, crop_side_px(faces))
+        people.append(load_identity(faces, cache=run.cache, side_px=side))
+        report.update(sum(len(person.pixels) for person in people))
     return people

@@ -5,23 +5,28 @@ from dataclasses import asdict, dataclass
 from itertools import starmap
 from pathlib import Path
 
-from faceswap_cli import pictures
-from faceswap_cli.errors import InputError
+from faceswap_cli.core import image_io
+from faceswap_cli.core.errors import InputError
 from faceswap_cli.provenance.claim import COMPOSITE, Claim
-from faceswap_cli.provenance.credentials import Credentials, State, holds_credentials, read
+from faceswap_cli.provenance.credentials import (
+    Credentials,
+    ValidationState,
+    can_hold_credentials,
+    read_credentials,
+)
 from faceswap_cli.provenance.sidecar import Sidecar, read_sidecar
-from faceswap_cli.provenance.xmp import is_marked
-from faceswap_cli.video.footage import PICTURES
-from faceswap_cli.video.opening import opened
+from faceswap_cli.provenance.xmp import has_swap_metadata
+from faceswap_cli.video.open import open_media
+from faceswap_cli.video.source import IMAGE_SUFFIXES
 
-NOTHING_FOUND = 7
+EXIT_NO_CREDENTIALS = 7
 """Exit code: neither credentials nor a sidecar. That says nothing of how the file was made."""
-CHANGED = 8
+EXIT_MODIFIED = 8
 """Exit code: what was signed is not what is there."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verdict:
+class VerificationResult:
     """What a file says of itself."""
 
     path: Path
@@ -29,7 +34,7 @@ class Verdict:
     """What is in the file."""
     sidecar: Sidecar | None
     """What is beside it."""
-    is_marked: bool
+    has_swap_metadata: bool
     """Whether its ordinary metadata, which anybody can write, says that it is a swap."""
 
     @property
@@ -40,7 +45,7 @@ class Verdict:
     @property
     def is_intact(self) -> bool:
         """Whether all that was found still holds."""
-        return (self.credentials is None or self.credentials.state is State.INTACT) and (
+        return (self.credentials is None or self.credentials.state is ValidationState.INTACT) and (
             self.sidecar is None or (self.sidecar.matches and self.sidecar.is_intact)
         )
 
@@ -61,11 +66,11 @@ class Verdict:
     def exit_code(self) -> int:
         """0 if all that was found holds."""
         if not self.is_signed:
-            return NOTHING_FOUND
-        return 0 if self.is_intact else CHANGED
+            return EXIT_NO_CREDENTIALS
+        return 0 if self.is_intact else EXIT_MODIFIED
 
     @property
-    def headline(self) -> str:
+    def summary_line(self) -> str:
         """The answer in one line."""
         if not self.is_signed:
             return "no credentials found"
@@ -77,15 +82,15 @@ class Verdict:
         )
         return f"{what}; {since}"
 
-    def facts(self) -> dict[str, str]:
+    def to_table(self) -> dict[str, str]:
         """Return the verdict by name, in plain words."""
-        facts = {"in the file": self._inside(), "beside it": self._beside()}
-        if signer := self._signer():
+        facts = {"in the file": self._describe_embedded(), "beside it": self._describe_sidecar()}
+        if signer := self._describe_signer():
             facts["signed by"] = signer
-        if self.is_marked:
+        if self.has_swap_metadata:
             facts["its metadata"] = "says that it is a swap (not signed: anybody can write it)"
         if claim := self.claim:
-            facts |= _told(claim)
+            facts |= _describe_claim(claim)
         if not self.is_signed:
             facts["this means"] = (
                 "nothing either way: credentials are lost when a file is cut, encoded again or sent"
@@ -93,7 +98,7 @@ class Verdict:
             )
         return facts
 
-    def numbers(self) -> dict[str, object]:
+    def to_dict(self) -> dict[str, object]:
         """Return the verdict for programs."""
         inside, beside = self.credentials, self.sidecar
         return {
@@ -103,22 +108,26 @@ class Verdict:
             "intact": self.is_intact if self.is_signed else None,
             "credentials": {**asdict(inside), "state": inside.state.value} if inside else None,
             "sidecar": asdict(beside) if beside else None,
-            "metadata_says_swap": self.is_marked,
+            "metadata_says_swap": self.has_swap_metadata,
         }
 
-    def _inside(self) -> str:
+    def _describe_embedded(self) -> str:
         """Say what the file itself holds."""
         if self.credentials is None:
-            lacks = "" if holds_credentials(self.path) else ", and its kind cannot hold any"
+            lacks = "" if can_hold_credentials(self.path) else ", and its kind cannot hold any"
             return f"no Content Credentials{lacks}"
         held = self.credentials
-        if held.state is State.INTACT:
+        if held.state is ValidationState.INTACT:
             return f"Content Credentials of {held.made_with}: intact"
         why = ", ".join(held.problems) or "no reason given"
-        word = "the file was changed" if held.state is State.CHANGED else "they cannot be checked"
+        word = (
+            "the file was changed"
+            if held.state is ValidationState.CHANGED
+            else "they cannot be checked"
+        )
         return f"Content Credentials of {held.made_with}: {word} ({why})"
 
-    def _beside(self) -> str:
+    def _describe_sidecar(self) -> str:
         """Say what the sidecar comes to."""
         if self.sidecar is None:
             return "no provenance file"
@@ -128,7 +137,7 @@ class Verdict:
             return f"{self.sidecar.path.name}: it speaks of another file, or this one was changed"
         return f"{self.sidecar.path.name}: matches"
 
-    def _signer(self) -> str:
+    def _describe_signer(self) -> str:
         """Say whose key signed, and what that is worth."""
         signed = self.credentials or self.sidecar
         if signed is None:
@@ -139,7 +148,7 @@ class Verdict:
         return f"{signed.signer}, {whose}: it proves no person"
 
 
-def verify(path: Path) -> Verdict:
+def verify(path: Path) -> VerificationResult:
     """Read what a file says of itself, in it and beside it.
 
     Raises:
@@ -147,24 +156,29 @@ def verify(path: Path) -> Verdict:
     """
     if path.is_dir():
         raise InputError(f"{path} is a folder", hint="name one video or picture")
-    marked = _is_marked(path)
-    return Verdict(path=path, credentials=read(path), sidecar=read_sidecar(path), is_marked=marked)
+    marked = _has_swap_metadata(path)
+    return VerificationResult(
+        path=path,
+        credentials=read_credentials(path),
+        sidecar=read_sidecar(path),
+        has_swap_metadata=marked,
+    )
 
 
-def _is_marked(path: Path) -> bool:
+def _has_swap_metadata(path: Path) -> bool:
     """Say whether a file's ordinary metadata speaks of a swap.
 
     Raises:
         InputError: It is neither a picture nor a video.
     """
-    if path.suffix.lower() in PICTURES:
-        pictures.read(path)
-        return is_marked(path.read_bytes())
-    with opened(path) as container:
+    if path.suffix.lower() in IMAGE_SUFFIXES:
+        image_io.read_image(path)
+        return has_swap_metadata(path.read_bytes())
+    with open_media(path) as container:
         return any(COMPOSITE in text for text in container.metadata.values())
 
 
-def _told(claim: Claim) -> Mapping[str, str]:
+def _describe_claim(claim: Claim) -> Mapping[str, str]:
     """Return what faceswap says of its work, in words."""
     consent = "a statement is recorded for everybody the model learned from"
     if not claim.consent:
@@ -176,11 +190,11 @@ def _told(claim: Claim) -> Mapping[str, str]:
         "model": f"SHA-256 {claim.model}",
         "made from": f"SHA-256 {claim.source}" if claim.source else "more than one file",
         "consent": consent,
-        "settings": ", ".join(starmap(_in_words, claim.settings.items())),
+        "settings": ", ".join(starmap(_format_setting, claim.settings.items())),
     }
 
 
-def _in_words(name: str, value: object) -> str:
+def _format_setting(name: str, value: object) -> str:
     """Return a setting as a user would say it; one of another version of the program too."""
     said = f"{value:g}" if isinstance(value, float) else str(value)
     if isinstance(value, bool):

@@ -29,14 +29,14 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
 
-from faceswap_cli.errors import ConfigurationError, did_you_mean
+from faceswap_cli.core.errors import ConfigurationError, did_you_mean
 
-BEST, DEFAULT_QUALITY, WORST = 0, 18, 51
+BEST_QUALITY, DEFAULT_QUALITY, WORST_QUALITY = 0, 18, 51
 """The ends of the scale of quality, and where it stands if nobody says."""
 
-EIGHT = ("yuv420p", "yuv422p", "yuv444p")
-TEN = ("yuv420p10le", "yuv422p10le", "yuv444p10le")
-TWELVE = ("yuv420p12le", "yuv422p12le", "yuv444p12le")
+FORMATS_8_BIT = ("yuv420p", "yuv422p", "yuv444p")
+FORMATS_10_BIT = ("yuv420p10le", "yuv422p10le", "yuv444p10le")
+FORMATS_12_BIT = ("yuv420p12le", "yuv422p12le", "yuv444p12le")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,17 +45,17 @@ class Encoder:
 
     name: str
     """FFmpeg's name of it."""
-    formats: tuple[str, ...]
+    pixel_formats: tuple[str, ...]
     """The pixels it takes, in FFmpeg's names."""
     options: Callable[[int], dict[str, str]]
     """Its options for a quality."""
     is_hardware: bool = False
-    any_size: bool = False
+    allows_odd_size: bool = False
     """It keeps an odd width or height though colour is stored at half of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Choice:
+class EncoderChoice:
     """How a picture is going to be encoded."""
 
     encoder: Encoder
@@ -72,7 +72,7 @@ def _x264(quality: int) -> dict[str, str]:
 
 def _x265(quality: int) -> dict[str, str]:
     """Return options of libx265."""
-    rate = {"crf": str(scaled(quality, H265_STEP, most=51))} if quality else {}
+    rate = {"crf": str(map_quality(quality, H265_CRF_STEP, max_value=51))} if quality else {}
     lossless = "" if quality else ":lossless=1"
     return {**rate, "preset": "veryfast", "x265-params": f"log-level=none{lossless}"}
 
@@ -82,10 +82,13 @@ def _svt_av1(quality: int) -> dict[str, str]:
     os.environ.setdefault("SVT_LOG", "1")  # it writes to the terminal by itself: errors only
     if not quality:
         return {"preset": "8", "svtav1-params": "lossless=1"}
-    return {"preset": "8", "crf": str(scaled(quality, AV1_STEP, most=63, at_default=24))}
+    return {
+        "preset": "8",
+        "crf": str(map_quality(quality, AV1_CRF_STEP, max_value=63, at_default=24)),
+    }
 
 
-H265_STEP, AV1_STEP = 1.3, 2.2
+H265_CRF_STEP, AV1_CRF_STEP = 1.3, 2.2
 """Steps of x265's and SVT-AV1's rate factors for one of x264's.
 
 Measured at five qualities on a close face of little noise, for x265 on a street too: SSIM is
@@ -93,9 +96,11 @@ x264's within 0.001 from 12 to 28 for x265, and never below it from 18 on for SV
 """
 
 
-def scaled(quality: int, step: float, *, most: int, at_default: int = DEFAULT_QUALITY) -> int:
+def map_quality(
+    quality: int, step: float, *, max_value: int, at_default: int = DEFAULT_QUALITY
+) -> int:
     """Return another encoder's rate factor for a quality that is not lossless."""
-    return min(most, max(1, round(at_default + (quality - DEFAULT_QUALITY) * step)))
+    return min(max_value, max(1, round(at_default + (quality - DEFAULT_QUALITY) * step)))
 
 
 def _prores(quality: int) -> dict[str, str]:
@@ -136,33 +141,48 @@ def _videotoolbox(quality: int) -> dict[str, str]:
     return {"q:v": str(max(1, round(100 - quality * 1.9))), "flags": "+qscale"}
 
 
-def _hardware(codec: str) -> tuple[Encoder, ...]:
+def _hardware_encoders(codec: str) -> tuple[Encoder, ...]:
     """Return the makers' encoders of a codec; which of them are there is found by trying."""
     deep = ("yuv420p10le",) if codec != "h264" else ()
     makers = {"nvenc": _nvenc, "qsv": _qsv, "amf": _amf, "videotoolbox": _videotoolbox}
     return tuple(
         Encoder(
-            name=f"{codec}_{maker}", formats=("yuv420p", *deep), options=options, is_hardware=True
+            name=f"{codec}_{maker}",
+            pixel_formats=("yuv420p", *deep),
+            options=options,
+            is_hardware=True,
         )
         for maker, options in makers.items()
     )
 
 
-_H264 = Encoder(name="libx264", formats=EIGHT + TEN, options=_x264)
-_H265 = Encoder(name="libx265", formats=EIGHT + TEN + TWELVE, options=_x265)
+_H264 = Encoder(name="libx264", pixel_formats=FORMATS_8_BIT + FORMATS_10_BIT, options=_x264)
+_H265 = Encoder(
+    name="libx265", pixel_formats=FORMATS_8_BIT + FORMATS_10_BIT + FORMATS_12_BIT, options=_x265
+)
 _AV1 = Encoder(
-    name="libsvtav1", formats=("yuv420p", "yuv420p10le"), options=_svt_av1, any_size=True
+    name="libsvtav1",
+    pixel_formats=("yuv420p", "yuv420p10le"),
+    options=_svt_av1,
+    allows_odd_size=True,
 )
-_PRORES_422 = Encoder(name="prores_ks", formats=("yuv422p10le",), options=_prores, any_size=True)
+_PRORES_422 = Encoder(
+    name="prores_ks", pixel_formats=("yuv422p10le",), options=_prores, allows_odd_size=True
+)
 _PRORES_444 = Encoder(
-    name="prores_ks", formats=("yuv444p10le",), options=_prores_444, any_size=True
+    name="prores_ks", pixel_formats=("yuv444p10le",), options=_prores_444, allows_odd_size=True
 )
-_FFV1 = Encoder(name="ffv1", formats=EIGHT + TEN + TWELVE, options=_ffv1, any_size=True)
+_FFV1 = Encoder(
+    name="ffv1",
+    pixel_formats=FORMATS_8_BIT + FORMATS_10_BIT + FORMATS_12_BIT,
+    options=_ffv1,
+    allows_odd_size=True,
+)
 
 CODECS: Mapping[str, tuple[Encoder, ...]] = {
-    "h264": (*_hardware("h264"), _H264),
-    "h265": (*_hardware("hevc"), _H265),
-    "av1": (*_hardware("av1"), _AV1),
+    "h264": (*_hardware_encoders("h264"), _H264),
+    "h265": (*_hardware_encoders("hevc"), _H265),
+    "av1": (*_hardware_encoders("av1"), _AV1),
     "prores": (_PRORES_422, _PRORES_444),
     "ffv1": (_FFV1,),
 }
@@ -179,23 +199,27 @@ def check_codec(codec: str, quality: int) -> None:
         raise ConfigurationError(
             f'there is no codec called "{codec}"', hint=did_you_mean(codec, CODECS)
         )
-    if not BEST <= quality <= WORST:
+    if not BEST_QUALITY <= quality <= WORST_QUALITY:
         raise ConfigurationError(
             f"quality {quality} is off the scale",
-            hint=f"{BEST} is lossless, {DEFAULT_QUALITY} hardly to be told from the source, "
-            f"{WORST} the worst",
+            hint=f"{BEST_QUALITY} is lossless, {DEFAULT_QUALITY} hardly to be told from the source, "
+            f"{WORST_QUALITY} the worst",
         )
 
 
-def choose(
-    codec: str, *, size: tuple[int, int], like: str | None = None, hardware: bool = True
-) -> Choice:
+def select_encoder(
+    codec: str,
+    *,
+    size: tuple[int, int],
+    source_pixel_format: str | None = None,
+    hardware: bool = True,
+) -> EncoderChoice:
     """Return the encoder for a picture, and the pixels nearest to those of the source.
 
     Args:
         codec: A name in `CODECS`.
         size: (width, height) px.
-        like: The source's pixel format; None for RGB that wants no more than 8 bits and colour at
+        source_pixel_format: The source's pixel format; None for RGB that wants no more than 8 bits and colour at
             half the resolution.
         hardware: Whether an encoder of the machine's may be taken, if it does not cost bits.
 
@@ -203,16 +227,17 @@ def choose(
         ConfigurationError: There is no such codec.
     """
     check_codec(codec, DEFAULT_QUALITY)
-    wanted = like or "yuv420p"
+    wanted = source_pixel_format or "yuv420p"
     candidates = [one for one in CODECS[codec] if not one.is_hardware]
     software = min(
-        (_fitted(one, wanted, size) for one in candidates), key=lambda c: _loss(wanted, c)
+        (_select_pixel_format(one, wanted, size) for one in candidates),
+        key=lambda c: _conversion_loss(wanted, c),
     )
     notes: list[str] = []
     if hardware:
-        for one in (one for one in CODECS[codec] if one.is_hardware and works(one.name)):
-            choice = _fitted(one, wanted, size)
-            if choice.pixel_format == software.pixel_format and works(
+        for one in (one for one in CODECS[codec] if one.is_hardware and is_available(one.name)):
+            choice = _select_pixel_format(one, wanted, size)
+            if choice.pixel_format == software.pixel_format and is_available(
                 one.name, size=size, pixel_format=choice.pixel_format
             ):
                 return choice
@@ -220,45 +245,54 @@ def choose(
                 f"{one.name} cannot hold {software.pixel_format} at {size[0]}x{size[1]}: "
                 f"{software.encoder.name} encodes instead"
             )
-    notes += _changes(wanted, software.pixel_format) if like else []
-    return Choice(encoder=software.encoder, pixel_format=software.pixel_format, notes=tuple(notes))
-
-
-def _fitted(encoder: Encoder, wanted: str, size: tuple[int, int]) -> Choice:
-    """Return the encoder with those of its pixels that lose least."""
-    holding = [one for one in encoder.formats if encoder.any_size or _divides(one, size)]
-    return min(
-        (Choice(encoder=encoder, pixel_format=one) for one in holding or encoder.formats),
-        key=lambda choice: _loss(wanted, choice),
+    notes += _describe_losses(wanted, software.pixel_format) if source_pixel_format else []
+    return EncoderChoice(
+        encoder=software.encoder, pixel_format=software.pixel_format, notes=tuple(notes)
     )
 
 
-def _loss(wanted: str, choice: Choice) -> tuple[int, int, int]:
+def _select_pixel_format(encoder: Encoder, wanted: str, size: tuple[int, int]) -> EncoderChoice:
+    """Return the encoder with those of its pixels that lose least."""
+    holding = [
+        one
+        for one in encoder.pixel_formats
+        if encoder.allows_odd_size or _is_size_divisible(one, size)
+    ]
+    return min(
+        (
+            EncoderChoice(encoder=encoder, pixel_format=one)
+            for one in holding or encoder.pixel_formats
+        ),
+        key=lambda choice: _conversion_loss(wanted, choice),
+    )
+
+
+def _conversion_loss(wanted: str, choice: EncoderChoice) -> tuple[int, int, int]:
     """Return what is lost between two kinds of pixels, then what is wasted: smaller is better."""
-    bits, columns, rows = _shape(wanted)
-    given_bits, given_columns, given_rows = _shape(choice.pixel_format)
+    bits, columns, rows = _format_layout(wanted)
+    given_bits, given_columns, given_rows = _format_layout(choice.pixel_format)
     lost_bits, lost_colour = max(0, bits - given_bits), max(0, columns - given_columns)
     lost_colour += max(0, rows - given_rows)
     wasted = abs(bits - given_bits) + abs(columns - given_columns) + abs(rows - given_rows)
     return lost_colour, lost_bits, wasted
 
 
-def _shape(pixel_format: str) -> tuple[int, int, int]:
+def _format_layout(pixel_format: str) -> tuple[int, int, int]:
     """Return bits a sample, and 2 or 1: colour samples for two columns and for two rows."""
     known = VideoFormat(pixel_format, 16, 16)
     return known.components[0].bits, known.chroma_width(16) // 8, known.chroma_height(16) // 8
 
 
-def _divides(pixel_format: str, size: tuple[int, int]) -> bool:
+def _is_size_divisible(pixel_format: str, size: tuple[int, int]) -> bool:
     """Return whether colour at its resolution covers a picture of this size exactly."""
-    _, *at_half = _shape(pixel_format)
+    _, *at_half = _format_layout(pixel_format)
     return not any(side % 2 and shared == 1 for side, shared in zip(size, at_half, strict=True))
 
 
-def _changes(wanted: str, given: str) -> list[str]:
+def _describe_losses(wanted: str, given: str) -> list[str]:
     """Say what the codec cannot keep."""
-    bits, *colour = _shape(wanted)
-    given_bits, *given_colour = _shape(given)
+    bits, *colour = _format_layout(wanted)
+    given_bits, *given_colour = _format_layout(given)
     notes = []
     if given_bits < bits:
         notes.append(f"{bits} bits a colour become {given_bits}: the codec holds no more")
@@ -268,11 +302,13 @@ def _changes(wanted: str, given: str) -> list[str]:
 
 
 @cache
-def works(name: str, *, size: tuple[int, int] = (256, 256), pixel_format: str = "yuv420p") -> bool:
+def is_available(
+    name: str, *, size: tuple[int, int] = (256, 256), pixel_format: str = "yuv420p"
+) -> bool:
     """Return whether an encoder is there and encodes; there is no other way to know than to try."""
     try:
         LibraryCodec(name, "w")
-        context = opened_encoder(
+        context = open_encoder(
             name, size=size, pixel_format=pixel_format, time_base=Fraction(1, 25), options={}
         )
         width, height = size
@@ -287,7 +323,7 @@ def works(name: str, *, size: tuple[int, int] = (256, 256), pixel_format: str = 
     return True
 
 
-def opened_encoder(
+def open_encoder(
     name: str,
     *,
     size: tuple[int, int],
@@ -295,7 +331,7 @@ def opened_encoder(
     time_base: Fraction,
     options: Mapping[str, str],
     rate: Fraction = Fraction(25),
-    prepare: Callable[[VideoCodecContext], None] | None = None,
+    configure: Callable[[VideoCodecContext], None] | None = None,
 ) -> VideoCodecContext:
     """Return an open encoder whose headers are kept apart from its packets."""
     context = CodecContext.create(name, "w")
@@ -306,7 +342,7 @@ def opened_encoder(
     context.framerate = rate.limit_denominator(1_000_000)
     context.flags |= Flags.global_header | Flags.frame_duration
     context.options = dict(options)
-    if prepare is not None:
-        prepare(context)
+    if configure is not None:
+        configure(context)
     context.open()
     return context

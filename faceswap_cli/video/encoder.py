@@ -13,18 +13,18 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 
-from faceswap_cli.arrays import Image
-from faceswap_cli.video.codecs import Choice, check_codec, choose, opened_encoder
-from faceswap_cli.video.colour import THREADS, UNSPECIFIED, ColourTags, FromRGB, Matrix
-from faceswap_cli.video.original import Original, Patcher
+from faceswap_cli.core.lazy_image import Area, LazyImage, as_lazy
+from faceswap_cli.core.types import Image
+from faceswap_cli.video.codecs import EncoderChoice, check_codec, open_encoder, select_encoder
+from faceswap_cli.video.color import SWSCALE_THREADS, UNSPECIFIED, ColorTags, FromRGB, YuvMatrix
 from faceswap_cli.video.reader import VideoInfo
-from faceswap_cli.views import Area, View, seen
+from faceswap_cli.video.source_samples import FramePatcher, SourceSamples
 
 AnyPacket: TypeAlias = "Packet[Any]"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Picture:
+class EncodeSpec:
     """What a video's picture is, and how it is to be encoded."""
 
     size: tuple[int, int]
@@ -35,8 +35,8 @@ class Picture:
     """Seconds a tick: times are kept to the tick."""
     sample_aspect: Fraction = Fraction(1)
     """Width over height of one pixel."""
-    colour: ColourTags
-    like: str | None = None
+    color: ColorTags
+    source_pixel_format: str | None = None
     """The source's pixel format, which is kept where the codec can."""
     codec: str = "h264"
     """A name in `codecs.CODECS`."""
@@ -46,74 +46,77 @@ class Picture:
     """Whether an encoder of the machine's may be taken."""
 
     @classmethod
-    def of(
+    def from_info(
         cls, info: VideoInfo, *, codec: str = "h264", quality: int = 18, hardware: bool = True
-    ) -> "Picture":
+    ) -> "EncodeSpec":
         """Return the picture of a video that stays what it is, but for being encoded anew."""
         return cls(
             size=info.size,
             rate=info.average_rate,
             time_base=info.time_base,
             sample_aspect=info.sample_aspect,
-            colour=info.colour,
-            like=info.pixel_format,
+            color=info.color,
+            source_pixel_format=info.pixel_format,
             codec=codec,
             quality=quality,
             hardware=hardware,
         )
 
-    def choice(self) -> Choice:
+    def resolve_encoder(self) -> EncoderChoice:
         """Return how it is going to be encoded on this machine.
 
         Raises:
             ConfigurationError: There is no such codec, or the quality is off the scale.
         """
         check_codec(self.codec, self.quality)
-        return choose(self.codec, size=self.size, like=self.like, hardware=self.hardware)
+        return select_encoder(
+            self.codec,
+            size=self.size,
+            source_pixel_format=self.source_pixel_format,
+            hardware=self.hardware,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
-class Coded:
+class EncodedPacket:
     """One encoded picture."""
 
-    tick: int
+    pts: int
     """When it is shown, in ticks of the picture's time base."""
-    is_key: bool
+    is_keyframe: bool
     """It can be shown without any other."""
     data: bytes
 
 
-class PictureEncoder:
+class VideoEncoder:
     """Turns frames into packets, in the order they have to be stored in.
 
     Args:
-        picture: What is encoded.
+        spec: What is encoded.
         choice: How, as `picture.choice()` found it.
     """
 
-    def __init__(self, picture: Picture, choice: Choice) -> None:
-        self.picture = picture
-        self._last_tick: int | None = None
-        self._context = _opened(picture, choice)
+    def __init__(self, spec: EncodeSpec, choice: EncoderChoice) -> None:
+        self.spec = spec
+        self._last_pts: int | None = None
+        self._context = _open_context(spec, choice)
         self._pixel_format = choice.pixel_format
-        self._from_rgb = FromRGB(
-            picture.colour, size=picture.size, pixel_format=choice.pixel_format
-        )
+        self._from_rgb = FromRGB(spec.color, size=spec.size, pixel_format=choice.pixel_format)
         self._patcher = (
-            Patcher(picture.colour, size=picture.size, pixel_format=picture.like)
-            if picture.like
+            FramePatcher(spec.color, size=spec.size, pixel_format=spec.source_pixel_format)
+            if spec.source_pixel_format
             else None
         )
         self._reformatter = VideoReformatter()
 
-    def push(
+    def encode(
         self,
-        image: Image | View,
+        image: Image | LazyImage,
         time: Fraction,
         *,
-        original: Original | Path | None = None,
+        original: SourceSamples | Path | None = None,
         changed: Sequence[Area] = (),
-    ) -> list[Coded]:
+    ) -> list[EncodedPacket]:
         """Take a frame and return the packets that became ready.
 
         Args:
@@ -122,30 +125,30 @@ class PictureEncoder:
             original: The source's frame: its samples are encoded outside of `changed`.
             changed: The parts of it that `image` shows instead.
         """
-        view = seen(image)
-        if view.size != self.picture.size:
-            wrong, right = ("{}x{}".format(*size) for size in (view.size, self.picture.size))
+        view = as_lazy(image)
+        if view.size != self.spec.size:
+            wrong, right = ("{}x{}".format(*size) for size in (view.size, self.spec.size))
             raise ValueError(f"a frame of {wrong} px, the video has {right}")
-        tick = round(time / self.picture.time_base)
-        if self._last_tick is not None and tick <= self._last_tick:
+        tick = round(time / self.spec.time_base)
+        if self._last_pts is not None and tick <= self._last_pts:
             raise ValueError("frames must be written in the order of their times, a tick apart")
-        self._last_tick = tick
-        frame = self._frame(view, original, changed)
-        frame.pts, frame.time_base = tick, self.picture.time_base
-        return list(self._coded(self._context.encode(frame)))
+        self._last_pts = tick
+        frame = self._make_frame(view, original, changed)
+        frame.pts, frame.time_base = tick, self.spec.time_base
+        return list(self._to_packets(self._context.encode(frame)))
 
-    def finish(self) -> list[Coded]:
+    def flush(self) -> list[EncodedPacket]:
         """Return the packets that the encoder still holds."""
-        return list(self._coded(self._context.encode(None)))
+        return list(self._to_packets(self._context.encode(None)))
 
-    def _frame(
-        self, view: View, original: Original | Path | None, changed: Sequence[Area]
+    def _make_frame(
+        self, view: LazyImage, original: SourceSamples | Path | None, changed: Sequence[Area]
     ) -> VideoFrame:
         """Return the frame to encode."""
-        if self._patcher is None or not isinstance(original, Original):
-            return self._from_rgb(view.whole())
-        if not self._patcher.takes(original):
-            return self._from_rgb(view.whole())
+        if self._patcher is None or not isinstance(original, SourceSamples):
+            return self._from_rgb(view.to_array())
+        if not self._patcher.accepts(original):
+            return self._from_rgb(view.to_array())
         frame = self._patcher(original, view, changed)
         if frame.format.name == self._pixel_format:
             return frame
@@ -153,56 +156,56 @@ class PictureEncoder:
             frame,
             format=self._pixel_format,
             interpolation=Interpolation.BICUBIC | Interpolation.ACCURATE_RND,
-            threads=THREADS,
+            threads=SWSCALE_THREADS,
         )
 
-    def _coded(self, packets: Sequence[AnyPacket]) -> Iterator[Coded]:
+    def _to_packets(self, packets: Sequence[AnyPacket]) -> Iterator[EncodedPacket]:
         """Yield packets in our own words."""
         for packet in packets:
             assert packet.pts is not None
-            yield Coded(tick=packet.pts, is_key=packet.is_keyframe, data=bytes(packet))
+            yield EncodedPacket(pts=packet.pts, is_keyframe=packet.is_keyframe, data=bytes(packet))
 
 
-def identity(picture: Picture, choice: Choice) -> str:
+def spec_digest(spec: EncodeSpec, choice: EncoderChoice) -> str:
     """Return a digest of all that decides whether packets of two encoders fit into one stream."""
-    context = _opened(picture, choice)
+    context = _open_context(spec, choice)
     told = [
-        repr(picture),
+        repr(spec),
         choice.encoder.name,
         choice.pixel_format,
-        repr(choice.encoder.options(picture.quality)),
+        repr(choice.encoder.options(spec.quality)),
         av.__version__,
         (context.extradata or b"").hex(),
     ]
     return hashlib.sha256("\n".join(told).encode()).hexdigest()
 
 
-def dress(context: VideoCodecContext, picture: Picture) -> None:
+def apply_color_tags(context: VideoCodecContext, spec: EncodeSpec) -> None:
     """Give an encoder's context the tags and the pixels' shape of a picture."""
-    tags = picture.colour
-    context.sample_aspect_ratio = picture.sample_aspect
+    tags = spec.color
+    context.sample_aspect_ratio = spec.sample_aspect
     context.color_primaries = tags.primaries or UNSPECIFIED
     context.color_trc = tags.transfer or UNSPECIFIED
-    context.colorspace = written_matrix(picture)
+    context.colorspace = select_matrix_tag(spec)
     context.color_range = tags.range or 0
 
 
-def written_matrix(picture: Picture) -> int:
+def select_matrix_tag(spec: EncodeSpec) -> int:
     """Return the matrix tag: the source's, unless it is one that nobody here converts to."""
-    tag = picture.colour.matrix
-    if tag is None or tag in set(Matrix):
+    tag = spec.color.matrix
+    if tag is None or tag in set(YuvMatrix):
         return tag or UNSPECIFIED
-    return picture.colour.completed(picture.size).matrix or UNSPECIFIED
+    return spec.color.with_defaults(spec.size).matrix or UNSPECIFIED
 
 
-def _opened(picture: Picture, choice: Choice) -> VideoCodecContext:
+def _open_context(spec: EncodeSpec, choice: EncoderChoice) -> VideoCodecContext:
     """Return an encoder at work on a picture."""
-    return opened_encoder(
+    return open_encoder(
         choice.encoder.name,
-        size=picture.size,
+        size=spec.size,
         pixel_format=choice.pixel_format,
-        time_base=picture.time_base,
-        rate=picture.rate,
-        options=choice.encoder.options(picture.quality),
-        prepare=lambda context: dress(context, picture),
+        time_base=spec.time_base,
+        rate=spec.rate,
+        options=choice.encoder.options(spec.quality),
+        configure=lambda context: apply_color_tags(context, spec),
     )

@@ -19,25 +19,27 @@ PAIR = re.compile(r"(\d+)_(\d+)")
 """Name of a manipulated video: whose head, and whose face is on it."""
 
 
-def is_laid_out(folder: Path) -> bool:
+def is_faceforensics(folder: Path) -> bool:
     """Whether a folder is such a data set."""
     return (folder / ORIGINAL).is_dir()
 
 
-def source_videos(folder: Path) -> list[Path]:
+def find_source_videos(folder: Path) -> list[Path]:
     """Return its source videos in the order of their names, each in the best form there is."""
     best: dict[tuple[str, str], Path] = {}
-    for path in sorted(folder.glob(f"{ORIGINAL}/*/*/videos/*.mp4"), key=_compression, reverse=True):
+    for path in sorted(
+        folder.glob(f"{ORIGINAL}/*/*/videos/*.mp4"), key=_compression_rank, reverse=True
+    ):
         best[path.parts[-4], path.name] = path
     return sorted(best.values(), key=lambda path: (path.name, path))
 
 
-def partners(folder: Path) -> dict[str, str]:
+def find_partners(folder: Path) -> dict[str, str]:
     """Return with whom each person changes faces, by the names of their source videos."""
-    return dict(_pairs(folder))
+    return dict(_iter_pairs(folder))
 
 
-def _pairs(folder: Path) -> Iterator[tuple[str, str]]:
+def _iter_pairs(folder: Path) -> Iterator[tuple[str, str]]:
     """Yield whose head and whose face, both ways round where the data set says so."""
     for path in sorted(folder.glob("splits/*.json")):
         try:
@@ -54,7 +56,7 @@ def _pairs(folder: Path) -> Iterator[tuple[str, str]]:
             yield names[1], names[2]
 
 
-def _compression(path: Path) -> tuple[int, str]:
+def _compression_rank(path: Path) -> tuple[int, str]:
     """Return how much a video was compressed, as a number to sort by."""
     name = path.parts[-3]
     known = COMPRESSIONS.index(name) if name in COMPRESSIONS else len(COMPRESSIONS)

@@ -8,20 +8,20 @@ import numpy as np
 from av.buffer import Buffer
 from av.video.frame import VideoFrame
 
-from faceswap_cli.arrays import AnyArray
-from faceswap_cli.views import Area
+from faceswap_cli.core.lazy_image import Area
+from faceswap_cli.core.types import AnyArray
 
 
 @dataclass(frozen=True, kw_only=True)
 class Orientation:
     """How the stored picture is laid out to be shown: swap the axes first, then mirror them."""
 
-    swapped: bool
+    transposed: bool
     mirrored_x: bool
     mirrored_y: bool
 
     @classmethod
-    def of(cls, frame: VideoFrame) -> Self:
+    def from_frame(cls, frame: VideoFrame) -> Self:
         """Return what a frame's display matrix asks for, to the nearest quarter turn.
 
         Convention: ISO/IEC 14496-12, 8.3.2. A point is a row vector times the matrix, so
@@ -29,17 +29,17 @@ class Orientation:
         """
         data = cast(Buffer | None, frame.side_data.get("DISPLAYMATRIX"))
         if data is None:
-            return cls(swapped=False, mirrored_x=False, mirrored_y=False)
+            return cls(transposed=False, mirrored_x=False, mirrored_y=False)
         (a, b, _), (c, d, _), _ = np.frombuffer(bytes(data), dtype=np.int32).reshape(3, 3).tolist()
         swapped = abs(b) > abs(a)
         return cls(
-            swapped=swapped,
+            transposed=swapped,
             mirrored_x=(c if swapped else a) < 0,
             mirrored_y=(b if swapped else d) < 0,
         )
 
     @property
-    def clockwise_degrees(self) -> int:
+    def rotation_deg(self) -> int:
         """0, 90, 180 or 270; a mirrored picture is turned after it was mirrored left to right."""
         quarter_turns = {
             (False, False, False): 0,
@@ -51,14 +51,14 @@ class Orientation:
             (True, False, True): 270,
             (True, False, False): 270,
         }
-        return quarter_turns[self.swapped, self.mirrored_x, self.mirrored_y]
+        return quarter_turns[self.transposed, self.mirrored_x, self.mirrored_y]
 
     @property
     def is_mirrored(self) -> bool:
         """Whether left and right change places."""
-        return self.swapped ^ self.mirrored_x ^ self.mirrored_y
+        return self.transposed ^ self.mirrored_x ^ self.mirrored_y
 
-    def stored(self, area: Area, size: tuple[int, int]) -> Area:
+    def to_stored_area(self, area: Area, size: tuple[int, int]) -> Area:
         """Return where an area of the upright picture of (width, height) px is stored."""
         left, top, right, bottom = area
         width, height = size
@@ -66,11 +66,11 @@ class Orientation:
             left, right = width - right, width - left
         if self.mirrored_y:
             top, bottom = height - bottom, height - top
-        return (top, left, bottom, right) if self.swapped else (left, top, right, bottom)
+        return (top, left, bottom, right) if self.transposed else (left, top, right, bottom)
 
-    def upright(self, image: AnyArray) -> AnyArray:
+    def to_upright(self, image: AnyArray) -> AnyArray:
         """Return an image, or one plane of its samples, as it is to be shown."""
-        turned = cv2.transpose(image) if self.swapped else image
+        turned = cv2.transpose(image) if self.transposed else image
         flips = {(True, False): 1, (False, True): 0, (True, True): -1}
         how = flips.get((self.mirrored_x, self.mirrored_y))
         return turned if how is None else cv2.flip(turned, how)

@@ -21,16 +21,15 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from faceswap_cli.arrays import Image
-from faceswap_cli.errors import InputError
-from faceswap_cli.video.colour import ColourTags, Matrix, ToRGB, tags_of
-from faceswap_cli.video.opening import opened, picture_stream
+from faceswap_cli.core.errors import InputError
+from faceswap_cli.video.color import ColorTags, ToRGB, YuvMatrix, read_color_tags
+from faceswap_cli.video.frame import Frame
+from faceswap_cli.video.lazy_frame import LazyFrame
+from faceswap_cli.video.open import find_video_stream, open_media
 from faceswap_cli.video.orientation import Orientation
-from faceswap_cli.video.original import Original
-from faceswap_cli.video.packets import frames_before
-from faceswap_cli.video.planes import planar
-from faceswap_cli.video.view import FrameView
-from faceswap_cli.views import View
+from faceswap_cli.video.pixel_format import to_planar_format
+from faceswap_cli.video.probe import count_frames_before
+from faceswap_cli.video.source_samples import SourceSamples
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,29 +57,10 @@ class VideoInfo:
     """Two half pictures are woven into each frame."""
     audio_count: int
     subtitle_count: int
-    colour: ColourTags
+    color: ColorTags
     pixel_format: str | None
     """FFmpeg's name of the upright picture's samples, such as yuv420p10le; None if there is no
     way to write them as they are."""
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Frame:
-    """One picture of a video."""
-
-    index: int
-    """Counted from 0 in the order of showing."""
-    time: Fraction
-    """Seconds, exactly as in the file."""
-    view: View
-    original: Original | Path | None = None
-    """The samples of the file, or a picture's file itself: what writers take for all that is not
-    changed."""
-
-    @property
-    def image(self) -> Image:
-        """All of it, RGB uint8 (H, W, 3); looking at a part of the view is quicker."""
-        return self.view.whole()
 
 
 def probe(path: Path) -> VideoInfo:
@@ -108,11 +88,11 @@ def read_frames(
     """
     with VideoReader(path, start=start) as reader:
         yield from reader
-        if reader.shortfall and note:
-            note(reader.shortfall)
+        if reader.truncation_note and note:
+            note(reader.truncation_note)
 
 
-def read_moments(path: Path, times: Sequence[Fraction]) -> Iterator[Frame]:
+def read_frames_at(path: Path, times: Sequence[Fraction]) -> Iterator[Frame]:
     """Yield the frames that are shown at some moments, each found by seeking.
 
     Args:
@@ -127,11 +107,11 @@ def read_moments(path: Path, times: Sequence[Fraction]) -> Iterator[Frame]:
     """
     with VideoReader(path) as reader:
         for index, time in enumerate(times):
-            if frame := next(reader.since(time), None):
+            if frame := next(reader.seek_frames(time), None):
                 yield replace(frame, index=index)
 
 
-def read_on(
+def resume_frames(
     path: Path, *, index: int, time: Fraction, note: Callable[[str], None] | None = None
 ) -> Iterator[Frame]:
     """Yield the frames from number `index` on, which an earlier reading saw at `time` s.
@@ -147,19 +127,19 @@ def read_on(
     Raises:
         InputError: There is no such file, or it holds no picture that can be decoded.
     """
-    with VideoReader(path) as reader, closing(reader.since(time)) as frames:
+    with VideoReader(path) as reader, closing(reader.seek_frames(time)) as frames:
         first = next(frames, None)
         if first is not None and first.time == time:
             for frame in chain([first], frames):
                 yield replace(frame, index=index + frame.index)
-            if reader.shortfall and note:
-                note(reader.shortfall)
+            if reader.truncation_note and note:
+                note(reader.truncation_note)
             return
     # A file whose index leads astray: count.
     yield from read_frames(path, start=index, note=note)
 
 
-def read_since(
+def read_frames_from(
     path: Path, *, time: Fraction, note: Callable[[str], None] | None = None
 ) -> Iterator[Frame]:
     """Yield the frames that are shown at `time` s or later, numbered from the file's first.
@@ -174,16 +154,16 @@ def read_since(
     Raises:
         InputError: There is no such file, or it holds no picture that can be decoded.
     """
-    before = frames_before(path, time)
+    before = count_frames_before(path, time)
     if before is not None:
-        with VideoReader(path) as reader, closing(reader.since(time)) as frames:
+        with VideoReader(path) as reader, closing(reader.seek_frames(time)) as frames:
             # The first one may have begun earlier, and be the only one there is.
             begins = next(frames, None)
             rest = frames if begins is None or begins.time < time else chain([begins], frames)
             for index, frame in enumerate(rest, before):
                 yield replace(frame, index=index)
-            if reader.shortfall and note:
-                note(reader.shortfall)
+            if reader.truncation_note and note:
+                note(reader.truncation_note)
         return
     for frame in read_frames(path, note=note):
         if frame.time >= time:
@@ -201,7 +181,7 @@ class VideoReader:
     def __init__(self, path: Path, *, start: int = 0) -> None:
         self.path = path
         self.start = start
-        self.shortfall: str | None = None
+        self.truncation_note: str | None = None
         """After the last frame: what the file claims to hold and does not give, in one line."""
         self._resources = ExitStack()
 
@@ -212,8 +192,8 @@ class VideoReader:
             InputError: There is no such file, or it holds no picture that can be decoded.
         """
         with ExitStack() as stack:
-            container = stack.enter_context(opened(self.path))
-            self._stream = picture_stream(container, self.path)
+            container = stack.enter_context(open_media(self.path))
+            self._stream = find_video_stream(container, self.path)
             self._stream.thread_type = "AUTO"
             self._decoder = _Decoder(container, self._stream)
             self._frames = iter(self._decoder)
@@ -224,8 +204,8 @@ class VideoReader:
                     hint="the file is damaged; copy it again from where it came from",
                 )
             self._earliest = self._first
-            self._orientation = Orientation.of(self._first)
-            self.info = _describe(self.path, container, self._stream, self._first)
+            self._orientation = Orientation.from_frame(self._first)
+            self.info = _read_info(self.path, container, self._stream, self._first)
             self._resources = stack.pop_all()
         return self
 
@@ -248,43 +228,43 @@ class VideoReader:
         first, self._first = self._first, None
         if first is None:
             return
-        to_rgb = ToRGB(tags_of(first), size=(first.width, first.height))
-        clock = _Clock(self._decoder.container, first, self.info)
+        to_rgb = ToRGB(read_color_tags(first), size=(first.width, first.height))
+        clock = _FrameClock(self._decoder.container, first, self.info)
         for index, frame in enumerate(chain([first], self._frames)):
             time = clock.time(frame)
             if index >= self.start:
-                yield self._shown(frame, index=index, time=time, to_rgb=to_rgb)
-        self._end(frame, time)
+                yield self._make_frame(frame, index=index, time=time, to_rgb=to_rgb)
+        self._check_truncation(frame, time)
 
-    def _end(self, frame: VideoFrame, time: Fraction) -> None:
+    def _check_truncation(self, frame: VideoFrame, time: Fraction) -> None:
         """Note what is missing after the last frame, shown from `time` s on."""
         stays = max(frame.duration * self.info.time_base, 1 / self.info.average_rate)
-        self.shortfall = self._missing(time + stays)
+        self.truncation_note = self._describe_truncation(time + stays)
 
-    def since(self, time: Fraction) -> Generator[Frame, None, None]:
+    def seek_frames(self, time: Fraction) -> Generator[Frame, None, None]:
         """Yield the frames from the one on that is shown at `time` s, found by seeking.
 
         Before the first frame it is the first, beyond the last one the last. Seeking leaves nothing
         to count from: indices begin at 0. A reader asked this cannot be iterated over any more.
         """
         to_rgb = None
-        kept = _from_the_last_before(self._sought(time), time)
+        kept = _skip_to(self._seek(time), time)
         for index, (frame, shown) in enumerate(kept):
-            to_rgb = to_rgb or ToRGB(tags_of(frame), size=(frame.width, frame.height))
-            yield self._shown(frame, index=index, time=shown, to_rgb=to_rgb)
+            to_rgb = to_rgb or ToRGB(read_color_tags(frame), size=(frame.width, frame.height))
+            yield self._make_frame(frame, index=index, time=shown, to_rgb=to_rgb)
         if to_rgb is not None:
-            self._end(frame, shown)
+            self._check_truncation(frame, shown)
 
-    def _shown(self, frame: VideoFrame, *, index: int, time: Fraction, to_rgb: ToRGB) -> Frame:
+    def _make_frame(self, frame: VideoFrame, *, index: int, time: Fraction, to_rgb: ToRGB) -> Frame:
         """Return a decoded frame upright, to be looked at and as the file has it."""
         return Frame(
             index=index,
             time=time,
-            view=FrameView(frame, to_rgb=to_rgb, orientation=self._orientation),
-            original=Original(decoded=frame, layout=self._orientation),
+            view=LazyFrame(frame, to_rgb=to_rgb, orientation=self._orientation),
+            original=SourceSamples(decoded=frame, orientation=self._orientation),
         )
 
-    def _sought(self, time: Fraction) -> Iterator[tuple[VideoFrame, Fraction]]:
+    def _seek(self, time: Fraction) -> Iterator[tuple[VideoFrame, Fraction]]:
         """Yield frames with their times, the first of them not later than `time` s if one is.
 
         Where frames lean on the group of pictures after theirs, the whole picture that a file leads
@@ -295,38 +275,40 @@ class VideoReader:
         for back in (0, 2, 10, 60, None):
             tick = earliest if back is None else round((time - back) / self.info.time_base)
             container.seek(max(tick, earliest), stream=self._stream)
-            clock = _Clock(container, self._earliest, self.info)
+            clock = _FrameClock(container, self._earliest, self.info)
             decoded = ((frame, clock.time(frame)) for frame in self._decoder)
             first = next(decoded, None)
             if first is not None and (first[1] <= time or tick <= earliest):
                 yield from chain([first], decoded)
                 return
 
-    def _missing(self, read: Fraction) -> str | None:
+    def _describe_truncation(self, read: Fraction) -> str | None:
         """Return what the file should have held beyond the time `read` in seconds, or None."""
         parts = []
-        end = _claimed_end(self._decoder.container, self._stream)
+        end = _declared_end(self._decoder.container, self._stream)
         if end is not None and end - read > max(2 / self.info.average_rate, end / 100):
             parts.append(f"ends after {float(read):.1f} s of {float(end):.1f} s")
-        if damaged := self._decoder.damaged:
+        if damaged := self._decoder.damaged_count:
             parts.append(f"holds {damaged} damaged piece{'s' * (damaged > 1)} left out")
         return f"{self.path.name} {' and '.join(parts)}" if parts else None
 
 
-class _Clock:
+class _FrameClock:
     """Tells when each frame is shown, always later than the frame before it."""
 
     def __init__(self, container: InputContainer, first: VideoFrame, info: VideoInfo) -> None:
         # AVI stores no times of showing, and what FFmpeg makes up for them is wrong where frames
         # were reordered; its times of decoding, counted from the first frame, are right.
-        self._stamp = _decoded_since(first.dts or 0) if container.format.name == "avi" else _shown
+        self._read_pts = (
+            _dts_since(first.dts or 0) if container.format.name == "avi" else _frame_pts
+        )
         self._time_base = info.time_base
         self._usual_ticks = max(1, round(1 / (info.average_rate * info.time_base)))
         self._previous: int | None = None
 
     def time(self, frame: VideoFrame) -> Fraction:
         """Return when a frame is shown, in s; without a stamp it follows at the usual rate."""
-        stamp = self._stamp(frame)
+        stamp = self._read_pts(frame)
         previous = self._previous
         if previous is None:
             tick = stamp or 0
@@ -338,12 +320,12 @@ class _Clock:
         return tick * self._time_base
 
 
-def _shown(frame: VideoFrame) -> int | None:
+def _frame_pts(frame: VideoFrame) -> int | None:
     """Return the stamp a frame carries."""
     return frame.pts if frame.pts is not None else frame.dts
 
 
-def _decoded_since(first: int) -> Callable[[VideoFrame], int | None]:
+def _dts_since(first: int) -> Callable[[VideoFrame], int | None]:
     """Return stamps made of the times of decoding, beginning at 0."""
     return lambda frame: None if frame.dts is None else frame.dts - first
 
@@ -354,12 +336,12 @@ class _Decoder:
     def __init__(self, container: InputContainer, stream: VideoStream) -> None:
         self.container = container
         self.stream = stream
-        self.damaged = 0
+        self.damaged_count = 0
 
     def __iter__(self) -> Iterator[VideoFrame]:
         for packet in self._packets():
-            yield from self._decoded(packet)
-        yield from self._decoded(None)
+            yield from self._decode(packet)
+        yield from self._decode(None)
 
     def _packets(self) -> Iterator["Packet[VideoStream]"]:
         """Yield the stream's packets until the end or the first unreadable byte."""
@@ -370,51 +352,53 @@ class _Decoder:
             except StopIteration:
                 return
             except FFmpegError:
-                self.damaged += 1
+                self.damaged_count += 1
                 return
             if packet.size:
                 yield packet
 
-    def _decoded(self, packet: "Packet[VideoStream] | None") -> list[VideoFrame]:
+    def _decode(self, packet: "Packet[VideoStream] | None") -> list[VideoFrame]:
         """Return the frames a packet completes; None asks for those still inside."""
         try:
             return self.stream.decode(packet)
         except FFmpegError:
-            self.damaged += 1
+            self.damaged_count += 1
             return []
 
 
-def _describe(
+def _read_info(
     path: Path, container: InputContainer, stream: VideoStream, first: VideoFrame
 ) -> VideoInfo:
     """Return what the file and its first frame say."""
-    orientation = Orientation.of(first)
+    orientation = Orientation.from_frame(first)
     aspect = stream.sample_aspect_ratio or Fraction(1)
     rate = stream.average_rate or stream.guessed_rate or Fraction(25)
-    duration = _claimed_duration(container, stream)
+    duration = _declared_duration(container, stream)
     estimate = round(duration * rate) if duration is not None else None
     width, height = first.width, first.height
-    tags = tags_of(first)
-    known = tags.matrix is None or tags.matrix in set(Matrix)
+    tags = read_color_tags(first)
+    known = tags.matrix is None or tags.matrix in set(YuvMatrix)
     return VideoInfo(
         path=path,
-        size=(height, width) if orientation.swapped else (width, height),
-        sample_aspect=1 / aspect if orientation.swapped else aspect,
+        size=(height, width) if orientation.transposed else (width, height),
+        sample_aspect=1 / aspect if orientation.transposed else aspect,
         average_rate=rate,
         time_base=stream.time_base or 1 / rate,
-        rotation=orientation.clockwise_degrees,
+        rotation=orientation.rotation_deg,
         mirrored=orientation.is_mirrored,
         duration=duration,
         frame_count=stream.frames or estimate,
         interlaced=first.interlaced_frame,
         audio_count=len(container.streams.audio),
         subtitle_count=len(container.streams.subtitles),
-        colour=tags,
-        pixel_format=planar(first.format.name, swapped=orientation.swapped) if known else None,
+        color=tags,
+        pixel_format=to_planar_format(first.format.name, transposed=orientation.transposed)
+        if known
+        else None,
     )
 
 
-def _claimed_duration(container: InputContainer, stream: VideoStream) -> Fraction | None:
+def _declared_duration(container: InputContainer, stream: VideoStream) -> Fraction | None:
     """Return the picture's length in seconds as claimed by its stream, a tag or the container."""
     if stream.duration and stream.time_base:
         return stream.duration * stream.time_base
@@ -426,15 +410,15 @@ def _claimed_duration(container: InputContainer, stream: VideoStream) -> Fractio
     return None
 
 
-def _claimed_end(container: InputContainer, stream: VideoStream) -> Fraction | None:
+def _declared_end(container: InputContainer, stream: VideoStream) -> Fraction | None:
     """Return the time at which the picture should end, or None where nobody says."""
-    duration = _claimed_duration(container, stream)
+    duration = _declared_duration(container, stream)
     if duration is None:
         return None
     return (stream.start_time or 0) * (stream.time_base or 0) + duration
 
 
-def _from_the_last_before(
+def _skip_to(
     timed: Iterator[tuple[VideoFrame, Fraction]], time: Fraction
 ) -> Iterator[tuple[VideoFrame, Fraction]]:
     """Yield the last of the frames that begins at `time` or before, or the first, and what follows.

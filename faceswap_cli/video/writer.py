@@ -12,19 +12,19 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from faceswap_cli.arrays import Image
-from faceswap_cli.errors import InputError
-from faceswap_cli.files import explained
-from faceswap_cli.video.beside import Sound
-from faceswap_cli.video.colour import BT709, ColourTags
-from faceswap_cli.video.containers import codec_for
-from faceswap_cli.video.encoder import Picture
-from faceswap_cli.video.original import Original
+from faceswap_cli.core.errors import InputError
+from faceswap_cli.core.fileio import translate_os_errors
+from faceswap_cli.core.lazy_image import Area, LazyImage
+from faceswap_cli.core.types import Image
+from faceswap_cli.video.color import BT709, ColorTags
+from faceswap_cli.video.containers import resolve_codec
+from faceswap_cli.video.encoder import EncodeSpec
+from faceswap_cli.video.passthrough import AudioTrack
 from faceswap_cli.video.reader import probe
-from faceswap_cli.video.segments import Segments, explained_by_ffmpeg
-from faceswap_cli.views import Area, View
+from faceswap_cli.video.segments import SegmentedWriter, translate_ffmpeg_errors
+from faceswap_cli.video.source_samples import SourceSamples
 
-__all__ = ["Sound", "VideoWriter"]
+__all__ = ["AudioTrack", "VideoWriter"]
 
 
 class VideoWriter:
@@ -42,16 +42,16 @@ class VideoWriter:
             millisecond. None: that of `copy_from`, or what makes `rate` exact.
         copy_from: A video whose sound, subtitles, chapters, titles and shape of pixels are
             carried over; packets are copied, never encoded again.
-        part: What is written is a part of `copy_from`: times count from the first frame, and what
+        is_part: What is written is a part of `copy_from`: times count from the first frame, and what
             is copied is cut to match.
-        colour: What the colours are tagged with and converted by. None: as in `copy_from`, or
+        color: What the colours are tagged with and converted by. None: as in `copy_from`, or
             BT.709.
-        sound: Sound to encode; not together with `copy_from`.
+        audio: Sound to encode; not together with `copy_from`.
         codec: A name in `codecs.CODECS`; None takes the usual one for the file's ending.
         quality: On the scale of `codecs`: 0 is lossless, 18 hardly to be told from the source,
             51 the worst.
         hardware: Whether an encoder of the machine's may be taken.
-        titles: Metadata to add for the whole file, such as a comment.
+        metadata: Metadata to add for the whole file, such as a comment.
     """
 
     def __init__(
@@ -62,30 +62,30 @@ class VideoWriter:
         rate: Fraction,
         time_base: Fraction | None = None,
         copy_from: Path | None = None,
-        part: bool = False,
-        colour: ColourTags | None = None,
-        sound: Sound | None = None,
+        is_part: bool = False,
+        color: ColorTags | None = None,
+        audio: AudioTrack | None = None,
         codec: str | None = None,
         quality: int = 18,
         hardware: bool = False,
-        titles: Mapping[str, str] | None = None,
+        metadata: Mapping[str, str] | None = None,
     ) -> None:
-        if copy_from is not None and sound is not None:
+        if copy_from is not None and audio is not None:
             raise ValueError("a video has the sound of `copy_from` or a `sound` of its own")
         self.path = path
         self.size = size
         self.copy_from = copy_from
-        self.part = part
-        self.sound = sound
+        self.is_part = is_part
+        self.audio = audio
         self.codec = codec
         self.quality = quality
         self.hardware = hardware
-        self.titles = titles
+        self.metadata = metadata
         self.notes: list[str] = []
         """What could not be carried over, one line each."""
         self._rate = Fraction(rate)
         self._time_base = time_base
-        self._colour = colour
+        self._color = color
         self._resources = ExitStack()
 
     def __enter__(self) -> Self:
@@ -96,18 +96,18 @@ class VideoWriter:
                 be read.
             ConfigurationError: There is no such codec, or a file of this form cannot hold it.
         """
-        codec = codec_for(self.path, self.codec)
-        refuse_target(self.path, self.copy_from)
-        picture = self._picture(codec)
+        codec = resolve_codec(self.path, self.codec)
+        check_output_path(self.path, self.copy_from)
+        picture = self._make_spec(codec)
         with ExitStack() as stack:
-            with explained(self.path):
+            with translate_os_errors(self.path):
                 self.path.parent.mkdir(parents=True, exist_ok=True)
                 folder = stack.enter_context(
                     tempfile.TemporaryDirectory(prefix=f".{self.path.stem}-", dir=self.path.parent)
                 )
-            stack.enter_context(explained_by_ffmpeg(self.path))
-            pieces = Segments(Path(folder), picture, key="once", called=self.path)
-            self._pieces = stack.enter_context(pieces)
+            stack.enter_context(translate_ffmpeg_errors(self.path))
+            pieces = SegmentedWriter(Path(folder), picture, key="once", error_path=self.path)
+            self._segments = stack.enter_context(pieces)
             self._resources = stack.pop_all()
         return self
 
@@ -122,47 +122,47 @@ class VideoWriter:
             self._resources.__exit__(kind, error, trace)
             return
         with self._resources:
-            self._pieces.finish()
-            self.notes += self._pieces.join(
+            self._segments.finish_segment()
+            self.notes += self._segments.finalize(
                 self.path,
                 source=self.copy_from,
-                part=self.part,
-                sound=self.sound,
-                titles=self.titles,
+                is_part=self.is_part,
+                audio=self.audio,
+                metadata=self.metadata,
             )
 
     def write(
         self,
-        image: Image | View,
+        image: Image | LazyImage,
         time: Fraction,
         *,
-        original: Original | Path | None = None,
+        original: SourceSamples | Path | None = None,
         changed: Sequence[Area] = (),
     ) -> None:
-        """Add a frame: `Segments.write`.
+        """Add a frame: `SegmentedWriter.write`.
 
         Raises:
             InputError: The disk is full.
         """
-        self._pieces.write(image, time, original=original, changed=changed)
+        self._segments.write(image, time, original=original, changed=changed)
 
-    def _picture(self, codec: str) -> Picture:
+    def _make_spec(self, codec: str) -> EncodeSpec:
         """Return how the picture is to be encoded, what was left open taken from the source."""
         info = probe(self.copy_from) if self.copy_from else None
-        return Picture(
+        return EncodeSpec(
             size=self.size,
             rate=self._rate,
             time_base=self._time_base or (info.time_base if info else 1 / self._rate),
             sample_aspect=info.sample_aspect if info else Fraction(1),
-            colour=self._colour or (info.colour if info else BT709),
-            like=info.pixel_format if info else None,
+            color=self._color or (info.color if info else BT709),
+            source_pixel_format=info.pixel_format if info else None,
             codec=codec,
             quality=self.quality,
             hardware=self.hardware,
         )
 
 
-def refuse_target(path: Path, source: Path | None) -> None:
+def check_output_path(path: Path, source: Path | None) -> None:
     """Refuse before any work what could only fail after it.
 
     Raises:

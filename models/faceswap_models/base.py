@@ -41,53 +41,53 @@ class TrainSettings:
     """Decay of the squared gradient's running mean (Adam)."""
     weight_decay: float = 0.0
     """Decoupled weight decay (AdamW only)."""
-    clip_norm: float = 0.0
+    grad_clip_norm: float = 0.0
     """Largest norm of a group's gradient; 0 does not clip."""
-    schedule: str = "constant"
+    lr_schedule: str = "constant"
     """How the learning rate goes: `constant`, `linear`, `cosine` or `plateau`."""
     warmup_images: int = 0
     """Images over which the learning rate rises from 0."""
-    threads: int = 0
+    num_threads: int = 0
     """Processor threads of a training on a CPU; 0 takes all there are."""
     ema_halflife_images: int = 5_000
     """Half-life of the averaged weights that are exported, images; 0 exports the raw ones."""
-    warp: float = 1.0
+    warp_strength: float = 1.0
     """Strength of the random warp of the inputs, as a multiple of the classic one; 0 is none."""
-    rotate_degrees: float = 10.0
+    rotate_deg: float = 10.0
     """Largest random rotation of a crop."""
-    zoom: float = 0.05
+    scale_jitter: float = 0.05
     """Largest random change of scale, as a fraction."""
-    shift: float = 0.05
+    translate_jitter: float = 0.05
     """Largest random shift, as a fraction of the side."""
-    flip_probability: float = 0.5
+    flip_prob: float = 0.5
     """How often a crop is mirrored (first paper: 1/2)."""
-    pose_match: float = 0.0
+    pose_pairing_prob: float = 0.0
     """How often a face comes with others' faces of like yaw, pitch and opening of the mouth."""
-    colour_jitter: float = 0.0
+    color_jitter: float = 0.0
     """Largest random change of lightness and colour in LAB, as a fraction of their range."""
-    colour_match: float = 0.0
+    color_transfer_prob: float = 0.0
     """How often a face takes on the colours of another person's, mean and deviation in LAB."""
-    input_jitter: float = 0.0
+    input_color_jitter: float = 0.0
     """Largest random change of brightness and of each colour in what the network is shown, as a
     fraction. The target keeps its colours: they become the decoder's business, not the code's."""
     compile: bool = False
     """Compile the networks before learning: some faster steps for minutes of compiling."""
     freeze: tuple[str, ...] = ()
     """Parts of the networks, such as `encoder`, that stay as they are."""
-    preview_images: int = 20_000
+    preview_interval_images: int = 20_000
     """Images between two preview sheets."""
-    save_images: int = 20_000
+    checkpoint_interval_images: int = 20_000
     """Images between two saves."""
     ranges: ClassVar[Mapping[str, tuple[float, float]]] = {
         "batch_size": (1, math.inf),
         "beta1": (0, 0.9999),
         "beta2": (0, 0.999999),
-        "rotate_degrees": (0, 180),
-        "zoom": (0, 1),
-        "shift": (0, 1),
-        "flip_probability": (0, 1),
-        "pose_match": (0, 1),
-        "colour_match": (0, 1),
+        "rotate_deg": (0, 180),
+        "scale_jitter": (0, 1),
+        "translate_jitter": (0, 1),
+        "flip_prob": (0, 1),
+        "pose_pairing_prob": (0, 1),
+        "color_transfer_prob": (0, 1),
     }
     """The least and the largest value of settings; all others are 0 or more."""
 
@@ -102,16 +102,16 @@ class FaceBatch:
     """float32 (P, B, 3, S, S) in [-1, 1]: the same crops before the random warp."""
     mask: Tensor
     """float32 (P, B, 1, S, S) in [0, 1]: 1 inside the face's outline, in the target's place."""
-    features: Tensor = None  # type: ignore[assignment]  # set below where it is not given
+    feature_mask: Tensor = None  # type: ignore[assignment]  # set below where it is not given
     """float32 (P, B, 1, S, S) in [0, 1]: 1 on eyes and mouth; 0 throughout where nobody says."""
 
     def __post_init__(self) -> None:
         """Mark no features where none are given."""
-        if self.features is None:
-            object.__setattr__(self, "features", torch.zeros_like(self.mask))
+        if self.feature_mask is None:
+            object.__setattr__(self, "feature_mask", torch.zeros_like(self.mask))
 
 
-class Swapped(NamedTuple):
+class SwapOutput(NamedTuple):
     """What a network made of some faces."""
 
     image: Tensor
@@ -121,16 +121,16 @@ class Swapped(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Progress:
+class TrainProgress:
     """How far training has come, on its one clock."""
 
     images_seen: int
     """Crops shown so far, of all people together."""
-    goal: int | None
+    max_images: int | None
     """Images after which training ends; None when it ends otherwise."""
 
 
-Update = Callable[[str, Tensor], None]
+UpdateFn = Callable[[str, Tensor], None]
 """`update(group, loss)`: clear, backward, reduce, clip and step for that parameter group."""
 
 
@@ -143,11 +143,11 @@ class SwapModel(nn.Module, ABC):
         identities: Names of the people, in the order of `FaceBatch`'s first dimension.
     """
 
-    Model: ClassVar[type[ModelSettings]] = ModelSettings
+    model_settings_type: ClassVar[type[ModelSettings]] = ModelSettings
     """The backend's own `[model]` section."""
-    Train: ClassVar[type[TrainSettings]] = TrainSettings
+    train_settings_type: ClassVar[type[TrainSettings]] = TrainSettings
     """The backend's own `[train]` section."""
-    training_only: ClassVar[tuple[str, ...]] = ()
+    training_only_prefixes: ClassVar[tuple[str, ...]] = ()
     """How the names of weights and buffers begin that no swap needs: they are not exported."""
 
     def __init__(
@@ -167,12 +167,12 @@ class SwapModel(nn.Module, ABC):
         del group
         return self.train_settings.learning_rate
 
-    def networks(self) -> Sequence[nn.Module]:
+    def compilable_networks(self) -> Sequence[nn.Module]:
         """Return the networks that `[train] compile` is about: each is called as a whole."""
         return ()
 
     @property
-    def structure(self) -> int:
+    def growth_step(self) -> int:
         """What the networks are built like, as a number; 0 for ever where they do not grow.
 
         It must follow from the state: `load_state_dict` first builds the networks as the state's.
@@ -180,17 +180,17 @@ class SwapModel(nn.Module, ABC):
         return 0
 
     @property
-    def final_structure(self) -> int:
+    def final_growth_step(self) -> int:
         """What `structure` is once the networks have grown up."""
-        return self.structure
+        return self.growth_step
 
     @property
-    def stage(self) -> int:
+    def growth_stage(self) -> int:
         """Which stage of growth it is, from 1; 0 where networks do not grow."""
         return 0
 
     @property
-    def stages(self) -> int:
+    def num_growth_stages(self) -> int:
         """How many stages of growth there are; 0 where networks do not grow."""
         return 0
 
@@ -199,30 +199,32 @@ class SwapModel(nn.Module, ABC):
         """Whether the newest layers are not in full yet."""
         return False
 
-    def structure_due(self, progress: Progress) -> int:
+    def growth_due(self, progress: TrainProgress) -> int:
         """Return the structure that the next step needs: asked before every one."""
         del progress
-        return self.structure
+        return self.growth_step
 
-    def grow(self, structure: int, progress: Progress) -> None:
-        """Build the networks as `structure_due` asked; weights that stay must stay as they are.
+    def grow(self, growth_step: int, progress: TrainProgress) -> None:
+        """Build the networks as `growth_due` asked; weights that stay must stay as they are.
 
         Called when the two differ. Afterwards the trainer takes up the new parameters; those that
         stay keep their moments and averages.
         """
 
-    def judged(self, error: float) -> None:
+    def on_validation(self, val_error: float) -> None:
         """Hear of a regular held-out score: see `Score.error`; remembered only in buffers."""
 
     @abstractmethod
-    def train_step(self, batch: FaceBatch, update: Update, progress: Progress) -> dict[str, Tensor]:
+    def train_step(
+        self, batch: FaceBatch, update: UpdateFn, progress: TrainProgress
+    ) -> dict[str, Tensor]:
         """Learn from one batch, calling `update` once per group; return named scalar losses.
 
         Randomness comes from torch's global generator, which the trainer seeds from the position
         before every step; any other state that outlives a step must be a registered buffer.
         """
 
-    def held_out_losses(self, batch: FaceBatch) -> Mapping[str, Tensor]:
+    def validation_losses(self, batch: FaceBatch) -> Mapping[str, Tensor]:
         """Return what groups minimise, as scalars by group, on faces never learnt from.
 
         The plateau schedule slows each group by its own. A group that is left out, as all are
@@ -233,19 +235,19 @@ class SwapModel(nn.Module, ABC):
         return {}
 
     @property
-    def begins_with(self) -> str:
+    def pretrained_file(self) -> str:
         """Name of the model file that fresh networks of these settings begin with, or empty."""
         return ""
 
-    def take_weights(self, state: Mapping[str, Tensor]) -> None:
-        """Put the tensors of the file that `begins_with` names into fresh networks.
+    def load_pretrained(self, state: Mapping[str, Tensor]) -> None:
+        """Put the tensors of the file that `pretrained_file` names into fresh networks.
 
         Raises:
             ValueError: A tensor is missing, or has another shape.
         """
         raise NotImplementedError(state.keys())
 
-    def begin_with(self, other: "SwapModel") -> None:
+    def init_from(self, other: "SwapModel") -> None:
         """Take over from trained networks what these share with them (`--init-from`).
 
         Raises:
@@ -254,12 +256,12 @@ class SwapModel(nn.Module, ABC):
         raise ValueError(f"these networks cannot begin with those of {type(other).__name__}")
 
     @property
-    def judge_file(self) -> str:
+    def perceptual_file(self) -> str:
         """Name, or path, of the model file that a loss of these settings needs, or empty."""
         return ""
 
-    def take_judge(self, state: Mapping[str, Tensor]) -> None:
-        """Hear of the tensors of the file that `judge_file` names, before the first step.
+    def load_perceptual(self, state: Mapping[str, Tensor]) -> None:
+        """Hear of the tensors of the file that `perceptual_file` names, before the first step.
 
         Raises:
             ValueError: A tensor is missing, or has another shape.
@@ -267,5 +269,5 @@ class SwapModel(nn.Module, ABC):
         raise NotImplementedError(state.keys())
 
     @abstractmethod
-    def swap(self, faces: Tensor, to: str) -> Swapped:
-        """Show `faces` (B, 3, S, S) in [-1, 1], of anybody, as the person called `to`."""
+    def swap(self, faces: Tensor, identity: str) -> SwapOutput:
+        """Show `faces` (B, 3, S, S) in [-1, 1], of anybody, as the person called `identity`."""

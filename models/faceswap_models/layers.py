@@ -4,17 +4,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from faceswap_models import winograd
+from faceswap_models.cpu import winograd
 
-SLOPE = 0.1
+LEAKY_SLOPE = 0.1
 """LeakyReLU's slope below zero in the encoder and decoder of the original face-swap network."""
 
 
 def downscale(channels_in: int, channels_out: int, *, kernel_px: int) -> nn.Sequential:
     """Return a stride-2 convolution with LeakyReLU: (B, C, H, W) -> (B, C', H/2, W/2)."""
     return nn.Sequential(
-        WideConv2d(channels_in, channels_out, kernel_px, stride=2),
-        nn.LeakyReLU(SLOPE),
+        WinogradConv2d(channels_in, channels_out, kernel_px, stride=2),
+        nn.LeakyReLU(LEAKY_SLOPE),
     )
 
 
@@ -25,24 +25,24 @@ def upscale(channels_in: int, channels_out: int, *, kernel_px: int) -> nn.Sequen
     (Shi et al., "Real-Time Single Image and Video Super-Resolution", 2016, section 3.2).
     """
     return nn.Sequential(
-        WideConv2d(channels_in, 4 * channels_out, kernel_px),
-        nn.LeakyReLU(SLOPE),
+        WinogradConv2d(channels_in, 4 * channels_out, kernel_px),
+        nn.LeakyReLU(LEAKY_SLOPE),
         PixelShuffle(),
     )
 
 
-_SHORTCUTS = {(3, 1): (winograd.convolve, 2), (5, 2): (winograd.convolve_and_halve, 4)}
+_WINOGRAD_KERNELS = {(3, 1): (winograd.conv3x3, 2), (5, 2): (winograd.conv5x5_stride2, 4)}
 """Kernel px, stride: what computes the same of fewer products, and what must divide the sides."""
 
 
-class WideConv2d(nn.Conv2d):
+class WinogradConv2d(nn.Conv2d):
     """A convolution with a border of zeros that a CPU makes of fewer products where it is wide.
 
     Its weights are those of `nn.Conv2d`: a checkpoint does not know which of the two it came from.
     """
 
-    FROM_CHANNELS = 256
-    FROM_NUMBERS = 1 << 17
+    MIN_CHANNELS = 256
+    MIN_ELEMENTS = 1 << 17
     """Where fewer products begin to outweigh the sums that they cost, by measurement: channels in,
     and these times the places of a batch's output. Below, preparing the weights costs too much."""
 
@@ -50,22 +50,24 @@ class WideConv2d(nn.Conv2d):
         self, channels_in: int, channels_out: int, kernel_px: int, *, stride: int = 1
     ) -> None:
         super().__init__(channels_in, channels_out, kernel_px, stride, padding=kernel_px // 2)
-        self.shortcut = _SHORTCUTS.get((kernel_px, stride))
+        self.winograd_kernel = _WINOGRAD_KERNELS.get((kernel_px, stride))
 
     def forward(self, images: Tensor) -> Tensor:
         """Convolve images (B, C, H, W)."""
-        if self.shortcut is None or not self._is_worthwhile(images, self.shortcut[1]):
+        if self.winograd_kernel is None or not self._should_use_winograd(
+            images, self.winograd_kernel[1]
+        ):
             return super().forward(images)
         is_mixed = torch.is_autocast_enabled("cpu")
         kind = torch.get_autocast_dtype("cpu") if is_mixed else images.dtype
-        convolved = self.shortcut[0](images.to(kind), self.weight)
+        convolved = self.winograd_kernel[0](images.to(kind), self.weight)
         return convolved if self.bias is None else convolved + self.bias.to(kind)[:, None, None]
 
-    def _is_worthwhile(self, images: Tensor, multiple_px: int) -> bool:
+    def _should_use_winograd(self, images: Tensor, multiple_px: int) -> bool:
         """Whether the device, the width and the sides are as a shortcut wants them."""
         count, channels, height, width = images.shape
         places = count * (height // self.stride[0]) * (width // self.stride[1])
-        is_large = channels >= self.FROM_CHANNELS and places * channels >= self.FROM_NUMBERS
+        is_large = channels >= self.MIN_CHANNELS and places * channels >= self.MIN_ELEMENTS
         return images.is_cpu and is_large and not (height % multiple_px or width % multiple_px)
 
 
@@ -86,7 +88,7 @@ class PixelShuffle(nn.Module):
         return rows.reshape(count, -1, 2 * height, 2 * width)
 
 
-class Residual(nn.Module):
+class ResidualBlock(nn.Module):
     """Two 3x3 convolutions beside a way around them: (B, C, H, W) -> the same.
 
     K. He et al., "Deep Residual Learning for Image Recognition", 2015, figure 2, without norms.
@@ -96,38 +98,40 @@ class Residual(nn.Module):
         super().__init__()
         self.inner = nn.Sequential(
             nn.Conv2d(channels, channels, 3, padding=1),
-            nn.LeakyReLU(SLOPE),
+            nn.LeakyReLU(LEAKY_SLOPE),
             nn.Conv2d(channels, channels, 3, padding=1),
         )
-        self.rectify = nn.LeakyReLU(SLOPE)
+        self.activation = nn.LeakyReLU(LEAKY_SLOPE)
 
     def forward(self, features: Tensor) -> Tensor:
         """Add what the convolutions find."""
-        changed: Tensor = self.rectify(features + self.inner(features))
+        changed: Tensor = self.activation(features + self.inner(features))
         return changed
 
 
-def patch_critic(channels_in: int, width: int) -> nn.Sequential:
+def patch_discriminator(channels_in: int, base_channels: int) -> nn.Sequential:
     """Return a network that says of every patch how real it is: (B, C, S, S) -> (B, 1, S/8, S/8).
 
     Isola et al., "Image-to-Image Translation with Conditional Adversarial Networks", 2017,
     section 3.2.2, a little smaller than theirs: a patch is 45 px.
     """
     return nn.Sequential(
-        downscale(channels_in, width, kernel_px=5),
-        downscale(width, 2 * width, kernel_px=5),
-        downscale(2 * width, 4 * width, kernel_px=5),
-        nn.Conv2d(4 * width, 1, 3, padding=1),
+        downscale(channels_in, base_channels, kernel_px=5),
+        downscale(base_channels, 2 * base_channels, kernel_px=5),
+        downscale(2 * base_channels, 4 * base_channels, kernel_px=5),
+        nn.Conv2d(4 * base_channels, 1, 3, padding=1),
     )
 
 
-def initialise(module: nn.Module) -> None:
+def kaiming_init(module: nn.Module) -> None:
     """Draw a layer's weights so that it keeps the size of what passes through; for `apply`.
 
     K. He et al., "Delving Deep into Rectifiers", 2015, equation 14: the variance is 2 over the
     inputs and over 1 + slope^2. Dense layers here have no rectifier after them: a slope of 1.
     """
     if isinstance(module, nn.Conv2d | nn.Linear):
-        nn.init.kaiming_normal_(module.weight, a=SLOPE if isinstance(module, nn.Conv2d) else 1)
+        nn.init.kaiming_normal_(
+            module.weight, a=LEAKY_SLOPE if isinstance(module, nn.Conv2d) else 1
+        )
         if module.bias is not None:
             nn.init.zeros_(module.bias)

@@ -16,7 +16,7 @@ SSIM_WINDOW_PX = 7
 """Side of the uniform window, as in scikit-image's default; `_sums_along` is made for it."""
 
 
-def inside(mask: Tensor, *, background: float) -> Tensor:
+def pixel_weights(mask: Tensor, *, background: float) -> Tensor:
     """Return pixel weights: 1 where `mask` is 1, `background` where it is 0."""
     return background + (1 - background) * mask
 
@@ -24,7 +24,7 @@ def inside(mask: Tensor, *, background: float) -> Tensor:
 def weighted_l1(image: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     """Return the weighted mean absolute error; with equal weights, the papers' plain one."""
     error = (image - target).abs().mean(dim=-3, keepdim=True)
-    return _mean_by_face(error, weight)
+    return _mean_per_face(error, weight)
 
 
 def weighted_dssim(image: Tensor, target: Tensor, weight: Tensor) -> Tensor:
@@ -34,7 +34,7 @@ def weighted_dssim(image: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     """
     dissimilarity = (1 - _ssim(image.flatten(0, -4), target.flatten(0, -4))) / 2
     weight = _local_means(weight.flatten(0, -4))
-    return _mean_by_face(dissimilarity.mean(dim=1, keepdim=True), weight)
+    return _mean_per_face(dissimilarity.mean(dim=1, keepdim=True), weight)
 
 
 def weighted_structure(image: Tensor, target: Tensor, weight: Tensor) -> Tensor:
@@ -55,10 +55,10 @@ def weighted_structure(image: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     # A root's slope is infinite at nought, where an image is flat.
     structure = (product - mean_a * mean_b + floor) / ((spread + 1e-10).sqrt() + floor)
     places = _local_means(functional.avg_pool2d(weight.float().flatten(0, -4), 2))
-    return _mean_by_face((1 - structure) / 2, places)
+    return _mean_per_face((1 - structure) / 2, places)
 
 
-def _mean_by_face(error: Tensor, weight: Tensor) -> Tensor:
+def _mean_per_face(error: Tensor, weight: Tensor) -> Tensor:
     """Return the mean over faces of each one's weighted mean, of maps (..., 1, H, W)."""
     plane = (-3, -2, -1)
     # A face without any weight counts as one without error.

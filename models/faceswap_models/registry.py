@@ -22,9 +22,9 @@ class Preset:
 
     name: str
     """With the backend's name in front: `autoencoder-light`."""
-    about: str
+    description: str
     """One line: what it is for, and where its numbers come from."""
-    takes: str
+    training_time: str
     """How long until there is something to see, and on what."""
     default: bool
     """Whether it is the one taken when none is named."""
@@ -61,16 +61,16 @@ def presets(backend: str) -> dict[str, Preset]:
     found = sorted(
         file for file in files if file.name.startswith(prefix) and file.suffix == ".toml"
     )
-    return {file.stem.removeprefix(prefix): _read(file) for file in found}
+    return {file.stem.removeprefix(prefix): _read_preset(file) for file in found}
 
 
-def _read(file: Path) -> Preset:
+def _read_preset(file: Path) -> Preset:
     """Read one preset's TOML."""
     table = tomllib.loads(file.read_text(encoding="utf-8"))
     return Preset(
         name=file.stem,
-        about=table["about"],
-        takes=table["takes"],
+        description=table["description"],
+        training_time=table["training_time"],
         default=table.get("default", False),
         default_on_gpu=table.get("default_on_gpu", False),
         model=table.get("model", {}),

@@ -9,22 +9,22 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from faceswap_models.layers import WideConv2d
+from faceswap_models.layers import WinogradConv2d
 
-VGG19 = (2, 2, 4, 4, 4)
+VGG19_BLOCKS = (2, 2, 4, 4, 4)
 """3x3 convolutions in each of the five blocks; a max-pooling ends each."""
-SHALLOW = (2, 2, 2)
+PERCEPTUAL_BLOCKS = (2, 2, 2)
 """Where VGG16 and VGG19 are alike, by name and shape: as far as losses look."""
-WIDTHS = (64, 128, 256, 512, 512)
+BLOCK_CHANNELS = (64, 128, 256, 512, 512)
 """Channels of each block."""
-PREFIX = "features."
+TORCHVISION_PREFIX = "features."
 """What torchvision's names of the convolutions begin with; the rest of a file is not looked at."""
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 """Of the pictures it was trained on, RGB from 0 to 1."""
-IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
+IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
-class Normalise(nn.Module):
+class ImageNetNormalize(nn.Module):
     """Pictures (B, 3, H, W) in [-1, 1] -> what VGG was trained on: mean 0, deviation 1."""
 
     mean: Tensor
@@ -33,7 +33,7 @@ class Normalise(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         # Constants: they move with the network, and are not saved with it.
-        for name, values in (("mean", IMAGENET_MEAN), ("deviation", IMAGENET_DEVIATION)):
+        for name, values in (("mean", IMAGENET_MEAN), ("deviation", IMAGENET_STD)):
             self.register_buffer(name, torch.tensor(values).view(3, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -41,19 +41,21 @@ class Normalise(nn.Module):
         return (images / 2 + 0.5 - self.mean) / self.deviation
 
 
-def convolutions(plan: Sequence[int]) -> nn.Sequential:
-    """Return as many blocks as `plan` has numbers: (B, 3, S, S) -> (B, C, S', S'), S' = S/2^N."""
+def conv_layers(convs_per_block: Sequence[int]) -> nn.Sequential:
+    """Return as many blocks as `convs_per_block` has numbers: (B, 3, S, S) -> (B, C, S', S'), S' = S/2^N."""
     layers: list[nn.Module] = []
     channels = 3
-    for width, count in zip(WIDTHS, plan, strict=False):
+    for width, count in zip(BLOCK_CHANNELS, convs_per_block, strict=False):
         for _ in range(count):
-            layers += [WideConv2d(channels, width, 3), nn.ReLU()]
+            layers += [WinogradConv2d(channels, width, 3), nn.ReLU()]
             channels = width
         layers.append(nn.MaxPool2d(2))
     return nn.Sequential(*layers)
 
 
-def load(layers: nn.Sequential, state: Mapping[str, Tensor], *, partial: bool = False) -> int:
+def load_torchvision_weights(
+    layers: nn.Sequential, state: Mapping[str, Tensor], *, partial: bool = False
+) -> int:
     """Put a state dict in torchvision's names into `layers`; return how many tensors were taken.
 
     Args:
@@ -66,21 +68,25 @@ def load(layers: nn.Sequential, state: Mapping[str, Tensor], *, partial: bool = 
     """
     wanted = layers.state_dict()
     for name, value in wanted.items():
-        found = state.get(PREFIX + name)
+        found = state.get(TORCHVISION_PREFIX + name)
         if found is None and not partial:
-            raise ValueError(f"there is no {PREFIX}{name}")
+            raise ValueError(f"there is no {TORCHVISION_PREFIX}{name}")
         if found is not None and found.shape != value.shape:
             raise ValueError(
-                f"{PREFIX}{name} is {tuple(found.shape)}, and should be {tuple(value.shape)}"
+                f"{TORCHVISION_PREFIX}{name} is {tuple(found.shape)}, and should be {tuple(value.shape)}"
             )
-    taken = {name: state[PREFIX + name] for name in wanted if PREFIX + name in state}
+    taken = {
+        name: state[TORCHVISION_PREFIX + name]
+        for name in wanted
+        if TORCHVISION_PREFIX + name in state
+    }
     if not taken:
-        raise ValueError(f"there is no {PREFIX}0.weight")
+        raise ValueError(f"there is no {TORCHVISION_PREFIX}0.weight")
     layers.load_state_dict(taken, strict=not partial)
     return len(taken)
 
 
-class Perceptual(nn.Module):
+class PerceptualLoss(nn.Module):
     """How far pictures are apart as VGG sees them; 0 for equal ones.
 
     Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric", 2018,
@@ -91,20 +97,20 @@ class Perceptual(nn.Module):
     def __init__(self, state: Mapping[str, Tensor]) -> None:
         """Build it from the weights of VGG16 or VGG19, as `load` takes them."""
         super().__init__()
-        self.normalise = Normalise()
-        self.layers = convolutions(SHALLOW)
-        load(self.layers, state)
+        self.normalize = ImageNetNormalize()
+        self.layers = conv_layers(PERCEPTUAL_BLOCKS)
+        load_torchvision_weights(self.layers, state)
         self.requires_grad_(False)
 
     def forward(self, images: Tensor, targets: Tensor) -> Tensor:
         """Compare pictures (B, 3, S, S) in [-1, 1]; return a scalar."""
-        pairs = self.seen(torch.cat([images, targets]))
+        pairs = self.block_features(torch.cat([images, targets]))
         differences = [(one - other).square().sum(1).mean() for one, other in pairs]
         return torch.stack(differences).mean()
 
-    def seen(self, both: Tensor) -> Iterable[tuple[Tensor, Tensor]]:
+    def block_features(self, images: Tensor) -> Iterable[tuple[Tensor, Tensor]]:
         """Yield each block's normalised features of the first and of the second half."""
-        features, since_pool = self.normalise(both), 0
+        features, since_pool = self.normalize(images), 0
         for layer in self.layers:
             features = layer(features)
             since_pool = 0 if isinstance(layer, nn.MaxPool2d) else since_pool + 1

@@ -15,48 +15,51 @@ import numpy as np
 import numpy.typing as npt
 from skimage.metrics import structural_similarity
 
-from faceswap_cli.video.encoder import Picture, PictureEncoder
-from faceswap_cli.video.original import Original
-from faceswap_cli.video.planes import samples
-from faceswap_cli.video.reader import Frame, probe, read_frames
-from faceswap_cli.video.segments import Segments
+from faceswap_cli.video.encoder import EncodeSpec, VideoEncoder
+from faceswap_cli.video.frame import Frame
+from faceswap_cli.video.pixel_format import get_planes
+from faceswap_cli.video.reader import probe, read_frames
+from faceswap_cli.video.segments import SegmentedWriter
+from faceswap_cli.video.source_samples import SourceSamples
 
 QUALITIES = (12, 18, 23, 28, 35)
 
 
-def score(source: Path, frames: list[Frame], codec: str, quality: int) -> tuple[float, ...]:
+def measure_quality(
+    source: Path, frames: list[Frame], codec: str, quality: int
+) -> tuple[float, ...]:
     """Return the luma's PSNR and SSIM, kilobytes a frame and frames a second of one core."""
     info = probe(source)
-    picture = Picture.of(info, codec=codec, quality=quality, hardware=False)
+    picture = EncodeSpec.from_info(info, codec=codec, quality=quality, hardware=False)
     with tempfile.TemporaryDirectory() as folder:
-        pieces = Segments(Path(folder) / "work", picture, key="")
-        encoder = PictureEncoder(picture, pieces.choice)
+        pieces = SegmentedWriter(Path(folder) / "work", picture, key="")
+        encoder = VideoEncoder(picture, pieces.choice)
         start, size = time.process_time(), 0
         for frame in frames:
-            packets = encoder.push(frame.image, frame.time, original=frame.original)
+            packets = encoder.encode(frame.image, frame.time, original=frame.original)
             size += sum(len(one.data) for one in packets)
-        size += sum(len(one.data) for one in encoder.finish())
+        size += sum(len(one.data) for one in encoder.flush())
         spent = time.process_time() - start
         with pieces:
             for frame in frames:
                 pieces.write(frame.image, frame.time, original=frame.original)
         output = Path(folder) / "out.mkv"
-        pieces.join(output)
+        pieces.finalize(output)
         errors, likeness = [], []
         for old, new in zip(frames, read_frames(output), strict=True):
-            assert isinstance(old.original, Original)
-            assert isinstance(new.original, Original)
-            before, after = (luma(one.original) for one in (old, new))
+            assert isinstance(old.original, SourceSamples)
+            assert isinstance(new.original, SourceSamples)
+            before, after = (read_luma(one.original) for one in (old, new))
             errors.append(np.mean((before - after) ** 2))
             likeness.append(structural_similarity(before, after, data_range=255))
     psnr = 10 * np.log10(255**2 / max(np.mean(errors), 1e-9))
     return psnr, float(np.mean(likeness)), size / len(frames) / 1000, len(frames) / spent
 
 
-def luma(original: Original) -> npt.NDArray[np.float64]:
+def read_luma(original: SourceSamples) -> npt.NDArray[np.float64]:
     """Return a frame's brightness on the scale of 8 bits, whatever it has."""
     bits = original.decoded.format.components[0].bits
-    return np.asarray(samples(original.decoded)[0] / 2.0 ** (bits - 8))
+    return np.asarray(get_planes(original.decoded)[0] / 2.0 ** (bits - 8))
 
 
 def main() -> None:
@@ -70,7 +73,7 @@ def main() -> None:
     print("|" + " --- |" * 6)
     for codec in ("h264", "h265", "av1", "prores"):
         for quality in QUALITIES:
-            psnr, ssim, size, rate = score(told.clip, frames, codec, quality)
+            psnr, ssim, size, rate = measure_quality(told.clip, frames, codec, quality)
             row = f"| {codec} | {quality} | {psnr:.2f} | {ssim:.4f} | {size:.1f} | {rate:.0f} |"
             print(row, flush=True)
 

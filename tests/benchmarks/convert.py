@@ -25,70 +25,72 @@ import cv2
 import numpy as np
 from av.video.frame import VideoFrame
 
-from faceswap_cli.actors import CAST, Actor, draw, perform
-from faceswap_cli.arrays import AnyArray, Image
-from faceswap_cli.faces.align import align
-from faceswap_cli.faces.choose import Everyone
-from faceswap_cli.faces.detectors import DEFAULT, DETECTORS, PLACING
-from faceswap_cli.faces.follow import Follower
-from faceswap_cli.faces.mask import silhouette
+from faceswap_cli.conversion.model import FaceModel, SwappedFace
+from faceswap_cli.conversion.settings import ConvertSettings
+from faceswap_cli.core.lazy_image import ArrayImage
+from faceswap_cli.core.progress import SilentReporter
+from faceswap_cli.core.types import AnyArray, Image
+from faceswap_cli.core.workspace import Workspace
+from faceswap_cli.faces.alignment import align_face
+from faceswap_cli.faces.detectors import DEFAULT_DETECTOR, DETECTORS, LOCATION_DETECTORS
+from faceswap_cli.faces.masks import convex_hull
+from faceswap_cli.faces.selection import SelectAll
 from faceswap_cli.faces.settings import ExtractSettings
-from faceswap_cli.report import Silent
+from faceswap_cli.faces.tracker import FaceTracker
 from faceswap_cli.stages import convert as stage
 from faceswap_cli.stages.extract import extract
-from faceswap_cli.swap.network import DrawnFace, FaceNetwork
-from faceswap_cli.swap.settings import ConvertSettings
+from faceswap_cli.synthetic import CAST, HeadModel, animate, render_frame
 from faceswap_cli.video.reader import read_frames
 from faceswap_cli.video.writer import VideoWriter
-from faceswap_cli.views import Still
-from faceswap_cli.workspace import Workspace
 
 SIZE = WIDTH, HEIGHT = 1280, 720
 FACE_PX = 420
 """Side of the drawn picture; the face in it is about two thirds as high."""
 FRAMES = 240
-PLAIN_FRAMES = 40
+NAIVE_FRAMES = 40
 """The plain loop sees only so many: it takes long."""
 ROUNDS = 3
 RATE = 25
 
 
-def scenes(count: int) -> list[Image]:
+def make_frames(count: int) -> list[Image]:
     """Return frames with a drawn person who moves, a background that pans, and grain."""
     rng = np.random.default_rng(0)
     wide = rng.integers(40, 200, (HEIGHT // 16, (WIDTH + 2 * count) // 16 + 1, 3))
     backdrop = np.kron(wide, np.ones((16, 16, 1))).astype(np.uint8)[:HEIGHT]
     grain = rng.normal(0, 3, (HEIGHT, WIDTH, 1))
-    actor = Actor.of(CAST["ada"])
+    actor = HeadModel.from_person(CAST["ada"])
     frames = []
-    for index, moment in enumerate(perform(1, seconds=count // RATE + 1).moments[:count]):
+    for index, moment in enumerate(animate(1, seconds=count // RATE + 1).scenes[:count]):
         frame = backdrop[:, 2 * index : 2 * index + WIDTH].copy()
         left = 400 + index % 60
-        frame[150 : 150 + FACE_PX, left : left + FACE_PX] = draw(actor, moment, FACE_PX).image
+        frame[150 : 150 + FACE_PX, left : left + FACE_PX] = render_frame(
+            actor, moment, FACE_PX
+        ).image
         noisy = frame + np.roll(grain, 37 * index, axis=1)
         frames.append(np.clip(noisy, 0, 255).astype(np.uint8))
     return frames
 
 
-def free_network() -> FaceNetwork:
+def passthrough_model() -> FaceModel:
     """Return a network that gives back what it is shown, and takes no time for it."""
 
-    def draw_(crops: Sequence[Image], _: str) -> list[DrawnFace]:
-        return [DrawnFace(image=crop, mask=None) for crop in crops]
+    def draw_(crops: Sequence[Image], _: str) -> list[SwappedFace]:
+        return [SwappedFace(image=crop, mask=None) for crop in crops]
 
-    return FaceNetwork(people=("ada", "bo"), size_px=128, coverage=0.8, draw=draw_)
+    return FaceModel(identities=("ada", "bo"), size_px=128, coverage=0.8, infer=draw_)
 
 
-class _Free:
-    """Stands in for `FaceNetwork` where the stage loads one."""
+class _PassthroughLoader:
+    """Stands in for `FaceModel` where the stage loads one."""
 
     @staticmethod
-    def load(*_: object, **__: object) -> FaceNetwork:
+    def load(*_: object, **__: object) -> FaceModel:
         """Return the free network."""
-        return free_network()
+        return passthrough_model()
 
 
-def write(path: Path, images: Sequence[Image], *, repeat: int = 1) -> None:
+def write_video(path: Path, images: Sequence[Image], *, repeat: int = 1) -> None:
     """Write frames, and again and again."""
     with VideoWriter(path, size=SIZE, rate=Fraction(RATE)) as video:
         for index in range(len(images) * repeat):
@@ -116,15 +118,15 @@ def encode_bare(path: Path, frames: Sequence[VideoFrame]) -> None:
         output.mux(stream.encode(None))
 
 
-def landmarks_alone(images: Sequence[Image]) -> None:
+def track_faces(images: Sequence[Image]) -> None:
     """Find and follow the faces of frames in memory, as the stage does."""
 
     class Pictured:
         def __init__(self, image: Image) -> None:
-            self.view = Still(image=image)
+            self.view = ArrayImage(image=image)
 
-    with Follower(PLACING[DEFAULT], choice=Everyone()) as follower:
-        for _ in follower.over(Pictured(image) for image in images):
+    with FaceTracker(LOCATION_DETECTORS[DEFAULT_DETECTOR], selection=SelectAll()) as follower:
+        for _ in follower.track(Pictured(image) for image in images):
             pass
 
 
@@ -136,35 +138,35 @@ def convert(source: Path, folder: Path, settings: ConvertSettings, space: Worksp
         to="bo",
         output=folder / "out.mp4",
         device="cpu",
-        report=Silent(),
+        report=SilentReporter(),
         settings=settings,
         workspace=space,
     )
 
 
-def plain_loop(source: Path, target: Path) -> None:
+def naive_loop(source: Path, target: Path) -> None:
     """Do the same operations one frame at a time, in float, on whole frames.
 
     As the peers do it: a search in every frame, the mask blurred and the face warped at the frame's
     size, colours matched and blended in float32.
     """
-    network = free_network()
+    network = passthrough_model()
     with ExitStack() as stack:
-        detector = stack.enter_context(DETECTORS[DEFAULT]())
+        detector = stack.enter_context(DETECTORS[DEFAULT_DETECTOR]())
         writer = stack.enter_context(VideoWriter(target, size=SIZE, rate=Fraction(RATE)))
         for frame in read_frames(source):
             image = frame.image
             for face in detector.detect(image)[:1]:
-                image = _pasted(image, face.landmarks, network)
+                image = _paste_naive(image, face.landmarks, network)
             writer.write(image, frame.time)
 
 
-def _pasted(image: Image, landmarks: AnyArray, network: FaceNetwork) -> Image:
+def _paste_naive(image: Image, landmarks: AnyArray, network: FaceModel) -> Image:
     """Return a frame with the network's face in it, the plain way."""
-    alignment = align(landmarks).central(network.coverage)
-    to_crop = alignment.matrix(network.size_px)
+    alignment = align_face(landmarks).center_crop(network.coverage)
+    to_crop = alignment.frame_to_crop(network.size_px)
     crop = cv2.warpAffine(image, to_crop, (network.size_px, network.size_px))
-    (drawn,) = network.draw([np.asarray(crop, np.uint8)], "bo")
+    (drawn,) = network.infer([np.asarray(crop, np.uint8)], "bo")
     full = cv2.warpAffine(
         drawn.image.astype(np.float32),
         to_crop,
@@ -173,7 +175,7 @@ def _pasted(image: Image, landmarks: AnyArray, network: FaceNetwork) -> Image:
         borderMode=cv2.BORDER_REPLICATE,
     )
     mask = np.zeros((HEIGHT, WIDTH), np.float32)
-    cv2.fillPoly(mask, [np.round(silhouette(landmarks)).astype(np.int32)], color=[1.0])
+    cv2.fillPoly(mask, [np.round(convex_hull(landmarks)).astype(np.int32)], color=[1.0])
     reach = int(alignment.side_px * 0.075) | 1
     mask = cv2.GaussianBlur(mask, (2 * reach + 1, 2 * reach + 1), 0)[..., None]
     inside = (mask[..., 0] > 0.5).astype(np.uint8)
@@ -186,46 +188,51 @@ def _pasted(image: Image, landmarks: AnyArray, network: FaceNetwork) -> Image:
     return np.asarray(np.clip(np.rint(blended), 0, 255), dtype=np.uint8)
 
 
-PLAIN = "plain loop"
+NAIVE = "plain loop"
 
 
-def timed(work: Callable[[], None], frames: int) -> tuple[float, float]:
+def measure_time(work: Callable[[], None], frames: int) -> tuple[float, float]:
     """Return wall and processor seconds of some work, a frame."""
     start, busy = perf_counter(), process_time()
     work()
     return (perf_counter() - start) / frames, (process_time() - busy) / frames
 
 
-def speed(rounds: int) -> None:
+def benchmark_speed(rounds: int) -> None:
     """Time everything in turn, the order reversed every other round, and print the ratios."""
-    stage.FaceNetwork = _Free  # type: ignore[misc,assignment]
-    images = scenes(FRAMES)
+    stage.FaceModel = _PassthroughLoader  # type: ignore[misc,assignment]
+    images = make_frames(FRAMES)
     frames = [VideoFrame.from_ndarray(image).reformat(format="yuv420p") for image in images]
     usual = ConvertSettings(hardware=False)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         source, short = folder / "in.mp4", folder / "short.mp4"
-        write(source, images)
-        write(short, images[:PLAIN_FRAMES])
+        write_video(source, images)
+        write_video(short, images[:NAIVE_FRAMES])
         space = Workspace.open(folder / "workspace")
-        extract(source, folder=space.set("ada"), settings=ExtractSettings(), report=Silent())
+        extract(
+            source,
+            folder=space.set_folder("ada"),
+            settings=ExtractSettings(),
+            report=SilentReporter(),
+        )
         works: dict[str, Callable[[], None]] = {
             "bare decode": lambda: decode_bare(source),
-            "landmarks": lambda: landmarks_alone(images),
+            "landmarks": lambda: track_faces(images),
             "bare encode": lambda: encode_bare(folder / "bare.mp4", frames),
             "convert": lambda: convert(source, folder, usual, None),
             "convert, faces from the set": lambda: convert(source, folder, usual, space),
-            PLAIN: lambda: plain_loop(short, folder / "plain.mp4"),
+            NAIVE: lambda: naive_loop(short, folder / "plain.mp4"),
         }
         taken: dict[str, list[tuple[float, float]]] = {name: [] for name in works}
         for turn in range(rounds):
             for label in list(works)[:: 1 if turn % 2 else -1]:
-                count = PLAIN_FRAMES if label == PLAIN else FRAMES
-                taken[label].append(timed(works[label], count))
-    report(taken)
+                count = NAIVE_FRAMES if label == NAIVE else FRAMES
+                taken[label].append(measure_time(works[label], count))
+    print_report(taken)
 
 
-def report(taken: Mapping[str, Sequence[tuple[float, float]]]) -> None:
+def print_report(taken: Mapping[str, Sequence[tuple[float, float]]]) -> None:
     """Print wall and processor time a frame, as medians, their spread, and the ratios."""
     wall = {name: median(one for one, _ in times) for name, times in taken.items()}
     rounds = len(next(iter(taken.values())))
@@ -243,19 +250,19 @@ def report(taken: Mapping[str, Sequence[tuple[float, float]]]) -> None:
         print(
             f"{label}: {100 * wall[slowest] / wall[label]:.0f} % of {slowest} alone, "
             f"{100 * sum(wall[one] for one in parts) / wall[label]:.0f} % of the three in turn, "
-            f"{wall[PLAIN] / wall[label]:.1f} x the plain loop"
+            f"{wall[NAIVE] / wall[label]:.1f} x the plain loop"
         )
 
 
-def memory(seconds: Sequence[int]) -> None:
+def benchmark_memory(seconds: Sequence[int]) -> None:
     """Print the peak memory of conversions of clips of different length, each in its process."""
     peaks = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        images = scenes(10 * RATE)
+        images = make_frames(10 * RATE)
         for length in seconds:
             source = folder / f"{length}.mp4"
-            write(source, images, repeat=length // 10)
+            write_video(source, images, repeat=length // 10)
             done = subprocess.run(
                 [sys.executable, __file__, "--one", str(source)],
                 capture_output=True,
@@ -267,9 +274,9 @@ def memory(seconds: Sequence[int]) -> None:
     print(f"the longest takes {peaks[-1] / peaks[0]:.3f} x the memory of the shortest")
 
 
-def one(source: Path) -> None:
+def print_peak_memory(source: Path) -> None:
     """Convert one clip and print the process's peak memory, KiB."""
-    stage.FaceNetwork = _Free  # type: ignore[misc,assignment]
+    stage.FaceModel = _PassthroughLoader  # type: ignore[misc,assignment]
     with tempfile.TemporaryDirectory() as name:
         convert(source, Path(name), ConvertSettings(hardware=False), None)
     # Not the peak of getrusage, which a child takes over from its parent.
@@ -286,11 +293,11 @@ def main() -> None:
     parser.add_argument("--one", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
-        one(options.one)
+        print_peak_memory(options.one)
     elif options.memory:
-        memory(options.seconds)
+        benchmark_memory(options.seconds)
     else:
-        speed(options.rounds)
+        benchmark_speed(options.rounds)
 
 
 if __name__ == "__main__":

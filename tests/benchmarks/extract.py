@@ -24,17 +24,21 @@ import av
 import cv2
 import numpy as np
 
-from faceswap_cli.actors import CAST, draw_all, perform
-from faceswap_cli.arrays import Image
-from faceswap_cli.faces.litert import BLENDSHAPE_LANDMARKS, LiteRTDetector, Networks
-from faceswap_cli.faces.region import Region
+from faceswap_cli.core.model_files import find_model_file
+from faceswap_cli.core.progress import SilentReporter
+from faceswap_cli.core.types import Image
+from faceswap_cli.core.workspace import SetFolder
+from faceswap_cli.faces.detectors.litert import (
+    BLENDSHAPE_LANDMARKS,
+    DetectorNetworks,
+    LiteRTDetector,
+)
+from faceswap_cli.faces.detectors.roi import RoI
 from faceswap_cli.faces.settings import ExtractSettings
-from faceswap_cli.report import Silent
 from faceswap_cli.stages.extract import extract
+from faceswap_cli.synthetic import CAST, animate, render_frames
 from faceswap_cli.video.reader import read_frames
 from faceswap_cli.video.writer import VideoWriter
-from faceswap_cli.weights import find
-from faceswap_cli.workspace import SetFolder
 
 SIZE = WIDTH, HEIGHT = 1280, 720
 FRAMES = 300
@@ -45,12 +49,12 @@ FACE_PX = 480
 """Side of the drawn picture in the frame; the face in it is about 200 px wide."""
 BATCH = 8
 """Frames that MTCNN sees at a time."""
-LONGER = 3
+MEMORY_REPEATS = 3
 
 
-def film(path: Path, *, repeats: int = 1) -> Path:
+def write_clip(path: Path, *, repeats: int = 1) -> Path:
     """Write a clip of a drawn person before a soft background that drifts, with some grain."""
-    drawn = draw_all(CAST["ada"], perform(4, seconds=2).moments, size_px=FACE_PX)
+    drawn = render_frames(CAST["ada"], animate(4, seconds=2).scenes, size_px=FACE_PX)
     pictures = [one.image for one in drawn]
     chance = np.random.default_rng(0)
     rough = chance.integers(0, 255, (9, 16, 3), dtype=np.uint8)
@@ -75,13 +79,15 @@ def decode_bare(path: Path) -> int:
         return sum(1 for _ in container.decode(video=0))
 
 
-def bare_landmarks(path: Path, held: ExitStack) -> Callable[[], int]:
+def bare_landmarks(path: Path, exit_stack: ExitStack) -> Callable[[], int]:
     """Return what runs the landmark and expression networks once a frame, on ready inputs."""
-    detector = held.enter_context(LiteRTDetector())
+    detector = exit_stack.enter_context(LiteRTDetector())
     image = next(read_frames(path)).image
     [face] = detector.detect(image)
-    networks = Networks.open(find("face_landmarker"), yunet=find("yunet"))
-    crop = Region.of(face.landmarks).crop(image, 256, border=cv2.BORDER_REPLICATE)
+    networks = DetectorNetworks.open(
+        find_model_file("face_landmarker"), yunet=find_model_file("yunet")
+    )
+    crop = RoI.from_landmarks(face.landmarks).crop(image, 256, border=cv2.BORDER_REPLICATE)
     values = np.float32(crop / 255)
     points = face.landmarks[list(BLENDSHAPE_LANDMARKS)]
 
@@ -94,26 +100,26 @@ def bare_landmarks(path: Path, held: ExitStack) -> Callable[[], int]:
     return run
 
 
-def ours(path: Path, folder: Path) -> int:
+def run_extract(path: Path, folder: Path) -> int:
     """Run the whole stage; return the frames."""
     with tempfile.TemporaryDirectory(dir=folder) as root:
         summary = extract(
             path,
             folder=SetFolder(root=Path(root) / "set"),
             settings=ExtractSettings(),
-            report=Silent(),
+            report=SilentReporter(),
         )
         assert summary.faces == summary.frames == FRAMES
         return summary.frames
 
 
-def peers(path: Path, folder: Path) -> Iterator[tuple[str, Callable[[], int] | str]]:
+def time_peers(path: Path, folder: Path) -> Iterator[tuple[str, Callable[[], int] | str]]:
     """Yield what others take to find and cut out one face, or why they are not here."""
     images = [frame.image for frame in islice(read_frames(path), PEER_FRAMES)]
     for name, make in (
-        ("MTCNN", lambda: mtcnn(images, shrink=1, folder=folder)),
-        ("MTCNN, half size", lambda: mtcnn(images, shrink=2, folder=folder)),
-        ("dlib HOG + 68 points", lambda: hog(images, folder=folder)),
+        ("MTCNN", lambda: make_mtcnn(images, shrink=1, folder=folder)),
+        ("MTCNN, half size", lambda: make_mtcnn(images, shrink=2, folder=folder)),
+        ("dlib HOG + 68 points", lambda: make_hog(images, folder=folder)),
     ):
         try:
             yield name, make()
@@ -121,7 +127,7 @@ def peers(path: Path, folder: Path) -> Iterator[tuple[str, Callable[[], int] | s
             yield name, f"{type(error).__name__}: {error}"
 
 
-def mtcnn(images: list[Image], *, shrink: int, folder: Path) -> Callable[[], int]:
+def make_mtcnn(images: list[Image], *, shrink: int, folder: Path) -> Callable[[], int]:
     """Return what finds and cuts out the largest face with facenet-pytorch's MTCNN, 8 at a time.
 
     Its own guide to speed shrinks the frames to half their size and takes larger steps of scale.
@@ -181,7 +187,7 @@ def _without_torchvision() -> None:
     sys.modules.update(modules)
 
 
-def hog(images: list[Image], *, folder: Path) -> Callable[[], int]:
+def make_hog(images: list[Image], *, folder: Path) -> Callable[[], int]:
     """Return what finds a face with dlib's HOG, places 68 points and cuts it out."""
     import dlib
     import face_recognition_models
@@ -200,14 +206,14 @@ def hog(images: list[Image], *, folder: Path) -> Callable[[], int]:
     return run
 
 
-def peak_mib(path: Path, folder: Path) -> float:
+def measure_peak_mib(path: Path, folder: Path) -> float:
     """Return the largest memory of the stage in a process of its own, MiB."""
     here, target = str(Path(__file__).parent), str(folder)
     script = (
         f"import sys; from pathlib import Path; sys.path[:0] = [{here!r}]\n"
         "from extract import *\n"
         f"extract(Path({str(path)!r}), folder=SetFolder(root=Path({target!r})),"
-        " settings=ExtractSettings(), report=Silent())\n"
+        " settings=ExtractSettings(), report=SilentReporter())\n"
         # Not getrusage: what it says of a child begins with what its parent held.
         "status = Path('/proc/self/status').read_text()\n"
         "print(int(status.split('VmHWM:')[1].split()[0]) / 1024)"
@@ -222,13 +228,13 @@ def main() -> None:
         sys.path.append(sys.argv[1])
     with tempfile.TemporaryDirectory() as name, ExitStack() as held:
         folder = Path(name)
-        path = film(folder / "film.mp4")
+        path = write_clip(folder / "film.mp4")
         works: dict[str, Callable[[], int]] = {
             "bare decode": lambda: decode_bare(path),
             "bare landmarks": bare_landmarks(path, held),
-            "our extract": lambda: ours(path, folder),
+            "our extract": lambda: run_extract(path, folder),
         }
-        for peer, work in peers(path, folder):
+        for peer, work in time_peers(path, folder):
             if isinstance(work, str):
                 print(f"{peer:24} n/a: {work}")
             else:
@@ -243,7 +249,7 @@ def main() -> None:
                 chain[name].append((thread_time() - alone) / frames)
                 taken[name].append((perf_counter() - began) / frames)
                 busy[name].append((process_time() - used) / frames)
-        report({key: median(times) for key, times in taken.items()}, busy)
+        print_report({key: median(times) for key, times in taken.items()}, busy)
         ours_ms, bare_ms = (1000 * median(chain[key]) for key in ("our extract", "bare landmarks"))
         # Where there are cores enough, nothing but this one thread is waited for.
         print(f"the thread that follows takes {ours_ms:.1f} ms of processor a frame,")
@@ -251,12 +257,14 @@ def main() -> None:
         if not Path("/proc/self/status").exists():
             print("memory: n/a: this system has no /proc")
             return
-        long = film(folder / "long.mp4", repeats=LONGER)
-        short_mib, long_mib = (peak_mib(one, folder / one.stem) for one in (path, long))
-        print(f"memory: {short_mib:.0f} MiB; of a film {LONGER} times as long {long_mib:.0f} MiB")
+        long = write_clip(folder / "long.mp4", repeats=MEMORY_REPEATS)
+        short_mib, long_mib = (measure_peak_mib(one, folder / one.stem) for one in (path, long))
+        print(
+            f"memory: {short_mib:.0f} MiB; of a film {MEMORY_REPEATS} times as long {long_mib:.0f} MiB"
+        )
 
 
-def report(middle: dict[str, float], busy: dict[str, list[float]]) -> None:
+def print_report(middle: dict[str, float], busy: dict[str, list[float]]) -> None:
     """Print what was measured."""
     for name, seconds in middle.items():
         used = 1000 * median(busy[name])

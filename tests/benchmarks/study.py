@@ -25,37 +25,38 @@ import numpy as np
 import torch
 from safetensors.torch import save_model
 
-from faceswap_cli import actors, pictures
-from faceswap_cli.arrays import AnyArray, Image
-from faceswap_cli.config import Recipe
-from faceswap_cli.faces.record import FaceSet
+from faceswap_cli import synthetic
+from faceswap_cli.core import image_io
+from faceswap_cli.core.config import Recipe
+from faceswap_cli.core.fileio import atomic_write, write_text
+from faceswap_cli.core.progress import SilentReporter
+from faceswap_cli.core.types import AnyArray, Image
+from faceswap_cli.core.workspace import Workspace
+from faceswap_cli.evaluation.metrics.reconstruction import mean_squared_error, psnr_from_mse, ssim
+from faceswap_cli.faces.dataset import FaceSet
 from faceswap_cli.faces.settings import ExtractSettings
-from faceswap_cli.files import replacing, write_text
-from faceswap_cli.learning.beginning import bring_judge
-from faceswap_cli.learning.data import (
-    Person,
-    cache_side,
-    cached,
-    crop_side,
-    load_person,
-    pooled,
-    spread,
-)
-from faceswap_cli.learning.doors import to_images, to_masks
-from faceswap_cli.learning.feed import Feed, choose_feed
-from faceswap_cli.learning.hardware import find_hardware, keep_freed_memory
-from faceswap_cli.learning.schedule import after_scores
-from faceswap_cli.learning.score import score
-from faceswap_cli.learning.trainer import Learner, TrainState, train_until
-from faceswap_cli.metrics.reconstruction import decibels, mean_squared_error, ssim
-from faceswap_cli.report import Silent
 from faceswap_cli.stages.extract import extract
-from faceswap_cli.stages.train import EVERYBODY, new_model
+from faceswap_cli.stages.train import POOLED_IDENTITY, build_model
+from faceswap_cli.training.dataset import (
+    IdentityDataset,
+    cached_side_px,
+    crop_side_px,
+    evenly_spaced,
+    load_identity,
+    load_or_build_cache,
+    merge_sets,
+)
+from faceswap_cli.training.hardware import find_hardware, keep_freed_memory
+from faceswap_cli.training.loader import FaceLoader, make_loader
+from faceswap_cli.training.pretrained import load_perceptual_weights
+from faceswap_cli.training.schedule import step_plateaus
+from faceswap_cli.training.tensors import to_images, to_masks
+from faceswap_cli.training.trainer import Trainer, TrainState, training_loop
+from faceswap_cli.training.validation import validate
 from faceswap_cli.video.writer import VideoWriter
-from faceswap_cli.workspace import Workspace
 from faceswap_models.base import SwapModel
 
-CAST = ("ada", "bo")
+IDENTITIES = ("ada", "bo")
 """Who is drawn: two who differ in everything, complexion too, as in the light preset's study."""
 CLIP_PX = 384
 SECONDS = 8.0
@@ -63,14 +64,14 @@ SECONDS = 8.0
 UNSEEN_SECONDS = 8.0
 UNSEEN_MOMENTS = 25
 """Moments of the unseen performance of each person that are judged, evenly spaced."""
-JUDGED_PX = 160
+EVAL_PX = 160
 """Side of the crops that are compared: the networks' squares (0.625, 0.8) come to whole pixels."""
-AROUND = 0.625
+SURROUNDINGS_PART = 0.625
 """Part of the crop's side within which the surroundings of the face are judged: what every
 network sees."""
-EDGE = np.ones((9, 9), np.uint8)
+EDGE_KERNEL = np.ones((9, 9), np.uint8)
 """So many px beside the face still belong to it where its surroundings are judged."""
-SHOWN = 3
+SHOWN_PER_DIRECTION = 3
 """Moments each way on a row's pictures."""
 
 
@@ -79,11 +80,11 @@ class Case:
     """One person's unseen performance, to be given another's face."""
 
     driving: str
-    wanted: str
+    target: str
     faces: FaceSet
     """The crops to swap."""
     crops: Sequence[Image]
-    """The same, JUDGED_PX."""
+    """The same, EVAL_PX."""
     truths: Sequence[Image]
     """The true swaps, as they lie in the crops."""
     masks: Sequence[AnyArray]
@@ -91,7 +92,7 @@ class Case:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Material:
+class StudyData:
     """What all rows of a study share."""
 
     sets: Sequence[FaceSet]
@@ -102,7 +103,7 @@ class Material:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verdict:
+class SwapScores:
     """How close swaps are to the true ones, means over all moments."""
 
     psnr: float
@@ -128,7 +129,7 @@ class Row:
     """How many crops of each person are learnt from, evenly spaced; 0 is all."""
     prepare: Callable[[SwapModel], None] | None = None
     """Changes the fresh networks, e.g. loads weights into them."""
-    prepared: str = ""
+    prepare_label: str = ""
     """What `prepare` does, in words: part of what a stored result is known by."""
 
     @property
@@ -142,7 +143,7 @@ class Row:
             {name: one for name, one in vars(part).items() if one != getattr(type(part), name)}
             for part in sections
         ]
-        names = [self.recipe.backend, self.prepared]
+        names = [self.recipe.backend, self.prepare_label]
         told = [names, chosen, self.cpu_minutes, self.seed, self.faces]
         return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
 
@@ -154,7 +155,7 @@ class Result:
     key: str
     name: str
     seed: int
-    verdict: Verdict
+    verdict: SwapScores
     cpu_minutes: float = 0.0
     images: int = 0
     steps: int = 0
@@ -167,10 +168,10 @@ class Result:
         """Read a line of the results file back."""
         verdict = table["verdict"]
         assert isinstance(verdict, dict)
-        return cls(**{**table, "verdict": Verdict(**verdict)})  # type: ignore[arg-type]
+        return cls(**{**table, "verdict": SwapScores(**verdict)})  # type: ignore[arg-type]
 
 
-def run_study(rows: Sequence[Row], folder: Path, material: Material) -> list[Result]:
+def run_study(rows: Sequence[Row], folder: Path, data: StudyData) -> list[Result]:
     """Train and judge every row that has not been yet; return all results in the rows' order.
 
     A study that was stopped goes on with the row it was stopped in.
@@ -178,41 +179,41 @@ def run_study(rows: Sequence[Row], folder: Path, material: Material) -> list[Res
     done = {one.key: one for one in read_results(folder)}
     for row in rows:
         if row.key not in done:
-            done[row.key] = run_row(row, material, pictures_to=picture_of(folder, row))
+            done[row.key] = run_row(row, data, swaps_file=swaps_path(folder, row))
             with (folder / "results.jsonl").open("a", encoding="utf-8") as lines:
                 lines.write(json.dumps(asdict(done[row.key])) + "\n")
-        print(line_of(done[row.key]), flush=True)
+        print(format_result(done[row.key]), flush=True)
     # Known by its settings: a row may have been called otherwise when it ran.
     return [replace(done[row.key], name=row.name) for row in rows]
 
 
-def run_row(row: Row, material: Material, *, pictures_to: Path | None = None) -> Result:
+def run_row(row: Row, data: StudyData, *, swaps_file: Path | None = None) -> Result:
     """Train one row for its time and judge it, on the way and at the end."""
-    lesson = Lesson.of(row, load_people(row, material))
-    clock, learner, feed = lesson.clock, lesson.learner, lesson.feed
+    lesson = TrainingRun.create(row, load_identities(row, data))
+    clock, trainer, feed = lesson.clock, lesson.trainer, lesson.feed
     looks = max(4, round(row.cpu_minutes / 2))
     marks = [look / looks for look in range(1, looks)]
     history: list[tuple[float, float, float]] = []
 
-    def after_step(state: TrainState, losses: Mapping[str, torch.Tensor]) -> TrainState:
+    def on_step_end(state: TrainState, losses: Mapping[str, torch.Tensor]) -> TrainState:
         del losses
-        if row.recipe.train.schedule == "plateau":
-            state = slowed(state, learner, feed)
-        if marks and clock.done() >= marks[0]:
+        if row.recipe.train.lr_schedule == "plateau":
+            state = step_plateaus_if_due(state, trainer, feed)
+        if marks and clock.fraction_done() >= marks[0]:
             marks.pop(0)
             minutes = clock.minutes()
-            with clock.stopped(), learner.averaged() as averaged:
-                found = judge(averaged, feed, material)[0]
+            with clock.paused(), trainer.ema_weights() as averaged:
+                found = evaluate(averaged, feed, data)[0]
             history.append((round(minutes, 3), round(found.ssim, 4), round(found.psnr, 2)))
             print(f"{row.name}, after {minutes:.1f} min: {found.ssim:.3f}, {found.psnr:.1f} dB")
         return state
 
-    state = lesson.learn(after_step)
+    state = lesson.train(on_step_end)
     minutes = clock.minutes()
-    with clock.stopped(), learner.averaged() as averaged:
-        verdict, swaps = judge(averaged, feed, material)
-    if pictures_to is not None:
-        np.save(pictures_to, np.stack(swaps))
+    with clock.paused(), trainer.ema_weights() as averaged:
+        verdict, swaps = evaluate(averaged, feed, data)
+    if swaps_file is not None:
+        np.save(swaps_file, np.stack(swaps))
     return Result(
         key=row.key,
         name=row.name,
@@ -220,8 +221,8 @@ def run_row(row: Row, material: Material, *, pictures_to: Path | None = None) ->
         verdict=verdict,
         cpu_minutes=round(minutes, 3),
         images=state.images_seen,
-        steps=state.images_seen // feed.images_a_batch,
-        parameters=sum(one.numel() for one in learner.model.parameters()),
+        steps=state.images_seen // feed.images_per_step,
+        parameters=sum(one.numel() for one in trainer.model.parameters()),
         history=history,
     )
 
@@ -238,81 +239,89 @@ def pretrain(row: Row, folder: Path, names: Sequence[str]) -> Path:
     for turn, name in enumerate(names):
         video = folder / f"{name}.mp4"
         if not video.exists():
-            draw_clip(video, actors.CAST[name], actors.perform(21 + turn, seconds=SECONDS))
-        extract(video, folder=space.set(name), settings=ExtractSettings(), report=Silent())
-    faces = pooled([_load(space, name) for name in names], name=EVERYBODY)
-    side = _side(faces, row.recipe)
-    person = load_person(faces, cache=folder / "cache" / str(side), side_px=side)
-    lesson = Lesson.of(row, [person])
-    lesson.learn(lambda state, _: state)
-    with lesson.learner.averaged() as averaged, replacing(path) as temporary:
+            render_clip(video, synthetic.CAST[name], synthetic.animate(21 + turn, seconds=SECONDS))
+        extract(
+            video,
+            folder=space.set_folder(name),
+            settings=ExtractSettings(),
+            report=SilentReporter(),
+        )
+    faces = merge_sets([_load_set(space, name) for name in names], name=POOLED_IDENTITY)
+    side = _crop_side(faces, row.recipe)
+    person = load_identity(faces, cache=folder / "cache" / str(side), side_px=side)
+    lesson = TrainingRun.create(row, [person])
+    lesson.train(lambda state, _: state)
+    with lesson.trainer.ema_weights() as averaged, atomic_write(path) as temporary:
         save_model(averaged, str(temporary))
     return path
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Lesson:
+class TrainingRun:
     """Networks, faces, and the time in which the ones learn the others."""
 
-    learner: Learner
-    feed: Feed
-    clock: "Clock"
+    trainer: Trainer
+    feed: FaceLoader
+    clock: "CpuClock"
     seed: int
 
     @classmethod
-    def of(cls, row: Row, people: Sequence[Person]) -> "Lesson":
+    def create(cls, row: Row, identities: Sequence[IdentityDataset]) -> "TrainingRun":
         """Build a row's networks for some people; the clock begins to run."""
         hardware = find_hardware("cpu")
-        model = new_model(row.recipe, [one.name for one in people], hardware, seed=row.seed)
+        model = build_model(row.recipe, [one.name for one in identities], hardware, seed=row.seed)
         if row.prepare is not None:
             row.prepare(model)
-        bring_judge(model)
-        feed = choose_feed(
-            people,
+        load_perceptual_weights(model)
+        feed = make_loader(
+            identities,
             model=row.recipe.model,
             train=row.recipe.train,
             seed=row.seed,
             device=hardware.device,
         )
         return cls(
-            learner=Learner(model, row.recipe.train, hardware),
+            trainer=Trainer(model, row.recipe.train, hardware),
             feed=feed,
-            clock=Clock(row.cpu_minutes),
+            clock=CpuClock(row.cpu_minutes),
             seed=row.seed,
         )
 
-    def learn(
-        self, after_step: Callable[[TrainState, Mapping[str, torch.Tensor]], TrainState]
+    def train(
+        self, on_step_end: Callable[[TrainState, Mapping[str, torch.Tensor]], TrainState]
     ) -> TrainState:
         """Train until the time is over; return where that was."""
-        return train_until(
-            lambda _: self.clock.done() >= 1,
-            learner=self.learner,
-            feed=self.feed,
+        return training_loop(
+            lambda _: self.clock.fraction_done() >= 1,
+            trainer=self.trainer,
+            loader=self.feed,
             state=TrainState(),
             seed=self.seed,
-            goal=None,
-            done=lambda _: self.clock.done(),
-            after_step=after_step,
+            max_images=None,
+            fraction_done=lambda _: self.clock.fraction_done(),
+            on_step_end=on_step_end,
         )
 
 
-def slowed(state: TrainState, learner: Learner, feed: Feed) -> TrainState:
+def step_plateaus_if_due(state: TrainState, trainer: Trainer, loader: FaceLoader) -> TrainState:
     """Score held-out faces where a save would, for the plateau schedule; as training, it counts."""
-    interval, before = learner.train.save_images, state.images_seen - feed.images_a_batch
+    interval, before = (
+        trainer.train.checkpoint_interval_images,
+        state.images_seen - loader.images_per_step,
+    )
     if before // interval == state.images_seen // interval:
         return state
-    with learner.averaged() as averaged:
-        found = score(averaged, feed)
-    scores = {group: found.losses.get(group, found.error) for group in learner.groups}
-    return replace(state, plateaus=after_scores(state.plateaus, scores))
+    with trainer.ema_weights() as averaged:
+        found = validate(averaged, loader)
+    scores = {group: found.losses.get(group, found.error) for group in trainer.parameter_groups}
+    return replace(state, plateaus=step_plateaus(state.plateaus, scores))
 
 
-class Clock:
+class CpuClock:
     """Processor time of this process, which can be stopped; `minutes` are the goal."""
 
     def __init__(self, minutes: float) -> None:
-        self.goal = minutes
+        self.target_minutes = minutes
         self.spent = 0.0
         self.began = time.process_time()
 
@@ -320,19 +329,19 @@ class Clock:
         """Return the minutes that have counted so far."""
         return (self.spent + time.process_time() - self.began) / 60
 
-    def done(self) -> float:
+    def fraction_done(self) -> float:
         """Return which part of the goal has passed, 0 to 1."""
-        return min(1.0, self.minutes() / self.goal)
+        return min(1.0, self.minutes() / self.target_minutes)
 
-    def stopped(self) -> "_Stopped":
+    def paused(self) -> "_Paused":
         """Return a context whose time does not count."""
-        return _Stopped(self)
+        return _Paused(self)
 
 
-class _Stopped:
+class _Paused:
     """While a clock stands still."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: CpuClock) -> None:
         self.clock = clock
 
     def __enter__(self) -> None:
@@ -342,45 +351,49 @@ class _Stopped:
         self.clock.began = time.process_time()
 
 
-def load_people(row: Row, material: Material) -> list[Person]:
+def load_identities(row: Row, data: StudyData) -> list[IdentityDataset]:
     """Decode the crops that a row learns from."""
     people = []
-    for faces in material.sets:
+    for faces in data.sets:
         if row.faces:
-            places = spread(np.arange(len(faces)), row.faces)
+            places = evenly_spaced(np.arange(len(faces)), row.faces)
             few = [faces.records[place] for place in places]
             faces = replace(faces, name=f"{faces.name}-{row.faces}", records=few)
-        side = _side(faces, row.recipe)
-        person = load_person(faces, cache=material.cache / str(side), side_px=side)
+        side = _crop_side(faces, row.recipe)
+        person = load_identity(faces, cache=data.cache / str(side), side_px=side)
         people.append(replace(person, name=faces.name.removesuffix(f"-{row.faces}")))
     return people
 
 
-def judge(model: SwapModel, feed: Feed, material: Material) -> tuple[Verdict, list[Image]]:
+def evaluate(
+    model: SwapModel, loader: FaceLoader, data: StudyData
+) -> tuple[SwapScores, list[Image]]:
     """Swap every unseen moment and compare it with the true swap; return the swaps as well."""
     swaps: list[list[Image]] = []
-    for case in material.cases:
-        side = cache_side(feed.model.size_px, feed.model.coverage, crop_side(case.faces))
-        pixels = cached(case.faces, cache=material.cache / str(side), side_px=side)
+    for case in data.cases:
+        side = cached_side_px(loader.model.size_px, loader.model.coverage, crop_side_px(case.faces))
+        pixels = load_or_build_cache(case.faces, cache=data.cache / str(side), side_px=side)
         every = np.arange(len(pixels))
-        person = Person(name=case.faces.name, pixels=pixels, train=every, held_out=every)
+        person = IdentityDataset(
+            name=case.faces.name, pixels=pixels, train_indices=every, val_indices=every
+        )
         swaps.append([])
         for start in range(0, len(every), 8):
-            faces = feed.plain(person, every[start : start + 8]).target[0]
-            answer = model.swap(faces, case.wanted)
+            faces = loader.clean_batch(person, every[start : start + 8]).target[0]
+            answer = model.swap(faces, case.target)
             masks = [None] * len(faces) if answer.mask is None else to_masks(answer.mask)
             for place, (image, mask) in enumerate(zip(to_images(answer.image), masks, strict=True)):
                 crop = case.crops[start + place]
-                swaps[-1].append(put_into(crop, image, mask, coverage=feed.model.coverage))
-    return compared(swaps, material), [image for case in swaps for image in case]
+                swaps[-1].append(paste_into(crop, image, mask, coverage=loader.model.coverage))
+    return score_swaps(swaps, data), [image for case in swaps for image in case]
 
 
-def put_into(crop: Image, swap: Image, mask: AnyArray | None, *, coverage: float) -> Image:
+def paste_into(crop: Image, swap: Image, mask: AnyArray | None, *, coverage: float) -> Image:
     """Return the crop with its central part swapped, under the mask if there is one."""
-    side = round(coverage * JUDGED_PX / 2) * 2
-    corner = (JUDGED_PX - side) // 2
+    side = round(coverage * EVAL_PX / 2) * 2
+    corner = (EVAL_PX - side) // 2
     square = (slice(corner, corner + side),) * 2
-    drawn = pictures.resize(swap, side).astype(np.float32)
+    drawn = image_io.resize_square(swap, side).astype(np.float32)
     shaped = np.ones((side, side), np.float32)
     if mask is not None:
         shaped[:] = cv2.resize(mask, (side, side), interpolation=cv2.INTER_LINEAR)
@@ -390,29 +403,29 @@ def put_into(crop: Image, swap: Image, mask: AnyArray | None, *, coverage: float
     return done
 
 
-def compared(swaps: Sequence[Sequence[Image]], material: Material) -> Verdict:
+def score_swaps(swaps: Sequence[Sequence[Image]], data: StudyData) -> SwapScores:
     """Return how close some pictures are to the true swaps of all cases."""
     errors, matched, ssims, around = [], [], [], []
-    near = _central(AROUND)
-    for case, images in zip(material.cases, swaps, strict=True):
+    near = _central_mask(SURROUNDINGS_PART)
+    for case, images in zip(data.cases, swaps, strict=True):
         for image, crop, truth, mask in zip(
             images, case.crops, case.truths, case.masks, strict=True
         ):
             errors.append(mean_squared_error(image, truth, mask))
-            matched.append(mean_squared_error(coloured_like(image, truth, mask), truth, mask))
+            matched.append(mean_squared_error(match_color_stats(image, truth, mask), truth, mask))
             ssims.append(ssim(image, truth, mask))
-            outside = (1 - cv2.dilate(mask, EDGE)) * near
+            outside = (1 - cv2.dilate(mask, EDGE_KERNEL)) * near
             change = np.abs(image.astype(np.float32) - crop).mean(axis=2)
             around.append(float((change * outside).sum() / outside.sum()))
-    return Verdict(
-        psnr=decibels(float(np.mean(errors))),
+    return SwapScores(
+        psnr=psnr_from_mse(float(np.mean(errors))),
         ssim=float(np.mean(ssims)),
-        psnr_matched=decibels(float(np.mean(matched))),
+        psnr_matched=psnr_from_mse(float(np.mean(matched))),
         around=float(np.mean(around)),
     )
 
 
-def coloured_like(image: Image, truth: Image, mask: AnyArray) -> Image:
+def match_color_stats(image: Image, truth: Image, mask: AnyArray) -> Image:
     """Return a picture whose channels have the truth's mean and deviation inside the mask."""
     weight = mask[..., None] / mask.sum()
     pair = [one.astype(np.float32) for one in (image, truth)]
@@ -425,83 +438,93 @@ def coloured_like(image: Image, truth: Image, mask: AnyArray) -> Image:
     return np.asarray(np.round(done).clip(0, 255), dtype=np.uint8)
 
 
-def anchors(material: Material) -> dict[str, Verdict]:
+def score_baselines(data: StudyData) -> dict[str, SwapScores]:
     """Return what the trivial answers score: the input itself, and the wanted person's mean."""
-    unswapped = [case.crops for case in material.cases]
-    means = {faces.name: mean_face(faces) for faces in material.sets}
+    unswapped = [case.crops for case in data.cases]
+    means = {faces.name: compute_mean_face(faces) for faces in data.sets}
     pasted = [
-        [put_into(crop, means[case.wanted], None, coverage=1.0) for crop in case.crops]
-        for case in material.cases
+        [paste_into(crop, means[case.target], None, coverage=1.0) for crop in case.crops]
+        for case in data.cases
     ]
     return {
-        "unswapped input": compared(unswapped, material),
-        "the other's mean face": compared(pasted, material),
+        "unswapped input": score_swaps(unswapped, data),
+        "the other's mean face": score_swaps(pasted, data),
     }
 
 
-def mean_face(faces: FaceSet) -> Image:
-    """Return the mean of a set's crops, JUDGED_PX."""
-    crops = [pictures.resize(pictures.read(faces.path(one)), JUDGED_PX) for one in faces.records]
+def compute_mean_face(faces: FaceSet) -> Image:
+    """Return the mean of a set's crops, EVAL_PX."""
+    crops = [
+        image_io.resize_square(image_io.read_image(faces.path(one)), EVAL_PX)
+        for one in faces.records
+    ]
     return np.asarray(np.round(np.mean(crops, axis=0)), dtype=np.uint8)
 
 
 # --- the drawn people -------------------------------------------------------------------------
 
 
-def draw_material(folder: Path, *, seed: int = 0) -> Material:
+def prepare_data(folder: Path, *, seed: int = 0) -> StudyData:
     """Draw, extract and keep everything in `folder`; what is already there is not made again."""
     space = Workspace.open(folder / "workspace")
     settings = ExtractSettings()
     sets, cases = [], []
-    for turn, name in enumerate(CAST):
-        person = actors.CAST[name]
-        seen = actors.perform(seed + 1 + turn, seconds=SECONDS)
-        unseen = actors.perform(seed + 11 + turn, seconds=UNSEEN_SECONDS)
-        step = len(unseen.moments) // UNSEEN_MOMENTS
-        few = replace(unseen, moments=unseen.moments[::step][:UNSEEN_MOMENTS])
+    for turn, name in enumerate(IDENTITIES):
+        person = synthetic.CAST[name]
+        seen = synthetic.animate(seed + 1 + turn, seconds=SECONDS)
+        unseen = synthetic.animate(seed + 11 + turn, seconds=UNSEEN_SECONDS)
+        step = len(unseen.scenes) // UNSEEN_MOMENTS
+        few = replace(unseen, scenes=unseen.scenes[::step][:UNSEEN_MOMENTS])
         for clip, take in ((name, seen), (f"{name}-unseen", few)):
             path = folder / f"{clip}.mp4"
             if not path.exists():
-                draw_clip(path, person, take)
-            extract(path, folder=space.set(clip), settings=settings, report=Silent())
-        sets.append(_load(space, name))
-        wanted = CAST[1 - turn]
-        cases.append(draw_case(folder, _load(space, f"{name}-unseen"), few, name, wanted))
-    return Material(sets=sets, cases=cases, cache=folder / "cache")
+                render_clip(path, person, take)
+            extract(path, folder=space.set_folder(clip), settings=settings, report=SilentReporter())
+        sets.append(_load_set(space, name))
+        wanted = IDENTITIES[1 - turn]
+        cases.append(render_case(folder, _load_set(space, f"{name}-unseen"), few, name, wanted))
+    return StudyData(sets=sets, cases=cases, cache=folder / "cache")
 
 
-def draw_clip(path: Path, person: actors.Person, take: actors.Performance) -> None:
+def render_clip(path: Path, person: synthetic.Person, performance: synthetic.Animation) -> None:
     """Draw a performance into a video."""
-    with VideoWriter(path, size=(CLIP_PX, CLIP_PX), rate=take.rate) as video:
-        for index, drawing in enumerate(actors.draw_all(person, take.moments, size_px=CLIP_PX)):
-            video.write(drawing.image, index / take.rate)
+    with VideoWriter(path, size=(CLIP_PX, CLIP_PX), rate=performance.rate) as video:
+        for index, drawing in enumerate(
+            synthetic.render_frames(person, performance.scenes, size_px=CLIP_PX)
+        ):
+            video.write(drawing.image, index / performance.rate)
 
 
-def draw_case(
-    folder: Path, faces: FaceSet, take: actors.Performance, driving: str, wanted: str
+def render_case(
+    folder: Path, faces: FaceSet, performance: synthetic.Animation, driving: str, target: str
 ) -> Case:
     """Draw the true swaps of a performance, cut out where its faces were found."""
-    truths, masks = _true_crops(folder / f"{driving}-as-{wanted}.npz", faces, take, driving, wanted)
-    crops = [pictures.resize(pictures.read(faces.path(one)), JUDGED_PX) for one in faces.records]
+    truths, masks = _render_true_crops(
+        folder / f"{driving}-as-{target}.npz", faces, performance, driving, target
+    )
+    crops = [
+        image_io.resize_square(image_io.read_image(faces.path(one)), EVAL_PX)
+        for one in faces.records
+    ]
     return Case(
-        driving=driving, wanted=wanted, faces=faces, crops=crops, truths=truths, masks=masks
+        driving=driving, target=target, faces=faces, crops=crops, truths=truths, masks=masks
     )
 
 
-def _true_crops(
-    path: Path, faces: FaceSet, take: actors.Performance, driving: str, wanted: str
+def _render_true_crops(
+    path: Path, faces: FaceSet, performance: synthetic.Animation, driving: str, target: str
 ) -> tuple[Sequence[Image], Sequence[AnyArray]]:
     """Draw the wanted face on the driving head; read it back where that was done before."""
     if not path.exists():
-        person = actors.CAST[wanted].on_head_of(actors.CAST[driving])
-        drawings = list(actors.draw_all(person, take.moments, size_px=CLIP_PX))
+        person = synthetic.CAST[target].on_head_of(synthetic.CAST[driving])
+        drawings = list(synthetic.render_frames(person, performance.scenes, size_px=CLIP_PX))
         truths, masks = [], []
         for record in faces.records:
-            drawing, frame_to_crop = drawings[record.frame], record.alignment.matrix(JUDGED_PX)
-            size = (JUDGED_PX, JUDGED_PX)
-            truths.append(record.alignment.crop(drawing.image, JUDGED_PX))
+            drawing, frame_to_crop = drawings[record.frame], record.alignment.frame_to_crop(EVAL_PX)
+            size = (EVAL_PX, EVAL_PX)
+            truths.append(record.alignment.crop(drawing.image, EVAL_PX))
             masks.append(cv2.warpAffine(drawing.face_mask, frame_to_crop, size))
-        with replacing(path) as temporary, temporary.open("wb") as file:
+        with atomic_write(path) as temporary, temporary.open("wb") as file:
             np.savez_compressed(file, truths=np.stack(truths), masks=np.stack(masks))
     found = np.load(path)
     return list(found["truths"]), list(found["masks"])
@@ -519,12 +542,12 @@ def read_results(folder: Path) -> list[Result]:
     return [Result.from_dict(json.loads(line)) for line in lines]
 
 
-def picture_of(folder: Path, row: Row) -> Path:
+def swaps_path(folder: Path, row: Row) -> Path:
     """Return where a row's swaps are kept."""
     return folder / f"swaps-{row.key}.npy"
 
 
-def table(results: Iterable[Result]) -> str:
+def results_table(results: Iterable[Result]) -> str:
     """Return results as a Markdown table, the runs of one name as one line."""
     lines = [
         "| | runs | CPU min | weights, M | steps | images | SSIM | PSNR | PSNR, colours matched "
@@ -551,7 +574,7 @@ def table(results: Iterable[Result]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def course_table(results: Iterable[Result], minutes: Sequence[float]) -> str:
+def learning_curve_table(results: Iterable[Result], minutes: Sequence[float]) -> str:
     """Return how rows came to their SSIM: what each had about so many minutes on."""
     lines = [
         f"| SSIM after, minutes | {' | '.join(f'{one:g}' for one in minutes)} |",
@@ -573,7 +596,7 @@ def _nearest(
     return min(looks, key=lambda look: abs(look[0] - after))
 
 
-def anchors_table(material: Material) -> str:
+def baselines_table(data: StudyData) -> str:
     """Return what the trivial answers score as a Markdown table."""
     lines = [
         "| trivial answer | SSIM | PSNR | PSNR, colours matched | around |",
@@ -581,27 +604,27 @@ def anchors_table(material: Material) -> str:
     ]
     lines += [
         f"| {name} | {one.ssim:.3f} | {one.psnr:.1f} | {one.psnr_matched:.1f} | {one.around:.1f} |"
-        for name, one in anchors(material).items()
+        for name, one in score_baselines(data).items()
     ]
     return "\n".join(lines) + "\n"
 
 
-def sheet_of(rows: Sequence[Row], folder: Path, material: Material) -> Image:
+def comparison_grid(rows: Sequence[Row], folder: Path, data: StudyData) -> Image:
     """Lay some moments out: the crop, every row's swap, the true swap; a line is a row."""
     shown: list[tuple[int, Image, Image]] = []
     first = 0
-    for case in material.cases:
+    for case in data.cases:
         shown += [
             (first + int(place), case.crops[place], case.truths[place])
-            for place in spread(np.arange(len(case.crops)), SHOWN)
+            for place in evenly_spaced(np.arange(len(case.crops)), SHOWN_PER_DIRECTION)
         ]
         first += len(case.crops)
     lines = [[crop for _, crop, _ in shown]]
     for row in rows:
-        swaps = np.load(picture_of(folder, row))
+        swaps = np.load(swaps_path(folder, row))
         lines.append([swaps[index] for index, _, _ in shown])
     lines.append([truth for _, _, truth in shown])
-    return pictures.sheet(
+    return image_io.make_grid(
         lines, side=128, labels=["shown", *(row.name for row in rows), "the true swap"]
     )
 
@@ -612,7 +635,7 @@ def write_table(path: Path, text: str) -> None:
     print(text)
 
 
-def line_of(result: Result) -> str:
+def format_result(result: Result) -> str:
     """Return a result as one line of progress."""
     one = result.verdict
     return (
@@ -622,26 +645,26 @@ def line_of(result: Result) -> str:
     )
 
 
-def settle(threads: int = 1) -> None:
+def limit_threads(threads: int = 1) -> None:
     """Keep this process to so many threads, and its memory to itself: must come first."""
     torch.set_num_threads(threads)
     cv2.setNumThreads(1)
     keep_freed_memory()
 
 
-def _side(faces: FaceSet, recipe: Recipe) -> int:
-    return cache_side(recipe.model.size_px, recipe.model.coverage, crop_side(faces))
+def _crop_side(faces: FaceSet, recipe: Recipe) -> int:
+    return cached_side_px(recipe.model.size_px, recipe.model.coverage, crop_side_px(faces))
 
 
-def _central(part: float) -> AnyArray:
+def _central_mask(part: float) -> AnyArray:
     """Return a mask of the crop's central square, float32."""
-    side = round(part * JUDGED_PX / 2) * 2
-    corner = (JUDGED_PX - side) // 2
-    mask = np.zeros((JUDGED_PX, JUDGED_PX), np.float32)
+    side = round(part * EVAL_PX / 2) * 2
+    corner = (EVAL_PX - side) // 2
+    mask = np.zeros((EVAL_PX, EVAL_PX), np.float32)
     mask[corner : corner + side, corner : corner + side] = 1
     return mask
 
 
-def _load(space: Workspace, name: str) -> FaceSet:
-    folder = space.existing_set(name)
+def _load_set(space: Workspace, name: str) -> FaceSet:
+    folder = space.require_set(name)
     return FaceSet.load(name, folder=folder.root, records=folder.records)

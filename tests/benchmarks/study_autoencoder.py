@@ -19,28 +19,28 @@ import torch
 from safetensors.torch import load_model
 from torch import Tensor, nn
 
-from faceswap_cli import config, pictures
-from faceswap_cli.learning.beginning import freeze, read_tensors
-from faceswap_cli.stages.train import EVERYBODY
+from faceswap_cli.core import config, image_io
+from faceswap_cli.stages.train import POOLED_IDENTITY
+from faceswap_cli.training.pretrained import freeze, read_tensors
 from faceswap_models import vgg
 from faceswap_models.backends.autoencoder import Autoencoder, Decoder
 from faceswap_models.base import SwapModel
-from faceswap_models.layers import PixelShuffle, WideConv2d, initialise
+from faceswap_models.layers import PixelShuffle, WinogradConv2d, kaiming_init
 
-LONG, SOME_TIME, LAPTOP, SHORT = 45.0, 8.0, 3.0, 1.0
+LONG, MEDIUM, LAPTOP, SHORT = 45.0, 8.0, 3.0, 1.0
 """Processor minutes of each preset, so long that the wide ones have come to something; of VGG19
 without its weights; of what a laptop might train; and of comparisons within one network."""
 
 # A processor makes so few steps in minutes that every row takes small batches: see the page.
-FEW = "train.batch_size=2"
-SOME = "train.batch_size=4"
-STRUCTURE, EYES_FIRST = "train.dssim_weight=1", "train.feature_weight=2"
-DEPTH_2 = "model.decoder_depth=2"
+BATCH_2 = "train.batch_size=2"
+BATCH_4 = "train.batch_size=4"
+STRUCTURE, EYES_FIRST = "train.dssim_weight=1", "train.eyes_mouth_weight=2"
+DEPTH_2 = "model.learned_upsamples=2"
 SIDE_64, SIDE_96, SIDE_112 = (f"model.size_px={side}" for side in (64, 96, 112))
-SIDE_128 = ("model.size_px=128", "model.grid_px=8")
-HD_64 = (SIDE_64, SOME)
+SIDE_128 = ("model.size_px=128", "model.bottleneck_px=8")
+HD_64 = (SIDE_64, BATCH_4)
 SHORT_RUN = (
-    "train.schedule=cosine",
+    "train.lr_schedule=cosine",
     "train.warmup_images=500",
     "train.ema_halflife_images=4000",
 )
@@ -48,34 +48,34 @@ SHORT_RUN = (
 NARROW = (
     *HD_64,
     *SHORT_RUN,
-    "model.encoder_widths=32,64,128,128",
-    "model.encoder_kernel_px=3",
-    "model.code_size=128",
-    "model.shared_width=128",
-    "model.decoder_widths=64,32,16",
-    "model.critic_width=16",
+    "model.encoder_channels=32,64,128,128",
+    "model.encoder_kernel_size=3",
+    "model.latent_dim=128",
+    "model.shared_channels=128",
+    "model.decoder_channels=64,32,16",
+    "model.discriminator_base_channels=16",
     "train.learning_rate=2e-3",
 )
 """The `hd` preset with the widths and the learning rate of `light`."""
-FEATURE_SIZE = 1000.0
+KERAS_FEATURE_SCALE = 1000.0
 """What Keras' features are divided by."""
-OPEN = "train.unfreeze_after=0"
-OPENED_IMAGES = 5_000
+UNFROZEN = "train.unfreeze_start_images=0"
+UNFREEZE_IMAGES = 5_000
 """When a long row opens VGG19: after a tenth of its time."""
-FAST = "train.learning_rate=1e-3"
-MASKLESS = ("model.learns_mask=false", "train.background_weight=1")
+HIGH_LEARNING_RATE = "train.learning_rate=1e-3"
+NO_MASK = ("model.predict_mask=false", "train.background_weight=1")
 CLASSIC_WARP = (
-    "train.warp=1",
-    "train.rotate_degrees=10",
-    "train.zoom=0.05",
-    "train.shift=0.05",
+    "train.warp_strength=1",
+    "train.rotate_deg=10",
+    "train.scale_jitter=0.05",
+    "train.translate_jitter=0.05",
 )
-ADVERSARIAL = ("train.adversarial_weight=0.05", "train.adversarial_after=3000")
+ADVERSARIAL = ("train.adversarial_weight=0.05", "train.adversarial_start_images=3000")
 
 
-OTHERS = ("cy", "di", "ed")
+PRETRAIN_IDENTITIES = ("cy", "di", "ed")
 """Whom an encoder has seen before it meets ada and bo."""
-EARLY = 3.0
+PRETRAIN_MINUTES = 3.0
 """Processor minutes that it has spent with them."""
 
 
@@ -85,21 +85,21 @@ class Part:
 
     name: str
     rows: Sequence[study.Row]
-    shown: Callable[[study.Row], bool] = lambda row: row.seed == 0
-    course: Sequence[float] = ()
+    is_shown: Callable[[study.Row], bool] = lambda row: row.seed == 0
+    curve_minutes: Sequence[float] = ()
     """Minutes after which it is told how far each row had come."""
 
 
-def row(
+def make_row(
     name: str,
     preset: str,
     *changes: str,
     minutes: float = SHORT,
     seed: int = 0,
     faces: int = 0,
-    halves: Path | None = None,
-    begun_in: Path | None = None,
-    rebuilt: tuple[str, Callable[[SwapModel], None]] | None = None,
+    vgg19_file: Path | None = None,
+    pretrained_in: Path | None = None,
+    rebuild: tuple[str, Callable[[SwapModel], None]] | None = None,
 ) -> study.Row:
     """Return a row: a preset with some settings changed.
 
@@ -113,51 +113,57 @@ def row(
         seed=seed,
         faces=faces,
     )
-    if halves:
+    if vgg19_file:
         told = "VGG19 up to conv3_4 from ImageNet, its features scaled"
-        return replace(plain, prepare=partial(take_halves, path=halves), prepared=told)
-    if begun_in:
-        told = f"begun with {' '.join(OTHERS)}, {EARLY:g} minutes"
-        return replace(plain, prepare=partial(take_everybody, folder=begun_in), prepared=told)
-    if rebuilt:
-        return replace(plain, prepared=rebuilt[0], prepare=rebuilt[1])
+        return replace(plain, prepare=partial(load_partial_vgg19, path=vgg19_file), prepared=told)
+    if pretrained_in:
+        told = f"begun with {' '.join(PRETRAIN_IDENTITIES)}, {PRETRAIN_MINUTES:g} minutes"
+        return replace(
+            plain, prepare=partial(load_pretrained_decoder, folder=pretrained_in), prepared=told
+        )
+    if rebuild:
+        return replace(plain, prepared=rebuild[0], prepare=rebuild[1])
     return plain
 
 
-def parts(halves: Path | None, folder: Path) -> list[Part]:
+def make_parts(vgg19_file: Path | None, folder: Path) -> list[Part]:
     """Return the whole study, most important rows first."""
-    opened = f"train.unfreeze_after={OPENED_IMAGES}"
+    opened = f"train.unfreeze_start_images={UNFREEZE_IMAGES}"
     best = "vgg19, ImageNet up to conv3_4"
     presets = [
-        row("original", "original", FEW, minutes=LONG),
-        *([row(best, "vgg19", FEW, opened, minutes=LONG, halves=halves)] if halves else []),
-        row("vgg19, random", "vgg19", FEW, opened, minutes=SOME_TIME if halves else LONG),
-        row("hd, 64 px", "hd", *HD_64, *SHORT_RUN, minutes=LONG),
-        row("light", "light", minutes=LONG),
+        make_row("original", "original", BATCH_2, minutes=LONG),
+        *(
+            [make_row(best, "vgg19", BATCH_2, opened, minutes=LONG, vgg19_file=vgg19_file)]
+            if vgg19_file
+            else []
+        ),
+        make_row("vgg19, random", "vgg19", BATCH_2, opened, minutes=MEDIUM if vgg19_file else LONG),
+        make_row("hd, 64 px", "hd", *HD_64, *SHORT_RUN, minutes=LONG),
+        make_row("light", "light", minutes=LONG),
     ]
     encoders = [
-        row("vgg19, random, frozen", "vgg19", SOME),
-        row("vgg19, random, learning", "vgg19", SOME, OPEN),
+        make_row("vgg19, random, frozen", "vgg19", BATCH_4),
+        make_row("vgg19, random, learning", "vgg19", BATCH_4, UNFROZEN),
     ]
-    if halves:
+    if vgg19_file:
         encoders += [
-            row(f"{best}, frozen", "vgg19", SOME, halves=halves),
-            row(f"{best}, learning", "vgg19", SOME, OPEN, halves=halves),
+            make_row(f"{best}, frozen", "vgg19", BATCH_4, vgg19_file=vgg19_file),
+            make_row(f"{best}, learning", "vgg19", BATCH_4, UNFROZEN, vgg19_file=vgg19_file),
         ]
     ablations = [
-        row("hd, 64 px, narrow", "hd", *NARROW),
-        row("hd, 64 px, narrow", "hd", *NARROW, seed=1),
-        row("no mask at all", "hd", *NARROW, *MASKLESS),
-        row("no warp", "hd", *NARROW, "train.warp=0"),
-        row("adversarial phase at the end", "hd", *NARROW, *ADVERSARIAL),
-        row("perceptual loss", "hd", *NARROW, "train.perceptual_weight=0.1"),
-        row("no weight on eyes and mouth", "hd", *NARROW, "train.feature_weight=0"),
-        row("no structural loss", "hd", *NARROW, "train.dssim_weight=0"),
-        row("no residual blocks", "hd", *NARROW, "model.residual_blocks=0"),
-        row("the classic warp", "hd", *NARROW, *CLASSIC_WARP),
+        make_row("hd, 64 px, narrow", "hd", *NARROW),
+        make_row("hd, 64 px, narrow", "hd", *NARROW, seed=1),
+        make_row("no mask at all", "hd", *NARROW, *NO_MASK),
+        make_row("no warp", "hd", *NARROW, "train.warp_strength=0"),
+        make_row("adversarial phase at the end", "hd", *NARROW, *ADVERSARIAL),
+        make_row("perceptual loss", "hd", *NARROW, "train.perceptual_weight=0.1"),
+        make_row("no weight on eyes and mouth", "hd", *NARROW, "train.eyes_mouth_weight=0"),
+        make_row("no structural loss", "hd", *NARROW, "train.dssim_weight=0"),
+        make_row("no residual blocks", "hd", *NARROW, "model.residual_blocks=0"),
+        make_row("the classic warp", "hd", *NARROW, *CLASSIC_WARP),
     ]
 
-    laptop = partial(row, minutes=LAPTOP)
+    laptop = partial(make_row, minutes=LAPTOP)
     light = [
         laptop("96 px, no structural loss", "light", SIDE_96, "train.dssim_weight=0"),
         *(laptop("96 px", "light", SIDE_96, STRUCTURE, seed=seed) for seed in (0, 1)),
@@ -166,52 +172,63 @@ def parts(halves: Path | None, folder: Path) -> list[Part]:
         laptop("96 px, structural loss 0.5", "light", SIDE_96, "train.dssim_weight=0.5"),
         laptop("96 px, structural loss 2", "light", SIDE_96, "train.dssim_weight=2"),
         laptop("96 px, the last doubling interpolated", "light", SIDE_96, STRUCTURE, DEPTH_2),
-        laptop("96 px, the output doubles", "light", SIDE_96, STRUCTURE, rebuilt=DOUBLING),
-        laptop("112 px, the output doubles", "light", SIDE_112, STRUCTURE, rebuilt=DOUBLING),
-        laptop("128 px, the output doubles", "light", *SIDE_128, STRUCTURE, rebuilt=DOUBLING),
-        laptop("96 px, separable convolutions", "light", SIDE_96, STRUCTURE, rebuilt=SEPARABLE),
+        laptop("96 px, the output doubles", "light", SIDE_96, STRUCTURE, rebuild=DOUBLING),
+        laptop("112 px, the output doubles", "light", SIDE_112, STRUCTURE, rebuild=DOUBLING),
+        laptop("128 px, the output doubles", "light", *SIDE_128, STRUCTURE, rebuild=DOUBLING),
+        laptop("96 px, separable convolutions", "light", SIDE_96, STRUCTURE, rebuild=SEPARABLE),
         laptop("96 px, 2 faces a step", "light", SIDE_96, STRUCTURE, "train.batch_size=2"),
         laptop("96 px, rate 4e-3", "light", SIDE_96, STRUCTURE, "train.learning_rate=4e-3"),
         laptop("96 px, eyes and mouth first", "light", SIDE_96, STRUCTURE, EYES_FIRST),
     ]
     few = [
-        row("light, all faces", "light"),
-        row("light, 20 faces", "light", faces=20),
-        row("hd, 64 px, narrow, 20 faces", "hd", *NARROW, faces=20),
-        row("the same, no mask at all", "hd", *NARROW, *MASKLESS, faces=20),
+        make_row("light, all faces", "light"),
+        make_row("light, 20 faces", "light", faces=20),
+        make_row("hd, 64 px, narrow, 20 faces", "hd", *NARROW, faces=20),
+        make_row("the same, no mask at all", "hd", *NARROW, *NO_MASK, faces=20),
     ]
     depths = [
-        row(f"depth {depth}", "vgg19", SOME, FAST, f"model.decoder_depth={depth}", halves=halves)
+        make_row(
+            f"depth {depth}",
+            "vgg19",
+            BATCH_4,
+            HIGH_LEARNING_RATE,
+            f"model.learned_upsamples={depth}",
+            vgg19_file=vgg19_file,
+        )
         for depth in range(1, 6)
     ]
-    again = partial(row, seed=1)
+    again = partial(make_row, seed=1)
     begun = [
         again("light, from scratch", "light"),
-        again("light, begun with others", "light", begun_in=folder),
-        again("the same, encoder frozen", "light", "train.freeze=encoder", begun_in=folder),
+        again("light, begun with others", "light", pretrained_in=folder),
+        again("the same, encoder frozen", "light", "train.freeze=encoder", pretrained_in=folder),
         again("light, 20 faces, from scratch", "light", faces=20),
-        again("light, 20 faces, begun with others", "light", faces=20, begun_in=folder),
+        again("light, 20 faces, begun with others", "light", faces=20, pretrained_in=folder),
     ]
     return [
-        Part(name="presets", rows=presets, course=(2, 4, 8, 12, 16, 20, 24, 28, 32, 36, 40, LONG)),
+        Part(
+            name="presets",
+            rows=presets,
+            curve_minutes=(2, 4, 8, 12, 16, 20, 24, 28, 32, 36, 40, LONG),
+        ),
         Part(name="encoders", rows=encoders),
         Part(name="light", rows=light),
         Part(name="ablations", rows=ablations),
         Part(name="few-faces", rows=few),
         Part(name="depth", rows=depths),
-        Part(name="begun", rows=begun, shown=lambda _: True),
+        Part(name="begun", rows=begun, is_shown=lambda _: True),
     ]
 
 
-def separate(model: SwapModel) -> None:
+def use_separable_convs(model: SwapModel) -> None:
     """Build every convolution of 16 channels or more of one by channel and one by pixel."""
     for parent in list(model.modules()):
         for name, layer in list(parent.named_children()):
-            if isinstance(layer, WideConv2d) and layer.in_channels >= 16:
-                setattr(parent, name, separated(layer).apply(initialise))
+            if isinstance(layer, WinogradConv2d) and layer.in_channels >= 16:
+                setattr(parent, name, make_separable(layer).apply(kaiming_init))
 
 
-def separated(layer: nn.Conv2d) -> nn.Sequential:
+def make_separable(layer: nn.Conv2d) -> nn.Sequential:
     """Return what a convolution becomes (Howard et al., "MobileNets", 2017, section 3.1)."""
     width, size, stride = layer.in_channels, layer.kernel_size[0], layer.stride[0]
     return nn.Sequential(
@@ -220,37 +237,39 @@ def separated(layer: nn.Conv2d) -> nn.Sequential:
     )
 
 
-def double_at_the_output(model: SwapModel) -> None:
+def upsample_at_output(model: SwapModel) -> None:
     """Let a decoder's last doubling be made by the layer that makes colours."""
     assert isinstance(model, Autoencoder)
     for decoder in model.decoders:
         assert isinstance(decoder, Decoder)
         decoder.up = decoder.up[:-1]
         width, count = decoder.up[-1][0].out_channels // 4, decoder.output.out_channels
-        drawn = WideConv2d(width, 4 * count, 3).apply(initialise)
+        drawn = WinogradConv2d(width, 4 * count, 3).apply(kaiming_init)
         decoder.output = nn.Sequential(drawn, PixelShuffle())  # type: ignore[assignment]
 
 
-SEPARABLE = ("depthwise-separable convolutions", separate)
-DOUBLING = ("the output doubles", double_at_the_output)
+SEPARABLE = ("depthwise-separable convolutions", use_separable_convs)
+DOUBLING = ("the output doubles", upsample_at_output)
 
 
-def take_everybody(model: SwapModel, folder: Path) -> None:
+def load_pretrained_decoder(model: SwapModel, folder: Path) -> None:
     """Begin with what the others' faces have taught; freeze what the settings say."""
-    path = study.pretrain(row("everybody", "light", minutes=EARLY), folder, OTHERS)
-    trained = Autoencoder(model.model_settings, model.train_settings, [EVERYBODY])
+    path = study.pretrain(
+        make_row("everybody", "light", minutes=PRETRAIN_MINUTES), folder, PRETRAIN_IDENTITIES
+    )
+    trained = Autoencoder(model.model_settings, model.train_settings, [POOLED_IDENTITY])
     load_model(trained, path)
-    model.begin_with(trained)
+    model.init_from(trained)
     freeze(model, model.train_settings.freeze)
 
 
-def take_halves(model: SwapModel, path: Path) -> None:
+def load_partial_vgg19(model: SwapModel, path: Path) -> None:
     """Put VGG19's first three blocks, from a Keras export, into an encoder; the rest is random."""
     assert isinstance(model, Autoencoder)
-    model.take_weights(from_keras(read_tensors(path)), partial=True)
+    model.load_pretrained(convert_keras_vgg19(read_tensors(path)), partial=True)
 
 
-def from_keras(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def convert_keras_vgg19(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return Keras' VGG19 in torchvision's names and for torchvision's inputs.
 
     Keras takes BGR from 0 to 255 less a mean; torchvision RGB from 0 to 1, less a mean, over a
@@ -261,16 +280,16 @@ def from_keras(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     names = layer_names()
     found = {names[name]: value.float() for name, value in state.items()}
     first = found["features.0.weight"].flip(1)
-    deviation = torch.tensor(vgg.IMAGENET_DEVIATION).view(1, 3, 1, 1)
+    deviation = torch.tensor(vgg.IMAGENET_STD).view(1, 3, 1, 1)
     found["features.0.weight"] = first * 255 * deviation
     scaled = [name for name in found if name.endswith("bias")] + ["features.0.weight"]
-    return found | {name: found[name] / FEATURE_SIZE for name in scaled}
+    return found | {name: found[name] / KERAS_FEATURE_SCALE for name in scaled}
 
 
 def layer_names() -> dict[str, str]:
     """Return Keras' names of VGG19's tensors -> torchvision's."""
     names, index = {}, 0
-    for block, count in enumerate(vgg.VGG19):
+    for block, count in enumerate(vgg.VGG19_BLOCKS):
         for layer in range(count):
             for kind in ("weight", "bias"):
                 names[f"block{block + 1}_conv{layer + 1}.{kind}"] = f"features.{index}.{kind}"
@@ -287,22 +306,22 @@ def main() -> None:
     parser.add_argument("--only", default="", help="parts whose names hold this text")
     parser.add_argument("--threads", type=int, default=1, help="all of them are on the clock")
     arguments = parser.parse_args()
-    study.settle(arguments.threads)
+    study.limit_threads(arguments.threads)
     folder: Path = arguments.folder
     folder.mkdir(parents=True, exist_ok=True)
-    material = study.draw_material(folder)
-    study.write_table(folder / "anchors.md", study.anchors_table(material))
-    for part in parts(arguments.vgg19, folder):
+    material = study.prepare_data(folder)
+    study.write_table(folder / "anchors.md", study.baselines_table(material))
+    for part in make_parts(arguments.vgg19, folder):
         if arguments.only not in part.name:
             continue
         results = study.run_study(part.rows, folder, material)
-        tables = [study.table(results)]
-        if part.course:
-            tables.append(study.course_table(results, part.course))
+        tables = [study.results_table(results)]
+        if part.curve_minutes:
+            tables.append(study.learning_curve_table(results, part.curve_minutes))
         study.write_table(folder / f"{part.name}.md", "\n".join(tables))
-        shown = [one for one in part.rows if part.shown(one)]
-        sheet = study.sheet_of(shown, folder, material)
-        pictures.write_png(folder / f"{part.name}.png", sheet)
+        shown = [one for one in part.rows if part.is_shown(one)]
+        sheet = study.comparison_grid(shown, folder, material)
+        image_io.write_png(folder / f"{part.name}.png", sheet)
 
 
 if __name__ == "__main__":

@@ -24,13 +24,19 @@ import numpy as np
 import study
 from torch import Tensor
 
-from faceswap_cli import config, pictures
-from faceswap_cli.arrays import AnyArray, Image
-from faceswap_cli.files import write_text
-from faceswap_cli.learning.kept import Eyes, Kept, Pair, Reading, compared
-from faceswap_models.adversarial import Critic, Generator
+from faceswap_cli.core import config, image_io
+from faceswap_cli.core.fileio import write_text
+from faceswap_cli.core.types import AnyArray, Image
+from faceswap_cli.training.swap_metrics import (
+    FaceAnalyzer,
+    FacePair,
+    FaceReading,
+    SwapMetrics,
+    compute_swap_metrics,
+)
 from faceswap_models.backends.cyclegan import CycleGAN
 from faceswap_models.base import SwapModel
+from faceswap_models.gan import Generator, PatchDiscriminator
 
 MAIN, PAPER, LIGHT = 3.0, 2.0, 1.5
 """Processor minutes of a row: of the networks side by side, of changes of the paper's, of the
@@ -39,20 +45,20 @@ default's."""
 SIDE = "model.size_px=64"
 NARROW = (
     SIDE,
-    "model.generator_widths=16,32,64,128",
-    "model.discriminator_widths=16,32,64,128",
-    "train.save_images=400",  # the plateau schedule hears a score an epoch: 200 crops of each
+    "model.generator_channels=16,32,64,128",
+    "model.discriminator_channels=16,32,64,128",
+    "train.checkpoint_interval_images=400",  # the plateau schedule hears a score an epoch: 200 crops of each
 )
 """The paper's layers and losses at a quarter of their width, and four stages: what processor
 minutes can train, and the most layers that 64 px take."""
-STAGES = ("train.stage_images=800", "train.fade_images=400")
+STAGES = ("train.growth_stage_images=800", "train.growth_fade_images=400")
 """Grown up after 3,600 images: about half of what MAIN minutes have."""
-SHORTER = ("train.stage_images=240", "train.fade_images=160")
+SHORTER = ("train.growth_stage_images=240", "train.growth_fade_images=160")
 """A third of the default's stages, which take half of the images that MAIN minutes have."""
 NO_R1 = "train.r1_weight=0"
 SEEDS = (0, 1)
 """Of the rows that decide."""
-FADED = 0.2
+END_FRACTION = 0.2
 """Part of a run at either end over which gradients are averaged."""
 GRID_PERIODS = (2, 4)
 """Periods in px of the grids that layers which double may leave."""
@@ -62,14 +68,14 @@ GRID_PERIODS = (2, 4)
 class Extras:
     """What is judged besides closeness to the true swap."""
 
-    kept: Kept
+    swap_metrics: SwapMetrics
     grid_db: float
     """How far a grid's frequencies stand out of their neighbours, above the truth's, dB."""
     gradients: dict[str, tuple[float, float]]
     """Mean norm of the gradient of the outermost layer, early and late, by player."""
 
 
-def row(
+def make_row(
     name: str, backend: str, preset: str, *changes: str, minutes: float = MAIN, seed: int = 0
 ) -> study.Row:
     """Return a row: a preset with some settings changed."""
@@ -77,20 +83,20 @@ def row(
     return study.Row(name=name, recipe=recipe, cpu_minutes=minutes, seed=seed)
 
 
-def parts() -> dict[str, list[study.Row]]:
+def make_parts() -> dict[str, list[study.Row]]:
     """Return the whole study by the names of its parts, most important first."""
-    of_paper, of_light = partial(row, minutes=PAPER), partial(row, minutes=LIGHT)
+    of_paper, of_light = partial(make_row, minutes=PAPER), partial(make_row, minutes=LIGHT)
     paper = ("cyclegan", "paper", *NARROW)
     return {
         "networks": [
-            row("autoencoder, light, 64 px", "autoencoder", "light", SIDE),
-            *(row("cyclegan, light", "cyclegan", "light", seed=seed) for seed in SEEDS),
-            *(row("progressive, light", "progressive", "light", seed=seed) for seed in SEEDS),
-            row("cyclegan, light, no R1", "cyclegan", "light", NO_R1),
-            row("progressive, light, no R1", "progressive", "light", NO_R1),
-            row("the same, shorter stages", "progressive", "light", NO_R1, *SHORTER),
-            row("cyclegan, paper, narrow", *paper),
-            row("progressive, paper, narrow", "progressive", "paper", *NARROW, *STAGES),
+            make_row("autoencoder, light, 64 px", "autoencoder", "light", SIDE),
+            *(make_row("cyclegan, light", "cyclegan", "light", seed=seed) for seed in SEEDS),
+            *(make_row("progressive, light", "progressive", "light", seed=seed) for seed in SEEDS),
+            make_row("cyclegan, light, no R1", "cyclegan", "light", NO_R1),
+            make_row("progressive, light, no R1", "progressive", "light", NO_R1),
+            make_row("the same, shorter stages", "progressive", "light", NO_R1, *SHORTER),
+            make_row("cyclegan, paper, narrow", *paper),
+            make_row("progressive, paper, narrow", "progressive", "paper", *NARROW, *STAGES),
         ],
         "paper": [
             of_paper("paper, narrow (d x2)", *paper),
@@ -98,7 +104,7 @@ def parts() -> dict[str, list[study.Row]]:
             of_paper("d learning rate x1", *paper, "train.d_learning_rate=2e-4"),
             of_paper("d learning rate x4", *paper, "train.d_learning_rate=8e-4"),
             of_paper("ReLU, not LeakyReLU", *paper, "model.discriminator_slope=0"),
-            of_paper("no plateau schedule", *paper, "train.schedule=constant"),
+            of_paper("no plateau schedule", *paper, "train.lr_schedule=constant"),
         ],
         "light": [
             of_light("light", "cyclegan", "light"),
@@ -106,11 +112,11 @@ def parts() -> dict[str, list[study.Row]]:
                 of_light(name, "cyclegan", "light", change)
                 for name, change in (
                     ("no identity loss", "train.identity_weight=0"),
-                    ("no pairing by pose", "train.pose_match=0"),
+                    ("no pairing by pose", "train.pose_pairing_prob=0"),
                     ("no structural term", "train.structure_weight=0"),
-                    ("no changes of what critics see", "train.d_augment=0"),
-                    ("no history", "model.history=0"),
-                    ("no skips", "model.skips=false"),
+                    ("no changes of what critics see", "train.diffaug_strength=0"),
+                    ("no history", "model.image_pool_size=0"),
+                    ("no skips", "model.skip_connections=false"),
                     ("transposed convolution", "model.resize_convolution=false"),
                 )
             ),
@@ -133,34 +139,34 @@ def main() -> None:
     """Run what is missing, and write tables and pictures."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--folder", type=Path, default=Path("study-cyclegan"))
-    parser.add_argument("--only", nargs="*", choices=list(parts()), default=list(parts()))
+    parser.add_argument("--only", nargs="*", choices=list(make_parts()), default=list(make_parts()))
     arguments = parser.parse_args()
-    study.settle()
+    study.limit_threads()
     folder: Path = arguments.folder
     folder.mkdir(parents=True, exist_ok=True)
-    material = study.draw_material(folder)
-    study.write_table(folder / "anchors.md", study.anchors_table(material))
+    material = study.prepare_data(folder)
+    study.write_table(folder / "anchors.md", study.baselines_table(material))
     for name in arguments.only:
-        run_part(name, parts()[name], folder, material)
+        run_part(name, make_parts()[name], folder, material)
 
 
-def run_part(name: str, rows: Sequence[study.Row], folder: Path, material: study.Material) -> None:
+def run_part(name: str, rows: Sequence[study.Row], folder: Path, data: study.StudyData) -> None:
     """Run one part of the study; leave its tables and its picture."""
     results = []
     for one in rows:
         norms: dict[str, list[float]] = {}
         watched = replace(one, prepare=partial(watch_gradients, norms=norms))
-        results += study.run_study([watched], folder, material)
+        results += study.run_study([watched], folder, data)
         if norms:
-            write_text(folder / f"gradients-{one.key}.json", json.dumps(ends_of(norms)))
+            write_text(folder / f"gradients-{one.key}.json", json.dumps(early_late_means(norms)))
     with ExitStack() as held:
-        eyes = Eyes.opened(held)
-        extras = [judge_more(one, folder, material, eyes) for one in rows]
-    text = study.table(results) + "\n" + extras_table(rows, extras)
+        eyes = FaceAnalyzer.load(held)
+        extras = [evaluate_extras(one, folder, data, eyes) for one in rows]
+    text = study.results_table(results) + "\n" + extras_table(rows, extras)
     study.write_table(folder / f"{name}.md", text)
     first = [one for one in rows if one.seed == SEEDS[0]]
-    sheet = study.sheet_of(first, folder, material)
-    pictures.write_png(folder / f"{name}.png", sheet)
+    sheet = study.comparison_grid(first, folder, data)
+    image_io.write_png(folder / f"{name}.png", sheet)
 
 
 # --- gradients --------------------------------------------------------------------------------
@@ -172,23 +178,23 @@ def watch_gradients(model: SwapModel, norms: dict[str, list[float]]) -> None:
         return
     generator, critic = model.generators[0], model.discriminators[0]
     assert isinstance(generator, Generator)
-    assert isinstance(critic, Critic)
+    assert isinstance(critic, PatchDiscriminator)
     for player, network in (("generator", generator), ("discriminator", critic)):
         weight = next(one for one in network.parameters() if one.ndim > 1)
-        weight.register_hook(partial(note, norms.setdefault(player, [])))
+        weight.register_hook(partial(record_norm, norms.setdefault(player, [])))
 
 
-def note(norms: list[float], gradient: Tensor) -> None:
+def record_norm(norms: list[float], gradient: Tensor) -> None:
     """Note the norm of one gradient."""
     norms.append(float(gradient.norm()))
 
 
-def ends_of(norms: dict[str, list[float]]) -> dict[str, tuple[float, float]]:
+def early_late_means(norms: dict[str, list[float]]) -> dict[str, tuple[float, float]]:
     """Return the mean of the first and of the last part of each player's norms."""
     return {
         player: (
-            float(np.mean(values[: max(1, round(FADED * len(values)))])),
-            float(np.mean(values[-max(1, round(FADED * len(values))) :])),
+            float(np.mean(values[: max(1, round(END_FRACTION * len(values)))])),
+            float(np.mean(values[-max(1, round(END_FRACTION * len(values))) :])),
         )
         for player, values in norms.items()
         if values
@@ -198,58 +204,64 @@ def ends_of(norms: dict[str, list[float]]) -> dict[str, tuple[float, float]]:
 # --- what swaps keep, and what they leave -----------------------------------------------------
 
 
-def judge_more(one: study.Row, folder: Path, material: study.Material, eyes: Eyes) -> Extras:
+def evaluate_extras(
+    one: study.Row, folder: Path, data: study.StudyData, analyzer: FaceAnalyzer
+) -> Extras:
     """Judge the swaps that a row has left, for what the true swap does not tell."""
-    swaps = list(np.load(study.picture_of(folder, one)))
+    swaps = list(np.load(study.swaps_path(folder, one)))
     path = folder / f"gradients-{one.key}.json"
     gradients = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     return Extras(
-        kept=kept_by(swaps, material, eyes), grid_db=grid_of(swaps, material), gradients=gradients
+        swap_metrics=measure_swap_metrics(swaps, data, analyzer),
+        grid_db=measure_grid_artifacts(swaps, data),
+        gradients=gradients,
     )
 
 
-def kept_by(swaps: Sequence[Image], material: study.Material, eyes: Eyes) -> Kept:
+def measure_swap_metrics(
+    swaps: Sequence[Image], data: study.StudyData, analyzer: FaceAnalyzer
+) -> SwapMetrics:
     """Return what swaps keep and move: each pasted inside the true swap's mask, as it lies."""
     pairs, first = [], 0
-    read = [[eyes.find(crop) for crop in case.crops] for case in material.cases]
+    read = [[analyzer.analyze(crop) for crop in case.crops] for case in data.cases]
     centres = {
-        case.driving: centre_of([one for one in found if one is not None])
-        for case, found in zip(material.cases, read, strict=True)
+        case.driving: compute_centroid([one for one in found if one is not None])
+        for case, found in zip(data.cases, read, strict=True)
     }
-    for case, found in zip(material.cases, read, strict=True):
+    for case, found in zip(data.cases, read, strict=True):
         for place, before in enumerate(found):
             if before is None:
                 continue
             weight = case.masks[place][..., None]
             mixed = weight * swaps[first + place] + (1 - weight) * case.crops[place]
             picture = np.asarray(np.round(mixed), dtype=np.uint8)
-            towards = centres[case.wanted] - centres[case.driving]
-            after = eyes.follow(picture, before.face)
-            pairs.append(Pair(before=before, after=after, towards=towards))
+            towards = centres[case.target] - centres[case.driving]
+            after = analyzer.analyze_near(picture, before.face)
+            pairs.append(FacePair(original=before, swapped=after, identity_axis=towards))
         first += len(case.crops)
-    return compared(pairs)
+    return compute_swap_metrics(pairs)
 
 
-def centre_of(readings: Sequence[Reading]) -> AnyArray:
+def compute_centroid(readings: Sequence[FaceReading]) -> AnyArray:
     """Return a person's direction: that of the mean over the faces."""
-    mean = np.mean([one.direction for one in readings], axis=0)
+    mean = np.mean([one.embedding for one in readings], axis=0)
     return np.asarray(mean / np.linalg.norm(mean))
 
 
-def grid_of(swaps: Sequence[Image], material: study.Material) -> float:
+def measure_grid_artifacts(swaps: Sequence[Image], data: study.StudyData) -> float:
     """Return how much more of a grid swaps show than the truths, dB."""
-    truths = [truth for case in material.cases for truth in case.truths]
-    return grid_excess(spectrum(swaps)) - grid_excess(spectrum(truths))
+    truths = [truth for case in data.cases for truth in case.truths]
+    return grid_excess(power_spectrum(swaps)) - grid_excess(power_spectrum(truths))
 
 
-def spectrum(images: Sequence[Image]) -> AnyArray:
+def power_spectrum(images: Sequence[Image]) -> AnyArray:
     """Return the mean power spectrum of the networks' squares at 64 px, brightness alone."""
-    side, corner = round(0.8 * study.JUDGED_PX), round(0.1 * study.JUDGED_PX)
+    side, corner = round(0.8 * study.EVAL_PX), round(0.1 * study.EVAL_PX)
     window = np.outer(np.hanning(64), np.hanning(64))
     power = np.zeros((64, 64))
     for image in images:
         square = image[corner : corner + side, corner : corner + side]
-        grey = pictures.resize(np.ascontiguousarray(square), 64).mean(axis=2)
+        grey = image_io.resize_square(np.ascontiguousarray(square), 64).mean(axis=2)
         power += np.abs(np.fft.fft2((grey - grey.mean()) * window)) ** 2
     return power / len(images)
 
@@ -275,26 +287,26 @@ def extras_table(rows: Sequence[study.Row], extras: Sequence[Extras]) -> str:
         "| --- | " + "--- | " * 7,
     ]
     for one, extra in zip(rows, extras, strict=True):
-        kept = extra.kept
+        kept = extra.swap_metrics
         moved = "" if kept.identity is None else f"{kept.unswapped:+.2f} to {kept.identity:+.2f}"
         gradients = [
             f"{ends[0]:.2g} to {ends[1]:.2g}" if ends else ""
             for ends in (extra.gradients.get(player) for player in ("generator", "discriminator"))
         ]
         lines.append(
-            f"| {named(one)} | {kept.found:.0%} | {told(kept.pose_degrees, 1)} "
-            f"| {told(kept.expression, 3)} | {moved} | {extra.grid_db:+.1f} "
+            f"| {row_label(one)} | {kept.found:.0%} | {format_value(kept.pose_degrees, 1)} "
+            f"| {format_value(kept.expression, 3)} | {moved} | {extra.grid_db:+.1f} "
             f"| {gradients[0]} | {gradients[1]} |"
         )
     return "\n".join(lines) + "\n"
 
 
-def named(one: study.Row) -> str:
+def row_label(one: study.Row) -> str:
     """Return what the table of extras calls a row: each seed has a line of its own."""
     return one.name if one.seed == SEEDS[0] else f"{one.name}, again"
 
 
-def told(value: float | None, digits: int) -> str:
+def format_value(value: float | None, digits: int) -> str:
     """Return a number as a table has it; nothing for none."""
     return "" if value is None else f"{value:.{digits}f}"
 

@@ -25,23 +25,23 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
-from faceswap_cli import config
-from faceswap_cli.learning.data import Person, Pixels
-from faceswap_cli.learning.feed import Feed, choose_feed
-from faceswap_cli.learning.hardware import find_hardware, keep_freed_memory
-from faceswap_cli.learning.trainer import Learner
+from faceswap_cli.core import config
+from faceswap_cli.training.dataset import IdentityDataset, Pixels
+from faceswap_cli.training.hardware import find_hardware, keep_freed_memory
+from faceswap_cli.training.loader import FaceLoader, make_loader
+from faceswap_cli.training.trainer import Trainer
 from faceswap_models import registry
-from faceswap_models.base import FaceBatch, Progress, SwapModel
-from faceswap_models.layers import WideConv2d
+from faceswap_models.base import FaceBatch, SwapModel, TrainProgress
+from faceswap_models.layers import WinogradConv2d
 
-PEOPLE = ("a", "b")
+IDENTITIES = ("a", "b")
 CROPS = 256
 CROP_PX = 256
 """Side of the crops the classic loop works on; ours caches them at the side it needs."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Question:
+class BenchmarkCase:
     """What is measured."""
 
     device: str
@@ -65,13 +65,13 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=4.0, help="of each turn")
     parser.add_argument("--only", nargs="*", default=list(VARIANTS), choices=list(VARIANTS))
     chosen = parser.parse_args()
-    question = Question(device=chosen.device, batch_size=chosen.batch, size_px=chosen.side)
-    rates = in_turns(question, chosen.only, rounds=chosen.rounds, seconds=chosen.seconds)
-    show(question, rates)
+    question = BenchmarkCase(device=chosen.device, batch_size=chosen.batch, size_px=chosen.side)
+    rates = run_interleaved(question, chosen.only, rounds=chosen.rounds, seconds=chosen.seconds)
+    print_table(question, rates)
 
 
-def in_turns(
-    question: Question, names: Sequence[str], *, rounds: int, seconds: float
+def run_interleaved(
+    question: BenchmarkCase, names: Sequence[str], *, rounds: int, seconds: float
 ) -> dict[str, list[float]]:
     """Let each variant train for some seconds, in turns; return images a second of each turn."""
     spawn = multiprocessing.get_context("spawn")
@@ -91,27 +91,27 @@ def in_turns(
     return rates
 
 
-def worker(name: str, question: Question, end: Connection) -> None:
+def worker(name: str, question: BenchmarkCase, connection: Connection) -> None:
     """Train when told to, for as long as told, and answer with images a second."""
     step = VARIANTS[name](question)
-    images = len(PEOPLE) * question.batch_size
+    images = len(IDENTITIES) * question.batch_size
     for position in range(3):
         step(position * images)
-    settle(question.device)
-    end.send("ready")
+    synchronize(question.device)
+    connection.send("ready")
     position = 3 * images
-    while (seconds := end.recv()) is not None:
+    while (seconds := connection.recv()) is not None:
         began, count = time.perf_counter(), 0
         while time.perf_counter() - began < seconds:
             step(position)
             position, count = position + images, count + images
             if count % (16 * images) == 0:
-                settle(question.device)  # a GPU's queue must not run ahead of the clock
-        settle(question.device)
-        end.send(count / (time.perf_counter() - began))
+                synchronize(question.device)  # a GPU's queue must not run ahead of the clock
+        synchronize(question.device)
+        connection.send(count / (time.perf_counter() - began))
 
 
-def settle(device: str) -> None:
+def synchronize(device: str) -> None:
     """Wait for the device to finish."""
     if device == "cuda":
         torch.cuda.synchronize()
@@ -122,12 +122,12 @@ def settle(device: str) -> None:
 Step = Callable[[int], Any]
 
 
-def classic(question: Question) -> Step:
+def classic(question: BenchmarkCase) -> Step:
     """Train as the first programs did."""
     device = torch.device(question.device)
-    WideConv2d.FROM_CHANNELS = 1 << 30  # the library's own convolutions; a process of its own
-    model = new_model(question).to(device)
-    pixels = [crops(seed, CROP_PX)[..., :3] for seed in range(len(PEOPLE))]
+    WinogradConv2d.MIN_CHANNELS = 1 << 30  # the library's own convolutions; a process of its own
+    model = build_model(question).to(device)
+    pixels = [crops(seed, CROP_PX)[..., :3] for seed in range(len(IDENTITIES))]
     optimizers = [
         torch.optim.Adam(
             [*model.encoder.parameters(), *decoder.parameters()], lr=5e-5, betas=(0.5, 0.999)
@@ -157,20 +157,20 @@ def classic(question: Question) -> Step:
 
 
 def classic_pair(
-    crop: np.ndarray[Any, Any], chance: np.random.Generator, size_px: int
+    crop: np.ndarray[Any, Any], rng: np.random.Generator, size_px: int
 ) -> tuple[Pixels, Pixels]:
     """Turn, zoom, shift, flip and warp one 256 px crop, each by a pass over the picture."""
     side = crop.shape[0]
     matrix = cv2.getRotationMatrix2D(
-        (side / 2, side / 2), chance.uniform(-10, 10), 1 + chance.uniform(-0.05, 0.05)
+        (side / 2, side / 2), rng.uniform(-10, 10), 1 + rng.uniform(-0.05, 0.05)
     )
-    matrix[:, 2] += chance.uniform(-0.05, 0.05, 2) * side
+    matrix[:, 2] += rng.uniform(-0.05, 0.05, 2) * side
     image = cv2.warpAffine(crop, matrix, (side, side), borderMode=cv2.BORDER_REPLICATE)
-    if chance.random() < 0.5:
+    if rng.random() < 0.5:
         image = image[:, ::-1]
     nodes = np.linspace(side / 2 - 80, side / 2 + 80, 5)
-    map_x = np.broadcast_to(nodes, (5, 5)) + chance.normal(0, 5, (5, 5))
-    map_y = np.broadcast_to(nodes[:, None], (5, 5)) + chance.normal(0, 5, (5, 5))
+    map_x = np.broadcast_to(nodes, (5, 5)) + rng.normal(0, 5, (5, 5))
+    map_y = np.broadcast_to(nodes[:, None], (5, 5)) + rng.normal(0, 5, (5, 5))
     large = 5 * size_px // 4
     margin = (large - size_px) // 2
     inner = slice(margin, margin + size_px)
@@ -181,48 +181,48 @@ def classic_pair(
     return np.asarray(warped), np.asarray(target)
 
 
-def ours(question: Question) -> Step:
+def ours(question: BenchmarkCase) -> Step:
     """Train as the program does."""
     keep_freed_memory()
-    learner, feed = learning(question)
+    trainer, feed = make_trainer(question)
 
     def step(position: int) -> None:
-        learn(learner, feed.batch(position), position)
+        train_step(trainer, feed.batch(position), position)
 
     return step
 
 
-def ours_float32(question: Question) -> Step:
+def ours_float32(question: BenchmarkCase) -> Step:
     """Train as the program does, in the classic loop's precision."""
     keep_freed_memory()
-    learner, feed = learning(question)
-    learner.hardware = replace(learner.hardware, autocast=None)
+    trainer, feed = make_trainer(question)
+    trainer.hardware = replace(trainer.hardware, autocast_dtype=None)
 
     def step(position: int) -> None:
-        learn(learner, feed.batch(position), position)
+        train_step(trainer, feed.batch(position), position)
 
     return step
 
 
-def ours_direct(question: Question) -> Step:
+def ours_direct(question: BenchmarkCase) -> Step:
     """Train as the program does, with the library's own convolutions."""
-    WideConv2d.FROM_CHANNELS = 1 << 30
+    WinogradConv2d.MIN_CHANNELS = 1 << 30
     return ours(question)
 
 
-def ours_one_batch(question: Question) -> Step:
+def ours_one_batch(question: BenchmarkCase) -> Step:
     """Train on one batch again and again: the difference to `ours` is the price of the data."""
     keep_freed_memory()
-    learner, feed = learning(question)
+    trainer, feed = make_trainer(question)
     batch = feed.batch(0)
 
     def step(position: int) -> None:
-        learn(learner, batch, position)
+        train_step(trainer, batch, position)
 
     return step
 
 
-VARIANTS: dict[str, Callable[[Question], Step]] = {
+VARIANTS: dict[str, Callable[[BenchmarkCase], Step]] = {
     "classic": classic,
     "ours": ours,
     "ours, direct": ours_direct,
@@ -231,35 +231,37 @@ VARIANTS: dict[str, Callable[[Question], Step]] = {
 }
 
 
-def learning(question: Question) -> tuple[Learner, Feed]:
-    """Return our learner and its feed."""
+def make_trainer(question: BenchmarkCase) -> tuple[Trainer, FaceLoader]:
+    """Return our trainer and its feed."""
     hardware = find_hardware(question.device)
     recipe = question.recipe
-    model = new_model(question).to(hardware.device, memory_format=hardware.memory_format)  # type: ignore[call-overload]
+    model = build_model(question).to(hardware.device, memory_format=hardware.memory_format)  # type: ignore[call-overload]
     side = round(1.5 * recipe.model.size_px / recipe.model.coverage)
     everybody = np.arange(CROPS, dtype=np.int64)
     people = [
-        Person(name=name, pixels=crops(seed, side), train=everybody, held_out=everybody[:8])
-        for seed, name in enumerate(PEOPLE)
+        IdentityDataset(
+            name=name, pixels=crops(seed, side), train_indices=everybody, val_indices=everybody[:8]
+        )
+        for seed, name in enumerate(IDENTITIES)
     ]
-    feed = choose_feed(
+    feed = make_loader(
         people, model=recipe.model, train=recipe.train, seed=0, device=hardware.device
     )
-    return Learner(model, recipe.train, hardware), feed
+    return Trainer(model, recipe.train, hardware), feed
 
 
-def learn(learner: Learner, batch: FaceBatch, position: int) -> dict[str, Tensor]:
+def train_step(trainer: Trainer, batch: FaceBatch, position: int) -> dict[str, Tensor]:
     """Take one step of ours."""
-    progress = Progress(images_seen=position, goal=None)
+    progress = TrainProgress(images_seen=position, max_images=None)
     images = batch.target.shape[0] * batch.target.shape[1]
-    return learner.step(batch, progress, factor=1.0, images=images)
+    return trainer.step(batch, progress, lr_scale=1.0, images=images)
 
 
-def new_model(question: Question) -> Any:  # noqa: ANN401 - the classic loop looks inside
+def build_model(question: BenchmarkCase) -> Any:  # noqa: ANN401 - the classic loop looks inside
     """Return freshly drawn networks."""
     recipe = question.recipe
     torch.manual_seed(0)
-    return registry.load(recipe.backend)(recipe.model, recipe.train, PEOPLE)
+    return registry.load(recipe.backend)(recipe.model, recipe.train, IDENTITIES)
 
 
 def crops(seed: int, side_px: int) -> Pixels:
@@ -272,10 +274,10 @@ def crops(seed: int, side_px: int) -> Pixels:
 # --- the table ----------------------------------------------------------------------------------
 
 
-def show(question: Question, rates: dict[str, list[float]]) -> None:
+def print_table(question: BenchmarkCase, rates: dict[str, list[float]]) -> None:
     """Print images a second, their ratio to the first variant's, and the share of the peak."""
     base = next(iter(rates))
-    flops = step_flops(question) / (len(PEOPLE) * question.batch_size)
+    flops = step_flops(question) / (len(IDENTITIES) * question.batch_size)
     peaks = {kind: matmul_peak(question.device, kind) for kind in (torch.float32, torch.bfloat16)}
     print(f"{question}, {torch.get_num_threads()} threads, torch {torch.__version__}")
     print(
@@ -296,19 +298,19 @@ def show(question: Question, rates: dict[str, list[float]]) -> None:
         print(f"price of the data path: {1 - median(a / b for a, b in pairs):.1%} of the step")
 
 
-def step_flops(question: Question) -> float:
+def step_flops(question: BenchmarkCase) -> float:
     """Count the multiplications and additions of one step, forward and backward."""
-    model: SwapModel = new_model(question)
-    shape = (len(PEOPLE), 1, 3, question.size_px, question.size_px)
+    model: SwapModel = build_model(question)
+    shape = (len(IDENTITIES), 1, 3, question.size_px, question.size_px)
     batch = FaceBatch(
         warped=torch.zeros(shape), target=torch.zeros(shape), mask=torch.ones(shape)[:, :, :1]
     )
     with FlopCounterMode(display=False) as counter:
-        model.train_step(batch, only_backward, Progress(images_seen=0, goal=None))
+        model.train_step(batch, backward_only, TrainProgress(images_seen=0, max_images=None))
     return float(counter.get_total_flops()) * question.batch_size
 
 
-def only_backward(group: str, loss: Tensor) -> None:
+def backward_only(group: str, loss: Tensor) -> None:
     """Take the place of the trainer's update."""
     loss.backward()  # type: ignore[no-untyped-call]
 
@@ -321,7 +323,7 @@ def matmul_peak(device: str, kind: torch.dtype) -> float:
     for _ in range(6):
         began = time.perf_counter()
         a @ b
-        settle(device)
+        synchronize(device)
         times.append(time.perf_counter() - began)
     return float(2 * side**3 / min(times))
 

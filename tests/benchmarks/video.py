@@ -14,7 +14,7 @@ import av
 import numpy as np
 from av.video.frame import VideoFrame
 
-from faceswap_cli.arrays import Image
+from faceswap_cli.core.types import Image
 from faceswap_cli.video.reader import read_frames
 from faceswap_cli.video.writer import VideoWriter
 
@@ -23,7 +23,7 @@ FRAMES = 90
 ROUNDS = 3
 
 
-def drawn() -> list[Image]:
+def make_frames() -> list[Image]:
     """Return frames with movement, edges and grain, so that the encoder has honest work."""
     rng = np.random.default_rng(0)
     wide = rng.integers(0, 255, (HEIGHT // 16, (WIDTH + 4 * FRAMES) // 16 + 1, 3))
@@ -37,7 +37,7 @@ def drawn() -> list[Image]:
     ]
 
 
-def write(path: Path, images: list[Image]) -> None:
+def write_video(path: Path, images: list[Image]) -> None:
     """Write with the program's writer."""
     with VideoWriter(path, size=SIZE, rate=Fraction(30)) as video:
         for index, image in enumerate(images):
@@ -52,7 +52,7 @@ def write_originals(path: Path, source: Path) -> None:
             video.write(frame.image, frame.time, original=frame.original, changed=changed)
 
 
-def write_again(path: Path, source: Path) -> None:
+def write_rgb_only(path: Path, source: Path) -> None:
     """Write a clip that was read from RGB alone."""
     with VideoWriter(path, size=SIZE, rate=Fraction(30), copy_from=source) as video:
         for frame in read_frames(source):
@@ -77,7 +77,7 @@ def write_bare(path: Path, images: list[Image]) -> None:
 def read(path: Path) -> None:
     """Read with the program's reader."""
     for frame in read_frames(path):
-        frame.view.whole()
+        frame.view.to_array()
 
 
 def decode_bare(path: Path) -> None:
@@ -105,17 +105,17 @@ def seconds(work: Callable[[], None]) -> float:
 
 def main() -> None:
     """Time everything in turn, the order reversed every other round, and print the ratios."""
-    images = drawn()
+    images = make_frames()
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder) / "in.mp4", Path(folder) / "out.mp4"
-        write(source, images)
+        write_video(source, images)
         works: dict[str, Callable[[], None]] = {
             "bare decode": lambda: decode_bare(source),
             "bare decode and conversion": lambda: read_bare(source),
             "our read": lambda: read(source),
             "bare encode": lambda: write_bare(target, images),
-            "our write": lambda: write(target, images),
-            "read and write, RGB": lambda: write_again(target, source),
+            "our write": lambda: write_video(target, images),
+            "read and write, RGB": lambda: write_rgb_only(target, source),
             "read and write, originals": lambda: write_originals(target, source),
         }
         taken: dict[str, list[float]] = {name: [] for name in works}

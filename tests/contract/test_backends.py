@@ -20,9 +20,9 @@ from safetensors import torch as safetensors
 from torch import Tensor
 
 from faceswap_models import registry
-from faceswap_models.base import FaceBatch, ModelSettings, Progress, SwapModel, TrainSettings
+from faceswap_models.base import FaceBatch, ModelSettings, SwapModel, TrainProgress, TrainSettings
 
-PEOPLE = ("ada", "bo b.", "c/d")
+IDENTITIES = ("ada", "bo b.", "c/d")
 """Names as people choose them: a network may not care what they look like."""
 Settings = TypeVar("Settings", ModelSettings, TrainSettings)
 
@@ -31,7 +31,7 @@ Settings = TypeVar("Settings", ModelSettings, TrainSettings)
 class Backend:
     """One backend and its `debug` values."""
 
-    build: type[SwapModel]
+    model_type: type[SwapModel]
     model: ModelSettings
     train: TrainSettings
 
@@ -39,7 +39,7 @@ class Backend:
         """Return freshly drawn networks, the same ones every time."""
         torch.manual_seed(7)
         model = replace(self.model, size_px=size_px or self.model.size_px)
-        return self.build(model, self.train, PEOPLE[:people])
+        return self.model_type(model, self.train, IDENTITIES[:people])
 
 
 @pytest.fixture(params=registry.names())
@@ -53,9 +53,9 @@ def backend(name: str) -> Backend:
     """The backend with its `debug` values."""
     build, preset = registry.load(name), registry.presets(name)["debug"]
     return Backend(
-        build=build,
-        model=settings(build.Model, preset.model),
-        train=settings(build.Train, preset.train),
+        model_type=build,
+        model=settings(build.model_settings_type, preset.model),
+        train=settings(build.train_settings_type, preset.train),
     )
 
 
@@ -90,16 +90,16 @@ def faces(model: SwapModel, *, seed: int, count: int = 4) -> FaceBatch:
     )
 
 
-class Steps:
+class MinimalTrainer:
     """The smallest trainer: an Adam for each group, and a seed from the position."""
 
     def __init__(self, model: SwapModel) -> None:
         self.model = model.train()
         self.optimizers: dict[str, torch.optim.Adam] = {}
         self.updated: list[str] = []
-        self.take_up()
+        self.rebind_parameters()
 
-    def take_up(self) -> None:
+    def rebind_parameters(self) -> None:
         """Take up the parameters there are; those that were there before keep their moments."""
         train = self.model.train_settings
         for group, parameters in self.model.parameter_groups().items():
@@ -127,11 +127,11 @@ class Steps:
             batch = faces(self.model, seed=step)
             torch.manual_seed(step)
             seen = step * batch.target.shape[:2].numel()
-            progress = Progress(images_seen=seen, goal=None)
-            due = self.model.structure_due(progress)
-            if due != self.model.structure:
+            progress = TrainProgress(images_seen=seen, max_images=None)
+            due = self.model.growth_due(progress)
+            if due != self.model.growth_step:
                 self.model.grow(due, progress)
-                self.take_up()
+                self.rebind_parameters()
             losses = self.model.train_step(batch, self.update, progress)
         return losses
 
@@ -173,8 +173,8 @@ def test_a_swap_of_one_face_does_not_depend_on_its_neighbours(backend: Backend) 
     model = backend.make().eval()
     shown = faces(model, seed=0).target[0]
     with torch.inference_mode():
-        together = model.swap(shown, PEOPLE[1]).image
-        alone = model.swap(shown[2:3], PEOPLE[1]).image
+        together = model.swap(shown, IDENTITIES[1]).image
+        alone = model.swap(shown[2:3], IDENTITIES[1]).image
     torch.testing.assert_close(together[2:3], alone, rtol=0, atol=1e-4)
 
 
@@ -183,7 +183,7 @@ def test_people_become_different_people(backend: Backend) -> None:
     model = backend.make().eval()
     shown = faces(model, seed=0).target[0]
     with torch.inference_mode():
-        first, second = (model.swap(shown, person).image for person in PEOPLE[:2])
+        first, second = (model.swap(shown, person).image for person in IDENTITIES[:2])
     assert not torch.equal(first, second)
 
 
@@ -197,7 +197,7 @@ def test_an_unknown_person_is_a_key_error(backend: Backend) -> None:
 @pytest.mark.parametrize("people", [1, 2, 3])
 def test_losses_are_finite_scalars_with_names(backend: Backend, people: int) -> None:
     """A step reports at least one loss; each is a number without a graph behind it."""
-    losses = Steps(backend.make(people=people)).run(0, 1)
+    losses = MinimalTrainer(backend.make(people=people)).run(0, 1)
     assert losses
     for name, loss in losses.items():
         assert isinstance(name, str)
@@ -210,7 +210,7 @@ def test_held_out_losses_are_finite_scalars_of_groups_that_exist(backend: Backen
     """What a backend tells of held-out faces is of its own groups, and needs no gradient."""
     model = backend.make().eval()
     with torch.no_grad():
-        losses = model.held_out_losses(faces(model, seed=0))
+        losses = model.validation_losses(faces(model, seed=0))
     assert set(losses) <= set(model.parameter_groups())
     for loss in losses.values():
         assert torch.Size([]) == loss.shape
@@ -219,10 +219,10 @@ def test_held_out_losses_are_finite_scalars_of_groups_that_exist(backend: Backen
 
 def test_sixteen_bits_are_enough_for_a_step_and_give_full_precision_back(backend: Backend) -> None:
     """Under bfloat16 autocast the losses stay finite and a swap is still float32."""
-    steps = Steps(backend.make())
+    steps = MinimalTrainer(backend.make())
     with torch.autocast("cpu", dtype=torch.bfloat16):
         losses = steps.run(0, 2)
-        swapped = steps.model.swap(faces(steps.model, seed=0).target[0], PEOPLE[1])
+        swapped = steps.model.swap(faces(steps.model, seed=0).target[0], IDENTITIES[1])
     assert all(loss.isfinite() for loss in losses.values())
     assert torch.float32 == swapped.image.dtype
     assert -1 <= swapped.image.min() <= swapped.image.max() <= 1
@@ -238,7 +238,7 @@ def test_groups_share_out_the_parameters(backend: Backend) -> None:
 def test_each_group_is_updated_once_and_all_of_it_learns(backend: Backend) -> None:
     """A step calls `update` once a group, and every parameter of the group gets a gradient."""
     model = backend.make(people=3)
-    steps = Steps(model)
+    steps = MinimalTrainer(model)
     starved: list[str] = []
     names = {id(parameter): name for name, parameter in model.named_parameters()}
 
@@ -246,21 +246,21 @@ def test_each_group_is_updated_once_and_all_of_it_learns(backend: Backend) -> No
         steps.update(group, loss)
         starved.extend(names[id(p)] for p in model.parameter_groups()[group] if p.grad is None)
 
-    model.train_step(faces(model, seed=0), update, Progress(images_seen=0, goal=None))
+    model.train_step(faces(model, seed=0), update, TrainProgress(images_seen=0, max_images=None))
     assert sorted(model.parameter_groups()) == sorted(steps.updated)
     assert starved == []
 
 
 def test_a_network_grows_only_when_asked_and_then_stays(backend: Backend) -> None:
     """A structure that is not due is not built; one that is, is there until the next is due."""
-    steps = Steps(backend.make())
-    before = steps.model.structure
-    assert before == steps.model.structure_due(Progress(images_seen=0, goal=None))
+    steps = MinimalTrainer(backend.make())
+    before = steps.model.growth_step
+    assert before == steps.model.growth_due(TrainProgress(images_seen=0, max_images=None))
     steps.run(0, 6)
     seen = 6 * faces(steps.model, seed=0).target.shape[:2].numel()
-    due = steps.model.structure_due(Progress(images_seen=seen, goal=None))
-    assert steps.model.structure <= due <= steps.model.structure + 1
-    assert before <= steps.model.structure
+    due = steps.model.growth_due(TrainProgress(images_seen=seen, max_images=None))
+    assert steps.model.growth_step <= due <= steps.model.growth_step + 1
+    assert before <= steps.model.growth_step
     grouped = [p for group in steps.model.parameter_groups().values() for p in group]
     assert {id(p) for p in steps.model.parameters()} == {id(p) for p in grouped}
 
@@ -273,14 +273,14 @@ def test_learning_rates_are_positive(backend: Backend) -> None:
 
 def test_training_brings_everybody_closer_to_themselves(backend: Backend) -> None:
     """After some steps each person's own face is drawn better than at first."""
-    steps = Steps(backend.make())
-    before = own_error(steps.model)
+    steps = MinimalTrainer(backend.make())
+    before = reconstruction_error(steps.model)
     steps.run(0, 60)
-    after = own_error(steps.model)
+    after = reconstruction_error(steps.model)
     assert all(late < 0.8 * early for early, late in zip(before, after, strict=True))
 
 
-def own_error(model: SwapModel) -> list[float]:
+def reconstruction_error(model: SwapModel) -> list[float]:
     """Return each person's mean absolute error when shown as themselves, on unseen faces."""
     shown = faces(model, seed=999_999, count=8).target
     with torch.inference_mode():
@@ -292,23 +292,23 @@ def own_error(model: SwapModel) -> list[float]:
 
 def test_weights_survive_a_file(backend: Backend) -> None:
     """Weights written and read back into other networks are equal bit for bit, and so is a swap."""
-    trained, other = Steps(backend.make()), backend.make().eval()
+    trained, other = MinimalTrainer(backend.make()), backend.make().eval()
     trained.run(0, 2)
     other.load_state_dict(safetensors.load(safetensors.save(trained.model.state_dict())))
     assert_equal(trained.model.state_dict(), other.state_dict())
     shown = faces(other, seed=0).target[0]
     with torch.inference_mode():
-        expected = trained.model.eval().swap(shown, PEOPLE[1]).image
-        assert torch.equal(expected, other.swap(shown, PEOPLE[1]).image)
+        expected = trained.model.eval().swap(shown, IDENTITIES[1]).image
+        assert torch.equal(expected, other.swap(shown, IDENTITIES[1]).image)
 
 
 def test_a_resumed_run_equals_an_uninterrupted_one(backend: Backend) -> None:
     """Six steps are three, a reload and three more, bit for bit: weights and Adam's moments."""
-    whole, first, second = (Steps(backend.make()) for _ in range(3))
+    whole, first, second = (MinimalTrainer(backend.make()) for _ in range(3))
     whole.run(0, 6)
     first.run(0, 3)
     second.model.load_state_dict(safetensors.load(safetensors.save(first.model.state_dict())))
-    second.take_up()
+    second.rebind_parameters()
     for group, optimizer in second.optimizers.items():
         optimizer.load_state_dict(first.optimizers[group].state_dict())
     second.run(3, 6)
@@ -318,7 +318,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(backend: Backend) -> None:
 
 def test_the_same_seed_gives_the_same_step(backend: Backend) -> None:
     """Chance comes from torch's global generator alone: equal seeds make equal steps."""
-    one, other = Steps(backend.make()), Steps(backend.make())
+    one, other = MinimalTrainer(backend.make()), MinimalTrainer(backend.make())
     torch.manual_seed(1)
     one.run(0, 2)
     torch.manual_seed(2)
@@ -348,7 +348,11 @@ def test_every_setting_says_what_it_is(name: str, backend: Backend) -> None:
         node
         for node in body
         if isinstance(node, ast.ClassDef)
-        and node.name in {backend.build.Model.__name__, backend.build.Train.__name__}
+        and node.name
+        in {
+            backend.model_type.model_settings_type.__name__,
+            backend.model_type.train_settings_type.__name__,
+        }
     ]
     for section in sections:
         for field, after in zip(section.body, [*section.body[1:], None], strict=True):
@@ -360,10 +364,10 @@ def test_every_preset_fits_its_backend(name: str) -> None:
     """All presets name settings that exist, one is the default, and `debug` is not it."""
     build, presets = registry.load(name), registry.presets(name)
     for preset in presets.values():
-        settings(build.Model, preset.model)
-        settings(build.Train, preset.train)
-        assert preset.about
-        assert preset.takes
+        settings(build.model_settings_type, preset.model)
+        settings(build.train_settings_type, preset.train)
+        assert preset.description
+        assert preset.training_time
     assert 1 == sum(preset.default for preset in presets.values())
     assert not presets["debug"].default
 

@@ -7,11 +7,18 @@ from functools import cache
 import numpy as np
 import pytest
 
-from faceswap_cli.actors import CAST, Actor, Drawing, Moment, draw, random_moments
-from faceswap_cli.arrays import Image
-from faceswap_cli.faces.detect import EXPRESSIONS, LANDMARKS, Face, FaceDetector
+from faceswap_cli.core.lazy_image import Area, ArrayImage, clip_area
+from faceswap_cli.core.types import Image
 from faceswap_cli.faces.detectors import DETECTORS
-from faceswap_cli.views import Area, Still, clipped
+from faceswap_cli.faces.types import BLENDSHAPE_NAMES, NUM_LANDMARKS, Face, FaceDetector
+from faceswap_cli.synthetic import (
+    CAST,
+    HeadModel,
+    RenderedFrame,
+    SceneParams,
+    random_scenes,
+    render_frame,
+)
 
 EYES = {"left_eye_outer": 33, "left_eye_inner": 133, "right_eye_inner": 362, "right_eye_outer": 263}
 """Points of a drawn face and the landmarks that mean the same; left is the image's left."""
@@ -25,17 +32,19 @@ def detector(request: pytest.FixtureRequest) -> Iterator[FaceDetector]:
 
 
 @cache
-def drawing(name: str, moment: Moment, size: int = 256) -> Drawing:
+def render_cached(name: str, moment: SceneParams, size: int = 256) -> RenderedFrame:
     """A drawn person, drawn once for all tests."""
-    return draw(Actor.of(CAST[name]), moment, size)
+    return render_frame(HeadModel.from_person(CAST[name]), moment, size)
 
 
-def person(moment: Moment | None = None, *, name: str = "ada", size: int = 256) -> Image:
+def render_person(
+    moment: SceneParams | None = None, *, name: str = "ada", size: int = 256
+) -> Image:
     """The picture of a drawn person."""
-    return drawing(name, moment or Moment(), size).image
+    return render_cached(name, moment or SceneParams(), size).image
 
 
-def only(detector: FaceDetector, image: Image) -> Face:
+def detect_one(detector: FaceDetector, image: Image) -> Face:
     """The one face that is there."""
     faces = detector.detect(image)
     assert 1 == len(faces)
@@ -44,24 +53,24 @@ def only(detector: FaceDetector, image: Image) -> Face:
 
 def test_a_face_has_every_part(detector: FaceDetector) -> None:
     """Shapes, types and ranges are those of `Face`."""
-    face = only(detector, person())
+    face = detect_one(detector, render_person())
 
-    assert (LANDMARKS, 2) == face.landmarks.shape
+    assert (NUM_LANDMARKS, 2) == face.landmarks.shape
     assert np.float32 == face.landmarks.dtype
     assert (4,) == face.box.shape
     np.testing.assert_array_equal(face.landmarks.min(axis=0), face.box[:2])
     np.testing.assert_array_equal(face.landmarks.max(axis=0), face.box[2:])
     assert 0.5 <= face.score <= 1
-    assert len(EXPRESSIONS) == len(face.expression) == 52
-    assert all(0 <= value <= 1 for value in face.expression)
+    assert len(BLENDSHAPE_NAMES) == len(face.blendshapes) == 52
+    assert all(0 <= value <= 1 for value in face.blendshapes)
     assert all(-90 < angle < 90 for angle in face.pose)
 
 
 @pytest.mark.parametrize("name", sorted(CAST))
-def test_landmarks_lie_on_the_drawn_points(detector: FaceDetector, name: str) -> None:
+def test_landmarks_match_the_rendered_points(detector: FaceDetector, name: str) -> None:
     """The corners of the eyes are found within a tenth of the eyes' distance."""
-    truth = drawing(name, Moment(yaw=10, roll=-8))
-    face = only(detector, truth.image)
+    truth = render_cached(name, SceneParams(yaw=10, roll=-8))
+    face = detect_one(detector, truth.image)
 
     drawn = np.array([truth.landmarks[point] for point in EYES])
     found = face.landmarks[list(EYES.values())]
@@ -70,10 +79,12 @@ def test_landmarks_lie_on_the_drawn_points(detector: FaceDetector, name: str) ->
     assert np.linalg.norm(found - drawn, axis=1).max() < 0.1 * distance
 
 
-def test_poses_follow_the_truth(detector: FaceDetector) -> None:
+def test_poses_match_ground_truth(detector: FaceDetector) -> None:
     """Yaw, pitch and roll grow with the drawn ones, about degree by degree."""
-    moments = random_moments(5, 12)
-    found = np.array([only(detector, person(moment, name="ed")).pose for moment in moments])
+    moments = random_scenes(5, 12)
+    found = np.array(
+        [detect_one(detector, render_person(moment, name="ed")).pose for moment in moments]
+    )
     drawn = np.array([(moment.yaw, moment.pitch, moment.roll) for moment in moments])
 
     for angle in range(3):
@@ -84,79 +95,83 @@ def test_poses_follow_the_truth(detector: FaceDetector) -> None:
 @pytest.mark.parametrize(
     ("name", "moment"),
     [
-        ("jawOpen", Moment(jaw=0.9)),
-        ("eyeBlinkLeft", Moment(blink=1)),
-        ("eyeBlinkRight", Moment(blink=1)),
+        ("jawOpen", SceneParams(jaw=0.9)),
+        ("eyeBlinkLeft", SceneParams(blink=1)),
+        ("eyeBlinkRight", SceneParams(blink=1)),
     ],
 )
-def test_expressions_are_told_by_name(detector: FaceDetector, name: str, moment: Moment) -> None:
+def test_blendshapes_respond_to_expressions(
+    detector: FaceDetector, name: str, moment: SceneParams
+) -> None:
     """A coefficient rises when the drawn person does what it is named for."""
-    index = EXPRESSIONS.index(name)
+    index = BLENDSHAPE_NAMES.index(name)
 
-    rest, doing = only(detector, person()), only(detector, person(moment))
+    rest, doing = detect_one(detector, render_person()), detect_one(detector, render_person(moment))
 
-    assert doing.expression[index] > rest.expression[index] + 0.2
+    assert doing.blendshapes[index] > rest.blendshapes[index] + 0.2
 
 
 def test_the_same_image_gives_the_same_faces(detector: FaceDetector) -> None:
     """What was looked at before makes no difference: a stopped run can go on anywhere."""
-    first = only(detector, person())
-    only(detector, person(Moment(yaw=-25, jaw=1), name="bo"))
+    first = detect_one(detector, render_person())
+    detect_one(detector, render_person(SceneParams(yaw=-25, jaw=1), name="bo"))
     detector.detect(np.zeros((64, 64, 3), dtype=np.uint8))
-    again = only(detector, person())
+    again = detect_one(detector, render_person())
 
     np.testing.assert_array_equal(first.landmarks, again.landmarks)
-    assert (first.score, first.pose, first.expression) == (
+    assert (first.score, first.pose, first.blendshapes) == (
         again.score,
         again.pose,
-        again.expression,
+        again.blendshapes,
     )
 
 
-def test_a_face_is_followed_into_the_next_image(detector: FaceDetector) -> None:
+def test_face_is_tracked_into_the_next_image(detector: FaceDetector) -> None:
     """A face that moved a little is found again, and nobody where there is nobody."""
-    before = detector.detect(person())
-    (face,) = detector.follow(Still(image=person(Moment(yaw=4, jaw=0.2))), before)
-    (searched,) = detector.detect(person(Moment(yaw=4, jaw=0.2)))
+    before = detector.detect(render_person())
+    (face,) = detector.track(ArrayImage(image=render_person(SceneParams(yaw=4, jaw=0.2))), before)
+    (searched,) = detector.detect(render_person(SceneParams(yaw=4, jaw=0.2)))
 
     np.testing.assert_allclose(face.landmarks, searched.landmarks, atol=5)
-    assert [] == detector.follow(Still(image=np.full((256, 256, 3), 128, dtype=np.uint8)), before)
-    assert [] == detector.follow(Still(image=person()), [])
+    assert [] == detector.track(
+        ArrayImage(image=np.full((256, 256, 3), 128, dtype=np.uint8)), before
+    )
+    assert [] == detector.track(ArrayImage(image=render_person()), [])
 
 
-def same(one: Face, other: Face) -> bool:
+def same_face(one: Face, other: Face) -> bool:
     """Whether two faces are the same in everything."""
-    parts = [(face.score, face.pose, face.expression) for face in (one, other)]
+    parts = [(face.score, face.pose, face.blendshapes) for face in (one, other)]
     return parts[0] == parts[1] and np.array_equal(one.landmarks, other.landmarks)
 
 
-def test_following_looks_only_where_it_asked(detector: FaceDetector) -> None:
+def test_tracking_reads_only_requested_areas(detector: FaceDetector) -> None:
     """What a view shows elsewhere is anything, and makes no difference."""
-    before = detector.detect(person())
-    image = person(Moment(yaw=4, roll=9))
+    before = detector.detect(render_person())
+    image = render_person(SceneParams(yaw=4, roll=9))
     wide = np.zeros((400, 500, 3), np.uint8)
     wide[40:296, 80:336] = image
-    moved = [shifted(face, 80, 40) for face in before]
+    moved = [shift_face(face, 80, 40) for face in before]
 
-    (face,) = detector.follow(Blinkered(image=wide), moved)
-    (whole,) = detector.follow(Still(image=wide), moved)
+    (face,) = detector.track(PartialImage(image=wide), moved)
+    (whole,) = detector.track(ArrayImage(image=wide), moved)
 
-    assert same(whole, face)
+    assert same_face(whole, face)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Blinkered(Still):
+class PartialImage(ArrayImage):
     """A picture that is noise where nobody asked to look."""
 
-    def showing(self, area: Area) -> Image:
+    def to_partial_array(self, area: Area) -> Image:
         """Return the picture in the area, and noise around it."""
-        left, top, right, bottom = clipped(area, self.size)
+        left, top, right, bottom = clip_area(area, self.size)
         noise = np.random.default_rng(0).integers(0, 255, self.image.shape, dtype=np.uint8)
         noise[top:bottom, left:right] = self.image[top:bottom, left:right]
         return noise
 
 
-def shifted(face: Face, x: float, y: float) -> Face:
+def shift_face(face: Face, x: float, y: float) -> Face:
     """The face elsewhere."""
     return replace(
         face,
@@ -165,31 +180,34 @@ def shifted(face: Face, x: float, y: float) -> Face:
     )
 
 
-def test_both_halves_of_a_search_are_the_search(detector: FaceDetector) -> None:
+def test_detect_equals_rois_plus_landmarks(detector: FaceDetector) -> None:
     """Faces are those placed where some were found."""
-    pair = np.hstack([person(), person(Moment(scale=0.8), name="bo")])
+    pair = np.hstack([render_person(), render_person(SceneParams(scale=0.8), name="bo")])
 
     faces = detector.detect(pair)
-    placed = detector.place(pair, detector.find(pair), beside=())
+    placed = detector.fit_landmarks(pair, detector.detect_rois(pair), exclude=())
 
     assert 2 == len(faces) == len(placed)
-    assert all(map(same, faces, placed))
+    assert all(map(same_face, faces, placed))
 
 
-def test_who_is_known_is_not_placed_again(detector: FaceDetector) -> None:
+def test_excluded_faces_are_not_refitted(detector: FaceDetector) -> None:
     """A search beside somebody known brings the other one, and nobody where all are known."""
-    pair = np.hstack([person(), person(Moment(scale=0.8), name="bo")])
+    pair = np.hstack([render_person(), render_person(SceneParams(scale=0.8), name="bo")])
     ada, bo = detector.detect(pair)
-    found = detector.find(pair)
+    found = detector.detect_rois(pair)
 
-    assert [] == detector.place(pair, found, beside=[ada, bo])
-    assert any(same(bo, face) for face in detector.place(pair, found, beside=[ada]))
-    assert [] == detector.place(pair, [], beside=[])
+    assert [] == detector.fit_landmarks(pair, found, exclude=[ada, bo])
+    assert any(same_face(bo, face) for face in detector.fit_landmarks(pair, found, exclude=[ada]))
+    assert [] == detector.fit_landmarks(pair, [], exclude=[])
 
 
 def test_several_faces_come_largest_first(detector: FaceDetector) -> None:
     """Two people side by side are both found, the nearer one first."""
-    far, near = person(Moment(scale=0.7)), person(Moment(scale=1.1), name="bo")
+    far, near = (
+        render_person(SceneParams(scale=0.7)),
+        render_person(SceneParams(scale=1.1), name="bo"),
+    )
 
     faces = detector.detect(np.hstack([far, near]))
 
@@ -206,8 +224,8 @@ def test_no_face_is_an_empty_list(detector: FaceDetector, shape: tuple[int, ...]
 
 def test_a_mirrored_image_mirrors_the_face(detector: FaceDetector) -> None:
     """Pixel centres are on integers: x and its mirror image add up to the width less one."""
-    image = person()
-    here, there = only(detector, image), only(detector, image[:, ::-1])
+    image = render_person()
+    here, there = detect_one(detector, image), detect_one(detector, image[:, ::-1])
 
     outer, inner = [33, 263, 133, 362, 10, 152], [263, 33, 362, 133, 10, 152]
     sums = here.landmarks[outer, 0] + there.landmarks[inner, 0]

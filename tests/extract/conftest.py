@@ -3,16 +3,16 @@
 from pathlib import Path
 
 import pytest
-from spots import content, run, write_clip
+from fakes import read_set_files, run_extract, write_clip
 
-from faceswap_cli.faces import journal
-from faceswap_cli.workspace import SetFolder
+from faceswap_cli.core.workspace import SetFolder
+from faceswap_cli.faces import crop_writer
 
 
 @pytest.fixture(autouse=True)
 def _marks_every_frame(monkeypatch: pytest.MonkeyPatch) -> None:
     """How far the work got is said after every frame: the clips here last no two seconds."""
-    monkeypatch.setattr(journal, "SYNC_SECONDS", 0.0)
+    monkeypatch.setattr(crop_writer, "CHECKPOINT_INTERVAL_S", 0.0)
 
 
 @pytest.fixture(scope="module")
@@ -31,5 +31,5 @@ def folder(tmp_path: Path) -> SetFolder:
 def whole(clip: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """The files of an extraction that nothing disturbed."""
     undisturbed = SetFolder(root=tmp_path_factory.mktemp("whole") / "undisturbed")
-    run(clip, undisturbed)
-    return content(undisturbed)
+    run_extract(clip, undisturbed)
+    return read_set_files(undisturbed)

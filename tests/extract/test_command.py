@@ -13,20 +13,20 @@ import av
 import numpy as np
 import pytest
 from av.audio.frame import AudioFrame
-from spots import (
-    FACES,
+from fakes import (
+    FACE_COUNT,
     SpotDetector,
-    content,
-    remuxed,
+    read_set_files,
+    remux,
     write_clip,
 )
 
-from faceswap_cli import pictures
-from faceswap_cli.actors import CAST, draw_all, perform
 from faceswap_cli.cli.app import app
-from faceswap_cli.faces.record import FaceSet
+from faceswap_cli.core import image_io
+from faceswap_cli.core.workspace import SetFolder
+from faceswap_cli.faces.dataset import FaceSet
 from faceswap_cli.stages import extract as stage
-from faceswap_cli.workspace import SetFolder
+from faceswap_cli.synthetic import CAST, animate, render_frames
 
 
 def test_extract_needs_no_torch() -> None:
@@ -37,11 +37,11 @@ def test_extract_needs_no_torch() -> None:
 
 
 @pytest.mark.skipif(not shutil.which("strace"), reason="needs strace")
-def test_nothing_leaves_the_machine(tmp_path: Path) -> None:
+def test_extract_opens_no_connection(tmp_path: Path) -> None:
     """The whole command, with the real detector, asks the system for no connection."""
-    drawn = draw_all(CAST["bo"], perform(4, seconds=0.1).moments, size_px=192, processes=1)
+    drawn = render_frames(CAST["bo"], animate(4, seconds=0.1).scenes, size_px=192, processes=1)
     for index, drawing in enumerate(drawn):
-        pictures.write_png(tmp_path / "bo" / f"{index}.png", drawing.image)
+        image_io.write_png(tmp_path / "bo" / f"{index}.png", drawing.image)
     command = [sys.executable, "-m", "faceswap_cli", "extract", "bo", "--quiet"]
     watch = ["strace", "-f", "-e", "trace=socket,connect,sendto", "-o", "calls"]
 
@@ -54,7 +54,7 @@ def test_nothing_leaves_the_machine(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A workspace that holds nothing, in the current folder; the quick detector finds faces."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(stage, "DETECTORS", {"litert": SpotDetector})
@@ -71,7 +71,7 @@ def command(*words: str) -> int:
 def truncated(path: Path) -> Path:
     """A clip of which the last third was not copied; its index comes first."""
     whole = write_clip(path.with_name("whole.mp4"), frames=120, empty=frozenset())
-    remuxed(whole, path)
+    remux(whole, path)
     whole.unlink()
     os.truncate(path, path.stat().st_size * 2 // 3)
     return path
@@ -102,14 +102,14 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize("name", list(BAD))
-def test_bad_input_is_one_line_and_code_3(
-    space: Path, clip: Path, capsys: pytest.CaptureFixture[str], name: str
+def test_bad_input_exits_with_code_3_and_one_line(
+    workspace: Path, clip: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
     """What it is, what to do, exit code 3; and a set that was there before is as it was."""
     make, message = BAD[name]
     assert 0 == command(str(clip), "--name", "set", "--quiet")
-    before = content(SetFolder(root=space / "faces" / "set"))
-    make(space.parent / name)
+    before = read_set_files(SetFolder(root=workspace / "faces" / "set"))
+    make(workspace.parent / name)
     capsys.readouterr()
 
     code = command(name, "--name", "set", "--quiet")
@@ -119,25 +119,25 @@ def test_bad_input_is_one_line_and_code_3(
     assert lines[0].startswith("error: ")
     assert message in lines[0]
     assert len(lines) <= 2
-    assert before == content(SetFolder(root=space / "faces" / "set"))
+    assert before == read_set_files(SetFolder(root=workspace / "faces" / "set"))
     assert 3 == command(name, "--name", "other", "--quiet")
-    assert not (space / "faces" / "other").exists()
+    assert not (workspace / "faces" / "other").exists()
 
 
-def test_pictures_that_cannot_be_read_leave_no_set(
-    space: Path, capsys: pytest.CaptureFixture[str]
+def test_unreadable_images_leave_no_set(
+    workspace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """They are found out only when they are looked at; what was begun is taken away."""
-    (space.parent / "photo.png").write_bytes(b"no photo")
+    (workspace.parent / "photo.png").write_bytes(b"no photo")
 
     assert 3 == command("photo.png", "--quiet")
     assert "photo.png is not a picture" in capsys.readouterr().err
-    assert not (space / "faces" / "photo").exists()
+    assert not (workspace / "faces" / "photo").exists()
 
 
 @pytest.mark.skipif(os.name == "nt" or not hasattr(os, "geteuid"), reason="needs POSIX rights")
-def test_a_video_that_may_not_be_read_is_named(
-    space: Path, clip: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def test_permission_error_names_the_video(
+    workspace: Path, clip: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The system's refusal is told with the command that lifts it."""
     mine = Path(shutil.copy(clip, "mine.mp4"))
@@ -155,33 +155,31 @@ def test_a_video_that_may_not_be_read_is_named(
     assert "chmod u+r mine.mp4" in said
 
 
-def test_of_a_truncated_video_what_can_be_read_is_kept(
-    space: Path, capsys: pytest.CaptureFixture[str]
+def test_truncated_video_keeps_its_readable_part(
+    workspace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The frames that are there become faces, and what is missing is said."""
-    truncated(space.parent / "cut.mp4")
+    truncated(workspace.parent / "cut.mp4")
 
     assert 0 == command("cut.mp4")
 
     said = capsys.readouterr()
-    kept = len((space / "faces" / "cut" / "faces.jsonl").read_bytes().splitlines())
+    kept = len((workspace / "faces" / "cut" / "faces.jsonl").read_bytes().splitlines())
     assert 40 <= kept < 120
     assert "cut.mp4 ends after" in said.err
     assert "of 4.8 s" in said.err
 
 
-def test_no_face_in_the_whole_clip_is_code_4(
-    space: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_no_face_exits_with_code_4(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """With what to try."""
-    write_clip(space.parent / "nobody.mp4", frames=3, empty={0, 1, 2})
+    write_clip(workspace.parent / "nobody.mp4", frames=3, empty={0, 1, 2})
 
     assert 4 == command("nobody.mp4", "--quiet")
     assert "try a closer shot" in capsys.readouterr().err
 
 
-def test_a_part_beyond_the_end_is_said_once(
-    space: Path, clip: Path, capsys: pytest.CaptureFixture[str]
+def test_time_range_beyond_the_end_is_reported_once(
+    workspace: Path, clip: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Not that its faces are too small; and there is no set."""
     assert 4 == command(str(clip), "--start", "9")
@@ -189,35 +187,35 @@ def test_a_part_beyond_the_end_is_said_once(
     said = capsys.readouterr()
     assert 1 == (said.out + said.err).count("there is no frame of spot.mp4 in the part that was")
     assert "choose an earlier --start" in said.err
-    assert not (space / "faces" / "spot").exists()
+    assert not (workspace / "faces" / "spot").exists()
 
 
-def test_a_workspace_of_a_newer_format_is_refused(
-    space: Path, clip: Path, capsys: pytest.CaptureFixture[str]
+def test_newer_workspace_format_is_rejected(
+    workspace: Path, clip: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Nothing in it is touched."""
-    space.mkdir()
-    (space / "workspace.toml").write_text("format = 99\n")
+    workspace.mkdir()
+    (workspace / "workspace.toml").write_text("format = 99\n")
 
     assert 3 == command(str(clip), "--quiet")
     assert "was made by a newer faceswap (format 99" in capsys.readouterr().err
-    assert ["workspace.toml"] == [path.name for path in space.iterdir()]
+    assert ["workspace.toml"] == [path.name for path in workspace.iterdir()]
 
 
-def test_odd_names_are_names(space: Path, clip: Path) -> None:
+def test_unusual_set_names_are_accepted(workspace: Path, clip: Path) -> None:
     """Spaces, umlauts, emoji and brackets in the names of videos, sets and workspaces."""
-    odd = Path(shutil.copy(clip, space.parent / "Ünser [Film] 🎬.mp4"))
+    odd = Path(shutil.copy(clip, workspace.parent / "Ünser [Film] 🎬.mp4"))
 
     assert 0 == command(str(odd), "--workspace", "mein Ördner", "--quiet")
     assert 0 == command(str(odd), "--workspace", "mein Ördner", "--quiet")
 
     made = SetFolder(root=Path("mein Ördner") / "faces" / "Ünser [Film] 🎬")
-    assert FACES == len(FaceSet.load("x", folder=made.root, records=made.records))
+    assert FACE_COUNT == len(FaceSet.load("x", folder=made.root, records=made.records))
     assert odd.name == tomllib.loads(made.source.read_text(encoding="utf-8"))["input"]["name"]
 
 
-def test_a_full_disk_is_code_3(
-    space: Path, clip: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def test_full_disk_exits_with_code_3(
+    workspace: Path, clip: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One line that says so, and what was written stays."""
     really = Path.write_bytes
@@ -233,4 +231,4 @@ def test_a_full_disk_is_code_3(
     said = capsys.readouterr().err
     assert "no space left on the disk" in said
     assert "run the same command again" in said
-    assert (space / "faces" / "spot" / "000009-0.png").is_file()
+    assert (workspace / "faces" / "spot" / "000009-0.png").is_file()

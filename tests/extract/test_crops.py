@@ -7,25 +7,33 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from spots import EMPTY, FRAMES, HIDDEN, Listener, content, run, undo_end
+from fakes import (
+    FRAMES,
+    FRAMES_MISSED,
+    FRAMES_WITHOUT_FACE,
+    RecordingReporter,
+    mark_unfinished,
+    read_set_files,
+    run_extract,
+)
 
-from faceswap_cli import pictures
-from faceswap_cli.actors import CAST, draw_all, perform
-from faceswap_cli.faces.record import FaceSet
+from faceswap_cli.core import image_io
+from faceswap_cli.core.progress import SilentReporter
+from faceswap_cli.core.workspace import SetFolder
+from faceswap_cli.faces.dataset import FaceSet
 from faceswap_cli.faces.settings import ExtractSettings
-from faceswap_cli.learning.data import masked_crop
-from faceswap_cli.report import Silent
 from faceswap_cli.stages.extract import extract
+from faceswap_cli.synthetic import CAST, animate, render_frames
+from faceswap_cli.training.dataset import crop_with_masks
 from faceswap_cli.video.writer import VideoWriter
-from faceswap_cli.workspace import SetFolder
 
 
-def test_every_face_becomes_a_crop_and_a_line(clip: Path, folder: SetFolder) -> None:
+def test_every_face_gets_a_crop_and_a_record(clip: Path, folder: SetFolder) -> None:
     """Records name their crop, frame and exact time; frames without a face leave nothing."""
-    summary = run(clip, folder)
+    summary = run_extract(clip, folder)
 
     found = FaceSet.load("spot", folder=folder.root, records=folder.records)
-    with_face = [index for index in range(FRAMES) if index not in EMPTY]
+    with_face = [index for index in range(FRAMES) if index not in FRAMES_WITHOUT_FACE]
     assert ("spot", FRAMES, len(with_face)) == (summary.name, summary.frames, summary.faces)
     assert with_face == [record.frame for record in found.records]
     assert [Fraction(index, 25) for index in with_face] == [record.time for record in found.records]
@@ -33,21 +41,21 @@ def test_every_face_becomes_a_crop_and_a_line(clip: Path, folder: SetFolder) -> 
         record.file for record in found.records
     ]
     assert {"faces.jsonl", "source.toml"} | {record.file for record in found.records} == set(
-        content(folder)
+        read_set_files(folder)
     )
-    assert (64, 64, 3) == pictures.read(found.path(found.records[0])).shape
-    assert HIDDEN == {record.frame for record in found.records if record.is_interpolated}
+    assert (64, 64, 3) == image_io.read_image(found.path(found.records[0])).shape
+    assert FRAMES_MISSED == {record.frame for record in found.records if record.is_interpolated}
     assert {0} == {record.track for record in found.records}
 
 
-def test_a_crop_shows_what_its_record_says(clip: Path, folder: SetFolder) -> None:
+def test_crop_matches_its_record(clip: Path, folder: SetFolder) -> None:
     """The recorded landmarks and alignment land on the bright spot of the crop."""
-    run(clip, folder)
+    run_extract(clip, folder)
 
     found = FaceSet.load("spot", folder=folder.root, records=folder.records)
     for record in (one for one in found.records if not one.is_interpolated):
-        crop = pictures.read(found.path(record))
-        points = np.c_[record.landmarks, np.ones(478)] @ record.alignment.matrix(64).T
+        crop = image_io.read_image(found.path(record))
+        points = np.c_[record.landmarks, np.ones(478)] @ record.alignment.frame_to_crop(64).T
         inside = points[((points > 2) & (points < 61)).all(axis=1)].round().astype(int)
         assert len(inside) > 50
         assert crop[inside[:, 1], inside[:, 0], 0].mean() > 180
@@ -60,20 +68,20 @@ def test_progress_counts_frames(clip: Path, folder: SetFolder) -> None:
         if index == 22:
             raise KeyboardInterrupt
 
-    first, second = Listener(), Listener()
+    first, second = RecordingReporter(), RecordingReporter()
     with pytest.raises(KeyboardInterrupt):
-        run(clip, folder, before=stop, report=first)
-    run(clip, folder, report=second)
+        run_extract(clip, folder, before=stop, report=first)
+    run_extract(clip, folder, report=second)
 
     done = len(first.done)
     assert list(range(1, FRAMES + 1)) == [*first.done, *second.done]
     assert [f"going on after frame {done - 1}: {done - 1} faces so far"] == second.notes
 
 
-def test_a_drawn_person_is_extracted(tmp_path: Path) -> None:
+def test_synthetic_face_is_extracted(tmp_path: Path) -> None:
     """With the real detector every frame of a drawn person becomes a face, killed or not."""
-    performance = perform(4, seconds=1)
-    drawn = draw_all(CAST["ada"], performance.moments, size_px=192, processes=1)
+    performance = animate(4, seconds=1)
+    drawn = render_frames(CAST["ada"], performance.scenes, size_px=192, processes=1)
     with VideoWriter(tmp_path / "ada.mp4", size=(192, 192), rate=performance.rate) as writer:
         for index, drawing in enumerate(drawn):
             writer.write(drawing.image, index / performance.rate)
@@ -81,7 +89,7 @@ def test_a_drawn_person_is_extracted(tmp_path: Path) -> None:
     def extracted(name: str) -> SetFolder:
         folder = SetFolder(root=tmp_path / name)
         summary = extract(
-            tmp_path / "ada.mp4", folder=folder, settings=ExtractSettings(), report=Silent()
+            tmp_path / "ada.mp4", folder=folder, settings=ExtractSettings(), report=SilentReporter()
         )
         assert (25, 25) == (summary.frames, summary.faces)
         return folder
@@ -89,16 +97,16 @@ def test_a_drawn_person_is_extracted(tmp_path: Path) -> None:
     first, second = extracted("first"), extracted("second")
     lines = second.records.read_bytes().splitlines(keepends=True)
     second.records.write_bytes(b"".join(lines[:17]) + lines[17][:100])
-    undo_end(second)
+    mark_unfinished(second)
 
-    assert content(first) == content(extracted("second"))
+    assert read_set_files(first) == read_set_files(extracted("second"))
 
 
-def test_crops_of_heads_in_jpeg(clip: Path, folder: SetFolder, tmp_path: Path) -> None:
+def test_head_framing_in_jpeg(clip: Path, folder: SetFolder, tmp_path: Path) -> None:
     """A head's crop shows more, says so, and holds its face; JPEG hardly differs from PNG."""
     faces = SetFolder(root=tmp_path / "faces")
-    run(clip, faces)
-    run(clip, folder, settings=ExtractSettings(size_px=96, framing="head", format="jpeg"))
+    run_extract(clip, faces)
+    run_extract(clip, folder, settings=ExtractSettings(size_px=96, framing="head", format="jpeg"))
 
     one, two = (
         FaceSet.load("spot", folder=each.root, records=each.records) for each in (faces, folder)
@@ -106,20 +114,20 @@ def test_crops_of_heads_in_jpeg(clip: Path, folder: SetFolder, tmp_path: Path) -
     for small, large in zip(one.records, two.records, strict=True):
         assert ("face", "head") == (small.framing, large.framing)
         assert large.file.endswith(".jpg")
-        assert (96, 96, 3) == pictures.read(two.path(large)).shape
+        assert (96, 96, 3) == image_io.read_image(two.path(large)).shape
         np.testing.assert_allclose(
-            large.alignment.face_in_head().to_unit, small.alignment.to_unit, atol=1e-9
+            large.alignment.shrink_to_face().to_unit, small.alignment.to_unit, atol=1e-9
         )
         # The spot is noise: what is left of it in a smaller picture is its colours.
-        cuts = [masked_crop(*each, 64) for each in ((one, small), (two, large))]
+        cuts = [crop_with_masks(*each, 64) for each in ((one, small), (two, large))]
         near, far = (cv2.resize(cut, (6, 6), interpolation=cv2.INTER_AREA) for cut in cuts)
         assert np.corrcoef(near.ravel(), far.ravel())[0, 1] > 0.9
         assert np.abs(cuts[0][..., 3].astype(int) - cuts[1][..., 3]).max() <= 1
 
 
-def test_a_record_says_all_that_is_known(clip: Path, folder: SetFolder) -> None:
+def test_record_holds_every_field(clip: Path, folder: SetFolder) -> None:
     """Every field of a line that other programs may read, under its name."""
-    run(clip, folder)
+    run_extract(clip, folder)
 
     line = json.loads(folder.records.read_text().splitlines()[0])
 

@@ -11,23 +11,32 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from spots import FRAMES, SpotDetector, content, nothing, remuxed, run, with_number, write_clip
+from fakes import (
+    FRAMES,
+    SpotDetector,
+    no_op,
+    read_set_files,
+    remux,
+    run_extract,
+    stamp_frame_number,
+    write_clip,
+)
 
-from faceswap_cli import pictures
-from faceswap_cli.actors import CAST, draw_all, perform
 from faceswap_cli.cli.app import app
-from faceswap_cli.errors import ConfigurationError
-from faceswap_cli.faces.record import FaceSet
+from faceswap_cli.core import image_io
+from faceswap_cli.core.errors import ConfigurationError
+from faceswap_cli.core.progress import SilentReporter
+from faceswap_cli.core.workspace import SetFolder
+from faceswap_cli.faces.dataset import FaceSet
 from faceswap_cli.faces.settings import ExtractSettings
-from faceswap_cli.report import Silent
 from faceswap_cli.stages.extract import ExtractSummary, extract, set_names
-from faceswap_cli.video.footage import Footage, find_footage
+from faceswap_cli.synthetic import CAST, animate, render_frames
 from faceswap_cli.video.reader import read_frames
-from faceswap_cli.workspace import SetFolder
+from faceswap_cli.video.source import FrameSource, find_sources
 
 
 @pytest.fixture(scope="module")
-def reel(tmp_path_factory: pytest.TempPathFactory) -> list[Footage]:
+def reel(tmp_path_factory: pytest.TempPathFactory) -> list[FrameSource]:
     """Two clips with one between them that shows nobody, and four pictures."""
     root = tmp_path_factory.mktemp("reel")
     write_clip(root / "a.mp4", frames=14)
@@ -35,29 +44,29 @@ def reel(tmp_path_factory: pytest.TempPathFactory) -> list[Footage]:
     write_clip(root / "c.mp4", frames=15, first=20)
     (root / "album").mkdir()
     for index, frame in enumerate(islice(read_frames(root / "a.mp4"), 9, 13)):
-        image = with_number(frame.image.copy(), 35 + index)
-        pictures.write_png(root / "album" / f"{index}.png", image)
-    return find_footage([root / "a.mp4", root / "b.mp4", root / "c.mp4", root / "album"])
+        image = stamp_frame_number(frame.image.copy(), 35 + index)
+        image_io.write_png(root / "album" / f"{index}.png", image)
+    return find_sources([root / "a.mp4", root / "b.mp4", root / "c.mp4", root / "album"])
 
 
-def run_all(reel: Sequence[Footage], folder: SetFolder, **changes: object) -> ExtractSummary:
+def run_all(reel: Sequence[FrameSource], folder: SetFolder, **changes: object) -> ExtractSummary:
     """Put all of the footage into one set, with the quick detector."""
-    before = changes.pop("before", nothing)
+    before = changes.pop("before", no_op)
     return extract(
         reel,
         folder=folder,
         settings=ExtractSettings(size_px=64, **changes),  # type: ignore[arg-type]
-        report=Silent(),
+        report=SilentReporter(),
         detector=lambda: SpotDetector(before),  # type: ignore[arg-type]
     )
 
 
-def test_several_inputs_become_one_set(reel: Sequence[Footage], folder: SetFolder) -> None:
+def test_several_inputs_become_one_set(reel: Sequence[FrameSource], folder: SetFolder) -> None:
     """Crops keep the frame numbers and times of their own input, and are named apart."""
     summary = run_all(reel, folder)
 
     found = FaceSet.load("spot", folder=folder.root, records=folder.records)
-    places = [(record.source, record.frame) for record in found.records]
+    places = [(record.input_index, record.frame) for record in found.records]
     assert (39, 13 + 14 + 4) == (summary.frames, summary.faces)
     assert sorted(places) == places
     assert {0: 13, 2: 14, 3: 4} == Counter(source for source, _ in places)
@@ -67,8 +76,8 @@ def test_several_inputs_become_one_set(reel: Sequence[Footage], folder: SetFolde
 
 
 @pytest.mark.parametrize("at", [3, 12, 16, 22, 30, 36, 38])
-def test_a_set_of_several_inputs_is_gone_on_with(
-    reel: Sequence[Footage], folder: SetFolder, tmp_path: Path, at: int
+def test_multi_input_set_resumes(
+    reel: Sequence[FrameSource], folder: SetFolder, tmp_path: Path, at: int
 ) -> None:
     """Stopped in any of the inputs, the set ends with the same bytes."""
     undisturbed = SetFolder(root=tmp_path / "undisturbed")
@@ -82,10 +91,10 @@ def test_a_set_of_several_inputs_is_gone_on_with(
         run_all(reel, folder, before=stop)
     run_all(reel, folder)
 
-    assert content(undisturbed) == content(folder)
+    assert read_set_files(undisturbed) == read_set_files(folder)
 
 
-def test_inputs_that_differ_need_another_name(reel: Sequence[Footage], folder: SetFolder) -> None:
+def test_different_inputs_need_another_set(reel: Sequence[FrameSource], folder: SetFolder) -> None:
     """A set of several inputs is not gone on with by fewer."""
     run_all(reel, folder)
 
@@ -110,37 +119,37 @@ def test_inputs_that_differ_need_another_name(reel: Sequence[Footage], folder: S
         ({"max_faces": 9, "start_s": 0.1}, [3, 4, 5, 6, 7, 8, 9, 10, 11]),
     ],
 )
-def test_a_part_can_be_enough(
+def test_time_range_limits_extraction(
     clip: Path, folder: SetFolder, tmp_path: Path, changes: dict[str, float], frames: list[int]
 ) -> None:
     """Only what is asked for is kept, and a stopped run goes on to the same bytes."""
     whole = SetFolder(root=tmp_path / "whole")
-    summary = run_all(find_footage([clip]), whole, **changes)
+    summary = run_all(find_sources([clip]), whole, **changes)
 
     def stop(index: int) -> None:
         if index == 2:
             raise KeyboardInterrupt
 
     with suppress(KeyboardInterrupt):
-        run_all(find_footage([clip]), folder, before=stop, **changes)
-    run_all(find_footage([clip]), folder, **changes)
+        run_all(find_sources([clip]), folder, before=stop, **changes)
+    run_all(find_sources([clip]), folder, **changes)
 
     found = FaceSet.load("whole", folder=whole.root, records=whole.records)
     assert frames == [record.frame for record in found.records]
     assert len(frames) == summary.faces <= summary.frames < FRAMES
-    assert content(whole) == content(folder)
+    assert read_set_files(whole) == read_set_files(folder)
 
 
 @pytest.mark.parametrize("kind", ["mp4", "mkv", "ts"])
-def test_a_start_is_sought(folder: SetFolder, tmp_path: Path, kind: str) -> None:
+def test_start_time_is_seeked(folder: SetFolder, tmp_path: Path, kind: str) -> None:
     """Beginning later gives the frames that beginning at once does, by number, time and picture."""
     clip = write_clip(tmp_path / "long.mp4", frames=60, empty=frozenset())
-    clip = remuxed(clip, tmp_path / f"other.{kind}")
+    clip = remux(clip, tmp_path / f"other.{kind}")
     whole = SetFolder(root=tmp_path / "whole")
     settings = {"size_px": 64, "faces": "all"}
-    run(clip, whole, settings=ExtractSettings(**settings))  # type: ignore[arg-type]
+    run_extract(clip, whole, settings=ExtractSettings(**settings))  # type: ignore[arg-type]
 
-    run(clip, folder, settings=ExtractSettings(**settings, start_s=1.5))  # type: ignore[arg-type]
+    run_extract(clip, folder, settings=ExtractSettings(**settings, start_s=1.5))  # type: ignore[arg-type]
 
     before = FaceSet.load("whole", folder=whole.root, records=whole.records).records
     found = FaceSet.load("part", folder=folder.root, records=folder.records).records
@@ -150,21 +159,19 @@ def test_a_start_is_sought(folder: SetFolder, tmp_path: Path, kind: str) -> None
         np.testing.assert_array_equal(one.landmarks, other.landmarks)
 
 
-def test_a_limit_set_later_is_another_setting(clip: Path, folder: SetFolder) -> None:
+def test_changed_limit_is_a_different_setting(clip: Path, folder: SetFolder) -> None:
     """What is not written down counts as its usual value."""
-    run(clip, folder)
+    run_extract(clip, folder)
 
     with pytest.raises(ConfigurationError, match=r"other settings \(max_faces none, now 3\)"):
-        run(clip, folder, settings=ExtractSettings(size_px=64, max_faces=3))
+        run_extract(clip, folder, settings=ExtractSettings(size_px=64, max_faces=3))
 
 
-def test_each_input_becomes_a_set_of_its_own(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_each_input_becomes_its_own_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Without --name a folder of pictures and a video are two sets; one without faces is noted."""
-    drawn = draw_all(CAST["ada"], perform(4, seconds=0.2).moments, size_px=192, processes=1)
+    drawn = render_frames(CAST["ada"], animate(4, seconds=0.2).scenes, size_px=192, processes=1)
     for index, drawing in enumerate(drawn):
-        pictures.write_png(tmp_path / "ada" / f"{index}.png", drawing.image)
+        image_io.write_png(tmp_path / "ada" / f"{index}.png", drawing.image)
     write_clip(tmp_path / "nobody.mp4", frames=3)
     command = ["extract", str(tmp_path / "ada"), str(tmp_path / "nobody.mp4"), "--json"]
 
@@ -178,20 +185,22 @@ def test_each_input_becomes_a_set_of_its_own(
     assert not (tmp_path / "space" / "faces" / "nobody").exists()
 
 
-def test_two_inputs_of_one_name_need_one_set(clip: Path, tmp_path: Path) -> None:
+def test_inputs_of_the_same_name_need_one_set(clip: Path, tmp_path: Path) -> None:
     """Names that would collide are said before anything is done."""
     (tmp_path / "other").mkdir()
     twin = Path(shutil.copy(clip, tmp_path / "other"))
 
     with pytest.raises(ConfigurationError, match='two inputs would both become the set "spot"'):
-        set_names(find_footage([clip, twin]))
+        set_names(find_sources([clip, twin]))
 
 
-def test_every_nth_frame_can_be_enough(clip: Path, folder: SetFolder) -> None:
+def test_frame_step(clip: Path, folder: SetFolder) -> None:
     """With every=5 frames 0, 5, 10, ... are looked at, and no others."""
     seen: set[int] = set()
 
-    summary = run(clip, folder, settings=ExtractSettings(size_px=64, every=5), before=seen.add)
+    summary = run_extract(
+        clip, folder, settings=ExtractSettings(size_px=64, every=5), before=seen.add
+    )
 
     assert {0, 5, 10, 15, 20} == seen
     assert (5, 4) == (summary.frames, summary.faces)

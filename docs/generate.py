@@ -1,0 +1,74 @@
+"""Write the generated pages, docs/cli.md and docs/presets.md: `python docs/generate.py`."""
+
+import os
+import tomllib
+from importlib.resources import files
+from pathlib import Path
+from unittest.mock import patch
+
+import typer
+from typer.core import TyperGroup
+
+from faceswap_cli.cli.app import app
+from faceswap_models import registry
+
+DOCS = Path(__file__).parent
+GENERATED_NOTICE = "<!-- Made by docs/generate.py: change the program, not this page. -->\n\n"
+
+
+def write_pages() -> None:
+    """Write both pages."""
+    for name, text in render_pages().items():
+        (DOCS / name).write_text(text, encoding="utf-8")
+
+
+def render_pages() -> dict[str, str]:
+    """Return the generated pages by file name."""
+    return {"cli.md": render_cli_page(), "presets.md": render_presets_page()}
+
+
+def render_cli_page() -> str:
+    """Return what every command's `--help` says."""
+    program = typer.main.get_command(app)
+    assert isinstance(program, TyperGroup)
+    top = program.make_context("faceswap", [], resilient_parsing=True)
+    parts = ["# Commands\n", help_block(top)]
+    for name, command in program.commands.items():
+        context = command.make_context(name, [], parent=top, resilient_parsing=True)
+        parts += [f"## faceswap {name}\n", help_block(context)]
+    return GENERATED_NOTICE + "\n".join(parts)
+
+
+def help_block(context: typer.Context) -> str:
+    """Return a command's help as a wide terminal shows it."""
+    with patch.dict(os.environ, COLUMNS="100"):
+        return f"```text\n{context.get_help()}\n```\n"
+
+
+def render_presets_page() -> str:
+    """Return every preset with its values and the reasons its file gives for them."""
+    parts = [
+        "# Presets\n\n"
+        "A preset is a named set of values for one kind of network; the one marked `default` is "
+        "taken when none is named. `--preset light` is enough after `--model autoencoder`.\n"
+    ]
+    for backend in registry.names():
+        for preset in registry.presets(backend).values():
+            source = files("faceswap_models") / "presets" / f"{preset.name}.toml"
+            text = source.read_text(encoding="utf-8")
+            mark = " (default)" if preset.default else ""
+            parts.append(
+                f"## {preset.name}{mark}\n\n{preset.description}\n\nTakes: {preset.training_time}.\n\n"
+                f"```toml\n{settings_part(text)}```\n"
+            )
+    return GENERATED_NOTICE + "\n".join(parts)
+
+
+def settings_part(text: str) -> str:
+    """Return a preset file from its first section on, comments kept."""
+    assert tomllib.loads(text)
+    return text[text.index("[model]") :].rstrip() + "\n"
+
+
+if __name__ == "__main__":
+    write_pages()

@@ -1,0 +1,152 @@
+"""Who in a clip becomes whom: what was typed, and the picking of faces frame after frame."""
+
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from faceswap_cli.conversion.model import FaceModel
+from faceswap_cli.core.errors import ConfigurationError, NoFacesError
+from faceswap_cli.core.lazy_image import LazyImage
+from faceswap_cli.faces.selection import (
+    FaceSelector,
+    SelectAll,
+    SelectionRule,
+    SelectLargest,
+    parse_selection,
+)
+from faceswap_cli.faces.track_smoothing import SmoothedFace
+from faceswap_cli.faces.types import FaceDetector
+
+UNASSIGNED = -1
+"""The role of a face that stays as it is."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FaceAssignment:
+    """Somebody in the footage, and whose face they get."""
+
+    selector: SelectionRule
+    identity: str
+    spec: str = "largest"
+    """The choice as the user wrote it."""
+
+    def describe(self) -> str:
+        """Return what tells this role from all others, in one line."""
+        return f"{self.selector.canonical_text()} = {self.identity}"
+
+
+def parse_assignments(
+    specs: Sequence[str],
+    *,
+    to: str | None,
+    model: FaceModel,
+    source_identities: Set[str] = frozenset(),
+) -> list[FaceAssignment]:
+    """Return the roles written as `CHOICE` or `CHOICE=NAME`; the largest face if there are none.
+
+    Args:
+        specs: What was typed, each as `faces.choose` has it, with or without a name.
+        to: Whose face those get who are not given a name; None leaves it to the network.
+        model: Knows the people.
+        source_identities: The people whom the footage is known to show.
+
+    Raises:
+        ConfigurationError: There is no such choice, or the model does not know a name.
+    """
+    if not specs:
+        return [
+            FaceAssignment(
+                selector=SelectLargest(),
+                identity=model.select_identity(to, source_identities=source_identities),
+            )
+        ]
+    roles = []
+    for text in specs:
+        choice, name = _split_spec(text, identities=model.identities)
+        person = model.select_identity(name or to, source_identities=source_identities)
+        roles.append(FaceAssignment(selector=parse_selection(choice), identity=person, spec=choice))
+    if len({role.spec for role in roles}) < len(roles):
+        raise ConfigurationError(
+            "one face cannot get two others: each --face must choose another one",
+            hint="to swap two people: --face like:ADA.jpg=bo --face like:BO.jpg=ada",
+        )
+    return roles
+
+
+def _split_spec(spec: str, *, identities: Sequence[str]) -> tuple[str, str | None]:
+    """Return the choice and the name, if there is one: a file's name may hold an = as well."""
+    choice, equals, name = spec.rpartition("=")
+    is_path = equals and name not in identities and Path(_photo_path(spec)).is_file()
+    return (spec, None) if is_path or not equals else (choice, name)
+
+
+def _photo_path(spec: str) -> str:
+    """Return what follows `like:` or `like `."""
+    return spec[5:] if spec[:4] == "like" else ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FaceAssigner:
+    """Gives the faces of one frame after the other their roles: the first that wants one has it."""
+
+    selectors: Sequence[FaceSelector]
+    identities: Sequence[str]
+    """Whose face each role gets."""
+
+    @classmethod
+    def create(
+        cls, assignments: Sequence[FaceAssignment], detector: FaceDetector
+    ) -> "FaceAssigner":
+        """Return the casting of some roles; `detector` is open, and looks at photographs.
+
+        Raises:
+            InputError: A photograph cannot be read.
+            NoFacesError: There is no face in it.
+        """
+        choosers = [role.selector.create_selector(detector) for role in assignments]
+        return cls(selectors=choosers, identities=[role.identity for role in assignments])
+
+    def assign(
+        self, view: LazyImage, faces: Sequence[SmoothedFace]
+    ) -> list[tuple[SmoothedFace, int]]:
+        """Return the faces of the next frame, each with the number of its role or `NOBODY`."""
+        roles: dict[int, int] = {}
+        for number, chooser in enumerate(self.selectors):
+            free = [face for face in faces if face.track not in roles]
+            roles |= {face.track: number for face in chooser.select(view, free)}
+        return [(face, roles.get(face.track, UNASSIGNED)) for face in faces]
+
+    def state_dict(self) -> list[Mapping[str, Any]]:
+        """Return what was learnt from the frames so far, as JSON can hold it."""
+        return [chooser.state_dict() for chooser in self.selectors]
+
+    def load_state_dict(self, state: Sequence[Mapping[str, Any]]) -> None:
+        """Go on from what `state` returned."""
+        for chooser, known in zip(self.selectors, state, strict=True):
+            chooser.load_state_dict(known)
+
+
+def no_match_error(
+    name: str, assignments: Sequence[FaceAssignment], tracks: Sequence[int] = ()
+) -> NoFacesError:
+    """Return the error for footage called `name` in which nobody is to be swapped.
+
+    Args:
+        name: What the user calls it.
+        assignments: Who was asked for.
+        tracks: The tracks of those who are there, as far as known.
+    """
+    if not tracks and all(
+        isinstance(role.selector, SelectLargest | SelectAll) for role in assignments
+    ):
+        return NoFacesError(
+            f"there is no face in {name}",
+            hint="faces must be a good part of the picture, and turned less than sideways",
+        )
+    wanted = " or ".join(role.spec for role in assignments)
+    there = f"; its tracks are {tracks[0]} to {tracks[-1]}" if tracks else ""
+    return NoFacesError(
+        f"no face in {name} is the one asked for: {wanted}",
+        hint=f"--face all replaces everybody{there}",
+    )

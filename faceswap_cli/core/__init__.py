@@ -1,0 +1,1 @@
+"""What every package stands on: types, errors, files, settings, the workspace."""

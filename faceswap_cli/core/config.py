@@ -1,0 +1,321 @@
+"""A recipe: which backend, with which settings, each knowing where it came from.
+
+Knows how names and text become typed values; refuses to know what the values do. Importing this
+module is cheap: torch is imported only when a recipe is made.
+"""
+
+import dataclasses
+import json
+import math
+import tomllib
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from faceswap_cli.core.errors import ConfigurationError, did_you_mean
+
+if TYPE_CHECKING:
+    from faceswap_models.base import ModelSettings, SwapModel, TrainSettings
+    from faceswap_models.registry import Preset
+
+DEFAULT = "default"
+"""Source of a value that neither preset nor command line named."""
+FROM_SET_OPTION = "--set"
+"""Source of a value from the command line."""
+FROM_AUTO_BATCH_SIZE = "--batch-size auto"
+"""Source of a batch size that was found by trying."""
+SECTIONS = ("model", "train")
+
+Values = dict[str, dict[str, Any]]
+"""Section -> key -> value."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """A backend and all of its settings: what a run is, but for its faces."""
+
+    backend: str
+    """Name of the backend: its file's name."""
+    preset: str
+    """The preset's short name, or empty for a backend that has none."""
+    model: "ModelSettings"
+    """Fixed for the life of a checkpoint."""
+    train: "TrainSettings"
+    """May change when a run is resumed."""
+    sources: Mapping[str, str]
+    """`section.key` -> where the value came from: `default`, `preset NAME` or `--set`."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the recipe in plain JSON values, as the header of a weights file carries it."""
+        return {
+            "backend": self.backend,
+            "preset": self.preset,
+            "model": _to_json_values(self.model),
+            "train": _to_json_values(self.train),
+            "sources": dict(self.sources),
+        }
+
+    @classmethod
+    def from_dict(cls, table: Mapping[str, Any]) -> "Recipe":
+        """Read a recipe back from `to_dict`'s values; a key it lacks takes today's default.
+
+        Raises:
+            ConfigurationError: The backend, or a setting of it, is not known here.
+        """
+        backend = table["backend"]
+        kind = _load_backend(backend)
+        values: Values = {section: {} for section in SECTIONS}
+        for section in SECTIONS:
+            for key, value in table[section].items():
+                _check_key(backend, kind, section, key, origin="the stored recipe")
+                hint = _field_types(kind, section)[key]
+                values[section][key] = _coerce(value, hint, origin=f"{section}.{key}")
+        return _build_recipe(backend, table["preset"], kind, values, table["sources"])
+
+    def to_toml(self) -> str:
+        """Return the recipe as TOML, each line with the source of its value."""
+        lines = [f"backend = {json.dumps(self.backend)}", f"preset = {json.dumps(self.preset)}"]
+        for section, settings in (("model", self.model), ("train", self.train)):
+            pairs = {
+                key: _format_toml_value(value) for key, value in _to_json_values(settings).items()
+            }
+            width = max(len(key) + len(text) for key, text in pairs.items())
+            lines += ["", f"[{section}]"]
+            for key, text in pairs.items():
+                padding = " " * (width - len(key) - len(text))
+                lines.append(f"{key} = {text}{padding}  # {self.sources[f'{section}.{key}']}")
+        return "\n".join(lines) + "\n"
+
+
+def resolve(
+    backend: str, preset: str | None, overrides: Sequence[str] = (), *, on_gpu: bool = False
+) -> Recipe:
+    """Make a recipe: defaults, under the preset's values, under `section.key=value` overrides.
+
+    Args:
+        backend: Name of a backend.
+        preset: Short (`light`) or full (`autoencoder-light`) name; None takes the default one.
+        overrides: Texts like `train.limit_batch_size=32`, the last one winning.
+        on_gpu: Whether the default is to be the one for a GPU.
+
+    Raises:
+        ConfigurationError: A name is unknown, or a value is not of its setting's type or range.
+    """
+    kind = _load_backend(backend)
+    chosen = _find_preset(backend, preset, on_gpu=on_gpu)
+    values: Values = {section: {} for section in SECTIONS}
+    sources: dict[str, str] = {}
+    if chosen is not None:
+        for section, key, value in _preset_values(chosen):
+            origin = f"preset {chosen.name}"
+            _check_key(backend, kind, section, key, origin=origin)
+            name = f"{origin}: {section}.{key}"
+            values[section][key] = _coerce(value, _field_types(kind, section)[key], origin=name)
+            sources[f"{section}.{key}"] = origin
+    for text in overrides:
+        section, key, raw = _split_override(text)
+        _check_key(backend, kind, section, key, origin=FROM_SET_OPTION)
+        values[section][key] = _parse_value(
+            raw, _field_types(kind, section)[key], name=f"{section}.{key}"
+        )
+        sources[f"{section}.{key}"] = FROM_SET_OPTION
+    for section, settings in (
+        ("model", kind.model_settings_type),
+        ("train", kind.train_settings_type),
+    ):
+        for key, value in values[section].items():
+            _check_range(f"{section}.{key}", value, settings.ranges.get(key, (0, math.inf)))
+    name = chosen.name.removeprefix(f"{backend}-") if chosen else ""
+    return _build_recipe(backend, name, kind, values, sources)
+
+
+def read_preset(recipe: Path, backend: str) -> str | None:
+    """Return the preset of the recipe that a run left behind; None where there is none to go by."""
+    try:
+        table = tomllib.loads(recipe.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    from faceswap_models import registry
+
+    known = table.get("backend") == backend and table.get("preset") in registry.presets(backend)
+    return str(table["preset"]) if known else None
+
+
+def with_batch_size(recipe: Recipe, size: int) -> Recipe:
+    """Return a recipe with the batch size that was found by trying."""
+    return dataclasses.replace(
+        recipe,
+        train=dataclasses.replace(recipe.train, batch_size=size),
+        sources={**recipe.sources, "train.batch_size": FROM_AUTO_BATCH_SIZE},
+    )
+
+
+def list_model_differences(old: Recipe, new: Recipe) -> list[str]:
+    """Return what keeps a run of `old` from going on as `new`, as `model.key: 64 -> 128`."""
+    if old.backend != new.backend:
+        return [f"backend: {old.backend} -> {new.backend}"]
+    was, now = _to_json_values(old.model), _to_json_values(new.model)
+    return [f"model.{key}: {was[key]} -> {now[key]}" for key in was if was[key] != now[key]]
+
+
+def _load_backend(backend: str) -> "type[SwapModel]":
+    """Import a backend's class by name."""
+    from faceswap_models import registry  # imports torch
+
+    if backend not in registry.names():
+        raise ConfigurationError(
+            f'--model: there is no backend called "{backend}"',
+            hint=did_you_mean(backend, registry.names()),
+        )
+    return registry.load(backend)
+
+
+def _find_preset(backend: str, name: str | None, *, on_gpu: bool) -> "Preset | None":
+    """Find a preset by its short or full name; the default one for None."""
+    from faceswap_models import registry
+
+    found = registry.presets(backend)
+    if name is None:
+        defaults = [one for one in found.values() if on_gpu and one.default_on_gpu]
+        defaults += [one for one in found.values() if one.default]
+        return next(iter(defaults), None)
+    short = name.removeprefix(f"{backend}-")
+    if short in found:
+        return found[short]
+    raise ConfigurationError(
+        f'--preset: {backend} has no preset called "{name}"', hint=did_you_mean(short, found)
+    )
+
+
+def _preset_values(preset: "Preset") -> Iterator[tuple[str, str, Any]]:
+    """Yield section, key, value of a preset."""
+    for section, table in (("model", preset.model), ("train", preset.train)):
+        for key, value in table.items():
+            yield section, key, value
+
+
+def _split_override(text: str) -> tuple[str, str, str]:
+    """Split `section.key=value`."""
+    name, equals, raw = text.partition("=")
+    section, dot, key = name.strip().partition(".")
+    if not (equals and dot and section and key):
+        raise ConfigurationError(
+            f'--set: "{text}" is not of the form section.key=value',
+            hint="for example: --set train.batch_size=32",
+        )
+    return section, key, raw.strip()
+
+
+def _check_key(
+    backend: str, kind: "type[SwapModel]", section: str, key: str, *, origin: str
+) -> None:
+    """Refuse a section or key that the backend does not have, naming the nearest that exists."""
+    name = f"{section}.{key}"
+    known = [f"{part}.{field}" for part in SECTIONS for field in _field_types(kind, part)]
+    if name in known:
+        return
+    same_key = [other for other in known if other.endswith(f".{key}")]
+    hint = f'did you mean "{same_key[0]}"?' if same_key else did_you_mean(name, known)
+    raise ConfigurationError(f"{origin}: {name} is not a setting of {backend}", hint=hint)
+
+
+def _field_types(kind: "type[SwapModel]", section: str) -> dict[str, Any]:
+    """Return the types of a section's fields."""
+    settings = kind.model_settings_type if section == "model" else kind.train_settings_type
+    hints = typing.get_type_hints(settings)
+    return {field.name: hints[field.name] for field in dataclasses.fields(settings)}
+
+
+def _parse_value(text: str, hint: Any, *, name: str) -> Any:  # noqa: ANN401 - any of TOML's types
+    """Read the text of a value as the type its setting has."""
+    if hint is str:
+        return text.strip("\"'")
+    try:
+        value = tomllib.loads(f"value = {_normalize_toml_value(text, hint)}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    return _coerce(value, hint, origin=f"{FROM_SET_OPTION}: {name}")
+
+
+def _normalize_toml_value(text: str, hint: Any) -> str:  # noqa: ANN401
+    """Forgive what people type: `True`, a list without brackets, and texts without quotes."""
+    if hint is bool:
+        return text.lower()
+    if typing.get_origin(hint) is tuple and not text.startswith("["):
+        parts = text.strip("()").split(",")
+        if typing.get_args(hint)[0] is str:
+            parts = [json.dumps(part.strip("\"' ")) for part in parts if part.strip()]
+        return f"[{','.join(parts)}]"
+    return text
+
+
+def _coerce(value: Any, hint: Any, *, origin: str) -> Any:  # noqa: ANN401
+    """Return `value` as the type `hint`, refusing what does not fit it exactly."""
+    if typing.get_origin(hint) is tuple and isinstance(value, list | tuple):
+        part = typing.get_args(hint)[0]
+        return tuple(_coerce(item, part, origin=origin) for item in value)
+    if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(hint, type) and type(value) is hint:
+        return value
+    raise ConfigurationError(f"{origin} takes {_type_name(hint)}, not {value!r}")
+
+
+def _check_range(name: str, value: Any, limits: tuple[float, float]) -> None:  # noqa: ANN401
+    """Refuse a number, or a list of numbers, that lies outside of its setting's range."""
+    least, largest = limits
+    for number in value if isinstance(value, tuple) else (value,):
+        if isinstance(number, int | float) and not (
+            least <= number <= largest and math.isfinite(number)
+        ):
+            most = f" to {largest:g}" if largest < math.inf else " or more"
+            raise ConfigurationError(f"--set: {name} may be {least:g}{most}, not {number:g}")
+
+
+def _type_name(hint: Any) -> str:  # noqa: ANN401
+    """Say in plain words what a type is."""
+    if typing.get_origin(hint) is tuple:
+        return "a list like 1,2,3"
+    names = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+    return names.get(hint, str(hint))
+
+
+def _build_recipe(
+    backend: str,
+    preset: str,
+    kind: "type[SwapModel]",
+    values: Values,
+    sources: Mapping[str, str],
+) -> Recipe:
+    """Build the settings and give every value a source."""
+    try:
+        model, train = (
+            kind.model_settings_type(**values["model"]),
+            kind.train_settings_type(**values["train"]),
+        )
+    except ValueError as error:  # a settings class may refuse a value in its own words
+        raise ConfigurationError(str(error)) from error
+    names = [f"{section}.{key}" for section in SECTIONS for key in _field_types(kind, section)]
+    return Recipe(
+        backend=backend,
+        preset=preset,
+        model=model,
+        train=train,
+        sources={name: sources.get(name, DEFAULT) for name in names},
+    )
+
+
+def _to_json_values(settings: "ModelSettings | TrainSettings") -> dict[str, Any]:
+    """Return settings as JSON values, tuples as lists."""
+    return {
+        field.name: list(value) if isinstance(value, tuple) else value
+        for field in dataclasses.fields(settings)
+        for value in (getattr(settings, field.name),)
+    }
+
+
+def _format_toml_value(value: Any) -> str:  # noqa: ANN401
+    """Write one value as TOML; JSON's strings, numbers, booleans and lists are TOML's too."""
+    return repr(value) if isinstance(value, float) else json.dumps(value, ensure_ascii=False)

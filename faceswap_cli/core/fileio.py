@@ -1,0 +1,151 @@
+"""Writing files so that nothing is lost: a temporary name, a flush, then one rename."""
+
+import errno
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+from faceswap_cli.core.errors import InputError
+
+FINGERPRINT_BYTES = 1 << 20
+"""How much of either end of a file its fingerprint reads: clips can be many gigabytes."""
+
+
+@contextmanager
+def atomic_write(path: Path, *, durable: bool = True) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; on success flush it and rename it to `path`.
+
+    A reader therefore sees the old file or the new one, never half of one, and a failure of any
+    kind leaves the old file as it was.
+
+    Args:
+        path: The file.
+        durable: Wait until it is on the disk. Not for one of thousands: then the caller flushes
+            them together.
+
+    Raises:
+        InputError: The disk is full or the folder cannot be written.
+    """
+    with translate_os_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(
+            prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent
+        )
+        os.close(handle)
+    temporary = Path(name)
+    try:
+        with translate_os_errors(path):
+            yield temporary
+            if durable:
+                fsync(temporary)
+            temporary.chmod(0o666 & ~_umask())
+            temporary.replace(path)
+            if durable:
+                fsync(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace the file at `path` by `text` in UTF-8."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def fingerprint(path: Path) -> dict[str, str | int]:
+    """Return what tells a large file from all others: its size and a digest of its two ends."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        digest = hashlib.sha256(file.read(FINGERPRINT_BYTES))
+        file.seek(max(file.tell(), size - FINGERPRINT_BYTES))
+        digest.update(file.read())
+    return {"bytes": size, "sha256_of_ends": digest.hexdigest()}
+
+
+def sha256_file(path: Path) -> str:
+    """Return the SHA-256 of a whole file, in hexadecimal digits.
+
+    Raises:
+        InputError: It cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def fsync(path: Path) -> None:
+    """Ask the system to put a file, or a folder's list of names, on the disk."""
+    if os.name == "nt" and path.is_dir():
+        return  # Windows cannot open a folder; the rename is durable without it
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def check_writable(path: Path) -> None:
+    """Refuse a name that nothing can be written by, before minutes are spent; makes nothing.
+
+    Raises:
+        InputError: Its folder, or the nearest one that exists, cannot be written to.
+    """
+    above = next(one for one in path.absolute().parents if one.exists())
+    if not above.is_dir():
+        raise InputError(f"{above} is not a folder", hint="choose another place with --output")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise InputError(
+            f"nothing can be written to {above}", hint="choose another place with --output"
+        )
+
+
+@contextmanager
+def translate_os_errors(path: Path) -> Iterator[None]:
+    """Turn the system's refusals to write `path` into one clear line.
+
+    Raises:
+        InputError: For a full disk, a missing permission, a read-only disk, or a file in the place
+            of a folder.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise InputError(
+                f"no space left on the disk while writing {path}",
+                hint="free some space, then run the same command again: finished work is kept",
+            ) from error
+        if error.errno == errno.EFBIG:
+            raise InputError(
+                f"{path} would become larger than this disk or account allows",
+                hint="choose another folder with --workspace or --output, or raise ulimit -f",
+            ) from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT):
+            raise InputError(
+                f"cannot write {path}: {os.strerror(error.errno or 0).lower()}",
+                hint="choose another folder with --workspace or --output",
+            ) from error
+        if error.errno in (errno.EEXIST, errno.ENOTDIR):
+            raise InputError(
+                f"cannot write {path}: a part of that path is a file, not a folder",
+                hint="choose another folder with --workspace or --output",
+            ) from error
+        raise
+
+
+@cache
+def _umask() -> int:
+    """Return the process's file mode mask, which can only be read by setting it."""
+    # Read once: two threads doing this at a time would leave the process without a mask.
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+_umask()

@@ -1,0 +1,75 @@
+"""One training at a time in a run's folder, and nothing left there by one that was killed."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from faceswap_cli.core.errors import ConfigurationError
+from faceswap_cli.core.fileio import translate_os_errors
+
+LOCK_FILENAME = ".lock"
+"""Name of the file that is locked; it stays, and means nothing while nobody locks it."""
+
+
+@contextmanager
+def run_lock(folder: Path) -> Iterator[None]:
+    """Keep other processes from training in `folder`, and clear what a killed one left half done.
+
+    The system gives the lock back however this process ends, so no lock is ever stale.
+
+    Raises:
+        ConfigurationError: Another process trains there.
+    """
+    path = folder / LOCK_FILENAME
+    with translate_os_errors(path):
+        folder.mkdir(parents=True, exist_ok=True)
+        file = path.open("a+b")
+    with file:
+        if not _try_lock(file):
+            raise ConfigurationError(
+                f'the run "{folder.name}" is being trained by another process{_describe_holder(path)}',
+                hint="wait for it, or start another run with --name NEW",
+            )
+        file.truncate(0)
+        file.write(str(os.getpid()).encode())
+        file.flush()
+        remove_stale_temp_files(folder)
+        yield
+
+
+def remove_stale_temp_files(folder: Path) -> list[Path]:
+    """Delete what was being written when a process was killed; return its paths.
+
+    That is files by the temporary names of `files.replacing` and, inside it, of safetensors.
+    """
+    patterns = (".*-*.*", ".tmp??????")
+    found = [path for pattern in patterns for path in folder.rglob(pattern) if path.is_file()]
+    for path in found:
+        path.unlink()
+    return found
+
+
+def _try_lock(file: IO[bytes]) -> bool:
+    """Lock an open file for this process, without waiting; say whether that could be done."""
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            file.seek(0x7FFF_0000)  # beyond the text, which others may read
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _describe_holder(path: Path) -> str:
+    """Return the number of the process that holds a lock, as a sentence has it."""
+    number = path.read_text(encoding="ascii", errors="ignore").strip()
+    return f" (number {number})" if number else ""

@@ -1,0 +1,100 @@
+"""LPIPS: how far two pictures are apart for the eye, by the layers of AlexNet.
+
+R. Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric", CVPR
+2018, version 0.1.
+"""
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F  # noqa: N812 - the name everybody knows
+from torch import Tensor
+
+from faceswap_cli.core.model_files import find_model_file
+from faceswap_cli.core.types import Image
+
+# Where the numbers lie in alexnet.ckpt. It is a pickle of plain arrays; because a file counts only
+# if its digest is the one known, they are read in place and nothing is unpickled.
+KERNELS = (
+    (210, (11, 11, 3, 64)),
+    (93510, (5, 5, 64, 192)),
+    (1323186, (3, 3, 192, 384)),
+    (3979040, (3, 3, 384, 256)),
+    (7519118, (3, 3, 256, 256)),
+)
+"""Offset in bytes and shape (height, width, in, out) of each layer's kernel."""
+BIAS_OFFSETS = (93188, 1322351, 3977436, 7518026, 9878456)
+CHANNEL_WEIGHT_OFFSETS = (9879558, 9879892, 9880739, 9882354, 9883457)
+"""Offsets of how much each channel of a layer counts."""
+STRIDE_PADDING = ((4, 2), (1, 2), (1, 1), (1, 1), (1, 1))
+"""Stride and padding of each layer."""
+POOL_BEFORE = (1, 2)
+"""Layers with a pooling before them."""
+SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
+"""What pictures in [-1, 1] are brought to before the first layer."""
+
+
+class Lpips:
+    """A loaded LPIPS.
+
+    Args:
+        model: Its file.
+    """
+
+    def __init__(self, model: Path) -> None:
+        data = model.read_bytes()
+        read = partial(_read_array, data)
+        self._kernels = [
+            torch.from_numpy(read(offset, shape)).permute(3, 2, 0, 1).contiguous()
+            for offset, shape in KERNELS
+        ]
+        channels = [(shape[3],) for _, shape in KERNELS]
+        self._biases = [
+            torch.from_numpy(read(*it)) for it in zip(BIAS_OFFSETS, channels, strict=True)
+        ]
+        self._channel_weights = [
+            torch.from_numpy(read(*it)) for it in zip(CHANNEL_WEIGHT_OFFSETS, channels, strict=True)
+        ]
+
+    @classmethod
+    def open(cls) -> Self:
+        """Load it.
+
+        Raises:
+            InputError: Its file is not installed.
+        """
+        return cls(find_model_file("lpips_alexnet"))
+
+    def __call__(self, image: Image, truth: Image) -> float:
+        """Return the distance of two pictures (S, S, 3) of at least 32 px; 0 is equal."""
+        with torch.inference_mode():
+            both = torch.from_numpy(np.stack([image, truth]))
+            total = 0.0
+            layers = self._extract_features(both.permute(0, 3, 1, 2).float() / 127.5 - 1)
+            for features, head in zip(layers, self._channel_weights, strict=True):
+                length = features.square().sum(dim=1, keepdim=True).sqrt()
+                unit = features / (length + 1e-10)
+                apart = (unit[0] - unit[1]).square()  # (C, H, W)
+                total += float((apart * head[:, None, None]).sum(dim=0).mean())
+        return total
+
+    def _extract_features(self, images: Tensor) -> Iterator[Tensor]:
+        """Yield the features (2, C, H, W) of each layer of pictures in [-1, 1]."""
+        x = (images - torch.tensor(SHIFT)[:, None, None]) / torch.tensor(SCALE)[:, None, None]
+        weights = zip(self._kernels, self._biases, STRIDE_PADDING, strict=True)
+        for number, (kernel, bias, (stride, padding)) in enumerate(weights):
+            if number in POOL_BEFORE:
+                x = F.max_pool2d(x, 3, stride=2)
+            x = F.relu(F.conv2d(x, kernel, bias, stride=stride, padding=padding))
+            yield x
+
+
+def _read_array(data: bytes, offset: int, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
+    """Return the little-endian floats at an offset as an array of its own."""
+    count = int(np.prod(shape))
+    return np.frombuffer(data, dtype="<f4", count=count, offset=offset).reshape(shape).copy()

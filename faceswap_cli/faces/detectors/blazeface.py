@@ -1,0 +1,81 @@
+"""BlazeFace, the short-range detector inside MediaPipe's landmarker; nothing of what runs it.
+
+V. Bazarevsky et al., "BlazeFace: sub-millisecond neural face detection on mobile GPUs", 2019. What
+surrounds the network follows MediaPipe's face_detector_graph.cc (Apache-2.0).
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from faceswap_cli.core.types import Image, Points
+from faceswap_cli.faces.alignment import transform_points
+from faceswap_cli.faces.detectors.roi import RoI, compute_iou
+
+Array = npt.NDArray[np.float32]
+
+SIDE_PX = 128
+"""Side of the picture the network reads."""
+ROI_MARGIN = 1.5
+"""Sides of the region for the landmarks over those of the box found."""
+MIN_SCORE = 0.5
+NMS_IOU_THRESHOLD = 0.3
+"""Intersection over union above which two boxes are of one face."""
+
+
+def detect_short_range(image: Image, network: Callable[[Array], Sequence[Array]]) -> list[RoI]:
+    """Return where the landmarks of faces in `image` may be, surest first.
+
+    It finds faces wider than about a ninth of the image's longer side, lying ones too.
+
+    Args:
+        image: The picture.
+        network: Carries a picture (128, 128, 3) in [-1, 1] to boxes (1, 896, 16) and scores before
+            the sigmoid (1, 896, 1).
+    """
+    whole = RoI.from_image(image)
+    crop = whole.crop(image, SIDE_PX, border=cv2.BORDER_CONSTANT)
+    values, logits = network(np.asarray(crop / 127.5 - 1, dtype=np.float32))
+    scores = np.asarray(1 / (1 + np.exp(-np.clip(logits.ravel(), -80, 80))), dtype=np.float32)
+    sure = scores >= MIN_SCORE
+    # Each row: centre and size of a box, then six points, all in px of the crop.
+    places = values[0, sure].reshape(-1, 8, 2)
+    starts = make_anchors()[sure, None]
+    centres, sizes = places[:, :1] + starts, places[:, 1:2]
+    points = np.concatenate(
+        [centres - sizes / 2, centres + sizes / 2, places[:, 2:] + starts], axis=1
+    )
+    to_frame = whole.roi_to_frame(SIDE_PX)
+    in_frame = [
+        transform_points(merged, to_frame) for merged in _weighted_nms(points, scores[sure])
+    ]
+    return [RoI.from_box(points[:2], points[2:4], margin=ROI_MARGIN) for points in in_frame]
+
+
+def make_anchors() -> Array:
+    """Return the points (896, 2), px, that the network's rows are relative to."""
+    grids = []
+    for stride, boxes in ((8, 2), (16, 6)):
+        ticks = np.arange(stride / 2, SIDE_PX, stride, dtype=np.float32)
+        x, y = np.meshgrid(ticks, ticks)
+        grids.append(np.repeat(np.stack([x.ravel(), y.ravel()], axis=1), boxes, axis=0))
+    return np.concatenate(grids)
+
+
+def _weighted_nms(points: Array, scores: Array) -> Iterator[Points]:
+    """Yield each face's points (K, 2), averaged over all that found it.
+
+    Args:
+        points: (N, K, 2); the first two are a box's corners.
+        scores: (N,).
+    """
+    order = np.argsort(-scores, kind="stable")
+    while order.size:
+        same = compute_iou(points[order, :2], points[order[0], :2]) > NMS_IOU_THRESHOLD
+        same[0] = True  # an empty box overlaps nothing, not even itself
+        group = order[same]
+        mean = np.average(points[group], axis=0, weights=scores[group])
+        yield mean.astype(np.float32)
+        order = order[~same]

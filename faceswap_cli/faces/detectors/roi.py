@@ -1,0 +1,128 @@
+"""Where in a frame a face network looks: a box turned upright with the face; nothing of networks.
+
+Convention:
+    The box is sampled as MediaPipe samples it: the corner of its first input pixel's centre lies on
+    the corner of the box, pixel centres of the frame on integers. A turn is positive clockwise as
+    seen in the image.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Self
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from faceswap_cli.core.lazy_image import Area, bounding_area
+from faceswap_cli.core.types import Image, Matrix, Points
+
+OUTER_EYE_CORNERS = (33, 263)
+"""Landmarks at their outer corners: image left on an upright face, then image right."""
+ROI_MARGIN = 1.5
+"""Side of the region for the next landmarks over the longer one of the box around the last."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RoI:
+    """A box in a frame that a network's input is taken from."""
+
+    center: tuple[float, float]
+    """(x, y) px."""
+    size: tuple[float, float]
+    """(width, height) px along the turned axes."""
+    rotation_deg: float = 0.0
+    """Degrees clockwise from upright."""
+
+    @classmethod
+    def from_image(cls, image: Image) -> Self:
+        """Return the square around the whole image, which lies in its middle."""
+        height, width = image.shape[:2]
+        side = float(max(height, width))
+        return cls(center=(width / 2, height / 2), size=(side, side))
+
+    @classmethod
+    def from_box(cls, box: Points, eyes: Points, *, margin: float) -> Self:
+        """Return the region around a box, turned so that the eyes lie level.
+
+        Args:
+            box: Its corners (2, 2): top left, bottom right, px.
+            eyes: Places of the eyes (2, 2), px: image left of an upright face, then image right.
+            margin: The region's sides over the box's.
+        """
+        across, down = eyes[1] - eyes[0]
+        (x, y), (width, height) = (box[0] + box[1]) / 2, (box[1] - box[0]) * margin
+        return cls(
+            center=(float(x), float(y)),
+            size=(float(width), float(height)),
+            rotation_deg=math.degrees(math.atan2(down, across)),
+        )
+
+    @classmethod
+    def from_landmarks(cls, landmarks: Points) -> Self:
+        """Return where the landmarks (478, 2) of a face are to be looked for, having some."""
+        box = np.stack([landmarks.min(axis=0), landmarks.max(axis=0)])
+        return cls.from_box(box, landmarks[list(OUTER_EYE_CORNERS)], margin=ROI_MARGIN).to_square()
+
+    def to_square(self) -> Self:
+        """Return the region with both sides as long as the longer one."""
+        side = max(self.size)
+        return replace(self, size=(side, side))
+
+    def scale(self, factor: float) -> Self:
+        """Return the region in an image `factor` times as large."""
+        (x, y), (width, height) = self.center, self.size
+        return replace(
+            self, center=(x * factor, y * factor), size=(width * factor, height * factor)
+        )
+
+    def unrotate(self, quarter_turns: int, *, size: tuple[int, int]) -> Self:
+        """Return the region in an image of which `np.rot90(image, quarters)` holds this one.
+
+        Args:
+            quarter_turns: Quarter turns counter-clockwise that led here, 0 to 3.
+            size: (width, height) px of the image that was turned.
+        """
+        x, y = self.center
+        right, bottom = size[0] - 1, size[1] - 1
+        centres = [(x, y), (right - y, x), (right - x, bottom - y), (y, bottom - x)]
+        return replace(
+            self, center=centres[quarter_turns], rotation_deg=self.rotation_deg + 90 * quarter_turns
+        )
+
+    def overlaps_center(self, other: Self) -> bool:
+        """Whether both regions are likely of one face: as close as half of the smaller one."""
+        apart = math.dist(self.center, other.center)
+        return apart < min(*self.size, *other.size) / 3
+
+    def roi_to_frame(self, side: int) -> Matrix:
+        """Return crop_to_frame (2, 3) for a network input of `side` px."""
+        angle = math.radians(self.rotation_deg)
+        (width, height), (cos, sin) = self.size, (math.cos(angle), math.sin(angle))
+        axes = np.array([[width * cos, -height * sin], [width * sin, height * cos]]) / side
+        return np.column_stack([axes, np.array(self.center) - axes @ [side / 2, side / 2]])
+
+    def source_area(self) -> Area:
+        """Return the part of the frame that a network's input is made of."""
+        corners = np.array([[0, 0], [1, 0], [0, 1], [1, 1]])
+        to_frame = self.roi_to_frame(1)
+        return bounding_area(np.asarray(corners @ to_frame[:, :2].T + to_frame[:, 2], np.float32))
+
+    def crop(self, image: Image, side: int, *, border: int) -> Image:
+        """Return the region as a picture (side, side, 3); `border` is OpenCV's kind of edge."""
+        crop = cv2.warpAffine(
+            image,
+            self.roi_to_frame(side),
+            (side, side),
+            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+            borderMode=border,
+        )
+        return np.asarray(crop, dtype=np.uint8)
+
+
+def compute_iou(boxes: Points, box: Points) -> npt.NDArray[np.float32]:
+    """Return the intersections over unions (N,) of boxes (N, 2, 2) with one box (2, 2)."""
+    low, high = np.maximum(boxes[:, 0], box[0]), np.minimum(boxes[:, 1], box[1])
+    shared = np.prod(np.maximum(high - low, 0), axis=1)
+    both = np.prod(boxes[:, 1] - boxes[:, 0], axis=1) + np.prod(box[1] - box[0])
+    return np.asarray(shared / np.maximum(both - shared, 1e-6), dtype=np.float32)

@@ -1,0 +1,139 @@
+"""What part of a crop is face: the landmarks' outline, what a network learned, or both at once.
+
+Nothing here knows of what may be in front of a face: a hand, a microphone or a strand of hair is
+covered by the swap unless the network's own mask leaves it out. See docs/blending.md.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import cv2
+import numpy as np
+
+from faceswap_cli.core.errors import ConfigurationError
+from faceswap_cli.core.types import Mask, Points
+from faceswap_cli.faces.alignment import FaceAlignment, transform_points
+
+# fmt: off
+FACE_OVAL = (
+    10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377,
+    152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109,
+)
+# fmt: on
+"""MediaPipe's face oval: from the top of the forehead clockwise as seen in the image."""
+
+# fmt: off
+FOREHEAD = frozenset((
+    10, 109, 67, 103, 54, 21, 338, 297, 332, 284, 251,
+    151, 108, 69, 104, 68, 337, 299, 333, 298, 71, 301, 9, 8, 139, 368,
+))
+INNER_LIPS = (
+    78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308, 415, 310, 311, 312, 13, 82, 81, 80, 191,
+)
+ABOVE_BROWS = (
+    (63, 68), (105, 104), (66, 69), (107, 108), (9, 151),
+    (336, 337), (296, 299), (334, 333), (293, 298),
+)
+# fmt: on
+"""FOREHEAD: landmarks above the brows. MOUTH: the inner edge of the lips, once around.
+ABOVE_BROWS: the upper edge of the brows, and what lies above each point on the forehead."""
+BROW_MARGIN = 0.35
+"""How far towards the middle of the forehead a mask without it reaches: brows must be whole."""
+
+SUPERSAMPLING = 4
+"""The polygon is filled this many times finer than the mask, then averaged.
+
+OpenCV fills the pixels that the border touches as well, so the mask is 1 / (2 FOLD) px wider all
+around than the polygon.
+"""
+SUBPIXEL_BITS = 4
+"""OpenCV takes polygon corners in 1/16 px."""
+
+
+def face_oval(landmarks: Points) -> Points:
+    """Return the face's outline, forehead included, float32 (36, 2), px in the frame."""
+    return landmarks[list(FACE_OVAL)]
+
+
+def convex_hull(landmarks: Points) -> Points:
+    """Return the outline widened to hold every landmark, float32 (K, 2): their convex hull.
+
+    On a face seen from the front it is the oval. When the head turns, nose, lips and brow come
+    out on its far side, and would stay those of the other person: at 45 degrees the oval holds
+    73 % of a drawn face and the hull 90 %, with 1.6 % of the hull on the background.
+    """
+    hull = cv2.convexHull(landmarks.astype(np.float32), clockwise=False)
+    return np.asarray(hull[:, 0], dtype=np.float32)
+
+
+def face_mask(
+    landmarks: Points, alignment: FaceAlignment, size: int, *, forehead: bool = True
+) -> Mask:
+    """Return the filled silhouette as it lies in a crop of `size` px, antialiased.
+
+    Args:
+        landmarks: (478, 2) px in the frame.
+        alignment: The crop's place.
+        size: Side of the mask, px.
+        forehead: Whether what lies above the brows belongs to it; fringes often hang there.
+    """
+    points = landmarks
+    if not forehead:
+        below = [index for index in range(len(landmarks)) if index not in FOREHEAD]
+        brows, upper = (landmarks[list(row)] for row in zip(*ABOVE_BROWS, strict=True))
+        points = np.concatenate([landmarks[below], brows + BROW_MARGIN * (upper - brows)])
+    return rasterize_polygons([convex_hull(points)], alignment, size)
+
+
+def mouth_mask(landmarks: Points, alignment: FaceAlignment, size: int) -> Mask:
+    """Return the opening between the lips, filled; nothing where they are closed.
+
+    Handed to `Compositor` as `keep`, it leaves the frame's own teeth and tongue, which networks
+    draw worst of all.
+    """
+    return rasterize_polygons([landmarks[list(INNER_LIPS)]], alignment, size)
+
+
+def _use_oval(oval: Mask, _: Mask | None) -> Mask:
+    """Leave the learned mask unused."""
+    return oval
+
+
+def _use_learned(_: Mask, learned: Mask | None) -> Mask:
+    """Take the learned mask as it is.
+
+    Raises:
+        ConfigurationError: There is none.
+    """
+    if learned is None:
+        raise ConfigurationError(
+            "this model learned no mask",
+            hint="choose --mask oval, or a preset that learns masks",
+        )
+    return learned
+
+
+def _multiply(oval: Mask, learned: Mask | None) -> Mask:
+    """Take what both agree on; of a model without a mask of its own the oval."""
+    return oval if learned is None else oval * learned
+
+
+MASK_MODES: Mapping[str, Callable[[Mask, Mask | None], Mask]] = {
+    "both": _multiply,
+    "oval": _use_oval,
+    "learned": _use_learned,
+}
+"""`MASKS[name](oval, learned)`: where the swap may show, by the names a user types.
+
+Both are float32 (M, M) of one size; `learned` is None for a model that has no mask.
+"""
+
+
+def rasterize_polygons(polygons: Sequence[Points], alignment: FaceAlignment, size: int) -> Mask:
+    """Return polygons (K, 2), px in the frame, filled as they lie in a crop, antialiased."""
+    fine = np.zeros((size * SUPERSAMPLING, size * SUPERSAMPLING), dtype=np.uint8)
+    for outline in polygons:
+        placed = transform_points(outline, alignment.frame_to_crop(size * SUPERSAMPLING))
+        corners = np.round(placed * (1 << SUBPIXEL_BITS)).astype(np.int32)
+        cv2.fillPoly(fine, [corners], color=[255], shift=SUBPIXEL_BITS)
+    mask = cv2.resize(fine, (size, size), interpolation=cv2.INTER_AREA)
+    return np.asarray(mask / 255, dtype=np.float32)

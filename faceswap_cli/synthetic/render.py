@@ -1,0 +1,182 @@
+"""Draw one person at one moment: the room, the head before it, and the picture's development."""
+
+import zlib
+from dataclasses import astuple, dataclass
+from functools import cache, lru_cache
+from statistics import NormalDist
+
+import cv2
+import numpy as np
+
+from faceswap_cli.core.types import Image, Mask
+from faceswap_cli.synthetic.animation import SceneParams
+from faceswap_cli.synthetic.background import (
+    Canvas,
+    add_body,
+    add_glasses,
+    add_hand,
+    lamp_direction,
+    render_background,
+)
+from faceswap_cli.synthetic.camera import Camera, Placement, camera_for, place_head
+from faceswap_cli.synthetic.expression import Expression, MouthLine, find_mouth_line
+from faceswap_cli.synthetic.geometry import (
+    Floats,
+    SphereMap,
+    clip,
+)
+from faceswap_cli.synthetic.hair import with_hair
+from faceswap_cli.synthetic.head_shape import radius_table
+from faceswap_cli.synthetic.landmarks import find_landmarks
+from faceswap_cli.synthetic.ray_casting import cast_rays
+from faceswap_cli.synthetic.shading import Lighting, shade
+from faceswap_cli.synthetic.texture import Texture, paint_texture
+from faceswap_cli.synthetic.traits import Person
+
+_SHOULDER, _GAMMA = 0.12, 1.15
+"""How bright light rolls off, and the picture's contrast."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RenderedFrame:
+    """A picture and everything that is true of it."""
+
+    image: Image
+    """RGB uint8 (S, S, 3)."""
+    face_mask: Mask
+    """float32 (S, S): 1 where a true swap shows the other's face."""
+    head_mask: Mask
+    """float32 (S, S): 1 on the head, hair included."""
+    landmarks: dict[str, tuple[float, float]]
+    """Named points of the face, (x, y) px, hidden ones too; `left` is the image's left."""
+    scene: SceneParams
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class HeadModel:
+    """A person made ready to be drawn: tables and painted maps."""
+
+    person: Person
+    radius: SphereMap
+    """The head at rest, hair included, cm."""
+    mouth: MouthLine
+    texture: Texture
+
+    @classmethod
+    def from_person(cls, person: Person) -> "HeadModel":
+        """Return a person made ready: half a second of work, remembered for the last few."""
+        return _cached_head_model(person)
+
+    @classmethod
+    def build(cls, person: Person) -> "HeadModel":
+        """Make a person ready, from nothing."""
+        bare = radius_table(person)
+        return cls(
+            person=person,
+            radius=with_hair(bare, person.head),
+            mouth=find_mouth_line(bare, person.face),
+            texture=paint_texture(person, bare),
+        )
+
+
+@lru_cache(maxsize=8)
+def _cached_head_model(person: Person) -> HeadModel:
+    return HeadModel.build(person)
+
+
+def render_frame(head_model: HeadModel, scene: SceneParams, size_px: int) -> RenderedFrame:
+    """Draw `head_model` at `scene` in a square picture of `size_px`.
+
+    The same arguments give the same bytes, whichever process draws them.
+    """
+    camera, placement = camera_for(scene, size_px), place_head(scene)
+    expression = Expression(scene=scene, mouth=head_model.mouth)
+    radius = expression.deform_radius(head_model.radius)
+    canvas = render_background(scene, size_px)
+    add_body(canvas, head_model.person, scene, camera=camera)
+    face_mask, head_mask = _add_head(
+        canvas, head_model, expression, radius=radius, camera=camera, placement=placement
+    )
+    add_glasses(canvas, head_model.person, scene, camera=camera, placement=placement)
+    uncovered = 1 - add_hand(canvas, scene, camera=camera)
+    return RenderedFrame(
+        image=_tone_map(canvas.light, scene),
+        face_mask=face_mask * uncovered,
+        head_mask=head_mask * uncovered,
+        landmarks=find_landmarks(
+            head_model.person.face,
+            expression,
+            rest=head_model.radius,
+            radius=radius,
+            camera=camera,
+            placement=placement,
+        ),
+        scene=scene,
+    )
+
+
+def _add_head(
+    canvas: Canvas,
+    head_model: HeadModel,
+    expression: Expression,
+    *,
+    radius: SphereMap,
+    camera: Camera,
+    placement: Placement,
+) -> tuple[Mask, Mask]:
+    """Draw the head on `canvas`, in place; return the face's mask and the head's."""
+    seen = cast_rays(radius, camera, placement, nearer_than_cm=canvas.depth_cm)
+    shaded = shade(
+        seen.point,
+        seen.ray,
+        person=head_model.person,
+        texture=head_model.texture.mip_level(camera.pixel_cm),
+        expression=expression,
+        rest_radius=head_model.radius,
+        radius=radius,
+        lighting=_lighting(expression.scene, placement),
+    )
+    pixels = seen.rows, seen.columns
+    under = canvas.light[pixels]
+    canvas.light[pixels] = under + (shaded.light - under) * seen.alpha[:, None]
+    canvas.depth_cm[pixels] = seen.distance
+    masks = np.zeros((2, camera.size_px, camera.size_px), np.float32)
+    masks[0][pixels] = clip(shaded.face, 0, 1) * seen.alpha
+    masks[1][pixels] = seen.alpha
+    return masks[0], masks[1]
+
+
+def _lighting(scene: SceneParams, placement: Placement) -> Lighting:
+    return Lighting(
+        lamp=placement.vector_to_local(lamp_direction(scene)),
+        up=placement.vector_to_local((0, 1, 0)),
+        eye=placement.camera_cm(),
+    )
+
+
+def _tone_map(light: Floats, scene: SceneParams) -> Image:
+    """Return the picture a camera makes of `light`: a soft shoulder, and sensor noise."""
+    linear = np.maximum(light, 0)
+    bright: Floats = np.asarray(cv2.pow(linear / (1 + _SHOULDER * linear), 1 / _GAMMA))
+    values = bright * 255 + 0.5
+    if scene.noise > 0:
+        values += _sensor_noise(scene, light.shape)
+    picture: Image = clip(values, 0, 255).astype(np.uint8)
+    return picture
+
+
+def _sensor_noise(scene: SceneParams, shape: tuple[int, ...]) -> Floats:
+    """Return normal noise, in 255ths: of the moment, so that a true swap has the same."""
+    numbers = [np.ravel(value) for value in astuple(scene) if value is not None]
+    # Adding zero makes one of minus zero and zero, as `==` does.
+    rng = np.random.default_rng(zlib.crc32((np.concatenate(numbers) + 0.0).tobytes()))
+    # A byte looked up among the normal distribution's 256 quantiles is far faster than a draw.
+    share = rng.integers(0, 256, shape, dtype=np.uint8)
+    return _normal_quantiles()[share] * np.float32(scene.noise)
+
+
+@cache
+def _normal_quantiles() -> Floats:
+    """Return the middles of 256 equally likely slices of the normal distribution, float32."""
+    normal = NormalDist()
+    return np.array([normal.inv_cdf((i + 0.5) / 256) for i in range(256)], np.float32)

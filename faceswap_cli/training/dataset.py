@@ -1,0 +1,286 @@
+"""Faces as the trainer wants them: decoded once, split honestly, drawn by position.
+
+Knows crops, their cache and which ones come next; refuses to know how they are warped, and what
+network learns from them.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from faceswap_cli.core import image_io
+from faceswap_cli.core.errors import InputError, NoFacesError
+from faceswap_cli.core.fileio import atomic_write, translate_os_errors
+from faceswap_cli.core.types import AnyArray, Image, Mask
+from faceswap_cli.faces.dataset import FaceRecord, FaceSet
+from faceswap_cli.faces.feature_masks import eyes_mouth_mask
+from faceswap_cli.faces.masks import face_mask
+from faceswap_cli.training.pairs import pose_features
+
+CACHE_FORMAT = 2
+"""Part of the digest: a change of what is cached makes every old cache another one."""
+OVERSAMPLING = 1.5
+"""Cached px per px that the network sees: enough that a bilinear look-up at any angle neither
+blurs nor skips, and no more, since the cache lives in memory."""
+MIN_FACES = 8
+"""Fewer faces than this cannot be split into faces to learn from and faces to judge by."""
+VALIDATION_BLOCKS = 4
+"""How many runs of neighbouring frames the held-out faces come in."""
+VALIDATION_FRACTION = 0.1
+"""Part of the faces that is kept out of training."""
+
+Pixels = npt.NDArray[np.uint8]
+"""uint8 (N, S, S, 4): RGB, and what part of the face it is: see `marked`; the crop covers the unit
+square."""
+MaskChannel = TypeVar("MaskChannel", AnyArray, Tensor)
+"""Values of the fourth channel, 0 to 255."""
+FACE_LEVEL = 128
+"""In the fourth channel this and more is face in full; 255 is an eye or the mouth."""
+Indices = npt.NDArray[np.int64]
+"""Places in a set, int64 (K,)."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class IdentityDataset:
+    """One person's faces, ready to be drawn from."""
+
+    name: str
+    pixels: Pixels
+    """All crops, in the order of the set's records; usually mapped from a file."""
+    train_indices: Indices
+    """Which of them are learnt from."""
+    val_indices: Indices
+    """Which of them the training is judged by: never learnt from."""
+    poses: AnyArray | None = None
+    """Yaw, pitch and opening of the mouth, float32 (N, 3): see `pairs`; None where not known."""
+
+
+def check_min_faces(faces: FaceSet) -> None:
+    """Refuse a set that is too small to learn from.
+
+    Raises:
+        NoFacesError: There are fewer than `MIN_FACES` faces.
+    """
+    if len(faces) < MIN_FACES:
+        raise NoFacesError(
+            f'the set "{faces.name}" has {len(faces)} faces; training needs at least {MIN_FACES}',
+            hint="extract more of this person; a few hundred varied faces swap well",
+        )
+
+
+def load_identity(faces: FaceSet, *, cache: Path, side_px: int) -> IdentityDataset:
+    """Decode a set's crops, or map the cache of an earlier sitting, and split them.
+
+    Raises:
+        InputError: A crop cannot be read.
+    """
+    train, held_out = split_train_val(len(faces), VALIDATION_FRACTION)
+    pixels = load_or_build_cache(faces, cache=cache, side_px=side_px)
+    return IdentityDataset(
+        name=faces.name,
+        pixels=pixels,
+        train_indices=train,
+        val_indices=held_out,
+        poses=pose_features(faces.records),
+    )
+
+
+def merge_sets(sets: Sequence[FaceSet], *, name: str) -> FaceSet:
+    """Return the faces of sets that lie side by side as one set, as if of one person."""
+    [folder] = {faces.folder.parent for faces in sets}
+    records = [
+        replace(record, file=f"{faces.folder.name}/{record.file}")
+        for faces in sets
+        for record in faces.records
+    ]
+    return FaceSet(name=name, folder=folder, records=records)
+
+
+def cached_side_px(size_px: int, coverage: float, crop_px: int) -> int:
+    """Return the side of the cached crops, px, for a network of `size_px` that sees `coverage`."""
+    return max(1, min(crop_px, round(OVERSAMPLING * size_px / coverage)))
+
+
+def crop_side_px(faces: FaceSet) -> int:
+    """Return the side of a set's crops, px, judged by the first."""
+    return int(read_crop(faces.path(faces.records[0])).shape[0])
+
+
+def load_or_build_cache(faces: FaceSet, *, cache: Path, side_px: int) -> Pixels:
+    """Map the decoded crops of a set, decoding them when the set is new or has changed.
+
+    Returns:
+        uint8 (N, side_px, side_px, 4), read-only, backed by a file in the folder `cache`.
+
+    Raises:
+        InputError: A crop cannot be read, or the cache cannot be written.
+    """
+    path = cache / f"{faces.name}-{cache_digest(faces, side_px)}.npy"
+    shape = (len(faces), side_px, side_px, 4)
+    if not path.exists():
+        _write_cache(faces, path, shape)
+        _delete_stale_caches(cache, faces.name, keep=path)
+    pixels: Pixels = np.load(path, mmap_mode="r", allow_pickle=False)
+    if pixels.shape != shape or pixels.dtype != np.uint8:
+        path.unlink()
+        return load_or_build_cache(faces, cache=cache, side_px=side_px)
+    return pixels
+
+
+def cache_digest(faces: FaceSet, side_px: int) -> str:
+    """Return 16 hex digits that change when a crop, a record or the cached side does."""
+    total = hashlib.sha256(f"{CACHE_FORMAT} {side_px}\n".encode())
+    for record in faces.records:
+        state = faces.path(record).stat()
+        total.update(f"{record.file} {state.st_size} {state.st_mtime_ns}\n".encode())
+        total.update(record.landmarks.tobytes() + record.alignment.to_unit.tobytes())
+    return total.hexdigest()[:16]
+
+
+def read_crop(path: Path) -> Image:
+    """Read a crop, RGB uint8 (S, S, 3).
+
+    Raises:
+        InputError: It is not a picture, or not square.
+    """
+    image = image_io.read_image(path)
+    if image.shape[0] != image.shape[1]:
+        raise InputError(
+            f"{path} is not square, so it is not a crop",
+            hint="delete it to leave that face out, or extract the set again",
+        )
+    return image
+
+
+def split_train_val(count: int, fraction: float) -> tuple[Indices, Indices]:
+    """Split `count` faces in the order of their frames into those to learn and those held out.
+
+    The held-out faces are a few runs of neighbours, spread evenly: single faces picked at random
+    would each have a near twin, the frame before, among those learnt from. No chance is involved,
+    so a run that goes on holds out the same faces.
+
+    Returns:
+        Indices to train on and held-out indices, both ascending; together all of `range(count)`.
+    """
+    held = max(1, round(count * fraction))
+    runs = max(1, min(VALIDATION_BLOCKS, held // 2))
+    is_held = np.zeros(count, dtype=bool)
+    for run in range(runs):
+        length = held * (run + 1) // runs - held * run // runs
+        middle = count * (2 * run + 1) // (2 * runs)
+        start = min(max(middle - length // 2, 0), count - length)
+        is_held[start : start + length] = True
+    return np.flatnonzero(~is_held), np.flatnonzero(is_held)
+
+
+def derive_seed(seed: int, position: int, purpose: str) -> int:
+    """Return the 63-bit seed for what is drawn at `position` of a run, for one purpose.
+
+    Neighbouring positions give unrelated seeds, which torch's own seeding does not promise.
+    """
+    text = f"{seed}/{position}/{purpose}".encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") >> 1
+
+
+def shuffled_indices(
+    indices: Indices, *, start: int, count: int, seed: int, purpose: str
+) -> Indices:
+    """Return the `count` entries of `indices` that come at `start` in an endless shuffled order.
+
+    Every entry comes once before any comes again; each round is shuffled afresh by its own seed,
+    so what comes at a position does not depend on where the run was started or stopped.
+
+    Args:
+        indices: What to draw from.
+        start: How many were drawn before.
+        count: How many to draw.
+        seed: Seed of the run.
+        purpose: Keeps one person's order apart from another's.
+    """
+    size = len(indices)
+    positions = np.arange(start, start + count, dtype=np.int64)
+    rounds, places = positions // size, positions % size
+    orders = {
+        number: np.random.default_rng(derive_seed(seed, number, f"round of {purpose}")).permutation(
+            size
+        )
+        for number in np.unique(rounds).tolist()
+    }
+    chosen = [orders[number][place] for number, place in zip(rounds.tolist(), places, strict=True)]
+    return indices[np.array(chosen, dtype=np.int64)]
+
+
+def evenly_spaced(indices: Indices, count: int) -> Indices:
+    """Return at most `count` of `indices`, evenly spaced."""
+    if len(indices) <= count:
+        return indices
+    return indices[np.linspace(0, len(indices) - 1, count).round().astype(np.int64)]
+
+
+def crop_with_masks(face_set: FaceSet, record: FaceRecord, side_px: int) -> AnyArray:
+    """Return one crop with its marks as fourth channel, uint8 (S, S, 4).
+
+    It covers the face's square: of a crop of the whole head that is the middle.
+    """
+    image, alignment = read_crop(face_set.path(record)), record.alignment
+    if record.framing == "head":
+        alignment = alignment.shrink_to_face()
+        image = alignment.relative_to(record.alignment, image.shape[0]).crop(image, side_px)
+    elif image.shape[0] != side_px:
+        image = image_io.resize_square(image, side_px)
+    outline = face_mask(record.landmarks, alignment, side_px)
+    features = eyes_mouth_mask(record.landmarks, alignment, side_px)
+    return np.dstack([image, pack_masks(outline, features)])
+
+
+def pack_masks(outline: Mask, features: Mask) -> AnyArray:
+    """Return outline and features, (S, S) from 0 to 1, in one channel of levels.
+
+    One channel, since OpenCV samples four at once. Features lie well inside the outline, so levels
+    rise from the background by way of the face to them, and may be interpolated as they are.
+    """
+    levels = FACE_LEVEL * outline + (255 - FACE_LEVEL) * features * (outline == 1)
+    return np.asarray(np.round(levels), dtype=np.uint8)
+
+
+def unpack_face_mask(levels: MaskChannel) -> MaskChannel:
+    """Return the outline's mask, 0 to 1, of levels as `marked` makes them."""
+    return (levels / FACE_LEVEL).clip(0, 1)
+
+
+def unpack_feature_mask(levels: MaskChannel) -> MaskChannel:
+    """Return the mask of eyes and mouth, 0 to 1, of levels as `marked` makes them."""
+    # In floating point first: unsigned levels have nothing below 0.
+    return (levels / (255 - FACE_LEVEL) - FACE_LEVEL / (255 - FACE_LEVEL)).clip(0, 1)
+
+
+def _write_cache(faces: FaceSet, path: Path, shape: Sequence[int]) -> None:
+    """Write all crops of a set into one array file.
+
+    By plain writing, one crop after the other: writing into a mapped file on a full disk does not
+    raise, it kills the process.
+    """
+    header = {"descr": "|u1", "fortran_order": False, "shape": tuple(shape)}
+    with atomic_write(path) as temporary, translate_os_errors(path), temporary.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        for record in faces.records:
+            file.write(crop_with_masks(faces, record, shape[1]).tobytes())
+
+
+def _delete_stale_caches(cache: Path, name: str, *, keep: Path) -> None:
+    """Delete a set's caches of earlier states."""
+    digits = "[0-9a-f]" * 16
+    for path in cache.glob(f"{_escape_glob(name)}-{digits}.npy"):
+        if path != keep:
+            path.unlink()
+
+
+def _escape_glob(name: str) -> str:
+    """Return `name` with the signs that `glob` reads as patterns made plain."""
+    return "".join(f"[{sign}]" if sign in "*?[" else sign for sign in name)

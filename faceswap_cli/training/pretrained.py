@@ -1,0 +1,156 @@
+"""What networks begin with besides chance: files of weights, and runs trained before.
+
+Knows which files, and how to read them; refuses to know what they are for: the networks say.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from faceswap_cli.core import model_files
+from faceswap_cli.core.errors import ConfigurationError, InputError, did_you_mean
+from faceswap_cli.training.checkpoint import load_weights
+from faceswap_cli.training.ckpt_reader import read_vgg16
+from faceswap_models.base import SwapModel
+
+
+@dataclass(frozen=True, kw_only=True)
+class InitConfig:
+    """How a run begins; the default is with random weights of at least two people."""
+
+    encoder_weights: Path | None = None
+    """A file with the weights that networks ask for by name; None finds it."""
+    init_from: Path | None = None
+    """A trained model to take weights over from."""
+    pool_identities: bool = False
+    """Whether all sets are learnt as one person: an encoder for everybody."""
+    min_identities: int = 2
+    """How many people there must be."""
+
+
+def initialize_weights(model: SwapModel, init: InitConfig) -> None:
+    """Put into fresh networks what they do not begin at random.
+
+    Raises:
+        ConfigurationError: The networks take no such file, or not the trained model's weights.
+        InputError: A file is missing, or is not what the networks want.
+        CheckpointError: The trained model is damaged.
+    """
+    if init.init_from is not None:
+        _load_from_trained(model, init.init_from)
+    elif model.pretrained_file:
+        _load_pretrained_file(model, init.encoder_weights)
+    elif init.encoder_weights is not None:
+        raise ConfigurationError(
+            "--encoder-weights: these networks begin at random",
+            hint="leave it out, or add --preset vgg19",
+        )
+    elif model.train_settings.freeze:
+        raise ConfigurationError(
+            f"--freeze {model.train_settings.freeze[0]}: a new run has nothing trained to keep",
+            hint="begin with a trained run: --init-from RUN",
+        )
+
+
+def load_perceptual_weights(model: SwapModel) -> None:
+    """Give networks on their device the file that one of their losses needs, if any does.
+
+    Raises:
+        InputError: It is missing, or is not what the networks want.
+    """
+    name = model.perceptual_file
+    if not name:
+        return
+    state = (
+        read_vgg16(model_files.find_model_file(name))
+        if name in model_files.MODEL_FILES
+        else read_tensors(Path(name))
+    )
+    try:
+        model.load_perceptual(state)
+    except ValueError as error:
+        raise InputError(
+            f"{name} does not hold VGG by torchvision's names: {error}",
+            hint="give torchvision's file of vgg16 or vgg19",
+        ) from error
+
+
+def freeze(model: SwapModel, names: Sequence[str]) -> None:
+    """Keep parts of a model as they are.
+
+    Raises:
+        ConfigurationError: It has no such part, or nothing is left to learn.
+    """
+    known = {
+        name: part for name, part in model.named_children() if any(True for _ in part.parameters())
+    }
+    for name in names:
+        if name not in known:
+            raise ConfigurationError(
+                f'--freeze: these networks have no part called "{name}"',
+                hint=did_you_mean(name, known),
+            )
+        known[name].requires_grad_(False)
+    if not any(one.requires_grad for one in model.parameters()):
+        raise ConfigurationError("--freeze: nothing is left to learn", hint="freeze fewer parts")
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Read a file of named tensors, `.safetensors` or what `torch.save` writes.
+
+    Of the latter nothing but tensors is read: a file from a stranger cannot run a program.
+
+    Raises:
+        InputError: It is missing, damaged, or holds other things.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise InputError(f"no such file: {path}") from error
+    except Exception as error:  # torch has many names for a file that is not its own
+        raise InputError(
+            f"{path} is not a file of weights", hint="give a .safetensors or a .pth of tensors"
+        ) from error
+    if not isinstance(found, dict):
+        raise InputError(f"{path} does not hold tensors by name")
+    return {str(name): value for name, value in found.items() if isinstance(value, Tensor)}
+
+
+def _load_from_trained(model: SwapModel, path: Path) -> None:
+    """Take over the weights of a trained model."""
+    trained = load_weights(path, torch.device("cpu"))
+    device = next(model.parameters()).device
+    try:
+        model.init_from(trained.model.to(device))
+    except ValueError as error:
+        raise ConfigurationError(
+            f"--init-from: {path} does not fit: {error}",
+            hint=f"its preset is {trained.recipe.preset!r}; leave --preset and --set model.* out",
+        ) from error
+
+
+def _load_pretrained_file(model: SwapModel, path: Path | None) -> None:
+    """Take the file that a model asks for by name."""
+    path = path or _find_model_file(model.pretrained_file)
+    try:
+        model.load_pretrained(read_tensors(path))
+    except ValueError as error:
+        raise InputError(
+            f"{path} does not hold {model.pretrained_file} by torchvision's names: {error}",
+            hint="give its state dict, such as torchvision's own file",
+        ) from error
+
+
+def _find_model_file(name: str) -> Path:
+    """Find a model file by name, or say both ways to come by it."""
+    try:
+        return model_files.find_model_file(name)
+    except InputError as error:
+        ways = f"{error.hint}, or give the file with --encoder-weights FILE"
+        raise InputError(error.message, hint=ways) from error

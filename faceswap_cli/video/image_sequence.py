@@ -1,0 +1,227 @@
+"""Pictures written as a video is: one by one, kept if the work is stopped, then put in place.
+
+    prints = ImageSequenceWriter(folder, album, key=digest_of_settings)
+    with prints:
+        for frame in album.frames(note=report.note, after=last_one_done):
+            prints.write(image, frame.time, original=frame.original, changed=[rectangle])
+    notes = prints.join(output)
+
+A picture in which nothing changes is copied byte for byte; of the others, what is not changed keeps
+its own levels, its transparency and its 16 bits where the form of file does.
+"""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import cv2
+import numpy as np
+from PIL import Image as Pillow
+from PIL import ImageOps
+
+from faceswap_cli.core.errors import InputError
+from faceswap_cli.core.fileio import atomic_write, translate_os_errors, write_text
+from faceswap_cli.core.lazy_image import Area, LazyImage, as_lazy
+from faceswap_cli.core.types import AnyArray, Image
+from faceswap_cli.video.codecs import DEFAULT_QUALITY, WORST_QUALITY
+from faceswap_cli.video.source import IMAGE_SEQUENCE_FPS, IMAGE_SUFFIXES, ImageSequence
+from faceswap_cli.video.source_samples import SourceSamples
+
+
+class ImageSequenceWriter:
+    """Finished pictures in a folder of their own until all are done.
+
+    Args:
+        folder: Where they are kept; made if it is not there.
+        source: The pictures they are made from.
+        key: What tells them from all others: settings, model. Those of another key are removed.
+        suffix: The form of file to write; None keeps each picture's own.
+        quality: On the scale of `codecs`, for the forms that lose something.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        source: ImageSequence,
+        *,
+        key: str,
+        suffix: str | None = None,
+        quality: int = DEFAULT_QUALITY,
+    ) -> None:
+        self.folder = folder
+        self.source = source
+        self._suffix = suffix
+        self._quality = quality
+        self._notes: list[str] = []
+        if suffix is not None and suffix.lower() not in IMAGE_SUFFIXES:
+            raise InputError(
+                f"cannot write a picture that ends in {suffix}",
+                hint="pictures become pictures: name a .png or .jpg, or a folder for several",
+            )
+        mark, told = folder / "key.txt", f"{key} {suffix} {quality}"
+        with translate_os_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            if not mark.is_file() or mark.read_text(encoding="utf-8") != told:
+                for path in self._finished_files():
+                    path.unlink()
+                write_text(mark, told)
+
+    @property
+    def frames_done(self) -> int:
+        """Number of the picture to go on with; those before are finished or cannot be read."""
+        return max((int(path.stem) + 1 for path in self._finished_files()), default=0)
+
+    def __enter__(self) -> Self:
+        """Go on; every picture is kept as soon as it is written."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Nothing is open between pictures."""
+
+    def write(
+        self,
+        image: Image | LazyImage,
+        time: Fraction,
+        *,
+        original: SourceSamples | Path | None = None,
+        changed: Sequence[Area] = (),
+    ) -> None:
+        """Add a picture.
+
+        Args:
+            image: uint8 RGB (H, W, 3), or a view of it.
+            time: That of the album's frame, which tells its number.
+            original: The picture's file (`Frame.original`). If it is given, everything outside of
+                `changed` is taken from it.
+            changed: The rectangles (left, top, right, bottom) px to take from `image` instead.
+
+        Raises:
+            InputError: The disk is full.
+        """
+        number = round(time * IMAGE_SEQUENCE_FPS)
+        source = self.source.paths[number]
+        suffix = self._suffix or source.suffix
+        with atomic_write(self.folder / f"{number:08}{suffix}") as temporary:
+            if original is not None and not changed and suffix.lower() == source.suffix.lower():
+                shutil.copyfile(source, temporary)
+                return
+            shown = as_lazy(image).to_array()
+            pixels = _patch_pixels(source, shown, changed) if original is not None else None
+            self._save(temporary, shown if pixels is None else pixels, source)
+
+    def finalize(
+        self,
+        output: Path,
+        *,
+        source: Path | None = None,  # noqa: ARG002
+        is_part: bool = False,  # noqa: ARG002
+        metadata: Mapping[str, str] | None = None,  # noqa: ARG002
+    ) -> list[str]:
+        """Put the pictures in place: in the folder `output`, or as the file of that name.
+
+        Each appears under its final name in one step. `source`, `is_part` and `metadata` mean nothing
+        to pictures.
+
+        Raises:
+            InputError: There are none, or `output` cannot be written.
+        """
+        finished = self._finished_files()
+        if not finished:
+            raise InputError(f"not one picture to write to {output}")
+        if output.suffix.lower() in IMAGE_SUFFIXES and len(self.source.paths) == 1:
+            _copy_into_place(finished[0], output)
+            return self._notes
+        if output.is_dir() and any(output.samefile(path.parent) for path in self.source.paths):
+            raise InputError(
+                f"{output} is where the pictures come from; they would be lost",
+                hint="name another folder with --output",
+            )
+        for path in finished:
+            name = self.source.paths[int(path.stem)].with_suffix(path.suffix).name
+            _copy_into_place(path, output / name)
+        return self._notes
+
+    def discard(self) -> None:
+        """Remove the pictures that are kept."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _finished_files(self) -> list[Path]:
+        """Return the pictures that are there, in order."""
+        return sorted(path for path in self.folder.glob("[0-9]*") if path.stem.isdecimal())
+
+    def _save(self, path: Path, pixels: AnyArray, source: Path) -> None:
+        """Encode a picture, with what its source says of its colours and its making."""
+        if pixels.dtype == np.uint16:
+            order = cv2.COLOR_RGBA2BGRA if pixels.shape[2] == 4 else cv2.COLOR_RGB2BGR
+            encoded, data = cv2.imencode(path.suffix.lower(), cv2.cvtColor(pixels, order))
+            assert encoded
+            path.write_bytes(data.tobytes())
+            return
+        kept = _read_metadata(source)
+        suffix = path.suffix.lower()
+        if suffix in (".jpg", ".jpeg"):
+            kept |= {"quality": _to_percent(self._quality), "subsampling": 0}
+        elif suffix in (".webp", ".avif"):
+            kept |= {"quality": _to_percent(self._quality)}
+        opaque = suffix in (".jpg", ".jpeg", ".ppm", ".bmp") and pixels.shape[2] == 4
+        Pillow.fromarray(pixels[..., :3] if opaque else pixels).save(path, **kept)
+
+
+def _to_percent(quality: int) -> int:
+    """Return the quality as pictures have it: 100 for 0, 95 for the default, 50 for the worst."""
+    return round(float(np.interp(quality, [0, DEFAULT_QUALITY, WORST_QUALITY], [100, 95, 50])))
+
+
+def _patch_pixels(source: Path, image: Image, changed: Sequence[Area]) -> AnyArray | None:
+    """Return the source's own pixels with the changed areas from `image`.
+
+    RGB or RGBA, uint8 or uint16; None where the file has another layout, or is not upright.
+    """
+    data = np.frombuffer(source.read_bytes(), dtype=np.uint8)
+    own = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+    if own is None or own.ndim != 3 or own.dtype not in (np.uint8, np.uint16):
+        return None
+    if own.shape[:2] != image.shape[:2] or _is_rotated(source):
+        return None
+    order = cv2.COLOR_BGRA2RGBA if own.shape[2] == 4 else cv2.COLOR_BGR2RGB
+    pixels = cv2.cvtColor(own, order)
+    scale = 257 if pixels.dtype == np.uint16 else 1
+    for left, top, right, bottom in changed:
+        part = image[max(0, top) : bottom, max(0, left) : right]
+        pixels[max(0, top) : bottom, max(0, left) : right, :3] = part.astype(pixels.dtype) * scale
+    return pixels
+
+
+_ORIENTATION = 0x0112
+"""EXIF's number of the tag that says how a picture lies."""
+
+
+def _is_rotated(source: Path) -> bool:
+    """Return whether a picture is stored otherwise than it is shown."""
+    with Pillow.open(source) as opened:
+        return bool(opened.getexif().get(_ORIENTATION, 1) != 1)
+
+
+def _read_metadata(source: Path) -> dict[str, Any]:
+    """Return the colour profile and the notes of a picture's making, which is upright now."""
+    try:
+        with Pillow.open(source) as opened:
+            upright = ImageOps.exif_transpose(opened)
+            kept = {"icc_profile": opened.info.get("icc_profile"), "exif": upright.getexif()}
+    except OSError:  # a form of file that only OpenCV reads
+        return {}
+    return {name: value for name, value in kept.items() if value}
+
+
+def _copy_into_place(finished: Path, output: Path) -> None:
+    """Copy a finished picture to its final name in one step."""
+    with atomic_write(output) as temporary:
+        shutil.copyfile(finished, temporary)

@@ -1,0 +1,1 @@
+"""Kernels that are only worth their code on a processor."""

@@ -1,0 +1,337 @@
+"""Which colours, edge and finish bring a swapped face nearest to the true swap, and what they cost.
+
+Run by hand:  python tests/benchmarks/compositing.py [--picture docs/pictures/blending.jpg] [CLIP ...]
+
+People are drawn, so the true swap is known: B's face on A's head, in A's skin, in A's light. What a
+network hands over is imitated: B's face in B's own skin, seen at the network's size, its colours a
+little off. Every way to blend is given the same faces and judged inside the face and around it.
+In a filmed clip the truth is the frame itself: its own face is taken out, spoilt in the same way,
+and laid back.
+"""
+
+import argparse
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from itertools import permutations
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image as Pillow
+
+from faceswap_cli.compositing.color_transfer import COLOR_TRANSFERS
+from faceswap_cli.compositing.compositor import BLEND_MODES, Compositor
+from faceswap_cli.compositing.postprocess import (
+    DEFAULT_POSTPROCESSING,
+    Postprocessor,
+    estimate_grain,
+)
+from faceswap_cli.core import image_io
+from faceswap_cli.core.types import AnyArray, Image, Mask
+from faceswap_cli.evaluation.metrics.artifacts import (
+    FaceZones,
+    edge_ratio,
+    seam_color_step,
+    sharpness_ratio,
+)
+from faceswap_cli.evaluation.metrics.reconstruction import psnr, ssim
+from faceswap_cli.faces.alignment import FaceAlignment, align_face
+from faceswap_cli.faces.detectors.mediapipe import MediaPipeDetector
+from faceswap_cli.faces.masks import face_mask
+from faceswap_cli.synthetic import CAST, HeadModel, random_scenes, render_frame
+from faceswap_cli.video.reader import probe, read_frames_at
+
+SIDE_PX = 448
+MASK_PX = 128
+COVERAGE = 0.8
+SIZES = (64, 128)
+TILE_PX = 160
+EVAL_SCALE = 1.25
+"""What is judged is the face's square, seen at this many times its side."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Case:
+    """One face to be blended, and how it should come out."""
+
+    frame: Image
+    truth: Image
+    swapped: Image
+    mask: Mask
+    alignment: FaceAlignment
+
+
+def synthetic_cases(
+    pairs: int, *, each: int, soft_px: float = 0, grain: float = 0
+) -> Iterator[Case]:
+    """Draw people, find their faces, and imitate what a network makes of them.
+
+    Args:
+        pairs: Pairs of people.
+        each: Moments a pair.
+        soft_px: Blur of the camera, px.
+        grain: Noise of the camera, levels.
+    """
+    rng = np.random.default_rng(0)
+    everyone = list(permutations(CAST, 2))
+    chosen = [everyone[index] for index in rng.permutation(len(everyone))[:pairs]]
+    with MediaPipeDetector() as detector:
+        for seed, (target, source) in enumerate(chosen):
+            a, b = CAST[target], CAST[source]
+            swapped, toned = b.on_head_of(a), b.with_skin_of(a).on_head_of(a)
+            for number, moment in enumerate(random_scenes(seed, each)):
+                plain = replace(moment, hand=None)
+                frame, truth, given = (
+                    render_frame(HeadModel.from_person(one), plain, SIDE_PX).image
+                    for one in (a, toned, swapped)
+                )
+                found = detector.detect(frame)
+                if not found:
+                    continue
+                place = align_face(found[0].landmarks).center_crop(COVERAGE)
+                size = SIZES[number % len(SIZES)]
+                frame, truth = (simulate_camera(one, soft_px, grain, rng) for one in (frame, truth))
+                yield Case(
+                    frame=frame,
+                    truth=truth,
+                    swapped=shift_colors(place.crop(given, size), rng),
+                    mask=face_mask(found[0].landmarks, place, MASK_PX),
+                    alignment=place,
+                )
+
+
+def video_cases(clip: Path, *, each: int) -> Iterator[Case]:
+    """Take faces out of a clip and spoil them: the frame itself is how they should come out."""
+    rng = np.random.default_rng(1)
+    count = probe(clip).frame_count or each
+    times = [Fraction(number * count, each) / probe(clip).average_rate for number in range(each)]
+    with MediaPipeDetector() as detector:
+        for number, frame in enumerate(read_frames_at(clip, times)):
+            for face in detector.detect(frame.image)[:1]:
+                place = align_face(face.landmarks).center_crop(COVERAGE)
+                yield Case(
+                    frame=frame.image,
+                    truth=frame.image,
+                    swapped=shift_colors(place.crop(frame.image, SIZES[number % len(SIZES)]), rng),
+                    mask=face_mask(face.landmarks, place, MASK_PX),
+                    alignment=place,
+                )
+
+
+def simulate_camera(image: Image, soft_px: float, grain: float, rng: np.random.Generator) -> Image:
+    """Return a picture as a camera out of focus, or in poor light, takes it."""
+    soft = cv2.GaussianBlur(image, (0, 0), soft_px) if soft_px else image
+    noise = rng.normal(0, grain, image.shape[:2])[..., None] if grain else 0
+    return np.asarray(np.clip(np.rint(soft + noise), 0, 255), dtype=np.uint8)
+
+
+def shift_colors(image: Image, rng: np.random.Generator) -> Image:
+    """Return a face with its colours off by up to a tenth, as networks leave them."""
+    gain, shift = rng.uniform(0.9, 1.1, 3), rng.uniform(-10, 10, 3)
+    return np.asarray(np.clip(image * gain + shift, 0, 255), dtype=np.uint8)
+
+
+@dataclass(frozen=True)
+class Score:
+    """How a way to blend did on average."""
+
+    psnr_db: float
+    ssim: float
+    edge: float
+    """Slope along the mask's edge over the frame's own; 1 is no seam."""
+    step: float
+    """Step in colour across the edge beyond the true swap's, delta E."""
+    detail: float
+    """Detail in the face over that of the true swap."""
+    grain: float
+    """Grain in the face less that of the true swap, levels."""
+    milliseconds: float
+
+
+def evaluate(compositor: Compositor, given: list[Case]) -> Score:
+    """Blend every case and return the mean scores."""
+    rows = []
+    for case in given:
+        start = time.process_time()
+        made = compositor(case.frame, case.swapped, case.mask, case.alignment)
+        spent = time.process_time() - start
+        around = case.alignment.center_crop(EVAL_SCALE)
+        side = round(case.alignment.side_px * EVAL_SCALE)
+        mine, true, own = (around.crop(one, side) for one in (made, case.truth, case.frame))
+        mask = pad_mask(case.mask, side)
+        zones = FaceZones.from_mask(mask)
+        face = zones.face.astype(np.uint8)
+        near = np.asarray(cv2.dilate(mask, np.ones((2 * (side // 20) + 1,) * 2)) > 0, np.float32)
+        rows.append(
+            (
+                psnr(mine, true, near),
+                ssim(mine, true, near),
+                edge_ratio(mine, own, zones),
+                seam_color_step(mine, true, zones),
+                sharpness_ratio(mine, true, zones),
+                estimate_grain(mine, face) - estimate_grain(true, face),
+                1000 * spent,
+            )
+        )
+    return Score(*np.mean(rows, axis=0).tolist())
+
+
+def pad_mask(mask: Mask, side: int) -> Mask:
+    """Return a mask as it lies in the wider square that is judged."""
+    inner = round(side / EVAL_SCALE)
+    margin = (side - inner) // 2
+    small = cv2.resize(mask, (inner, inner), interpolation=cv2.INTER_AREA)
+    far = side - inner - margin
+    padded = cv2.copyMakeBorder(small, margin, far, margin, far, cv2.BORDER_CONSTANT, value=0)
+    return np.asarray(padded, dtype=np.float32)
+
+
+def print_table(title: str, ways: Mapping[str, Compositor], given: list[Case]) -> None:
+    """Print a table: one line for every way."""
+    print(
+        f"\n{title}\n| | PSNR dB | SSIM | edge | colour step | detail | grain | ms |\n|"
+        + " --- |" * 8
+    )
+    for name, compositor in ways.items():
+        score = evaluate(compositor, given)
+        print(
+            f"| {name} | {score.psnr_db:.2f} | {score.ssim:.4f} | {score.edge:.2f}"
+            f" | {score.step:.2f} | {score.detail:.2f} | {score.grain:+.2f}"
+            f" | {score.milliseconds:.1f} |"
+        )
+
+
+def write_grid(path: Path, given: list[Case]) -> None:
+    """Write a grid: the frame, the truth, and every colour match under every blend."""
+    columns = ["frame", "true swap", *COLOR_TRANSFERS]
+    rows: list[list[Image]] = []
+    labels: list[str] = []
+    for case in given[1:3]:
+        around = case.alignment.center_crop(1.15)
+        for name, blend in BLEND_MODES.items():
+            tiles = [case.frame, case.truth]
+            for match in COLOR_TRANSFERS.values():
+                made = Compositor(color_transfer=match, blend=blend)
+                tiles.append(made(case.frame, case.swapped, case.mask, case.alignment))
+            rows.append([around.crop(tile, TILE_PX) for tile in tiles])
+            labels.append(name)
+    sheet = image_io.make_grid(rows, side=TILE_PX, columns=columns, labels=labels)
+    Pillow.fromarray(sheet).save(path, quality=82)
+
+
+def compare_with_naive(given: list[Case]) -> None:
+    """Print how much faster the compositor is than the same in float on the whole frame."""
+    big = [enlarge(case) for case in given[:6]]
+    ours = Compositor()
+    times = {"region, uint8": 0.0, "whole frame, float": 0.0}
+    for case in big * 3:
+        for name, work in (("region, uint8", ours), ("whole frame, float", naive_blend)):
+            start = time.process_time()
+            work(case.frame, case.swapped, case.mask, case.alignment)
+            times[name] += time.process_time() - start
+    for name, spent in times.items():
+        print(f"{name}: {1000 * spent / len(big) / 3:.1f} ms a face of 300 px at 720p")
+    print(f"ratio {times['whole frame, float'] / times['region, uint8']:.1f}")
+
+
+def enlarge(case: Case) -> Case:
+    """Return a case in the middle of a frame of 1280x720 px, its square 300 px wide."""
+    scale = 300 / case.alignment.side_px
+    wide = cv2.resize(case.frame, None, fx=scale, fy=scale)
+    canvas = np.zeros((720, 1280, 3), np.uint8)
+    part = wide[:720, :1280]
+    canvas[: part.shape[0], : part.shape[1]] = part
+    to_unit = case.alignment.to_unit.copy()
+    to_unit[:, :2] /= scale
+    return replace(case, frame=canvas, alignment=FaceAlignment(to_unit=to_unit))
+
+
+def naive_blend(frame: Image, swap: Image, mask: Mask, place: FaceAlignment) -> AnyArray:
+    """Blend as is done without care for time: everything in float, on the whole frame."""
+    height, width = frame.shape[:2]
+    side = swap.shape[0]
+    in_frame = cv2.warpAffine(
+        swap.astype(np.float32), place.crop_to_frame(side), (width, height), flags=cv2.INTER_CUBIC
+    )
+    alpha = cv2.warpAffine(mask, place.crop_to_frame(mask.shape[0]), (width, height))
+    reach = place.side_px * 0.05
+    alpha = cv2.GaussianBlur(alpha, (0, 0), reach / 2)[..., None]
+    lab = [
+        cv2.cvtColor(one.astype(np.float32) / 255, cv2.COLOR_RGB2LAB) for one in (in_frame, frame)
+    ]
+    inside = alpha[..., 0] > 0.5
+    (mean, spread), (goal, wide) = (
+        (one[inside].mean(axis=0), one[inside].std(axis=0)) for one in lab
+    )
+    matched = cv2.cvtColor((lab[0] - mean) / spread * wide + goal, cv2.COLOR_LAB2RGB) * 255
+    return np.asarray(matched * alpha + frame * (1 - alpha), dtype=np.uint8)
+
+
+def variants(
+    change: Callable[[Compositor, float], Compositor], values: list[float]
+) -> dict[str, Compositor]:
+    """Return the default compositor with one number changed."""
+    return {f"{value:g}": change(Compositor(), value) for value in values}
+
+
+def print_tables(given: list[Case]) -> None:
+    """Print what colour, blend, feather and shrinking do."""
+    print_table(
+        "colour", {n: Compositor(color_transfer=m) for n, m in COLOR_TRANSFERS.items()}, given
+    )
+    print_table("blend", {n: Compositor(blend=b) for n, b in BLEND_MODES.items()}, given)
+    print_table(
+        "feather", variants(lambda c, v: replace(c, feather=v), [0.02, 0.05, 0.1, 0.15, 0.2]), given
+    )
+    print_table(
+        "shrink", variants(lambda c, v: replace(c, shrink=v), [-0.05, -0.02, 0, 0.02, 0.05]), given
+    )
+
+
+def print_postprocessing(title: str, given: list[Case]) -> None:
+    """Print what the finish does."""
+    kinds = {
+        "none": Postprocessor(),
+        "sharpen 0.25": Postprocessor(sharpen=0.25),
+        "sharpen 0.5": Postprocessor(sharpen=0.5),
+        "blur": Postprocessor(match_blur=True),
+        "grain": Postprocessor(match_grain=True),
+        "all of them": DEFAULT_POSTPROCESSING,
+    }
+    laid = {name: Compositor(postprocess=finish) for name, finish in kinds.items()}
+    print_table(f"finish, {title}", laid, given)
+
+
+def main() -> None:
+    """Print the tables, then draw the picture."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("clips", type=Path, nargs="*")
+    parser.add_argument("--pairs", type=int, default=8)
+    parser.add_argument("--each", type=int, default=3)
+    parser.add_argument("--picture", type=Path)
+    told = parser.parse_args()
+    cv2.setNumThreads(1)
+    if told.clips:
+        given = [case for clip in told.clips for case in video_cases(clip, each=told.each)]
+        print(f"{len(given)} filmed faces")
+        evaluate(Compositor(), given)  # the first calls of OpenCV are slow
+        print_tables(given)
+        print_postprocessing("as filmed", given)
+        return
+    given = list(synthetic_cases(told.pairs, each=told.each))
+    print(f"{len(given)} drawn faces")
+    evaluate(Compositor(), given)
+    print_tables(given)
+    print_postprocessing("a clean camera", given)
+    for title, soft, noise in (("soft by 2 px", 2.0, 0.0), ("grain of 5 levels", 0.0, 5.0)):
+        some = list(synthetic_cases(told.pairs // 2, each=told.each, soft_px=soft, grain=noise))
+        print_postprocessing(f"a camera with {title}", some)
+    compare_with_naive(given)
+    if told.picture:
+        write_grid(told.picture, given)
+
+
+if __name__ == "__main__":
+    main()

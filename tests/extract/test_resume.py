@@ -1,0 +1,217 @@
+"""Stopped anyhow and run again, extract ends with the same bytes."""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from fakes import (
+    FACE_COUNT,
+    FRAMES,
+    RecordingReporter,
+    SpotDetector,
+    mark_unfinished,
+    read_set_files,
+    run_extract,
+)
+
+from faceswap_cli.core.errors import InputError
+from faceswap_cli.core.workspace import SetFolder
+from faceswap_cli.faces.settings import ExtractSettings
+from faceswap_cli.faces.tracker import TrackingConfig
+from faceswap_cli.stages import extract as stage
+from faceswap_cli.stages.extract import extract
+
+
+@pytest.mark.parametrize(
+    ("at", "failure"), [(0, KeyboardInterrupt), (8, MemoryError), (20, KeyboardInterrupt)]
+)
+def test_resume_after_interrupt_is_byte_identical(
+    clip: Path,
+    folder: SetFolder,
+    whole: dict[str, bytes],
+    at: int,
+    failure: type[BaseException],
+) -> None:
+    """Ctrl-C or an error at any frame, then the same command: as if nothing had happened."""
+
+    def stop(index: int) -> None:
+        if index == at:
+            raise failure
+
+    with pytest.raises(failure):
+        run_extract(clip, folder, before=stop)
+    seen: set[int] = set()
+    summary = run_extract(clip, folder, before=seen.add)
+
+    assert whole == read_set_files(folder)
+    assert (FRAMES, FACE_COUNT) == (summary.frames, summary.faces)
+    assert set(range(max(0, at - TrackingConfig().lookahead), FRAMES)) >= seen
+
+
+KILLED = """
+import os, signal, sys, time
+sys.path.insert(0, {tests!r})
+from pathlib import Path
+import fakes as here
+from faceswap_cli.faces import crop_writer
+from faceswap_cli.core.workspace import SetFolder
+
+crop_writer.CHECKPOINT_INTERVAL_S = 0.0
+
+def die(index):
+    if index == {at}:
+        time.sleep({delay})  # lets the writing thread get to another place
+        os.kill(os.getpid(), signal.SIGKILL)
+
+here.run_extract(Path({clip!r}), SetFolder(root=Path({root!r})), before=die)
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs a system with kill -9")
+@pytest.mark.parametrize(("at", "delay"), [(3, 0.0), (10, 0.002)])
+def test_resume_after_kill_is_byte_identical(
+    clip: Path, folder: SetFolder, whole: dict[str, bytes], at: int, delay: float
+) -> None:
+    """A process killed without warning, twice over, loses nothing and leaves nothing behind."""
+    script = KILLED.format(
+        tests=str(Path(__file__).parents[1]),
+        at=at,
+        delay=delay,
+        clip=str(clip),
+        root=str(folder.root),
+    )
+    for _ in range(2):
+        died = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
+        if died.returncode == 0:  # the second run had fewer frames left than `at`
+            break
+        assert -signal.SIGKILL == died.returncode, died.stderr.decode()
+    run_extract(clip, folder)
+
+    assert whole == read_set_files(folder)
+
+
+@pytest.mark.parametrize("cut", [1, 5000])
+def test_torn_last_record_is_redone(
+    clip: Path, folder: SetFolder, whole: dict[str, bytes], cut: int
+) -> None:
+    """Whatever of the records a crash left, the run goes on from the last whole line."""
+    run_extract(clip, folder)
+    os.truncate(folder.records, folder.records.stat().st_size - cut)
+    mark_unfinished(folder)
+
+    run_extract(clip, folder)
+
+    assert whole == read_set_files(folder)
+
+
+def test_zero_filled_records_are_redone(
+    clip: Path, folder: SetFolder, whole: dict[str, bytes]
+) -> None:
+    """A power cut can leave a file's length and not its content."""
+    run_extract(clip, folder)
+    size = folder.records.stat().st_size
+    os.truncate(folder.records, size - 6000)
+    os.truncate(folder.records, size)
+    mark_unfinished(folder)
+
+    run_extract(clip, folder)
+
+    assert whole == read_set_files(folder)
+
+
+def test_stale_temp_files_are_removed(
+    clip: Path, folder: SetFolder, whole: dict[str, bytes]
+) -> None:
+    """Half-written temporary files go; a crop without a line is written again; others stay."""
+    folder.root.mkdir(parents=True)
+    (folder.root / ".000003-0-abcd_123.png").write_bytes(b"half a")
+    (folder.root / "000004-0.png").write_bytes(b"half a")
+    (folder.root / ".my-notes.txt").write_text("keep me")
+
+    run_extract(clip, folder)
+
+    assert whole | {".my-notes.txt": b"keep me"} == read_set_files(folder)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EFBIG, errno.EDQUOT])
+def test_full_disk_stops_the_run_without_data_loss(
+    clip: Path,
+    folder: SetFolder,
+    whole: dict[str, bytes],
+    monkeypatch: pytest.MonkeyPatch,
+    number: int,
+) -> None:
+    """A crop that cannot be written has no line, nor has any after it; the next run repairs it."""
+    really = Path.write_bytes
+
+    def full(path: Path, content: bytes) -> int:
+        if path.name.startswith(".000010-0-"):
+            raise OSError(number, os.strerror(number))
+        return really(path, content)
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(InputError) as caught:
+        run_extract(clip, folder)
+    assert "000010-0.png" in caught.value.message
+    assert caught.value.hint
+    assert b"000009-0.png" in folder.records.read_bytes()
+    assert b"000010-0.png" not in folder.records.read_bytes()
+    assert b"000011-0.png" not in folder.records.read_bytes()
+
+    monkeypatch.setattr(Path, "write_bytes", really)
+    run_extract(clip, folder)
+
+    assert whole == read_set_files(folder)
+
+
+def test_resume_after_last_face_repeats_no_work(
+    clip: Path, folder: SetFolder, whole: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All faces are on the disk, and only the last word is missing: it is added."""
+    really = stage.write_text
+
+    def fails(path: Path, text: str) -> None:
+        if "[result]" in text:
+            raise MemoryError
+        really(path, text)
+
+    monkeypatch.setattr(stage, "write_text", fails)
+    with pytest.raises(MemoryError):
+        run_extract(clip, folder)
+    monkeypatch.setattr(stage, "write_text", really)
+    seen: list[int] = []
+
+    run_extract(clip, folder, before=seen.append)
+
+    assert [] == seen
+    assert whole == read_set_files(folder)
+
+
+def test_interrupt_finishes_the_current_frame(
+    clip: Path, folder: SetFolder, whole: dict[str, bytes]
+) -> None:
+    """A signal ends the run after the frame at hand; all that was done is on the disk."""
+    report = RecordingReporter()
+
+    def ask(index: int) -> None:
+        if index == 12:
+            signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(KeyboardInterrupt):
+        extract(
+            clip,
+            folder=folder,
+            settings=ExtractSettings(size_px=64),
+            report=report,
+            detector=lambda: SpotDetector(ask),
+        )
+
+    lines = len(folder.records.read_bytes().splitlines())
+    assert [f"stopped after frame {lines}: {lines} faces so far"] == report.notes
+    assert lines < 20
+    run_extract(clip, folder)
+    assert whole == read_set_files(folder)

@@ -1,0 +1,178 @@
+"""A quick stand-in for faces: bright fakes, clips of them, and a detector that finds them.
+
+It can run anything ahead of an image, which it knows by the number in its corner: die there, say.
+"""
+
+from collections.abc import Callable, Sequence, Set
+from fractions import Fraction
+from pathlib import Path
+from typing import Self
+
+import av
+import numpy as np
+
+from faceswap_cli.core.lazy_image import LazyImage
+from faceswap_cli.core.progress import SilentReporter
+from faceswap_cli.core.types import Image
+from faceswap_cli.core.workspace import SetFolder
+from faceswap_cli.faces.detectors.roi import RoI
+from faceswap_cli.faces.settings import ExtractSettings
+from faceswap_cli.faces.types import Face
+from faceswap_cli.stages.extract import ExtractSummary, extract
+from faceswap_cli.video.writer import VideoWriter
+
+FRAMES = 24
+FRAMES_WITHOUT_FACE = frozenset({0, 22, 23})
+"""Frames without a face: the first and the last ones."""
+FRAMES_MISSED = frozenset({7, 8})
+"""Frames in which it is there, and nobody sees it."""
+FACE_COUNT = FRAMES - len(FRAMES_WITHOUT_FACE)
+
+
+def no_op(index: int) -> None:
+    """Do nothing ahead of the image number `index`."""
+
+
+class SpotDetector:
+    """Takes the bright part of an image for a face; runs `before` ahead of each image.
+
+    It reads the number of an image off its corner, where `write_clip` put it.
+    """
+
+    def __init__(self, before: Callable[[int], None] = no_op) -> None:
+        self.before = before
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Hold nothing."""
+
+    def detect(self, image: Image) -> list[Face]:
+        """Return one face around the bright pixels, if there are any."""
+        self.before(read_frame_number(image))
+        return self._detect_spots(image)
+
+    def detect_rois(self, image: Image) -> list[RoI]:
+        """Return where that is."""
+        return [RoI.from_landmarks(face.landmarks) for face in self.detect(image)]
+
+    def fit_landmarks(
+        self, image: Image, rois: Sequence[RoI], *, exclude: Sequence[Face]
+    ) -> list[Face]:
+        """Return the face, known or not."""
+        return self._detect_spots(image)
+
+    def track(self, view: LazyImage, faces: Sequence[Face]) -> list[Face]:
+        """Return the same as `detect`."""
+        return self.detect(view.to_array())
+
+    def _detect_spots(self, image: Image) -> list[Face]:
+        """Return one face around the bright pixels, if there are any."""
+        rows, columns = np.nonzero(image[..., 0] > 128)
+        if rows.size < 500:
+            return []
+        box = np.float32([columns.min(), rows.min(), columns.max(), rows.max()])
+        spread = np.random.default_rng(1).uniform(0, 1, (478, 2))
+        landmarks = (box[:2] + spread * (box[2:] - box[:2])).astype(np.float32)
+        return [
+            Face(
+                box=box,
+                landmarks=landmarks,
+                score=0.9,
+                blendshapes=(0.25,) * 52,
+                pose=(1.0, 2.0, 3.0),
+            )
+        ]
+
+
+def read_frame_number(image: Image) -> int:
+    """Return the number in an image's corner."""
+    bits = image[:8, :64, 0].reshape(8, 8, 8).mean(axis=(0, 2)) > 60
+    return int(sum(1 << place for place in np.flatnonzero(bits)))
+
+
+def stamp_frame_number(image: Image, number: int) -> Image:
+    """Put a number into an image's corner, below 128 levels."""
+    for place in range(8):
+        image[:8, 8 * place : 8 * place + 8] = 115 * (number >> place & 1)
+    return image
+
+
+class RecordingReporter(SilentReporter):
+    """Keeps what a stage says."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+        self.done: list[float] = []
+
+    def note(self, text: str) -> None:
+        """Keep a line."""
+        self.notes.append(text)
+
+    def update(self, done: float, numbers: object = None) -> None:
+        """Keep the progress."""
+        self.done.append(done)
+
+
+def write_clip(
+    path: Path, *, frames: int = FRAMES, empty: Set[int] = FRAMES_WITHOUT_FACE, first: int = 0
+) -> Path:
+    """Write a clip of a bright spot that wanders over a dark ground, its images numbered."""
+    chance = np.random.default_rng(3)
+    with VideoWriter(path, size=(160, 120), rate=Fraction(25), quality=10) as writer:
+        for index in range(frames):
+            image = chance.integers(0, 40, (120, 160, 3), dtype=np.uint8)
+            if index not in empty:
+                x = 20 + 3 * (index % 30)
+                image[30:90, x : x + 50] = chance.integers(190, 255, (60, 50, 3))
+            if index in FRAMES_MISSED:
+                image[..., 0] = np.minimum(image[..., 0], 90)
+            writer.write(stamp_frame_number(image, first + index), Fraction(index, 25))
+    return path
+
+
+def remux(path: Path, target: Path) -> Path:
+    """Put the picture of a video into another kind of file, as it is."""
+    with (
+        av.open(str(path)) as source,
+        av.open(str(target), "w", options={"movflags": "faststart"}) as file,
+    ):
+        stream = file.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(source.streams.video[0]):
+            if packet.size:
+                packet.stream = stream
+                file.mux(packet)
+    return target
+
+
+def run_extract(
+    clip: Path,
+    folder: SetFolder,
+    *,
+    settings: ExtractSettings | None = None,
+    before: Callable[[int], None] = no_op,
+    report: RecordingReporter | None = None,
+) -> ExtractSummary:
+    """Extract with the quick detector."""
+    return extract(
+        clip,
+        folder=folder,
+        settings=settings or ExtractSettings(size_px=64),
+        report=report or RecordingReporter(),
+        detector=lambda: SpotDetector(before),
+    )
+
+
+def read_set_files(folder: SetFolder) -> dict[str, bytes]:
+    """Every file of a set by name."""
+    return {path.name: path.read_bytes() for path in sorted(folder.root.iterdir())}
+
+
+def mark_unfinished(folder: SetFolder) -> None:
+    """Make a finished set look like one that was stopped."""
+    text = folder.source.read_text()
+    folder.source.write_text(text[: text.index("\n[result]")])

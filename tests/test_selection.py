@@ -1,0 +1,261 @@
+"""Which faces are kept: what was typed is understood, and nobody takes turns."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from faceswap_cli.core import image_io
+from faceswap_cli.core.errors import ConfigurationError, InputError, NoFacesError
+from faceswap_cli.core.lazy_image import ArrayImage
+from faceswap_cli.core.types import Image
+from faceswap_cli.faces.alignment import align_face
+from faceswap_cli.faces.detectors.litert import LiteRTDetector
+from faceswap_cli.faces.embedding import Embedding, SFace
+from faceswap_cli.faces.selection import (
+    EMBED_FIRST_FRAMES,
+    EMBED_INTERVAL,
+    MAX_EMBEDDINGS,
+    SAME_IDENTITY_COSINE,
+    SelectAll,
+    SelectionRule,
+    SelectLargest,
+    SelectMatching,
+    SelectTrack,
+    parse_selection,
+)
+from faceswap_cli.faces.track_smoothing import SmoothedFace
+from faceswap_cli.faces.types import Face
+from faceswap_cli.synthetic import CAST, HeadModel, SceneParams, render_frame
+
+BLACK = np.zeros((8, 8, 3), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def detector() -> Iterator[LiteRTDetector]:
+    """An open detector."""
+    with LiteRTDetector() as opened:
+        yield opened
+
+
+def face(track: int, side: float, *, x: float = 0.0) -> SmoothedFace:
+    """A square face of a track."""
+    spread = np.random.default_rng(1).uniform(0, 1, (478, 2))
+    found = Face(
+        box=np.float32([x, 0, x + side, side]),
+        landmarks=np.float32(spread * side + [x, 0]),
+        score=1.0,
+        blendshapes=(0.0,) * 52,
+        pose=(0.0, 0.0, 0.0),
+    )
+    return SmoothedFace(face=found, alignment=align_face(found.landmarks), track=track)
+
+
+@pytest.mark.parametrize(
+    ("text", "choice"),
+    [
+        ("largest", SelectLargest()),
+        ("all", SelectAll()),
+        ("track 0", SelectTrack(track=0)),
+        ("track:12", SelectTrack(track=12)),
+        ("like photo.jpg", SelectMatching(photo=Path("photo.jpg"))),
+        ("like:my own photo: 2.jpg", SelectMatching(photo=Path("my own photo: 2.jpg"))),
+        ("  like  é.png ", SelectMatching(photo=Path("é.png"))),
+    ],
+)
+def test_parse_selection(text: str, choice: SelectionRule) -> None:
+    """Each form, with a space or a colon."""
+    assert choice == parse_selection(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("largst", 'did you mean "largest"?'),
+        ("track", 'a track is named by its number: "track 0"'),
+        ("track -1", 'a track is named by its number: "track 0"'),
+        ("like", 'name a picture of the person: "like photo.jpg"'),
+        ("", "there is: all, largest, like PHOTO, track N"),
+    ],
+)
+def test_parse_selection_rejects_bad_text(text: str, hint: str) -> None:
+    """A word that is none of them is named, with what is meant or missing."""
+    with pytest.raises(ConfigurationError, match="no choice of faces called") as caught:
+        parse_selection(text)
+    assert hint == caught.value.hint
+
+
+def test_select_all_and_select_track(detector: LiteRTDetector) -> None:
+    """All come largest first; a track comes alone."""
+    faces = [face(3, 10), face(1, 30), face(2, 20)]
+
+    everyone = SelectAll().create_selector(detector).select(ArrayImage(image=BLACK), faces)
+    third = SelectTrack(track=3).create_selector(detector).select(ArrayImage(image=BLACK), faces)
+
+    assert [1, 2, 3] == [one.track for one in everyone]
+    assert [3] == [one.track for one in third]
+    assert [] == SelectTrack(track=9).create_selector(detector).select(
+        ArrayImage(image=BLACK), faces
+    )
+
+
+def test_largest_selection_is_stable(detector: LiteRTDetector) -> None:
+    """Whoever was larger first stays, until the other is much larger or the first is gone."""
+    chooser = SelectLargest().create_selector(detector)
+    sides = [(40, 38), (38, 40), (40, 46), (40, 50), (46, 40), (None, 20), (60, 20), (30, 20)]
+
+    picked = [
+        [
+            one.track
+            for one in chooser.select(
+                ArrayImage(image=BLACK), [face(0, a), face(1, b)] if a else [face(1, b)]
+            )
+        ]
+        for a, b in sides
+    ]
+
+    assert [[0], [0], [0], [1], [1], [1], [0], [0]] == picked
+    assert [] == chooser.select(ArrayImage(image=BLACK), [])
+
+
+@cache
+def person(name: str, moment: SceneParams) -> Image:
+    """A drawn person."""
+    return render_frame(HeadModel.from_person(CAST[name]), moment, 256).image
+
+
+@pytest.fixture(scope="module")
+def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A picture of a drawn person, under a name with a space and an umlaut."""
+    path = tmp_path_factory.mktemp("photos") / "ada im Grünen.png"
+    image_io.write_png(path, person("ada", SceneParams()))
+    return path
+
+
+def test_matching_selection_finds_the_identity(detector: LiteRTDetector, photo: Path) -> None:
+    """Beside another person, turned, on either side, the right face is kept."""
+    ada, bo = person("ada", SceneParams(yaw=15, roll=6)), person("bo", SceneParams(yaw=-10))
+    for frame, track in ((np.hstack([ada, bo]), 0), (np.hstack([bo, ada]), 1)):
+        found = sorted(detector.detect(frame), key=lambda one: one.box[0])
+        assert 2 == len(found)
+        faces = [
+            SmoothedFace(face=one, alignment=align_face(one.landmarks), track=track_of)
+            for track_of, one in enumerate(found)
+        ]
+        chooser = SelectMatching(photo=photo).create_selector(detector)
+        assert [track] == [one.track for one in chooser.select(ArrayImage(image=frame), faces)]
+        assert [] == chooser.select(ArrayImage(image=frame), [])
+
+
+class CountingSFace(SFace):
+    """Knows one direction, and counts how often it is asked."""
+
+    def __init__(self, embedding: Embedding) -> None:
+        self.embed_count = 0
+        self.embedding = embedding
+
+    def embed(self, image: Image, landmarks: object) -> Embedding:
+        """Count."""
+        self.embed_count += 1
+        return self.embedding
+
+
+@pytest.mark.parametrize(
+    ("cosine", "kept"), [(SAME_IDENTITY_COSINE + 0.01, 1), (SAME_IDENTITY_COSINE - 0.01, 0)]
+)
+def test_matching_selection_rejects_other_identities(
+    detector: LiteRTDetector,
+    photo: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    cosine: float,
+    kept: int,
+) -> None:
+    """A face alone in the frame is kept only if it is like enough: drawn people all look alike."""
+    known = CountingSFace(np.eye(128)[0])
+    monkeypatch.setattr("faceswap_cli.faces.selection.SFace", lambda _: known)
+    chooser = SelectMatching(photo=photo).create_selector(detector)
+
+    known.embedding = cosine * np.eye(128)[0] + np.sqrt(1 - cosine**2) * np.eye(128)[1]
+
+    assert kept == len(chooser.select(ArrayImage(image=BLACK), [face(0, 9)]))
+
+
+def test_embeddings_per_track_are_bounded(
+    detector: LiteRTDetector, photo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At first in each frame, then now and then, then no more; never where nobody saw the face."""
+    north = np.eye(128)[0]
+    counting = CountingSFace(north)
+    monkeypatch.setattr("faceswap_cli.faces.selection.SFace", lambda _: counting)
+    chooser = SelectMatching(photo=photo).create_selector(detector)
+    assert 1 == counting.embed_count
+    asked = []
+    for _ in range(EMBED_INTERVAL * MAX_EMBEDDINGS):
+        assert 1 == len(chooser.select(ArrayImage(image=BLACK), [face(0, 9)]))
+        asked.append(counting.embed_count - 1)
+    assert list(range(1, EMBED_FIRST_FRAMES + 1)) == asked[:EMBED_FIRST_FRAMES]
+    assert 1 == asked[EMBED_INTERVAL * 3] - asked[EMBED_INTERVAL * 2]
+    assert MAX_EMBEDDINGS == asked[-1]
+
+    unseen = SelectMatching(photo=photo).create_selector(detector)
+    before = counting.embed_count
+    assert [] == unseen.select(ArrayImage(image=BLACK), [replace(face(0, 9), is_interpolated=True)])
+    assert before == counting.embed_count
+
+
+@pytest.mark.parametrize("text", ["all", "track 1", "largest", "like"])
+def test_selector_state_round_trip(detector: LiteRTDetector, photo: Path, text: str) -> None:
+    """What is remembered passes through JSON, and the next picks are the same."""
+    choice = parse_selection(f"like {photo}" if text == "like" else text)
+    frame = np.hstack(
+        [person("ada", SceneParams(yaw=15, roll=6)), person("bo", SceneParams(yaw=-10))]
+    )
+    faces: Sequence[SmoothedFace] = [
+        SmoothedFace(face=one, alignment=align_face(one.landmarks), track=track)
+        for track, one in enumerate(detector.detect(frame))
+    ]
+    whole, first, second = (choice.create_selector(detector) for _ in range(3))
+    for _ in range(2):
+        whole.select(ArrayImage(image=frame), faces)
+        first.select(ArrayImage(image=frame), faces)
+
+    second.load_state_dict(json.loads(json.dumps(first.state_dict())))
+
+    for shown in (faces, faces[1:], faces):
+        assert whole.select(ArrayImage(image=frame), shown) == second.select(
+            ArrayImage(image=frame), shown
+        )
+        assert json.dumps(whole.state_dict()) == json.dumps(second.state_dict())
+
+
+def test_photo_is_identified_by_content(photo: Path, tmp_path: Path) -> None:
+    """The same picture under another name is the same choice; another picture is another."""
+    twin, other = tmp_path / "twin.png", tmp_path / "other.png"
+    twin.write_bytes(photo.read_bytes())
+    image_io.write_png(other, person("bo", SceneParams(yaw=-10)))
+
+    assert (
+        SelectMatching(photo=photo).canonical_text() == SelectMatching(photo=twin).canonical_text()
+    )
+    assert (
+        SelectMatching(photo=photo).canonical_text() != SelectMatching(photo=other).canonical_text()
+    )
+
+
+def test_unusable_photo_is_reported(detector: LiteRTDetector, tmp_path: Path) -> None:
+    """Missing, not a picture, without a face."""
+    (tmp_path / "text.png").write_text("no picture")
+    image_io.write_png(tmp_path / "wall.png", np.full((64, 64, 3), 90, np.uint8))
+
+    with pytest.raises(InputError, match="cannot read"):
+        SelectMatching(photo=tmp_path / "none.png").create_selector(detector)
+    with pytest.raises(InputError, match="is not a picture"):
+        SelectMatching(photo=tmp_path / "text.png").create_selector(detector)
+    with pytest.raises(NoFacesError, match="there is no face in"):
+        SelectMatching(photo=tmp_path / "wall.png").create_selector(detector)
+    with pytest.raises(InputError, match="cannot read"):
+        SelectMatching(photo=tmp_path / "none.png").canonical_text()

@@ -1,0 +1,234 @@
+"""What swaps keep and move, as models that read faces see it; and that they never stop training."""
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from faceswap_cli.core import model_files
+from faceswap_cli.core.errors import InputError
+from faceswap_cli.core.types import Image
+from faceswap_cli.faces.dataset import FaceSet
+from faceswap_cli.faces.embedding import SFace
+from faceswap_cli.faces.types import Face
+from faceswap_cli.training import dataset, swap_metrics
+from faceswap_cli.training.loader import CpuLoader, FaceLoader
+from faceswap_cli.training.swap_metrics import (
+    FaceAnalyzer,
+    FacePair,
+    FaceReading,
+    SwapEvaluator,
+    SwapMetrics,
+)
+from faceswap_models.base import ModelSettings, SwapModel, SwapOutput, TrainSettings
+
+ADA, BO = np.eye(128)[:2]
+
+
+def make_face(*, pose: tuple[float, float, float] = (0, 0, 0), expression: float = 0.0) -> Face:
+    """Return a face."""
+    return Face(
+        box=np.array([0, 0, 9, 9], np.float32),
+        landmarks=np.zeros((478, 2), np.float32),
+        score=1.0,
+        blendshapes=(expression,) * 52,
+        pose=pose,
+    )
+
+
+class FakeAnalyzer(FaceAnalyzer):
+    """Reads a crop by its mean colours: red is ada, green is bo, blue opens the mouth."""
+
+    def __init__(self, *, lost: Sequence[str] = ()) -> None:
+        self.lost = lost
+
+    def analyze(self, image: Image) -> FaceReading | None:
+        """Read an original."""
+        return None if "originals" in self.lost else self.analyze_colors(image)
+
+    def analyze_near(self, image: Image, face: Face) -> FaceReading | None:
+        """Read a swap."""
+        return None if "swaps" in self.lost else self.analyze_colors(image)
+
+    def analyze_colors(self, image: Image) -> FaceReading:
+        """Read the colours in the middle."""
+        red, green, blue = image[20:28, 20:28].mean(axis=(0, 1)) / 255
+        direction = np.where(red > green, ADA, BO)
+        return FaceReading(
+            face=make_face(pose=(10 * blue, 0, 0), expression=blue), embedding=direction
+        )
+
+
+class ColorSwapModel(SwapModel):
+    """Shows everybody with red and green exchanged: ada becomes bo, and the mouth stays."""
+
+    def __init__(self) -> None:
+        super().__init__(ModelSettings(size_px=16), TrainSettings(), ("ada", "bo"))
+
+    parameter_groups = train_step = None  # type: ignore[assignment]  # nothing is learnt here
+
+    def swap(self, faces: Tensor, identity: str) -> SwapOutput:
+        """Exchange colours."""
+        return SwapOutput(image=faces[:, [1, 0, 2]], mask=None)
+
+
+class IdentityModel(ColorSwapModel):
+    """Shows everybody as they are."""
+
+    def swap(self, faces: Tensor, identity: str) -> SwapOutput:
+        """Copy."""
+        return SwapOutput(image=faces, mask=None)
+
+
+@pytest.fixture
+def feed(make_set: Callable[..., FaceSet], tmp_path: Path) -> FaceLoader:
+    """Return a feed of a reddish person and a greenish one."""
+    people = [
+        dataset.load_identity(make_set(name, 24, hue=hue), cache=tmp_path / "cache", side_px=48)
+        for name, hue in (("ada", 0), ("bo", 1))
+    ]
+    settings = ModelSettings(size_px=16)
+    return CpuLoader(
+        people, model=settings, train=TrainSettings(), seed=0, device=torch.device("cpu")
+    )
+
+
+def evaluate(feed: FaceLoader, model: SwapModel, eyes: FaceAnalyzer) -> SwapMetrics | None:
+    """Judge a model with given eyes."""
+    return SwapEvaluator(feed, load_analyzer=lambda _: eyes).evaluate(model)
+
+
+def test_a_true_swap_moves_the_person_and_keeps_the_rest(feed: FaceLoader) -> None:
+    """Who is shown changes wholly; the blue that stands for pose and mouth stays nearly."""
+    found = evaluate(feed, ColorSwapModel(), FakeAnalyzer())
+    assert found is not None
+    assert (1.0, 1.0, -1.0) == (found.found, found.identity, found.unswapped)
+    assert found.expression is not None
+    assert found.expression < 0.02
+    assert found.pose_degrees is not None
+    assert found.pose_degrees < 0.1
+
+
+def test_a_copy_moves_nobody(feed: FaceLoader) -> None:
+    """What shows the input again is as far from the wanted person as the originals."""
+    found = evaluate(feed, IdentityModel(), FakeAnalyzer())
+    assert found is not None
+    assert found.unswapped == found.identity == -1.0
+
+
+def test_swaps_that_are_no_faces_are_counted(feed: FaceLoader) -> None:
+    """Where no swap is a face there is nothing to compare, and that is said."""
+    found = evaluate(feed, ColorSwapModel(), FakeAnalyzer(lost=["swaps"]))
+    assert (
+        SwapMetrics(found=0, pose_degrees=None, expression=None, identity=None, unswapped=-1)
+        == found
+    )
+    assert "0% of swaps are faces" == str(found)
+
+
+def test_differences_are_means_over_faces_found() -> None:
+    """Angles go the short way round; one swap of two is a face."""
+    before = FaceReading(face=make_face(pose=(0, 0, 179)), embedding=ADA)
+    after = FaceReading(
+        face=make_face(pose=(6, -3, -178), expression=0.5), embedding=(ADA + BO) / 2**0.5
+    )
+    pairs = [
+        FacePair(original=before, swapped=one, identity_axis=BO - ADA) for one in (after, None)
+    ]
+    found = swap_metrics.compute_swap_metrics(pairs)
+    assert (0.5, -1.0) == (found.found, found.unswapped)
+    assert pytest.approx((4.0, 0.5, 0.0)) == (found.pose_degrees, found.expression, found.identity)
+    assert "50% of swaps are faces, pose within 4.0 degrees, expression within 0.500, " in str(
+        found
+    )
+
+
+def test_a_swap_is_put_where_it_was_cut_from(feed: FaceLoader) -> None:
+    """The cut of a crop, put back, is the crop, up to what the network's few pixels lose."""
+    person = feed.datasets[0]
+    pixels = np.dstack([person.pixels[0][..., :3], np.full((48, 48), 255, np.uint8)])
+    sharp = CpuLoader(
+        feed.datasets,
+        model=ModelSettings(size_px=48, coverage=0.5),
+        train=feed.train,
+        seed=0,
+        device=feed.device,
+    )
+    [cut] = swap_metrics.to_images(sharp.clean_batch(person, np.array([0])).target[0])
+    back = swap_metrics.paste_into_crop(cut, pixels, mask=None, coverage=0.5)[14:34, 14:34]
+    assert np.abs(back.astype(int) - pixels[14:34, 14:34, :3]).mean() < 1.5
+
+
+def test_outside_the_outline_a_crop_stays(feed: FaceLoader) -> None:
+    """Only the face is replaced."""
+    pixels = feed.datasets[0].pixels[0]
+    white = swap_metrics.paste_into_crop(
+        np.full((16, 16, 3), 255, np.uint8), pixels, mask=None, coverage=0.8
+    )
+    outside, inside = pixels[..., 3] == 0, pixels[..., 3] >= dataset.FACE_LEVEL
+    assert np.array_equal(pixels[outside, :3], white[outside])
+    assert (white[inside] == 255).all()
+
+
+def test_outside_the_learned_mask_a_crop_stays(feed: FaceLoader) -> None:
+    """Where the network saw no face nothing is replaced; where it saw one, as without a mask."""
+    pixels = feed.datasets[0].pixels[0]
+    swap = np.full((16, 16, 3), 255, np.uint8)
+    nothing, everything = np.zeros((16, 16), np.float32), np.ones((16, 16), np.float32)
+    assert np.array_equal(
+        pixels[..., :3], swap_metrics.paste_into_crop(swap, pixels, mask=nothing, coverage=0.8)
+    )
+    assert np.array_equal(
+        swap_metrics.paste_into_crop(swap, pixels, mask=None, coverage=0.8),
+        swap_metrics.paste_into_crop(swap, pixels, mask=everything, coverage=0.8),
+    )
+
+
+def raise_missing_file(held: ExitStack) -> FaceAnalyzer:
+    """Fail as a model file does that is nowhere to be had."""
+    raise InputError("the model file sface.onnx is not on this machine")
+
+
+def raise_unexpected(held: ExitStack) -> FaceAnalyzer:
+    """Fail as no one expected."""
+    raise RuntimeError("no operator")
+
+
+@pytest.mark.parametrize(
+    ("load_analyzer", "reason"),
+    [
+        (raise_missing_file, "the model file sface.onnx is not on this machine"),
+        (raise_unexpected, "the models that read faces failed: no operator"),
+        (
+            lambda _: FakeAnalyzer(lost=["originals"]),
+            "no face is found in the held-out crops of ada",
+        ),
+    ],
+)
+def test_what_cannot_be_judged_has_a_reason(
+    feed: FaceLoader, load_analyzer: Callable[[ExitStack], FaceAnalyzer], reason: str
+) -> None:
+    """Nothing is raised; the reason stays, and nothing is tried again."""
+    judge = SwapEvaluator(feed, load_analyzer=load_analyzer)
+    assert judge.evaluate(ColorSwapModel()) is None
+    assert reason == judge.failure
+    assert judge.evaluate(ColorSwapModel()) is None
+
+
+def test_directions_are_of_length_one_and_tell_pictures_apart() -> None:
+    """The same face has the same direction, a different picture another."""
+    sface = SFace(model_files.find_model_file("sface"))
+    chance = np.random.default_rng(0)
+    landmarks = (chance.random((478, 2)) * 60 + 30).astype(np.float32)
+    landmarks[[33, 133]], landmarks[[362, 263]] = (40, 50), (80, 50)
+    landmarks[[1, 61, 291]] = (60, 70), (46, 90), (74, 90)
+    one, other = chance.integers(0, 255, (2, 120, 120, 3), dtype=np.uint8)
+    first = sface.embed(one, landmarks)
+    assert (128,) == first.shape
+    assert pytest.approx(1) == np.linalg.norm(first)
+    assert np.array_equal(first, sface.embed(one, landmarks))
+    assert first @ sface.embed(other, landmarks) < 0.999
