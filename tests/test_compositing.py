@@ -1,4 +1,4 @@
-"""The laws of blending: colours arrive, a face lands where it was taken, the rest is untouched."""
+"""The laws of blending: colors arrive, a face lands where it was taken, the rest is untouched."""
 
 import cv2
 import numpy as np
@@ -83,17 +83,17 @@ def _lab(image: Image) -> AnyArray:
 
 
 def _transfer(match: ColorTransfer, image: Image, reference: Image, mask: Mask) -> Image:
-    """Return the image with the colours the reference has inside the mask."""
+    """Return the image with the colors the reference has inside the mask."""
     return match.apply(image, match.compute_statistics(reference, image, mask))
 
 
-# --- colour -----------------------------------------------------------------------------------
+# --- color -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("match", MATCHES)
 @pytest.mark.parametrize("seed", range(3))
 def test_color_transfer_to_itself_is_the_identity(match: ColorTransfer, seed: int) -> None:
-    """An image that has the colours already keeps every pixel, to one level."""
+    """An image that has the colors already keeps every pixel, to one level."""
     image, mask = _random_image(128, 128, seed=seed), _oval(128)
     change = _transfer(match, image, image, mask).astype(int) - image.astype(int)
     assert np.abs(change[mask > 0.5]).max() <= 1
@@ -136,7 +136,7 @@ def test_color_moments_can_be_averaged(match: ColorTransfer) -> None:
 
 @pytest.mark.parametrize("match", MATCHES)
 def test_pixels_outside_the_mask_are_ignored(match: ColorTransfer) -> None:
-    """The background of either face does not change the colours that are given."""
+    """The background of either face does not change the colors that are given."""
     mask = _oval(128)
     image, reference = _random_image(128, 128, seed=1), _random_image(128, 128, seed=2)
     other = np.where(mask[..., None] > 0.5, reference, 255).astype(np.uint8)
@@ -166,7 +166,7 @@ def test_a_blurred_face_is_not_stretched(match: ColorTransfer) -> None:
 
 @pytest.mark.parametrize("match", MATCHES)
 def test_color_transfer_is_independent_of_size(match: ColorTransfer) -> None:
-    """A face given at twice the size gets the same colours."""
+    """A face given at twice the size gets the same colors."""
     image, reference = (
         _random_image(128, 128, seed=1, detail_px=32),
         _random_image(128, 128, seed=2),
@@ -202,7 +202,7 @@ def test_smoothed_statistics_reduce_flicker(match: ColorTransfer) -> None:
 
 
 def test_given_statistics_are_used() -> None:
-    """The compositor asks nothing of the frame's colours when it is told what to match."""
+    """The compositor asks nothing of the frame's colors when it is told what to match."""
     frame, swap, mask = _random_image(320, 240, seed=1), _random_image(64, 64, seed=2), _oval(128)
     place = _square_at(side=100, centre=(160, 120))
     paste = Compositor()
@@ -297,15 +297,15 @@ def test_the_interior_shows_the_swapped_pixels_alone() -> None:
     assert np.all(composed[90:150, 130:190] == (10, 200, 30))
 
 
-@pytest.mark.parametrize("colour", [LAB, None])
-def test_pixels_outside_of_the_square_are_untouched(colour: ColorTransfer | None) -> None:
+@pytest.mark.parametrize("color", [LAB, None])
+def test_pixels_outside_of_the_square_are_untouched(color: ColorTransfer | None) -> None:
     """Not one byte changes outside of the face's square, at any angle."""
     frame = _random_image(320, 240, seed=1)
     before = frame.copy()
     place = _square_at(side=100, centre=(160, 120), degrees=30)
     corners = np.rint(place.corners()).astype(np.int32)
     square = cv2.fillConvexPoly(np.zeros((240, 320), np.uint8), corners, 1).astype(bool)
-    composed = Compositor(color_transfer=colour)(frame, _random_image(64, 64, seed=2), FULL, place)
+    composed = Compositor(color_transfer=color)(frame, _random_image(64, 64, seed=2), FULL, place)
     np.testing.assert_array_equal(frame[~square], composed[~square])
     np.testing.assert_array_equal(before, frame, "the frame that was given is left as it is")
     assert np.any(frame[square] != composed[square])

@@ -76,10 +76,10 @@ class Echo(SwapModel):
 
 
 class Painter(Echo):
-    """A model that paints everybody in the colour of the person asked for."""
+    """A model that paints everybody in the color of the person asked for."""
 
     def swap(self, faces: Tensor, identity: str) -> SwapOutput:
-        """Return squares of one colour."""
+        """Return squares of one color."""
         tint = torch.tensor(TINTS[identity]) / 127.5 - 1
         return SwapOutput(tint.view(1, 3, 1, 1).expand_as(faces), None)
 
@@ -247,16 +247,14 @@ def _psnr(one: AnyArray, other: AnyArray) -> float:
 
 
 def _painted_identity(image: Image, face: Face) -> str | None:
-    """Return whose colour a face has, or None if it is nobody's."""
+    """Return whose color a face has, or None if it is nobody's."""
     x, y = face.landmarks[[1, 4, 5]].mean(axis=0).astype(int)
     near = {name: abs(image[y, x].astype(int) - tint).max() for name, tint in TINTS.items()}
     name = min(near, key=lambda one: near[one])
     return name if near[name] < 40 else None
 
 
-PLAIN = ConvertSettings(
-    colour="none", match_blur=False, match_grain=False, quality=8, hardware=False
-)
+PLAIN = ConvertSettings(color="none", match_blur=False, match_grain=False, quality=8, hwaccel=False)
 """Nothing but the network's own pixels."""
 
 
@@ -403,7 +401,7 @@ class Deadly(laws.SilentReporter):
         if self.title.startswith({title!r}) and done >= {at}:
             os.kill(os.getpid(), signal.SIGKILL)
 laws.WEIGHTS = Path({weights!r})
-settings = laws.replace(laws.PLAIN, colour={colour!r}, quality=0)
+settings = laws.replace(laws.PLAIN, color={color!r}, quality=0)
 laws._convert(Path({video!r}), Path({output!r}), settings=settings, report=Deadly())
 """
 
@@ -430,14 +428,14 @@ def long_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("title", "at", "colour", "kept"),
+    ("title", "at", "color", "kept"),
     [("find", 270, "none", 0), ("convert", 260, "none", 240), ("convert", 260, "lab", 0)],
     ids=["while finding faces", "while encoding", "with other settings"],
 )
 def test_a_killed_conversion_resumes_to_the_same_frames(
     title: str,
     at: int,
-    colour: str,
+    color: str,
     kept: int,
     long_clip: Path,
     face: Face,
@@ -456,7 +454,7 @@ def test_a_killed_conversion_resumes_to_the_same_frames(
         landmarks=str(landmarks),
         title=title,
         at=at,
-        colour=colour,
+        color=color,
         weights=str(WEIGHTS),
         video=str(long_clip),
         output=str(output),
@@ -653,7 +651,7 @@ def test_the_label_is_visible_in_every_frame(
     """The line is burnt into a corner, and the rest stays."""
     _find(monkeypatch, lambda _: [face])
     output = tmp_path / "out.mp4"
-    _convert(clip, output, settings=replace(PLAIN, label=True))
+    _convert(clip, output, settings=replace(PLAIN, visible_label=True))
     for before, after in zip(read_frames(clip), read_frames(output), strict=True):
         changed = abs(before.image.astype(int) - after.image).max(axis=2) > 60
         changed[40:130] = False  # the face
@@ -702,7 +700,7 @@ def test_preview_tiles_are_aligned(clip: Path, face: Face, monkeypatch: pytest.M
 def test_the_grid_compares_all_blends_and_color_transfers(
     clip: Path, face: Face, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A row for each way to blend, a column for each way to match colours, and the original."""
+    """A row for each way to blend, a column for each way to match colors, and the original."""
     _loaded(monkeypatch, Painter())
     _find(monkeypatch, lambda _: [face])
     output = tmp_path / "grid.png"
@@ -792,7 +790,7 @@ def test_a_preview_without_faces_fails(
 @pytest.mark.parametrize(
     ("settings", "message", "hint"),
     [
-        (ConvertSettings(colour="lap"), '"lap"', 'did you mean "lab"?'),
+        (ConvertSettings(color="lap"), '"lap"', 'did you mean "lab"?'),
         (ConvertSettings(blend="possion"), '"possion"', 'did you mean "poisson"?'),
         (ConvertSettings(mask="ovl"), '"ovl"', 'did you mean "oval"?'),
         (ConvertSettings(feather=2), "feather 2", "0 to 0.5"),

@@ -94,6 +94,7 @@ def convert(
     color: Annotated[
         str,
         typer.Option(
+            "--color",
             "--colour",
             metavar="NAME",
             help="How the face takes the frame's colours: mkl, lab, histogram or none.",
@@ -203,17 +204,18 @@ def convert(
             rich_help_panel=OUTPUT_PANEL,
         ),
     ] = 18,
-    hardware: Annotated[
+    hwaccel: Annotated[
         bool,
         typer.Option(
-            "--hardware/--software",
+            "--hwaccel/--no-hwaccel",
             help="Encode on a GPU where there is one that can.",
             rich_help_panel=OUTPUT_PANEL,
         ),
     ] = True,
-    label: Annotated[
+    visible_label: Annotated[
         bool,
         typer.Option(
+            "--visible-label",
             "--label",
             help="Write into the picture that a face was swapped.",
             rich_help_panel=OUTPUT_PANEL,
@@ -249,7 +251,7 @@ def convert(
         )  # a slip in the input is told before the model's
         settings = ConvertSettings(
             faces=tuple(faces or ()),
-            colour=color,
+            color=color,
             blend=blend,
             mask=mask,
             shrink=shrink,
@@ -264,8 +266,8 @@ def convert(
             side_by_side=side_by_side,
             codec=codec,
             quality=quality,
-            hardware=hardware,
-            label=label,
+            hwaccel=hwaccel,
+            visible_label=visible_label,
             credentials=credentials,
         )
         given: dict[str, Any] = {

@@ -62,7 +62,7 @@ class Output:
             key=key,
             codec=settings.codec,
             quality=settings.quality,
-            hardware=settings.hardware,
+            hardware=settings.hwaccel,
             side_by_side=settings.side_by_side,
         )
         return cls(path=path, clip=clip, writer=work, settings=settings)

@@ -22,7 +22,7 @@ class ConvertSettings:
 
     faces: tuple[str, ...] = ()
     """Whose faces are replaced, each `CHOICE` or `CHOICE=NAME`; none: the largest face."""
-    colour: str = "mkl"
+    color: str = "mkl"
     """How the swapped face takes the frame's colours: a name in `COLOR_TRANSFERS`."""
     blend: str = "alpha"
     """How it is mixed into the frame: a name in `BLEND_MODES`."""
@@ -52,9 +52,9 @@ class ConvertSettings:
     """How the picture is encoded: a name in `CODECS`; None: as the output's form usually is."""
     quality: int = DEFAULT_QUALITY
     """0 is lossless, 18 hardly to be told from it, 51 the worst."""
-    hardware: bool = True
+    hwaccel: bool = True
     """Whether an encoder of the machine's may be taken."""
-    label: bool = False
+    visible_label: bool = False
     """Write into the picture that a face was swapped."""
     credentials: bool = True
     """Sign the output, and say in it and beside it what was done."""
@@ -68,7 +68,7 @@ class ConvertSettings:
             ConfigurationError: There is no such method, or a number is out of its range.
         """
         for kind, name, methods in (
-            ("colour", self.colour, COLOR_TRANSFERS),
+            ("color", self.color, COLOR_TRANSFERS),
             ("blend", self.blend, BLEND_MODES),
             ("mask", self.mask, MASK_MODES),
         ):
@@ -100,7 +100,7 @@ class ConvertSettings:
         compositor = Compositor(
             feather=self.feather,
             shrink=self.shrink,
-            color_transfer=COLOR_TRANSFERS[self.colour],
+            color_transfer=COLOR_TRANSFERS[self.color],
             blend=BLEND_MODES[self.blend],
             postprocess=Postprocessor(
                 sharpen=self.sharpen, match_blur=self.match_blur, match_grain=self.match_grain

@@ -130,7 +130,7 @@ def convert(
         identities=[role.identity for role in roles],
         swapper=swap,
         batch_size=limit_batch_size(clip.size, requested=settings.batch_size),
-        label_corner=choose_corner(survey.boxes(), clip.size) if settings.label else None,
+        label_corner=choose_corner(survey.boxes(), clip.size) if settings.visible_label else None,
         report=report,
     )
     frames = work.render(made)
