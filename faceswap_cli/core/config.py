@@ -97,7 +97,7 @@ def resolve(
     Args:
         backend: Name of a backend.
         preset: Short (`light`) or full (`autoencoder-light`) name; None takes the default one.
-        overrides: Texts like `train.limit_batch_size=32`, the last one winning.
+        overrides: Texts like `train.batch_size=32`, the last one winning.
         on_gpu: Whether the default is to be the one for a GPU.
 
     Raises:

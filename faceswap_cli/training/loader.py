@@ -39,14 +39,14 @@ class BatchShard:
     """How many processes share a batch."""
 
     def local_slice(self, batch_size: int) -> slice:
-        """Return where this process's faces lie in a batch of `limit_batch_size`."""
+        """Return where this process's faces lie in a batch of `batch_size`."""
         return slice(
             batch_size * self.rank // self.world_size,
             batch_size * (self.rank + 1) // self.world_size,
         )
 
     def weight(self, batch_size: int) -> float:
-        """Return how much of a batch of `limit_batch_size` is this process's own, 0 to 1."""
+        """Return how much of a batch of `batch_size` is this process's own, 0 to 1."""
         part = self.local_slice(batch_size)
         return float(part.stop - part.start) / batch_size
 
