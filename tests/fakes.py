@@ -12,7 +12,7 @@ import av
 import numpy as np
 
 from faceswap_cli.core.lazy_image import LazyImage
-from faceswap_cli.core.progress import SilentReporter
+from faceswap_cli.core.progress import Reporter
 from faceswap_cli.core.types import Image
 from faceswap_cli.core.workspace import SetFolder
 from faceswap_cli.faces.detectors.roi import RoI
@@ -102,7 +102,7 @@ def stamp_frame_number(image: Image, number: int) -> Image:
     return image
 
 
-class RecordingReporter(SilentReporter):
+class RecordingReporter(Reporter):
     """Keeps what a stage says."""
 
     def __init__(self) -> None:

@@ -8,7 +8,7 @@ import torch
 
 from faceswap_cli.core import config
 from faceswap_cli.core.errors import ConfigurationError
-from faceswap_cli.core.progress import SilentReporter
+from faceswap_cli.core.progress import Reporter
 from faceswap_cli.core.workspace import RunFolder
 from faceswap_cli.faces.dataset import FaceSet
 from faceswap_cli.stages import train as stage
@@ -102,7 +102,7 @@ def test_what_was_found_is_in_the_recipe_and_is_kept(
     )
 
     def fitted() -> config.Recipe:
-        return stage.resolve_batch_size(training, report=SilentReporter()).recipe
+        return stage.resolve_batch_size(training, report=Reporter()).recipe
 
     found = fitted()
     assert (16, config.FROM_AUTO_BATCH_SIZE) == (
@@ -112,7 +112,7 @@ def test_what_was_found_is_in_the_recipe_and_is_kept(
     assert "batch_size = 16" in found.to_toml()
     assert not run.root.exists()
     begun = config.with_batch_size(recipe, 3)
-    stage.train(replace(training, recipe=begun), report=SilentReporter())
+    stage.train(replace(training, recipe=begun), report=Reporter())
     assert begun == fitted()
 
 
@@ -132,5 +132,5 @@ def test_several_processes_are_told_to_say_the_size(
         seed=0,
     )
     with pytest.raises(ConfigurationError, match="in one process, and there are several") as caught:
-        stage.resolve_batch_size(training, report=SilentReporter())
+        stage.resolve_batch_size(training, report=Reporter())
     assert "--batch-size N" in caught.value.hint

@@ -8,7 +8,7 @@ import pytest
 
 from faceswap_cli.core import config
 from faceswap_cli.core.errors import ConfigurationError
-from faceswap_cli.core.progress import SilentReporter
+from faceswap_cli.core.progress import Reporter
 from faceswap_cli.evaluation.trials import TRIALS
 from faceswap_cli.stages import benchmark as stage
 from faceswap_cli.stages.benchmark import (
@@ -50,7 +50,7 @@ def test_one_person_cannot_be_swapped(tmp_path: Path) -> None:
             num_identities=1,
             device="cpu",
             seed=0,
-            report=SilentReporter(),
+            report=Reporter(),
         )
     assert [] == list(tmp_path.iterdir())
 
@@ -69,7 +69,7 @@ def test_floors_swap_and_ceiling_stand_in_one_table(
             goal=StopCriterion(max_images=64),
             device="cpu",
             seed=0,
-            report=SilentReporter(),
+            report=Reporter(),
             size=drawn,
         )
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from faceswap_cli.core import config
 from faceswap_cli.core.errors import InputError
-from faceswap_cli.core.progress import SilentReporter
+from faceswap_cli.core.progress import Reporter
 from faceswap_cli.core.workspace import RunFolder
 from faceswap_cli.faces.dataset import FaceSet
 from faceswap_cli.stages.train import StopCriterion, TrainJob, train
@@ -26,7 +26,7 @@ MAX_IMAGES = 256
 Fault = Callable[[SwapModel], None]
 
 
-class RecordingReporter(SilentReporter):
+class RecordingReporter(Reporter):
     """Remembers what was said."""
 
     def __init__(self) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from faceswap_cli.core import config
 from faceswap_cli.core.errors import ConfigurationError
-from faceswap_cli.core.progress import SilentReporter
+from faceswap_cli.core.progress import Reporter
 from faceswap_cli.core.workspace import Workspace
 from faceswap_cli.faces.dataset import FaceSet
 from faceswap_cli.stages.compare import CompareSummary, compare, find_differences, metric_rows
@@ -28,7 +28,7 @@ def train_run(space: Workspace, sets: list[FaceSet], name: str, *changes: str) -
             device="cpu",
             seed=0,
         ),
-        report=SilentReporter(),
+        report=Reporter(),
     )
 
 
@@ -50,7 +50,7 @@ def test_runs_stand_beside_each_other_on_one_page(two: Workspace) -> None:
     """What differs, curves, and the same faces as each swaps them; less if the sets are gone."""
 
     def compared() -> tuple[CompareSummary, str]:
-        found = compare(["slow", "quick"], workspace=two, device="cpu", report=SilentReporter())
+        found = compare(["slow", "quick"], workspace=two, device="cpu", report=Reporter())
         return found, found.page.read_text()
 
     summary, html = compared()
@@ -99,6 +99,6 @@ def test_a_comparison_needs_two_runs(tmp_path: Path) -> None:
     """The same one twice is no comparison; an unknown one is named."""
     space = Workspace.open(tmp_path)
     with pytest.raises(ConfigurationError, match="two different runs"):
-        compare(["slow", "slow"], workspace=space, device="cpu", report=SilentReporter())
+        compare(["slow", "slow"], workspace=space, device="cpu", report=Reporter())
     with pytest.raises(ConfigurationError, match='"slo"'):
-        compare(["slo", "quick"], workspace=space, device="cpu", report=SilentReporter())
+        compare(["slo", "quick"], workspace=space, device="cpu", report=Reporter())

@@ -26,7 +26,7 @@ from faceswap_cli.core import image_io
 from faceswap_cli.core.config import Recipe, resolve
 from faceswap_cli.core.errors import CheckpointError, ConfigurationError, InputError, NoFacesError
 from faceswap_cli.core.lazy_image import LazyImage
-from faceswap_cli.core.progress import Number, SilentReporter
+from faceswap_cli.core.progress import Number, Reporter
 from faceswap_cli.core.types import AnyArray, Image
 from faceswap_cli.core.workspace import RunFolder, Workspace
 from faceswap_cli.faces.detectors import DEFAULT_DETECTOR
@@ -224,7 +224,7 @@ def _convert(video: Path, output: Path, **changes: object) -> stage.ConvertSumma
         "weights": WEIGHTS,
         "to": None,
         "device": "cpu",
-        "report": SilentReporter(),
+        "report": Reporter(),
     } | changes
     return stage.convert(video, output=output, **arguments)  # type: ignore[arg-type]
 
@@ -321,7 +321,7 @@ def test_ctrl_c_stops_every_thread_and_leaves_no_file(
 ) -> None:
     """An interruption in the middle of the work is passed on when everything has stopped."""
 
-    class Impatient(SilentReporter):
+    class Impatient(Reporter):
         def update(self, done: float, numbers: Mapping[str, Number] | None = None) -> None:
             if done == 3 and numbers and "fps" in numbers:
                 raise KeyboardInterrupt
@@ -394,7 +394,7 @@ import test_convert as laws
 monkeypatch = pytest.MonkeyPatch()
 laws._loaded(monkeypatch, laws.Painter())
 laws._find(monkeypatch, laws.drifting_face(np.load({landmarks!r})))
-class Deadly(laws.SilentReporter):
+class Deadly(laws.Reporter):
     def start_task(self, title, **_):
         self.title = title
     def update(self, done, numbers=None):
@@ -465,7 +465,7 @@ def test_a_killed_conversion_resumes_to_the_same_frames(
     _loaded(monkeypatch, Painter())
     _find(monkeypatch, drifting_face(np.load(landmarks)))
     notes: list[str] = []
-    report = SilentReporter()
+    report = Reporter()
     monkeypatch.setattr(report, "note", notes.append)
     exact = replace(PLAIN, quality=0)
     summary = _convert(long_clip, output, settings=exact, report=report)
@@ -517,7 +517,7 @@ def test_faces_are_reused_from_an_extracted_set(
     _loaded(monkeypatch, Painter())
     workspace = Workspace.open(tmp_path / "workspace")
     folder = workspace.set_folder("bo")
-    extract(clip, folder=folder, settings=ExtractSettings(), report=SilentReporter())
+    extract(clip, folder=folder, settings=ExtractSettings(), report=Reporter())
     deleted = sorted(folder.root.glob("*.png"))[4:7]
     for path in deleted:
         path.unlink()
@@ -665,7 +665,7 @@ def test_the_label_is_visible_in_every_frame(
 
 def _preview_arguments(**changes: object) -> dict[str, object]:
     """Return the arguments of a picture."""
-    return {"weights": WEIGHTS, "to": None, "device": "cpu", "report": SilentReporter()} | changes
+    return {"weights": WEIGHTS, "to": None, "device": "cpu", "report": Reporter()} | changes
 
 
 def test_a_preview_samples_the_whole_clip(
@@ -722,7 +722,7 @@ def test_a_preview_excludes_deleted_crops(
     _loaded(monkeypatch, Painter())
     space = Workspace.open(tmp_path / "workspace")
     folder = space.set_folder("bo")
-    extract(clip, folder=folder, settings=ExtractSettings(), report=SilentReporter())
+    extract(clip, folder=folder, settings=ExtractSettings(), report=Reporter())
     crops = sorted(folder.root.glob("*.png"))
     for path in crops[:9]:
         path.unlink()
@@ -735,9 +735,7 @@ def test_a_preview_excludes_deleted_crops(
     look.compare_settings(clip, output=output, **told)  # type: ignore[arg-type]
 
     one, _, roles = look._prepare(clip, WEIGHTS, None, "cpu", PLAIN, space)
-    told_moments = look.select_known_frames(
-        one, roles, count=2, workspace=space, report=SilentReporter()
-    )
+    told_moments = look.select_known_frames(one, roles, count=2, workspace=space, report=Reporter())
     moments = list(look.iter_preview_frames(one, roles, told_moments, count=2))
     assert [9, 11] == _frame_indices(moments)
     frames = list(read_frames(clip))
@@ -757,7 +755,7 @@ def test_a_preview_of_a_track_shows_only_that_track(
         video, WEIGHTS, "bo", "cpu", replace(PLAIN, faces=("track:1",)), None
     )
 
-    told = look.select_known_frames(one, roles, count=3, workspace=None, report=SilentReporter())
+    told = look.select_known_frames(one, roles, count=3, workspace=None, report=Reporter())
     moments = list(look.iter_preview_frames(one, roles, told, count=3))
 
     assert [5, 8, 10] == _frame_indices(moments)

@@ -27,7 +27,7 @@ from faceswap_cli import config
 from faceswap_cli.faces.dataset import FaceSet
 from faceswap_cli.training import hardware
 from faceswap_cli.training.trainer import Trainer
-from faceswap_cli.core.progress import SilentReporter
+from faceswap_cli.core.progress import Reporter
 from faceswap_cli.stages.train import StopCriterion, TrainJob, train
 from faceswap_cli.core.workspace import RunFolder
 
@@ -57,7 +57,7 @@ train(
         device="cpu",
         seed=1,
     ),
-    report=SilentReporter(),
+    report=Reporter(),
 )
 """
 

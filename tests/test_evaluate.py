@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from faceswap_cli import synthetic
 from faceswap_cli.cli.app import app
 from faceswap_cli.core.errors import InputError, NoFacesError
-from faceswap_cli.core.progress import SilentReporter
+from faceswap_cli.core.progress import Reporter
 from faceswap_cli.core.types import Image
 from faceswap_cli.core.workspace import Workspace
 from faceswap_cli.evaluation.evaluation import (
@@ -34,7 +34,7 @@ ROOT = Path(__file__).parents[1]
 FRAMES, SIDE_PX = 8, 160
 
 
-class NoteRecorder(SilentReporter):
+class NoteRecorder(Reporter):
     """Remembers what was said."""
 
     def __init__(self) -> None:
@@ -71,7 +71,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         folder / "ed.mp4",
         folder=space.set_folder("ed"),
         settings=ExtractSettings(),
-        report=SilentReporter(),
+        report=Reporter(),
     )
     return folder
 
@@ -146,7 +146,7 @@ def test_videos_of_two_sizes_do_not_belong_together(folder: Path) -> None:
             folder / "small.mp4",
             source=folder / "original.mp4",
             identity=target_faces(folder),
-            report=SilentReporter(),
+            report=Reporter(),
         )
 
 
@@ -157,7 +157,7 @@ def test_an_original_without_faces_is_refused(folder: Path) -> None:
             folder / "swapped.mp4",
             source=folder / "empty.mp4",
             identity=target_faces(folder),
-            report=SilentReporter(),
+            report=Reporter(),
         )
 
 
@@ -168,7 +168,7 @@ def test_an_empty_set_is_refused(folder: Path, make_set: Callable[..., FaceSet])
             folder / "swapped.mp4",
             source=folder / "original.mp4",
             identity=make_set("nobody", count=0),
-            report=SilentReporter(),
+            report=Reporter(),
         )
 
 

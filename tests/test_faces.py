@@ -12,7 +12,7 @@ import pytest
 from faceswap_cli import synthetic
 from faceswap_cli.core import image_io
 from faceswap_cli.core.errors import ConfigurationError, InputError, NoFacesError
-from faceswap_cli.core.progress import SilentReporter
+from faceswap_cli.core.progress import Reporter
 from faceswap_cli.core.types import AnyArray, Image, Points
 from faceswap_cli.core.workspace import Workspace
 from faceswap_cli.faces.curation.crop_features import compute_features, find_track_runs
@@ -230,7 +230,7 @@ def synthetic_set(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
         folder / "shots",
         folder=space.set_folder("ada"),
         settings=ExtractSettings(),
-        report=SilentReporter(),
+        report=Reporter(),
     )
     return space
 
@@ -239,7 +239,7 @@ def synthetic_set(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 def ada(synthetic_set: Workspace) -> Iterator[Workspace]:
     """The drawn set, whole again afterwards."""
     yield synthetic_set
-    stage.restore_faces(synthetic_set.set_folder("ada"), report=SilentReporter())
+    stage.restore_faces(synthetic_set.set_folder("ada"), report=Reporter())
 
 
 def crops(space: Workspace) -> set[str]:
@@ -255,10 +255,10 @@ def test_each_outlier_type_is_found(ada: Workspace) -> None:
         ("cut-off", {"000011-0.png"}),
         ("stranger", set()),
     ):
-        stage.reject_faces(ada.set_folder("ada"), [flaw], report=SilentReporter())
+        stage.reject_faces(ada.set_folder("ada"), [flaw], report=Reporter())
         assert wanted == everything - crops(ada), flaw
-        stage.restore_faces(ada.set_folder("ada"), report=SilentReporter())
-    stage.reject_faces(ada.set_folder("ada"), ["duplicate"], report=SilentReporter())
+        stage.restore_faces(ada.set_folder("ada"), report=Reporter())
+    stage.reject_faces(ada.set_folder("ada"), ["duplicate"], report=Reporter())
     assert everything - crops(ada) in ({"000003-0.png"}, {"000010-0.png"})
 
 
@@ -267,11 +267,11 @@ def test_rejected_crops_are_restored_unchanged(ada: Workspace) -> None:
     folder = ada.set_folder("ada")
     before = {name: (folder.root / name).read_bytes() for name in crops(ada)}
     lines = folder.records.read_bytes()
-    assert 3 == stage.reject_faces(folder, list(OUTLIER_TYPES), report=SilentReporter())
-    (shown,) = stage.inspect_sets(["ada"], workspace=ada, report=SilentReporter()).sets
+    assert 3 == stage.reject_faces(folder, list(OUTLIER_TYPES), report=Reporter())
+    (shown,) = stage.inspect_sets(["ada"], workspace=ada, report=Reporter()).sets
     assert (9, 3) == (shown.faces, shown.rejected)
     assert 0 == sum(shown.flawed.values())
-    assert 3 == stage.restore_faces(folder, report=SilentReporter())
+    assert 3 == stage.restore_faces(folder, report=Reporter())
     assert before == {name: (folder.root / name).read_bytes() for name in crops(ada)}
     assert lines == folder.records.read_bytes()
 
@@ -279,17 +279,17 @@ def test_rejected_crops_are_restored_unchanged(ada: Workspace) -> None:
 def test_restore_does_not_overwrite(ada: Workspace) -> None:
     """Neither by a drop nor by its undoing."""
     folder = ada.set_folder("ada")
-    stage.reject_faces(folder, ["blurry"], report=SilentReporter())
+    stage.reject_faces(folder, ["blurry"], report=Reporter())
     other = folder.root / "000009-0.png"
     other.write_bytes(b"somebody's own")
-    assert 0 == stage.restore_faces(folder, report=SilentReporter())
+    assert 0 == stage.restore_faces(folder, report=Reporter())
     assert b"somebody's own" == other.read_bytes()
     other.unlink()
 
 
 def test_page_is_self_contained(ada: Workspace) -> None:
     """A picture a face, and no address that is fetched."""
-    html = stage.inspect_sets(["ada"], workspace=ada, report=SilentReporter()).page.read_text()
+    html = stage.inspect_sets(["ada"], workspace=ada, report=Reporter()).page.read_text()
     assert 12 == html.count("data:image/jpeg;base64,")
     assert "http" not in html
     assert "blurry (1)" in html
@@ -307,18 +307,18 @@ def test_outliers_come_first_on_a_full_page() -> None:
 def test_a_mistake_is_named(ada: Workspace) -> None:
     """A flaw, a set, one that is named twice, an empty one, a line that is no face."""
     with pytest.raises(ConfigurationError, match="blury") as error:
-        stage.reject_faces(ada.set_folder("ada"), ["blury"], report=SilentReporter())
+        stage.reject_faces(ada.set_folder("ada"), ["blury"], report=Reporter())
     assert '"blurry"' in error.value.hint
     with pytest.raises(ConfigurationError, match='"adda"'):
-        stage.inspect_sets(["adda"], workspace=ada, report=SilentReporter())
+        stage.inspect_sets(["adda"], workspace=ada, report=Reporter())
     empty = ada.set_folder("empty")
     empty.root.mkdir(parents=True, exist_ok=True)
     empty.records.write_text("")
     with pytest.raises(NoFacesError, match="no crops"):
-        stage.inspect_sets(["empty"], workspace=ada, report=SilentReporter())
+        stage.inspect_sets(["empty"], workspace=ada, report=Reporter())
     with pytest.raises(ConfigurationError, match="named twice"):
-        stage.inspect_sets(["ada", "ada"], workspace=ada, report=SilentReporter())
+        stage.inspect_sets(["ada", "ada"], workspace=ada, report=Reporter())
     for line in ("garbage", "{}", "[]", "3"):
         empty.records.write_text(f"{line}\n")
         with pytest.raises(InputError, match=r"faces\.jsonl cannot be read: its line 1 is not"):
-            stage.inspect_sets(["empty"], workspace=ada, report=SilentReporter())
+            stage.inspect_sets(["empty"], workspace=ada, report=Reporter())

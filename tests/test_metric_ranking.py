@@ -14,7 +14,7 @@ import pytest
 
 from faceswap_cli import synthetic
 from faceswap_cli.core import image_io
-from faceswap_cli.core.progress import SilentReporter
+from faceswap_cli.core.progress import Reporter
 from faceswap_cli.core.types import Image, Mask
 from faceswap_cli.evaluation.evaluation import Evaluation, read_values
 from faceswap_cli.evaluation.frame_eval import FramePair
@@ -204,7 +204,7 @@ def judged(
                 frame_count=FRAMES,
                 identity=people[TARGET],
                 distractors=[people[WRONG_IDENTITY]],
-                report=SilentReporter(),
+                report=Reporter(),
             )
     return found
 

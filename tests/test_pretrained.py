@@ -15,7 +15,7 @@ from torch import Tensor
 from faceswap_cli.core import config
 from faceswap_cli.core.config import Recipe
 from faceswap_cli.core.errors import CheckpointError, ConfigurationError, FaceswapError, InputError
-from faceswap_cli.core.progress import SilentReporter
+from faceswap_cli.core.progress import Reporter
 from faceswap_cli.core.workspace import RunFolder
 from faceswap_cli.faces.dataset import FaceSet
 from faceswap_cli.stages.train import StopCriterion, TrainJob, build_model, inherited_preset, train
@@ -85,7 +85,7 @@ def train_run(
             seed=1,
             init=InitConfig(**beginning),
         ),
-        report=SilentReporter(),
+        report=Reporter(),
     )
     state = load_file(run.resume)
     return {name.removeprefix("model/"): one for name, one in state.items() if "model/" in name}

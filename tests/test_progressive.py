@@ -14,7 +14,7 @@ from torch import Tensor
 from faceswap_cli.core import config, image_io
 from faceswap_cli.core.config import Recipe
 from faceswap_cli.core.errors import ConfigurationError, InputError
-from faceswap_cli.core.progress import SilentReporter
+from faceswap_cli.core.progress import Reporter
 from faceswap_cli.core.workspace import RunFolder
 from faceswap_cli.faces.dataset import FaceSet
 from faceswap_cli.stages.train import (
@@ -207,7 +207,7 @@ def run_training(sets: Sets, run: RunFolder, images: int, recipe: Recipe = RECIP
     training = TrainJob(
         sets=sets, recipe=recipe, run=run, stop_criterion=goal, device="cpu", seed=1
     )
-    return train(training, report=SilentReporter())
+    return train(training, report=Reporter())
 
 
 def test_a_run_resumed_across_growth_equals_one_that_was_not(
@@ -361,7 +361,7 @@ def test_what_a_run_takes_is_told_of_grown_networks(sets: Sets, run: RunFolder) 
         training = TrainJob(
             sets=sets, recipe=RECIPE, run=run, stop_criterion=goal, device="cpu", seed=1
         )
-        told = dry_run(training, report=SilentReporter())
+        told = dry_run(training, report=Reporter())
     small = Trainer(build_model(RECIPE, ("ada", "bo"), PLAIN, seed=1), RECIPE.train, PLAIN)
     weights = session.count_parameters(small.model)
     disk = estimate.estimate_disk_bytes(small, cache_bytes=estimate_cache_bytes(sets, RECIPE))

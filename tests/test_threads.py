@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from faceswap_cli.core import config
-from faceswap_cli.core.progress import SilentReporter
+from faceswap_cli.core.progress import Reporter
 from faceswap_cli.core.workspace import RunFolder
 from faceswap_cli.stages import train as stage
 from faceswap_cli.training.hardware import limit_threads
@@ -50,9 +50,9 @@ def test_a_training_takes_its_threads_from_its_settings(
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(2)
-        stage.train(training, report=SilentReporter())
+        stage.train(training, report=Reporter())
         every = replace(training, recipe=config.resolve("autoencoder", "original"))
-        stage.train(every, report=SilentReporter())
+        stage.train(every, report=Reporter())
     finally:
         torch.set_num_threads(before)
     assert [1, 2] == seen

@@ -33,7 +33,7 @@ from faceswap_cli.core.errors import (
     NoFacesError,
 )
 from faceswap_cli.core.lock import run_lock
-from faceswap_cli.core.progress import Number, SilentReporter
+from faceswap_cli.core.progress import Number, Reporter
 from faceswap_cli.core.signals import graceful_interrupt
 from faceswap_cli.core.types import Image
 from faceswap_cli.core.workspace import RunFolder
@@ -65,7 +65,7 @@ FaultInjector = Callable[[pytest.MonkeyPatch], None]
 Fault = Callable[[Trainer, Tensors], Tensors]
 
 
-class RecordingReporter(SilentReporter):
+class RecordingReporter(Reporter):
     """Remembers what was said."""
 
     def __init__(self, *, after_image: Callable[[float], None] = lambda _: None) -> None:
@@ -870,7 +870,7 @@ from faceswap_cli.training.loader import FaceLoader
 from faceswap_cli.core.signals import graceful_interrupt
 from faceswap_cli.training.validation import Score, score
 from faceswap_cli.training.trainer import Trainer, Tensors
-from faceswap_cli.core.progress import SilentReporter
+from faceswap_cli.core.progress import Reporter
 from faceswap_cli.stages.train import StopCriterion, Training, train
 from faceswap_cli.core.workspace import RunFolder
 
@@ -889,7 +889,7 @@ train(
         device="cpu",
         seed=1,
     ),
-    report=SilentReporter(),
+    report=Reporter(),
 )
 """
 

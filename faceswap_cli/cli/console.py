@@ -24,13 +24,13 @@ from rich.progress import (
 from rich.table import Table
 
 from faceswap_cli.core.errors import FaceswapError, InputError
-from faceswap_cli.core.progress import Number
+from faceswap_cli.core.progress import Number, Reporter
 
 NUMERIC_CELL = re.compile(r"[-+]?\d|n/a$|$")
 """How a table's cell begins that stands under the others to the right."""
 
 
-class Terminal:
+class Terminal(Reporter):
     """A Reporter that draws on stderr; results go to stdout, as a table or as JSON.
 
     Args:

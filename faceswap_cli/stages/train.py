@@ -18,7 +18,7 @@ import torch
 from faceswap_cli.core.config import FROM_AUTO_BATCH_SIZE, Recipe, read_preset, with_batch_size
 from faceswap_cli.core.errors import CheckpointError, ConfigurationError, DeviceError
 from faceswap_cli.core.lock import run_lock
-from faceswap_cli.core.progress import Reporter, SilentReporter
+from faceswap_cli.core.progress import Reporter
 from faceswap_cli.core.signals import StopFlag, graceful_interrupt
 from faceswap_cli.core.workspace import RunFolder, SetFolder
 from faceswap_cli.faces.dataset import FaceSet
@@ -145,7 +145,7 @@ def train(job: TrainJob, *, report: Reporter) -> TrainSummary:
             hardware=hardware,
             dist=team,
             interrupt=stop,
-            report=report if team.is_main else SilentReporter(),
+            report=report if team.is_main else Reporter(),
         )
     if stop.requested:
         raise KeyboardInterrupt

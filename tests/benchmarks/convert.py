@@ -28,7 +28,7 @@ from av.video.frame import VideoFrame
 from faceswap_cli.conversion.model import FaceModel, SwappedFace
 from faceswap_cli.conversion.settings import ConvertSettings
 from faceswap_cli.core.lazy_image import ArrayImage
-from faceswap_cli.core.progress import SilentReporter
+from faceswap_cli.core.progress import Reporter
 from faceswap_cli.core.types import AnyArray, Image
 from faceswap_cli.core.workspace import Workspace
 from faceswap_cli.faces.alignment import align_face
@@ -138,7 +138,7 @@ def convert(source: Path, folder: Path, settings: ConvertSettings, space: Worksp
         to="bo",
         output=folder / "out.mp4",
         device="cpu",
-        report=SilentReporter(),
+        report=Reporter(),
         settings=settings,
         workspace=space,
     )
@@ -214,7 +214,7 @@ def benchmark_speed(rounds: int) -> None:
             source,
             folder=space.set_folder("ada"),
             settings=ExtractSettings(),
-            report=SilentReporter(),
+            report=Reporter(),
         )
         works: dict[str, Callable[[], None]] = {
             "bare decode": lambda: decode_bare(source),

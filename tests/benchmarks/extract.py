@@ -25,7 +25,7 @@ import cv2
 import numpy as np
 
 from faceswap_cli.core.model_files import find_model_file
-from faceswap_cli.core.progress import SilentReporter
+from faceswap_cli.core.progress import Reporter
 from faceswap_cli.core.types import Image
 from faceswap_cli.core.workspace import SetFolder
 from faceswap_cli.faces.detectors.litert import (
@@ -107,7 +107,7 @@ def run_extract(path: Path, folder: Path) -> int:
             path,
             folder=SetFolder(root=Path(root) / "set"),
             settings=ExtractSettings(),
-            report=SilentReporter(),
+            report=Reporter(),
         )
         assert summary.faces == summary.frames == FRAMES
         return summary.frames
@@ -213,7 +213,7 @@ def measure_peak_mib(path: Path, folder: Path) -> float:
         f"import sys; from pathlib import Path; sys.path[:0] = [{here!r}]\n"
         "from extract import *\n"
         f"extract(Path({str(path)!r}), folder=SetFolder(root=Path({target!r})),"
-        " settings=ExtractSettings(), report=SilentReporter())\n"
+        " settings=ExtractSettings(), report=Reporter())\n"
         # Not getrusage: what it says of a child begins with what its parent held.
         "status = Path('/proc/self/status').read_text()\n"
         "print(int(status.split('VmHWM:')[1].split()[0]) / 1024)"

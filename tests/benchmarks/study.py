@@ -29,7 +29,7 @@ from faceswap_cli import synthetic
 from faceswap_cli.core import image_io
 from faceswap_cli.core.config import Recipe
 from faceswap_cli.core.fileio import atomic_write, write_text
-from faceswap_cli.core.progress import SilentReporter
+from faceswap_cli.core.progress import Reporter
 from faceswap_cli.core.types import AnyArray, Image
 from faceswap_cli.core.workspace import Workspace
 from faceswap_cli.evaluation.metrics.reconstruction import mean_squared_error, psnr_from_mse, ssim
@@ -244,7 +244,7 @@ def pretrain(row: Row, folder: Path, names: Sequence[str]) -> Path:
             video,
             folder=space.set_folder(name),
             settings=ExtractSettings(),
-            report=SilentReporter(),
+            report=Reporter(),
         )
     faces = merge_sets([_load_set(space, name) for name in names], name=POOLED_IDENTITY)
     side = _crop_side(faces, row.recipe)
@@ -479,7 +479,7 @@ def prepare_data(folder: Path, *, seed: int = 0) -> StudyData:
             path = folder / f"{clip}.mp4"
             if not path.exists():
                 render_clip(path, person, take)
-            extract(path, folder=space.set_folder(clip), settings=settings, report=SilentReporter())
+            extract(path, folder=space.set_folder(clip), settings=settings, report=Reporter())
         sets.append(_load_set(space, name))
         wanted = IDENTITIES[1 - turn]
         cases.append(render_case(folder, _load_set(space, f"{name}-unseen"), few, name, wanted))

@@ -18,7 +18,7 @@ from fakes import (
 )
 
 from faceswap_cli.core import image_io
-from faceswap_cli.core.progress import SilentReporter
+from faceswap_cli.core.progress import Reporter
 from faceswap_cli.core.workspace import SetFolder
 from faceswap_cli.faces.dataset import FaceSet
 from faceswap_cli.faces.settings import ExtractSettings
@@ -89,7 +89,7 @@ def test_synthetic_face_is_extracted(tmp_path: Path) -> None:
     def extracted(name: str) -> SetFolder:
         folder = SetFolder(root=tmp_path / name)
         summary = extract(
-            tmp_path / "ada.mp4", folder=folder, settings=ExtractSettings(), report=SilentReporter()
+            tmp_path / "ada.mp4", folder=folder, settings=ExtractSettings(), report=Reporter()
         )
         assert (25, 25) == (summary.frames, summary.faces)
         return folder

@@ -25,7 +25,7 @@ from fakes import (
 from faceswap_cli.cli.app import app
 from faceswap_cli.core import image_io
 from faceswap_cli.core.errors import ConfigurationError
-from faceswap_cli.core.progress import SilentReporter
+from faceswap_cli.core.progress import Reporter
 from faceswap_cli.core.workspace import SetFolder
 from faceswap_cli.faces.dataset import FaceSet
 from faceswap_cli.faces.settings import ExtractSettings
@@ -56,7 +56,7 @@ def run_all(reel: Sequence[FrameSource], folder: SetFolder, **changes: object) -
         reel,
         folder=folder,
         settings=ExtractSettings(size_px=64, **changes),  # type: ignore[arg-type]
-        report=SilentReporter(),
+        report=Reporter(),
         detector=lambda: SpotDetector(before),  # type: ignore[arg-type]
     )
 

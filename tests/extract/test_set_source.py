@@ -16,7 +16,7 @@ from fakes import (
 )
 
 from faceswap_cli.core.errors import ConfigurationError, InputError, NoFacesError
-from faceswap_cli.core.progress import SilentReporter
+from faceswap_cli.core.progress import Reporter
 from faceswap_cli.core.workspace import SetFolder
 from faceswap_cli.faces.dataset import FaceSet
 from faceswap_cli.faces.settings import ExtractSettings
@@ -145,7 +145,7 @@ def test_detector_load_failure_leaves_no_set(clip: Path, folder: SetFolder) -> N
             clip,
             folder=folder,
             settings=ExtractSettings(),
-            report=SilentReporter(),
+            report=Reporter(),
             detector=refuse,
         )
     assert not folder.root.exists()
@@ -189,7 +189,7 @@ def test_user_sections_are_preserved(clip: Path, folder: SetFolder) -> None:
             clip,
             folder=folder,
             settings=ExtractSettings(size_px=64),
-            report=SilentReporter(),
+            report=Reporter(),
             detector=lambda: SpotDetector(stop if "stop" in more else no_op),
             extra_sections=more.get("said", {}),  # type: ignore[arg-type]
         )
