@@ -95,13 +95,19 @@ def make_trainer(**changes: object) -> Trainer:
     return Trainer(model.train(), TRAIN, PLAIN)
 
 
+def progressive(made: Trainer) -> Progressive:
+    """Return a trainer's model."""
+    assert isinstance(made.model, Progressive)
+    return made.model
+
+
 def train_steps(made: Trainer, first: int, last: int) -> None:
     """Take steps of four images, growing when it is due, as the trainer does."""
     for step in range(first, last):
         progress = TrainProgress(images_seen=4 * step, max_images=None)
-        due = made.model.growth_due(progress)
+        due = progressive(made).growth_due(progress)
         torch.manual_seed(step)
-        if due != made.model.growth_step:
+        if due != progressive(made).growth_step:
             made.grow(due, progress)
         made.step(batch(step), progress, lr_scale=1.0, images=4)
 
@@ -244,7 +250,7 @@ def test_trouble_goes_back_across_growth() -> None:
     for step in range(1, 10):
         train_steps(made, step - 1, step)
         kept[step] = {name: value.clone() for name, value in made.state_dict().items()}
-    assert made.model.growth_step == 3
+    assert progressive(made).growth_step == 3
     for step in (8, 6, 3, 2, 7):  # back and forth, into stages in full and half faded in
         made.load_state_dict(kept[step])
         now = made.state_dict()
@@ -260,7 +266,7 @@ def test_stages_follow_their_lengths() -> None:
     made, seen = make_trainer(), []
     for step in range(20):
         train_steps(made, step, step + 1)
-        seen.append((made.model.growth_step, made.model.growth_stage))
+        seen.append((progressive(made).growth_step, progressive(made).growth_stage))
     expected = [(0, 1)] * 2 + [(1, 2)] * 2 + [(2, 2)] * 3 + [(3, 3)] * 2 + [(4, 3)] * 11
     assert expected == seen
 
@@ -270,8 +276,7 @@ def test_new_layers_are_faded_in_by_images() -> None:
     made, fades = make_trainer(), []
     for step in range(7):
         train_steps(made, step, step + 1)
-        assert isinstance(made.model, Progressive)
-        fades.append(float(made.model.fade))
+        fades.append(float(progressive(made).fade))
     assert [1.0, 1.0, 0.0, 0.5, 1.0, 1.0, 1.0] == fades
 
 
@@ -280,15 +285,17 @@ def test_growth_by_plateau_goes_by_held_out_scores() -> None:
     made = make_trainer()
     made.model.train_settings = replace(TRAIN, growth_trigger="plateau")
     for error, due in ((0.5, 0), (0.6, 0), (0.4, 0), (0.4, 0)):
-        made.model.on_validation(error)
-        assert due == made.model.growth_due(TrainProgress(images_seen=10**6, max_images=None))
+        progressive(made).on_validation(error)
+        assert due == progressive(made).growth_due(
+            TrainProgress(images_seen=10**6, max_images=None)
+        )
     other = make_trainer()
     other.model.train_settings = made.model.train_settings
     other.load_state_dict(made.state_dict())
-    other.model.on_validation(0.7)
-    assert 1 == other.model.growth_due(TrainProgress(images_seen=10**6, max_images=None))
+    progressive(other).on_validation(0.7)
+    assert 1 == progressive(other).growth_due(TrainProgress(images_seen=10**6, max_images=None))
     other.grow(1, TrainProgress(images_seen=0, max_images=None))
-    assert torch.inf == other.model.best
+    assert torch.inf == progressive(other).best
 
 
 def test_a_run_grows_by_plateau(sets: Sets, run: RunFolder) -> None:
@@ -346,8 +353,7 @@ def test_every_stage_works_at_the_smallest_side() -> None:
     for step in range(12):
         train_steps(made, step, step + 1)
         assert all(value.isfinite().all() for value in made.model.parameters())
-        assert isinstance(made.model, Progressive)
-        sides.append(torch.tensor(made.model._image_sizes()))
+        sides.append(torch.tensor(progressive(made)._image_sizes()))
     assert [8] == sides[0].tolist()
     assert [32] == sides[-1].tolist()
     assert isinstance(settings, ModelSettings)
@@ -372,6 +378,6 @@ def test_what_a_run_takes_is_told_of_grown_networks(sets: Sets, run: RunFolder) 
         == estimate.estimate_disk_bytes(grown, cache_bytes=estimate_cache_bytes(sets, RECIPE))
         > disk
     )
-    assert 0 == small.model.growth_step
+    assert 0 == progressive(small).growth_step
     assert told.parameters == session.count_parameters(grown.model)
     assert grown is fully_grown(grown, recipe=RECIPE, seed=1)

@@ -70,6 +70,7 @@ from faceswap_cli.training.session import (
 from faceswap_cli.training.trainer import Trainer, TrainState, training_loop
 from faceswap_models import registry
 from faceswap_models.base import SwapModel
+from faceswap_models.growing import GrowingModel
 
 __all__ = [
     "InitConfig",
@@ -465,7 +466,7 @@ def estimate_cache_bytes(sets: Sequence[FaceSet], recipe: Recipe) -> int:
 def fully_grown(trainer: Trainer, *, recipe: Recipe, seed: int) -> Trainer:
     """Return a trainer whose networks have grown up: the same where they have, else a twin."""
     model = trainer.model
-    if model.growth_step == model.final_growth_step:
+    if not isinstance(model, GrowingModel) or not model.is_growing:
         return trainer
     twin = build_model(recipe, model.identities, trainer.hardware, seed=seed)
     whole = Trainer(twin, recipe.train, trainer.hardware)

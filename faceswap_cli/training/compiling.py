@@ -10,6 +10,7 @@ import torch
 
 from faceswap_cli.core.errors import DeviceError
 from faceswap_models.base import SwapModel, TrainSettings
+from faceswap_models.growing import GrowingModel
 
 COMPILE_BACKEND = "inductor"
 """torch's own."""
@@ -17,7 +18,8 @@ COMPILE_BACKEND = "inductor"
 
 def compile_networks(model: SwapModel, train: TrainSettings) -> None:
     """Compile networks that have grown up, where that is asked for; weights keep their names."""
-    if train.compile and model.growth_step == model.final_growth_step:
+    is_growing = isinstance(model, GrowingModel) and model.is_growing
+    if train.compile and not is_growing:
         for network in model.compilable_networks():
             network.compile(backend=COMPILE_BACKEND)
 

@@ -16,6 +16,7 @@ from faceswap_cli.core.errors import ConfigurationError, InputError, did_you_mea
 from faceswap_cli.training.checkpoint import load_weights
 from faceswap_cli.training.ckpt_reader import read_vgg16
 from faceswap_models.base import SwapModel
+from faceswap_models.pretrained import PretrainedModel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +43,7 @@ def initialize_weights(model: SwapModel, init: InitConfig) -> None:
     """
     if init.init_from is not None:
         _load_from_trained(model, init.init_from)
-    elif model.pretrained_file:
+    elif isinstance(model, PretrainedModel) and model.pretrained_file:
         _load_pretrained_file(model, init.encoder_weights)
     elif init.encoder_weights is not None:
         raise ConfigurationError(
@@ -62,9 +63,9 @@ def load_perceptual_weights(model: SwapModel) -> None:
     Raises:
         InputError: It is missing, or is not what the networks want.
     """
-    name = model.perceptual_file
-    if not name:
+    if not isinstance(model, PretrainedModel) or not model.perceptual_file:
         return
+    name = model.perceptual_file
     state = (
         read_vgg16(model_files.find_model_file(name))
         if name in model_files.MODEL_FILES
@@ -124,6 +125,10 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 def _load_from_trained(model: SwapModel, path: Path) -> None:
     """Take over the weights of a trained model."""
+    if not isinstance(model, PretrainedModel):
+        raise ConfigurationError(
+            "--init-from: these networks cannot start from trained ones", hint="leave it out"
+        )
     trained = load_weights(path, torch.device("cpu"))
     device = next(model.parameters()).device
     try:
@@ -135,7 +140,7 @@ def _load_from_trained(model: SwapModel, path: Path) -> None:
         ) from error
 
 
-def _load_pretrained_file(model: SwapModel, path: Path | None) -> None:
+def _load_pretrained_file(model: PretrainedModel, path: Path | None) -> None:
     """Take the file that a model asks for by name."""
     path = path or _find_model_file(model.pretrained_file)
     try:

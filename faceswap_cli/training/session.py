@@ -32,6 +32,7 @@ from faceswap_cli.training.tensorboard import MetricWriter, NullMetricWriter, op
 from faceswap_cli.training.trainer import RunningMean, Tensors, Trainer, TrainState
 from faceswap_cli.training.validation import ValidationResult, validate
 from faceswap_models.base import SwapModel
+from faceswap_models.growing import GrowingModel
 
 EARLY_PREVIEW_IMAGES = (1_000, 3_000, 10_000)
 """Images after which there is a sheet besides the regular ones: nobody likes to wait for the
@@ -289,7 +290,9 @@ class TrainingSession:
         if before is None or result.error < before:
             state = replace(state, best_images=state.images_seen)
             self._save_weights(self.run.best, state)
-        self.trainer.model.on_validation(result.error)
+        model = self.trainer.model
+        if isinstance(model, GrowingModel):
+            model.on_validation(result.error)
         if self.recipe.train.lr_schedule == "plateau":
             scores = {
                 group: result.losses.get(group, result.error)
@@ -359,7 +362,7 @@ class TrainingSession:
         )
         with self.trainer.ema_weights() as model:
             sheet = render_preview_grid(model, self.feed)
-            if model.growth_stage:
+            if isinstance(model, GrowingModel):
                 self.write_growth_strip(model)
             told = "" if is_early else self.evaluate_swaps(model, state)
         image_io.write_png(path, sheet)
@@ -373,11 +376,12 @@ class TrainingSession:
         if self.last_preview_images != state.images_seen:
             self.write_preview(state)
         model = self.trainer.model
+        assert isinstance(model, GrowingModel)
         told = f"stage {model.growth_stage} of {model.num_growth_stages}"
         told += ": its layers are in full" if model.is_fading else " is over: the networks grow"
         self.log({"images_seen": state.images_seen, "event": told})
 
-    def write_growth_strip(self, model: SwapModel) -> None:
+    def write_growth_strip(self, model: GrowingModel) -> None:
         """Renew this stage's column of the strip."""
         image_io.write_png(
             self.run.growth_stages / f"{model.growth_stage}.png",
@@ -426,7 +430,7 @@ class TrainingSession:
         self.swap_evaluator.close()
         self.report.note(f"{ended}; {state.images_seen:,} images seen")
         model = self.trainer.model
-        if model.growth_step != model.final_growth_step:
+        if isinstance(model, GrowingModel) and model.is_growing:
             self.report.note(
                 f"the networks are still growing: stage {model.growth_stage} of {model.num_growth_stages}"
             )

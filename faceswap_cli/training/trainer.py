@@ -24,6 +24,7 @@ from faceswap_cli.training.health import HealthBaseline
 from faceswap_cli.training.loader import FaceLoader
 from faceswap_cli.training.schedule import PlateauState, get_schedule, warmup_factor
 from faceswap_models.base import FaceBatch, SwapModel, TrainProgress, TrainSettings
+from faceswap_models.growing import GrowingModel
 
 EMA_RAMPUP_RATIO = 0.05
 """The averaged weights' half-life is at most this part of the images seen, so that the first
@@ -179,11 +180,13 @@ class Trainer:
 
         Parameters that stay keep their moments and averages; new ones begin without.
         """
+        assert isinstance(self.model, GrowingModel)
         self.model.grow(structure, progress)
         self._rebind_parameters()
 
     def grow_to_final(self) -> None:
         """Have the networks built on to the end at once: to learn what training will take."""
+        assert isinstance(self.model, GrowingModel)
         for structure in range(self.model.growth_step + 1, self.model.final_growth_step + 1):
             self.grow(structure, TrainProgress(images_seen=0, max_images=None))
 
@@ -387,7 +390,7 @@ def training_loop(
     Returns:
         Where training ended.
     """
-    images = loader.images_per_step
+    images, model = loader.images_per_step, trainer.model
     dist = dist or DistributedContext()
     while True:
         factor = trainer.schedule(fraction_done(state)) * state.rate_factor
@@ -396,7 +399,7 @@ def training_loop(
             state.plateaus.get(group, PlateauState()).factor for group in trainer.parameter_groups
         ]
         progress = TrainProgress(images_seen=state.images_seen, max_images=max_images)
-        due = trainer.model.growth_due(progress)
+        due = model.growth_due(progress) if isinstance(model, GrowingModel) else 0
         is_over, place, structure, factor, *plateaus = dist.broadcast_scalars(
             [should_stop(state), state.images_seen, due, factor, *plateaus]
         )
@@ -405,7 +408,7 @@ def training_loop(
         if place != state.images_seen:
             state = reload_state()
             progress = replace(progress, images_seen=state.images_seen)
-        if structure != trainer.model.growth_step:
+        if isinstance(model, GrowingModel) and structure != model.growth_step:
             if on_growth is not None:
                 on_growth(state)
             # The same new weights in every process.

@@ -171,49 +171,6 @@ class SwapModel(nn.Module, ABC):
         """Return the networks that `[train] compile` is about: each is called as a whole."""
         return ()
 
-    @property
-    def growth_step(self) -> int:
-        """What the networks are built like, as a number; 0 for ever where they do not grow.
-
-        It must follow from the state: `load_state_dict` first builds the networks as the state's.
-        """
-        return 0
-
-    @property
-    def final_growth_step(self) -> int:
-        """What `structure` is once the networks have grown up."""
-        return self.growth_step
-
-    @property
-    def growth_stage(self) -> int:
-        """Which stage of growth it is, from 1; 0 where networks do not grow."""
-        return 0
-
-    @property
-    def num_growth_stages(self) -> int:
-        """How many stages of growth there are; 0 where networks do not grow."""
-        return 0
-
-    @property
-    def is_fading(self) -> bool:
-        """Whether the newest layers are not in full yet."""
-        return False
-
-    def growth_due(self, progress: TrainProgress) -> int:
-        """Return the structure that the next step needs: asked before every one."""
-        del progress
-        return self.growth_step
-
-    def grow(self, growth_step: int, progress: TrainProgress) -> None:
-        """Build the networks as `growth_due` asked; weights that stay must stay as they are.
-
-        Called when the two differ. Afterwards the trainer takes up the new parameters; those that
-        stay keep their moments and averages.
-        """
-
-    def on_validation(self, val_error: float) -> None:
-        """Hear of a regular held-out score: see `Score.error`; remembered only in buffers."""
-
     @abstractmethod
     def train_step(
         self, batch: FaceBatch, update: UpdateFn, progress: TrainProgress
@@ -233,40 +190,6 @@ class SwapModel(nn.Module, ABC):
         """
         del batch
         return {}
-
-    @property
-    def pretrained_file(self) -> str:
-        """Name of the model file that fresh networks of these settings begin with, or empty."""
-        return ""
-
-    def load_pretrained(self, state: Mapping[str, Tensor]) -> None:
-        """Put the tensors of the file that `pretrained_file` names into fresh networks.
-
-        Raises:
-            ValueError: A tensor is missing, or has another shape.
-        """
-        raise NotImplementedError(state.keys())
-
-    def init_from(self, other: "SwapModel") -> None:
-        """Take over from trained networks what these share with them (`--init-from`).
-
-        Raises:
-            ValueError: They share nothing.
-        """
-        raise ValueError(f"these networks cannot begin with those of {type(other).__name__}")
-
-    @property
-    def perceptual_file(self) -> str:
-        """Name, or path, of the model file that a loss of these settings needs, or empty."""
-        return ""
-
-    def load_perceptual(self, state: Mapping[str, Tensor]) -> None:
-        """Hear of the tensors of the file that `perceptual_file` names, before the first step.
-
-        Raises:
-            ValueError: A tensor is missing, or has another shape.
-        """
-        raise NotImplementedError(state.keys())
 
     @abstractmethod
     def swap(self, faces: Tensor, identity: str) -> SwapOutput:

@@ -259,6 +259,7 @@ def load_pretrained_decoder(model: SwapModel, folder: Path) -> None:
     )
     trained = Autoencoder(model.model_settings, model.train_settings, [POOLED_IDENTITY])
     load_model(trained, path)
+    assert isinstance(model, Autoencoder)
     model.init_from(trained)
     freeze(model, model.train_settings.freeze)
 

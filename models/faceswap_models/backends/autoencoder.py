@@ -32,6 +32,7 @@ from faceswap_models.layers import (
     upscale,
 )
 from faceswap_models.losses import pixel_weights, weighted_dssim, weighted_l1
+from faceswap_models.pretrained import PretrainedModel
 
 AUTOENCODER_GROUP = "autoencoder"
 """Encoder and decoders learn from one loss."""
@@ -243,7 +244,7 @@ class Decoder(nn.Module):
         return SwapOutput(image=2 * drawn[:, :3] - 1, mask=mask if mask.shape[1] else None)
 
 
-class Autoencoder(SwapModel):
+class Autoencoder(PretrainedModel):
     """A shared encoder and a decoder for each of any number of people."""
 
     model_settings_type = AutoencoderModelSettings
@@ -344,7 +345,7 @@ class Autoencoder(SwapModel):
             ValueError: The networks are built differently.
         """
         if not isinstance(other, Autoencoder):
-            return super().init_from(other)
+            raise ValueError(f"these networks cannot start from those of {type(other).__name__}")
         try:
             self.encoder.load_state_dict(other.encoder.state_dict())
             for name in self.identities:
@@ -353,7 +354,6 @@ class Autoencoder(SwapModel):
                     self._decoder_for(name).load_state_dict(other._decoder_for(known).state_dict())
         except RuntimeError as error:
             raise ValueError("the networks are built differently") from error
-        return None
 
     @property
     def perceptual_file(self) -> str:

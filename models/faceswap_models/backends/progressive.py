@@ -17,6 +17,7 @@ from torch.nn import functional
 from faceswap_models.backends.cyclegan import CycleGAN, CycleGANModelSettings, CycleGANTrainSettings
 from faceswap_models.base import FaceBatch, TrainProgress, UpdateFn
 from faceswap_models.gan import DiscriminatorOutput, Generator, PatchDiscriminator
+from faceswap_models.growing import GrowingModel
 
 PLATEAU_PATIENCE = 2
 """With growth by plateau, a stage is over when so many held-out scores in a row were no better."""
@@ -55,7 +56,7 @@ class ProgressiveTrainSettings(CycleGANTrainSettings):
             )
 
 
-class Progressive(CycleGAN):
+class Progressive(GrowingModel, CycleGAN):
     """A CycleGAN whose networks are lengthened while they learn.
 
     Its structure is one number: even for a stage in full (0, 2, 4, ... for stages 1, 2, 3, ...),
@@ -119,7 +120,7 @@ class Progressive(CycleGAN):
 
     def growth_due(self, progress: TrainProgress) -> int:
         """Return what is to be built for the next step: at most one step on."""
-        if self.growth_step == self.final_growth_step:
+        if not self.is_growing:
             return self.growth_step
         train, since = self.train_settings, progress.images_seen - int(self.began)
         if self.is_fading:
