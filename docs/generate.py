@@ -28,7 +28,7 @@ def render_pages() -> dict[str, str]:
 
 
 def render_cli_page() -> str:
-    """Return what every command's `--help` says."""
+    """Return the `--help` texts of every command."""
     program = typer.main.get_command(app)
     assert isinstance(program, TyperGroup)
     top = program.make_context("faceswap", [], resilient_parsing=True)
@@ -49,8 +49,9 @@ def render_presets_page() -> str:
     """Return every preset with its values and the reasons its file gives for them."""
     parts = [
         "# Presets\n\n"
-        "A preset is a named set of values for one kind of network; the one marked `default` is "
-        "taken when none is named. `--preset light` is enough after `--model autoencoder`.\n"
+        "A preset is a named group of settings for one kind of network (a backend). Without "
+        "`--preset`, the one marked `default` is used. `--model autoencoder --preset light` "
+        "selects `autoencoder-light`.\n"
     ]
     for backend in registry.names():
         for preset in registry.presets(backend).values():
@@ -58,14 +59,14 @@ def render_presets_page() -> str:
             text = source.read_text(encoding="utf-8")
             mark = " (default)" if preset.default else ""
             parts.append(
-                f"## {preset.name}{mark}\n\n{preset.description}\n\nTakes: {preset.training_time}.\n\n"
-                f"```toml\n{settings_part(text)}```\n"
+                f"## {preset.name}{mark}\n\n{preset.description}\n\n"
+                f"Takes: {preset.training_time}.\n\n```toml\n{settings_part(text)}```\n"
             )
     return GENERATED_NOTICE + "\n".join(parts)
 
 
 def settings_part(text: str) -> str:
-    """Return a preset file from its first section on, comments kept."""
+    """Return a preset file from its first section on, with comments."""
     assert tomllib.loads(text)
     return text[text.index("[model]") :].rstrip() + "\n"
 
