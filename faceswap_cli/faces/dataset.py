@@ -5,12 +5,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from faceswap_cli.core.errors import InputError
 from faceswap_cli.core.types import Points
+from faceswap_cli.core.workspace import SetFolder
 from faceswap_cli.faces.alignment import FaceAlignment
 
 
@@ -98,22 +99,6 @@ class FaceRecord:
             framing=fields.get("framing", "face"),
             is_interpolated=fields.get("interpolated", False),
         )
-
-
-class SetFolder(Protocol):
-    """Where a set lies: `workspace.SetFolder`, of which this room knows no more."""
-
-    @property
-    def name(self) -> str:
-        """The set's name."""
-
-    @property
-    def root(self) -> Path:
-        """The folder of its crops."""
-
-    @property
-    def records(self) -> Path:
-        """The file of its lines."""
 
 
 @dataclass(frozen=True, kw_only=True)
