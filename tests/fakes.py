@@ -15,7 +15,6 @@ from faceswap_cli.core.lazy_image import LazyImage
 from faceswap_cli.core.progress import Reporter
 from faceswap_cli.core.types import Image
 from faceswap_cli.core.workspace import SetFolder
-from faceswap_cli.faces.detectors.roi import RoI
 from faceswap_cli.faces.settings import ExtractSettings
 from faceswap_cli.faces.types import Face
 from faceswap_cli.stages.extract import ExtractSummary, extract
@@ -51,19 +50,9 @@ class SpotDetector:
     def close(self) -> None:
         """Hold nothing."""
 
-    def detect(self, image: Image) -> list[Face]:
-        """Return one face around the bright pixels, if there are any."""
+    def detect(self, image: Image, *, exclude: Sequence[Face] = ()) -> list[Face]:
+        """Return one face around the bright pixels, if there are any; excluded or not."""
         self.before(read_frame_number(image))
-        return self._detect_spots(image)
-
-    def detect_rois(self, image: Image) -> list[RoI]:
-        """Return where that is."""
-        return [RoI.from_landmarks(face.landmarks) for face in self.detect(image)]
-
-    def fit_landmarks(
-        self, image: Image, rois: Sequence[RoI], *, exclude: Sequence[Face]
-    ) -> list[Face]:
-        """Return the face, known or not."""
         return self._detect_spots(image)
 
     def track(self, view: LazyImage, faces: Sequence[Face]) -> list[Face]:

@@ -31,7 +31,6 @@ from faceswap_cli.core.types import AnyArray, Image
 from faceswap_cli.core.workspace import RunFolder, Workspace
 from faceswap_cli.faces.detectors import DEFAULT_DETECTOR
 from faceswap_cli.faces.detectors.litert import LiteRTDetector
-from faceswap_cli.faces.detectors.roi import RoI
 from faceswap_cli.faces.settings import ExtractSettings
 from faceswap_cli.faces.types import Face
 from faceswap_cli.provenance.credentials import read_credentials as read_credentials
@@ -103,18 +102,8 @@ class ScriptedDetector:
 
     script: Callable[[Image], list[Face]]
 
-    def detect(self, image: Image) -> list[Face]:
-        """Return what is there."""
-        return self.script(image)
-
-    def detect_rois(self, image: Image) -> list[RoI]:
-        """Return where it is."""
-        return [RoI.from_landmarks(face.landmarks) for face in self.script(image)]
-
-    def fit_landmarks(
-        self, image: Image, rois: Sequence[RoI], *, exclude: Sequence[Face]
-    ) -> list[Face]:
-        """Return what is there, known or not."""
+    def detect(self, image: Image, *, exclude: Sequence[Face] = ()) -> list[Face]:
+        """Return the script's faces, excluded or not."""
         return self.script(image)
 
     def track(self, view: LazyImage, faces: Sequence[Face]) -> list[Face]:

@@ -23,6 +23,7 @@ from faceswap_cli.faces.detectors.litert import (
 )
 from faceswap_cli.faces.detectors.mediapipe import MediaPipeDetector
 from faceswap_cli.faces.detectors.roi import RoI
+from faceswap_cli.faces.tracker import TwoStageDetector
 from faceswap_cli.synthetic import CAST, HeadModel, SceneParams, random_scenes, render_frame
 
 
@@ -203,3 +204,27 @@ def test_location_only_finds_the_same_faces() -> None:
         assert one.score == other.score
         assert one.blendshapes
         assert () == other.blendshapes
+
+
+def test_detect_equals_rois_plus_landmarks() -> None:
+    """The halves that the tracker calls one by one give the faces of `detect`."""
+    pair = np.hstack(
+        [
+            render_frame(HeadModel.from_person(CAST[name]), SceneParams(scale=scale), 256).image
+            for name, scale in (("ada", 1.0), ("bo", 0.8))
+        ]
+    )
+    with LiteRTDetector() as detector:
+        assert isinstance(detector, TwoStageDetector)
+        faces = detector.detect(pair)
+        fitted = detector.fit_landmarks(pair, detector.detect_rois(pair), exclude=())
+        assert [] == detector.fit_landmarks(pair, [], exclude=())
+
+    assert 2 == len(faces) == len(fitted)
+    for one, other in zip(faces, fitted, strict=True):
+        np.testing.assert_array_equal(one.landmarks, other.landmarks)
+        assert (one.score, one.pose, one.blendshapes) == (
+            other.score,
+            other.pose,
+            other.blendshapes,
+        )

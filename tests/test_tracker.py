@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import pairwise
@@ -31,18 +31,17 @@ from faceswap_cli.faces.tracker import (
 )
 from faceswap_cli.faces.types import Face
 from faceswap_cli.synthetic import CAST, HeadModel, SceneParams, animate, render_frame
+from faceswap_cli.video.frame import Frame
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class FrameStub:
-    """A frame."""
+def make_frame(view: LazyImage, index: int) -> Frame:
+    """Return frame `index` of a video of 25 frames a second."""
+    return Frame(index=index, time=Fraction(index, 25), view=view)
 
-    image: Image
 
-    @property
-    def view(self) -> ArrayImage:
-        """The picture."""
-        return ArrayImage(image=self.image)
+def make_frames(images: Iterable[Image]) -> Iterator[Frame]:
+    """Yield the frames of a video of 25 frames a second."""
+    return (make_frame(ArrayImage(image=image), index) for index, image in enumerate(images))
 
 
 class CountingDetector(LiteRTDetector):
@@ -72,24 +71,18 @@ class CannedDetector:
     def close(self) -> None:
         """Hold nothing."""
 
-    def detect(self, image: Image) -> list[Face]:
-        """Return what was told."""
-        return list(self.faces.get(int(image[0, 0, 0]), ()))
-
-    def detect_rois(self, image: Image) -> list[RoI]:
-        """Return where that is, and note that it was searched for."""
+    def detect(self, image: Image, *, exclude: Sequence[Face] = ()) -> list[Face]:
+        """Return the frame's faces, excluded or not, and note that it was searched."""
         self.searched.append(int(image[0, 0, 0]))
-        return [RoI.from_landmarks(face.landmarks) for face in self.detect(image)]
-
-    def fit_landmarks(
-        self, image: Image, rois: Sequence[RoI], *, exclude: Sequence[Face]
-    ) -> list[Face]:
-        """Return what was told, known or not."""
-        return self.detect(image)
+        return self.faces_in(image)
 
     def track(self, view: LazyImage, faces: Sequence[Face]) -> list[Face]:
         """Return as many."""
-        return self.detect(view.to_array())[: len(faces)]
+        return self.faces_in(view.to_array())[: len(faces)]
+
+    def faces_in(self, image: Image) -> list[Face]:
+        """Return the faces of the frame that an image is of."""
+        return list(self.faces.get(int(image[0, 0, 0]), ()))
 
 
 def square(x: float, side: float = 40.0) -> Face:
@@ -105,9 +98,9 @@ def square(x: float, side: float = 40.0) -> Face:
     )
 
 
-def greys(levels: Sequence[int]) -> Iterator[FrameStub]:
-    """Frames of one grey each."""
-    return (FrameStub(image=np.full((18, 32, 3), level, np.uint8)) for level in levels)
+def greys(levels: Sequence[int]) -> Iterator[Frame]:
+    """Yield frames of one gray each."""
+    return make_frames(np.full((18, 32, 3), level, np.uint8) for level in levels)
 
 
 def track_all(
@@ -138,10 +131,10 @@ def track_with_state(
     *,
     state: TrackerState | None = None,
     config: TrackingConfig | None = None,
-) -> list[tuple[TrackedFrame[FrameStub], TrackerState]]:
+) -> list[tuple[TrackedFrame, TrackerState]]:
     """What comes out for each image, and what is known then."""
     CountingDetector.searches = 0
-    frames = (FrameStub(image=image) for image in images)
+    frames = make_frames(images)
     with FaceTracker(CountingDetector, selection=SelectAll()) as follower:
         watched = follower.track(frames, config=config, state=state)
         return [(seen, json.loads(json.dumps(seen.get_state()))) for seen in watched]
@@ -152,8 +145,9 @@ def test_frames_are_decoded_only_where_requested(film: list[Image]) -> None:
     film = [np.pad(image, ((60, 60), (90, 90), (0, 0)), mode="edge") for image in film]
 
     with FaceTracker(LiteRTDetector, selection=SelectAll()) as follower:
-        seen = list(follower.track(FrameStub(image=image) for image in film))
-        again = list(follower.track(PartialFrame(image=image) for image in film))
+        seen = list(follower.track(make_frames(film)))
+        partial = (make_frame(PartialImage(image=image), k) for k, image in enumerate(film))
+        again = list(follower.track(partial))
 
     for one, other in zip(seen, again, strict=True):
         for face, twin in zip(one.faces, other.faces, strict=True):
@@ -170,51 +164,31 @@ def test_frames_are_decoded_only_where_requested(film: list[Image]) -> None:
 def test_predicted_areas_are_prefetched() -> None:
     """Following a face that hardly moves waits for nothing: the search looked there before it."""
     image = render_frame(HeadModel.from_person(CAST["ada"]), SceneParams(), 192).image
-    frames = [RecordingFrame(image=np.pad(image, ((60, 60), (90, 90), (0, 0)))) for _ in range(30)]
+    image = np.pad(image, ((60, 60), (90, 90), (0, 0)))
+    views = [RecordingImage(image=image) for _ in range(30)]
 
     with FaceTracker(LiteRTDetector, selection=SelectAll()) as follower:
-        for seen in follower.track(iter(frames)):
+        for seen in follower.track(make_frame(view, k) for k, view in enumerate(views)):
             [face] = seen.faces
             seen.frame.view.to_partial_array(face.alignment.source_area())
 
     # The first ones are searched before anybody is followed.
-    for frame in frames[2 * PREFETCH_FRAMES + 4 :]:
-        ready, *asked = frame.areas
+    for view in views[2 * PREFETCH_FRAMES + 4 :]:
+        ready, *asked = view.areas
         assert len(asked) == 2
         assert all([] == subtract_area(area, ready) for area in asked)
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class RecordingFrame(FrameStub):
-    """A frame that notes where it is looked at."""
-
-    areas: list[Area] = field(default_factory=list)
-
-    @property
-    def view(self) -> "RecordingImage":
-        """The picture."""
-        return RecordingImage(image=self.image, areas=self.areas)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RecordingImage(ArrayImage):
     """A picture that notes where it is looked at."""
 
-    areas: list[Area]
+    areas: list[Area] = field(default_factory=list)
 
     def to_partial_array(self, area: Area) -> Image:
         """Note it, and return the picture."""
         self.areas.append(area)
         return self.image
-
-
-class PartialFrame(FrameStub):
-    """A frame that is noise where nobody asked to look."""
-
-    @property
-    def view(self) -> ArrayImage:
-        """The picture, for those who ask."""
-        return PartialImage(image=self.image)
 
 
 class PartialImage(ArrayImage):
@@ -347,7 +321,7 @@ def test_detection_adds_faces_and_moves_none() -> None:
     searched_for = square(14)
 
     class Wavering(CannedDetector):
-        def detect(self, image: Image) -> list[Face]:
+        def detect(self, image: Image, *, exclude: Sequence[Face] = ()) -> list[Face]:
             return [searched_for, square(100)]
 
         def track(self, view: LazyImage, faces: Sequence[Face]) -> list[Face]:
@@ -423,7 +397,7 @@ def test_backtracking_stops_at_a_cut() -> None:
     """Who is found in a shot's first frame was in none of the shot before."""
 
     class Blind(NearbyDetector):
-        def detect(self, image: Image) -> list[Face]:
+        def detect(self, image: Image, *, exclude: Sequence[Face] = ()) -> list[Face]:
             return super().detect(image)[: 1 if image[0, 0, 0] < 40 else 2]
 
     faces = {k: [square(10), square(100)] for k in (5, 6, 7, 40, 41)}
@@ -492,7 +466,7 @@ def test_lookahead_is_bounded() -> None:
     """A long film needs no memory: what came out and some frames before it is let go."""
     taken: list[int] = []
 
-    def feed() -> Iterator[FrameStub]:
+    def feed() -> Iterator[Frame]:
         for number, shown in enumerate(greys([10] * 60)):
             taken.append(number)
             yield shown

@@ -22,7 +22,7 @@ from faceswap_cli.evaluation.metrics.reconstruction import mean_squared_error, s
 from faceswap_cli.evaluation.metrics.registry import METRICS
 from faceswap_cli.evaluation.metrics.temporal import MotionCompensation, TemporalResidual
 from faceswap_cli.faces.alignment import FaceAlignment, align_face
-from faceswap_cli.faces.detectors.roi import compute_iou
+from faceswap_cli.faces.boxes import IOU_THRESHOLD, compute_iou
 from faceswap_cli.faces.embedding import SFace
 from faceswap_cli.faces.masks import face_mask
 from faceswap_cli.faces.tracker import OnlineTracker, is_cut, make_thumbnail
@@ -32,8 +32,6 @@ CROP_PX = 256
 """Side of the crops that are measured; both videos' are cut at the same place."""
 THUMBNAIL_PX = 224
 """Side of the pictures of the worst moments."""
-IOU_THRESHOLD = 0.3
-"""Intersection over union of the boxes of one face in two frames in a row is larger than this."""
 SSIM_MARGIN_PX = 8
 """Pixels around the mask that SSIM's windows reach."""
 
@@ -168,7 +166,9 @@ class FrameEvaluator:
         last = before.face if before else None
         place = _select_face([_FaceCrops.from_pair(pair, face) for face in faces], last)
         self._previous = _PreviousFrame(pair=pair, thumbnail=small, face=place.face)
-        is_continuous = last is not None and _iou(last, place.face) > IOU_THRESHOLD
+        is_continuous = last is not None and bool(
+            compute_iou(last.box, place.face.box) > IOU_THRESHOLD
+        )
         return FrameMeasurement(
             time=pair.time,
             original=self._extract_features(pair.original, place.face),
@@ -281,8 +281,8 @@ def _select_face(candidates: Sequence[_FaceCrops], previous: Face | None) -> _Fa
     """
     changed = [place for place in candidates if place.is_changed] or candidates
     if previous is not None:
-        nearest = max(changed, key=lambda place: _iou(previous, place.face))
-        if _iou(previous, nearest.face) > IOU_THRESHOLD:
+        nearest = max(changed, key=lambda place: compute_iou(previous.box, place.face.box))
+        if compute_iou(previous.box, nearest.face.box) > IOU_THRESHOLD:
             return nearest
     return changed[0]
 
@@ -328,8 +328,3 @@ def _square_alignment(left: int, top: int, side: int) -> FaceAlignment:
     """Return the upright square whose pixels are the frame's own."""
     to_unit = np.array([[1, 0, 0.5 - left], [0, 1, 0.5 - top]], dtype=np.float64) / side
     return FaceAlignment(to_unit=to_unit)
-
-
-def _iou(one: Face, other: Face) -> float:
-    """Return the intersection over the union of two faces' boxes."""
-    return float(compute_iou(one.box.reshape(1, 2, 2), other.box.reshape(2, 2))[0])

@@ -28,8 +28,6 @@ Array = npt.NDArray[np.float64]
 SMOOTHING_RADIUS = 6
 """Frames before and after that have a say in where a face is; the missing ones in a gap are fewer.
 """
-IOU_THRESHOLD = 0.3
-"""Intersection over union of the boxes of one face in two frames is larger than this."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

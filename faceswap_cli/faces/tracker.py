@@ -17,7 +17,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any, Generic, Protocol, Self, TypeVar
+from typing import Any, Protocol, Self, runtime_checkable
 
 import cv2
 import numpy as np
@@ -25,10 +25,10 @@ import numpy as np
 from faceswap_cli.core.lazy_image import Area, ArrayImage, LazyImage
 from faceswap_cli.core.prefetch import prefetch
 from faceswap_cli.core.types import Gray, Image
-from faceswap_cli.faces.detectors.roi import RoI, compute_iou
+from faceswap_cli.faces.boxes import IOU_THRESHOLD, compute_iou
+from faceswap_cli.faces.detectors.roi import RoI
 from faceswap_cli.faces.selection import FaceSelector, SelectionRule, SelectLargest
 from faceswap_cli.faces.track_smoothing import (
-    IOU_THRESHOLD,
     SMOOTHING_RADIUS,
     Detection,
     FrameTracks,
@@ -37,6 +37,7 @@ from faceswap_cli.faces.track_smoothing import (
     smooth_tracks,
 )
 from faceswap_cli.faces.types import Face, FaceDetector
+from faceswap_cli.video.frame import Frame
 
 DETECT_INTERVAL = 10
 """Frames from one search to the next. A newcomer is followed back to where it came in."""
@@ -54,15 +55,6 @@ SEARCH_MARGIN_DIVISOR = 10
 _THUMBNAIL_SIZE = (32, 18)
 
 
-class HasImage(Protocol):
-    """Anything with a picture."""
-
-    @property
-    def view(self) -> LazyImage:
-        """The picture."""
-
-
-FrameT = TypeVar("FrameT", bound=HasImage)
 TrackerState = Mapping[str, Any]
 """What a follower knows after a frame, as JSON can hold it."""
 
@@ -104,14 +96,31 @@ class TrackingConfig:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class TrackedFrame(Generic[FrameT]):
+class TrackedFrame:
     """A frame with the faces that were chosen."""
 
-    frame: FrameT
+    frame: Frame
     faces: Sequence[SmoothedFace]
     """Held steady, largest first."""
     get_state: Callable[[], TrackerState]
     """Returns what is to be known to go on after this frame; to be called before the next comes."""
+
+
+@runtime_checkable
+class TwoStageDetector(FaceDetector, Protocol):
+    """A detector whose `detect` is `fit_landmarks` in the regions of `detect_rois`.
+
+    Finding regions takes most of the time and needs no tracked faces, so it runs ahead in a thread
+    of its own. Other detectors search when the tracked faces are known.
+    """
+
+    def detect_rois(self, image: Image) -> Sequence[RoI]:
+        """Return the regions that may hold a face."""
+
+    def fit_landmarks(
+        self, image: Image, rois: Sequence[RoI], *, exclude: Sequence[Face]
+    ) -> list[Face]:
+        """Return the faces in regions, largest first, less those at one of `exclude`."""
 
 
 class FaceTracker:
@@ -154,11 +163,11 @@ class FaceTracker:
 
     def track(
         self,
-        frames: Iterator[FrameT],
+        frames: Iterator[Frame],
         *,
         config: TrackingConfig | None = None,
         state: TrackerState | None = None,
-    ) -> Generator[TrackedFrame[FrameT], None, None]:
+    ) -> Generator[TrackedFrame, None, None]:
         """Yield every frame with the faces wanted in it.
 
         Args:
@@ -168,7 +177,7 @@ class FaceTracker:
         """
         config = config or TrackingConfig()
         chooser = self._selection.create_selector(self._track_detector)
-        window: _SmoothingWindow[FrameT] = _SmoothingWindow(
+        window = _SmoothingWindow(
             radius=config.smoothing_radius, lookahead=config.lookahead, selector=chooser
         )
         if state:
@@ -176,14 +185,14 @@ class FaceTracker:
         with closing(prefetch(frames, depth=PREFETCH_FRAMES)) as decoded:
             looks = self._search(decoded, config, previous=window.last_output)
             with closing(prefetch(looks, depth=PREFETCH_FRAMES)) as searched:
-                for look in searched:
+                for frame, look in searched:
                     scene = advance_tracks(
                         window.latest,
                         look,
                         self._track_detector,
                         max_missed=config.smoothing_radius - 1,
                     )
-                    window.add(look, scene, self._track_detector)
+                    window.add(frame, look, scene, self._track_detector)
                     self._predicted_areas = [predict_area(face) for face in scene.faces.values()]
                     if window.is_full:
                         yield window.pop()
@@ -191,19 +200,28 @@ class FaceTracker:
             yield window.pop()
 
     def _search(
-        self, frames: Iterator[FrameT], config: TrackingConfig, *, previous: "_LastFrame"
-    ) -> Generator["SearchedFrame[FrameT]", None, None]:
+        self, frames: Iterator[Frame], config: TrackingConfig, *, previous: "_LastFrame"
+    ) -> Generator[tuple[Frame, "SearchedImage"], None, None]:
         """Yield the frames with what a search finds in those where one is due."""
         last = previous.thumbnail
         for number, item in enumerate(frames, previous.frame_index + 1):
             small = make_thumbnail(item.view)
             begins = last is None or not config.is_continuous or is_cut(last, small)
             is_due = begins or number % config.detect_interval == 0
-            found = self._search_detector.detect_rois(item.view.to_array()) if is_due else None
+            rois = None
+            if is_due and isinstance(self._search_detector, TwoStageDetector):
+                rois = self._search_detector.detect_rois(item.view.to_array())
             # Whoever follows would wait for its conversion; what is missing then is made up for.
             for area in self._predicted_areas:
                 item.view.to_partial_array(area)
-            yield SearchedFrame(frame=item, thumbnail=small, starts_shot=begins, rois=found)
+            searched = SearchedImage(
+                view=item.view,
+                thumbnail=small,
+                starts_shot=begins,
+                is_search_due=is_due,
+                rois=rois,
+            )
+            yield item, searched
             last = small
 
 
@@ -228,11 +246,12 @@ class OnlineTracker:
         before, self._thumbnail = self._thumbnail, make_thumbnail(view)
         begins = before is None or is_cut(before, self._thumbnail)
         is_due = begins or (self._tracks.frame_index + 1) % self._config.detect_interval == 0
-        look = SearchedFrame(
-            frame=_ImageFrame(view=view),
+        look = SearchedImage(
+            view=view,
             thumbnail=self._thumbnail,
             starts_shot=begins,
-            rois=self._detector.detect_rois(image) if is_due else None,
+            is_search_due=is_due,
+            rois=None,
         )
         patience = self._config.smoothing_radius - 1
         self._tracks = advance_tracks(self._tracks, look, self._detector, max_missed=patience)
@@ -240,27 +259,21 @@ class OnlineTracker:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _ImageFrame:
-    """A picture and nothing else."""
+class SearchedImage:
+    """A frame's image before the faces of the frame before are tracked into it."""
 
     view: LazyImage
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class SearchedFrame(Generic[FrameT]):
-    """A frame before anybody is followed into it."""
-
-    frame: FrameT
     thumbnail: Gray
     starts_shot: bool
-    """Nobody in it is who they were."""
+    """Its faces are not those of the frame before."""
+    is_search_due: bool
     rois: Sequence[RoI] | None
-    """Where a search found faces; None: there was no search."""
+    """Regions that a search ahead found; None: there was no such search."""
 
 
 def advance_tracks(
     previous: FrameTracks,
-    searched: SearchedFrame[FrameT],
+    searched: SearchedImage,
     detector: FaceDetector,
     *,
     max_missed: int,
@@ -273,7 +286,7 @@ def advance_tracks(
         detector: Follows, and searches where somebody was lost.
         max_missed: Frames in a row that a face may be missing and still be the same.
     """
-    number, view, found = previous.frame_index + 1, searched.frame.view, searched.rois
+    number, view = previous.frame_index + 1, searched.view
     known = (
         {}
         if searched.starts_shot
@@ -281,11 +294,9 @@ def advance_tracks(
     )
     there = [seen.face for seen in known.values() if seen.frame_index == previous.frame_index]
     faces = detector.track(view, there) if there else []
-    if found is None and len(faces) < max(1, len(known)):
-        found = detector.detect_rois(view.to_array())
-    if found:
-        placed = detector.fit_landmarks(view.to_array(), found, exclude=faces)
-        faces = [*faces, *find_new_faces(placed, known=faces)]
+    if searched.is_search_due or len(faces) < max(1, len(known)):
+        found = _detect(view.to_array(), searched.rois, detector, exclude=faces)
+        faces = [*faces, *find_new_faces(found, known=faces)]
     tracks, count = match_tracks(faces, known, track_count=previous.track_count)
     sightings = {
         track: Detection(frame_index=number, face=face)
@@ -297,6 +308,19 @@ def advance_tracks(
     )
 
 
+def _detect(
+    image: Image,
+    rois: Sequence[RoI] | None,
+    detector: FaceDetector,
+    *,
+    exclude: Sequence[Face],
+) -> list[Face]:
+    """Return the faces of an image, less those at one of `exclude`, from its regions if known."""
+    if rois is not None and isinstance(detector, TwoStageDetector):
+        return detector.fit_landmarks(image, rois, exclude=exclude)
+    return detector.detect(image, exclude=exclude)
+
+
 def predict_area(face: Face) -> Area:
     """Return where a face will be looked for and cut out a few frames later, most likely."""
     left, top, right, bottom = RoI.from_landmarks(face.landmarks).source_area()
@@ -305,13 +329,9 @@ def predict_area(face: Face) -> Area:
 
 
 def find_new_faces(candidates: Sequence[Face], *, known: Sequence[Face]) -> list[Face]:
-    """Return the faces that do not lie where another does."""
-    boxes = np.array([face.box for face in known], np.float32).reshape(-1, 2, 2)
-    return [
-        face
-        for face in candidates
-        if not (compute_iou(boxes, face.box.reshape(2, 2)) > IOU_THRESHOLD).any()
-    ]
+    """Return the candidates whose box overlaps none of the known faces'."""
+    boxes = np.array([face.box for face in known], np.float32).reshape(-1, 4)
+    return [face for face in candidates if not (compute_iou(boxes, face.box) > IOU_THRESHOLD).any()]
 
 
 def match_tracks(
@@ -322,8 +342,8 @@ def match_tracks(
     Those that overlap most find each other first; who overlaps nobody begins a track.
     """
     tracks = list(last_seen)
-    boxes = np.array([last_seen[track].face.box for track in tracks], np.float32).reshape(-1, 2, 2)
-    shared = np.array([compute_iou(boxes, face.box.reshape(2, 2)) for face in faces])
+    boxes = np.array([last_seen[track].face.box for track in tracks], np.float32).reshape(-1, 4)
+    shared = np.array([compute_iou(boxes, face.box) for face in faces])
     shared = shared.reshape(len(faces), len(tracks))
     names: dict[int, int] = {}
     while shared.size and shared.max() > IOU_THRESHOLD:
@@ -344,10 +364,11 @@ class _LastFrame:
 
 
 @dataclass(kw_only=True, eq=False)
-class _PendingFrame(Generic[FrameT]):
+class _PendingFrame:
     """A frame on its way out."""
 
-    searched: SearchedFrame[FrameT]
+    frame: Frame
+    thumbnail: Gray
     tracks: FrameTracks
     """Who is in it, going forwards."""
     backtracked: dict[int, Detection] = field(default_factory=dict)
@@ -360,7 +381,7 @@ class _PendingFrame(Generic[FrameT]):
 
 
 @dataclass(kw_only=True)
-class _SmoothingWindow(Generic[FrameT]):
+class _SmoothingWindow:
     """The frames that have a say in where a face is in one of them."""
 
     radius: int
@@ -368,7 +389,7 @@ class _SmoothingWindow(Generic[FrameT]):
     selector: FaceSelector
     history: deque[tuple[FrameTracks, Mapping[int, Detection]]] = field(default_factory=deque)
     """The frames that came out last, oldest first: who was in them going forwards, who besides."""
-    pending: deque[_PendingFrame[FrameT]] = field(default_factory=deque)
+    pending: deque[_PendingFrame] = field(default_factory=deque)
     """The frames still to come out."""
     last_output: _LastFrame = field(
         default_factory=lambda: _LastFrame(frame_index=-1, thumbnail=None)
@@ -388,28 +409,34 @@ class _SmoothingWindow(Generic[FrameT]):
         return len(self.pending) > self.lookahead
 
     def add(
-        self, searched: SearchedFrame[FrameT], tracks: FrameTracks, detector: FaceDetector
+        self,
+        frame: Frame,
+        searched: SearchedImage,
+        tracks: FrameTracks,
+        detector: FaceDetector,
     ) -> None:
         """Let a frame in, and follow back through those that wait who is new in it."""
         count = self.latest.track_count
         before = list(reversed(self.pending))
-        self.pending.append(_PendingFrame(searched=searched, tracks=tracks))
+        self.pending.append(_PendingFrame(frame=frame, thumbnail=searched.thumbnail, tracks=tracks))
         for track, seen in tracks.detections.items():
             if track >= count:
                 _backtrack(before, track, seen.face, shot=tracks.shot, detector=detector)
 
-    def pop(self) -> TrackedFrame[FrameT]:
+    def pop(self) -> TrackedFrame:
         """Let the first frame that waits out."""
         first = self.pending.popleft()
-        look, here = first.searched, first.all_tracks
+        here = first.all_tracks
         past = (add_detections(*one) for one in self.history)
         near = [*past, here, *(one.all_tracks for one in self.pending)]
-        faces = self.selector.select(look.frame.view, smooth_tracks(near, here, radius=self.radius))
+        faces = self.selector.select(
+            first.frame.view, smooth_tracks(near, here, radius=self.radius)
+        )
         self.history.append((first.tracks, first.backtracked))
         while len(self.history) > self.radius + 1:
             self.history.popleft()
-        self.last_output = _LastFrame(frame_index=here.frame_index, thumbnail=look.thumbnail)
-        return TrackedFrame(frame=look.frame, faces=faces, get_state=self.state_dict)
+        self.last_output = _LastFrame(frame_index=here.frame_index, thumbnail=first.thumbnail)
+        return TrackedFrame(frame=first.frame, faces=faces, get_state=self.state_dict)
 
     def state_dict(self) -> TrackerState:
         """Return what is known after the frame that came out last."""
@@ -436,7 +463,7 @@ class _SmoothingWindow(Generic[FrameT]):
 
 
 def _backtrack(
-    pending: Iterable[_PendingFrame[FrameT]],
+    pending: Iterable[_PendingFrame],
     track: int,
     face: Face,
     *,
@@ -448,7 +475,7 @@ def _backtrack(
     What was followed forwards is not touched: begun again in between, all goes the same way.
     """
     for one in pending:
-        found = detector.track(one.searched.frame.view, [face]) if one.tracks.shot == shot else []
+        found = detector.track(one.frame.view, [face]) if one.tracks.shot == shot else []
         there = [seen.face for seen in one.all_tracks.detections.values()]
         if not find_new_faces(found, known=there):
             return

@@ -2,16 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from faceswap_cli.core.lazy_image import LazyImage
 from faceswap_cli.core.types import Image, Points
-
-if TYPE_CHECKING:
-    from faceswap_cli.faces.detectors.roi import RoI
 
 NUM_LANDMARKS = 478
 """Points of MediaPipe's face mesh: 468 on the skin, then five on each iris."""
@@ -63,40 +60,30 @@ class Face:
 
 
 class FaceDetector(Protocol):
-    """Anything that finds faces; the same image always gives the same faces.
+    """A face detector; the same arguments always give the same faces.
 
-    A detector loads what it needs when its `with` block begins and works inside it. One that finds
-    what another misses (faces too small for it, say) can hold that other one, ask it about a part
-    of the image and move the answer back: its users see no difference.
+    A detector loads its networks when its `with` block begins and works inside it. It may hold
+    another detector, for faces too small for itself, say, and hand it a part of the image.
     """
 
     def __enter__(self) -> Self: ...
 
     def __exit__(self, *_: object) -> None: ...
 
-    def detect(self, image: Image) -> list[Face]:
-        """Return the faces in `image`, largest first."""
+    def detect(self, image: Image, *, exclude: Sequence[Face] = ()) -> list[Face]:
+        """Return the faces in `image`, largest first.
 
-    def detect_rois(self, image: Image) -> Sequence["RoI"]:
-        """Return where faces may be: the first half of `detect`, which takes most of its time."""
-
-    def fit_landmarks(
-        self, image: Image, rois: Sequence["RoI"], *, exclude: Sequence[Face]
-    ) -> list[Face]:
-        """Return the faces where some were found, largest first: the second half of `detect`.
-
-        Those that lie where one of `exclude` does may be left out: they are known already.
+        Those at the position of one of the faces `exclude` may be left out, which is quicker.
         """
 
     def track(self, view: LazyImage, faces: Sequence[Face]) -> list[Face]:
         """Return those of the `faces` of the frame before that are still there, largest first.
 
-        It depends on nothing but the arguments, and may be quicker than `detect`. Of the frame it
-        looks at no more than it has to.
+        May be quicker than `detect`, and reads only the parts of the frame that it needs.
         """
 
     def close(self) -> None:
-        """Let go of what the detector holds; harmless when repeated."""
+        """Release the networks; harmless when repeated."""
 
 
 def rotation_to_euler(rotation: npt.NDArray[np.float64]) -> tuple[float, float, float]:

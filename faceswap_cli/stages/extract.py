@@ -275,7 +275,7 @@ class _Extraction:
         most = self.settings.max_faces
         return most is not None and self.writer.face_count >= most
 
-    def _write_faces(self, tracked: TrackedFrame[Frame], input_index: int) -> None:
+    def _write_faces(self, tracked: TrackedFrame, input_index: int) -> None:
         """Hand a frame's faces over."""
         most = self.settings.max_faces
         room = None if most is None else most - self.writer.face_count
@@ -286,7 +286,7 @@ class _Extraction:
                 )
             )
 
-    def _checkpoint_or_stop(self, tracked: TrackedFrame[Frame], input_index: int) -> None:
+    def _checkpoint_or_stop(self, tracked: TrackedFrame, input_index: int) -> None:
         """After a frame: say every so often how far the work got, and stop if that is asked for.
 
         Raises:

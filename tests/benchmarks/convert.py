@@ -40,6 +40,7 @@ from faceswap_cli.faces.tracker import FaceTracker
 from faceswap_cli.stages import convert as stage
 from faceswap_cli.stages.extract import extract
 from faceswap_cli.synthetic import CAST, HeadModel, animate, render_frame
+from faceswap_cli.video.frame import Frame
 from faceswap_cli.video.reader import read_frames
 from faceswap_cli.video.writer import VideoWriter
 
@@ -120,13 +121,12 @@ def encode_bare(path: Path, frames: Sequence[VideoFrame]) -> None:
 
 def track_faces(images: Sequence[Image]) -> None:
     """Find and follow the faces of frames in memory, as the stage does."""
-
-    class Pictured:
-        def __init__(self, image: Image) -> None:
-            self.view = ArrayImage(image=image)
-
+    frames = (
+        Frame(index=index, time=Fraction(index, RATE), view=ArrayImage(image=image))
+        for index, image in enumerate(images)
+    )
     with FaceTracker(LOCATION_DETECTORS[DEFAULT_DETECTOR], selection=SelectAll()) as follower:
-        for _ in follower.track(Pictured(image) for image in images):
+        for _ in follower.track(frames):
             pass
 
 

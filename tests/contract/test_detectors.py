@@ -180,26 +180,13 @@ def shift_face(face: Face, x: float, y: float) -> Face:
     )
 
 
-def test_detect_equals_rois_plus_landmarks(detector: FaceDetector) -> None:
-    """Faces are those placed where some were found."""
-    pair = np.hstack([render_person(), render_person(SceneParams(scale=0.8), name="bo")])
-
-    faces = detector.detect(pair)
-    placed = detector.fit_landmarks(pair, detector.detect_rois(pair), exclude=())
-
-    assert 2 == len(faces) == len(placed)
-    assert all(map(same_face, faces, placed))
-
-
-def test_excluded_faces_are_not_refitted(detector: FaceDetector) -> None:
-    """A search beside somebody known brings the other one, and nobody where all are known."""
+def test_excluded_faces_are_not_returned(detector: FaceDetector) -> None:
+    """With one of two faces excluded the other comes as ever; with both excluded, none."""
     pair = np.hstack([render_person(), render_person(SceneParams(scale=0.8), name="bo")])
     ada, bo = detector.detect(pair)
-    found = detector.detect_rois(pair)
 
-    assert [] == detector.fit_landmarks(pair, found, exclude=[ada, bo])
-    assert any(same_face(bo, face) for face in detector.fit_landmarks(pair, found, exclude=[ada]))
-    assert [] == detector.fit_landmarks(pair, [], exclude=[])
+    assert [] == detector.detect(pair, exclude=[ada, bo])
+    assert any(same_face(bo, face) for face in detector.detect(pair, exclude=[ada]))
 
 
 def test_several_faces_come_largest_first(detector: FaceDetector) -> None:

@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 from faceswap_cli.core.types import Image, Points
 from faceswap_cli.faces.alignment import transform_points
-from faceswap_cli.faces.detectors.roi import RoI, compute_iou
+from faceswap_cli.faces.boxes import IOU_THRESHOLD, compute_iou
+from faceswap_cli.faces.detectors.roi import RoI
 
 Array = npt.NDArray[np.float32]
 
@@ -21,8 +22,6 @@ SIDE_PX = 128
 ROI_MARGIN = 1.5
 """Sides of the region for the landmarks over those of the box found."""
 MIN_SCORE = 0.5
-NMS_IOU_THRESHOLD = 0.3
-"""Intersection over union above which two boxes are of one face."""
 
 
 def detect_short_range(image: Image, network: Callable[[Array], Sequence[Array]]) -> list[RoI]:
@@ -71,9 +70,10 @@ def _weighted_nms(points: Array, scores: Array) -> Iterator[Points]:
         points: (N, K, 2); the first two are a box's corners.
         scores: (N,).
     """
+    boxes = points[:, :2].reshape(-1, 4)
     order = np.argsort(-scores, kind="stable")
     while order.size:
-        same = compute_iou(points[order, :2], points[order[0], :2]) > NMS_IOU_THRESHOLD
+        same = compute_iou(boxes[order], boxes[order[0]]) > IOU_THRESHOLD
         same[0] = True  # an empty box overlaps nothing, not even itself
         group = order[same]
         mean = np.average(points[group], axis=0, weights=scores[group])

@@ -22,9 +22,10 @@ from faceswap_cli.core.lazy_image import ArrayImage, LazyImage
 from faceswap_cli.core.model_files import find_model_file
 from faceswap_cli.core.types import Image, Points
 from faceswap_cli.faces.alignment import transform_points
+from faceswap_cli.faces.boxes import IOU_THRESHOLD, compute_iou
 from faceswap_cli.faces.detectors.blazeface import detect_short_range
 from faceswap_cli.faces.detectors.mediapipe import suppress_stderr
-from faceswap_cli.faces.detectors.roi import RoI, compute_iou
+from faceswap_cli.faces.detectors.roi import RoI
 from faceswap_cli.faces.detectors.yunet import YuNet
 from faceswap_cli.faces.head_pose import estimate_rotation
 from faceswap_cli.faces.types import NUM_LANDMARKS, Face, rotation_to_euler
@@ -94,12 +95,15 @@ class LiteRTDetector:
         """Let go of the networks; harmless when repeated."""
         self._networks = None
 
-    def detect(self, image: Image) -> list[Face]:
-        """Return the faces in `image`, largest first."""
-        return self.fit_landmarks(image, self.detect_rois(image), exclude=())
+    def detect(self, image: Image, *, exclude: Sequence[Face] = ()) -> list[Face]:
+        """Return the faces in `image`, largest first, less those at one of `exclude`."""
+        return self.fit_landmarks(image, self.detect_rois(image), exclude=exclude)
 
     def detect_rois(self, image: Image) -> list[RoI]:
-        """Return where upright faces may be; where there is none, where lying ones may be."""
+        """Return the regions that may hold an upright face; without any, a lying one.
+
+        The first half of `detect` takes most of its time and needs no other faces.
+        """
         networks = self._require_networks()
         image = np.ascontiguousarray(image)
         found = detect_upright(image, networks) or detect_rotated(image, networks)
@@ -108,7 +112,10 @@ class LiteRTDetector:
     def fit_landmarks(
         self, image: Image, rois: Sequence[RoI], *, exclude: Sequence[Face]
     ) -> list[Face]:
-        """Return the faces where some were found, largest first, less those known already."""
+        """Return the faces in regions, largest first, less those at one of `exclude`.
+
+        The second half of `detect`.
+        """
         image = np.ascontiguousarray(image)
         known = [RoI.from_landmarks(face.landmarks) for face in exclude]
         new = [region for region in rois if not any(map(region.overlaps_center, known))]
@@ -289,16 +296,12 @@ def build_location_only(
     )
 
 
-NMS_IOU_THRESHOLD = 0.3
-"""Intersection over union of two faces' boxes above which they are one face."""
-
-
 def _non_max_suppression(faces: Iterable[Face]) -> list[Face]:
     """Return the faces less those that lie where an earlier one does."""
     kept: list[Face] = []
     for face in faces:
-        others = np.array([other.box for other in kept]).reshape(-1, 2, 2)
-        if not (compute_iou(others, face.box.reshape(2, 2)) > NMS_IOU_THRESHOLD).any():
+        boxes = np.array([other.box for other in kept], np.float32).reshape(-1, 4)
+        if not (compute_iou(boxes, face.box) > IOU_THRESHOLD).any():
             kept.append(face)
     return kept
 

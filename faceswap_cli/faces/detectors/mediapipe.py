@@ -20,6 +20,7 @@ from faceswap_cli.core.errors import InputError
 from faceswap_cli.core.lazy_image import LazyImage
 from faceswap_cli.core.model_files import find_model_file
 from faceswap_cli.core.types import Image
+from faceswap_cli.faces.boxes import compute_iou
 from faceswap_cli.faces.detectors.roi import RoI
 from faceswap_cli.faces.types import Face, rotation_to_euler
 
@@ -70,7 +71,19 @@ class MediaPipeDetector:
         with suppress_stderr():
             self._exit_stack.close()
 
-    def detect(self, image: Image) -> list[Face]:
+    def detect(self, image: Image, *, exclude: Sequence[Face] = ()) -> list[Face]:
+        """Return the faces in `image`, largest first; none if all are at those of `exclude`."""
+        faces = self._detect_all(image)
+        excluded = [RoI.from_landmarks(face.landmarks) for face in exclude]
+        rois = (RoI.from_landmarks(face.landmarks) for face in faces)
+        has_new = any(not any(map(roi.overlaps_center, excluded)) for roi in rois)
+        return faces if has_new else []
+
+    def track(self, view: LazyImage, faces: Sequence[Face]) -> list[Face]:
+        """Return the largest faces in the frame, at most as many as there were."""
+        return self._detect_all(view.to_array())[: len(faces)]
+
+    def _detect_all(self, image: Image) -> list[Face]:
         """Return the faces in `image`, largest first."""
         assert self._tasks is not None, "open the detector with `with` first"
         picture = self._tasks.to_mp_image(np.ascontiguousarray(image))
@@ -97,22 +110,6 @@ class MediaPipeDetector:
             )
         ]
         return sorted(faces, key=lambda face: face.area_px, reverse=True)
-
-    def detect_rois(self, image: Image) -> list[RoI]:
-        """Return where the faces are; the library gives no first half alone."""
-        return [RoI.from_landmarks(face.landmarks) for face in self.detect(image)]
-
-    def fit_landmarks(
-        self, image: Image, rois: Sequence[RoI], *, exclude: Sequence[Face]
-    ) -> list[Face]:
-        """Return all faces if any of those found is new."""
-        known = [RoI.from_landmarks(face.landmarks) for face in exclude]
-        is_new = any(not any(map(region.overlaps_center, known)) for region in rois)
-        return self.detect(image) if is_new else []
-
-    def track(self, view: LazyImage, faces: Sequence[Face]) -> list[Face]:
-        """Return as many faces as there were, looking afresh."""
-        return self.detect(view.to_array())[: len(faces)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,8 +168,8 @@ def _to_face(
     """Return what MediaPipe found as a `Face`."""
     box = np.concatenate([points.min(axis=0), points.max(axis=0)]).astype(np.float32)
     scores = [
-        (_iou(box, detection.bounding_box), detection.categories[0].score)
-        for detection in detections
+        (float(compute_iou(_to_box(found.bounding_box), box)), found.categories[0].score)
+        for found in detections
     ]
     overlap, score = max(scores, default=(0.0, 0.0))
     return Face(
@@ -185,14 +182,10 @@ def _to_face(
     )
 
 
-def _iou(box: npt.NDArray[np.float32], other: Any) -> float:  # noqa: ANN401
-    """Return the intersection over the union of a box and one of MediaPipe's."""
-    corner = np.array([other.origin_x, other.origin_y])
-    theirs = np.array([*corner, *(corner + np.array([other.width, other.height]))])
-    shared = np.minimum(box[2:], theirs[2:]) - np.maximum(box[:2], theirs[:2])
-    shared_area = float(np.prod(np.maximum(shared, 0)))
-    both = float(np.prod(box[2:] - box[:2])) + other.width * other.height
-    return float(shared_area / (both - shared_area))
+def _to_box(box: Any) -> npt.NDArray[np.float32]:  # noqa: ANN401 - mediapipe has no types
+    """Return one of MediaPipe's boxes as x0, y0, x1, y1."""
+    left, top = box.origin_x, box.origin_y
+    return np.array([left, top, left + box.width, top + box.height], np.float32)
 
 
 @contextmanager

@@ -12,7 +12,6 @@ from typing import Self
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from faceswap_cli.core.lazy_image import Area, bounding_area
 from faceswap_cli.core.types import Image, Matrix, Points
@@ -118,11 +117,3 @@ class RoI:
             borderMode=border,
         )
         return np.asarray(crop, dtype=np.uint8)
-
-
-def compute_iou(boxes: Points, box: Points) -> npt.NDArray[np.float32]:
-    """Return the intersections over unions (N,) of boxes (N, 2, 2) with one box (2, 2)."""
-    low, high = np.maximum(boxes[:, 0], box[0]), np.minimum(boxes[:, 1], box[1])
-    shared = np.prod(np.maximum(high - low, 0), axis=1)
-    both = np.prod(boxes[:, 1] - boxes[:, 0], axis=1) + np.prod(box[1] - box[0])
-    return np.asarray(shared / np.maximum(both - shared, 1e-6), dtype=np.float32)

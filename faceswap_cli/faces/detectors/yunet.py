@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from faceswap_cli.core.types import Image
+from faceswap_cli.faces.boxes import IOU_THRESHOLD
 from faceswap_cli.faces.detectors.roi import RoI
 
 ROI_MARGIN = 1.4
@@ -18,8 +19,6 @@ ROI_MARGIN = 1.4
 On five films the region taken from the landmarks themselves was 1.36 to 1.48 times as wide.
 """
 MIN_SCORE = 0.6
-NMS_IOU_THRESHOLD = 0.3
-"""Intersection over union above which two boxes are of one face."""
 TOP_K = 5000
 """Boxes considered before the overlapping ones are merged: OpenCV's own number."""
 
@@ -36,7 +35,7 @@ class YuNet:
         content = np.fromfile(model, dtype=np.uint8)
         nothing = np.zeros(0, dtype=np.uint8)
         self._network = cv2.FaceDetectorYN.create(
-            "onnx", content, nothing, (320, 320), MIN_SCORE, NMS_IOU_THRESHOLD, TOP_K
+            "onnx", content, nothing, (320, 320), MIN_SCORE, IOU_THRESHOLD, TOP_K
         )
 
     def detect(self, image: Image, *, side_px: int) -> list[RoI]:
