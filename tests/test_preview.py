@@ -14,8 +14,8 @@ from faceswap_cli.faces.dataset import FaceSet
 from faceswap_cli.training import preview
 from faceswap_cli.training.dataset import load_identity
 from faceswap_cli.training.loader import CpuLoader, FaceLoader
-from faceswap_cli.training.tensors import to_images
 from faceswap_models.base import ModelSettings, SwapModel, SwapOutput, TrainSettings
+from faceswap_models.tensors import to_images
 
 LEVELS = {"ada": -0.5, "bo": 0.0, "cy": 0.5}
 

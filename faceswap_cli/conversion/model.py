@@ -11,7 +11,7 @@ from faceswap_cli.core.types import Image, Mask
 from faceswap_cli.provenance.consent import Origin
 from faceswap_cli.training.checkpoint import TrainedModel, load_weights
 from faceswap_cli.training.hardware import Hardware, find_hardware
-from faceswap_cli.training.tensors import to_images, to_masks, to_tensor
+from faceswap_models.tensors import to_images, to_masks, to_tensor
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -31,7 +31,7 @@ from faceswap_cli.training.checkpoint import TrainedModel, load_weights
 from faceswap_cli.training.dataset import VALIDATION_FRACTION, read_crop, split_train_val
 from faceswap_cli.training.hardware import find_hardware
 from faceswap_cli.training.report import Curves, LogEntry, collect_curves, read_log
-from faceswap_cli.training.tensors import to_images, to_masks, to_tensor
+from faceswap_models.tensors import to_images, to_masks, to_tensor
 
 MAX_FACES = 32
 """Held-out faces of each person that are swapped: neighbours, so that stillness can be judged."""

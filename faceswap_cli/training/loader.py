@@ -24,6 +24,7 @@ from faceswap_cli.training.dataset import (
 )
 from faceswap_cli.training.pairs import sample_partners
 from faceswap_models.base import FaceBatch, ModelSettings, TrainSettings
+from faceswap_models.tensors import from_levels
 
 MAX_MEMORY_FRACTION = 0.5
 """Part of a device's free memory that the crops may take."""
@@ -161,7 +162,7 @@ class FaceLoader(ABC):
         # In full precision wherever this is called: bfloat16 has no place for coordinates.
         with torch.autocast(self.device.type, enabled=False), torch.no_grad():
             samples = self.sample_images(dataset, indices, params)
-            images = (samples[:, :, :3] / 127.5).sub_(1)  # (2, B, 3, S, S)
+            images = from_levels(samples[:, :, :3])  # (2, B, 3, S, S)
             if self.train.color_jitter:
                 colour = params.color_shift.to(images.device).repeat(2, 1)
                 images = augment.jitter_color(images.flatten(0, 1), colour).view_as(images)

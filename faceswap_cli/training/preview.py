@@ -12,8 +12,8 @@ from faceswap_cli.core import image_io
 from faceswap_cli.core.types import Image
 from faceswap_cli.training.dataset import IdentityDataset, evenly_spaced
 from faceswap_cli.training.loader import FaceLoader
-from faceswap_cli.training.tensors import to_images
 from faceswap_models.base import SwapModel
+from faceswap_models.tensors import to_images
 
 TRAIN_ROWS = 2
 """Faces of each person on the sheet that are learnt from."""

@@ -20,8 +20,8 @@ from faceswap_cli.faces.embedding import Embedding, SFace
 from faceswap_cli.faces.types import Face, FaceDetector
 from faceswap_cli.training.dataset import IdentityDataset, evenly_spaced, unpack_face_mask
 from faceswap_cli.training.loader import FaceLoader
-from faceswap_cli.training.tensors import to_images, to_masks
 from faceswap_models.base import SwapModel
+from faceswap_models.tensors import to_images, to_masks
 
 FACES_PER_IDENTITY = 8
 """Held-out faces of each person that are read: more would take longer than a sheet."""

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.parametrizations import spectral_norm
 
+from faceswap_models.tensors import from_levels, to_levels
+
 KERNEL_SIZE = 4
 """Side of all convolutions that halve, that double by transposition, and of a critic's last two
 (Isola et al., "Image-to-Image Translation with Conditional Adversarial Networks", appendix 6.1)."""
@@ -272,10 +274,9 @@ class ImagePool(nn.Module):
         is_old = (torch.rand(len(fresh), device=images.device) < 0.5) & ~is_filling
         held = self.stored[places]
         is_stored = (is_old | is_filling)[:, None, None, None]
-        levels = ((fresh + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-        self.stored[places] = torch.where(is_stored, levels, held)
+        self.stored[places] = torch.where(is_stored, to_levels(fresh), held)
         self.count.copy_((self.count + len(fresh)).clamp(max=size))
-        given = torch.where(is_old[:, None, None, None], held / 127.5 - 1, fresh)
+        given = torch.where(is_old[:, None, None, None], from_levels(held), fresh)
         return torch.cat([given, rest])
 
 

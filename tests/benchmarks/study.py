@@ -50,11 +50,11 @@ from faceswap_cli.training.hardware import find_hardware, keep_freed_memory
 from faceswap_cli.training.loader import FaceLoader, make_loader
 from faceswap_cli.training.pretrained import load_perceptual_weights
 from faceswap_cli.training.schedule import step_plateaus
-from faceswap_cli.training.tensors import to_images, to_masks
 from faceswap_cli.training.trainer import Trainer, TrainState, training_loop
 from faceswap_cli.training.validation import validate
 from faceswap_cli.video.writer import VideoWriter
 from faceswap_models.base import SwapModel
+from faceswap_models.tensors import to_images, to_masks
 
 IDENTITIES = ("ada", "bo")
 """Who is drawn: two who differ in everything, complexion too, as in the light preset's study."""

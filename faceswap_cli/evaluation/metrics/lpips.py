@@ -17,6 +17,7 @@ from torch import Tensor
 
 from faceswap_cli.core.model_files import find_model_file
 from faceswap_cli.core.types import Image
+from faceswap_models.tensors import from_levels
 
 # Where the numbers lie in alexnet.ckpt. It is a pickle of plain arrays; because a file counts only
 # if its digest is the one known, they are read in place and nothing is unpickled.
@@ -75,7 +76,7 @@ class Lpips:
         with torch.inference_mode():
             both = torch.from_numpy(np.stack([image, truth]))
             total = 0.0
-            layers = self._extract_features(both.permute(0, 3, 1, 2).float() / 127.5 - 1)
+            layers = self._extract_features(from_levels(both.permute(0, 3, 1, 2)))
             for features, head in zip(layers, self._channel_weights, strict=True):
                 length = features.square().sum(dim=1, keepdim=True).sqrt()
                 unit = features / (length + 1e-10)
