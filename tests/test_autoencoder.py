@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from faceswap_cli.core import config
+from faceswap_cli.training import checkpoint
 from faceswap_cli.training.hardware import find_hardware
 from faceswap_cli.training.trainer import Trainer
 from faceswap_models import vgg
@@ -309,6 +310,25 @@ def test_a_critic_pushes_towards_what_it_takes_for_real() -> None:
         nn.init.constant_(critic[-1].bias, bias)
     first, second = model._adversarial_losses(drawn, shown.mask)
     assert (0, 1) == (first, second)
+
+
+def test_discriminators_are_not_exported() -> None:
+    """They are in the state to resume from, not in what `convert` reads."""
+    trainer = Trainer(build_model(CRITICAL), AutoencoderTrainSettings(), find_hardware("cpu"))
+    assert any(name.startswith("model/critics.") for name in trainer.state_dict())
+    assert {"encoder", "decoders"} == {name.split(".")[0] for name in trainer.export_weights()}
+
+
+@pytest.mark.parametrize(
+    ("file", "model"), [(CRITICAL, CRITICAL), (CRITICAL, SMALL), (SMALL, CRITICAL)]
+)
+def test_exported_discriminators_are_ignored(
+    file: AutoencoderModelSettings, model: AutoencoderModelSettings
+) -> None:
+    """Weights are read with and without discriminators: older versions exported them."""
+    exported, loaded = build_model(file), build_model(model)
+    checkpoint._load_exported(loaded, exported.state_dict())
+    assert is_same(loaded.decoders, clone_state(exported.decoders))
 
 
 def test_groups_hold_everything_once() -> None:

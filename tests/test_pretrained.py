@@ -21,11 +21,10 @@ from faceswap_cli.faces.dataset import FaceSet
 from faceswap_cli.stages.train import StopCriterion, TrainJob, build_model, inherited_preset, train
 from faceswap_cli.training import session
 from faceswap_cli.training.checkpoint import load_weights
-from faceswap_cli.training.ckpt_reader import LAYERS, read_vgg16
 from faceswap_cli.training.dataset import load_identity, merge_sets
 from faceswap_cli.training.hardware import find_hardware
 from faceswap_cli.training.loader import make_loader
-from faceswap_cli.training.pretrained import InitConfig, read_tensors
+from faceswap_cli.training.pretrained import VGG16_LAYERS, InitConfig, read_tensors, read_vgg16
 from faceswap_cli.training.swap_metrics import FaceAnalyzer, SwapEvaluator
 from faceswap_cli.training.validation import validate
 from faceswap_models import vgg
@@ -368,10 +367,10 @@ def test_the_perceptual_loss_takes_a_file(
 
 def test_vgg16_is_read_in_place(tmp_path: Path) -> None:
     """Kernels lie as height, width, in, out; they come out by torchvision's names and order."""
-    last = max(offset for layer in LAYERS for offset in layer[1:3])
+    last = max(offset for layer in VGG16_LAYERS for offset in layer[1:3])
     data = bytearray(last + 4 * 256)
     kernels = {}
-    for number, kernel, bias, shape in LAYERS:
+    for number, kernel, bias, shape in VGG16_LAYERS:
         values = np.random.default_rng(number).random(shape, dtype=np.float32)
         kernels[number] = values
         data[kernel : kernel + values.nbytes] = values.tobytes()

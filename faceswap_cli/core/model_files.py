@@ -15,6 +15,9 @@ from pathlib import Path
 from types import MappingProxyType
 from urllib.request import urlopen
 
+import numpy as np
+import numpy.typing as npt
+
 from faceswap_cli.core.errors import ConfigurationError, InputError, did_you_mean
 from faceswap_cli.core.fileio import atomic_write
 
@@ -204,6 +207,16 @@ def digest_matches(path: Path, model_file: ModelFile) -> bool:
         return False
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest() == model_file.sha256
+
+
+def read_array(data: bytes, offset: int, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
+    """Return the little-endian float32 values at an offset in bytes as an array of its own.
+
+    A checkpoint that is a pickle of plain arrays is read this way at known offsets and nothing is
+    unpickled; its verified digest fixes the offsets.
+    """
+    count = int(np.prod(shape))
+    return np.frombuffer(data, dtype="<f4", count=count, offset=offset).reshape(shape).copy()
 
 
 def cache_folder() -> Path:

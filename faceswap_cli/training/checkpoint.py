@@ -291,8 +291,10 @@ def _load_exported(model: SwapModel, tensors: Mapping[str, Tensor]) -> None:
     values = {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
     missing, unexpected = model.load_state_dict(values, strict=False)
     wrong = [
-        name for name in missing if not name.startswith(model.training_only_prefixes)
-    ] + unexpected
+        name
+        for name in (*missing, *unexpected)
+        if not name.startswith(model.training_only_prefixes)
+    ]
     if wrong:
         raise RuntimeError(f"weights of other networks: {wrong[0]}")
 

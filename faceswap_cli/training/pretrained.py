@@ -14,9 +14,19 @@ from torch import Tensor
 from faceswap_cli.core import model_files
 from faceswap_cli.core.errors import ConfigurationError, InputError, did_you_mean
 from faceswap_cli.training.checkpoint import load_weights
-from faceswap_cli.training.ckpt_reader import read_vgg16
 from faceswap_models.base import SwapModel
 from faceswap_models.pretrained import PretrainedModel
+
+VGG16_LAYERS = (
+    (0, 208, 7170, (3, 3, 3, 64)),
+    (2, 7492, 154989, (3, 3, 64, 64)),
+    (5, 155311, 450264, (3, 3, 64, 128)),
+    (7, 450842, 1040707, (3, 3, 128, 128)),
+    (10, 1041286, 2220976, (3, 3, 128, 256)),
+    (12, 2222068, 4581406, (3, 3, 256, 256)),
+)
+"""In vgg16.ckpt: torchvision's layer number, offsets of the kernel and of the bias in bytes, and the
+kernel's shape (height, width, in, out); two convolutions of each of the first three blocks."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,6 +131,18 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     if not isinstance(found, dict):
         raise InputError(f"{path} does not hold tensors by name")
     return {str(name): value for name, value in found.items() if isinstance(value, Tensor)}
+
+
+def read_vgg16(path: Path) -> dict[str, Tensor]:
+    """Read VGG16's first layers, by torchvision's names, from the verified vgg16.ckpt."""
+    data = path.read_bytes()
+    state = {}
+    for number, kernel, bias, shape in VGG16_LAYERS:
+        weight = torch.from_numpy(model_files.read_array(data, kernel, shape))
+        state[f"features.{number}.weight"] = weight.permute(3, 2, 0, 1).contiguous()
+        values = model_files.read_array(data, bias, shape[-1:])
+        state[f"features.{number}.bias"] = torch.from_numpy(values)
+    return state
 
 
 def _load_from_trained(model: SwapModel, path: Path) -> None:

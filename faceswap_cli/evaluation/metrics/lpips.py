@@ -10,17 +10,14 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name everybody knows
 from torch import Tensor
 
-from faceswap_cli.core.model_files import find_model_file
+from faceswap_cli.core.model_files import find_model_file, read_array
 from faceswap_cli.core.types import Image
 from faceswap_models.tensors import from_levels
 
-# Where the numbers lie in alexnet.ckpt. It is a pickle of plain arrays; because a file counts only
-# if its digest is the one known, they are read in place and nothing is unpickled.
 KERNELS = (
     (210, (11, 11, 3, 64)),
     (93510, (5, 5, 64, 192)),
@@ -28,7 +25,7 @@ KERNELS = (
     (3979040, (3, 3, 384, 256)),
     (7519118, (3, 3, 256, 256)),
 )
-"""Offset in bytes and shape (height, width, in, out) of each layer's kernel."""
+"""In alexnet.ckpt: offset in bytes and shape (height, width, in, out) of each layer's kernel."""
 BIAS_OFFSETS = (93188, 1322351, 3977436, 7518026, 9878456)
 CHANNEL_WEIGHT_OFFSETS = (9879558, 9879892, 9880739, 9882354, 9883457)
 """Offsets of how much each channel of a layer counts."""
@@ -49,7 +46,7 @@ class Lpips:
 
     def __init__(self, model: Path) -> None:
         data = model.read_bytes()
-        read = partial(_read_array, data)
+        read = partial(read_array, data)
         self._kernels = [
             torch.from_numpy(read(offset, shape)).permute(3, 2, 0, 1).contiguous()
             for offset, shape in KERNELS
@@ -93,9 +90,3 @@ class Lpips:
                 x = F.max_pool2d(x, 3, stride=2)
             x = F.relu(F.conv2d(x, kernel, bias, stride=stride, padding=padding))
             yield x
-
-
-def _read_array(data: bytes, offset: int, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
-    """Return the little-endian floats at an offset as an array of its own."""
-    count = int(np.prod(shape))
-    return np.frombuffer(data, dtype="<f4", count=count, offset=offset).reshape(shape).copy()

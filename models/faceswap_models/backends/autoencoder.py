@@ -249,6 +249,7 @@ class Autoencoder(PretrainedModel):
 
     model_settings_type = AutoencoderModelSettings
     train_settings_type = AutoencoderTrainSettings
+    training_only_prefixes = ("critics.",)
     model_settings: AutoencoderModelSettings
     train_settings: AutoencoderTrainSettings
 
