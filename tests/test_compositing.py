@@ -17,7 +17,6 @@ from faceswap_cli.compositing.compositor import (
     BLEND_MODES,
     Blend,
     Compositor,
-    Rectangle,
     alpha_blend,
     pyramid_blend,
     warp_to_frame,
@@ -29,6 +28,7 @@ from faceswap_cli.compositing.postprocess import (
     estimate_grain,
     unsharp_mask,
 )
+from faceswap_cli.core.lazy_image import Rect
 from faceswap_cli.core.types import AnyArray, Image, Mask
 from faceswap_cli.faces.alignment import FaceAlignment
 
@@ -207,10 +207,10 @@ def test_given_statistics_are_used() -> None:
     place = _square_at(side=100, centre=(160, 120))
     paste = Compositor()
     own = paste.color_statistics(place.crop(frame, 128), swap, mask)
-    told = paste(frame, swap, mask, place, statistics=own)
-    np.testing.assert_array_equal(paste(frame, swap, mask, place), told)
+    told = paste.paste(frame, swap, mask, place, statistics=own)
+    np.testing.assert_array_equal(paste.paste(frame, swap, mask, place), told)
     other = paste.color_statistics(np.full((8, 8, 3), 200, np.uint8), swap, mask)
-    brighter = paste(frame, swap, mask, place, statistics=other)
+    brighter = paste.paste(frame, swap, mask, place, statistics=other)
     assert brighter[110:130, 150:170].mean() > told[110:130, 150:170].mean() + 20
 
 
@@ -223,7 +223,7 @@ def test_pasting_a_crop_back_gives_the_frame(degrees: float, centre: tuple[float
     """A crop at native scale, laid back where it came from, changes next to nothing."""
     frame = _random_image(320, 240, seed=3)
     place = _square_at(side=128, centre=centre, degrees=degrees)
-    composed = PLAIN(frame, place.crop(frame, 128), _oval(128), place)
+    composed = PLAIN.paste(frame, place.crop(frame, 128), _oval(128), place)
     changed = np.any(composed != frame, axis=2) | (degrees == 0)
     assert _psnr(frame[changed], composed[changed]) > 38
 
@@ -233,7 +233,7 @@ def test_no_half_pixel_is_lost(size: int) -> None:
     """A face pasted back does not move, to a twentieth of a pixel."""
     frame = _random_image(320, 240, seed=5, detail_px=24)
     place = _square_at(side=150.7, centre=(160.3, 120.6), degrees=25)
-    composed = PLAIN(frame, place.crop(frame, size), _oval(128), place)
+    composed = PLAIN.paste(frame, place.crop(frame, size), _oval(128), place)
     assert np.abs(_shift_px(frame, composed)).max() < 0.05
 
 
@@ -252,8 +252,8 @@ def test_pasting_keeps_more_detail_than_a_plain_warp(size: int) -> None:
     place = _square_at(side=96.4, centre=(160.3, 120.6), degrees=20)
     crop = place.crop(frame, size)
     middle = (slice(100, 140), slice(140, 180))
-    plain = warp_to_frame(crop, place, Rectangle(0, 0, 320, 240))
-    pasted = PLAIN(frame, crop, FULL, place)
+    plain = warp_to_frame(crop, place, Rect(0, 0, 320, 240))
+    pasted = PLAIN.paste(frame, crop, FULL, place)
     assert _psnr(frame[middle], pasted[middle]) > _psnr(frame[middle], plain[middle]) + 0.5
 
 
@@ -266,8 +266,8 @@ def test_any_size_lands_in_the_same_place(size: int) -> None:
     resized = np.asarray(
         cv2.resize(drawing, (size, size), interpolation=cv2.INTER_CUBIC), dtype=np.uint8
     )
-    expected = PLAIN(frame, drawing, _oval(128), place)
-    assert _psnr(expected, PLAIN(frame, resized, _oval(128), place)) > 42
+    expected = PLAIN.paste(frame, drawing, _oval(128), place)
+    assert _psnr(expected, PLAIN.paste(frame, resized, _oval(128), place)) > 42
 
 
 @pytest.mark.parametrize("size", [64, 128, 256])
@@ -277,7 +277,7 @@ def test_a_mask_of_any_size_covers_the_same_pixels(size: int) -> None:
     frame = np.zeros((240, 320, 3), dtype=np.uint8)
     place = _square_at(side=128, centre=(160, 120))
     plain = Compositor(color_transfer=None, shrink=0)
-    one, other = (plain(frame, white, _oval(side), place) for side in (128, size))
+    one, other = (plain.paste(frame, white, _oval(side), place) for side in (128, size))
     assert _psnr(one, other) > 28
     assert abs(one.mean() / other.mean() - 1) < 0.04
 
@@ -285,7 +285,9 @@ def test_a_mask_of_any_size_covers_the_same_pixels(size: int) -> None:
 def test_an_empty_mask_leaves_the_frame() -> None:
     """Nothing under the mask: nothing changes."""
     frame, place = _random_image(320, 240, seed=1), _square_at(side=100, centre=(160, 120))
-    composed = PLAIN(frame, _random_image(64, 64, seed=2), np.zeros((64, 64), np.float32), place)
+    composed = PLAIN.paste(
+        frame, _random_image(64, 64, seed=2), np.zeros((64, 64), np.float32), place
+    )
     np.testing.assert_array_equal(frame, composed)
 
 
@@ -293,7 +295,7 @@ def test_the_interior_shows_the_swapped_pixels_alone() -> None:
     """Well inside of the mask the frame does not shine through."""
     frame = _random_image(320, 240, seed=1)
     green = np.full((64, 64, 3), (10, 200, 30), dtype=np.uint8)
-    composed = PLAIN(frame, green, FULL, _square_at(side=100, centre=(160, 120)))
+    composed = PLAIN.paste(frame, green, FULL, _square_at(side=100, centre=(160, 120)))
     assert np.all(composed[90:150, 130:190] == (10, 200, 30))
 
 
@@ -305,7 +307,9 @@ def test_pixels_outside_of_the_square_are_untouched(color: ColorTransfer | None)
     place = _square_at(side=100, centre=(160, 120), degrees=30)
     corners = np.rint(place.corners()).astype(np.int32)
     square = cv2.fillConvexPoly(np.zeros((240, 320), np.uint8), corners, 1).astype(bool)
-    composed = Compositor(color_transfer=color)(frame, _random_image(64, 64, seed=2), FULL, place)
+    composed = Compositor(color_transfer=color).paste(
+        frame, _random_image(64, 64, seed=2), FULL, place
+    )
     np.testing.assert_array_equal(frame[~square], composed[~square])
     np.testing.assert_array_equal(before, frame, "the frame that was given is left as it is")
     assert np.any(frame[square] != composed[square])
@@ -350,7 +354,7 @@ def test_shrinking_and_growing_move_the_edge() -> None:
 def test_a_face_may_hang_over_the_edge_of_the_frame(centre: tuple[float, float]) -> None:
     """What lies outside of the frame is left out; a face wholly outside changes nothing."""
     frame, place = _random_image(320, 240, seed=1), _square_at(side=100, centre=centre, degrees=20)
-    composed = Compositor()(frame, _random_image(64, 64, seed=2), _oval(128), place)
+    composed = Compositor().paste(frame, _random_image(64, 64, seed=2), _oval(128), place)
     assert frame.shape == composed.shape
     assert np.any(frame != composed) == (centre[0] < 400)
 
@@ -404,10 +408,10 @@ def test_the_protect_mask_shows_the_frame() -> None:
     place = _square_at(side=128, centre=(160, 120))
     keep = np.zeros((128, 128), np.float32)
     keep[60:72, 50:78] = 1
-    composed = PLAIN(frame, swap, _oval(128), place, protect_mask=keep)
+    composed = PLAIN.paste(frame, swap, _oval(128), place, protect_mask=keep)
     np.testing.assert_array_equal(frame[120:124, 150:170], composed[120:124, 150:170])
     assert 0 == composed[100:108, 150:170].max()
-    whole = PLAIN(frame, swap, _oval(128), place)
+    whole = PLAIN.paste(frame, swap, _oval(128), place)
     rows, columns = np.nonzero(np.any(whole != composed, axis=2))
     assert 112 <= rows.min() <= rows.max() <= 132
     assert 142 <= columns.min() <= columns.max() <= 178

@@ -10,6 +10,7 @@ from PIL import Image as Pillow
 
 from faceswap_cli.core import image_io
 from faceswap_cli.core.errors import InputError
+from faceswap_cli.core.lazy_image import Rect
 from faceswap_cli.core.types import AnyArray, Image
 from faceswap_cli.video.image_sequence import ImageSequenceWriter
 from faceswap_cli.video.resumable import ResumableOutput, open_output
@@ -23,7 +24,7 @@ from faceswap_cli.video.source import (
 )
 from faceswap_cli.video.writer import VideoWriter
 
-AREA = (4, 6, 20, 18)
+AREA = Rect(4, 6, 20, 18)
 
 
 def noise(seed: int = 0, channels: int = 3) -> AnyArray:
@@ -108,7 +109,7 @@ def test_a_turned_picture_comes_out_upright_with_its_notes(tmp_path: Path) -> No
     prints = ImageSequenceWriter(tmp_path / "work", album, key="")
     (frame,) = album.frames(note=lambda _: None)
     assert (40, 30, 3) == frame.image.shape
-    prints.write(frame.image, frame.time, original=frame.original, changed=[(0, 0, 4, 4)])
+    prints.write(frame.image, frame.time, original=frame.original, changed=[Rect(0, 0, 4, 4)])
     prints.finalize(tmp_path / "out.jpg")
     with Pillow.open(tmp_path / "out.jpg") as made:
         assert (30, 40) == made.size

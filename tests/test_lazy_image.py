@@ -10,12 +10,10 @@ import pytest
 from av.video.frame import VideoFrame
 
 from faceswap_cli.core.lazy_image import (
-    Area,
     ArrayImage,
     Patch,
     PatchedImage,
-    clip_area,
-    subtract_area,
+    Rect,
 )
 from faceswap_cli.core.types import Image
 from faceswap_cli.video.color import SWSCALE_THREADS, ToRGB, read_color_tags
@@ -46,22 +44,21 @@ def make_lazy_frame(
     return LazyFrame(frame, to_rgb=to_rgb, orientation=way)
 
 
-def random_areas(size: tuple[int, int], count: int, *, seed: int = 0) -> Iterator[Area]:
+def random_areas(size: tuple[int, int], count: int, *, seed: int = 0) -> Iterator[Rect]:
     """Areas of all sizes all over a picture, those in its corners and itself among them."""
     width, height = size
     chance = np.random.default_rng(seed)
-    yield from ((0, 0, 1, 1), (width - 1, height - 1, width, height))
+    yield from (Rect(0, 0, 1, 1), Rect(width - 1, height - 1, width, height))
     for _ in range(count):
         left, top = int(chance.integers(width)), int(chance.integers(height))
         right, bottom = chance.integers(left, width) + 1, chance.integers(top, height) + 1
-        yield left, top, int(right), int(bottom)
-    yield 0, 0, width, height
+        yield Rect(left, top, int(right), int(bottom))
+    yield Rect(0, 0, width, height)
 
 
-def crop(image: Image, area: Area) -> Image:
+def crop(image: Image, area: Rect) -> Image:
     """An area of a picture."""
-    left, top, right, bottom = area
-    return image[top:bottom, left:right]
+    return image[area.slices]
 
 
 @pytest.mark.parametrize(
@@ -127,7 +124,7 @@ def test_threads_see_the_same() -> None:
     whole = make_lazy_frame(image).to_array()
     view = make_lazy_frame(image)
 
-    def differs(area: Area) -> int:
+    def differs(area: Rect) -> int:
         return int((crop(whole, area) != crop(view.to_partial_array(area), area)).sum())
 
     with ThreadPoolExecutor(max_workers=4) as threads:
@@ -159,7 +156,7 @@ def test_an_area_comes_apart_without_a_rest() -> None:
     chance = list(random_areas((24, 16), 30))
     for area, hole in zip(chance, reversed(chance), strict=True):
         count = np.zeros((16, 24), int)
-        for piece in subtract_area(area, hole):
+        for piece in area.subtract(hole):
             crop(count, piece)[:] += 1
         expected = np.zeros((16, 24), int)
         crop(expected, area)[:] = 1
@@ -169,9 +166,9 @@ def test_an_area_comes_apart_without_a_rest() -> None:
 
 def test_an_area_outside_is_the_nearest_pixel() -> None:
     """A face may have left the picture: there is always something to look at."""
-    assert (0, 0, 24, 16) == clip_area((-5, -5, 99, 99), (24, 16))
-    assert (23, 0, 24, 1) == clip_area((40, -9, 50, -3), (24, 16))
-    assert (3, 4, 5, 6) == clip_area((3, 4, 5, 6), (24, 16))
+    assert (0, 0, 24, 16) == Rect(-5, -5, 99, 99).clip_nonempty((24, 16))
+    assert (23, 0, 24, 1) == Rect(40, -9, 50, -3).clip_nonempty((24, 16))
+    assert (3, 4, 5, 6) == Rect(3, 4, 5, 6).clip_nonempty((24, 16))
 
 
 def test_a_still_shows_itself() -> None:
@@ -180,7 +177,7 @@ def test_a_still_shows_itself() -> None:
     still = ArrayImage(image=image)
 
     assert (192, 128) == still.size
-    assert still.to_array() is still.to_partial_array((1, 2, 3, 4)) is image
+    assert still.to_array() is still.to_partial_array(Rect(1, 2, 3, 4)) is image
 
 
 @pytest.mark.parametrize("kind", ["still", "decoded"])
@@ -193,7 +190,10 @@ def test_what_is_laid_over_a_picture_shows_and_nothing_else(kind: str) -> None:
         else make_lazy_frame(image, pixel_format="yuv420p")
     )
     bright, dark = np.full((40, 50, 3), 250, np.uint8), np.full((30, 20, 3), 5, np.uint8)
-    patches = [Patch(area=(20, 30, 70, 70), image=bright), Patch(area=(60, 50, 80, 80), image=dark)]
+    patches = [
+        Patch(area=Rect(20, 30, 70, 70), image=bright),
+        Patch(area=Rect(60, 50, 80, 80), image=dark),
+    ]
     expected = under.to_array().copy()
     expected[30:70, 20:70] = bright
     expected[50:80, 60:80] = dark

@@ -11,6 +11,7 @@ import pytest
 from av.video.frame import VideoFrame
 
 from faceswap_cli.core.errors import ConfigurationError, InputError
+from faceswap_cli.core.lazy_image import Rect
 from faceswap_cli.core.types import AnyArray, Image
 from faceswap_cli.video import codecs
 from faceswap_cli.video.color import BT709
@@ -206,9 +207,7 @@ def planar_clip(
     return path
 
 
-def rewrite(
-    source: Path, output: Path, *, codec: str, area: tuple[int, int, int, int] | None
-) -> list[str]:
+def rewrite(source: Path, output: Path, *, codec: str, area: Rect | None) -> list[str]:
     """Write a clip again, losslessly, red in an area."""
     info = probe(source)
     red = np.full((info.size[1], info.size[0], 3), (200, 30, 40), np.uint8)
@@ -229,7 +228,7 @@ def test_what_a_decoder_may_still_look_at_is_not_written_to(tmp_path: Path) -> N
         for frame in read_frames(source):
             assert isinstance(frame.original, SourceSamples)
             before = [plane.copy() for plane in get_planes(frame.original.decoded)]
-            pieces.write(black, frame.time, original=frame.original, changed=[(0, 0, 32, 32)])
+            pieces.write(black, frame.time, original=frame.original, changed=[Rect(0, 0, 32, 32)])
             for old, now in zip(before, get_planes(frame.original.decoded), strict=True):
                 np.testing.assert_array_equal(old, now)
 
@@ -251,7 +250,7 @@ def test_samples_outside_of_the_changed_area_are_the_sources(
 ) -> None:
     """Bit for bit, colour and depth included; inside of the area the new picture shows."""
     source = planar_clip(tmp_path / "in.mkv", pixel_format=pixel_format)
-    area = (21, 11, 59, 39)
+    area = Rect(21, 11, 59, 39)
     rewrite(source, tmp_path / "out.mkv", codec=codec, area=area)
     assert pixel_format == probe(tmp_path / "out.mkv").pixel_format
     left, top, right, bottom = area
@@ -268,7 +267,7 @@ def test_samples_outside_of_the_changed_area_are_the_sources(
 def test_an_odd_size_keeps_its_own_samples(codec: str, tmp_path: Path) -> None:
     """97 by 65 px with colour at half the resolution, changed up to the last column and row."""
     source = planar_clip(tmp_path / "in.mkv", pixel_format="yuv420p", size=(97, 65))
-    rewrite(source, tmp_path / "out.mkv", codec=codec, area=(81, 50, 97, 65))
+    rewrite(source, tmp_path / "out.mkv", codec=codec, area=Rect(81, 50, 97, 65))
     assert (97, 65) == probe(tmp_path / "out.mkv").size
     for before, after in zip(read_planes(source), read_planes(tmp_path / "out.mkv"), strict=True):
         np.testing.assert_array_equal(before[0][:, :81], after[0][:, :81])

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -169,7 +170,10 @@ def test_outside_the_outline_a_crop_stays(feed: FaceLoader) -> None:
     white = swap_metrics.paste_into_crop(
         np.full((16, 16, 3), 255, np.uint8), pixels, mask=None, coverage=0.8
     )
-    outside, inside = pixels[..., 3] == 0, pixels[..., 3] >= dataset.FACE_LEVEL
+    # The outline is resampled, so its edge may move by a pixel.
+    pixel = np.ones((3, 3), np.uint8)
+    outside = cv2.dilate(np.uint8(pixels[..., 3] > 0), pixel) == 0
+    inside = cv2.erode(np.uint8(pixels[..., 3] >= dataset.FACE_LEVEL), pixel) == 1
     assert np.array_equal(pixels[outside, :3], white[outside])
     assert (white[inside] == 255).all()
 

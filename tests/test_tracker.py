@@ -11,7 +11,7 @@ from typing import Self
 import numpy as np
 import pytest
 
-from faceswap_cli.core.lazy_image import Area, ArrayImage, LazyImage, clip_area, subtract_area
+from faceswap_cli.core.lazy_image import ArrayImage, LazyImage, Rect
 from faceswap_cli.core.types import Image
 from faceswap_cli.faces.alignment import align_face
 from faceswap_cli.faces.detectors.litert import LiteRTDetector
@@ -176,16 +176,16 @@ def test_predicted_areas_are_prefetched() -> None:
     for view in views[2 * PREFETCH_FRAMES + 4 :]:
         ready, *asked = view.areas
         assert len(asked) == 2
-        assert all([] == subtract_area(area, ready) for area in asked)
+        assert all([] == area.subtract(ready) for area in asked)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RecordingImage(ArrayImage):
     """A picture that notes where it is looked at."""
 
-    areas: list[Area] = field(default_factory=list)
+    areas: list[Rect] = field(default_factory=list)
 
-    def to_partial_array(self, area: Area) -> Image:
+    def to_partial_array(self, area: Rect) -> Image:
         """Note it, and return the picture."""
         self.areas.append(area)
         return self.image
@@ -194,9 +194,9 @@ class RecordingImage(ArrayImage):
 class PartialImage(ArrayImage):
     """A picture that is noise where nobody asked to look."""
 
-    def to_partial_array(self, area: Area) -> Image:
+    def to_partial_array(self, area: Rect) -> Image:
         """Return the picture in the area, and noise around it."""
-        left, top, right, bottom = clip_area(area, self.size)
+        left, top, right, bottom = area.clip_nonempty(self.size)
         noise = np.random.default_rng(0).integers(0, 255, self.image.shape, dtype=np.uint8)
         noise[top:bottom, left:right] = self.image[top:bottom, left:right]
         return noise

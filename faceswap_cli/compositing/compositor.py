@@ -8,7 +8,6 @@ Convention:
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from math import ceil
-from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -19,30 +18,12 @@ from faceswap_cli.compositing.color_transfer import (
     ColorTransfer,
 )
 from faceswap_cli.compositing.postprocess import NO_POSTPROCESSING, Postprocessor
-from faceswap_cli.core.lazy_image import ArrayImage, LazyImage, Patch
+from faceswap_cli.core.lazy_image import ArrayImage, LazyImage, Patch, Rect
 from faceswap_cli.core.types import AnyArray, Image, Mask, Matrix, Points
 from faceswap_cli.faces.alignment import FaceAlignment, transform_points
 
 Blend = Callable[[Image, Image, Image], Image]
 """`blend(under, over, alpha)`: uint8 (H, W, 3) twice and uint8 (H, W); 255 shows `over`."""
-
-
-class Rectangle(NamedTuple):
-    """A part of a frame, px: columns `left` to `right`, rows `top` to `bottom`, ends excluded."""
-
-    left: int
-    top: int
-    right: int
-    bottom: int
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Width and height, px; never negative."""
-        return max(0, self.right - self.left), max(0, self.bottom - self.top)
-
-    def crop(self, image: AnyArray) -> AnyArray:
-        """Return this part of `image`, as a view."""
-        return image[self.top : self.bottom, self.left : self.right]
 
 
 def alpha_blend(background: Image, foreground: Image, alpha: Image) -> Image:
@@ -117,7 +98,7 @@ class Compositor:
     postprocess: Postprocessor = NO_POSTPROCESSING
     """How the swapped face takes on the frame's blur and grain; `finish.DEFAULT_POSTPROCESSING` measured best."""
 
-    def __call__(
+    def paste(
         self,
         frame: Image,
         swapped: Image,
@@ -128,22 +109,23 @@ class Compositor:
         statistics: ColorStatistics | None = None,
         protect_mask: Mask | None = None,
     ) -> Image:
-        """Return `frame` with the swapped face laid over it.
+        """Return a copy of `frame` with the swapped face composited into it.
 
-        To keep colours from flickering, measure first and hand in the measure smoothed over time:
+        To keep colors from flickering, measure first and pass the measurement smoothed over time:
 
-            found = [compositor.statistics(face, swap, mask) for ...]   # a clip's frames in order
-            compositor(frame, swap, mask, place, statistics=np.mean(found[i - 5 : i + 6], axis=0))
+            found = [compositor.color_statistics(face, swap, mask) for ...]  # frames in order
+            smooth = np.mean(found[i - 5 : i + 6], axis=0)
+            compositor.paste(frame, swap, mask, alignment, statistics=smooth)
 
         Args:
-            frame: RGB uint8 (H, W, 3); left as it is.
+            frame: RGB uint8 (H, W, 3).
             swapped: RGB uint8 (S, S, 3), any S.
             mask: float32 (M, M) in [0, 1], any M: where the swapped face may show.
-            alignment: The place of both squares in the frame.
-            original: What the frame shows in that square, of any size, if it is at hand already.
-            statistics: What the swap is matched by; None measures this frame alone.
-            protect_mask: float32 (M, M) in [0, 1]: where the frame shows all the same, such as between the
-                lips (`faces.mask.mouth_mask`). Its own edge is softened a little.
+            alignment: Position of both squares in the frame.
+            original: The frame's own crop of that square, of any size, if already at hand.
+            statistics: What the colors are matched by; None measures this frame alone.
+            protect_mask: float32 (M, M) in [0, 1]: where the frame is preserved, such as between
+                the lips (`faces.masks.mouth_mask`). Its edge is softened a little.
         """
         patch = self.render_patch(
             ArrayImage(image=frame),
@@ -155,7 +137,7 @@ class Compositor:
             protect_mask=protect_mask,
         )
         composed = frame.copy()
-        Rectangle(*patch.area).crop(composed)[:] = patch.image
+        composed[patch.area.slices] = patch.image
         return composed
 
     def render_patch(
@@ -171,11 +153,11 @@ class Compositor:
     ) -> Patch:
         """Return the only part of `frame` that changes, with the swapped face laid over it.
 
-        The arguments are those of a call. Where the face would not show at all the part is empty.
+        The arguments are those of `paste`. The patch is empty where the mask is.
         """
         alpha = self.make_alpha(mask, protect_mask=protect_mask)
         rectangle = affected_area(alpha, alignment, frame.size)
-        under = np.ascontiguousarray(rectangle.crop(frame.to_partial_array(rectangle)))
+        under = np.ascontiguousarray(frame.to_partial_array(rectangle)[rectangle.slices])
         if 0 in rectangle.size:
             return Patch(area=rectangle, image=under)
         if self.color_transfer is not None:
@@ -188,6 +170,25 @@ class Compositor:
         in_frame = warp_to_frame(alpha, alignment, rectangle)
         over = self.postprocess(over, under, in_frame)
         return Patch(area=rectangle, image=self.blend(under, over, in_frame))
+
+    def alpha_in_frame(
+        self,
+        mask: Mask,
+        alignment: FaceAlignment,
+        size: tuple[int, int],
+        *,
+        protect_mask: Mask | None = None,
+    ) -> Image:
+        """Return how much of the swapped face each pixel of the frame shows, uint8 (H, W).
+
+        Args:
+            mask: As in `paste`.
+            alignment: Position of the mask's square.
+            size: (width, height) px of the frame.
+            protect_mask: As in `paste`.
+        """
+        alpha = self.make_alpha(mask, protect_mask=protect_mask)
+        return warp_to_frame(alpha, alignment, Rect.from_size(size))
 
     def color_statistics(self, original: Image, swapped: Image, mask: Mask) -> ColorStatistics:
         """Return what the swap is matched by: a few numbers that may be averaged over frames.
@@ -221,7 +222,7 @@ class Compositor:
         return np.asarray(cv2.multiply(alpha, cv2.bitwise_not(softened), scale=1 / 255), np.uint8)
 
 
-def affected_area(alpha: Image, alignment: FaceAlignment, size: tuple[int, int]) -> Rectangle:
+def affected_area(alpha: Image, alignment: FaceAlignment, size: tuple[int, int]) -> Rect:
     """Return the smallest rectangle of the frame that holds every pixel `alpha` can touch.
 
     Args:
@@ -231,14 +232,14 @@ def affected_area(alpha: Image, alignment: FaceAlignment, size: tuple[int, int])
     """
     left, top, width, height = cv2.boundingRect(alpha)
     if width == 0:
-        return Rectangle(0, 0, 0, 0)
+        return Rect(0, 0, 0, 0)
     # Linear interpolation reaches one pixel beyond the last one that is not zero.
     x0, y0, x1, y1 = left - 1, top - 1, left + width, top + height
     corners: Points = np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]], dtype=np.float32)
     in_frame = transform_points(corners, alignment.crop_to_frame(alpha.shape[0]))
     low, high = np.floor(in_frame.min(axis=0)), np.ceil(in_frame.max(axis=0)) + 1
     width_px, height_px = size
-    return Rectangle(
+    return Rect(
         left=int(np.clip(low[0], 0, width_px)),
         top=int(np.clip(low[1], 0, height_px)),
         right=int(np.clip(high[0], 0, width_px)),
@@ -246,7 +247,7 @@ def affected_area(alpha: Image, alignment: FaceAlignment, size: tuple[int, int])
     )
 
 
-def warp_to_frame(square: Image, alignment: FaceAlignment, rectangle: Rectangle) -> Image:
+def warp_to_frame(square: Image, alignment: FaceAlignment, rectangle: Rect) -> Image:
     """Return the rectangle of the frame as `square` shows it, uint8.
 
     An image's outermost pixels are repeated beyond its border; a mask, (S, S), is 0 there.
@@ -260,7 +261,7 @@ def warp_to_frame(square: Image, alignment: FaceAlignment, rectangle: Rectangle)
     return np.asarray(found, dtype=np.uint8)
 
 
-def _offset_transform(frame_to_square: Matrix, rectangle: Rectangle) -> Matrix:
+def _offset_transform(frame_to_square: Matrix, rectangle: Rect) -> Matrix:
     """Return the map of the rectangle's own pixels, whose first is (0, 0)."""
     corner = np.array([rectangle.left, rectangle.top], dtype=np.float64)
     offset = frame_to_square[:, :2] @ corner + frame_to_square[:, 2]

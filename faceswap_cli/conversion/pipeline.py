@@ -13,7 +13,7 @@ from itertools import chain, islice, repeat
 import numpy as np
 
 from faceswap_cli.conversion.swapper import FaceCrop, FaceLayer, FaceSwapper, FaceTask
-from faceswap_cli.core.lazy_image import Area, Patch, PatchedImage
+from faceswap_cli.core.lazy_image import Patch, PatchedImage, Rect
 from faceswap_cli.core.types import Image
 from faceswap_cli.provenance.visible_label import label_area, overlay_label
 from faceswap_cli.video.frame import Frame
@@ -53,7 +53,7 @@ class OutputFrame:
         return self.view.to_array()
 
     @property
-    def changed_areas(self) -> list[Area]:
+    def changed_areas(self) -> list[Rect]:
         """The only parts that differ."""
         return [patch.area for patch in self.view.patches]
 
@@ -138,7 +138,6 @@ def add_label(frames: Iterable[OutputFrame], corner: str) -> Iterator[OutputFram
     """Write into every frame, in one of its corners, that a face was swapped."""
     for item in frames:
         area = label_area(item.view.size, corner)
-        left, top, right, bottom = area
-        part = np.ascontiguousarray(item.view.to_partial_array(area)[top:bottom, left:right])
+        part = np.ascontiguousarray(item.view.to_partial_array(area)[area.slices])
         line = Patch(area=area, image=overlay_label(part, item.view.size))
         yield replace(item, view=replace(item.view, patches=[*item.view.patches, line]))

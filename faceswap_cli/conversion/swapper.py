@@ -6,20 +6,13 @@ Nothing here knows of files, or of the frames before and after; `swap.flow` does
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import cv2
-import numpy as np
-
 from faceswap_cli.compositing.color_transfer import ColorStatistics
 from faceswap_cli.compositing.compositor import Compositor
 from faceswap_cli.conversion.model import FaceModel, SwappedFace
-from faceswap_cli.core.lazy_image import ArrayImage, LazyImage, Patch, PatchedImage
+from faceswap_cli.core.lazy_image import LazyImage, Patch, PatchedImage
 from faceswap_cli.core.types import Image, Mask, Points
 from faceswap_cli.faces.alignment import FaceAlignment
 from faceswap_cli.faces.masks import MASK_MODES, face_mask, mouth_mask
-
-MASK_PX = 128
-"""Side of the square in which masks are drawn and shaped: their edge is soft, so it may be
-enlarged."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -92,8 +85,8 @@ class FaceSwapper:
             track=task.track,
             alignment=alignment,
             image=alignment.crop(image, self.model.size_px),
-            face_mask=face_mask(task.landmarks, alignment, MASK_PX, forehead=self.forehead),
-            protect_mask=None if self.mouth else mouth_mask(task.landmarks, alignment, MASK_PX),
+            face_mask=face_mask(task.landmarks, alignment, forehead=self.forehead),
+            protect_mask=None if self.mouth else mouth_mask(task.landmarks, alignment),
         )
 
     def run(self, crops: Sequence[FaceCrop], *, batch_size: int = 16) -> list[FaceLayer]:
@@ -109,7 +102,7 @@ class FaceSwapper:
 
     def _make_layer(self, crop: FaceCrop, face: SwappedFace) -> FaceLayer:
         """Return how a drawn face is to be laid, going by its own frame alone."""
-        mask = self.combine_masks(crop.face_mask, _resize_mask(face.mask))
+        mask = self.combine_masks(crop.face_mask, face.mask)
         return FaceLayer(
             track=crop.track,
             alignment=crop.alignment,
@@ -139,17 +132,3 @@ class FaceSwapper:
     def composite(self, view: LazyImage, layers: Sequence[FaceLayer]) -> PatchedImage:
         """Return the frame with the faces laid over it."""
         return PatchedImage(base=view, patches=self.render_patches(view, layers))
-
-    def swap_frame(self, image: Image, tasks: Sequence[FaceTask]) -> Image:
-        """Return one frame with other faces, taken by itself: for pictures and for judging."""
-        view = ArrayImage(image=image)
-        layers = self.run([self.prepare(view, face) for face in tasks])
-        return self.composite(view, layers).to_array()
-
-
-def _resize_mask(mask: Mask | None) -> Mask | None:
-    """Return a mask of any size at `MASK_PX`."""
-    if mask is None:
-        return None
-    resized = cv2.resize(mask, (MASK_PX, MASK_PX), interpolation=cv2.INTER_LINEAR)
-    return np.asarray(resized, dtype=np.float32)

@@ -1,48 +1,98 @@
-"""A picture that becomes RGB where it is looked at; knows nothing of where it comes from.
+"""Images that become RGB only where they are read, and the rectangles that say where.
 
-Turning a decoded frame into RGB exactly costs more than decoding it, and of most frames a stage
-wants no more than a face. So frames travel as views, and whoever looks says where.
-
-Convention:
-    An area is in px: left, top, right, bottom; the ends are excluded.
+Converting a decoded frame into RGB exactly costs more than decoding it, and of most frames a stage
+needs no more than a face. So frames travel as `LazyImage`, and each reader names its rectangle.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import NamedTuple, Protocol
 
 import cv2
 import numpy as np
 
 from faceswap_cli.core.types import Gray, Image, Points
 
-Area: TypeAlias = tuple[int, int, int, int]
-"""A part of a picture, px: left, top, right, bottom; the ends are excluded."""
+
+class Rect(NamedTuple):
+    """Part of an image, px: columns `left` to `right`, rows `top` to `bottom`, ends excluded."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+    @classmethod
+    def from_size(cls, size: tuple[int, int]) -> "Rect":
+        """Return the whole of an image of (width, height) px."""
+        return cls(0, 0, *size)
+
+    @classmethod
+    def from_points(cls, points: Points) -> "Rect":
+        """Return all pixels read when an image is sampled between points (N, 2) px."""
+        left, top = np.floor(points.min(axis=0)) - 1
+        right, bottom = np.ceil(points.max(axis=0)) + 2
+        return cls(int(left), int(top), int(right), int(bottom))
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) px; never negative."""
+        return max(0, self.right - self.left), max(0, self.bottom - self.top)
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """(rows, columns): `image[rect.slices]` is this part of an image, as a view."""
+        return slice(self.top, self.bottom), slice(self.left, self.right)
+
+    def clip(self, size: tuple[int, int]) -> "Rect":
+        """Return the part inside an image of (width, height) px; it may be empty."""
+        return Rect(
+            max(self.left, 0), max(self.top, 0), min(self.right, size[0]), min(self.bottom, size[1])
+        )
+
+    def clip_nonempty(self, size: tuple[int, int]) -> "Rect":
+        """Return the part inside an image of (width, height) px, or the image's nearest pixel."""
+        width, height = size
+        left = min(max(self.left, 0), width - 1)
+        top = min(max(self.top, 0), height - 1)
+        right, bottom = min(self.right, width), min(self.bottom, height)
+        return Rect(left, top, max(right, left + 1), max(bottom, top + 1))
+
+    def subtract(self, hole: "Rect") -> list["Rect"]:
+        """Return the up to four rectangles that cover this one outside `hole`."""
+        left, top, right, bottom = self
+        x0, y0 = max(left, hole.left), max(top, hole.top)
+        x1, y1 = min(right, hole.right), min(bottom, hole.bottom)
+        if x0 >= x1 or y0 >= y1:
+            return [self]
+        parts = [Rect(left, top, right, y0), Rect(left, y1, right, bottom)]
+        parts += [Rect(left, y0, x0, y1), Rect(x1, y0, right, y1)]
+        return [part for part in parts if 0 not in part.size]
 
 
 class LazyImage(Protocol):
-    """A picture, upright; any number of threads may look at once."""
+    """An upright image; any number of threads may read it at once."""
 
     @property
     def size(self) -> tuple[int, int]:
         """(width, height) px."""
 
     def to_array(self) -> Image:
-        """Return all of it; not to be written to."""
+        """Return the whole image, uint8 (H, W, 3); read-only."""
 
-    def to_partial_array(self, area: Area) -> Image:
-        """Return an array of the whole picture's shape that is right inside `area`.
+    def to_partial_array(self, area: Rect) -> Image:
+        """Return an array of the whole image's shape, valid inside `area` only; read-only.
 
-        What lies outside is anything, and may change. Not to be written to.
+        Values outside `area` are undefined and may change.
         """
 
     def sample_luma(self, step: int) -> Gray:
-        """Return the light of every `step`-th pixel both ways, for telling pictures apart."""
+        """Return the luma of every `step`-th pixel in both directions, for comparing images."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ArrayImage:
-    """A picture that is there already."""
+    """An image that is in memory."""
 
     image: Image
 
@@ -53,37 +103,37 @@ class ArrayImage:
         return width, height
 
     def to_array(self) -> Image:
-        """Return the picture."""
+        """Return the image."""
         return self.image
 
-    def to_partial_array(self, _: Area) -> Image:
-        """Return the picture."""
+    def to_partial_array(self, _: Rect) -> Image:
+        """Return the image."""
         return self.image
 
     def sample_luma(self, step: int) -> Gray:
-        """Return the luma of every `step`-th pixel both ways."""
+        """Return the luma of every `step`-th pixel in both directions."""
         some = np.ascontiguousarray(self.image[::step, ::step])
         return np.asarray(cv2.cvtColor(some, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
 
 
 def as_lazy(image: Image | LazyImage) -> LazyImage:
-    """Return a view of a picture, which may be one already."""
+    """Return `image` as a `LazyImage`."""
     return ArrayImage(image=image) if isinstance(image, np.ndarray) else image
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Patch:
-    """What a part of a picture is to show instead."""
+    """New pixels for a part of an image."""
 
-    area: Area
-    """Where it lies; within the picture."""
+    area: Rect
+    """Its position; within the image."""
     image: Image
     """uint8 (H, W, 3), of the area's size."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PatchedImage:
-    """A picture with others laid over parts of it, one after the other."""
+    """An image with patches over it, the last on top."""
 
     base: LazyImage
     patches: Sequence[Patch]
@@ -94,68 +144,32 @@ class PatchedImage:
         return self.base.size
 
     def to_array(self) -> Image:
-        """Return all of it; without a patch the very picture that is under them."""
-        width, height = self.size
-        return self.to_partial_array((0, 0, width, height))
+        """Return the whole image; without patches, the base's own array."""
+        return self.to_partial_array(Rect.from_size(self.size))
 
-    def to_partial_array(self, area: Area) -> Image:
-        """Return an array of the whole picture's shape that is right inside `area`."""
-        here = [patch for patch in self.patches if [area] != subtract_area(area, patch.area)]
+    def to_partial_array(self, area: Rect) -> Image:
+        """Return an array of the whole image's shape, valid inside `area` only."""
+        overlapping = [patch for patch in self.patches if [area] != area.subtract(patch.area)]
         image = self._read_base(area)
-        if not here:
+        if not overlapping:
             return image
-        shown = np.empty_like(image)
-        left, top, right, bottom = clip_area(area, self.size)
-        shown[top:bottom, left:right] = image[top:bottom, left:right]
-        for patch in here:
-            left, top, right, bottom = patch.area
-            shown[top:bottom, left:right] = patch.image
-        return shown
+        patched = np.empty_like(image)
+        inside = area.clip_nonempty(self.size).slices
+        patched[inside] = image[inside]
+        for patch in overlapping:
+            patched[patch.area.slices] = patch.image
+        return patched
 
     def sample_luma(self, step: int) -> Gray:
-        """Return the luma of every `step`-th pixel both ways."""
+        """Return the luma of every `step`-th pixel in both directions."""
         return (
             ArrayImage(image=self.to_array()).sample_luma(step)
             if self.patches
             else self.base.sample_luma(step)
         )
 
-    def _read_base(self, area: Area) -> Image:
-        """Return what is under an area."""
-        width, height = self.size
-        return (
-            self.base.to_array()
-            if area == (0, 0, width, height)
-            else self.base.to_partial_array(area)
-        )
-
-
-def bounding_area(points: Points) -> Area:
-    """Return the area that is looked at to sample a picture between points (N, 2) px."""
-    left, top = np.floor(points.min(axis=0)) - 1
-    right, bottom = np.ceil(points.max(axis=0)) + 2
-    return int(left), int(top), int(right), int(bottom)
-
-
-def clip_area(area: Area, size: tuple[int, int]) -> Area:
-    """Return the part of an area in a picture of (width, height) px; at least its nearest pixel."""
-    left, top, right, bottom = area
-    width, height = size
-    left, top = min(max(left, 0), width - 1), min(max(top, 0), height - 1)
-    return left, top, max(min(right, width), left + 1), max(min(bottom, height), top + 1)
-
-
-def subtract_area(area: Area, hole: Area) -> list[Area]:
-    """Return the up to four areas that an area has beyond another one."""
-    left, top, right, bottom = area
-    x0, y0, x1, y1 = (
-        max(left, hole[0]),
-        max(top, hole[1]),
-        min(right, hole[2]),
-        min(bottom, hole[3]),
-    )
-    if x0 >= x1 or y0 >= y1:
-        return [area]
-    parts = [(left, top, right, y0), (left, y1, right, bottom)]
-    parts += [(left, y0, x0, y1), (x1, y0, right, y1)]
-    return [part for part in parts if part[0] < part[2] and part[1] < part[3]]
+    def _read_base(self, area: Rect) -> Image:
+        """Return the base's pixels in `area`."""
+        if area == Rect.from_size(self.size):
+            return self.base.to_array()
+        return self.base.to_partial_array(area)

@@ -17,7 +17,6 @@ from faceswap_cli.faces.alignment import transform_points
 from faceswap_cli.faces.dataset import FaceRecord, FaceSet
 from faceswap_cli.faces.masks import face_mask
 
-MASK_PX = 128
 ROLL_WEIGHT = 0.3
 """A crop is turned upright: how much its roll counts beside yaw and pitch in what pose is near."""
 JAW_OPEN = 25
@@ -67,7 +66,7 @@ class MeanFaceBaseline:
     def __call__(self, frame: Image, record: FaceRecord, _truth: Image) -> Image:
         """Return the frame with that face."""
         mask = face_mask(record.landmarks, record.alignment, self.face.shape[0])
-        return self.compositor(frame, self.face, mask, record.alignment)
+        return self.compositor.paste(frame, self.face, mask, record.alignment)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -97,7 +96,9 @@ class NearestPoseBaseline:
             borderMode=cv2.BORDER_REPLICATE,
         )
         mask = face_mask(record.landmarks, record.alignment, side)
-        return self.compositor(frame, np.asarray(fitted, dtype=np.uint8), mask, record.alignment)
+        return self.compositor.paste(
+            frame, np.asarray(fitted, dtype=np.uint8), mask, record.alignment
+        )
 
     def _pose_distances(self, record: FaceRecord) -> AnyArray:
         """Return how far each of the set's faces is from a record's pose and jaw, degrees."""
@@ -121,9 +122,11 @@ class Oracle:
     def __call__(self, frame: Image, record: FaceRecord, truth: Image) -> Image:
         """Return the frame with the true face."""
         place = record.alignment.center_crop(self.coverage)
-        mask = face_mask(record.landmarks, place, MASK_PX)
+        mask = face_mask(record.landmarks, place)
         drawn = place.crop(truth, self.size_px)
-        return self.compositor(frame, drawn, mask, place, original=place.crop(frame, self.size_px))
+        return self.compositor.paste(
+            frame, drawn, mask, place, original=place.crop(frame, self.size_px)
+        )
 
 
 def fit_affine(start: Points, end: Points) -> Matrix:

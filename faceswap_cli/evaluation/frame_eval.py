@@ -11,7 +11,7 @@ import numpy as np
 
 from faceswap_cli.core import image_io
 from faceswap_cli.core.errors import InputError
-from faceswap_cli.core.lazy_image import ArrayImage
+from faceswap_cli.core.lazy_image import ArrayImage, Rect
 from faceswap_cli.core.model_files import find_model_file
 from faceswap_cli.core.types import Image, Mask, Points
 from faceswap_cli.evaluation.aggregate import Array, FaceFeatures, FrameMeasurement
@@ -184,7 +184,11 @@ class FrameEvaluator:
         """Return the face just looked at, or the whole frame, of each video, as JPEG files."""
         assert self._previous is not None
         face = self._previous.face
-        where = align_face(face.landmarks) if face else _full_frame_alignment(pair.original)
+        where = (
+            align_face(face.landmarks)
+            if face
+            else FaceAlignment.from_square(max(pair.original.shape[:2]))
+        )
         images = {"original": pair.original, "swapped": pair.swapped, "truth": pair.truth}
         return {
             name: image_io.encode_jpeg(where.crop(image, THUMBNAIL_PX))
@@ -215,8 +219,8 @@ class FrameEvaluator:
         """Return how far the swapped frame is from the truth, inside the face."""
         if pair.truth is None:
             return {}
-        rows, columns, mask = _truth_window(pair, crops.face)
-        swapped, truth = pair.swapped[rows, columns], pair.truth[rows, columns]
+        window, mask = _truth_window(pair, crops.face)
+        swapped, truth = pair.swapped[window.slices], pair.truth[window.slices]
         found = {
             "mean_squared_error": mean_squared_error(swapped, truth, mask),
             "ssim": ssim(swapped, truth, mask),
@@ -301,30 +305,21 @@ def _measure_residuals(
     )
 
 
-def _truth_window(pair: FramePair, face: Face) -> tuple[slice, slice, Mask]:
-    """Return rows and columns around where the truth counts, and the mask there."""
+def _truth_window(pair: FramePair, face: Face) -> tuple[Rect, Mask]:
+    """Return the part of the frame around where the truth counts, and the mask there."""
     height, width = pair.original.shape[:2]
     if pair.mask is None:
         (x0, y0), (x1, y1) = face.box[:2], face.box[2:]
     else:
         ys, xs = np.nonzero(pair.mask)
         x0, y0, x1, y1 = xs.min(), ys.min(), xs.max(), ys.max()
-    rows = slice(max(int(y0) - SSIM_MARGIN_PX, 0), min(int(y1) + 1 + SSIM_MARGIN_PX, height))
-    columns = slice(max(int(x0) - SSIM_MARGIN_PX, 0), min(int(x1) + 1 + SSIM_MARGIN_PX, width))
+    margin = SSIM_MARGIN_PX
+    window = Rect(
+        int(x0) - margin, int(y0) - margin, int(x1) + 1 + margin, int(y1) + 1 + margin
+    ).clip((width, height))
     if pair.mask is not None:
-        return rows, columns, pair.mask[rows, columns]
-    down, across = rows.stop - rows.start, columns.stop - columns.start
+        return window, pair.mask[window.slices]
+    across, down = window.size
     side = max(down, across)
-    square = _square_alignment(columns.start, rows.start, side)
-    return rows, columns, face_mask(face.landmarks, square, side)[:down, :across]
-
-
-def _full_frame_alignment(image: Image) -> FaceAlignment:
-    """Return the square around the whole picture, which lies at its top left."""
-    return _square_alignment(0, 0, max(image.shape[:2]))
-
-
-def _square_alignment(left: int, top: int, side: int) -> FaceAlignment:
-    """Return the upright square whose pixels are the frame's own."""
-    to_unit = np.array([[1, 0, 0.5 - left], [0, 1, 0.5 - top]], dtype=np.float64) / side
-    return FaceAlignment(to_unit=to_unit)
+    square = FaceAlignment.from_square(side, left=window.left, top=window.top)
+    return window, face_mask(face.landmarks, square, side)[:down, :across]

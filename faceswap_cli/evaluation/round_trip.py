@@ -11,17 +11,15 @@ from math import ceil
 
 import numpy as np
 
-from faceswap_cli.compositing.compositor import Compositor, Rectangle, warp_to_frame
+from faceswap_cli.compositing.compositor import Compositor
 from faceswap_cli.compositing.postprocess import DEFAULT_POSTPROCESSING
 from faceswap_cli.core.types import Image, Mask, Points
 from faceswap_cli.evaluation.metrics.reconstruction import mean_squared_error, psnr_from_mse
-from faceswap_cli.faces.alignment import FaceAlignment, align_face
+from faceswap_cli.faces.alignment import align_face
 from faceswap_cli.faces.masks import face_mask
 
 OVERSAMPLING = 2
 """Pixels of a square for each of the frame's that show what turning there and back costs."""
-MASK_PX = 128
-
 STEPS = ("alignment", "resampling", "blending", "encoding")
 
 
@@ -45,25 +43,20 @@ class RoundTrip:
             landmarks: (478, 2) px.
         """
         place = align_face(landmarks).center_crop(self.coverage)
-        mask = face_mask(landmarks, place, MASK_PX)
+        mask = face_mask(landmarks, place)
         bare = replace(
             self.compositor, color_transfer=None, postprocess=Compositor().postprocess, feather=0.0
         )
         fine = place.crop(frame, ceil(OVERSAMPLING * place.side_px))
         seen = place.crop(frame, self.size_px)
         made = {
-            "alignment": bare(frame, fine, mask, place),
-            "resampling": bare(frame, seen, mask, place),
-            "blending": self.compositor(frame, seen, mask, place, original=seen),
+            "alignment": bare.paste(frame, fine, mask, place),
+            "resampling": bare.paste(frame, seen, mask, place),
+            "blending": self.compositor.paste(frame, seen, mask, place, original=seen),
         }
-        return made, self._visible_mask(frame, mask, place)
-
-    def _visible_mask(self, frame: Image, mask: Mask, place: FaceAlignment) -> Mask:
-        """Return where the swap shows, float32 (H, W)."""
         height, width = frame.shape[:2]
-        whole = Rectangle(0, 0, width, height)
-        alpha = warp_to_frame(self.compositor.make_alpha(mask), place, whole)
-        return np.asarray(alpha / np.float32(255), dtype=np.float32)
+        alpha = self.compositor.alpha_in_frame(mask, place, (width, height))
+        return made, np.asarray(alpha / np.float32(255), dtype=np.float32)
 
 
 EncodeFrames = Callable[[list[Image]], Iterable[Image]]

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from faceswap_cli.core.lazy_image import Area, bounding_area
+from faceswap_cli.core.lazy_image import Rect
 from faceswap_cli.core.types import Image, Matrix, Points
 
 
@@ -24,6 +24,12 @@ class FaceAlignment:
 
     to_unit: Matrix
     """float64 (2, 3): frame px -> the unit square."""
+
+    @classmethod
+    def from_square(cls, side: int, *, left: int = 0, top: int = 0) -> "FaceAlignment":
+        """Return an upright square of whole pixels of the frame, by its side and first pixel."""
+        to_unit = np.array([[1, 0, 0.5 - left], [0, 1, 0.5 - top]], dtype=np.float64) / side
+        return cls(to_unit=to_unit)
 
     def frame_to_crop(self, size: int) -> Matrix:
         """Return frame_to_crop (2, 3) for a crop of `size` px."""
@@ -53,9 +59,9 @@ class FaceAlignment:
             np.array([[0, 0], [1, 0], [1, 1], [0, 1]], np.float32), unit_to_frame
         )
 
-    def source_area(self) -> Area:
+    def source_area(self) -> Rect:
         """Return the part of the frame that a crop is made of."""
-        return bounding_area(self.corners())
+        return Rect.from_points(self.corners())
 
     def crop(self, image: Image, size: int) -> Image:
         """Return the crop of `image`, uint8 (size, size, 3)."""

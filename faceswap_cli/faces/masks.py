@@ -39,6 +39,9 @@ ABOVE_BROWS: the upper edge of the brows, and what lies above each point on the 
 BROW_MARGIN = 0.35
 """How far towards the middle of the forehead a mask without it reaches: brows must be whole."""
 
+MASK_PX = 128
+"""Side of the square in which masks are built and shaped: their edge is soft, so they may be
+enlarged."""
 SUPERSAMPLING = 4
 """The polygon is filled this many times finer than the mask, then averaged.
 
@@ -66,7 +69,7 @@ def convex_hull(landmarks: Points) -> Points:
 
 
 def face_mask(
-    landmarks: Points, alignment: FaceAlignment, size: int, *, forehead: bool = True
+    landmarks: Points, alignment: FaceAlignment, size: int = MASK_PX, *, forehead: bool = True
 ) -> Mask:
     """Return the filled silhouette as it lies in a crop of `size` px, antialiased.
 
@@ -84,7 +87,7 @@ def face_mask(
     return rasterize_polygons([convex_hull(points)], alignment, size)
 
 
-def mouth_mask(landmarks: Points, alignment: FaceAlignment, size: int) -> Mask:
+def mouth_mask(landmarks: Points, alignment: FaceAlignment, size: int = MASK_PX) -> Mask:
     """Return the opening between the lips, filled; nothing where they are closed.
 
     Handed to `Compositor` as `keep`, it leaves the frame's own teeth and tongue, which networks
@@ -98,8 +101,8 @@ def _use_oval(oval: Mask, _: Mask | None) -> Mask:
     return oval
 
 
-def _use_learned(_: Mask, learned: Mask | None) -> Mask:
-    """Take the learned mask as it is.
+def _use_learned(oval: Mask, learned: Mask | None) -> Mask:
+    """Return the learned mask at the oval's size.
 
     Raises:
         ConfigurationError: There is none.
@@ -109,22 +112,27 @@ def _use_learned(_: Mask, learned: Mask | None) -> Mask:
             "this model learned no mask",
             hint="choose --mask oval, or a preset that learns masks",
         )
-    return learned
+    return _resize_mask(learned, oval.shape[0])
 
 
-def _multiply(oval: Mask, learned: Mask | None) -> Mask:
-    """Take what both agree on; of a model without a mask of its own the oval."""
-    return oval if learned is None else oval * learned
+def intersect_masks(oval: Mask, learned: Mask | None) -> Mask:
+    """Return where both masks agree, at the oval's size; the oval if no mask was learned."""
+    return oval if learned is None else oval * _resize_mask(learned, oval.shape[0])
+
+
+def _resize_mask(mask: Mask, size: int) -> Mask:
+    resized = cv2.resize(mask, (size, size), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(resized, dtype=np.float32)
 
 
 MASK_MODES: Mapping[str, Callable[[Mask, Mask | None], Mask]] = {
-    "both": _multiply,
+    "both": intersect_masks,
     "oval": _use_oval,
     "learned": _use_learned,
 }
-"""`MASKS[name](oval, learned)`: where the swap may show, by the names a user types.
+"""`MASK_MODES[name](oval, learned)`: where the swap may show, by the names a user types.
 
-Both are float32 (M, M) of one size; `learned` is None for a model that has no mask.
+`oval` is float32 (M, M), as is the result; `learned` is of any size, None for a model without one.
 """
 
 

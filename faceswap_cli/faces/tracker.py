@@ -22,7 +22,7 @@ from typing import Any, Protocol, Self, runtime_checkable
 import cv2
 import numpy as np
 
-from faceswap_cli.core.lazy_image import Area, ArrayImage, LazyImage
+from faceswap_cli.core.lazy_image import ArrayImage, LazyImage, Rect
 from faceswap_cli.core.prefetch import prefetch
 from faceswap_cli.core.types import Gray, Image
 from faceswap_cli.faces.boxes import IOU_THRESHOLD, compute_iou
@@ -139,7 +139,7 @@ class FaceTracker:
     ) -> None:
         self._detector_factory = detector_factory
         self._selection = selection or SelectLargest()
-        self._predicted_areas: Sequence[Area] = ()
+        self._predicted_areas: Sequence[Rect] = ()
         """Where faces are likely to be looked for next."""
         self._exit_stack = ExitStack()
 
@@ -321,11 +321,11 @@ def _detect(
     return detector.detect(image, exclude=exclude)
 
 
-def predict_area(face: Face) -> Area:
+def predict_area(face: Face) -> Rect:
     """Return where a face will be looked for and cut out a few frames later, most likely."""
     left, top, right, bottom = RoI.from_landmarks(face.landmarks).source_area()
     across, down = (right - left) // SEARCH_MARGIN_DIVISOR, (bottom - top) // SEARCH_MARGIN_DIVISOR
-    return left - across, top - down, right + across, bottom + down
+    return Rect(left - across, top - down, right + across, bottom + down)
 
 
 def find_new_faces(candidates: Sequence[Face], *, known: Sequence[Face]) -> list[Face]:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from PIL import Image as Pillow
 from PIL import ImageDraw, ImageFont
 
-from faceswap_cli.core.lazy_image import Area
+from faceswap_cli.core.lazy_image import Rect
 from faceswap_cli.core.types import Image
 
 TEXT = "face swapped with AI"
@@ -34,19 +34,18 @@ def draw_label(frame: Image, corner: str = CORNERS[0]) -> Image:
         corner: A name in `CORNERS`: the same for all frames of a clip, see `choose_corner`.
     """
     height, width = frame.shape[:2]
-    left, top, right, bottom = label_area((width, height), corner)
     labelled = frame.copy()
-    part = labelled[top:bottom, left:right]
+    part = labelled[label_area((width, height), corner).slices]
     part[:] = overlay_label(part, (width, height))
     return labelled
 
 
-def label_area(size: tuple[int, int], corner: str) -> Area:
+def label_area(size: tuple[int, int], corner: str) -> Rect:
     """Return the part of a frame of (width, height) px that the line takes."""
     paint, _ = _render_strip(*size)
     height, width = paint.shape[:2]
     x, y = _corner_position(corner, size, (width, height))
-    return x, y, x + width, y + height
+    return Rect(x, y, x + width, y + height)
 
 
 def overlay_label(part: Image, size: tuple[int, int]) -> Image:

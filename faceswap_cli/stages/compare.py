@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 
@@ -25,7 +24,7 @@ from faceswap_cli.evaluation.frame_eval import FramePair
 from faceswap_cli.evaluation.metrics.registry import METRICS, Metric
 from faceswap_cli.faces.alignment import FaceAlignment, transform_points
 from faceswap_cli.faces.dataset import FaceRecord, FaceSet
-from faceswap_cli.faces.masks import face_mask
+from faceswap_cli.faces.masks import face_mask, intersect_masks
 from faceswap_cli.stages.evaluate import evaluate_frames
 from faceswap_cli.training.checkpoint import TrainedModel, load_weights
 from faceswap_cli.training.dataset import VALIDATION_FRACTION, read_crop, split_train_val
@@ -39,7 +38,6 @@ GRID_FACES = 8
 """Of them, those on the page."""
 TILE_PX = 160
 BATCH = 8
-MASK_PX = 128
 
 CURVES: Mapping[str, str] = {
     "reconstruction": "error on held-out faces, part of the full range",
@@ -257,10 +255,12 @@ def swap_crops(
     device: torch.device,
 ) -> Iterator[Image]:
     """Yield each crop with the swapped face laid into it, as a conversion lays it into a frame."""
-    model, compose = trained.recipe.model, Compositor()
+    model, compositor = trained.recipe.model, Compositor()
     for start in range(0, len(crops), BATCH):
         some = crops[start : start + BATCH]
-        places = [_full_crop_alignment(crop).center_crop(model.coverage) for crop, _ in some]
+        places = [
+            FaceAlignment.from_square(crop.shape[0]).center_crop(model.coverage) for crop, _ in some
+        ]
         seen = [
             place.crop(crop, model.size_px) for place, (crop, _) in zip(places, some, strict=True)
         ]
@@ -274,16 +274,8 @@ def swap_crops(
             points = transform_points(
                 record.landmarks, record.alignment.frame_to_crop(crop.shape[0])
             )
-            shows = face_mask(points, place, MASK_PX)
-            if mask is not None:
-                shows = shows * cv2.resize(mask, (MASK_PX, MASK_PX))
-            yield compose(crop, image, shows, place, original=before)
-
-
-def _full_crop_alignment(crop: Image) -> FaceAlignment:
-    """Return the place of a crop in itself: all of it."""
-    side = crop.shape[0]
-    return FaceAlignment(to_unit=np.array([[1, 0, 0.5], [0, 1, 0.5]], dtype=np.float64) / side)
+            shows = intersect_masks(face_mask(points, place), mask)
+            yield compositor.paste(crop, image, shows, place, original=before)
 
 
 def _comparison_grid(

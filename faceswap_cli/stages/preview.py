@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from faceswap_cli.compositing.color_transfer import COLOR_TRANSFERS
-from faceswap_cli.compositing.compositor import BLEND_MODES, Rectangle, alpha_blend, warp_to_frame
+from faceswap_cli.compositing.compositor import BLEND_MODES, alpha_blend
 from faceswap_cli.conversion.analysis import analyze_clip, find_known_set
 from faceswap_cli.conversion.assignment import (
     UNASSIGNED,
@@ -279,10 +279,10 @@ def _assign_faces(frame: Frame, detector: FaceDetector, assigner: FaceAssigner) 
 def _dim_outside_mask(image: Image, layers: Sequence[FaceLayer], swapper: FaceSwapper) -> Image:
     """Return the image dimmed where the swapped faces do not show."""
     height, width = image.shape[:2]
-    whole = Rectangle(0, 0, width, height)
     shows = np.full((height, width), DIMMED_LEVEL, np.uint8)
     for layer in layers:
-        shaped = swapper.compositor.make_alpha(layer.mask, protect_mask=layer.protect_mask)
-        alpha = warp_to_frame(shaped, layer.alignment, whole)
+        alpha = swapper.compositor.alpha_in_frame(
+            layer.mask, layer.alignment, (width, height), protect_mask=layer.protect_mask
+        )
         shows = np.maximum(shows, alpha)
     return alpha_blend(np.zeros_like(image), image, shows)

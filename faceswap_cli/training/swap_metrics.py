@@ -11,12 +11,15 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from faceswap_cli.compositing.compositor import Compositor
 from faceswap_cli.core.errors import FaceswapError
 from faceswap_cli.core.lazy_image import ArrayImage
 from faceswap_cli.core.model_files import find_model_file
 from faceswap_cli.core.types import AnyArray, Image, Mask
+from faceswap_cli.faces.alignment import FaceAlignment
 from faceswap_cli.faces.detectors import DEFAULT_DETECTOR, DETECTORS
 from faceswap_cli.faces.embedding import Embedding, SFace
+from faceswap_cli.faces.masks import MASK_PX, intersect_masks
 from faceswap_cli.faces.types import Face, FaceDetector
 from faceswap_cli.training.dataset import IdentityDataset, evenly_spaced, unpack_face_mask
 from faceswap_cli.training.loader import FaceLoader
@@ -269,25 +272,15 @@ def paste_into_crop(swap: Image, pixels: AnyArray, *, mask: Mask | None, coverag
         mask: float32 (s, s): where the network saw the face, if it learns that.
         coverage: Side of that part as a fraction of the crop's.
     """
-    drawn = _resample_into_crop(swap, pixels.shape[0], coverage)
-    weight = unpack_face_mask(pixels[..., 3:])
-    if mask is not None:
-        weight = weight * _resample_into_crop(mask, pixels.shape[0], coverage)[..., None]
-    return np.asarray(np.round(weight * drawn + (1 - weight) * pixels[..., :3]), dtype=np.uint8)
+    crop = np.ascontiguousarray(pixels[..., :3])
+    alignment = FaceAlignment.from_square(crop.shape[0]).center_crop(coverage)
+    levels = np.rint(255 * unpack_face_mask(pixels[..., 3])).astype(np.uint8)
+    outline = np.asarray(alignment.crop(levels, MASK_PX) / 255, dtype=np.float32)
+    return PLAIN_COMPOSITOR.paste(crop, swap, intersect_masks(outline, mask), alignment)
 
 
-def _resample_into_crop(image: AnyArray, side: int, coverage: float) -> AnyArray:
-    """Lay the central part of a crop of `side` px, made smaller, where it belongs in the crop."""
-    scale = coverage * side / image.shape[0]
-    # Pixel centres are on integers, so a square's corner is at -1/2.
-    corner = (1 - coverage) / 2 * side + scale / 2 - 0.5
-    return cv2.warpAffine(
-        image,
-        np.array([[scale, 0, corner], [0, scale, corner]]),
-        (side, side),
-        flags=cv2.INTER_LINEAR,
-        borderMode=cv2.BORDER_REPLICATE,
-    )
+PLAIN_COMPOSITOR = Compositor(feather=0, color_transfer=None)
+"""Shows what the model drew as it drew it, up to the mask's edge."""
 
 
 def _mean(values: Sequence[float]) -> float | None:

@@ -14,7 +14,7 @@ import numpy as np
 from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 
-from faceswap_cli.core.lazy_image import Area
+from faceswap_cli.core.lazy_image import Rect
 from faceswap_cli.core.types import Image
 from faceswap_cli.video.pixel_format import get_planes, to_planar_format
 
@@ -109,7 +109,7 @@ class ToRGB:
         self._apply_tags(frame)
         return _convert_to_rgb(frame, self._thread_state.reformatter, size=self.size)
 
-    def convert_area(self, frame: VideoFrame, area: Area) -> Image:
+    def convert_area(self, frame: VideoFrame, area: Rect) -> Image:
         """Return what the whole has in an area of the picture as coded, the very same numbers."""
         left, top, right, bottom = area
         around = self._pad_area(frame, area)
@@ -127,7 +127,7 @@ class ToRGB:
             frame.colorspace = self.tags.matrix or UNSPECIFIED
             frame.color_range = self.tags.range or ColorRange.LIMITED
 
-    def _pad_area(self, frame: VideoFrame, area: Area) -> Area | None:
+    def _pad_area(self, frame: VideoFrame, area: Rect) -> Rect | None:
         """Return the area to be converted for one that is wanted; None: the whole frame."""
         width, height = self.size
         # Of an odd size colour is stretched by not quite two, and woven fields interpolate apart.
@@ -142,7 +142,7 @@ class ToRGB:
         left, right = _pad_interval(area[0], area[2], width)
         top, bottom = _pad_interval(area[1], area[3], height)
         is_all = (right - left, bottom - top) == self.size
-        return None if is_all else (left, top, right, bottom)
+        return None if is_all else Rect(left, top, right, bottom)
 
     def _get_tile_buffer(self, frame: VideoFrame, *, size: tuple[int, int]) -> "_TileBuffer":
         """Return room for a part of a frame of this size."""

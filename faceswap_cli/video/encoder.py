@@ -13,7 +13,7 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 
-from faceswap_cli.core.lazy_image import Area, LazyImage, as_lazy
+from faceswap_cli.core.lazy_image import LazyImage, Rect, as_lazy
 from faceswap_cli.core.types import Image
 from faceswap_cli.video.codecs import EncoderChoice, check_codec, open_encoder, select_encoder
 from faceswap_cli.video.color import SWSCALE_THREADS, UNSPECIFIED, ColorTags, FromRGB, YuvMatrix
@@ -115,7 +115,7 @@ class VideoEncoder:
         time: Fraction,
         *,
         original: SourceSamples | Path | None = None,
-        changed: Sequence[Area] = (),
+        changed: Sequence[Rect] = (),
     ) -> list[EncodedPacket]:
         """Take a frame and return the packets that became ready.
 
@@ -142,7 +142,7 @@ class VideoEncoder:
         return list(self._to_packets(self._context.encode(None)))
 
     def _make_frame(
-        self, view: LazyImage, original: SourceSamples | Path | None, changed: Sequence[Area]
+        self, view: LazyImage, original: SourceSamples | Path | None, changed: Sequence[Rect]
     ) -> VideoFrame:
         """Return the frame to encode."""
         if self._patcher is None or not isinstance(original, SourceSamples):

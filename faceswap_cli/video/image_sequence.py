@@ -24,7 +24,7 @@ from PIL import ImageOps
 
 from faceswap_cli.core.errors import InputError
 from faceswap_cli.core.fileio import atomic_write, translate_os_errors, write_text
-from faceswap_cli.core.lazy_image import Area, LazyImage, as_lazy
+from faceswap_cli.core.lazy_image import LazyImage, Rect, as_lazy
 from faceswap_cli.core.types import AnyArray, Image
 from faceswap_cli.video.codecs import DEFAULT_QUALITY, WORST_QUALITY
 from faceswap_cli.video.source import IMAGE_SEQUENCE_FPS, IMAGE_SUFFIXES, ImageSequence
@@ -92,7 +92,7 @@ class ImageSequenceWriter:
         time: Fraction,
         *,
         original: SourceSamples | Path | None = None,
-        changed: Sequence[Area] = (),
+        changed: Sequence[Rect] = (),
     ) -> None:
         """Add a picture.
 
@@ -180,7 +180,7 @@ def _to_percent(quality: int) -> int:
     return round(float(np.interp(quality, [0, DEFAULT_QUALITY, WORST_QUALITY], [100, 95, 50])))
 
 
-def _patch_pixels(source: Path, image: Image, changed: Sequence[Area]) -> AnyArray | None:
+def _patch_pixels(source: Path, image: Image, changed: Sequence[Rect]) -> AnyArray | None:
     """Return the source's own pixels with the changed areas from `image`.
 
     RGB or RGBA, uint8 or uint16; None where the file has another layout, or is not upright.
@@ -194,9 +194,10 @@ def _patch_pixels(source: Path, image: Image, changed: Sequence[Area]) -> AnyArr
     order = cv2.COLOR_BGRA2RGBA if own.shape[2] == 4 else cv2.COLOR_BGR2RGB
     pixels = cv2.cvtColor(own, order)
     scale = 257 if pixels.dtype == np.uint16 else 1
-    for left, top, right, bottom in changed:
-        part = image[max(0, top) : bottom, max(0, left) : right]
-        pixels[max(0, top) : bottom, max(0, left) : right, :3] = part.astype(pixels.dtype) * scale
+    height, width = image.shape[:2]
+    for area in changed:
+        rows, columns = area.clip((width, height)).slices
+        pixels[rows, columns, :3] = image[rows, columns].astype(pixels.dtype) * scale
     return pixels
 
 

@@ -5,7 +5,7 @@ import threading
 import numpy as np
 from av.video.frame import VideoFrame
 
-from faceswap_cli.core.lazy_image import Area, ArrayImage, clip_area, subtract_area
+from faceswap_cli.core.lazy_image import ArrayImage, Rect
 from faceswap_cli.core.types import Gray, Image
 from faceswap_cli.video.color import ColorRange, ToRGB
 from faceswap_cli.video.orientation import Orientation
@@ -27,7 +27,7 @@ class LazyFrame:
         self._orientation = orientation
         self._lock = threading.Lock()
         self._image: Image | None = None
-        self._valid_areas: list[Area] = []
+        self._valid_areas: list[Rect] = []
         """Where the image is right."""
         self._is_complete = False
 
@@ -45,27 +45,26 @@ class LazyFrame:
                 self._is_complete = True
             return self._image
 
-    def to_partial_array(self, area: Area) -> Image:
+    def to_partial_array(self, area: Rect) -> Image:
         """Return an array of its shape that is right inside `area` and has anything elsewhere."""
         width, height = self.size
-        area = clip_area(area, self.size)
+        area = area.clip_nonempty(self.size)
         with self._lock:
             if self._image is None:
                 self._image = np.empty((height, width, 3), np.uint8)
             for part in [] if self._is_complete else self._find_missing(area):
-                left, top, right, bottom = part
-                self._image[top:bottom, left:right] = self._convert_area(part)
+                self._image[part.slices] = self._convert_area(part)
             self._valid_areas.append(area)
             return self._image
 
-    def _find_missing(self, area: Area) -> list[Area]:
+    def _find_missing(self, area: Rect) -> list[Rect]:
         """Return the parts of an area that nobody looked at."""
         parts = [area]
         for done in self._valid_areas:
-            parts = [rest for part in parts for rest in subtract_area(part, done)]
+            parts = [rest for part in parts for rest in part.subtract(done)]
         return parts
 
-    def _convert_area(self, area: Area) -> Image:
+    def _convert_area(self, area: Rect) -> Image:
         """Return what an area shows."""
         stored = self._orientation.to_stored_area(area, self.size)
         return self._orientation.to_upright(self._to_rgb.convert_area(self._frame, stored))

@@ -8,7 +8,7 @@ import numpy as np
 from av.buffer import Buffer
 from av.video.frame import VideoFrame
 
-from faceswap_cli.core.lazy_image import Area
+from faceswap_cli.core.lazy_image import Rect
 from faceswap_cli.core.types import AnyArray
 
 
@@ -58,7 +58,7 @@ class Orientation:
         """Whether left and right change places."""
         return self.transposed ^ self.mirrored_x ^ self.mirrored_y
 
-    def to_stored_area(self, area: Area, size: tuple[int, int]) -> Area:
+    def to_stored_area(self, area: Rect, size: tuple[int, int]) -> Rect:
         """Return where an area of the upright picture of (width, height) px is stored."""
         left, top, right, bottom = area
         width, height = size
@@ -66,7 +66,8 @@ class Orientation:
             left, right = width - right, width - left
         if self.mirrored_y:
             top, bottom = height - bottom, height - top
-        return (top, left, bottom, right) if self.transposed else (left, top, right, bottom)
+        stored = (top, left, bottom, right) if self.transposed else (left, top, right, bottom)
+        return Rect(*stored)
 
     def to_upright(self, image: AnyArray) -> AnyArray:
         """Return an image, or one plane of its samples, as it is to be shown."""

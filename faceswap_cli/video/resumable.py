@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from faceswap_cli.core.errors import InputError
-from faceswap_cli.core.lazy_image import Area, LazyImage
+from faceswap_cli.core.lazy_image import LazyImage, Rect
 from faceswap_cli.core.types import Image
 from faceswap_cli.video.codecs import DEFAULT_QUALITY
 from faceswap_cli.video.containers import resolve_codec
@@ -45,7 +45,7 @@ class ResumableOutput(Protocol):
         time: Fraction,
         *,
         original: SourceSamples | Path | None = None,
-        changed: Sequence[Area] = (),
+        changed: Sequence[Rect] = (),
     ) -> None:
         """Add a frame."""
 

@@ -33,7 +33,7 @@ from av.video.stream import VideoStream
 
 from faceswap_cli.core.errors import InputError
 from faceswap_cli.core.fileio import atomic_write, translate_os_errors
-from faceswap_cli.core.lazy_image import Area, LazyImage
+from faceswap_cli.core.lazy_image import LazyImage, Rect
 from faceswap_cli.core.types import Image
 from faceswap_cli.video.codecs import EncoderChoice
 from faceswap_cli.video.containers import (
@@ -136,7 +136,7 @@ class SegmentedWriter:
         time: Fraction,
         *,
         original: SourceSamples | Path | None = None,
-        changed: Sequence[Area] = (),
+        changed: Sequence[Rect] = (),
     ) -> None:
         """Add the next frame.
 

@@ -13,7 +13,7 @@ import numpy as np
 from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
 
-from faceswap_cli.core.lazy_image import Area, LazyImage
+from faceswap_cli.core.lazy_image import LazyImage, Rect
 from faceswap_cli.core.types import AnyArray, Image
 from faceswap_cli.video.color import ColorTags, FromRGB
 from faceswap_cli.video.pixel_format import get_planes, to_planar_format
@@ -68,7 +68,7 @@ class FramePatcher:
         return upright == self.size and original.pixel_format == self.pixel_format
 
     def __call__(
-        self, original: SourceSamples, view: LazyImage, changed: Iterable[Area]
+        self, original: SourceSamples, view: LazyImage, changed: Iterable[Rect]
     ) -> VideoFrame:
         """Return a frame that shows `view` in the changed areas and the original elsewhere.
 
@@ -79,28 +79,23 @@ class FramePatcher:
         for own, plane in zip(planes, get_planes(original.decoded), strict=True):
             own[:] = original.orientation.to_upright(plane)
         for area in changed:
-            self._patch(planes, view, self._clip(area))
+            self._patch(planes, view, area.clip(self.size))
         frame.colorspace = self._tags.matrix or 0
         frame.color_range = self._tags.range or 0
         return frame
 
-    def _clip(self, area: Area) -> Area:
-        """Return the part of an area that lies in the picture."""
-        width, height = self.size
-        left, top, right, bottom = area
-        return max(0, left), max(0, top), min(width, right), min(height, bottom)
-
-    def _patch(self, planes: Sequence[AnyArray], view: LazyImage, area: Area) -> None:
+    def _patch(self, planes: Sequence[AnyArray], view: LazyImage, area: Rect) -> None:
         """Overwrite the samples of an area by those of the view."""
-        left, top, right, bottom = area
-        if left >= right or top >= bottom:
+        if 0 in area.size:
             return
+        left, top, right, bottom = area
         across, down = self._block
         width, height = self.size
         # Whole blocks of pixels that share their colour, so that the outermost are averaged right.
         x0, y0 = left // across * across, top // down * down
         x1, y1 = min(-(-right // across) * across, width), min(-(-bottom // down) * down, height)
-        part = view.to_partial_array((x0, y0, x1, y1))[y0:y1, x0:x1]
+        blocks = Rect(x0, y0, x1, y1)
+        part = view.to_partial_array(blocks)[blocks.slices]
         luma, *colour = get_planes(self._from_rgb(_pad_to_tile(part)))
         planes[0][top:bottom, left:right] = luma[top - y0 : bottom - y0, left - x0 : right - x0]
         # Of the colour samples those whose pixels all lie inside, or beyond the picture's border.

@@ -14,7 +14,7 @@ from typing import Self
 
 from faceswap_cli.core.errors import InputError
 from faceswap_cli.core.fileio import translate_os_errors
-from faceswap_cli.core.lazy_image import Area, LazyImage
+from faceswap_cli.core.lazy_image import LazyImage, Rect
 from faceswap_cli.core.types import Image
 from faceswap_cli.video.color import BT709, ColorTags
 from faceswap_cli.video.containers import resolve_codec
@@ -137,7 +137,7 @@ class VideoWriter:
         time: Fraction,
         *,
         original: SourceSamples | Path | None = None,
-        changed: Sequence[Area] = (),
+        changed: Sequence[Rect] = (),
     ) -> None:
         """Add a frame: `SegmentedWriter.write`.
 

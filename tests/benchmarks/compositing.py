@@ -32,9 +32,9 @@ from faceswap_cli.core import image_io
 from faceswap_cli.core.types import AnyArray, Image, Mask
 from faceswap_cli.evaluation.metrics.artifacts import (
     FaceZones,
-    edge_ratio,
     seam_color_step,
     sharpness_ratio,
+    to_lab,
 )
 from faceswap_cli.evaluation.metrics.reconstruction import psnr, ssim
 from faceswap_cli.faces.alignment import FaceAlignment, align_face
@@ -44,7 +44,6 @@ from faceswap_cli.synthetic import CAST, HeadModel, random_scenes, render_frame
 from faceswap_cli.video.reader import probe, read_frames_at
 
 SIDE_PX = 448
-MASK_PX = 128
 COVERAGE = 0.8
 SIZES = (64, 128)
 TILE_PX = 160
@@ -97,7 +96,7 @@ def synthetic_cases(
                     frame=frame,
                     truth=truth,
                     swapped=shift_colors(place.crop(given, size), rng),
-                    mask=face_mask(found[0].landmarks, place, MASK_PX),
+                    mask=face_mask(found[0].landmarks, place),
                     alignment=place,
                 )
 
@@ -115,7 +114,7 @@ def video_cases(clip: Path, *, each: int) -> Iterator[Case]:
                     frame=frame.image,
                     truth=frame.image,
                     swapped=shift_colors(place.crop(frame.image, SIZES[number % len(SIZES)]), rng),
-                    mask=face_mask(face.landmarks, place, MASK_PX),
+                    mask=face_mask(face.landmarks, place),
                     alignment=place,
                 )
 
@@ -155,27 +154,36 @@ def evaluate(compositor: Compositor, given: list[Case]) -> Score:
     rows = []
     for case in given:
         start = time.process_time()
-        made = compositor(case.frame, case.swapped, case.mask, case.alignment)
+        made = compositor.paste(case.frame, case.swapped, case.mask, case.alignment)
         spent = time.process_time() - start
         around = case.alignment.center_crop(EVAL_SCALE)
         side = round(case.alignment.side_px * EVAL_SCALE)
         mine, true, own = (around.crop(one, side) for one in (made, case.truth, case.frame))
         mask = pad_mask(case.mask, side)
         zones = FaceZones.from_mask(mask)
+        lab, true_lab = to_lab(mine), to_lab(true)
         face = zones.face.astype(np.uint8)
         near = np.asarray(cv2.dilate(mask, np.ones((2 * (side // 20) + 1,) * 2)) > 0, np.float32)
         rows.append(
             (
                 psnr(mine, true, near),
                 ssim(mine, true, near),
-                edge_ratio(mine, own, zones),
-                seam_color_step(mine, true, zones),
-                sharpness_ratio(mine, true, zones),
+                edge_slope(mine, zones) / max(edge_slope(own, zones), 1e-6),
+                seam_color_step(lab, true_lab, zones),
+                sharpness_ratio(lab, true_lab, zones),
                 estimate_grain(mine, face) - estimate_grain(true, face),
                 1000 * spent,
             )
         )
     return Score(*np.mean(rows, axis=0).tolist())
+
+
+def edge_slope(image: Image, zones: FaceZones) -> float:
+    """Return the mean length of the luma's gradient along the mask's edge, levels a pixel."""
+    luma = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    across = cv2.Sobel(luma, cv2.CV_32F, 1, 0, scale=1 / 8)
+    down = cv2.Sobel(luma, cv2.CV_32F, 0, 1, scale=1 / 8)
+    return float(cv2.magnitude(across, down)[zones.seam].mean())
 
 
 def pad_mask(mask: Mask, side: int) -> Mask:
@@ -214,7 +222,7 @@ def write_grid(path: Path, given: list[Case]) -> None:
             tiles = [case.frame, case.truth]
             for match in COLOR_TRANSFERS.values():
                 made = Compositor(color_transfer=match, blend=blend)
-                tiles.append(made(case.frame, case.swapped, case.mask, case.alignment))
+                tiles.append(made.paste(case.frame, case.swapped, case.mask, case.alignment))
             rows.append([around.crop(tile, TILE_PX) for tile in tiles])
             labels.append(name)
     sheet = image_io.make_grid(rows, side=TILE_PX, columns=columns, labels=labels)
@@ -227,7 +235,7 @@ def compare_with_naive(given: list[Case]) -> None:
     ours = Compositor()
     times = {"region, uint8": 0.0, "whole frame, float": 0.0}
     for case in big * 3:
-        for name, work in (("region, uint8", ours), ("whole frame, float", naive_blend)):
+        for name, work in (("region, uint8", ours.paste), ("whole frame, float", naive_blend)):
             start = time.process_time()
             work(case.frame, case.swapped, case.mask, case.alignment)
             times[name] += time.process_time() - start

@@ -7,7 +7,7 @@ from functools import cache
 import numpy as np
 import pytest
 
-from faceswap_cli.core.lazy_image import Area, ArrayImage, clip_area
+from faceswap_cli.core.lazy_image import ArrayImage, Rect
 from faceswap_cli.core.types import Image
 from faceswap_cli.faces.detectors import DETECTORS
 from faceswap_cli.faces.types import BLENDSHAPE_NAMES, NUM_LANDMARKS, Face, FaceDetector
@@ -163,9 +163,9 @@ def test_tracking_reads_only_requested_areas(detector: FaceDetector) -> None:
 class PartialImage(ArrayImage):
     """A picture that is noise where nobody asked to look."""
 
-    def to_partial_array(self, area: Area) -> Image:
+    def to_partial_array(self, area: Rect) -> Image:
         """Return the picture in the area, and noise around it."""
-        left, top, right, bottom = clip_area(area, self.size)
+        left, top, right, bottom = area.clip_nonempty(self.size)
         noise = np.random.default_rng(0).integers(0, 255, self.image.shape, dtype=np.uint8)
         noise[top:bottom, left:right] = self.image[top:bottom, left:right]
         return noise

@@ -13,7 +13,7 @@ from typing import Self
 import cv2
 import numpy as np
 
-from faceswap_cli.core.lazy_image import Area, bounding_area
+from faceswap_cli.core.lazy_image import Rect
 from faceswap_cli.core.types import Image, Matrix, Points
 
 OUTER_EYE_CORNERS = (33, 263)
@@ -101,11 +101,13 @@ class RoI:
         axes = np.array([[width * cos, -height * sin], [width * sin, height * cos]]) / side
         return np.column_stack([axes, np.array(self.center) - axes @ [side / 2, side / 2]])
 
-    def source_area(self) -> Area:
+    def source_area(self) -> Rect:
         """Return the part of the frame that a network's input is made of."""
         corners = np.array([[0, 0], [1, 0], [0, 1], [1, 1]])
         to_frame = self.roi_to_frame(1)
-        return bounding_area(np.asarray(corners @ to_frame[:, :2].T + to_frame[:, 2], np.float32))
+        return Rect.from_points(
+            np.asarray(corners @ to_frame[:, :2].T + to_frame[:, 2], np.float32)
+        )
 
     def crop(self, image: Image, side: int, *, border: int) -> Image:
         """Return the region as a picture (side, side, 3); `border` is OpenCV's kind of edge."""
