@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from faceswap_cli.core.stderr import suppress_stderr
 from faceswap_cli.core.types import Image, Points
-from faceswap_cli.faces.detectors.mediapipe import suppress_stderr
 
 Embedding = npt.NDArray[np.float64]
 """float64 (128,), of length 1; the product of two is the cosine between them."""

@@ -20,11 +20,11 @@ import numpy.typing as npt
 from faceswap_cli.core.errors import InputError
 from faceswap_cli.core.lazy_image import ArrayImage, LazyImage
 from faceswap_cli.core.model_files import find_model_file
+from faceswap_cli.core.stderr import suppress_stderr
 from faceswap_cli.core.types import Image, Points
 from faceswap_cli.faces.alignment import transform_points
 from faceswap_cli.faces.boxes import IOU_THRESHOLD, compute_iou
 from faceswap_cli.faces.detectors.blazeface import detect_short_range
-from faceswap_cli.faces.detectors.mediapipe import suppress_stderr
 from faceswap_cli.faces.detectors.roi import RoI
 from faceswap_cli.faces.detectors.yunet import YuNet
 from faceswap_cli.faces.head_pose import estimate_rotation

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from faceswap_cli.core.errors import InputError
 from faceswap_cli.core.lazy_image import LazyImage
 from faceswap_cli.core.model_files import find_model_file
+from faceswap_cli.core.stderr import suppress_stderr
 from faceswap_cli.core.types import Image
 from faceswap_cli.faces.boxes import compute_iou
 from faceswap_cli.faces.detectors.roi import RoI
@@ -208,23 +209,6 @@ def _translate_import_errors() -> Iterator[None]:
             hint="it needs libEGL and libGLESv2; on Debian or Ubuntu: "
             "apt install libegl1 libgles2; on Fedora: dnf install libglvnd-egl libglvnd-gles",
         ) from error
-
-
-@contextmanager
-def suppress_stderr() -> Iterator[None]:
-    """Keep the process's standard error shut: mediapipe's C++ log has no switch.
-
-    It writes straight to the file descriptor. Loading, the images up to the first face, and
-    closing are muted; errors come as exceptions all the same.
-    """
-    kept = os.dup(2)
-    with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 - a device, not a file of ours
-        os.dup2(nowhere.fileno(), 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
 
 
 @dataclass(kw_only=True)
