@@ -9,10 +9,15 @@ from faceswap_cli.core.types import Points
 from faceswap_cli.faces.alignment import FaceAlignment, align_face, transform_points
 from faceswap_cli.faces.detectors.mediapipe import MediaPipeDetector
 from faceswap_cli.faces.masks import (
+    EYELIDS,
     FACE_OVAL,
     INNER_LIPS,
     MASK_MODES,
+    OUTER_LIPS,
+    OUTLINE_SCALE,
     SUPERSAMPLING,
+    enlarge_outline,
+    eyes_mouth_mask,
     face_mask,
     face_oval,
     mouth_mask,
@@ -190,6 +195,39 @@ def test_mouth_mask_is_empty_for_a_closed_mouth(
     shut = landmarks.copy()
     shut[list(INNER_LIPS)] = shut[13]
     assert 2 > mouth_mask(shut, place, 128).sum()
+
+
+@pytest.fixture
+def eyes_and_mouth() -> Points:
+    """A face whose eyes and mouth are ovals of 8 by 4 px and of 16 by 8, at known positions."""
+    points = np.full((478, 2), 50, np.float32)
+    parts = (
+        (EYELIDS[0], (30, 40), 8, 4),
+        (EYELIDS[1], (70, 40), 8, 4),
+        (OUTER_LIPS, (50, 75), 16, 8),
+    )
+    for indices, (x, y), width, height in parts:
+        angles = np.linspace(0, 2 * np.pi, len(indices), endpoint=False)
+        points[list(indices)] = np.stack(
+            [x + width / 2 * np.cos(angles), y + height / 2 * np.sin(angles)], axis=1
+        )
+    return points
+
+
+def test_eyes_mouth_mask_covers_eyes_and_mouth(eyes_and_mouth: Points) -> None:
+    """1 in the middle of each, 0 on the nose and the cheeks, as much in all as the grown ovals."""
+    mask = eyes_mouth_mask(eyes_and_mouth, SQUARE, 100)
+    assert (100, 100) == mask.shape
+    assert [1, 1, 1] == [mask[40, 30], mask[40, 70], mask[75, 50]]
+    assert [0, 0, 0] == [mask[55, 50], mask[60, 25], mask[5, 5]]
+    area = np.pi / 4 * OUTLINE_SCALE**2 * (2 * 8 * 4 + 16 * 8)
+    assert area == pytest.approx(float(mask.sum()), rel=0.08)
+
+
+def test_enlarge_outline_keeps_the_center() -> None:
+    """Every corner moves away from the middle by the same factor."""
+    square = np.array([[0, 0], [2, 0], [2, 2], [0, 2]], np.float32)
+    assert np.allclose((square - 1) * OUTLINE_SCALE + 1, enlarge_outline(square))
 
 
 def test_masks_are_chosen_by_name() -> None:

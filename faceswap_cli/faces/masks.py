@@ -18,26 +18,37 @@ FACE_OVAL = (
     10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377,
     152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109,
 )
-# fmt: on
 """MediaPipe's face oval: from the top of the forehead clockwise as seen in the image."""
-
-# fmt: off
 FOREHEAD = frozenset((
     10, 109, 67, 103, 54, 21, 338, 297, 332, 284, 251,
     151, 108, 69, 104, 68, 337, 299, 333, 298, 71, 301, 9, 8, 139, 368,
 ))
-INNER_LIPS = (
-    78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308, 415, 310, 311, 312, 13, 82, 81, 80, 191,
-)
+"""The landmarks above the brows."""
 ABOVE_BROWS = (
     (63, 68), (105, 104), (66, 69), (107, 108), (9, 151),
     (336, 337), (296, 299), (334, 333), (293, 298),
 )
+"""Pairs: a landmark on the upper edge of the brows, and the one above it on the forehead."""
+EYELIDS = (
+    (33, 7, 163, 144, 145, 153, 154, 155, 133, 173, 157, 158, 159, 160, 161, 246),
+    (263, 249, 390, 373, 374, 380, 381, 382, 362, 398, 384, 385, 386, 387, 388, 466),
+)
+"""The outlines of both eyes, each once around; the image's left eye first."""
+OUTER_LIPS = (
+    61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 409, 270, 269, 267, 0, 37, 39, 40, 185,
+)
+"""The outer edge of the lips, once around."""
+INNER_LIPS = (
+    78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308, 415, 310, 311, 312, 13, 82, 81, 80, 191,
+)
+"""The inner edge of the lips, once around."""
 # fmt: on
-"""FOREHEAD: landmarks above the brows. MOUTH: the inner edge of the lips, once around.
-ABOVE_BROWS: the upper edge of the brows, and what lies above each point on the forehead."""
 BROW_MARGIN = 0.35
-"""How far towards the middle of the forehead a mask without it reaches: brows must be whole."""
+"""How far a mask without the forehead reaches up it, from the brows to the landmarks above them:
+brows must be whole."""
+OUTLINE_SCALE = 1.3
+"""Eyes and mouth are marked larger than their outlines: lashes, creases and corners belong to them.
+"""
 
 MASK_PX = 128
 """Side of the square in which masks are built and shaped: their edge is soft, so they may be
@@ -94,6 +105,21 @@ def mouth_mask(landmarks: Points, alignment: FaceAlignment, size: int = MASK_PX)
     draw worst of all.
     """
     return rasterize_polygons([landmarks[list(INNER_LIPS)]], alignment, size)
+
+
+def eyes_mouth_mask(landmarks: Points, alignment: FaceAlignment, size: int) -> Mask:
+    """Return 1 on eyes and mouth in a crop of `size` px, antialiased.
+
+    Training can weight them more: they are what viewers look at first.
+    """
+    outlines = [landmarks[list(indices)] for indices in (*EYELIDS, OUTER_LIPS)]
+    return rasterize_polygons([enlarge_outline(outline) for outline in outlines], alignment, size)
+
+
+def enlarge_outline(outline: Points) -> Points:
+    """Return an outline (K, 2) enlarged by `OUTLINE_SCALE` about its mean."""
+    center = outline.mean(axis=0)
+    return np.asarray(center + OUTLINE_SCALE * (outline - center), dtype=np.float32)
 
 
 def _use_oval(oval: Mask, _: Mask | None) -> Mask:

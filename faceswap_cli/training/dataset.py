@@ -19,8 +19,7 @@ from faceswap_cli.core.errors import InputError, NoFacesError
 from faceswap_cli.core.fileio import atomic_write, translate_os_errors
 from faceswap_cli.core.types import AnyArray, Image, Mask
 from faceswap_cli.faces.dataset import FaceRecord, FaceSet
-from faceswap_cli.faces.feature_masks import eyes_mouth_mask
-from faceswap_cli.faces.masks import face_mask
+from faceswap_cli.faces.masks import eyes_mouth_mask, face_mask
 from faceswap_cli.training.pairs import pose_features
 
 CACHE_FORMAT = 2
