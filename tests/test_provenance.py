@@ -21,6 +21,7 @@ import pytest
 from PIL import Image as Pillow
 
 from faceswap_cli.core import image_io
+from faceswap_cli.core.app_dirs import data_folder
 from faceswap_cli.core.errors import InputError
 from faceswap_cli.provenance import credentials, signing_key
 from faceswap_cli.provenance.claim import COMPOSITE, Claim, metadata_comment, package_versions
@@ -31,7 +32,7 @@ from faceswap_cli.provenance.credentials import (
     sign_file,
 )
 from faceswap_cli.provenance.sidecar import read_sidecar, sidecar_path, write_sidecar
-from faceswap_cli.provenance.signing_key import KEY_FILE, data_folder, load_key, load_or_create_key
+from faceswap_cli.provenance.signing_key import KEY_FILE, load_key, load_or_create_key
 from faceswap_cli.provenance.xmp import embed_xmp, has_swap_metadata
 from faceswap_cli.video.writer import VideoWriter
 

@@ -87,7 +87,7 @@ def test_settings_are_told_as_a_user_would(clip: Clip) -> None:
     said = verify(path).to_table()["settings"]
 
     expected = {"codec: the usual one", "forehead: yes", "side by side: no", "feather: 0.15"}
-    assert expected | {"shrink: 0", "colour: mkl", "quality: 18"} <= set(said.split(", "))
+    assert expected | {"shrink: 0", "color: mkl", "quality: 18"} <= set(said.split(", "))
     assert not {"None", "True", "False"} & set(re.findall(r"\w+", said))
 
 

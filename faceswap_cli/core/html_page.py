@@ -98,22 +98,21 @@ def paragraph(text: str) -> str:
 
 
 def png_figure(png: Path, caption: str) -> str:
-    """Return a PNG file as a figure that carries its own bytes."""
-    data = base64.b64encode(png.read_bytes()).decode("ascii")
-    alt = escape(caption, quote=True)
-    return (
-        f'<figure><img src="data:image/png;base64,{data}" alt="{alt}">'
-        f"<figcaption>{escape(caption)}</figcaption></figure>"
-    )
+    """Return a PNG file as a figure, its bytes in the page."""
+    return _figure("image/png", png.read_bytes(), caption)
 
 
 def image_figure(image: Image, caption: str) -> str:
-    """Return an RGB picture as a figure that carries its own bytes."""
-    data = base64.b64encode(image_io.encode_jpeg(image)).decode("ascii")
+    """Return an RGB image as a figure, its bytes in the page."""
+    return _figure("image/jpeg", image_io.encode_jpeg(image), caption)
+
+
+def _figure(mime_type: str, data: bytes, caption: str) -> str:
+    """Return an encoded image as a figure with a caption."""
     alt = escape(caption, quote=True)
     return (
-        f'<figure><img src="data:image/jpeg;base64,{data}" alt="{alt}">'
-        f"<figcaption>{escape(caption)}</figcaption></figure>"
+        f'<figure><img src="data:{mime_type};base64,{base64.b64encode(data).decode("ascii")}" '
+        f'alt="{alt}"><figcaption>{escape(caption)}</figcaption></figure>'
     )
 
 

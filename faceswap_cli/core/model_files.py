@@ -4,9 +4,6 @@ A file counts only if its SHA-256 is the one in the table, wherever it was found
 carries a file is asked for the file's place and is never imported.
 """
 
-import hashlib
-import os
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from http.client import HTTPException
@@ -18,8 +15,9 @@ from urllib.request import urlopen
 import numpy as np
 import numpy.typing as npt
 
+from faceswap_cli.core.app_dirs import cache_folder
 from faceswap_cli.core.errors import ConfigurationError, InputError, did_you_mean
-from faceswap_cli.core.fileio import atomic_write
+from faceswap_cli.core.fileio import atomic_write, sha256_file
 
 TIMEOUT_SECONDS = 30
 DOWNLOAD_CHUNK_BYTES = 2**20
@@ -205,8 +203,7 @@ def digest_matches(path: Path, model_file: ModelFile) -> bool:
     """Say whether the file at `path` is there and has the digest of `model_file`."""
     if not path.is_file() or path.stat().st_size != model_file.size_bytes:
         return False
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() == model_file.sha256
+    return sha256_file(path) == model_file.sha256
 
 
 def read_array(data: bytes, offset: int, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
@@ -217,19 +214,6 @@ def read_array(data: bytes, offset: int, shape: tuple[int, ...]) -> npt.NDArray[
     """
     count = int(np.prod(shape))
     return np.frombuffer(data, dtype="<f4", count=count, offset=offset).reshape(shape).copy()
-
-
-def cache_folder() -> Path:
-    """Return the folder for downloaded model files, as the platform likes it."""
-    if chosen := os.environ.get("XDG_CACHE_HOME"):
-        base = Path(chosen)
-    elif sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        base = Path.home() / ".cache"
-    return base / "faceswap"
 
 
 def _require_valid(path: Path, model_file: ModelFile) -> Path:

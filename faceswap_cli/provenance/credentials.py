@@ -38,8 +38,6 @@ MIME_TYPES: Mapping[str, str] = MappingProxyType(
     }
 )
 """Files that can hold credentials, and what their kind is called."""
-XMP_IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
-"""Of these, what has no writer of its own that would set a comment."""
 ASSERTION_LABEL = "faceswap.claim"
 """What our claim is called among a manifest's assertions."""
 
@@ -125,7 +123,7 @@ def sign_file(path: Path, claim: Claim, *, source: Path | None = None) -> bool:
 
 def _open_unsigned(path: Path) -> BinaryIO:
     """Return what is to be signed: a file as it is, a picture with its metadata saying so too."""
-    if path.suffix.lower() in XMP_IMAGE_SUFFIXES:
+    if MIME_TYPES[path.suffix.lower()].startswith("image/"):
         return BytesIO(embed_xmp(path.read_bytes()))
     return path.open("rb")
 

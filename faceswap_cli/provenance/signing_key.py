@@ -5,7 +5,6 @@ signature by it says that a file is as this installation left it.
 """
 
 import os
-import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from faceswap_cli.core.app_dirs import data_folder
 from faceswap_cli.core.errors import InputError
 
 KEY_FILE = "signing-key.pem"
@@ -93,17 +93,6 @@ def load_key() -> LocalKey | None:
             f"{path} does not hold a signing key",
             hint="delete it: a new one is made, and files signed so far stay valid",
         ) from error
-
-
-def data_folder() -> Path:
-    """Return the folder for what the program keeps for this user, by the system's custom."""
-    if chosen := os.environ.get("XDG_DATA_HOME"):
-        return Path(chosen) / "faceswap"
-    if os.name == "nt":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData/Local") / "faceswap"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Application Support" / "faceswap"
-    return Path.home() / ".local" / "share" / "faceswap"
 
 
 def verify_signature(data: bytes, signature: bytes, chain: Sequence[x509.Certificate]) -> bool:

@@ -8,12 +8,12 @@ from faceswap_cli.synthetic.animation import (
     SceneParams,
     animate,
     random_scenes,
+    synthesize_voice,
 )
 from faceswap_cli.synthetic.cast import CAST, random_person
 from faceswap_cli.synthetic.parallel import render_frames
 from faceswap_cli.synthetic.render import HeadModel, RenderedFrame, render_frame
 from faceswap_cli.synthetic.traits import FaceTraits, HeadTraits, Person
-from faceswap_cli.synthetic.voice import synthesize_voice
 
 __all__ = [
     "CAST",

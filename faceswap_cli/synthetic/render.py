@@ -19,19 +19,24 @@ from faceswap_cli.synthetic.background import (
     render_background,
 )
 from faceswap_cli.synthetic.camera import Camera, Placement, camera_for, place_head
-from faceswap_cli.synthetic.expression import Expression, MouthLine, find_mouth_line
+from faceswap_cli.synthetic.expression import (
+    Expression,
+    MouthLine,
+    find_mouth_line,
+    mouth_line_cm,
+)
 from faceswap_cli.synthetic.geometry import (
     Floats,
     SphereMap,
     clip,
+    direction,
 )
 from faceswap_cli.synthetic.hair import with_hair
 from faceswap_cli.synthetic.head_shape import radius_table
-from faceswap_cli.synthetic.landmarks import find_landmarks
 from faceswap_cli.synthetic.ray_casting import cast_rays
 from faceswap_cli.synthetic.shading import Lighting, shade
 from faceswap_cli.synthetic.texture import Texture, paint_texture
-from faceswap_cli.synthetic.traits import Person
+from faceswap_cli.synthetic.traits import FaceTraits, Person
 
 _SHOULDER, _GAMMA = 0.12, 1.15
 """How bright light rolls off, and the picture's contrast."""
@@ -103,7 +108,7 @@ def render_frame(head_model: HeadModel, scene: SceneParams, size_px: int) -> Ren
         image=_tone_map(canvas.light, scene),
         face_mask=face_mask * uncovered,
         head_mask=head_mask * uncovered,
-        landmarks=find_landmarks(
+        landmarks=_find_landmarks(
             head_model.person.face,
             expression,
             rest=head_model.radius,
@@ -144,6 +149,59 @@ def _add_head(
     masks[0][pixels] = clip(shaded.face, 0, 1) * seen.alpha
     masks[1][pixels] = seen.alpha
     return masks[0], masks[1]
+
+
+def _find_landmarks(
+    face: FaceTraits,
+    expression: Expression,
+    *,
+    rest: SphereMap,
+    radius: SphereMap,
+    camera: Camera,
+    placement: Placement,
+) -> dict[str, tuple[float, float]]:
+    """Return where the named points of a face appear, (x, y) px; `rest` and `radius` in cm."""
+    at_rest = _landmarks_at_rest(face)
+    x, y = np.array(list(at_rest.values()), np.float32).T
+    azimuth, elevation = expression.to_deformed(*_directions_at(x, y, rest))
+    r = radius.sample(azimuth, elevation)
+    points = np.stack([r * part for part in direction(azimuth, elevation)], axis=1)
+    seen = placement.to_image(points, camera)
+    return {name: (float(x), float(y)) for name, (x, y) in zip(at_rest, seen, strict=True)}
+
+
+def _landmarks_at_rest(face: FaceTraits) -> dict[str, tuple[float, float]]:
+    """Return the points' x and y on the face at rest, cm."""
+    at_rest = {
+        "nose_tip": (0.0, -3.75 - face.nose_length_cm),
+        "chin": (0.0, -11.0 - face.chin_drop_cm),
+        "lip_top": (0.0, face.mouth_y_cm + 0.8 * face.upper_lip_cm),
+        "lip_bottom": (0.0, face.mouth_y_cm - face.lower_lip_cm),
+    }
+    corner = np.array([face.mouth_width_cm], np.float32)
+    corner_y = float(mouth_line_cm(corner, face)[0])
+    rise = face.eye_tilt * face.eye_width_cm
+    for side, sign in (("left", -1), ("right", 1)):
+        outer, inner = face.eye_x_cm + face.eye_width_cm, face.eye_x_cm - face.eye_width_cm
+        at_rest |= {
+            f"{side}_eye_outer": (sign * outer, face.eye_y_cm + rise),
+            f"{side}_eye_inner": (sign * inner, face.eye_y_cm - rise),
+            f"{side}_brow": (sign * 3.0, face.brow_y_cm + 1.1 * face.brow_arch),
+            f"{side}_mouth_corner": (sign * face.mouth_width_cm, corner_y),
+            f"{side}_nose_wing": (sign * 1.75 * face.nose_width, -4.1 - face.nose_length_cm),
+        }
+    return at_rest
+
+
+def _directions_at(x: Floats, y: Floats, rest: SphereMap) -> tuple[Floats, Floats]:
+    """Return the directions in which the surface at rest has these x and y (fixed point)."""
+    azimuth, elevation = np.arctan2(x, 8.0), np.arctan2(y, np.hypot(x, 8.0))
+    for _ in range(25):
+        r = rest.sample(azimuth, elevation)
+        z = np.sqrt(np.maximum(r * r - x * x - y * y, 1))
+        azimuth = 0.5 * (azimuth + np.arctan2(x, z))
+        elevation = 0.5 * (elevation + np.arctan2(y, np.hypot(x, z)))
+    return azimuth, elevation
 
 
 def _lighting(scene: SceneParams, placement: Placement) -> Lighting:
