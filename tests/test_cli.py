@@ -1,12 +1,14 @@
 """The command line as a user meets it: quick help, clear errors, exit codes."""
 
+import dataclasses
 import json
+import re
 import subprocess
 import sys
 import textwrap
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import numpy as np
 import pytest
@@ -14,7 +16,16 @@ import typer
 from typer.testing import CliRunner
 
 from faceswap_cli.cli.app import app, main
+from faceswap_cli.cli.options import (
+    RENAMED_OPTIONS,
+    CommonOptions,
+    expand_options,
+    rename_old_options,
+)
+from faceswap_cli.conversion.settings import ConvertSettings
 from faceswap_cli.core import image_io
+from faceswap_cli.core.option import Option
+from faceswap_cli.faces.settings import ExtractSettings
 from faceswap_cli.video.writer import VideoWriter
 from faceswap_models import registry
 
@@ -64,14 +75,14 @@ def test_help_names_every_backend(tmp_path: Path) -> None:
         (["train", "--model", "autoencoder", "--preset", "ligt", "a"], 2, "ligt", '"light"'),
         (["train", "--model", "autoencoder", "a", "b", "--batch-size", "-1"], 2, '"-1"', "16"),
         (["faces", "a"], 2, 'no set called "a"', "faceswap extract"),
-        (["faces", "a", "--drop", "blury"], 2, 'no set called "a"', "faceswap extract"),
+        (["faces", "a", "--reject", "blury"], 2, 'no set called "a"', "faceswap extract"),
         (["convert", "no.mp4"], 3, "no.mp4", ""),
         (["convert", "no.mp4", "--model", "gone"], 3, "no.mp4", ""),
         (["convert", "face.png"], 2, "nothing was trained yet", "faceswap train"),
         (["convert", "face.png", "--model", "gone"], 2, '"gone"', "faceswap train"),
-        (["evaluate", "no.mp4", "--source", "face.png", "--identity", "a"], 3, "no.mp4", ""),
-        (["evaluate", "one.mp4", "--source", "one.mp4", "--identity", "a"], 2, '"a"', "extract"),
-        (["evaluate", "one.mp4", "--source", "no.mp4", "--identity", "a"], 3, "no.mp4", ""),
+        (["evaluate", "no.mp4", "--original", "face.png", "--identity", "a"], 3, "no.mp4", ""),
+        (["evaluate", "one.mp4", "--original", "one.mp4", "--identity", "a"], 2, '"a"', "extract"),
+        (["evaluate", "one.mp4", "--original", "no.mp4", "--identity", "a"], 3, "no.mp4", ""),
         (["verify", "no.mp4"], 3, "no.mp4", ""),
         (["compare", "a", "b"], 2, '"a"', ""),
         (["benchmark", "--model", "cyclgan"], 2, "cyclgan", '"cyclegan"'),
@@ -89,9 +100,14 @@ def test_help_names_every_backend(tmp_path: Path) -> None:
         (["extrat"], 2, "extract", "--help"),
         (["train", "--modl", "autoencoder"], 2, "--model", "--help"),
         (["extract"], 2, "INPUT", "extract --help"),
-        (["extract", ""], 2, "an empty word is no path", "extract --help"),
-        (["extract", "one.mp4", "--workspace", ""], 2, "'--workspace': an empty word", "--help"),
-        (["convert", "one.mp4", "-o", ""], 2, "'-o': an empty word", "convert --help"),
+        (["extract", ""], 2, "a path cannot be empty", "extract --help"),
+        (
+            ["extract", "one.mp4", "--workspace", ""],
+            2,
+            "'--workspace': a path cannot be empty",
+            "--help",
+        ),
+        (["convert", "one.mp4", "-o", ""], 2, "'-o': a path cannot be empty", "convert --help"),
         (["extract", "x.mp4", "--every", "0"], 2, "--every", "extract --help"),
     ],
 )
@@ -135,10 +151,80 @@ def test_help_fits_the_terminal_and_its_paragraphs_flow(columns: int, name: str 
         assert "\n".join(f"  {line}" for line in filled) in told.stdout
 
 
-def test_every_argument_and_option_says_what_it_does() -> None:
+def test_every_argument_and_option_has_a_help_text() -> None:
     """There is no name without a word beside it."""
     for command in COMMANDS.values():
         assert all(one.help for one in command.params), command.name
+
+
+@pytest.mark.parametrize(
+    ("command", "settings", "not_options"),
+    [("convert", ConvertSettings, {"batch_size"}), ("extract", ExtractSettings, set())],
+)
+def test_every_setting_is_an_option(
+    command: str, settings: type[ConvertSettings | ExtractSettings], not_options: set[str]
+) -> None:
+    """Or is listed here; its help, heading and default are those of the field."""
+    params = {param.name: param for param in COMMANDS[command].params}
+    hints = get_type_hints(settings, include_extras=True)
+    for field in dataclasses.fields(settings):
+        described = get_args(hints[field.name])[1:]
+        if field.name in not_options:
+            assert field.name not in params
+            continue
+        [option] = described
+        shown = params[field.name]
+        assert isinstance(option, Option)
+        assert (option.help, option.panel or None) == (shown.help, shown.rich_help_panel)
+        assert (list(field.default) if field.default == () else field.default) == shown.default
+
+
+def test_settings_come_from_the_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command that takes a dataclass is called with what was typed, else with its defaults."""
+    taken: list[object] = []
+
+    def command(*, settings: ConvertSettings, common: CommonOptions) -> None:
+        taken.extend([settings, common])
+
+    program = typer.Typer()
+    program.command()(expand_options(command))
+    words = ["--face", "all", "--no-mouth", "--feather", "0.2", "--start", "2", "-q"]
+    for args in ([], words):
+        assert 0 == CliRunner().invoke(program, args).exit_code
+    assert taken == [
+        ConvertSettings(),
+        CommonOptions(),
+        ConvertSettings(faces=("all",), mouth=False, feather=0.2, start_s=2.0),
+        CommonOptions(quiet=True),
+    ]
+
+
+def test_old_names_of_options_are_still_accepted() -> None:
+    """They parse as the new ones do, with = too, and no help shows them."""
+    context = {"resilient_parsing": True}
+    for name, renamed in RENAMED_OPTIONS.items():
+        command = COMMANDS[name]
+        options = {opt: one for one in command.params for opt in [*one.opts, *one.secondary_opts]}
+        shown = CliRunner().invoke(app, [name, "--help"]).stdout
+        for old, new in renamed.items():
+            assert not re.search(rf"{old}\b", shown), old
+            value = [] if options[new].is_flag else ["3"]
+            parsed = [
+                command.make_context(name, [flag, *value], **context).params for flag in (old, new)
+            ]
+            assert parsed[0] == parsed[1] != command.make_context(name, [], **context).params or (
+                options[new].default is True and new in options[new].opts
+            )
+            if value:
+                joined = command.make_context(name, [f"{old}=3"], **context).params
+                assert parsed[0] == joined
+
+
+def test_words_after_two_dashes_are_no_options() -> None:
+    """A set may have the name of an old option."""
+    assert ["--reject=a", "--", "--drop"] == rename_old_options(
+        "faces", ["--drop=a", "--", "--drop"]
+    )
 
 
 def test_the_program_alone_shows_its_help(tmp_path: Path) -> None:

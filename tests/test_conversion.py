@@ -262,12 +262,10 @@ def test_assignments_are_parsed(tmp_path: Path) -> None:
     """A choice, and after the last = whose face; a file's name may hold an = of its own."""
     photo = tmp_path / "a=b.jpg"
     photo.write_bytes(b"")
-    typed = [f"like:{photo}=ada", f"like {photo}", "all=bo"]
+    typed = [f"match:{photo}=ada", f"match {photo}", f"like:{photo}=bo", "all=bo"]
     roles = [parse_assignments([text], to=None, model=fake_model())[0] for text in typed]
-    assert [SelectMatching(photo=photo), SelectMatching(photo=photo), SelectAll()] == [
-        one.selector for one in roles
-    ]
-    assert ["ada", "bo", "bo"] == [one.identity for one in roles]
+    assert [*[SelectMatching(photo=photo)] * 3, SelectAll()] == [one.selector for one in roles]
+    assert ["ada", "bo", "bo", "bo"] == [one.identity for one in roles]
     (usual,) = parse_assignments([], to="ada", model=fake_model())
     assert (SelectLargest(), "ada") == (usual.selector, usual.identity)
 
@@ -278,7 +276,7 @@ def test_assignments_are_parsed(tmp_path: Path) -> None:
         (["largest=cy"], None, 'does not know "cy"', "there is: ada, bo"),
         ([], "adda", 'does not know "adda"', 'did you mean "ada"?'),
         (["smallest"], None, '"smallest"', ""),
-        (["all=ada", "all=bo"], None, "cannot get two", "--face like:"),
+        (["all=ada", "all=bo"], None, "cannot get two", "--face match:"),
     ],
 )
 def test_invalid_assignments_are_refused(

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -15,9 +15,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from typer.main import get_command
 
-from faceswap_cli.cli.app import app
 from faceswap_cli.conversion import analysis
 from faceswap_cli.conversion import model as loading
 from faceswap_cli.conversion.output import default_output_name, parts_folder
@@ -480,7 +478,7 @@ def test_two_identities_are_swapped_with_each_other(
     video = _write_video(tmp_path / "both.mp4", [*left[:6], *right[6:]])
     for name, images in (("ada", ada), ("bo", bo)):
         image_io.write_png(tmp_path / f"{name}.png", images[0])
-    faces = (f"like:{tmp_path}/ada.png=bo", f"like:{tmp_path}/bo.png=ada")
+    faces = (f"match:{tmp_path}/ada.png=bo", f"match:{tmp_path}/bo.png=ada")
     _convert(video, tmp_path / "out.mp4", settings=replace(PLAIN, faces=faces))
     with LiteRTDetector() as detector:
         for index, (before, after) in enumerate(
@@ -885,13 +883,3 @@ def test_large_frames_reduce_the_batch_size() -> None:
     assert 16 == stage.limit_batch_size((1280, 720), requested=16)
     assert 7 == stage.limit_batch_size((3840, 2160), requested=16)
     assert 1 == stage.limit_batch_size((32768, 32768), requested=16)
-
-
-def test_cli_defaults_match_the_settings() -> None:
-    """The defaults that `convert --help` shows are those of the settings."""
-    command = get_command(app).commands["convert"]  # type: ignore[attr-defined]
-    typed = {option.name: option.default for option in command.params}
-    usual = asdict(ConvertSettings())
-    shared = typed.keys() & usual.keys() - {"faces"}
-    assert len(shared) >= 14
-    assert {name: usual[name] for name in shared} == {name: typed[name] for name in shared}

@@ -87,8 +87,8 @@ def test_a_command_leaves_numbers_and_a_page(
 ) -> None:
     """The table is printed, the JSON holds each metric, the page needs nothing but itself."""
     monkeypatch.setattr(stage, "MAX_SLOW_FRAMES", dict.fromkeys(stage.MAX_SLOW_FRAMES, 1))
-    words = ["evaluate", folder / "swapped.mp4", "--source", folder / "original.mp4"]
-    words += ["--identity", "ed", "--truth", folder / "swapped.mp4", "--output", tmp_path]
+    words = ["evaluate", folder / "swapped.mp4", "--original", folder / "original.mp4"]
+    words += ["--identity", "ed", "--ground-truth", folder / "swapped.mp4", "--output", tmp_path]
     words += ["--workspace", folder / "workspace"]
     done = CliRunner().invoke(app, list(map(str, words)))
     assert 0 == done.exit_code, done.output
@@ -108,7 +108,7 @@ def test_a_command_leaves_numbers_and_a_page(
 
 def test_a_set_that_is_not_there_is_named(folder: Path) -> None:
     """The exit code is that of a wrong name, and the hint is the nearest right one."""
-    words = ["evaluate", folder / "swapped.mp4", "--source", folder / "original.mp4"]
+    words = ["evaluate", folder / "swapped.mp4", "--original", folder / "original.mp4"]
     words += ["--identity", "edd", "--workspace", folder / "workspace"]
     done = CliRunner().invoke(app, list(map(str, words)))
     assert 2 == done.exit_code
@@ -120,7 +120,7 @@ def test_a_folder_that_cannot_be_made_is_said_at_once(
 ) -> None:
     """Nothing is compared before there is a place for the result."""
     monkeypatch.setattr(stage, "evaluate", None)
-    words = ["evaluate", folder / "swapped.mp4", "--source", folder / "original.mp4"]
+    words = ["evaluate", folder / "swapped.mp4", "--original", folder / "original.mp4"]
     words += ["--identity", "ed", "--output", folder / "swapped.mp4"]
     words += ["--workspace", folder / "workspace"]
     done = CliRunner().invoke(app, list(map(str, words)))
@@ -130,7 +130,7 @@ def test_a_folder_that_cannot_be_made_is_said_at_once(
 
 def test_an_evaluation_that_fails_leaves_no_folder(folder: Path, tmp_path: Path) -> None:
     """Unless the folder was there before, or holds something."""
-    words = ["evaluate", folder / "small.mp4", "--source", folder / "original.mp4"]
+    words = ["evaluate", folder / "small.mp4", "--original", folder / "original.mp4"]
     words += ["--identity", "ed", "--workspace", folder / "workspace", "--output"]
     done = CliRunner().invoke(app, [*map(str, words), str(tmp_path / "new")])
     assert 3 == done.exit_code
@@ -186,7 +186,7 @@ def test_a_shorter_video_is_compared_as_far_as_it_goes(
     assert ["one of the videos ends at frame 5: the rest is left out"] == notes.notes
     assert (0, 5) == (found.values["coverage"], found.values["lost"])
     assert "pose" not in found.values
-    assert any("no --truth was given" in reason for reason in found.missing_reasons())
+    assert any("no --ground-truth was given" in reason for reason in found.missing_reasons())
 
 
 def test_every_metric_is_explained() -> None:

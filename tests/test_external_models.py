@@ -117,7 +117,7 @@ def test_without_a_truth_nothing_is_compared_with_it() -> None:
     judges = EvalModels.open(has_truth=False)
     assert judges.lpips is None
     assert (
-        "no --truth was given"
+        "no --ground-truth was given"
         == judges.missing_reasons()["psnr"]
         == judges.missing_reasons()["lpips"]
     )

@@ -253,7 +253,7 @@ def test_each_outlier_type_is_found(ada: Workspace) -> None:
     for flaw, wanted in (
         ("blurry", {"000009-0.png"}),
         ("cut-off", {"000011-0.png"}),
-        ("stranger", set()),
+        ("other-person", set()),
     ):
         stage.reject_faces(ada.set_folder("ada"), [flaw], report=Reporter())
         assert wanted == everything - crops(ada), flaw

@@ -63,8 +63,8 @@ def face(track: int, side: float, *, x: float = 0.0) -> SmoothedFace:
         ("track 0", SelectTrack(track=0)),
         ("track:12", SelectTrack(track=12)),
         ("like photo.jpg", SelectMatching(photo=Path("photo.jpg"))),
-        ("like:my own photo: 2.jpg", SelectMatching(photo=Path("my own photo: 2.jpg"))),
-        ("  like  é.png ", SelectMatching(photo=Path("é.png"))),
+        ("match:my own photo: 2.jpg", SelectMatching(photo=Path("my own photo: 2.jpg"))),
+        ("  match  é.png ", SelectMatching(photo=Path("é.png"))),
     ],
 )
 def test_parse_selection(text: str, choice: SelectionRule) -> None:
@@ -78,8 +78,9 @@ def test_parse_selection(text: str, choice: SelectionRule) -> None:
         ("largst", 'did you mean "largest"?'),
         ("track", 'a track is named by its number: "track 0"'),
         ("track -1", 'a track is named by its number: "track 0"'),
-        ("like", 'name a picture of the person: "like photo.jpg"'),
-        ("", "there is: all, largest, like PHOTO, track N"),
+        ("match", 'name a photo of the person: "match photo.jpg"'),
+        ("like", 'name a photo of the person: "match photo.jpg"'),
+        ("", "there is: all, largest, match PHOTO, track N"),
     ],
 )
 def test_parse_selection_rejects_bad_text(text: str, hint: str) -> None:

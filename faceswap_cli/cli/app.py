@@ -15,6 +15,7 @@ from faceswap_cli.cli.evaluate import evaluate
 from faceswap_cli.cli.extract import extract
 from faceswap_cli.cli.faces import faces
 from faceswap_cli.cli.help_format import Command, CommandGroup, first_paragraph, reflow
+from faceswap_cli.cli.options import expand_options
 from faceswap_cli.cli.presets import presets
 from faceswap_cli.cli.train import train
 from faceswap_cli.cli.verify import verify
@@ -57,7 +58,9 @@ def root_command(
 
 
 for command in COMMANDS:
-    app.command(cls=Command, help=reflow(command), short_help=first_paragraph(command))(command)
+    app.command(cls=Command, help=reflow(command), short_help=first_paragraph(command))(
+        expand_options(command)
+    )
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""`faceswap benchmark`: a network on drawn people, against the true swap."""
+"""`faceswap benchmark`: a model trained on synthetic people, against the true swap."""
 
 import dataclasses
 from pathlib import Path
@@ -8,14 +8,12 @@ import typer
 
 from faceswap_cli.cli.context import command_context
 from faceswap_cli.cli.options import (
-    DebugOption,
+    CommonOptions,
     DeviceOption,
-    JsonOption,
     MaxImagesOption,
     MaxMinutesOption,
     ModelOption,
     PresetOption,
-    QuietOption,
     SeedOption,
     SettingOption,
     parse_path,
@@ -23,13 +21,14 @@ from faceswap_cli.cli.options import (
 
 
 def benchmark(
+    *,
     model: ModelOption = "autoencoder",
     preset: PresetOption = None,
     overrides: SettingOption = None,
     max_images: MaxImagesOption = None,
     max_minutes: MaxMinutesOption = None,
     num_identities: Annotated[
-        int, typer.Option("--people", metavar="N", min=2, help="How many people are drawn.")
+        int, typer.Option("--identities", metavar="N", min=2, help="Number of synthetic people.")
     ] = 2,
     self_swap_video: Annotated[
         Path | None,
@@ -37,7 +36,7 @@ def benchmark(
             "--self-swap",
             parser=parse_path,
             metavar="VIDEO",
-            help="Train nothing: say what the pipeline alone loses on a video swapped to itself.",
+            help="Train nothing; measure what the pipeline loses on VIDEO swapped to itself.",
         ),
     ] = None,
     output: Annotated[
@@ -47,22 +46,20 @@ def benchmark(
             "-o",
             parser=parse_path,
             metavar="DIR",
-            help="Where everything goes, if not ./faceswap-benchmark.",
+            help="Folder of the results; default: ./faceswap-benchmark.",
         ),
     ] = None,
     device: DeviceOption = "auto",
     seed: SeedOption = 0,
-    as_json: JsonOption = False,
-    quiet: QuietOption = False,
-    debug: DebugOption = False,
+    common: CommonOptions,
 ) -> None:
-    """Train on drawn people, swap them, and score every frame against the true swap.
+    """Train on synthetic people, swap them, and score every frame against the true swap.
 
-    The drawings are always the same, so results compare over machines and years. Trains for three
-    minutes unless --images or --minutes says otherwise. What was measured before stays in the
-    table: run it again with another --model or --preset to compare.
+    The footage is always the same; the default limit of three minutes depends on the machine, so
+    give --max-images to compare machines. Earlier results stay in the table: run it again with
+    another --model or --preset to compare.
     """
-    with command_context(as_json=as_json, quiet=quiet, debug=debug) as terminal:
+    with command_context(common) as terminal:
         from faceswap_cli.core import config
         from faceswap_cli.stages import benchmark as stage
 
@@ -77,11 +74,12 @@ def benchmark(
                 report=terminal,
             )
             terminal.print_table(
-                f"{self_swap_video.name} swapped to itself at {lost.network_px} px, its face {lost.face_px:g}",
+                f"{self_swap_video.name} swapped to itself at {lost.network_px} px, "
+                f"its face {lost.face_px:g}",
                 ["after", "PSNR, dB"],
                 lost.rows(),
             )
-            if as_json:
+            if common.as_json:
                 terminal.print_result("self-swap", dataclasses.asdict(lost))
             return
         summary = stage.benchmark(
@@ -98,7 +96,7 @@ def benchmark(
         )
         for title, columns, rows in summary.tables():
             terminal.print_table(f"benchmark {summary.version}: {title}", columns, rows)
-        if as_json:
+        if common.as_json:
             terminal.print_result("benchmark", dataclasses.asdict(summary))
         else:
-            terminal.print_hints([f"look at it: {summary.page}"])
+            terminal.print_hints([f"report: {summary.page}"])

@@ -1,43 +1,37 @@
-"""`faceswap compare`: runs beside each other."""
+"""`faceswap compare`: compare trained runs."""
 
 import dataclasses
 from typing import Annotated
 
 import typer
 
-from faceswap_cli.cli.context import command_context, workspace_context
+from faceswap_cli.cli.context import workspace_context
 from faceswap_cli.cli.options import (
     DEFAULT_WORKSPACE,
-    DebugOption,
+    CommonOptions,
     DeviceOption,
-    JsonOption,
-    QuietOption,
     WorkspaceOption,
 )
 
 
 def compare(
-    runs: Annotated[list[str], typer.Argument(metavar="RUN", help="Names of two runs or more.")],
+    runs: Annotated[list[str], typer.Argument(metavar="RUN", help="Names of two or more runs.")],
+    *,
     device: DeviceOption = "auto",
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
-    as_json: JsonOption = False,
-    quiet: QuietOption = False,
-    debug: DebugOption = False,
+    common: CommonOptions,
 ) -> None:
-    """Lay runs beside each other: settings, curves, scores, and the same faces swapped by each.
+    """Compare runs: settings, loss curves, scores, and the same faces swapped by each.
 
-    Leaves one page in the workspace. The faces are those kept out of training.
+    Writes one page to the workspace. The faces are the validation faces.
     """
-    with (
-        command_context(as_json=as_json, quiet=quiet, debug=debug) as terminal,
-        workspace_context(workspace) as space,
-    ):
+    with workspace_context(workspace, common) as (terminal, space):
         from faceswap_cli.stages.compare import compare as run_compare
 
         summary = run_compare(runs, workspace=space, device=device, report=terminal)
         for title, columns, rows in summary.tables():
             terminal.print_table(title, columns, rows)
-        if as_json:
+        if common.as_json:
             terminal.print_result("comparison", dataclasses.asdict(summary))
         else:
-            terminal.print_hints([f"look at it: {summary.page}"])
+            terminal.print_hints([f"report: {summary.page}"])

@@ -1,4 +1,4 @@
-"""What every command does around its stage: show it, explain errors, open the workspace."""
+"""What every command does around its stage: show progress, report errors, open the workspace."""
 
 import os
 from collections.abc import Iterator
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from faceswap_cli.cli.console import Terminal
+from faceswap_cli.cli.options import CommonOptions
 from faceswap_cli.core.errors import EXIT_INTERRUPTED, FaceswapError
 
 if TYPE_CHECKING:
@@ -16,17 +17,17 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def command_context(
-    *, as_json: bool = False, quiet: bool = False, debug: bool = False
-) -> Iterator[Terminal]:
-    """Show a stage's work, and turn what goes wrong into one clear line and an exit code."""
-    # Of several processes started together by torchrun, the first one speaks.
-    follows = os.environ.get("RANK", "0") != "0"
-    with Terminal(quiet=quiet or follows, as_json=as_json and not follows) as terminal:
+def command_context(common: CommonOptions) -> Iterator[Terminal]:
+    """Yield the terminal; an error becomes a message of one line and an exit code."""
+    # Of several processes started together by torchrun, only the first one prints.
+    is_main = os.environ.get("RANK", "0") == "0"
+    with Terminal(
+        quiet=common.quiet or not is_main, as_json=common.as_json and is_main
+    ) as terminal:
         try:
             yield terminal
         except FaceswapError as error:
-            if debug:
+            if common.debug:
                 raise
             terminal.print_error(error)
             raise typer.Exit(error.exit_code) from error
@@ -36,16 +37,20 @@ def command_context(
 
 
 @contextmanager
-def workspace_context(root: Path) -> Iterator["Workspace"]:
-    """Give the workspace at `root`, which is made by what is written to it: a slip leaves none."""
-    from faceswap_cli.core.workspace import Workspace
+def workspace_context(root: Path, common: CommonOptions) -> Iterator[tuple[Terminal, "Workspace"]]:
+    """Yield the terminal and the workspace at `root`.
 
-    space = Workspace.from_path(root)
-    is_new = not root.exists()
-    try:
-        yield space
-    finally:
-        if is_new:
-            space.remove_empty_folders()
-        if space.has_content:
-            Workspace.open(root)
+    A new workspace is created by the first file in it, so that a failed command leaves none.
+    """
+    with command_context(common) as terminal:
+        from faceswap_cli.core.workspace import Workspace
+
+        space = Workspace.from_path(root)
+        is_new = not root.exists()
+        try:
+            yield terminal, space
+        finally:
+            if is_new:
+                space.remove_empty_folders()
+            if space.has_content:
+                Workspace.open(root)

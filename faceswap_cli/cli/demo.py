@@ -1,4 +1,4 @@
-"""`faceswap demo`: the whole path on drawn people."""
+"""`faceswap demo`: extract, train and convert on synthetic people."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,17 +7,16 @@ import typer
 
 from faceswap_cli.cli.context import command_context
 from faceswap_cli.cli.options import (
-    DebugOption,
+    CommonOptions,
     DeviceOption,
-    JsonOption,
     MaxMinutesOption,
-    QuietOption,
     SeedOption,
     parse_path,
 )
 
 
 def demo(
+    *,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -25,21 +24,20 @@ def demo(
             "-o",
             parser=parse_path,
             metavar="DIR",
-            help="Where everything goes, if not ./faceswap-demo.",
+            help="Folder of the results; default: ./faceswap-demo.",
         ),
     ] = None,
     max_minutes: MaxMinutesOption = None,
     device: DeviceOption = "auto",
     seed: SeedOption = 0,
-    as_json: JsonOption = False,
-    quiet: QuietOption = False,
-    debug: DebugOption = False,
+    common: CommonOptions,
 ) -> None:
-    """Draw two people, swap their faces, and compare with the true swap: no footage needed.
+    """Render two synthetic people, swap their faces, and compare with the true swap.
 
-    Trains for three minutes unless --minutes says otherwise; leaves videos, pictures and a page.
+    Needs no footage. Trains for three minutes unless --max-minutes says otherwise; writes videos,
+    images and a page.
     """
-    with command_context(as_json=as_json, quiet=quiet, debug=debug) as terminal:
+    with command_context(common) as terminal:
         from faceswap_cli.stages.demo import DEFAULT_MINUTES
         from faceswap_cli.stages.demo import demo as run_demo
 
@@ -53,7 +51,9 @@ def demo(
         terminal.print_table(
             "inside the face, against the true swap", ["", "PSNR, dB", "SSIM"], summary.rows()
         )
-        terminal.print_result("the demo left", summary.files if not as_json else summary.to_dict())
+        terminal.print_result(
+            "results of the demo", summary.files if not common.as_json else summary.to_dict()
+        )
         terminal.print_hints(
             [
                 "",

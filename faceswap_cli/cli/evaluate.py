@@ -1,16 +1,14 @@
-"""`faceswap evaluate`: how good a swap is."""
+"""`faceswap evaluate`: measure the quality of a swap."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from faceswap_cli.cli.context import command_context, workspace_context
+from faceswap_cli.cli.context import workspace_context
 from faceswap_cli.cli.options import (
     DEFAULT_WORKSPACE,
-    DebugOption,
-    JsonOption,
-    QuietOption,
+    CommonOptions,
     WorkspaceOption,
     parse_path,
 )
@@ -18,25 +16,33 @@ from faceswap_cli.cli.options import (
 
 def evaluate(
     swapped: Annotated[
-        Path, typer.Argument(parser=parse_path, metavar="SWAPPED", help="The swapped video.")
+        Path, typer.Argument(parser=parse_path, metavar="SWAPPED", help="Swapped video.")
     ],
+    *,
     original: Annotated[
         Path,
         typer.Option(
-            "--source", parser=parse_path, metavar="ORIGINAL", help="The video it was made from."
+            "--original",
+            parser=parse_path,
+            metavar="FILE",
+            help="Video that SWAPPED was made from.",
         ),
     ],
     identity: Annotated[
-        str, typer.Option("--identity", metavar="SET", help="The wanted person's set of faces.")
+        str, typer.Option("--identity", metavar="SET", help="Set of faces of the target identity.")
     ],
     distractors: Annotated[
         list[str] | None,
-        typer.Option("--other", metavar="SET", help="Somebody else to tell apart; repeatable."),
+        typer.Option(
+            "--distractor",
+            metavar="SET",
+            help="Another identity to distinguish from the target; repeatable.",
+        ),
     ] = None,
     ground_truth: Annotated[
         Path | None,
         typer.Option(
-            "--truth", parser=parse_path, metavar="FILE", help="The true swap, if there is one."
+            "--ground-truth", parser=parse_path, metavar="FILE", help="Video of the true swap."
         ),
     ] = None,
     output: Annotated[
@@ -46,22 +52,17 @@ def evaluate(
             "-o",
             parser=parse_path,
             metavar="DIR",
-            help="Where the page and the numbers go, if not beside SWAPPED.",
+            help="Folder of the results; default: beside SWAPPED.",
         ),
     ] = None,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
-    as_json: JsonOption = False,
-    quiet: QuietOption = False,
-    debug: DebugOption = False,
+    common: CommonOptions,
 ) -> None:
-    """Say how good a swap is: who it is, how it follows, what gives it away.
+    """Measure a swap: identity, motion fidelity, temporal stability, artifacts.
 
-    Leaves evaluation.json and evaluation.html in a folder beside SWAPPED.
+    Writes evaluation.json and evaluation.html to a folder beside SWAPPED.
     """
-    with (
-        command_context(as_json=as_json, quiet=quiet, debug=debug) as terminal,
-        workspace_context(workspace) as space,
-    ):
+    with workspace_context(workspace, common) as (terminal, space):
         from faceswap_cli.faces.dataset import FaceSet
         from faceswap_cli.stages import evaluate as stage
         from faceswap_cli.video.reader import probe
@@ -86,5 +87,5 @@ def evaluate(
         terminal.print_table(f"{swapped.name} as {identity}", columns, found.rows())
         terminal.print_hints(found.missing_reasons())
         terminal.print_result(
-            "the evaluation left", files if not as_json else {**found.json_values(), **files}
+            "the evaluation left", files if not common.as_json else {**found.json_values(), **files}
         )

@@ -1,71 +1,70 @@
-"""`faceswap faces`: what a set of faces holds."""
+"""`faceswap faces`: inspect and clean a set of faces."""
 
 import dataclasses
 from typing import Annotated
 
 import typer
 
-from faceswap_cli.cli.context import command_context, workspace_context
+from faceswap_cli.cli.context import workspace_context
 from faceswap_cli.cli.options import (
     DEFAULT_WORKSPACE,
-    DebugOption,
-    JsonOption,
-    QuietOption,
+    CommonOptions,
     WorkspaceOption,
 )
 from faceswap_cli.core.errors import ConfigurationError
+
+RENAMED_FLAWS = {"stranger": "other-person"}
+"""Old names of flaws, still accepted."""
 
 
 def faces(
     name: Annotated[str, typer.Argument(metavar="SET", help="Name of a set of faces.")],
     other: Annotated[
-        str | None, typer.Argument(metavar="SET2", help="Another set, to compare with.")
+        str | None, typer.Argument(metavar="SET2", help="Another set to compare with.")
     ] = None,
+    *,
     reject: Annotated[
         str | None,
         typer.Option(
-            "--drop",
+            "--reject",
             metavar="FLAW,...",
-            help="Move crops with these flaws out of SET: blurry, duplicate, cut-off, stranger.",
+            help="Move flawed crops out of SET: blurry, duplicate, cut-off, other-person.",
         ),
     ] = None,
-    restore: Annotated[bool, typer.Option("--undo", help="Bring all dropped crops back.")] = False,
+    restore: Annotated[
+        bool, typer.Option("--restore", help="Move all rejected crops back.")
+    ] = False,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
-    as_json: JsonOption = False,
-    quiet: QuietOption = False,
-    debug: DebugOption = False,
+    common: CommonOptions,
 ) -> None:
-    """Show what a face set holds, and what one shows that another never does.
+    """Inspect a set of faces, and compare the poses and expressions of two sets.
 
-    Leaves a page with all faces, to be sorted by sharpness, pose, expression, likeness. Dropped
-    crops are moved to the set's folder `rejected`, never deleted; a crop that you delete by hand
-    is out of the set too.
+    Writes a page of all faces that can be sorted by sharpness, pose, expression and similarity.
+    Rejected crops are moved to the set's folder `rejected`, never deleted; a crop that you delete
+    by hand leaves the set too.
     """
-    with (
-        command_context(as_json=as_json, quiet=quiet, debug=debug) as terminal,
-        workspace_context(workspace) as space,
-    ):
+    with workspace_context(workspace, common) as (terminal, space):
         from faceswap_cli.stages import faces as stage
 
-        drops = reject is not None
-        if (drops or restore) and (other or (drops and restore)):
+        if (reject is not None or restore) and (other or (reject is not None and restore)):
             raise ConfigurationError(
-                "--drop and --undo change one set at a time, one of them at a time",
-                hint=f"faceswap faces {name} --drop blurry",
+                "--reject and --restore change one set at a time, and exclude each other",
+                hint=f"faceswap faces {name} --reject blurry",
             )
         if restore:
-            back = stage.restore_faces(space.require_set(name), report=terminal)
-            terminal.note(f"{back} crops came back")
+            count = stage.restore_faces(space.require_set(name), report=terminal)
+            terminal.note(f"{count} crops moved back")
         if reject is not None:
-            flaws = [flaw.strip() for flaw in reject.split(",") if flaw.strip()]
-            moved = stage.reject_faces(space.require_set(name), flaws, report=terminal)
-            terminal.note(f"{moved} crops moved out; --undo brings them back")
+            names = [flaw.strip() for flaw in reject.split(",") if flaw.strip()]
+            flaws = [RENAMED_FLAWS.get(flaw, flaw) for flaw in names]
+            count = stage.reject_faces(space.require_set(name), flaws, report=terminal)
+            terminal.note(f"{count} crops moved out; --restore moves them back")
         summary = stage.inspect_sets(
             [name, *([other] if other else [])], workspace=space, report=terminal
         )
-        if as_json:
+        if common.as_json:
             terminal.print_result("faces", dataclasses.asdict(summary))
             return
         for title, columns, rows in summary.tables():
             terminal.print_table(title, columns, rows)
-        terminal.print_hints([*summary.advice(), f"look through them: {summary.page}"])
+        terminal.print_hints([*summary.advice(), f"all faces: {summary.page}"])

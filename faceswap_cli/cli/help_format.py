@@ -13,7 +13,7 @@ from typing import Any
 
 from typer.core import TyperCommand, TyperGroup
 
-from faceswap_cli.cli.options import COMMON_PANEL
+from faceswap_cli.cli.options import COMMON_PANEL, rename_old_options
 
 MIN_COLUMNS, MAX_COLUMNS = 30, 100
 """Columns: what is shorter or longer is hard to read."""
@@ -34,6 +34,11 @@ def first_paragraph(command: Callable[..., None]) -> str:
 
 class Command(TyperCommand):
     """A command whose options stand under their headings."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse what was typed, in which options may have their old names."""
+        rest: list[str] = super().parse_args(ctx, rename_old_options(self.name or "", args))
+        return rest
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """Return the pieces of the usage line; only what may be left out stands in brackets."""

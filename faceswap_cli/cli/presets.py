@@ -1,23 +1,23 @@
-"""`faceswap presets`: the kinds of network and their named settings."""
+"""`faceswap presets`: the models and their named settings."""
 
 from faceswap_cli.cli.context import command_context
-from faceswap_cli.cli.options import JsonOption
+from faceswap_cli.cli.options import CommonOptions
 from faceswap_models import registry
 
 
-def presets(as_json: JsonOption = False) -> None:
-    """List the kinds of network and their named settings."""
-    with command_context(as_json=as_json) as terminal:
-        found = [item for name in registry.names() for item in registry.presets(name).values()]
+def presets(common: CommonOptions) -> None:
+    """List the models and their presets."""
+    with command_context(common) as terminal:
+        listed = [item for name in registry.names() for item in registry.presets(name).values()]
         terminal.print_table(
             "presets",
-            ["preset", "what it is for", "how long it takes"],
+            ["preset", "purpose", "training time"],
             [
                 [item.name + " *" * item.default, item.description, item.training_time]
-                for item in found
+                for item in listed
             ],
         )
-        if as_json:
-            terminal.print_result("presets", {item.name: item.description for item in found})
+        if common.as_json:
+            terminal.print_result("presets", {item.name: item.description for item in listed})
         else:
-            terminal.print_hints(["* taken when no --preset is given"])
+            terminal.print_hints(["* default of its model"])

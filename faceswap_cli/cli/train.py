@@ -6,17 +6,15 @@ from typing import Annotated
 
 import typer
 
-from faceswap_cli.cli.context import command_context, workspace_context
+from faceswap_cli.cli.context import workspace_context
 from faceswap_cli.cli.options import (
     DEFAULT_WORKSPACE,
-    DebugOption,
+    CommonOptions,
     DeviceOption,
-    JsonOption,
     MaxImagesOption,
     MaxMinutesOption,
     ModelOption,
     PresetOption,
-    QuietOption,
     SeedOption,
     SettingOption,
     WorkspaceOption,
@@ -24,17 +22,18 @@ from faceswap_cli.cli.options import (
 )
 from faceswap_cli.core.errors import ConfigurationError
 
-PRETRAINING_PANEL = "The encoder first"
+PRETRAINING_PANEL = "Pretraining"
 
 
 def train(
     set_names: Annotated[
-        list[str], typer.Argument(metavar="SET", help="Names of sets of faces, one a person.")
+        list[str], typer.Argument(metavar="SET", help="Names of sets of faces, one per identity.")
     ],
+    *,
     model: ModelOption,
     name: Annotated[
         str | None,
-        typer.Option("--name", metavar="NAME", help="Name of the run, if not MODEL-SET-SET."),
+        typer.Option("--name", metavar="NAME", help="Name of the run; default: MODEL-SET-SET."),
     ] = None,
     preset: PresetOption = None,
     overrides: SettingOption = None,
@@ -45,7 +44,7 @@ def train(
         typer.Option(
             "--batch-size",
             metavar="N|auto",
-            help="Faces of each person in a step; auto tries how many fit.",
+            help="Faces of each identity per step; auto finds the largest that fits in memory.",
         ),
     ] = None,
     device: DeviceOption = "auto",
@@ -54,7 +53,7 @@ def train(
         bool,
         typer.Option(
             "--pretrain",
-            help="Learn all sets as one person, for an encoder that knows many faces.",
+            help="Train all sets as one identity, for an encoder that has seen many faces.",
             rich_help_panel=PRETRAINING_PANEL,
         ),
     ] = False,
@@ -63,7 +62,7 @@ def train(
         typer.Option(
             "--init-from",
             metavar="RUN|FILE",
-            help="Begin with a trained run's weights.",
+            help="Initialize with the weights of a trained run.",
             rich_help_panel=PRETRAINING_PANEL,
         ),
     ] = None,
@@ -72,7 +71,7 @@ def train(
         typer.Option(
             "--freeze",
             metavar="PART",
-            help="Keep a part, such as encoder, as it is; repeatable.",
+            help="Freeze a part of the model, such as encoder; repeatable.",
             rich_help_panel=PRETRAINING_PANEL,
         ),
     ] = None,
@@ -82,33 +81,28 @@ def train(
             "--encoder-weights",
             parser=parse_path,
             metavar="FILE",
-            help="VGG19's weights, as torchvision names them, for presets that begin with them.",
+            help="VGG19 weights of torchvision, for presets whose encoder starts with them.",
             rich_help_panel=PRETRAINING_PANEL,
         ),
     ] = None,
     dry_run: Annotated[
         bool,
         typer.Option(
-            "--dry-run", help="Try some steps, say what training would take, and change nothing."
+            "--dry-run", help="Try some steps, estimate time and memory, and change nothing."
         ),
     ] = False,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
-    as_json: JsonOption = False,
-    quiet: QuietOption = False,
-    debug: DebugOption = False,
+    common: CommonOptions,
 ) -> None:
-    """Learn the faces of two or more people.
+    """Train a model on the faces of two or more people.
 
-    Run the same command again to go on where it stopped. Without --images or --minutes, training
-    ends when faces kept out of it are no longer drawn better.
+    Run the same command again to resume. Without --max-images or --max-minutes, training stops
+    when the validation error stops improving.
 
-    The encoder first: train --pretrain on a set of many people, then --init-from that run on two;
-    with --freeze encoder one new person is enough.
+    Pretraining: train --pretrain on sets of many people, then --init-from that run on two; with
+    --freeze encoder one new identity is enough.
     """
-    with (
-        command_context(as_json=as_json, quiet=quiet, debug=debug) as terminal,
-        workspace_context(workspace) as space,
-    ):
+    with workspace_context(workspace, common) as (terminal, space):
         from faceswap_cli.core import config
         from faceswap_cli.faces.dataset import FaceSet
         from faceswap_cli.stages import train as stage
@@ -148,9 +142,9 @@ def train(
             training = stage.resolve_batch_size(training, report=terminal)
         if dry_run:
             plan = stage.dry_run(training, report=terminal)
-            shown = dataclasses.asdict(plan) if as_json else plan.facts()
+            shown = dataclasses.asdict(plan) if common.as_json else plan.facts()
             terminal.print_result(f"what {run.name} would take", shown)
             return
         summary = stage.train(training, report=terminal)
-        shown = dataclasses.asdict(summary) if as_json else summary.facts()
+        shown = dataclasses.asdict(summary) if common.as_json else summary.facts()
         terminal.print_result(f"trained {run.name}", shown)

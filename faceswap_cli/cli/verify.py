@@ -1,4 +1,4 @@
-"""`faceswap verify`: what a file says of itself."""
+"""`faceswap verify`: check the credentials of a file."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,28 +6,27 @@ from typing import Annotated
 import typer
 
 from faceswap_cli.cli.context import command_context
-from faceswap_cli.cli.options import DebugOption, JsonOption, QuietOption, parse_path
+from faceswap_cli.cli.options import CommonOptions, parse_path
 
 
 def verify(
     file: Annotated[
-        Path, typer.Argument(parser=parse_path, metavar="FILE", help="The video or picture.")
+        Path, typer.Argument(parser=parse_path, metavar="FILE", help="Video or image.")
     ],
-    as_json: JsonOption = False,
-    quiet: QuietOption = False,
-    debug: DebugOption = False,
+    *,
+    common: CommonOptions,
 ) -> None:
-    """Say whether a file tells of a swapped face, and whether it was changed since.
+    """Check whether a file is marked as a face swap, and whether it was changed since.
 
-    Exit code 0: signed, and as it was signed; 7: nothing found; 8: changed since it was signed.
+    Exit code 0: signed and unchanged; 7: no credentials found; 8: changed after signing.
     """
-    with command_context(as_json=as_json, quiet=quiet, debug=debug) as terminal:
+    with command_context(common) as terminal:
         from faceswap_cli.stages.verify import verify as run_verify
 
         verdict = run_verify(file)
         terminal.print_result(
             f"{file.name}: {verdict.summary_line}",
-            verdict.to_dict() if as_json else verdict.to_table(),
+            verdict.to_dict() if common.as_json else verdict.to_table(),
         )
         if verdict.exit_code:
             raise typer.Exit(verdict.exit_code)

@@ -12,6 +12,7 @@ from math import ceil
 import cv2
 import numpy as np
 
+from faceswap_cli.compositing import DEFAULT_FEATHER
 from faceswap_cli.compositing.color_transfer import (
     MONGE_KANTOROVICH,
     ColorStatistics,
@@ -86,7 +87,7 @@ PYRAMID_LEVELS = 4
 class Compositor:
     """How a swapped face is laid over the face in the frame."""
 
-    feather: float = 0.15
+    feather: float = DEFAULT_FEATHER
     """Width of the soft edge, half of it on either side of the edge, as a part of the square's
     side."""
     shrink: float = 0.0
@@ -96,7 +97,7 @@ class Compositor:
     blend: Blend = alpha_blend
     """How the two are mixed under the mask."""
     postprocess: Postprocessor = NO_POSTPROCESSING
-    """How the swapped face takes on the frame's blur and grain; `finish.DEFAULT_POSTPROCESSING` measured best."""
+    """How the swapped face takes on the frame's blur and grain."""
 
     def paste(
         self,

@@ -77,8 +77,6 @@ class Postprocessor:
 
 NO_POSTPROCESSING = Postprocessor()
 """Nothing is done."""
-DEFAULT_POSTPROCESSING = Postprocessor(sharpen=0.5, match_blur=True, match_grain=True)
-"""What brought faces nearest to the truth (docs/blending.md)."""
 
 
 def unsharp_mask(image: Image, amount: float) -> Image:

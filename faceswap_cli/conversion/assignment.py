@@ -1,5 +1,6 @@
 """Who in a clip becomes whom: what was typed, and the picking of faces frame after frame."""
 
+import re
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,7 +70,7 @@ def parse_assignments(
     if len({role.spec for role in roles}) < len(roles):
         raise ConfigurationError(
             "one face cannot get two others: each --face must choose another one",
-            hint="to swap two people: --face like:ADA.jpg=bo --face like:BO.jpg=ada",
+            hint="to swap two people: --face match:ADA.jpg=bo --face match:BO.jpg=ada",
         )
     return roles
 
@@ -82,8 +83,9 @@ def _split_spec(spec: str, *, identities: Sequence[str]) -> tuple[str, str | Non
 
 
 def _photo_path(spec: str) -> str:
-    """Return what follows `like:` or `like `."""
-    return spec[5:] if spec[:4] == "like" else ""
+    """Return what follows `match:` or `match `; empty if there is no photo."""
+    photo = re.fullmatch(r"(?:match|like)[\s:]+(.*)", spec.strip(), re.DOTALL)
+    return photo[1] if photo else ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,13 +6,19 @@ Nothing here knows of files, or of the frames before and after; `swap.flow` does
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from faceswap_cli.compositing.color_transfer import ColorStatistics
-from faceswap_cli.compositing.compositor import Compositor
+import numpy as np
+
+from faceswap_cli.compositing.color_transfer import COLOR_TRANSFERS, ColorStatistics
+from faceswap_cli.compositing.compositor import BLEND_MODES, Compositor
+from faceswap_cli.compositing.postprocess import Postprocessor
 from faceswap_cli.conversion.model import FaceModel, SwappedFace
+from faceswap_cli.conversion.settings import ConvertSettings
+from faceswap_cli.core.errors import ConfigurationError, did_you_mean
 from faceswap_cli.core.lazy_image import LazyImage, Patch, PatchedImage
 from faceswap_cli.core.types import Image, Mask, Points
 from faceswap_cli.faces.alignment import FaceAlignment
 from faceswap_cli.faces.masks import MASK_MODES, face_mask, mouth_mask
+from faceswap_cli.video.codecs import check_codec
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -132,3 +138,64 @@ class FaceSwapper:
     def composite(self, view: LazyImage, layers: Sequence[FaceLayer]) -> PatchedImage:
         """Return the frame with the faces laid over it."""
         return PatchedImage(base=view, patches=self.render_patches(view, layers))
+
+
+def validate_settings(settings: ConvertSettings) -> None:
+    """Check the settings.
+
+    Raises:
+        ConfigurationError: A name is unknown, or a number out of its range.
+    """
+    for kind, name, methods in (
+        ("color", settings.color, COLOR_TRANSFERS),
+        ("blend", settings.blend, BLEND_MODES),
+        ("mask", settings.mask, MASK_MODES),
+    ):
+        if name not in methods:
+            raise ConfigurationError(
+                f'--{kind}: there is none called "{name}"', hint=did_you_mean(name, methods)
+            )
+    if not 0 <= settings.feather <= 0.5 or not -0.5 <= settings.shrink <= 0.5:
+        raise ConfigurationError(
+            f"feather {settings.feather} and shrink {settings.shrink} are parts of the face's side",
+            hint="feather may be 0 to 0.5, shrink -0.5 to 0.5",
+        )
+    if not 0 <= settings.sharpen <= 2:
+        raise ConfigurationError(
+            f"--sharpen {settings.sharpen:g} is off the scale", hint="0 leaves it, 1 doubles detail"
+        )
+    check_codec(settings.codec or "h264", settings.quality)
+
+
+def build_compositor(settings: ConvertSettings) -> Compositor:
+    """Return the compositor of the settings."""
+    return Compositor(
+        feather=settings.feather,
+        shrink=settings.shrink,
+        color_transfer=COLOR_TRANSFERS[settings.color],
+        blend=BLEND_MODES[settings.blend],
+        postprocess=Postprocessor(
+            sharpen=settings.sharpen,
+            match_blur=settings.match_blur,
+            match_grain=settings.match_grain,
+        ),
+    )
+
+
+def build_swapper(settings: ConvertSettings, model: FaceModel) -> FaceSwapper:
+    """Return a swapper with the compositor and the masks of the settings.
+
+    Raises:
+        ConfigurationError: They ask for a learned mask, and the model predicts none.
+    """
+    if settings.mask == "learned":
+        blank = np.zeros((model.size_px, model.size_px, 3), np.uint8)
+        (tried,) = model.infer([blank], model.identities[0])
+        MASK_MODES[settings.mask](np.ones((1, 1), np.float32), tried.mask)
+    return FaceSwapper(
+        model=model,
+        compositor=build_compositor(settings),
+        combine_masks=MASK_MODES[settings.mask],
+        forehead=settings.forehead,
+        mouth=settings.mouth,
+    )

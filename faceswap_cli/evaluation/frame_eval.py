@@ -85,7 +85,7 @@ class EvalModels:
             "sface": _open_model("sface", lambda: SFace(find_model_file("sface")), absent),
         }
         if not has_truth:
-            absent |= dict.fromkeys(("psnr", "ssim", "lpips"), "no --truth was given")
+            absent |= dict.fromkeys(("psnr", "ssim", "lpips"), "no --ground-truth was given")
         return cls(
             identity={name: judge for name, judge in found.items() if judge is not None},
             pose=_open_model("3ddfa", Tddfa.open, absent),

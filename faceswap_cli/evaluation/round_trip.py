@@ -12,7 +12,8 @@ from math import ceil
 import numpy as np
 
 from faceswap_cli.compositing.compositor import Compositor
-from faceswap_cli.compositing.postprocess import DEFAULT_POSTPROCESSING
+from faceswap_cli.conversion.settings import ConvertSettings
+from faceswap_cli.conversion.swapper import build_compositor
 from faceswap_cli.core.types import Image, Mask, Points
 from faceswap_cli.evaluation.metrics.reconstruction import mean_squared_error, psnr_from_mse
 from faceswap_cli.faces.alignment import align_face
@@ -31,9 +32,7 @@ class RoundTrip:
     """Side of the square that it sees."""
     coverage: float = 0.8
     """That side as a part of the aligned square's."""
-    compositor: Compositor = field(
-        default_factory=lambda: Compositor(postprocess=DEFAULT_POSTPROCESSING)
-    )
+    compositor: Compositor = field(default_factory=lambda: build_compositor(ConvertSettings()))
 
     def run_steps(self, frame: Image, landmarks: Points) -> tuple[Mapping[str, Image], Mask]:
         """Return the frame after each step but the encoding, and the mask they are judged in.

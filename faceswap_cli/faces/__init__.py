@@ -1,1 +1,4 @@
-"""Faces in frames: where they are, how they stand, who they belong to."""
+"""Faces in frames: detection, alignment, tracking, sets of crops."""
+
+DEFAULT_DETECTOR = "litert"
+"""The detector of extract and convert: a set and a conversion must agree on the alignment."""

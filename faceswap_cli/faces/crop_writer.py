@@ -15,12 +15,25 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, BinaryIO, Self
 
+from faceswap_cli.core import image_io
 from faceswap_cli.core.fileio import atomic_write, fsync, translate_os_errors, write_text
+from faceswap_cli.core.types import Image
 from faceswap_cli.faces.dataset import FaceRecord
+
+CROP_ENCODERS: Mapping[str, Callable[[Image], bytes]] = MappingProxyType(
+    {
+        "png": partial(image_io.encode_png, is_photo=True),
+        "jpeg": partial(image_io.encode_jpeg, quality=95),
+    }
+)
+"""Encoders of crops by the name of their format."""
+FILE_EXTENSIONS: Mapping[str, str] = MappingProxyType({"png": "png", "jpeg": "jpg"})
+"""File extensions of the formats."""
 
 CHECKPOINT_INTERVAL_S = 2.0
 """At most this much work is done again after the power went."""

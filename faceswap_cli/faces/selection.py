@@ -75,9 +75,9 @@ class SelectionRule(Protocol):
 
 
 def parse_selection(text: str) -> SelectionRule:
-    """Return the choice that is written as `largest`, `all`, `track N` or `like PHOTO`.
+    """Return the rule written as `largest`, `all`, `track N` or `match PHOTO`.
 
-    A colon may stand in place of the first space.
+    A colon may replace the first space. `like` is an old name of `match`.
 
     Raises:
         ConfigurationError: It is none of them.
@@ -85,13 +85,13 @@ def parse_selection(text: str) -> SelectionRule:
     word, what, *_ = *re.split(r"[\s:]+", text.strip(), maxsplit=1), ""
     if word == "track" and what.isdecimal():
         return SelectTrack(track=int(what))
-    if word == "like" and what:
+    if word in ("match", "like") and what:
         return SelectMatching(photo=Path(what))
     if word == "largest" and not what:
         return SelectLargest()
     if word == "all" and not what:
         return SelectAll()
-    forms = ("largest", "all", "track N", "like PHOTO")
+    forms = ("largest", "all", "track N", "match PHOTO")
     raise ConfigurationError(
         f'there is no choice of faces called "{text}"',
         hint=_missing_part(word) or did_you_mean(text, forms),
@@ -102,7 +102,8 @@ def _missing_part(word: str) -> str:
     """Return what should follow a word that does not stand alone."""
     return {
         "track": 'a track is named by its number: "track 0"',
-        "like": 'name a picture of the person: "like photo.jpg"',
+        "match": 'name a photo of the person: "match photo.jpg"',
+        "like": 'name a photo of the person: "match photo.jpg"',
     }.get(word, "")
 
 

@@ -182,7 +182,7 @@ def benchmark(
         ConfigurationError: Fewer than two people, or no end to the training.
     """
     if num_identities < 2:
-        raise ConfigurationError("a swap needs two people", hint="choose --people 2 or more")
+        raise ConfigurationError("a swap needs two people", hint="choose --identities 2 or more")
     size = size or BenchmarkSize()
     stage = _Harness.prepare(
         folder / size.folder_name(num_identities), num_identities, size, report

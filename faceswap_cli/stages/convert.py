@@ -37,7 +37,7 @@ from faceswap_cli.conversion.pipeline import (
     smooth_over_time,
 )
 from faceswap_cli.conversion.settings import ConvertSettings
-from faceswap_cli.conversion.swapper import FaceSwapper
+from faceswap_cli.conversion.swapper import FaceSwapper, build_swapper, validate_settings
 from faceswap_cli.core.fileio import sha256_file
 from faceswap_cli.core.prefetch import prefetch
 from faceswap_cli.core.progress import Reporter
@@ -106,14 +106,14 @@ def convert(
     """
     started = time.monotonic()
     settings = settings or ConvertSettings()
-    settings.validate()
+    validate_settings(settings)
     clip = Clip.open(source, start_s=settings.start_s, end_s=settings.end_s)
     validate_output_path(output, clip, settings)
     folder = parts_folder(output)
     network = FaceModel.load(weights, device=device)
     shown = find_source_identities(clip, workspace)
     roles = parse_assignments(settings.faces, to=to, model=network, source_identities=shown)
-    swap = settings.build_swapper(network)
+    swap = build_swapper(settings, network)
     survey = analyze_clip(clip, roles, folder=folder, workspace=workspace, report=report)
     swapped = survey.frames_to_swap()
     if not swapped:

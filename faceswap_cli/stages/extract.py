@@ -8,6 +8,7 @@ what the follower knew there. It goes on after that frame and comes to the same 
 in `source.toml` says that it was finished.
 """
 
+import math
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,13 +19,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from faceswap_cli.core.errors import ConfigurationError, InputError, NoFacesError
+from faceswap_cli.core.errors import ConfigurationError, InputError, NoFacesError, did_you_mean
 from faceswap_cli.core.fileio import write_text
 from faceswap_cli.core.progress import Reporter
 from faceswap_cli.core.signals import StopFlag, graceful_interrupt
 from faceswap_cli.core.workspace import SetFolder, validate_name
 from faceswap_cli.faces.alignment import FRAMINGS, TEMPLATE_VERSION
-from faceswap_cli.faces.crop_writer import CropFile, CropWriter
+from faceswap_cli.faces.crop_writer import CROP_ENCODERS, FILE_EXTENSIONS, CropFile, CropWriter
 from faceswap_cli.faces.dataset import FaceRecord
 from faceswap_cli.faces.detectors import DETECTORS
 from faceswap_cli.faces.masks import convex_hull
@@ -38,13 +39,7 @@ from faceswap_cli.faces.set_source import (
     to_toml,
     user_sections,
 )
-from faceswap_cli.faces.settings import (
-    CROP_ENCODERS,
-    FILE_EXTENSIONS,
-    ExtractSettings,
-    settings_fingerprint,
-    validate_settings,
-)
+from faceswap_cli.faces.settings import ExtractSettings
 from faceswap_cli.faces.sharpness import measure_cut_off, measure_sharpness
 from faceswap_cli.faces.track_smoothing import SmoothedFace
 from faceswap_cli.faces.tracker import FaceTracker, TrackedFrame, TrackingConfig
@@ -52,6 +47,9 @@ from faceswap_cli.faces.types import FaceDetector
 from faceswap_cli.video.frame import Frame
 from faceswap_cli.video.source import FramePosition, FrameSource, VideoSource, find_sources
 from faceswap_cli.video.time_range import FrameSampler
+
+TRACKER_VERSION = 4
+"""Changes whenever the same frames would give other faces."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,9 +98,9 @@ def extract(
         KeyboardInterrupt: It was asked to stop; what was done is kept.
     """
     began = time.monotonic()
-    validate_settings(settings)
+    _validate_settings(settings)
     inputs = find_sources([footage]) if isinstance(footage, Path) else footage
-    source = build_source([one.describe() for one in inputs], settings_fingerprint(settings))
+    source = build_source([one.describe() for one in inputs], _settings_fingerprint(settings))
     said = {**_read_user_sections(folder), **extra_sections}
     if done := _read_finished_counts(folder, source, said):
         report.note(f'the set "{folder.name}" is complete: nothing left to do')
@@ -151,6 +149,56 @@ def set_names(footage: Sequence[FrameSource]) -> list[str]:
             hint="put all into one set with --name NAME, or extract them one by one",
         )
     return names
+
+
+def _validate_settings(settings: ExtractSettings) -> None:
+    """Check the settings.
+
+    Raises:
+        ConfigurationError: A name is unknown, a number out of range, or two exclude each other.
+    """
+    for kind, name, known in (
+        ("face detector", settings.detector, DETECTORS),
+        ("framing", settings.framing, FRAMINGS),
+        ("picture format", settings.format, CROP_ENCODERS),
+    ):
+        if name not in known:
+            raise ConfigurationError(
+                f'there is no {kind} called "{name}"', hint=did_you_mean(name, known)
+            )
+    if settings.fps is not None and settings.every > 1:
+        raise ConfigurationError(
+            f"--fps {settings.fps:g} and --every {settings.every} say the same thing twice",
+            hint="choose one of them",
+        )
+    if settings.fps is not None and not 0 < settings.fps < math.inf:
+        raise ConfigurationError(
+            f"{settings.fps:g} frames a second make no sense", hint="1 looks at one each second"
+        )
+    if not 16 <= settings.size_px <= 4096:
+        raise ConfigurationError(
+            f"crops cannot be {settings.size_px} px wide", hint="choose 16 to 4096; 256 is usual"
+        )
+    if settings.end_s is not None and settings.end_s <= settings.start_s:
+        raise ConfigurationError(
+            f"the end, {settings.end_s:g} s, is not after the start, {settings.start_s:g} s",
+            hint="both count from the beginning of the video",
+        )
+    if settings.every < 1:
+        raise ConfigurationError(
+            f"every {settings.every} frames makes no sense", hint="1 looks at every frame"
+        )
+
+
+def _settings_fingerprint(settings: ExtractSettings) -> Section:
+    """Return the settings that two runs on one set must share, by name."""
+    chosen = {key: value for key, value in asdict(settings).items() if value is not None}
+    return {
+        **chosen,
+        "faces": parse_selection(settings.faces).canonical_text(),
+        "template": TEMPLATE_VERSION,
+        "follower": TRACKER_VERSION,
+    }
 
 
 def extract_each(

@@ -174,7 +174,7 @@ def reject_faces(folder: SetFolder, outlier_types: Collection[str], *, report: R
     """
     if not outlier_types:
         raise ConfigurationError(
-            "--drop names no flaw", hint=f"name one or more: --drop {','.join(OUTLIER_TYPES)}"
+            "--reject names no flaw", hint=f"name one or more: --reject {','.join(OUTLIER_TYPES)}"
         )
     for flaw in outlier_types:
         if flaw not in OUTLIER_TYPES:
@@ -229,7 +229,7 @@ def _inspect_set(folder: SetFolder, report: Reporter) -> _InspectedSet:
     if not faces.records:
         raise NoFacesError(
             f'the set "{folder.name}" has no crops',
-            hint=f"bring dropped ones back: faceswap faces {folder.name} --undo",
+            hint=f"move rejected ones back: faceswap faces {folder.name} --restore",
         )
     report.start_task(f"look at {folder.name}", total=len(faces), unit="crops")
     looks = compute_features(

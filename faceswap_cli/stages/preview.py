@@ -28,7 +28,13 @@ from faceswap_cli.conversion.clip import Clip
 from faceswap_cli.conversion.known_sets import find_source_identities
 from faceswap_cli.conversion.model import FaceModel
 from faceswap_cli.conversion.settings import ConvertSettings
-from faceswap_cli.conversion.swapper import FaceLayer, FaceSwapper, FaceTask
+from faceswap_cli.conversion.swapper import (
+    FaceLayer,
+    FaceSwapper,
+    FaceTask,
+    build_swapper,
+    validate_settings,
+)
 from faceswap_cli.core import image_io
 from faceswap_cli.core.progress import Reporter
 from faceswap_cli.core.types import Image
@@ -167,12 +173,12 @@ def _prepare(
     workspace: Workspace | None,
 ) -> tuple[Clip, FaceSwapper, list[FaceAssignment]]:
     """Return what both pictures are made of."""
-    settings.validate()
+    validate_settings(settings)
     clip = Clip.open(source, start_s=settings.start_s, end_s=settings.end_s)
     network = FaceModel.load(weights, device=device)
     people = find_source_identities(clip, workspace)
     roles = parse_assignments(settings.faces, to=to, model=network, source_identities=people)
-    return clip, settings.build_swapper(network), roles
+    return clip, build_swapper(settings, network), roles
 
 
 def select_known_frames(

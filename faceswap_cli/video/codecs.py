@@ -30,9 +30,10 @@ from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
 
 from faceswap_cli.core.errors import ConfigurationError, did_you_mean
+from faceswap_cli.video import DEFAULT_QUALITY
 
-BEST_QUALITY, DEFAULT_QUALITY, WORST_QUALITY = 0, 18, 51
-"""The ends of the scale of quality, and where it stands if nobody says."""
+BEST_QUALITY, WORST_QUALITY = 0, 51
+"""The ends of the scale of quality."""
 
 FORMATS_8_BIT = ("yuv420p", "yuv422p", "yuv444p")
 FORMATS_10_BIT = ("yuv420p10le", "yuv422p10le", "yuv444p10le")

@@ -26,7 +26,8 @@ from faceswap_cli.core.errors import InputError
 from faceswap_cli.core.fileio import atomic_write, translate_os_errors, write_text
 from faceswap_cli.core.lazy_image import LazyImage, Rect, as_lazy
 from faceswap_cli.core.types import AnyArray, Image
-from faceswap_cli.video.codecs import DEFAULT_QUALITY, WORST_QUALITY
+from faceswap_cli.video import DEFAULT_QUALITY
+from faceswap_cli.video.codecs import WORST_QUALITY
 from faceswap_cli.video.source import IMAGE_SEQUENCE_FPS, IMAGE_SUFFIXES, ImageSequence
 from faceswap_cli.video.source_samples import SourceSamples
 

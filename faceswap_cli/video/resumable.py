@@ -10,7 +10,7 @@ from typing import Protocol, Self
 from faceswap_cli.core.errors import InputError
 from faceswap_cli.core.lazy_image import LazyImage, Rect
 from faceswap_cli.core.types import Image
-from faceswap_cli.video.codecs import DEFAULT_QUALITY
+from faceswap_cli.video import DEFAULT_QUALITY
 from faceswap_cli.video.containers import resolve_codec
 from faceswap_cli.video.encoder import EncodeSpec
 from faceswap_cli.video.image_sequence import ImageSequenceWriter

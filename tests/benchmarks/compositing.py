@@ -23,11 +23,9 @@ from PIL import Image as Pillow
 
 from faceswap_cli.compositing.color_transfer import COLOR_TRANSFERS
 from faceswap_cli.compositing.compositor import BLEND_MODES, Compositor
-from faceswap_cli.compositing.postprocess import (
-    DEFAULT_POSTPROCESSING,
-    Postprocessor,
-    estimate_grain,
-)
+from faceswap_cli.compositing.postprocess import Postprocessor, estimate_grain
+from faceswap_cli.conversion.settings import ConvertSettings
+from faceswap_cli.conversion.swapper import build_compositor
 from faceswap_cli.core import image_io
 from faceswap_cli.core.types import AnyArray, Image, Mask
 from faceswap_cli.evaluation.metrics.artifacts import (
@@ -306,7 +304,7 @@ def print_postprocessing(title: str, given: list[Case]) -> None:
         "sharpen 0.5": Postprocessor(sharpen=0.5),
         "blur": Postprocessor(match_blur=True),
         "grain": Postprocessor(match_grain=True),
-        "all of them": DEFAULT_POSTPROCESSING,
+        "all of them": build_compositor(ConvertSettings()).postprocess,
     }
     laid = {name: Compositor(postprocess=finish) for name, finish in kinds.items()}
     print_table(f"finish, {title}", laid, given)

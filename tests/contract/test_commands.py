@@ -58,7 +58,7 @@ def test_a_few_steps_and_a_swapped_video(backend: str, workspace: Path) -> None:
     """The same two commands for all: a run, and a clip as long as before with another face."""
     where = ("--workspace", workspace)
     trained = run_command(
-        *("train", "--model", backend, *PEOPLE, "--preset", "debug", "--images", 32), *where
+        *("train", "--model", backend, *PEOPLE, "--preset", "debug", "--max-images", 32), *where
     )
     assert 32 == trained["images_seen"]
     clip, swapped = workspace.parent / "ada.mp4", workspace / f"{backend}.mp4"
@@ -77,7 +77,7 @@ def test_a_few_steps_and_a_swapped_video(backend: str, workspace: Path) -> None:
 def growth_command(workspace: Path, name: str, images: int) -> list[str]:
     """Return the command that trains growing networks until they have seen so many images."""
     words = ["train", "--model", "progressive", *PEOPLE, "--preset", "debug", "--name", name]
-    return [*words, "--images", str(images), "--workspace", str(workspace)]
+    return [*words, "--max-images", str(images), "--workspace", str(workspace)]
 
 
 def run_in_subprocess(words: Sequence[str]) -> None:

@@ -37,7 +37,7 @@ OUTLIER_TYPES: Mapping[str, str] = MappingProxyType(
         "blurry": "far less sharp than the set's sharpest quarter",
         "duplicate": "nearly the same picture as a sharper one",
         "cut-off": "partly outside the frame",
-        "stranger": "not the person most of the set shows",
+        "other-person": "not the person most of the set shows",
     }
 )
 """Each flaw by the name a user types, and what it means."""
@@ -46,14 +46,14 @@ OUTLIER_TYPES: Mapping[str, str] = MappingProxyType(
 def find_outliers(records: Sequence[FaceRecord], features: SetFeatures) -> Mapping[str, BoolArray]:
     """Return which of a set's faces have each of the `FLAWS`."""
     sharpness = np.array([record.sharpness for record in records])
-    stranger = identity_similarity(features.embeddings) < SAME_IDENTITY_COSINE
+    other_person = identity_similarity(features.embeddings) < SAME_IDENTITY_COSINE
     return {
         "blurry": find_blurry(sharpness),
         "duplicate": find_duplicates(
             features.gray, np.array([record.blendshapes for record in records]), sharpness
         ),
         "cut-off": np.array([record.cut_off > MAX_CUT_OFF for record in records], dtype=np.bool_),
-        "stranger": stranger,
+        "other-person": other_person,
     }
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from types import MappingProxyType
 
+from faceswap_cli.faces import DEFAULT_DETECTOR as DEFAULT_DETECTOR
 from faceswap_cli.faces.detectors.litert import LiteRTDetector
 from faceswap_cli.faces.detectors.mediapipe import MediaPipeDetector
 from faceswap_cli.faces.types import FaceDetector
@@ -17,6 +18,3 @@ LOCATION_DETECTORS: Mapping[str, Callable[[], FaceDetector]] = MappingProxyType(
     {"litert": partial(LiteRTDetector, location_only=True), "mediapipe": MediaPipeDetector}
 )
 """Name -> what makes the same, who may tell no more of a face than where it is."""
-
-DEFAULT_DETECTOR = "litert"
-"""The one that extract and convert use: a set and the swap into a video must agree."""
