@@ -1,7 +1,7 @@
 """What part of a crop is face: the landmarks' outline, what a network learned, or both at once.
 
 Nothing here knows of what may be in front of a face: a hand, a microphone or a strand of hair is
-covered by the swap unless the network's own mask leaves it out. See docs/blending.md.
+covered by the swap unless the network's own mask leaves it out. See docs/compositing.md.
 """
 
 from collections.abc import Callable, Mapping, Sequence
