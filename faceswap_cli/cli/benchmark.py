@@ -65,7 +65,7 @@ def benchmark(
 
         recipe = config.resolve(model, preset, overrides or [])
         if self_swap_video:
-            from faceswap_cli.stages.round_trip import measure_round_trip
+            from faceswap_cli.evaluation.round_trip import measure_round_trip
 
             lost = measure_round_trip(
                 self_swap_video,
