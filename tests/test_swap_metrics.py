@@ -135,15 +135,15 @@ def test_differences_are_means_over_faces_found() -> None:
     """Angles go the short way round; one swap of two is a face."""
     before = FaceReading(face=make_face(pose=(0, 0, 179)), embedding=ADA)
     after = FaceReading(
-        face=make_face(pose=(6, -3, -178), expression=0.5), embedding=(ADA + BO) / 2**0.5
+        face=make_face(pose=(2, -6, -178), expression=0.5), embedding=(ADA + BO) / 2**0.5
     )
     pairs = [
         FacePair(original=before, swapped=one, identity_axis=BO - ADA) for one in (after, None)
     ]
     found = swap_metrics.compute_swap_metrics(pairs)
     assert (0.5, -1.0) == (found.found, found.unswapped)
-    assert pytest.approx((4.0, 0.5, 0.0)) == (found.pose_degrees, found.expression, found.identity)
-    assert "50% of swaps are faces, pose within 4.0 degrees, expression within 0.500, " in str(
+    assert pytest.approx((7.0, 0.5, 0.0)) == (found.pose_degrees, found.expression, found.identity)
+    assert "50% of swaps are faces, pose within 7.0 degrees, expression within 0.500, " in str(
         found
     )
 

@@ -13,6 +13,8 @@ from faceswap_cli.evaluation.metrics import identity, motion_fidelity, temporal
 from faceswap_cli.evaluation.metrics.reconstruction import psnr_from_mse
 from faceswap_cli.evaluation.metrics.registry import METRICS
 from faceswap_cli.evaluation.metrics.temporal import TemporalResidual
+from faceswap_cli.faces.head_pose import angle_errors_deg, pose_error_deg
+from faceswap_cli.faces.types import expression_error
 
 Array = npt.NDArray[np.float64]
 Pose = tuple[float, float, float]
@@ -152,15 +154,15 @@ def _measure_motion(frames: Sequence[FrameMeasurement]) -> dict[str, MetricResul
     """Return how well pose, expression and gaze follow."""
     pairs = [(sight.swapped, sight.original) for sight in frames]
     swapped, driving = (_FaceSeries.from_faces([pair[side] for pair in pairs]) for side in (0, 1))
-    angles = motion_fidelity.angle_errors(swapped.poses, driving.poses)
+    angles = angle_errors_deg(swapped.poses, driving.poses)
     eyes = [motion_fidelity.eye_openness(track.landmarks) for track in (swapped, driving)]
     mouths = [motion_fidelity.mouth_openness(track.landmarks) for track in (swapped, driving)]
     gazes = [motion_fidelity.estimate_gaze(track.landmarks) for track in (swapped, driving)]
     curves = {
-        "pose": motion_fidelity.pose_error(swapped.poses, driving.poses),
+        "pose": pose_error_deg(swapped.poses, driving.poses),
         **{name: angles[:, axis] for axis, name in enumerate(("yaw", "pitch", "roll"))},
-        "pose_3ddfa": motion_fidelity.pose_error(swapped.poses_3ddfa, driving.poses_3ddfa),
-        "expression": motion_fidelity.expression_error(swapped.blendshapes, driving.blendshapes),
+        "pose_3ddfa": pose_error_deg(swapped.poses_3ddfa, driving.poses_3ddfa),
+        "expression": expression_error(swapped.blendshapes, driving.blendshapes),
         "expression_motion": motion_fidelity.expression_motion_error(
             swapped.blendshapes, driving.blendshapes
         ),

@@ -43,6 +43,12 @@ class SFace:
         return np.asarray(values / np.linalg.norm(values))
 
 
+def compute_centroid(embeddings: npt.NDArray[np.float64]) -> Embedding:
+    """Return the normalized mean (D,) of embeddings (N, D); rows of NaN do not count."""
+    total = embeddings[np.isfinite(embeddings).all(axis=1)].sum(axis=0)
+    return np.asarray(total / np.linalg.norm(total))
+
+
 def _to_yunet_row(landmarks: Points) -> npt.NDArray[np.float32]:
     """Return a face as YuNet's row, which OpenCV aligns by: box, five points, score."""
     low, high = landmarks.min(axis=0), landmarks.max(axis=0)

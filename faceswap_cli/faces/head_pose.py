@@ -1,4 +1,4 @@
-"""How a head is turned, from landmarks with depth; nothing of how they were found.
+"""Head pose: `estimate_rotation` from landmarks with depth, `pose_error_deg` between two poses.
 
 The rotation is the one MediaPipe's face geometry pipeline reports: the landmarks are taken back
 through a camera into centimetres, and a canonical face is laid over them by a weighted Procrustes
@@ -82,6 +82,19 @@ def estimate_rotation(landmarks: Array, *, size: tuple[int, int]) -> Array:
     scale, _ = fit_scale_rotation(model, flat, weights)
     scale *= fit_scale_rotation(model, _unproject(points, scale), weights)[0]
     return fit_scale_rotation(model, _unproject(points, scale), weights)[1]
+
+
+def angle_errors_deg(poses: npt.ArrayLike, others: npt.ArrayLike) -> Array:
+    """Return the absolute differences of yaw, pitch and roll (..., 3), wrapped to 0 to 180."""
+    return np.asarray(np.abs((np.subtract(poses, others) + 180) % 360 - 180))
+
+
+def pose_error_deg(poses: npt.ArrayLike, others: npt.ArrayLike) -> Array:
+    """Return the L2 norms (...) of the differences of poses (..., 3), degrees.
+
+    The pose error of L. Li et al., "FaceShifter", CVPR 2020, table 1.
+    """
+    return np.asarray(np.linalg.norm(angle_errors_deg(poses, others), axis=-1))
 
 
 def fit_scale_rotation(points: Array, target: Array, weights: Array) -> tuple[float, Array]:

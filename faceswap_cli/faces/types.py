@@ -31,6 +31,11 @@ BLENDSHAPE_NAMES = (
 """Names of the 52 expression coefficients in MediaPipe's order; left is the subject's left."""
 
 
+def expression_error(blendshapes: npt.ArrayLike, others: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Return the mean absolute differences (...) of coefficients (..., 52), 0 to 1."""
+    return np.asarray(np.abs(np.subtract(blendshapes, others)).mean(axis=-1))
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Face:
     """One face in one image.

@@ -18,9 +18,10 @@ from faceswap_cli.core.model_files import find_model_file
 from faceswap_cli.core.types import AnyArray, Image, Mask
 from faceswap_cli.faces.alignment import FaceAlignment
 from faceswap_cli.faces.detectors import DEFAULT_DETECTOR, DETECTORS
-from faceswap_cli.faces.embedding import Embedding, SFace
+from faceswap_cli.faces.embedding import Embedding, SFace, compute_centroid
+from faceswap_cli.faces.head_pose import pose_error_deg
 from faceswap_cli.faces.masks import MASK_PX, intersect_masks
-from faceswap_cli.faces.types import Face, FaceDetector
+from faceswap_cli.faces.types import Face, FaceDetector, expression_error
 from faceswap_cli.training.dataset import IdentityDataset, evenly_spaced, unpack_face_mask
 from faceswap_cli.training.loader import FaceLoader
 from faceswap_models.base import SwapModel
@@ -37,9 +38,9 @@ class SwapMetrics:
     found: float
     """Part of the swaps in which a face is found, 0 to 1."""
     pose_degrees: float | None
-    """Mean absolute difference of yaw, pitch and roll from the original's, degrees."""
+    """Mean pose error against the original (`faces.head_pose.pose_error_deg`), degrees."""
     expression: float | None
-    """Mean absolute difference of the 52 coefficients from the original's, 0 to 1."""
+    """Mean expression error against the original (`faces.types.expression_error`), 0 to 1."""
     identity: float | None
     """Mean cosine to the wanted person less that to the original's, -2 to 2: high is moved."""
     unswapped: float
@@ -114,8 +115,7 @@ class ReferenceFaces:
     @property
     def mean_embedding(self) -> Embedding:
         """The person's direction: that of the mean over the faces."""
-        mean = np.mean([one.embedding for one in self.readings], axis=0)
-        return np.asarray(mean / np.linalg.norm(mean))
+        return compute_centroid(np.stack([one.embedding for one in self.readings]))
 
 
 class SwapEvaluator:
@@ -240,27 +240,20 @@ def compute_swap_metrics(pairs: Sequence[FacePair]) -> SwapMetrics:
     return SwapMetrics(
         found=len(seen) / len(pairs),
         pose_degrees=_mean(
-            [pose_difference(pair.original.face, after.face) for pair, after in seen]
+            [
+                float(pose_error_deg(after.face.pose, pair.original.face.pose))
+                for pair, after in seen
+            ]
         ),
         expression=_mean(
             [
-                float(
-                    np.abs(
-                        np.subtract(pair.original.face.blendshapes, after.face.blendshapes)
-                    ).mean()
-                )
+                float(expression_error(pair.original.face.blendshapes, after.face.blendshapes))
                 for pair, after in seen
             ]
         ),
         identity=_mean([float(after.embedding @ pair.identity_axis) for pair, after in seen]),
         unswapped=float(np.mean([pair.original.embedding @ pair.identity_axis for pair in pairs])),
     )
-
-
-def pose_difference(before: Face, after: Face) -> float:
-    """Return the mean absolute difference of two faces' angles, degrees, the short way round."""
-    difference = np.subtract(after.pose, before.pose)
-    return float(np.abs((difference + 180) % 360 - 180).mean())
 
 
 def paste_into_crop(swap: Image, pixels: AnyArray, *, mask: Mask | None, coverage: float) -> Image:

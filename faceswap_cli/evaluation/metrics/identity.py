@@ -11,12 +11,6 @@ Embeddings = npt.NDArray[np.float64]
 """float64 (N, D), each of length 1, NaN where there is no face."""
 
 
-def compute_centroid(embeddings: Embeddings) -> npt.NDArray[np.float64]:
-    """Return the mean direction of a person's faces, of length 1, (D,)."""
-    total = embeddings[np.isfinite(embeddings).all(axis=1)].sum(axis=0)
-    return np.asarray(total / np.linalg.norm(total))
-
-
 def cosine_similarity(
     embeddings: Embeddings, centroid: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.float64]:

@@ -26,26 +26,8 @@ MIN_EYE_OPENNESS = 0.12
 """Openness below which nobody can say where an eye looks."""
 
 
-def angle_errors(poses: Array, driving: Array) -> Array:
-    """Return the absolute differences of yaw, pitch and roll (T, 3), degrees."""
-    return np.abs((poses - driving + 180) % 360 - 180)
-
-
-def pose_error(poses: Array, driving: Array) -> Array:
-    """Return the length of the difference of two poses (T, 3) as vectors of angles, degrees (T,).
-
-    The pose error of L. Li et al., "FaceShifter", CVPR 2020, table 1.
-    """
-    return np.asarray(np.linalg.norm(angle_errors(poses, driving), axis=1))
-
-
-def expression_error(blendshapes: Array, driving: Array) -> Array:
-    """Return the mean absolute difference of the coefficients (T, 52), 0 to 1 (T,)."""
-    return np.asarray(np.abs(blendshapes - driving).mean(axis=1))
-
-
 def expression_motion_error(blendshapes: Array, driving: Array) -> Array:
-    """Return the same without the constant difference of two people's faces at rest, (T,).
+    """Return `expression_error` without the constant difference of two faces at rest, (T,).
 
     Of each coefficient's difference the median over time is taken off first: a smaller mouth is
     identity, a mouth that does not move along is not.
