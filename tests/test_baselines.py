@@ -21,7 +21,7 @@ from faceswap_cli.evaluation.baselines import (
 )
 from faceswap_cli.evaluation.clips import render_true_swap
 from faceswap_cli.evaluation.metrics.reconstruction import mean_squared_error
-from faceswap_cli.evaluation.scores import ReconstructionScores
+from faceswap_cli.evaluation.metrics.reconstruction import ReconstructionScores
 from faceswap_cli.evaluation.trials import (
     TRIALS,
     make_test_scenario,

@@ -13,8 +13,7 @@ from faceswap_cli import synthetic
 from faceswap_cli.core import model_files
 from faceswap_cli.core.errors import InputError
 from faceswap_cli.core.types import Image, Points
-from faceswap_cli.evaluation.frame_eval import EvalModels
-from faceswap_cli.evaluation.metrics.external_models import DlibIdentity, Tddfa
+from faceswap_cli.evaluation.metrics.external_models import DlibIdentity, EvalModels, Tddfa
 from faceswap_cli.evaluation.metrics.lpips import Lpips
 from faceswap_cli.faces.detectors.litert import LiteRTDetector
 

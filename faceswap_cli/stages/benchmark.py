@@ -35,7 +35,7 @@ from faceswap_cli.evaluation.baselines import (
 from faceswap_cli.evaluation.clips import render_clip, render_true_swap
 from faceswap_cli.evaluation.evaluation import Evaluation
 from faceswap_cli.evaluation.frame_eval import FramePair
-from faceswap_cli.evaluation.scores import ReconstructionScores
+from faceswap_cli.evaluation.metrics.reconstruction import ReconstructionScores
 from faceswap_cli.evaluation.trials import (
     TRIALS,
     VERSION,

@@ -24,13 +24,14 @@ from faceswap_cli.evaluation.aggregate import (
     compute_metrics,
 )
 from faceswap_cli.evaluation.evaluation import Evaluation, WorstFrame, find_worst_frames
-from faceswap_cli.evaluation.frame_eval import EvalModels, FrameEvaluator, FramePair, IdentityModel
+from faceswap_cli.evaluation.frame_eval import FrameEvaluator, FramePair
 from faceswap_cli.evaluation.frame_store import FrameStore
-from faceswap_cli.evaluation.metrics.identity import compute_centroid
+from faceswap_cli.evaluation.metrics.external_models import EvalModels, IdentityModel
 from faceswap_cli.evaluation.report import render_report
 from faceswap_cli.faces.alignment import transform_points
 from faceswap_cli.faces.dataset import FaceSet
 from faceswap_cli.faces.detectors import DEFAULT_DETECTOR, DETECTORS
+from faceswap_cli.faces.embedding import compute_centroid
 from faceswap_cli.video.frame import Frame
 from faceswap_cli.video.reader import probe, read_frames
 

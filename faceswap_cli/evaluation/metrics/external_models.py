@@ -1,12 +1,14 @@
-"""Networks that judge and were never trained for: who it is, how the head is turned, how alike.
+"""Evaluation models from other packages, which no training optimizes: identity, pose, LPIPS.
 
-Their files come with packages that are not needed to make a swap, so each may be missing: opening
-one says why.
+Their packages are optional, so each model may be missing. The entry point is `EvalModels.open`,
+which opens those that are installed and records why the others are not.
 """
 
 import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Protocol, Self, TypeVar
 
 import cv2
 import numpy as np
@@ -15,22 +17,95 @@ import numpy.typing as npt
 from faceswap_cli.core.errors import InputError
 from faceswap_cli.core.model_files import find_model_file
 from faceswap_cli.core.types import Image, Points
-
-Array = npt.NDArray[np.float64]
+from faceswap_cli.evaluation.metrics.registry import METRICS
+from faceswap_cli.faces.embedding import Embedding, SFace
 
 INSTALL_HINT = 'pip install "faceswap-cli[quality]"'
-"""What installs dlib and its network."""
+"""Command that installs dlib and its network."""
+
+Model = TypeVar("Model")
+
+
+class IdentityModel(Protocol):
+    """A face recognition network."""
+
+    def embed(self, image: Image, landmarks: Points, /) -> Embedding:
+        """Return the embedding (D,) of the face with the landmarks (478, 2), px."""
+
+
+class _PerceptualDistance(Protocol):
+    def __call__(self, image: Image, truth: Image, /) -> float: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalModels:
+    """The models that are installed, and why the others are not."""
+
+    identity: Mapping[str, IdentityModel]
+    """Face recognition networks by name."""
+    pose: "Tddfa | None"
+    lpips: _PerceptualDistance | None
+    unavailable: Mapping[str, str]
+    """Reasons, by the suffix of the names of the metrics that are missing."""
+
+    @classmethod
+    def open(cls, *, has_truth: bool) -> "EvalModels":
+        """Open what is installed.
+
+        Args:
+            has_truth: Whether the true swap is known; without it LPIPS is not needed.
+        """
+        unavailable: dict[str, str] = {}
+        identity = {
+            "dlib": _open_model("dlib", DlibIdentity.open, unavailable),
+            "sface": _open_model("sface", lambda: SFace(find_model_file("sface")), unavailable),
+        }
+        if not has_truth:
+            unavailable |= dict.fromkeys(("psnr", "ssim", "lpips"), "no --ground-truth was given")
+        return cls(
+            identity={name: model for name, model in identity.items() if model is not None},
+            pose=_open_model("3ddfa", Tddfa.open, unavailable),
+            lpips=_open_model("lpips", _open_lpips, unavailable) if has_truth else None,
+            unavailable=unavailable,
+        )
+
+    def missing_reasons(self) -> dict[str, str]:
+        """Return why metrics have no value, by metric, as far as a missing model is the reason."""
+        return {
+            metric: reason
+            for metric in METRICS
+            for suffix, reason in self.unavailable.items()
+            if metric.endswith(suffix)
+        }
+
+
+def _open_model(
+    name: str, open_model: Callable[[], Model], unavailable: dict[str, str]
+) -> Model | None:
+    """Open a model, or record why it cannot be opened."""
+    try:
+        return open_model()
+    except InputError as error:
+        unavailable[name] = f"{error.message}; {error.hint}"
+        return None
+
+
+def _open_lpips() -> _PerceptualDistance:
+    # The only model that needs torch, which takes a second to load.
+    from faceswap_cli.evaluation.metrics.lpips import Lpips
+
+    return Lpips.open()
 
 
 class DlibIdentity:
-    """dlib's ResNet tells people apart: a face -> a direction that belongs to its person.
+    """dlib's face recognition ResNet.
 
     D. King, "High quality face recognition with deep metric learning", dlib.net, 2017: trained
-    with a metric loss on three million faces of other collections than SFace's.
+    with a metric loss on three million faces, other data sets than SFace's.
     """
 
     ALIGNMENT_LANDMARKS = (263, 362, 33, 133, 2)
-    """Landmarks at the five points dlib aligns by: the eyes' corners, the nose's base."""
+    """Landmarks at the five points that dlib aligns by: eye corners and base of the nose."""
 
     def __init__(self, network: Any, dlib: Any) -> None:  # noqa: ANN401 - dlib has no types
         self._network = network
@@ -38,7 +113,7 @@ class DlibIdentity:
 
     @classmethod
     def open(cls) -> Self:
-        """Load it.
+        """Load the network.
 
         Raises:
             InputError: dlib or its network is not installed.
@@ -50,8 +125,8 @@ class DlibIdentity:
         model = _find_model("dlib_identity", INSTALL_HINT)
         return cls(dlib.face_recognition_model_v1(str(model)), dlib)
 
-    def embed(self, image: Image, landmarks: Points) -> Array:
-        """Return the direction (128,) of the face whose landmarks (478, 2) px are given."""
+    def embed(self, image: Image, landmarks: Points) -> Embedding:
+        """Return the embedding (128,) of the face with the landmarks (478, 2), px."""
         points = [
             self._dlib.point(round(x), round(y)) for x, y in self._alignment_points(landmarks)
         ]
@@ -66,21 +141,21 @@ class DlibIdentity:
 
 
 class Tddfa:
-    """3DDFA-V2 says how a head is turned, from the picture alone.
+    """3DDFA-V2 estimates head pose from the image alone.
 
     J. Guo et al., "Towards Fast, Accurate and Stable 3D Dense Face Alignment", ECCV 2020: a
     regression of the parameters of a morphable model, of which only the camera is used here. Run
     by OpenCV.
 
     Convention:
-        Yaw, pitch and roll as in `faces.detect.Face`, from 3DDFA's own idea of straight ahead.
+        Yaw, pitch and roll as in `faces.types.Face`, relative to 3DDFA's own frontal pose.
     """
 
     SIDE_PX = 120
     BOX_SCALE = 2**0.5
-    """Side of the region over the longer side of the box around the landmarks."""
-    # The first eight numbers that matter of its param_mean_std_62d_120x120.pkl (MIT): the two
-    # upper rows of the scaled rotation. What it regresses is this much away from the mean.
+    """Side of the input region over the longer side of the landmarks' box."""
+    # From its param_mean_std_62d_120x120.pkl (MIT): mean and deviation of the two upper rows of the
+    # scaled rotation. The network regresses (value - mean) / deviation.
     # fmt: off
     MEAN = ((3.4926363e-04, 2.5279013e-07, -6.8751979e-07),
             (-6.2955132e-07, 5.7572004e-04, -5.0853912e-05))
@@ -93,15 +168,15 @@ class Tddfa:
 
     @classmethod
     def open(cls) -> Self:
-        """Load it.
+        """Load the network.
 
         Raises:
-            InputError: It is not installed.
+            InputError: Its file is not installed.
         """
         return cls(find_model_file("tddfa"))
 
     def estimate_pose(self, image: Image, landmarks: Points) -> tuple[float, float, float]:
-        """Return yaw, pitch, roll in degrees of the face whose landmarks (478, 2) px are given."""
+        """Return yaw, pitch, roll, degrees, of the face with the landmarks (478, 2), px."""
         self._network.setInput(self._input(image, landmarks))
         values = np.asarray(self._network.forward(), dtype=np.float64)[0, :12].reshape(3, 4)
         rows = values[:2, :3] * np.array(self.STD) + np.array(self.MEAN)
@@ -112,19 +187,23 @@ class Tddfa:
         return float(np.degrees(yaw)), float(np.degrees(pitch)), float(np.degrees(roll))
 
     def _input(self, image: Image, landmarks: Points) -> npt.NDArray[np.float32]:
-        """Return the square around the face as the network wants it: BGR, (1, 3, 120, 120)."""
+        """Return the square around the face as the network's input: BGR, (1, 3, 120, 120)."""
         low, high = landmarks.min(axis=0), landmarks.max(axis=0)
-        zoom = self.SIDE_PX / (float((high - low).max()) * self.BOX_SCALE)
+        scale = self.SIDE_PX / (float((high - low).max()) * self.BOX_SCALE)
         x, y = (low + high) / 2
         shift = self.SIDE_PX / 2 - 0.5
-        to_input = np.array([[zoom, 0, shift - zoom * x], [0, zoom, shift - zoom * y]])
+        to_input = np.array([[scale, 0, shift - scale * x], [0, scale, shift - scale * y]])
         face = cv2.warpAffine(image, to_input, (self.SIDE_PX, self.SIDE_PX), flags=cv2.INTER_AREA)
         scaled = (face[..., ::-1].astype(np.float32) - 127.5) / 128
         return np.ascontiguousarray(scaled.transpose(2, 0, 1)[None])
 
 
 def _find_model(name: str, hint: str) -> Path:
-    """Return a model file; what is missing is answered with `hint`."""
+    """Return a model file.
+
+    Raises:
+        InputError: It is missing; `hint` says what to type.
+    """
     try:
         return find_model_file(name)
     except InputError as error:
