@@ -9,6 +9,7 @@ from faceswap_cli.cli.context import command_context
 from faceswap_cli.cli.options import (
     CommonOptions,
     DeviceOption,
+    MaxImagesOption,
     MaxMinutesOption,
     SeedOption,
     parse_path,
@@ -27,6 +28,7 @@ def demo(
             help="Folder of the results; default: ./faceswap-demo.",
         ),
     ] = None,
+    max_images: MaxImagesOption = None,
     max_minutes: MaxMinutesOption = None,
     device: DeviceOption = "auto",
     seed: SeedOption = 0,
@@ -34,16 +36,18 @@ def demo(
 ) -> None:
     """Render two synthetic people, swap their faces, and compare with the true swap.
 
-    Needs no footage. Trains for three minutes unless --max-minutes says otherwise; writes videos,
+    Needs no footage. Trains for three minutes unless --max-images or --max-minutes says otherwise; writes videos,
     images and a page.
     """
     with command_context(common) as terminal:
-        from faceswap_cli.stages.demo import DEFAULT_MINUTES
-        from faceswap_cli.stages.demo import demo as run_demo
+        from faceswap_cli.stages import demo as stage
 
-        summary = run_demo(
+        summary = stage.demo(
             output or Path("faceswap-demo"),
-            minutes=max_minutes or DEFAULT_MINUTES,
+            stop_criterion=stage.StopCriterion(
+                max_images=max_images,
+                max_minutes=max_minutes or (None if max_images else stage.DEFAULT_MINUTES),
+            ),
             device=device,
             seed=seed,
             report=terminal,

@@ -1,13 +1,11 @@
-"""The whole path on people the program draws: two clips, three stages, and the true swap.
+"""Demo: two synthetic people, the three stages, and a comparison with the exact true swap.
 
-The one stage that calls other stages: it is what a user would type, in order, with a referee at
-the end who knows the right answer.
+The entry point is `demo`. It calls the other stages in the order a user would type them.
 """
 
 import json
 import time
-from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,11 +17,10 @@ from faceswap_cli.core import config, html_page, image_io
 from faceswap_cli.core.fileio import write_text
 from faceswap_cli.core.progress import Reporter
 from faceswap_cli.core.types import Image
-from faceswap_cli.core.workspace import Workspace
+from faceswap_cli.core.workspace import RunFolder, Workspace
 from faceswap_cli.evaluation.baselines import MeanFaceBaseline
 from faceswap_cli.evaluation.clips import render_clip, render_true_swap
-from faceswap_cli.evaluation.metrics.reconstruction import mean_squared_error, psnr_from_mse
-from faceswap_cli.evaluation.scores import cropped_ssim
+from faceswap_cli.evaluation.metrics.reconstruction import ReconstructionScores, psnr_from_mse
 from faceswap_cli.faces.dataset import FaceSet
 from faceswap_cli.faces.settings import ExtractSettings
 from faceswap_cli.provenance.consent import CONSENT_SECTION, Consent
@@ -35,19 +32,28 @@ from faceswap_cli.training.hardware import find_hardware
 from faceswap_cli.video.reader import probe, read_frames
 from faceswap_cli.video.writer import VideoWriter
 
+__all__ = ["DemoSize", "DemoSummary", "StopCriterion", "demo"]
+
 DRIVING, TARGET = "ada", "ed"
-"""Whose performance it is, and whose face is put on it: two of like complexion, as anyone who casts
-a swap would choose, since colours that have to be stretched stretch every error with them."""
+"""Identity of the performance, and identity swapped in. Their complexions are similar, as anyone
+who casts a swap would choose: stretching colors stretches every error with them."""
 GRID_FRAMES = 6
 SYNTHETIC_CONSENT = Consent(kind="synthetic", note="drawn by the program")
-"""Whose faces they are."""
 DEFAULT_MINUTES = 3.0
-"""How long to train unless told otherwise."""
+"""Length of the training without a limit of the user's."""
+
+SWAPPED, SIDE_BY_SIDE, CONTACT_SHEET, REPORT = (
+    "swapped.mp4",
+    "side-by-side.mp4",
+    "contact-sheet.png",
+    "report.html",
+)
+"""Names of the files that the demo leaves, besides summary.json."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DemoSize:
-    """What is drawn; smaller and shorter clips are for tests."""
+    """Size of the clips; smaller and shorter ones are for tests."""
 
     side_px: int = 384
     seconds: float = 8.0
@@ -56,26 +62,36 @@ class DemoSize:
 
 @dataclass(frozen=True, kw_only=True)
 class DemoSummary:
-    """What the demo came to."""
+    """Scores of the demo's swap, and its files.
+
+    PSNR (dB) and SSIM are computed inside the face, against the true swap.
+    """
 
     folder: Path
     psnr_swap: float
-    """dB, inside the face, of the swapped video against the true swap."""
     psnr_unswapped: float
-    """dB, of the input itself."""
+    """Of the input itself."""
     psnr_mean_face: float
-    """dB, of the wanted person's mean face, pasted and colour-matched alike."""
+    """Of the target's mean face, composited in the same way as a swap."""
     ssim_swap: float
     ssim_unswapped: float
     ssim_mean_face: float
     images_seen: int
     seconds: dict[str, float] = field(default_factory=dict)
-    """Wall time by stage."""
-    files: dict[str, str] = field(default_factory=dict)
-    """What to look at, by what it is."""
+    """Wall time by step."""
+
+    @property
+    def files(self) -> dict[str, str]:
+        """Paths of the files for the user, by description."""
+        return {
+            "swapped": str(self.folder / SWAPPED),
+            "side by side": str(self.folder / SIDE_BY_SIDE),
+            "contact sheet": str(self.folder / CONTACT_SHEET),
+            "report": str(self.folder / REPORT),
+        }
 
     def rows(self) -> list[list[str]]:
-        """Return the table that the demo ends with: what was compared, PSNR, SSIM."""
+        """Return the rows of the final table: what was compared, PSNR, SSIM."""
         return [
             ["swapped", f"{self.psnr_swap:.1f}", f"{self.ssim_swap:.3f}"],
             ["unswapped input", f"{self.psnr_unswapped:.1f}", f"{self.ssim_unswapped:.3f}"],
@@ -87,7 +103,7 @@ class DemoSummary:
         ]
 
     def to_dict(self) -> dict[str, object]:
-        """Return what `summary.json` holds."""
+        """Return the content of `summary.json`."""
         return {
             "psnr_swap": round(self.psnr_swap, 3),
             "psnr_unswapped": round(self.psnr_unswapped, 3),
@@ -100,123 +116,134 @@ class DemoSummary:
             "files": self.files,
         }
 
+    @classmethod
+    def load(cls, folder: Path) -> "DemoSummary | None":
+        """Read a folder's `summary.json`; None unless it and all of its files are there."""
+        try:
+            table = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+            del table["files"]  # the folder may have been moved
+            summary = cls(folder=folder, **table)
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return summary if all(Path(path).exists() for path in summary.files.values()) else None
+
 
 def demo(
     folder: Path,
     *,
-    minutes: float,
+    stop_criterion: StopCriterion,
     device: str,
     seed: int,
     report: Reporter,
     size: DemoSize | None = None,
 ) -> DemoSummary:
-    """Draw two people, swap their faces by the three stages, and compare with the true swap.
+    """Render two people, swap their faces with the three stages, and compare with the true swap.
 
     Args:
-        folder: Where everything goes; what is already there and finished is not made again.
-        minutes: How long to train.
+        folder: Receives all files; what is there and finished is not made again.
+        stop_criterion: Limit of the training.
         device: `auto`, `cpu`, `cuda` or `mps`.
-        seed: Of the performances and of training.
-        report: Hears each stage.
+        seed: Seed of the performances and of training.
+        report: Receives progress.
         size: Size and duration of the clips.
     """
-    find_hardware(device)  # a device that is not there is said before a minute is spent on drawing
+    find_hardware(device)  # a wrong device fails before a minute is spent on rendering
     size = size or DemoSize()
-    clock = _StageTimer()
+    timer = _StepTimer()
     space = Workspace.open(folder / "workspace")
+    run = space.run_folder("demo")
     clips = {name: folder / f"{name}.mp4" for name in (DRIVING, TARGET)}
-    takes = {
-        name: synthetic.animate(seed + 1 + turn, seconds=size.seconds)
-        for turn, name in enumerate(clips)
+    performances = {
+        name: synthetic.animate(seed + 1 + index, seconds=size.seconds)
+        for index, name in enumerate(clips)
     }
-    with clock("draw"):
+
+    # Footage.
+    with timer("render"):
         for name, path in clips.items():
             if not path.exists():
-                render_clip(
-                    path, synthetic.CAST[name], takes[name], side_px=size.side_px, report=report
-                )
-    with clock("extract"):
-        for name, path in clips.items():
-            extract(
-                path,
-                folder=space.set_folder(name),
-                settings=ExtractSettings(),
-                report=report,
-                extra_sections={CONSENT_SECTION: SYNTHETIC_CONSENT.to_dict()},
-            )
-    sets = {name: FaceSet.from_folder(space.require_set(name)) for name in clips}
-    run = space.run_folder("demo")
-    with clock("train"):
+                person, performance = synthetic.CAST[name], performances[name]
+                render_clip(path, person, performance, side_px=size.side_px, report=report)
+
+    # The three stages.
+    with timer("extract"):
+        sets = {name: _extract_faces(path, space, name, report) for name, path in clips.items()}
+    with timer("train"):
         trained = train(
             TrainJob(
                 sets=list(sets.values()),
                 recipe=config.resolve("autoencoder", "light", []),
                 run=run,
-                stop_criterion=StopCriterion(max_images=None, max_minutes=minutes),
+                stop_criterion=stop_criterion,
                 device=device,
                 seed=seed,
             ),
             report=report,
         )
-    swapped = folder / "swapped.mp4"
-    with clock("convert"):
-        convert(
-            clips[DRIVING],
-            weights=run.weights,
-            to=TARGET,
-            output=swapped,
-            device=device,
-            report=report,
+    finished = DemoSummary.load(folder)
+    if finished is not None and finished.images_seen == trained.images_seen:
+        report.note(f"the demo in {folder} is finished: nothing was made again")
+        return finished
+    with timer("convert"):
+        _convert_clip(clips[DRIVING], run, folder / SWAPPED, device=device, report=report)
+
+    # Comparison with the true swap.
+    with timer("evaluate"):
+        truth = render_true_swap(
+            synthetic.CAST[DRIVING],
+            synthetic.CAST[TARGET],
+            performances[DRIVING],
+            side_px=size.side_px,
         )
-    with clock("judge"):
-        verdict = _score_frames(
-            folder,
-            original=clips[DRIVING],
-            swapped=swapped,
-            truth=render_true_swap(
-                synthetic.CAST[DRIVING],
-                synthetic.CAST[TARGET],
-                takes[DRIVING],
-                side_px=size.side_px,
-            ),
-            driving=sets[DRIVING],
-            target=sets[TARGET],
-            report=report,
+        scores = _score_frames(
+            folder, original=clips[DRIVING], truth=truth, sets=sets, report=report
         )
-    for name in ("side-by-side.mp4", "contact-sheet.png"):
-        _copy_credentials(swapped, folder / name)
+    for name in (SIDE_BY_SIDE, CONTACT_SHEET):
+        _copy_credentials(folder / SWAPPED, folder / name)
     summary = DemoSummary(
         folder=folder,
-        psnr_swap=psnr_from_mse(float(np.mean(verdict.errors["swap"]))),
-        psnr_unswapped=psnr_from_mse(float(np.mean(verdict.errors["unswapped"]))),
-        psnr_mean_face=psnr_from_mse(float(np.mean(verdict.errors["mean face"]))),
-        ssim_swap=float(np.mean(verdict.ssim["swap"])),
-        ssim_unswapped=float(np.mean(verdict.ssim["unswapped"])),
-        ssim_mean_face=float(np.mean(verdict.ssim["mean face"])),
+        psnr_swap=scores["swap"].psnr,
+        psnr_unswapped=scores["unswapped"].psnr,
+        psnr_mean_face=scores["mean face"].psnr,
+        ssim_swap=scores["swap"].ssim,
+        ssim_unswapped=scores["unswapped"].ssim,
+        ssim_mean_face=scores["mean face"].ssim,
         images_seen=trained.images_seen,
-        seconds=clock.seconds,
-        files={
-            "swapped": str(swapped),
-            "side by side": str(folder / "side-by-side.mp4"),
-            "contact sheet": str(folder / "contact-sheet.png"),
-            "report": str(folder / "report.html"),
-        },
+        seconds=timer.seconds,
     )
+    write_text(folder / REPORT, _render_page(summary, scores))
     write_text(folder / "summary.json", json.dumps(summary.to_dict(), indent=2) + "\n")
-    write_text(folder / "report.html", _render_page(summary, verdict))
     return summary
 
 
+def _extract_faces(clip: Path, space: Workspace, name: str, report: Reporter) -> FaceSet:
+    """Extract a clip's faces, with the consent of a synthetic person."""
+    extract(
+        clip,
+        folder=space.set_folder(name),
+        settings=ExtractSettings(),
+        report=report,
+        extra_sections={CONSENT_SECTION: SYNTHETIC_CONSENT.to_dict()},
+    )
+    return FaceSet.from_folder(space.require_set(name))
+
+
+def _convert_clip(
+    clip: Path, run: RunFolder, output: Path, *, device: str, report: Reporter
+) -> None:
+    convert(clip, weights=run.weights, to=TARGET, output=output, device=device, report=report)
+
+
 def _copy_credentials(swapped: Path, path: Path) -> None:
-    """Let what shows a swap say so as the swap itself does."""
-    told = read_credentials(swapped)
-    assert told is not None
-    assert told.claim is not None
-    sign_file(path, told.claim, source=swapped)
+    """Sign a file that shows the swap with the swapped video's claim."""
+    credentials = read_credentials(swapped)
+    assert credentials is not None
+    assert credentials.claim is not None
+    sign_file(path, credentials.claim, source=swapped)
 
 
-class _StageTimer:
-    """Wall time by stage."""
+class _StepTimer:
+    """Wall time by step, seconds."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -228,83 +255,77 @@ class _StageTimer:
         self.seconds[name] = time.perf_counter() - began
 
 
-# --- judging ------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, kw_only=True)
-class _FrameScores:
-    """Scores of each frame, by what was compared with the true swap."""
-
-    errors: dict[str, list[float]]
-    """Mean squared errors inside the face, levels squared."""
-    ssim: dict[str, list[float]]
-    grid: Path
+# --- evaluation ---------------------------------------------------------------------------------
 
 
 def _score_frames(
     folder: Path,
     *,
     original: Path,
-    swapped: Path,
     truth: Iterator[synthetic.RenderedFrame],
-    driving: FaceSet,
-    target: FaceSet,
+    sets: Mapping[str, FaceSet],
     report: Reporter,
-) -> _FrameScores:
-    """Score every frame against the true swap, and leave a side-by-side video and a sheet."""
-    records = {record.frame: record for record in driving.records}
-    shown = {round(part * max(records)) for part in np.linspace(0.05, 0.95, GRID_FRAMES)}
-    paste = MeanFaceBaseline.from_faces(target)
-    errors: dict[str, list[float]] = defaultdict(list)
-    ssims: dict[str, list[float]] = defaultdict(list)
-    rows: list[list[Image]] = []
+) -> dict[str, ReconstructionScores]:
+    """Score every frame against the true swap; write the side-by-side video and the image grid.
+
+    Returns:
+        Scores of `swap`, `unswapped`, and (in frames with a face) `mean face`.
+    """
+    records = {record.frame: record for record in sets[DRIVING].records}
+    grid_frames = {round(part * max(records)) for part in np.linspace(0.05, 0.95, GRID_FRAMES)}
+    mean_face = MeanFaceBaseline.from_faces(sets[TARGET])
+    scores = {name: ReconstructionScores() for name in ("swap", "unswapped", "mean face")}
+    columns: list[list[Image]] = []
     report.start_task("comparing with the true swap", total=len(records), unit="frames")
+
     info = probe(original)
-    size = (3 * info.size[0], info.size[1])
-    with VideoWriter(
-        folder / "side-by-side.mp4", size=size, rate=info.average_rate, copy_from=original
-    ) as video:
-        for before, after, true in zip(
-            read_frames(original), read_frames(swapped), truth, strict=True
-        ):
-            shots = {"swap": after.image, "unswapped": before.image}
-            if before.index in records:
-                shots["mean face"] = paste(before.image, records[before.index], true.image)
-            for name, image in shots.items():
-                errors[name].append(mean_squared_error(image, true.image, true.face_mask))
-                ssims[name].append(cropped_ssim(image, true.image, true.face_mask))
-            video.write(np.hstack([before.image, after.image, true.image]), before.time)
-            if before.index in shown:
-                rows.append([before.image, after.image, true.image])
-            report.update(before.index + 1)
-    sheet = folder / "contact-sheet.png"
-    tiles = list(zip(*rows, strict=True))
-    image_io.write_png(
-        sheet, image_io.make_grid(tiles, side=256, labels=["original", "swapped", "true swap"])
+    video = VideoWriter(
+        folder / SIDE_BY_SIDE,
+        size=(3 * info.size[0], info.size[1]),
+        rate=info.average_rate,
+        copy_from=original,
     )
-    return _FrameScores(errors=errors, ssim=ssims, grid=sheet)
+    with video:
+        frames = zip(read_frames(original), read_frames(folder / SWAPPED), truth, strict=True)
+        for before, after, true in frames:
+            images = {"swap": after.image, "unswapped": before.image}
+            if before.index in records:
+                images["mean face"] = mean_face(before.image, records[before.index], true.image)
+            for name, image in images.items():
+                scores[name].add(image, true.image, true.face_mask)
+
+            tiles = [before.image, after.image, true.image]
+            video.write(np.hstack(tiles), before.time)
+            if before.index in grid_frames:
+                columns.append(tiles)
+            report.update(before.index + 1)
+    rows = list(zip(*columns, strict=True))
+    grid = image_io.make_grid(rows, side=256, labels=["original", "swapped", "true swap"])
+    image_io.write_png(folder / CONTACT_SHEET, grid)
+    return scores
 
 
-def _render_page(summary: DemoSummary, scores: _FrameScores) -> str:
+def _render_page(summary: DemoSummary, scores: Mapping[str, ReconstructionScores]) -> str:
     """Return the demo's page."""
     curves = {
-        name: [(frame, psnr_from_mse(error)) for frame, error in enumerate(errors)]
-        for name, errors in scores.errors.items()
+        name: [(frame, psnr_from_mse(error)) for frame, error in enumerate(one.errors)]
+        for name, one in scores.items()
     }
     return html_page.build_page(
         "faceswap demo",
-        f"{TARGET}'s face on {DRIVING}'s performance, both drawn by the program, so the true swap "
-        "is known",
+        f"{TARGET}'s face on {DRIVING}'s performance, both synthetic, so the true swap is known",
         [
             html_page.table(
                 ["against the true swap, inside the face", "PSNR, dB", "SSIM"],
                 [[name, *map(float, numbers)] for name, *numbers in summary.rows()],
             ),
-            html_page.png_figure(scores.grid, "original, swapped, and the true swap"),
+            html_page.png_figure(
+                summary.folder / CONTACT_SHEET, "original, swapped, and the true swap"
+            ),
             html_page.heading("Frame by frame"),
             html_page.line_chart(curves, x_label="frame", y_label="PSNR, dB"),
             html_page.heading("Time"),
-            html_page.table(["stage", "seconds"], [[k, v] for k, v in summary.seconds.items()]),
+            html_page.table(["step", "seconds"], [[k, v] for k, v in summary.seconds.items()]),
             html_page.paragraph(f"{summary.images_seen:,} images were seen in training."),
         ],
     )
