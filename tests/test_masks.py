@@ -22,7 +22,7 @@ from faceswap_cli.faces.masks import (
     face_oval,
     mouth_mask,
 )
-from faceswap_cli.faces.sharpness import measure_cut_off, measure_sharpness
+from faceswap_cli.faces.crops import measure_cut_off, measure_sharpness
 from faceswap_cli.synthetic import CAST, HeadModel, SceneParams, render_frame
 
 SQUARE = FaceAlignment(to_unit=np.array([[0.01, 0, 0], [0, 0.01, 0]]))

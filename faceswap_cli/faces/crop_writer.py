@@ -1,44 +1,35 @@
-"""A set growing on the disk: crops, their lines, and how far the work got; nothing of videos.
+"""Crops and their records on disk, resumable at any frame: `CropWriter`.
 
-Whatever stops the work, it can be gone on with to the same bytes. Crops are made and written by a
-few threads; a line is appended when its crop is there and all lines before it are. Every
-`CHECKPOINT_INTERVAL_S` all of it is flushed to the disk, and then a small file is replaced that says how far
-that was. What was done after it is done again, in the same way: lines beyond it are cut off, and
-crops beyond it are written over.
+A few threads make and write crops; a record is appended when its crop and all records before it
+are written. Every `CHECKPOINT_INTERVAL_S` all of it is flushed to the disk, and then the progress
+file is replaced. After an interruption of any kind the work after that checkpoint is repeated, to
+the same bytes: later records are cut off, and later crops are overwritten.
 """
 
 import json
 import os
+import re
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
-from types import MappingProxyType, TracebackType
+from types import TracebackType
 from typing import Any, BinaryIO, Self
 
-from faceswap_cli.core import image_io
 from faceswap_cli.core.fileio import atomic_write, fsync, translate_os_errors, write_text
-from faceswap_cli.core.types import Image
-from faceswap_cli.faces.dataset import FaceRecord
-
-CROP_ENCODERS: Mapping[str, Callable[[Image], bytes]] = MappingProxyType(
-    {
-        "png": partial(image_io.encode_png, is_photo=True),
-        "jpeg": partial(image_io.encode_jpeg, quality=95),
-    }
-)
-"""Encoders of crops by the name of their format."""
-FILE_EXTENSIONS: Mapping[str, str] = MappingProxyType({"png": "png", "jpeg": "jpg"})
-"""File extensions of the formats."""
+from faceswap_cli.core.workspace import SetFolder
+from faceswap_cli.faces.crops import FILE_EXTENSIONS, CropFile, make_crop
+from faceswap_cli.faces.settings import ExtractSettings
+from faceswap_cli.faces.track_smoothing import SmoothedFace
+from faceswap_cli.video.frame import Frame
 
 CHECKPOINT_INTERVAL_S = 2.0
-"""At most this much work is done again after the power went."""
+"""At most this much work is repeated after a power cut."""
 MAX_PENDING_CROPS = 8
-"""Crops that may wait for the disk before the one who finds them has to."""
+"""Crops that may wait to be written before `CropWriter.add` waits, too."""
 ENCODER_THREADS = 2
 """Crops made at a time."""
 
@@ -46,41 +37,33 @@ Progress = Mapping[str, Any]
 """How far the work got, as JSON can hold it."""
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class CropFile:
-    """A face, ready to be written."""
-
-    path: Path
-    content: bytes
-    """The picture file."""
-    record: FaceRecord
-
-
 class CropWriter:
     """Writes the faces of one set; a context manager: all is on the disk after its block.
 
     Args:
-        records_path: The file of lines.
-        progress_path: The small file.
+        folder: The set; its folder exists.
+        settings: Size, framing and format of the crops.
     """
 
-    def __init__(self, records_path: Path, *, progress_path: Path) -> None:
-        self._records_path = records_path
-        self._progress_path = progress_path
+    def __init__(self, folder: SetFolder, settings: ExtractSettings) -> None:
+        self._folder = folder
+        self._settings = settings
         self.face_count = 0
-        """Faces handed over, in this run and those before it."""
+        """Faces added, in this run and those before it."""
         self.resumed_progress: Progress | None = None
-        """How far the runs before it got; None: nowhere."""
+        """The last checkpoint of the runs before; None: there was none."""
 
     def __enter__(self) -> Self:
-        """Cut off what is beyond the known progress, and open the file."""
-        with translate_os_errors(self._records_path):
-            self.resumed_progress, kept = _read_progress(self._progress_path, self._records_path)
-            self._file = self._records_path.open("ab")
+        """Remove what is beyond the last checkpoint, and open the file of records."""
+        records_path = self._folder.records
+        _remove_temp_files(self._folder.root)
+        with translate_os_errors(records_path):
+            self.resumed_progress, kept = _read_progress(self._folder.progress, records_path)
+            self._file = records_path.open("ab")
             self._file.truncate(kept)
         self.face_count = self.resumed_progress["faces"] if self.resumed_progress else 0
         self._appender = _RecordAppender(
-            file=self._file, records_path=self._records_path, progress_path=self._progress_path
+            file=self._file, records_path=records_path, progress_path=self._folder.progress
         )
         self._encoders = ThreadPoolExecutor(max_workers=ENCODER_THREADS)
         self._writer = ThreadPoolExecutor(max_workers=1)
@@ -94,7 +77,7 @@ class CropWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Let the writing end; what went wrong there is raised unless something else was."""
+        """Finish writing; an error there is raised unless the block raised another."""
         try:
             self._wait(at_most=0 if error is None else None)
         finally:
@@ -102,30 +85,38 @@ class CropWriter:
             self._writer.shutdown()
             self._file.close()
 
-    def add(self, make_crop: Callable[[], CropFile]) -> None:
-        """Have a face cut out and written; `make_crop` is called by another thread.
+    def add(self, frame: Frame, face: SmoothedFace, *, input_index: int, face_index: int) -> None:
+        """Cut a face out and write it, in other threads.
+
+        Args:
+            frame: The frame.
+            face: One of its faces.
+            input_index: Which of the set's inputs the frame is of, counted from 0.
+            face_index: Which of the frame's faces it is, counted from 0.
 
         Raises:
             InputError: A face before it could not be written.
         """
         self._wait(at_most=MAX_PENDING_CROPS)
-        made = self._encoders.submit(_write_crop, make_crop, self._appender)
-        self._pending.append(self._writer.submit(self._appender.append, made))
+        kind = FILE_EXTENSIONS[self._settings.format]
+        path = self._folder.crop_path(frame.index, face_index, source=input_index, kind=kind)
+        crop = self._encoders.submit(self._write_crop, frame, face, path, input_index)
+        self._pending.append(self._writer.submit(self._appender.append, crop))
         self.face_count += 1
 
     @property
     def is_checkpoint_due(self) -> bool:
-        """Whether it is time to say how far the work got."""
+        """Whether the last checkpoint is `CHECKPOINT_INTERVAL_S` ago."""
         return time.monotonic() - self._last_checkpoint_s >= CHECKPOINT_INTERVAL_S
 
     def checkpoint(self, progress: Progress) -> None:
-        """Note that the work got this far, as soon as all faces handed over are on the disk."""
+        """Write the progress, as soon as all faces added so far are on the disk."""
         content = {**progress, "faces": self.face_count}
         self._pending.append(self._writer.submit(self._appender.sync, content))
         self._last_checkpoint_s = time.monotonic()
 
     def drain(self) -> None:
-        """Wait until everything handed over is on the disk.
+        """Wait until everything added is on the disk.
 
         Raises:
             InputError: Something could not be written.
@@ -133,7 +124,7 @@ class CropWriter:
         self._wait(at_most=0)
 
     def _wait(self, *, at_most: int | None) -> None:
-        """Wait until few things wait to be written; None: for all, whatever becomes of them."""
+        """Wait until at most so many writes are pending; None: for all, ignoring their errors."""
         while self._pending and (at_most is None or len(self._pending) > at_most):
             done = self._pending.popleft()
             if at_most is None:
@@ -141,10 +132,20 @@ class CropWriter:
             else:
                 done.result()
 
+    def _write_crop(
+        self, frame: Frame, face: SmoothedFace, path: Path, input_index: int
+    ) -> CropFile:
+        """Make a crop and write its image, unless an earlier write failed."""
+        crop = make_crop(frame, face, path=path, input_index=input_index, settings=self._settings)
+        if not self._appender.has_failed:
+            with atomic_write(crop.path, durable=False) as temporary:
+                temporary.write_bytes(crop.content)
+        return crop
+
 
 @dataclass(kw_only=True)
 class _RecordAppender:
-    """Appends lines in order, in a thread of its own."""
+    """Appends records in order, in a thread of its own."""
 
     file: BinaryIO
     records_path: Path
@@ -152,10 +153,10 @@ class _RecordAppender:
     unsynced: list[Path] = field(default_factory=list)
     """Crops that may not be on the disk yet."""
     has_failed: bool = False
-    """A crop could not be written: no line may follow, or the run would never come back for it."""
+    """A crop could not be written: a record after it would make the next run skip it."""
 
     def append(self, crop_future: "Future[CropFile]") -> None:
-        """Append the line of a crop that is there."""
+        """Append the record of a crop once that is written."""
         with translate_os_errors(self.records_path):
             if self.has_failed:
                 return
@@ -169,7 +170,7 @@ class _RecordAppender:
                 raise
 
     def sync(self, progress: Progress) -> None:
-        """Put everything on the disk, and then how far that was."""
+        """Flush everything to the disk, then replace the progress file."""
         if self.has_failed:
             return
         try:
@@ -181,32 +182,31 @@ class _RecordAppender:
             raise
 
     def _flush(self) -> None:
-        """Put the crops and their lines on the disk."""
+        """Flush the crops and their records to the disk."""
         with translate_os_errors(self.records_path):
             for path in self.unsynced:
-                with suppress(FileNotFoundError):  # thrown out by the user meanwhile
+                with suppress(FileNotFoundError):  # deleted by the user meanwhile
                     fsync(path)
             self.unsynced.clear()
             fsync(self.records_path.parent)
             os.fsync(self.file.fileno())
 
 
-def _write_crop(make_crop: Callable[[], CropFile], appender: _RecordAppender) -> CropFile:
-    """Make a crop and write its picture."""
-    crop = make_crop()
-    if not appender.has_failed:
-        with atomic_write(crop.path, durable=False) as temporary:
-            temporary.write_bytes(crop.content)
-    return crop
+def _remove_temp_files(folder: Path) -> None:
+    """Remove the temporary files of a run that was killed while writing them."""
+    name = r"\.((\d+-)?\d+-\d+|source|progress)-\w{8}\.(png|jpg|toml|json)"
+    for path in folder.iterdir():
+        if re.fullmatch(name, path.name):
+            path.unlink()
 
 
 def _read_progress(progress_path: Path, records_path: Path) -> tuple[Progress | None, int]:
-    """Return how far the work got, and how many bytes of lines that was."""
+    """Return the last checkpoint, if any, and the size in bytes of the records then."""
     size = records_path.stat().st_size if records_path.exists() else 0
     try:
         progress: Progress = json.loads(progress_path.read_text(encoding="utf-8"))
         kept = int(progress["bytes"])
     except (OSError, ValueError, KeyError, TypeError):
         return None, 0
-    # Somebody took lines away: nothing is known of what is missing.
+    # With records missing, the checkpoint is not to be trusted.
     return (progress, kept) if kept <= size else (None, 0)

@@ -1,60 +1,113 @@
-"""What a set of faces was made of, as its `source.toml` says; nothing of how faces are found.
+"""A set's `source.toml`: which inputs and settings its faces were extracted with.
 
-Two extractions are the same if the content of their inputs and their settings are. What else the
-file holds (the result, what the user declares) does not count.
+Two extractions are the same if the content of their inputs and their settings are. The rest of the
+file (the result, the user's own sections) does not count.
 """
 
 import json
 import tomllib
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from faceswap_cli.core.errors import ConfigurationError, InputError
+from faceswap_cli.core.fileio import write_text
+from faceswap_cli.core.workspace import SetFolder
+from faceswap_cli.faces.alignment import TEMPLATE_VERSION
+from faceswap_cli.faces.selection import parse_selection
+from faceswap_cli.faces.settings import ExtractSettings
+from faceswap_cli.faces.tracker import TRACKER_VERSION
 
 Section = Mapping[str, str | int | float | bool]
-NON_CONTENT_KEYS = frozenset({"name", "partner"})
-"""What is written of an input and does not make it another one."""
 Source = Mapping[str, Section]
-"""Heading -> names and values: `[input]`, `[input-2]`, ..., `[settings]`, `[result]` and others."""
+"""Title -> section: `[input]`, `[input-2]`, ..., `[settings]`, `[result]` and the user's own."""
+NON_CONTENT_KEYS = frozenset({"name", "partner"})
+"""Keys of an input that do not belong to its content."""
 
 
-def build_source(inputs: Sequence[Section], settings: Section) -> dict[str, Section]:
-    """Return what is written before the first face."""
+def build_source(inputs: Sequence[Section], settings: ExtractSettings) -> dict[str, Section]:
+    """Return the sections that are written before the first face."""
     titles = ["input", *(f"input-{number}" for number in range(2, len(inputs) + 1))]
-    return {**dict(zip(titles, inputs, strict=True)), "settings": settings}
+    sections = dict(zip(titles, inputs, strict=True))
+    return {**sections, "settings": settings_fingerprint(settings)}
 
 
-def check_same_source(
-    existing: Source, requested: Source, *, name: str, root: Path, defaults: Section
-) -> None:
-    """Refuse to go on with a set that is of something else.
+def settings_fingerprint(settings: ExtractSettings) -> Section:
+    """Return the values that two extractions must share to be the same."""
+    given = {key: value for key, value in asdict(settings).items() if value is not None}
+    return {
+        **given,
+        "faces": parse_selection(settings.faces).canonical_text(),
+        "template": TEMPLATE_VERSION,
+        "follower": TRACKER_VERSION,
+    }
 
-    Args:
-        existing: What the set is of.
-        requested: What is asked for.
-        name: The set's.
-        root: Its folder.
-        defaults: Settings that are not written down have these values.
+
+def write_source(folder: SetFolder, source: Source) -> None:
+    """Write a set's `source.toml`.
 
     Raises:
-        ConfigurationError: They differ.
+        InputError: The folder cannot be written to.
+    """
+    write_text(folder.source, to_toml(source))
+
+
+def read_user_sections(folder: SetFolder) -> dict[str, Section]:
+    """Return the sections that the user gave a set before, if it exists.
+
+    Raises:
+        InputError: Its `source.toml` cannot be read.
+    """
+    return user_sections(read_source(folder.source)) if folder.source.exists() else {}
+
+
+def check_set(folder: SetFolder, source: Source, declared: Source) -> dict[str, int] | None:
+    """Check that a set is of `source` or new, and write the user's sections if they changed.
+
+    Returns:
+        The counts of a finished set; None if there is work to do.
+
+    Raises:
+        ConfigurationError: The set is of another source, or was made with other settings.
+        InputError: Its `source.toml` cannot be read.
+    """
+    if not folder.source.exists():
+        if folder.records.exists() and folder.records.stat().st_size:
+            raise ConfigurationError(
+                f'the set "{folder.name}" holds faces but has no source.toml',
+                hint="choose another name with --name",
+            )
+        return None
+    existing = read_source(folder.source)
+    check_same_source(existing, source, folder=folder)
+    if user_sections(existing) != declared:
+        write_source(folder, {**existing, **declared})
+    result = existing.get("result")
+    if result:
+        folder.progress.unlink(missing_ok=True)
+    return {key: int(value) for key, value in result.items()} if result else None
+
+
+def check_same_source(existing: Source, requested: Source, *, folder: SetFolder) -> None:
+    """Refuse to continue a set of another source.
+
+    Raises:
+        ConfigurationError: The inputs or the settings differ.
     """
     if _content_keys(existing) != _content_keys(requested):
         raise ConfigurationError(
-            f'the set "{name}" holds the faces of another {_describe_inputs(existing)}',
+            f'the set "{folder.name}" holds the faces of another {_describe_inputs(existing)}',
             hint="choose another name with --name",
         )
-    if differences := _describe_differences(
-        existing.get("settings", {}), requested["settings"], defaults=defaults
-    ):
+    if differences := _describe_differences(existing.get("settings", {}), requested["settings"]):
         raise ConfigurationError(
-            f'the set "{name}" was extracted with other settings ({differences})',
-            hint=f"choose another name with --name, or delete {root} first",
+            f'the set "{folder.name}" was extracted with other settings ({differences})',
+            hint=f"choose another name with --name, or delete {folder.root} first",
         )
 
 
 def user_sections(source: Source) -> dict[str, Section]:
-    """Return the sections that only say something: they change nothing about the faces."""
+    """Return the sections that do not determine the faces: those the user gave."""
     return {
         title: section
         for title, section in source.items()
@@ -63,7 +116,7 @@ def user_sections(source: Source) -> dict[str, Section]:
 
 
 def _content_keys(source: Source) -> list[dict[str, str | int | float]]:
-    """Return what the inputs are known by: the same content under another name is the same."""
+    """Return what identifies the content of each input, under whatever name."""
     inputs = [section for title, section in source.items() if title.startswith("input")]
     return [{key: one[key] for key in one.keys() - NON_CONTENT_KEYS} for one in inputs]
 
@@ -78,8 +131,9 @@ def _describe_inputs(source: Source) -> str:
     return f"{kind}, {names[0] if names else 'of an unknown name'}"
 
 
-def _describe_differences(old: Section, new: Section, *, defaults: Section) -> str:
-    """Return the settings that differ, as `size_px 256, now 128`."""
+def _describe_differences(old: Section, new: Section) -> str:
+    """Return the settings that differ, as `size_px 256, now 128`; missing ones have defaults."""
+    defaults = {**asdict(ExtractSettings()), "template": TEMPLATE_VERSION}
     keys = dict.fromkeys([*defaults, *old, *new])
     pairs = [
         (key, old.get(key, defaults.get(key)), new.get(key, defaults.get(key))) for key in keys
@@ -92,12 +146,12 @@ def _describe_differences(old: Section, new: Section, *, defaults: Section) -> s
 
 
 def _format_value(value: object) -> object:
-    """Return the value, or the word for none."""
+    """Return the value, or `none` for None."""
     return "none" if value is None else value
 
 
 def read_source(path: Path) -> Source:
-    """Read a `source.toml` back.
+    """Read a `source.toml`.
 
     Raises:
         InputError: It is not TOML, or may not be read.

@@ -39,6 +39,8 @@ from faceswap_cli.faces.track_smoothing import (
 from faceswap_cli.faces.types import Face, FaceDetector
 from faceswap_cli.video.frame import Frame
 
+TRACKER_VERSION = 4
+"""Changes whenever the same frames would give other faces."""
 DETECT_INTERVAL = 10
 """Frames from one search to the next. A newcomer is followed back to where it came in."""
 CUT_THRESHOLD = 12.0

@@ -185,7 +185,7 @@ def test_time_range_beyond_the_end_is_reported_once(
     assert 4 == command(str(clip), "--start", "9")
 
     said = capsys.readouterr()
-    assert 1 == (said.out + said.err).count("there is no frame of spot.mp4 in the part that was")
+    assert 1 == (said.out + said.err).count("spot.mp4 has no frame in the time range")
     assert "choose an earlier --start" in said.err
     assert not (workspace / "faces" / "spot").exists()
 

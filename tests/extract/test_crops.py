@@ -62,7 +62,7 @@ def test_crop_matches_its_record(clip: Path, folder: SetFolder) -> None:
 
 
 def test_progress_counts_frames(clip: Path, folder: SetFolder) -> None:
-    """The reporter hears of every frame, and on going on starts where the run stopped."""
+    """Progress is reported after every frame; a resumed run starts where the first stopped."""
 
     def stop(index: int) -> None:
         if index == 22:
@@ -75,7 +75,7 @@ def test_progress_counts_frames(clip: Path, folder: SetFolder) -> None:
 
     done = len(first.done)
     assert list(range(1, FRAMES + 1)) == [*first.done, *second.done]
-    assert [f"going on after frame {done - 1}: {done - 1} faces so far"] == second.notes
+    assert [f"resuming after frame {done - 1}: {done - 1} faces so far"] == second.notes
 
 
 def test_synthetic_face_is_extracted(tmp_path: Path) -> None:

@@ -20,9 +20,9 @@ from fakes import (
 
 from faceswap_cli.core.errors import InputError
 from faceswap_cli.core.workspace import SetFolder
+from faceswap_cli.faces import set_source
 from faceswap_cli.faces.settings import ExtractSettings
 from faceswap_cli.faces.tracker import TrackingConfig
-from faceswap_cli.stages import extract as stage
 from faceswap_cli.stages.extract import extract
 
 
@@ -172,17 +172,17 @@ def test_resume_after_last_face_repeats_no_work(
     clip: Path, folder: SetFolder, whole: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All faces are on the disk, and only the last word is missing: it is added."""
-    really = stage.write_text
+    really = set_source.write_text
 
     def fails(path: Path, text: str) -> None:
         if "[result]" in text:
             raise MemoryError
         really(path, text)
 
-    monkeypatch.setattr(stage, "write_text", fails)
+    monkeypatch.setattr(set_source, "write_text", fails)
     with pytest.raises(MemoryError):
         run_extract(clip, folder)
-    monkeypatch.setattr(stage, "write_text", really)
+    monkeypatch.setattr(set_source, "write_text", really)
     seen: list[int] = []
 
     run_extract(clip, folder, before=seen.append)

@@ -100,7 +100,7 @@ def test_set_without_source_file_is_not_touched(clip: Path, folder: SetFolder) -
     folder.root.mkdir(parents=True)
     folder.records.write_text("{}\n")
 
-    with pytest.raises(ConfigurationError, match="nothing says whose"):
+    with pytest.raises(ConfigurationError, match=r"has no source\.toml"):
         run_extract(clip, folder)
     assert "{}\n" == folder.records.read_text()
 
