@@ -55,6 +55,60 @@ def test_a_bar_is_never_more_than_full(
     assert "13/13" in capsys.readouterr().err
 
 
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Return a list with the time as its only element."""
+    now = [100.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    return now
+
+
+def test_a_log_gets_lines_of_status_ever_less_often(
+    clock: list[float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The first after two seconds, at last one every half minute; the last numbers stay."""
+    times = []
+    with Terminal() as terminal:
+        terminal.start_task("train a-b", total=5000, unit="images")
+        for second in range(200):
+            clock[0] = 100.0 + second
+            terminal.update(20 * second, {"held out": 0.0123456} if second == 1 else None)
+            if capsys.readouterr().err.startswith("images="):
+                times.append(second)
+        clock[0] += 30
+        terminal.update(4000, {"loss": 0.25, "name": "a b"})
+    assert [2, 6, 14, 30, 60, 90, 120, 150, 180] == times
+    assert "images=4,000/5,000 loss=0.25 name=a b time=229s\n" == capsys.readouterr().err
+
+
+def test_a_log_has_titles_and_status_on_stderr_only(
+    clock: list[float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With --json stdout holds the result and nothing else."""
+    terminal = Terminal(as_json=True)
+    for title in ("one", "two"):
+        terminal.start_task(title, total=None, unit="faces")
+        terminal.update(1)
+        clock[0] += 5
+        terminal.update(2, {"held out": 1})
+    terminal.print_result("facts", {"a": 1})
+    terminal.update(3)
+    out, err = capsys.readouterr()
+    assert {"a": 1} == json.loads(out)
+    assert ["one", "faces=2 held_out=1 time=5s", "two", "faces=2 held_out=1 time=5s"] == (
+        err.splitlines()
+    )
+
+
+def test_quiet_leaves_a_log_empty(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
+    """Neither titles nor status."""
+    terminal = Terminal(quiet=True)
+    terminal.start_task("train", total=10, unit="images")
+    clock[0] += 100
+    terminal.update(10)
+    assert ("", "") == capsys.readouterr()
+
+
 class _Full:
     """Takes the place of an output on a disk that is full."""
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,11 +28,16 @@ from faceswap_cli.core.errors import FaceswapError, InputError
 from faceswap_cli.core.progress import Number, Reporter
 
 NUMERIC_CELL = re.compile(r"[-+]?\d|n/a$|$")
-"""How a table's cell begins that stands under the others to the right."""
+"""Start of a table's cell that is aligned to the right."""
+FIRST_STATUS_S, MAX_STATUS_S = 2.0, 30.0
+"""Seconds between two lines of status in a log: those before the first, doubled each time, at most
+so many."""
 
 
 class Terminal(Reporter):
-    """A Reporter that draws on stderr; results go to stdout, as a table or as JSON.
+    """Shows progress on stderr: a bar, or lines of status if stderr is a file or a pipe.
+
+    Results go to stdout, as a table or as JSON.
 
     Args:
         quiet: Show errors and results only.
@@ -45,6 +51,7 @@ class Terminal(Reporter):
         self._stdout = Console(highlight=False)
         self._progress: Progress | None = None
         self._task = TaskID(0)
+        self._status: _StatusLog | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -63,15 +70,17 @@ class Terminal(Reporter):
         if self._quiet:
             return
         if not self._stderr.is_terminal:
-            # A log file wants one line a stage, not a thousand redrawn bars.
-            self._stderr.print(escape(title))
+            self.note(title)
+            self._status = _StatusLog(total=total, unit=unit)
             return
         self._progress = Progress(*_progress_columns(total, unit), console=self._stderr)
         self._task = self._progress.add_task(escape(title), total=total, numbers="")
         self._progress.start()
 
     def update(self, done: float, numbers: Mapping[str, Number] | None = None) -> None:
-        """Move the bar."""
+        """Move the bar, or print a line of status if one is due."""
+        if self._status is not None and (line := self._status.update(done, numbers)):
+            self.note(line)
         if self._progress is None:
             return
         total = self._progress.tasks[0].total
@@ -145,6 +154,33 @@ class Terminal(Reporter):
         if self._progress is not None:
             self._progress.stop()
             self._progress = None
+        self._status = None
+
+
+class _StatusLog:
+    """Lines of status of one task for a log file, ever less often."""
+
+    def __init__(self, *, total: float | None, unit: str) -> None:
+        self._total = total
+        self._unit = unit
+        self._numbers: Mapping[str, Number] = {}
+        self._start = time.monotonic()
+        self._interval_s = FIRST_STATUS_S
+        self._due = self._start + self._interval_s
+
+    def update(self, done: float, numbers: Mapping[str, Number] | None) -> str:
+        """Return a line such as `images=640/2,000 loss=0.05 time=12s`; empty until one is due."""
+        self._numbers = self._numbers if numbers is None else dict(numbers)
+        now = time.monotonic()
+        if now < self._due:
+            return ""
+        self._interval_s = min(2 * self._interval_s, MAX_STATUS_S)
+        self._due = now + self._interval_s
+        progress = f"{done:,.0f}" if self._total is None else f"{done:,.0f}/{self._total:,.0f}"
+        values = {self._unit: progress, **self._numbers, "time": f"{now - self._start:,.0f}s"}
+        return " ".join(
+            f"{name.replace(' ', '_')}={_format_number(value)}" for name, value in values.items()
+        )
 
 
 @contextmanager
