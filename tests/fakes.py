@@ -124,12 +124,10 @@ def write_clip(
     return path
 
 
-def remux(path: Path, target: Path) -> Path:
-    """Put the picture of a video into another kind of file, as it is."""
-    with (
-        av.open(str(path)) as source,
-        av.open(str(target), "w", options={"movflags": "faststart"}) as file,
-    ):
+def remux(path: Path, target: Path, *, start_s: float = 0) -> Path:
+    """Copy the video stream of a file into another container, its stamps `start_s` later."""
+    options = {"movflags": "faststart", "output_ts_offset": str(start_s)}
+    with av.open(str(path)) as source, av.open(str(target), "w", options=options) as file:
         stream = file.add_stream_from_template(source.streams.video[0])
         for packet in source.demux(source.streams.video[0]):
             if packet.size:

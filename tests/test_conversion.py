@@ -43,8 +43,7 @@ from faceswap_cli.faces.types import Face
 from faceswap_cli.synthetic import CAST, HeadModel, animate, render_frame
 from faceswap_cli.training.checkpoint import TrainedModel
 from faceswap_cli.training.hardware import find_hardware
-from faceswap_cli.video.frame import Frame
-from faceswap_cli.video.source import FramePosition
+from faceswap_cli.video.frame import Frame, FramePosition
 from faceswap_models import registry
 from faceswap_models.tensors import to_images, to_tensor
 

@@ -14,6 +14,7 @@ import av
 import numpy as np
 import pytest
 import torch
+from fakes import remux
 from torch import Tensor, nn
 
 from faceswap_cli.conversion import analysis
@@ -39,7 +40,8 @@ from faceswap_cli.stages.extract import extract
 from faceswap_cli.synthetic import CAST, HeadModel, animate, render_frame
 from faceswap_cli.training import checkpoint
 from faceswap_cli.training.checkpoint import TrainedModel
-from faceswap_cli.video.reader import probe, read_frames
+from faceswap_cli.video.probe import probe
+from faceswap_cli.video.reader import read_frames
 from faceswap_cli.video.writer import AudioTrack, VideoWriter
 from faceswap_models import registry
 from faceswap_models.base import ModelSettings, SwapModel, SwapOutput, TrainSettings
@@ -538,6 +540,32 @@ def test_a_trimmed_output_starts_at_zero(
     assert [time - TIMES[3] for time in TIMES[3:10]] == [one.time for one in read_frames(output)]
     assert (7, 7) == (summary.frames, summary.swapped)
     assert _packets(output, "audio")
+
+
+def test_a_recording_of_a_broadcast_is_trimmed_from_its_first_frame(
+    clip: Path, face: Face, tmp_path: Path, model: Echo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Start and end are the same frames where the time stamps of the file begin at ten hours."""
+    _find(monkeypatch, lambda _: [face])
+    late, output = remux(clip, tmp_path / "late.ts", start_s=36_000), tmp_path / "part.mp4"
+    summary = _convert(late, output, settings=replace(PLAIN, start_s=0.13, end_s=0.4))
+    assert [time - TIMES[3] for time in TIMES[3:10]] == [one.time for one in read_frames(output)]
+    assert (7, 7) == (summary.frames, summary.swapped)
+    settings = replace(PLAIN, start_s=0.13)
+    count = look.preview(
+        late,
+        weights=WEIGHTS,
+        to=None,
+        output=tmp_path / "preview.png",
+        count=4,
+        device="cpu",
+        report=Reporter(),
+        settings=settings,
+    )
+    assert 4 == count
+    whole = _convert(late, tmp_path / "whole.mp4")
+    assert len(TIMES) == whole.frames
+    assert len(TIMES) == len(list(read_frames(tmp_path / "whole.mp4")))
 
 
 def test_side_by_side_shows_the_original_on_the_left(

@@ -9,7 +9,8 @@ from faceswap_cli.core.progress import Reporter
 from faceswap_cli.provenance.credentials import ValidationState, read_credentials
 from faceswap_cli.stages import demo as stage
 from faceswap_cli.stages.demo import DemoSize, StopCriterion, demo
-from faceswap_cli.video.reader import probe, read_frames
+from faceswap_cli.video.probe import probe
+from faceswap_cli.video.reader import read_frames
 
 KEYS = {
     "psnr_swap",

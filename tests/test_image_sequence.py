@@ -12,12 +12,12 @@ from faceswap_cli.core import image_io
 from faceswap_cli.core.errors import InputError
 from faceswap_cli.core.lazy_image import Rect
 from faceswap_cli.core.types import AnyArray, Image
+from faceswap_cli.video.frame import FramePosition
 from faceswap_cli.video.image_sequence import ImageSequenceWriter
 from faceswap_cli.video.resumable import ResumableOutput, open_output
 from faceswap_cli.video.segments import SegmentedWriter
 from faceswap_cli.video.source import (
     IMAGE_SEQUENCE_FPS,
-    FramePosition,
     ImageSequence,
     VideoSource,
     find_sources,
@@ -50,7 +50,7 @@ def write_blacked_out(
     with prints:
         done = prints.frames_done
         last = FramePosition(index=done - 1, time=(done - 1) / IMAGE_SEQUENCE_FPS) if done else None
-        for frame in album.frames(note=lambda _: None, after=last):
+        for frame in album.frames(note=lambda _: None, resume_after=last):
             if frame.index == stop:
                 raise KeyboardInterrupt
             black = np.zeros_like(frame.image)

@@ -17,9 +17,10 @@ from faceswap_cli.core.lazy_image import (
 )
 from faceswap_cli.core.types import Image
 from faceswap_cli.video.color import SWSCALE_THREADS, ToRGB, read_color_tags
-from faceswap_cli.video.lazy_frame import LazyFrame
+from faceswap_cli.video.frame import LazyFrame
 from faceswap_cli.video.orientation import Orientation
-from faceswap_cli.video.reader import probe, read_frames
+from faceswap_cli.video.probe import probe
+from faceswap_cli.video.reader import read_frames
 
 UPRIGHT = Orientation(transposed=False, mirrored_x=False, mirrored_y=False)
 WAYS = [

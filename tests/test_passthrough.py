@@ -14,7 +14,8 @@ from av.video.frame import VideoFrame
 
 from faceswap_cli.core.types import AnyArray
 from faceswap_cli.video.encoder import EncodeSpec
-from faceswap_cli.video.reader import probe, read_frames
+from faceswap_cli.video.probe import probe
+from faceswap_cli.video.reader import read_frames
 from faceswap_cli.video.segments import SegmentedWriter
 from faceswap_cli.video.writer import VideoWriter
 

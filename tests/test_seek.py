@@ -1,6 +1,8 @@
 """Looking into the middle of a video gives what reading all of it gives."""
 
 from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -10,13 +12,14 @@ import pytest
 from av.video.frame import VideoFrame
 
 from faceswap_cli.core.types import Image
-from faceswap_cli.video.reader import read_frames, read_frames_at, resume_frames
+from faceswap_cli.video.frame import Frame, FramePosition
+from faceswap_cli.video.reader import VideoReader, read_frames
 
 TICKS = [0, 3, 4, 9, 10, 11, 15, 20, 22, 23, 30, 31, 32, 40, 41, 44, 50, 51, 53, 60]
 """Frames at uneven distances, the way phones record."""
 
 
-@pytest.fixture(params=["open.mp4", "open.mkv", "even.avi", "late.mp4"])
+@pytest.fixture(params=["open.mp4", "open.mkv", "even.avi", "late.mp4", "open.ts", "late.ts"])
 def clip(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """A clip with frames stored out of order and few of them whole pictures."""
     path = tmp_path / request.param
@@ -27,15 +30,15 @@ def clip(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
         stream = output.add_stream("libx264", rate=30, width=64, height=48, options=options)
         stream.pix_fmt, stream.codec_context.time_base = "yuv420p", Fraction(1, 30)
         for index, tick in enumerate(ticks):
-            frame = VideoFrame.from_ndarray(_picture(index))
+            frame = VideoFrame.from_ndarray(make_image(index))
             frame.pts, frame.time_base = tick + late, Fraction(1, 30)
             output.mux(stream.encode(frame))
         output.mux(stream.encode(None))
     return path
 
 
-def _picture(index: int) -> Image:
-    """Return a picture unlike those before it."""
+def make_image(index: int) -> Image:
+    """Return an image that differs from those before it."""
     return np.random.default_rng(index).integers(0, 255, (48, 64, 3), dtype=np.uint8)
 
 
@@ -45,28 +48,54 @@ def test_a_moment_shows_the_frame_that_a_player_would(clip: Path) -> None:
     shown = [frame.time for frame in frames]
     step = Fraction(1, 90)
     moments = [shown[11] + step, shown[0] - 1, shown[3], shown[-1] + 5, shown[0], shown[7] - step]
-    found = list(read_frames_at(clip, moments))
-    assert list(range(len(moments))) == [frame.index for frame in found]
+    positions = [FramePosition(index=9 - n, time=moment) for n, moment in enumerate(moments)]
+    with VideoReader(clip) as reader:
+        found = list(reader.frames_at(positions))
+    assert [position.index for position in positions] == [frame.index for frame in found]
     for moment, frame in zip(moments, found, strict=True):
         expected = frames[max(0, bisect_right(shown, moment) - 1)]
-        assert expected.time == frame.time
-        np.testing.assert_array_equal(expected.image, frame.image)
+        assert_same_frames([expected], [replace(frame, index=expected.index)])
+
+
+@pytest.mark.parametrize("index", [0, 1, 6, 13, 18])
+def test_resuming_gives_the_frames_after_the_last_one(clip: Path, index: int) -> None:
+    """Index, time and every pixel are those of one reading from the start."""
+    frames = list(read_frames(clip))
+    with VideoReader(clip) as reader:
+        later = list(reader.frames(resume_after=frames[index].position))
+    assert_same_frames(frames[index + 1 :], later)
 
 
 @pytest.mark.parametrize("index", [0, 1, 6, 13, 19])
-def test_reading_on_is_reading_all_but_the_beginning(clip: Path, index: int) -> None:
+def test_a_start_leaves_out_the_frames_before_it(clip: Path, index: int) -> None:
     """Index, time and every pixel are those of one reading from the start."""
     frames = list(read_frames(clip))
-    later = list(resume_frames(clip, index=index, time=frames[index].time))
-    assert [frame.index for frame in frames[index:]] == [frame.index for frame in later]
-    for expected, frame in zip(frames[index:], later, strict=True):
-        assert expected.time == frame.time
-        np.testing.assert_array_equal(expected.image, frame.image)
+    with VideoReader(clip) as reader:
+        assert_same_frames(frames[index:], list(reader.frames(start=frames[index].time)))
+        between = frames[index].time - Fraction(1, 1000)
+        assert_same_frames(frames[index:], list(reader.frames(start=between)))
 
 
 def test_a_time_that_no_frame_has_is_counted_to(clip: Path) -> None:
-    """Where seeking does not lead to the frame asked for, the frames before it are counted."""
+    """Where seeking does not lead to the last frame that was read, frames are counted."""
     frames = list(read_frames(clip))
-    later = list(resume_frames(clip, index=5, time=frames[5].time + Fraction(1, 1000)))
-    assert [frame.index for frame in frames[5:]] == [frame.index for frame in later]
-    np.testing.assert_array_equal(frames[5].image, later[0].image)
+    wrong = FramePosition(index=5, time=frames[5].time + Fraction(1, 1000))
+    with VideoReader(clip) as reader:
+        assert_same_frames(frames[6:], list(reader.frames(resume_after=wrong)))
+
+
+def test_a_reader_reads_any_number_of_times(clip: Path) -> None:
+    """Whatever was read before, `frames()` begins with the first one."""
+    expected = list(read_frames(clip))
+    with VideoReader(clip) as reader:
+        next(reader.frames())
+        assert_same_frames(expected, list(reader.frames()))
+        next(reader.frames(start=expected[9].time))
+        assert_same_frames(expected, list(reader.frames()))
+
+
+def assert_same_frames(expected: Sequence[Frame], found: Sequence[Frame]) -> None:
+    """Check that index, time and every pixel are the same."""
+    assert [frame.position for frame in expected] == [frame.position for frame in found]
+    for one, other in zip(expected, found, strict=True):
+        np.testing.assert_array_equal(one.image, other.image)

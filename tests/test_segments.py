@@ -14,13 +14,13 @@ from faceswap_cli.core.errors import ConfigurationError, InputError
 from faceswap_cli.core.lazy_image import Rect
 from faceswap_cli.core.types import AnyArray, Image
 from faceswap_cli.video import codecs
-from faceswap_cli.video.color import BT709
+from faceswap_cli.video.color import BT709, get_planes
 from faceswap_cli.video.containers import CONTAINER_FORMATS
 from faceswap_cli.video.encoder import EncodeSpec
-from faceswap_cli.video.pixel_format import get_planes
-from faceswap_cli.video.reader import probe, read_frames
+from faceswap_cli.video.frame import SourceSamples
+from faceswap_cli.video.probe import probe
+from faceswap_cli.video.reader import read_frames
 from faceswap_cli.video.segments import SegmentedWriter, compute_dts
-from faceswap_cli.video.source_samples import SourceSamples
 
 SIZE = WIDTH, HEIGHT = 96, 64
 BASE = Fraction(1, 90_000)

@@ -10,9 +10,9 @@ import pytest
 
 from faceswap_cli.core import image_io
 from faceswap_cli.core.errors import InputError
-from faceswap_cli.video.reader import probe
+from faceswap_cli.video.frame import FramePosition
+from faceswap_cli.video.probe import probe
 from faceswap_cli.video.source import (
-    FramePosition,
     ImageSequence,
     VideoSource,
     _find_warnings,
@@ -43,7 +43,7 @@ def read_levels(
     """Index and grey of an album's frames."""
     heard = [] if notes is None else notes
     frames = album.frames(
-        after=FramePosition(index=start - 1, time=Fraction(start - 1, 25)), note=heard.append
+        resume_after=FramePosition(index=start - 1, time=Fraction(start - 1, 25)), note=heard.append
     )
     return [(frame.index, int(frame.image[0, 0, 0])) for frame in frames]
 

@@ -17,7 +17,9 @@ from faceswap_cli.core.errors import InputError
 from faceswap_cli.core.types import AnyArray, Image
 from faceswap_cli.video import segment_file
 from faceswap_cli.video.color import BT709, ColorTags
-from faceswap_cli.video.reader import VideoReader, probe, read_frames
+from faceswap_cli.video.probe import probe
+from faceswap_cli.video.reader import VideoReader, read_frames
+from faceswap_cli.video.source import VideoSource
 from faceswap_cli.video.writer import AudioTrack, VideoWriter
 
 WIDTH, HEIGHT = 96, 64
@@ -219,12 +221,11 @@ def test_start_passes_over_frames(tmp_path: Path) -> None:
     """Reading from frame 7 gives what reading everything gives from frame 7."""
     source = write_clip(tmp_path / "in.mp4", count=12)
     everything = list(read_frames(source))
-    late = list(read_frames(source, start=7))
-    assert [(frame.index, frame.time) for frame in everything[7:]] == [
-        (frame.index, frame.time) for frame in late
-    ]
-    assert np.array_equal(everything[7].image, late[0].image)
-    assert list(read_frames(source, start=50)) == []
+    with VideoReader(source) as reader:
+        late = list(reader.frames(start=everything[7].time))
+        assert [frame.position for frame in everything[7:]] == [frame.position for frame in late]
+        assert np.array_equal(everything[7].image, late[0].image)
+        assert list(reader.frames(start=everything[-1].time + 50)) == []
 
 
 def test_times_that_do_not_grow_are_refused(tmp_path: Path) -> None:
@@ -655,7 +656,7 @@ def test_damage_in_the_middle_is_passed_over_and_said(tmp_path: Path) -> None:
         data[middle.pos : middle.pos + middle.size] = b"\xff" * middle.size
     source.write_bytes(data)
     with VideoReader(source) as reader:
-        part = [frame.time for frame in reader]
+        part = [frame.time for frame in reader.frames()]
     assert set(part) < set(whole)
     assert whole[-1] == part[-1]
     assert "in.mp4 holds 1 damaged piece left out" == reader.truncation_note
@@ -677,20 +678,20 @@ def test_a_truncated_file_gives_what_it_holds_and_says_so(suffix: str, tmp_path:
     whole = read_times(source)
     data = source.read_bytes()
     source.write_bytes(data[: len(data) * 6 // 10])
-    heard: list[str] = []
-    part = [frame.time for frame in read_frames(source, note=heard.append)]
+    notes: list[str] = []
+    part = [frame.time for frame in VideoSource.open(source).frames(note=notes.append)]
     assert 20 < len(part) < 45
     assert whole[: len(part)] == part
-    assert 1 == len(heard)
-    assert heard[0].startswith(f"in{suffix} ends after 1.")
-    assert "of 2.0 s" in heard[0]
+    assert 1 == len(notes)
+    assert notes[0].startswith(f"in{suffix} ends after 1.")
+    assert "of 2.0 s" in notes[0]
 
 
 def test_a_whole_file_misses_nothing(tmp_path: Path) -> None:
     """No false alarm, not even where the sound is longer than the picture."""
     for suffix in (".mp4", ".mkv", ".mov"):
         with VideoReader(write_clip(tmp_path / f"in{suffix}", count=10, sounds=1)) as reader:
-            assert 10 == len(list(reader))
+            assert 10 == len(list(reader.frames()))
             assert reader.truncation_note is None
 
 
@@ -703,7 +704,7 @@ def test_a_last_frame_that_stays_is_no_shortfall(tmp_path: Path) -> None:
     encode(source, frames, ticks=range(10), time_base=Fraction(1, 30), options=options)
     assert Fraction(69, 30) == probe(source).duration
     with VideoReader(source) as reader:
-        assert 10 == len(list(reader))
+        assert 10 == len(list(reader.frames()))
         assert reader.truncation_note is None
 
 

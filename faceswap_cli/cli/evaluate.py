@@ -65,7 +65,7 @@ def evaluate(
     with workspace_context(workspace, common) as (terminal, space):
         from faceswap_cli.faces.dataset import FaceSet
         from faceswap_cli.stages import evaluate as stage
-        from faceswap_cli.video.reader import probe
+        from faceswap_cli.video.probe import probe
 
         for path in (swapped, original, *([ground_truth] if ground_truth else [])):
             probe(path)  # a slip in a file's name is told before a set's

@@ -21,8 +21,6 @@ from faceswap_cli.faces.detectors import DEFAULT_DETECTOR, LOCATION_DETECTORS
 from faceswap_cli.faces.selection import SelectAll
 from faceswap_cli.faces.track_smoothing import SmoothedFace
 from faceswap_cli.faces.tracker import FaceTracker, TrackingConfig
-from faceswap_cli.video.frame import Frame
-from faceswap_cli.video.source import FramePosition
 
 
 def analyze_clip(
@@ -96,22 +94,17 @@ def detect_and_track(
         casting = FaceAssigner.create(assignments, detector)
         if progress.position:
             casting.load_state_dict(memory["casting"])
-        frames = clip.frames(note=report.note, after=progress.position)
+        frames = clip.frames(note=report.note, resume_after=progress.position)
         watching = follower.track(frames, config=pace, state=memory.get("follower"))
         with closing(watching) as watched:
             for seen in watched:
                 cast = casting.assign(seen.frame.view, seen.faces)
-                writer.write(_frame_position(seen.frame), [_to_indexed_face(*one) for one in cast])
+                writer.write(seen.frame.position, [_to_indexed_face(*one) for one in cast])
                 if writer.frames % SAVE_INTERVAL_FRAMES == 0:
                     known = {"follower": seen.get_state(), "casting": casting.state_dict()}
-                    writer.save(_frame_position(seen.frame), state=known)
+                    writer.save(seen.frame.position, state=known)
                 report.update(writer.frames, {"faces": writer.rows})
         writer.save(None, is_finished=True)
-
-
-def _frame_position(frame: Frame) -> FramePosition:
-    """Return where a frame is."""
-    return FramePosition(index=frame.index, time=frame.time)
 
 
 def _to_indexed_face(face: SmoothedFace, assignment: int) -> IndexedFace:

@@ -23,8 +23,7 @@ from faceswap_cli.conversion.swapper import FaceTask
 from faceswap_cli.core.fileio import sha256_file, translate_os_errors, write_text
 from faceswap_cli.faces.alignment import FaceAlignment
 from faceswap_cli.faces.types import NUM_LANDMARKS
-from faceswap_cli.video.frame import Frame
-from faceswap_cli.video.source import FramePosition
+from faceswap_cli.video.frame import Frame, FramePosition
 
 EXCLUDED = -2
 """The role of a face whose crop the user deleted: no vote of its neighbours changes that."""

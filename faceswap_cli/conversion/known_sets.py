@@ -11,7 +11,8 @@ from faceswap_cli.conversion.face_index import EXCLUDED, IndexedFace
 from faceswap_cli.core.workspace import SetFolder, Workspace
 from faceswap_cli.faces.alignment import TEMPLATE_VERSION
 from faceswap_cli.faces.dataset import read_records
-from faceswap_cli.video.source import FramePosition
+from faceswap_cli.video.frame import FramePosition
+from faceswap_cli.video.time_range import TimeRange
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,11 +63,8 @@ def find_reusable_set(
     for one in find_extracted_sets(clip, workspace):
         usual = {"every": 1, "start_s": 0.0, "end_s": None, "faces": "largest", "template": None}
         told = {**usual, **one.settings}
-        end = told["end_s"]
         is_all = told["every"] == 1 and not {"fps", "max_faces"} & told.keys()
-        covers = told["start_s"] <= clip.start and (
-            end is None or (clip.end is not None and clip.end <= end)
-        )
+        covers = TimeRange.from_seconds(told["start_s"], told["end_s"]).covers(clip.time_range)
         is_same = (told["faces"], told["template"]) == (
             assignment.selector.canonical_text(),
             TEMPLATE_VERSION,
@@ -86,9 +84,7 @@ def read_set_faces(
     """
     folder = known_set.folder
     for record in read_records(folder.records):
-        if record.input_index != known_set.input_index or record.time < clip.start:
-            continue
-        if clip.end is not None and record.time >= clip.end:
+        if record.input_index != known_set.input_index or not clip.contains(record.time):
             continue
         kept = (folder.root / record.file).exists() or (folder.rejected / record.file).exists()
         alignment = record.alignment

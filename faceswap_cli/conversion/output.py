@@ -21,6 +21,7 @@ from faceswap_cli.provenance.credentials import sign_file
 from faceswap_cli.provenance.sidecar import sidecar_path, write_sidecar
 from faceswap_cli.video.containers import CONTAINER_FORMATS, resolve_codec
 from faceswap_cli.video.resumable import ResumableOutput, open_output
+from faceswap_cli.video.segments import SegmentedWriter
 from faceswap_cli.video.source import IMAGE_SUFFIXES, VideoSource
 from faceswap_cli.video.writer import check_output_path
 
@@ -87,12 +88,15 @@ class Output:
         """
         footage = self.clip.source
         whole = parts_folder(self.path) / "finished" / self.path.name
-        notes = self.writer.finalize(
-            whole,
-            source=footage.path if isinstance(footage, VideoSource) else None,
-            is_part=self.clip.is_trimmed,
-            metadata={"comment": metadata_comment()} if self.settings.credentials else {},
-        )
+        if isinstance(self.writer, SegmentedWriter) and isinstance(footage, VideoSource):
+            notes = self.writer.finalize(
+                whole,
+                source=footage.path,
+                is_part=self.clip.is_trimmed,
+                metadata={"comment": metadata_comment()} if self.settings.credentials else {},
+            )
+        else:
+            notes = self.writer.finalize(whole)
         for made, name, source in self._output_files(whole, swapped_frames):
             signs = self.settings.credentials and source is not None
             is_signed = signs and sign_file(made, claim, source=source)

@@ -24,7 +24,8 @@ from faceswap_cli.evaluation.metrics.reconstruction import mean_squared_error, p
 from faceswap_cli.faces.alignment import align_face
 from faceswap_cli.faces.detectors import DEFAULT_DETECTOR, DETECTORS
 from faceswap_cli.faces.masks import face_mask
-from faceswap_cli.video.reader import VideoInfo, probe, read_frames
+from faceswap_cli.video.probe import VideoInfo, probe
+from faceswap_cli.video.reader import read_frames
 from faceswap_cli.video.writer import VideoWriter
 
 MAX_FRAMES = 48

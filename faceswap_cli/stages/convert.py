@@ -204,7 +204,7 @@ class _Renderer:
     def _read_frames(self, index: int) -> Iterator[Frame]:
         """Yield the clip's frames from number `index` on."""
         place = self.face_index.position_before(index)
-        for frame in self.clip.frames(note=_ignore_note, after=place):
+        for frame in self.clip.frames(note=_ignore_note, resume_after=place):
             if frame.index >= index:
                 yield frame
 

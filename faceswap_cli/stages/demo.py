@@ -29,7 +29,8 @@ from faceswap_cli.stages.convert import convert
 from faceswap_cli.stages.extract import extract
 from faceswap_cli.stages.train import StopCriterion, TrainJob, train
 from faceswap_cli.training.hardware import find_hardware
-from faceswap_cli.video.reader import probe, read_frames
+from faceswap_cli.video.probe import probe
+from faceswap_cli.video.reader import read_frames
 from faceswap_cli.video.writer import VideoWriter
 
 __all__ = ["DemoSize", "DemoSummary", "StopCriterion", "demo"]

@@ -33,7 +33,8 @@ from faceswap_cli.faces.dataset import FaceSet
 from faceswap_cli.faces.detectors import DEFAULT_DETECTOR, DETECTORS
 from faceswap_cli.faces.embedding import compute_centroid
 from faceswap_cli.video.frame import Frame
-from faceswap_cli.video.reader import probe, read_frames
+from faceswap_cli.video.probe import probe
+from faceswap_cli.video.reader import read_frames
 
 MAX_REFERENCES = 16
 """Faces of a set that a person is known by."""

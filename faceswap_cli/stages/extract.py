@@ -37,8 +37,9 @@ from faceswap_cli.faces.set_source import (
 from faceswap_cli.faces.settings import ExtractSettings
 from faceswap_cli.faces.tracker import FaceTracker, TrackedFrame, TrackingConfig
 from faceswap_cli.faces.types import FaceDetector
-from faceswap_cli.video.source import FramePosition, FrameSource, VideoSource, find_sources
-from faceswap_cli.video.time_range import FrameSampler
+from faceswap_cli.video.frame import FramePosition
+from faceswap_cli.video.source import FrameSampler, FrameSource, VideoSource, find_sources
+from faceswap_cli.video.time_range import TimeRange
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -265,20 +266,20 @@ class _Extraction:
     ) -> None:
         """Process one input, from after a frame on."""
         settings = self.settings
-        sampler = FrameSampler.create(
-            footage,
+        sampler = FrameSampler(
+            source=footage,
+            time_range=TimeRange.from_seconds(settings.start_s, settings.end_s),
             every=settings.every,
-            fps=settings.fps,
-            start_s=settings.start_s,
-            end_s=settings.end_s,
+            fps=None if settings.fps is None else Fraction(str(settings.fps)),
         )
-        self.report.start_task(f"extract {footage.name}", total=sampler.count, unit="frames")
+        total = sampler.approx_frame_count
+        self.report.start_task(f"extract {footage.name}", total=total, unit="frames")
         for warning in footage.warnings:
             self.report.note(warning)
         config = TrackingConfig.from_frame_rate(
             footage.average_rate, frame_step=sampler.stride, is_continuous=footage.is_continuous
         )
-        frames = sampler.frames(note=self.report.note, after=resume_after)
+        frames = sampler.frames(note=self.report.note, resume_after=resume_after)
         start_time, before = time.monotonic(), self.frames
         with closing(self.tracker.track(frames, config=config, state=tracker_state)) as results:
             for tracked in results:

@@ -44,8 +44,7 @@ from faceswap_cli.faces.detectors import DEFAULT_DETECTOR, DETECTORS
 from faceswap_cli.faces.selection import SelectTrack
 from faceswap_cli.faces.track_smoothing import SmoothedFace
 from faceswap_cli.faces.types import FaceDetector
-from faceswap_cli.video.frame import Frame
-from faceswap_cli.video.source import FramePosition
+from faceswap_cli.video.frame import Frame, FramePosition
 
 TILE_PX = 256
 """Side of a preview's tiles, px."""

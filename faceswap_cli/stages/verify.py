@@ -16,7 +16,7 @@ from faceswap_cli.provenance.credentials import (
 )
 from faceswap_cli.provenance.sidecar import Sidecar, read_sidecar
 from faceswap_cli.provenance.xmp import has_swap_metadata
-from faceswap_cli.video.open import open_media
+from faceswap_cli.video.probe import open_media
 from faceswap_cli.video.source import IMAGE_SUFFIXES
 
 EXIT_NO_CREDENTIALS = 7

@@ -15,8 +15,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 
 from faceswap_cli.core.lazy_image import Rect
-from faceswap_cli.core.types import Image
-from faceswap_cli.video.pixel_format import get_planes, to_planar_format
+from faceswap_cli.core.types import AnyArray, Image
 
 
 class YuvMatrix(IntEnum):
@@ -78,6 +77,38 @@ _FROM_RGB_FLAGS = Interpolation.AREA | Interpolation.ACCURATE_RND
 # With more, swscale works on slices side by side, and the last row of one may be written over the
 # first of the next: of a width that is no multiple of 16, eight pixels are wrong now and then.
 SWSCALE_THREADS = 1
+
+
+_DEPTHS = ("", "9le", "10le", "12le", "14le", "16le")
+PLANAR_FORMATS = frozenset(
+    f"yuv{colour}p{depth}" for colour in (420, 422, 444) for depth in _DEPTHS
+)
+"""The pixel formats whose planes are understood here."""
+
+
+def to_planar_format(name: str, *, transposed: bool = False) -> str | None:
+    """Return a decoder's pixel format by its plain name, or None if it is of another kind.
+
+    Full range is a tag of its own here (yuvj420p is yuv420p). A picture turned on its side with
+    colour at half the columns would have it at half the rows, which no encoder here takes.
+    """
+    plain = name.replace("yuvj", "yuv")
+    if plain not in PLANAR_FORMATS or (transposed and "422" in plain):
+        return None
+    return plain
+
+
+def get_planes(frame: VideoFrame) -> list[AnyArray]:
+    """Return views of a planar frame's Y, Cb and Cr, each (rows, columns), uint8 or uint16."""
+    wide = frame.format.components[0].bits > 8
+    kind = np.dtype("<u2") if wide else np.dtype(np.uint8)
+    views = []
+    for plane in frame.planes:
+        lines = np.frombuffer(memoryview(plane), dtype=np.uint8).reshape(
+            plane.height, plane.line_size
+        )
+        views.append(lines.view(kind)[:, : plane.width])
+    return views
 
 
 def read_color_tags(frame: VideoFrame) -> ColorTags:
@@ -157,7 +188,7 @@ class ToRGB:
 
 _MARGIN_PX = 8
 """Converted around an area: interpolation of colour reaches less far."""
-_TILE_ALIGN_PX = 32
+TILE_ALIGN_PX = 32
 """Parts are of whole such sizes: swscale prepares tables for each size."""
 _MAX_TILE_BUFFERS = 4
 """Sizes that a thread keeps prepared."""
@@ -204,7 +235,7 @@ class _TileBuffer:
 
 def _pad_interval(start: int, end: int, max_end: int) -> tuple[int, int]:
     """Return the ends of the stretch to be converted for one of a side of `max_end` px."""
-    length = -(-(end - start + 2 * _MARGIN_PX + 1) // _TILE_ALIGN_PX) * _TILE_ALIGN_PX
+    length = -(-(end - start + 2 * _MARGIN_PX + 1) // TILE_ALIGN_PX) * TILE_ALIGN_PX
     begin = max(0, min((start - _MARGIN_PX) // 2 * 2, max_end - length))
     return begin, min(begin + length, max_end)
 

@@ -1,24 +1,34 @@
 """The picture's encoder: frames in, packets with their times out; knows no container."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import av
+import numpy as np
 from av.packet import Packet
 from av.video.codeccontext import VideoCodecContext
+from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 
 from faceswap_cli.core.lazy_image import LazyImage, Rect, as_lazy
-from faceswap_cli.core.types import Image
+from faceswap_cli.core.types import AnyArray, Image
 from faceswap_cli.video.codecs import EncoderChoice, check_codec, open_encoder, select_encoder
-from faceswap_cli.video.color import SWSCALE_THREADS, UNSPECIFIED, ColorTags, FromRGB, YuvMatrix
-from faceswap_cli.video.reader import VideoInfo
-from faceswap_cli.video.source_samples import FramePatcher, SourceSamples
+from faceswap_cli.video.color import (
+    SWSCALE_THREADS,
+    TILE_ALIGN_PX,
+    UNSPECIFIED,
+    ColorTags,
+    FromRGB,
+    YuvMatrix,
+    get_planes,
+)
+from faceswap_cli.video.frame import SourceSamples
+from faceswap_cli.video.probe import VideoInfo
 
 AnyPacket: TypeAlias = "Packet[Any]"
 
@@ -164,6 +174,92 @@ class VideoEncoder:
         for packet in packets:
             assert packet.pts is not None
             yield EncodedPacket(pts=packet.pts, is_keyframe=packet.is_keyframe, data=bytes(packet))
+
+
+class FramePatcher:
+    """Builds the frames an encoder is given from originals and what was changed in them.
+
+    Args:
+        tags: The colours' tags, as the file will have them.
+        size: (width, height) px, upright.
+        pixel_format: The originals' own, a name in `PLANAR_FORMATS`.
+    """
+
+    def __init__(self, tags: ColorTags, *, size: tuple[int, int], pixel_format: str) -> None:
+        self.size = size
+        self.pixel_format = pixel_format
+        self._tags = tags.with_defaults(size)
+        form = VideoFormat(pixel_format, 16, 16)
+        self._from_rgb = FromRGB(tags, size=size, pixel_format=pixel_format)
+        self._block = 16 // form.chroma_width(16), 16 // form.chroma_height(16)
+
+    def accepts(self, original: SourceSamples) -> bool:
+        """Return whether a frame is of the kind that is expected; a damaged file changes kinds."""
+        decoded = original.decoded
+        size = decoded.width, decoded.height
+        upright = size[::-1] if original.orientation.transposed else size
+        return upright == self.size and original.pixel_format == self.pixel_format
+
+    def __call__(
+        self, original: SourceSamples, view: LazyImage, changed: Iterable[Rect]
+    ) -> VideoFrame:
+        """Return a frame that shows `view` in the changed areas and the original elsewhere.
+
+        Where several pixels share a colour sample, it changes only if all of them may.
+        """
+        frame = VideoFrame(*self.size, self.pixel_format)
+        planes = get_planes(frame)
+        for own, plane in zip(planes, get_planes(original.decoded), strict=True):
+            own[:] = original.orientation.to_upright(plane)
+        for area in changed:
+            self._patch(planes, view, area.clip(self.size))
+        frame.colorspace = self._tags.matrix or 0
+        frame.color_range = self._tags.range or 0
+        return frame
+
+    def _patch(self, planes: Sequence[AnyArray], view: LazyImage, area: Rect) -> None:
+        """Overwrite the samples of an area by those of the view."""
+        if 0 in area.size:
+            return
+        left, top, right, bottom = area
+        across, down = self._block
+        width, height = self.size
+        # Whole blocks of pixels that share their colour, so that the outermost are averaged right.
+        x0, y0 = left // across * across, top // down * down
+        x1, y1 = min(-(-right // across) * across, width), min(-(-bottom // down) * down, height)
+        blocks = Rect(x0, y0, x1, y1)
+        part = view.to_partial_array(blocks)[blocks.slices]
+        luma, *colour = get_planes(self._from_rgb(_pad_to_tile(part)))
+        planes[0][top:bottom, left:right] = luma[top - y0 : bottom - y0, left - x0 : right - x0]
+        # Of the colour samples those whose pixels all lie inside, or beyond the picture's border.
+        first_x, first_y = -(-left // across), -(-top // down)
+        last_x = -(-right // across) if right == width else right // across
+        last_y = -(-bottom // down) if bottom == height else bottom // down
+        for plane, new in zip(planes[1:], colour, strict=True):
+            plane[first_y:last_y, first_x:last_x] = new[
+                first_y - y0 // down : last_y - y0 // down,
+                first_x - x0 // across : last_x - x0 // across,
+            ]
+
+
+def _pad_to_tile(part: Image) -> Image:
+    """Return a part with black to the right of it and below, which changes no sample of its own.
+
+    One of an odd size ends with the picture, where colour is not averaged over whole blocks.
+    """
+    height, width = part.shape[:2]
+    if height % 2 or width % 2:
+        return part
+    room = np.zeros(
+        (
+            -(-height // TILE_ALIGN_PX) * TILE_ALIGN_PX,
+            -(-width // TILE_ALIGN_PX) * TILE_ALIGN_PX,
+            3,
+        ),
+        np.uint8,
+    )
+    room[:height, :width] = part
+    return room
 
 
 def spec_digest(spec: EncodeSpec, choice: EncoderChoice) -> str:

@@ -11,7 +11,7 @@ its own levels, its transparency and its 16 bits where the form of file does.
 """
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -28,8 +28,8 @@ from faceswap_cli.core.lazy_image import LazyImage, Rect, as_lazy
 from faceswap_cli.core.types import AnyArray, Image
 from faceswap_cli.video import DEFAULT_QUALITY
 from faceswap_cli.video.codecs import WORST_QUALITY
+from faceswap_cli.video.frame import SourceSamples
 from faceswap_cli.video.source import IMAGE_SEQUENCE_FPS, IMAGE_SUFFIXES, ImageSequence
-from faceswap_cli.video.source_samples import SourceSamples
 
 
 class ImageSequenceWriter:
@@ -118,18 +118,10 @@ class ImageSequenceWriter:
             pixels = _patch_pixels(source, shown, changed) if original is not None else None
             self._save(temporary, shown if pixels is None else pixels, source)
 
-    def finalize(
-        self,
-        output: Path,
-        *,
-        source: Path | None = None,  # noqa: ARG002
-        is_part: bool = False,  # noqa: ARG002
-        metadata: Mapping[str, str] | None = None,  # noqa: ARG002
-    ) -> list[str]:
-        """Put the pictures in place: in the folder `output`, or as the file of that name.
+    def finalize(self, output: Path) -> list[str]:
+        """Put the images in place: in the folder `output`, or as the file of that name.
 
-        Each appears under its final name in one step. `source`, `is_part` and `metadata` mean nothing
-        to pictures.
+        Each appears under its final name in one step.
 
         Raises:
             InputError: There are none, or `output` cannot be written.

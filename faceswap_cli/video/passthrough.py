@@ -35,11 +35,13 @@ class AudioTrack:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TimeRange:
-    """The part of a source that is kept, in its own seconds; the output's time 0 is its start."""
+class TimestampRange:
+    """The part of a source that is copied, between two of the file's own time stamps."""
 
     start: Fraction
+    """Seconds; time 0 of the output."""
     end: Fraction
+    """Seconds, excluded."""
 
 
 PREROLL_PACKETS = 1
@@ -79,7 +81,7 @@ class CopiedStreams(AuxiliaryStreams):
         *,
         container_format: ContainerFormat,
         video_index: int,
-        time_range: TimeRange | None = None,
+        time_range: TimestampRange | None = None,
     ) -> None:
         super().__init__()
         self._source = source
@@ -166,7 +168,7 @@ class _StreamCopy:
     """Carries packets unchanged; of a part of the source those that are heard or read in it."""
 
     def __init__(
-        self, stream: Stream, output: OutputContainer, *, time_range: TimeRange | None
+        self, stream: Stream, output: OutputContainer, *, time_range: TimestampRange | None
     ) -> None:
         # What the template does to the stream's context is of no use for a cover picture.
         self._copy = output.add_stream_from_template(stream, opaque=True)
@@ -214,7 +216,7 @@ class _AudioTranscode:
         output: OutputContainer,
         *,
         codec: str,
-        time_range: TimeRange | None,
+        time_range: TimestampRange | None,
     ) -> None:
         self._source = stream
         self._time_range = time_range
@@ -255,7 +257,12 @@ class _SubtitleConvert:
     """Turns subtitles made of text into another kind of them."""
 
     def __init__(
-        self, stream: Stream, output: OutputContainer, *, codec: str, time_range: TimeRange | None
+        self,
+        stream: Stream,
+        output: OutputContainer,
+        *,
+        codec: str,
+        time_range: TimestampRange | None,
     ) -> None:
         reading = stream.codec_context
         assert isinstance(reading, SubtitleCodecContext)
@@ -328,7 +335,7 @@ class EncodedAudio(AuxiliaryStreams):
         return frame
 
 
-def shift_packet(packet: AnyPacket, time_range: TimeRange, *, trim_start: bool) -> AnyPacket:
+def shift_packet(packet: AnyPacket, time_range: TimestampRange, *, trim_start: bool) -> AnyPacket:
     """Return a packet at its time in the output, ending where the part that is kept ends.
 
     Args:
@@ -417,7 +424,7 @@ def _is_cover_image(stream: Stream) -> bool:
 
 
 def _trim_chapters(
-    chapters: Iterable[Mapping[str, Any]], time_range: TimeRange | None
+    chapters: Iterable[Mapping[str, Any]], time_range: TimestampRange | None
 ) -> Iterator[Any]:
     """Yield the chapters that are seen in a part, at their times in the output."""
     for chapter in chapters:

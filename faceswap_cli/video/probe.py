@@ -1,13 +1,319 @@
-"""What a video file tells of its frames without decoding them: how many there are, how long."""
+"""Opening a local video file: what it is (`probe`), its decoder, and its packets' time stamps."""
 
-from contextlib import suppress
+import os
+import re
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
 import av
+from av.container import InputContainer
 from av.error import FFmpegError
+from av.packet import Packet
+from av.stream import Disposition
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
 
-from faceswap_cli.video.open import find_video_stream, open_media
+from faceswap_cli.core.errors import InputError, did_you_mean
+from faceswap_cli.video.color import ColorTags, YuvMatrix, read_color_tags, to_planar_format
+from faceswap_cli.video.orientation import Orientation
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoInfo:
+    """What a file says about its picture."""
+
+    path: Path
+    size: tuple[int, int]
+    """(width, height) px of the upright frames, on the file's own pixel grid."""
+    sample_aspect: Fraction
+    """Width over height of one upright pixel; 1 is square."""
+    average_rate: Fraction
+    """Frames a second; only an average where the rate varies."""
+    time_base: Fraction
+    """Seconds a tick: every frame's time is a whole number of these."""
+    rotation: int
+    """Degrees clockwise that the stored picture is turned to be shown: 0, 90, 180 or 270."""
+    mirrored: bool
+    """The stored picture is shown as in a mirror (some front cameras)."""
+    start_time: Fraction
+    """Time stamp of the first frame, seconds: recordings of broadcasts do not begin at 0."""
+    duration: Fraction | None
+    """Seconds, as the file claims."""
+    frame_count: int | None
+    """As the file claims, or duration times rate. Good for a progress bar; never to be trusted."""
+    interlaced: bool
+    """Two half pictures are woven into each frame."""
+    audio_count: int
+    subtitle_count: int
+    color: ColorTags
+    pixel_format: str | None
+    """FFmpeg's name of the upright picture's samples, such as yuv420p10le; None if there is no
+    way to write them as they are."""
+
+
+def probe(path: Path) -> VideoInfo:
+    """Return what the video at `path` is, having decoded its first frame.
+
+    Raises:
+        InputError: There is no such file, or it holds no image that can be decoded.
+    """
+    with open_decoder(path) as decoder:
+        return read_info(path, decoder)
+
+
+@contextmanager
+def open_decoder(path: Path) -> Iterator["Decoder"]:
+    """Open a video for decoding.
+
+    Raises:
+        InputError: There is no such file, or it holds no image that can be decoded.
+    """
+    with open_media(path) as container:
+        yield Decoder(path, container, find_video_stream(container, path))
+
+
+def read_info(path: Path, decoder: "Decoder") -> VideoInfo:
+    """Return what the file and its first frame say."""
+    container, stream, first = decoder.container, decoder.stream, decoder.first
+    orientation = Orientation.from_frame(first)
+    aspect = stream.sample_aspect_ratio or Fraction(1)
+    rate = stream.average_rate or stream.guessed_rate or Fraction(25)
+    duration = _declared_duration(container, stream)
+    time_base = stream.time_base or 1 / rate
+    estimate = round(duration * rate) if duration is not None else None
+    width, height = first.width, first.height
+    tags = read_color_tags(first)
+    known = tags.matrix is None or tags.matrix in set(YuvMatrix)
+    return VideoInfo(
+        path=path,
+        size=(height, width) if orientation.transposed else (width, height),
+        sample_aspect=1 / aspect if orientation.transposed else aspect,
+        average_rate=rate,
+        time_base=time_base,
+        start_time=(decoder.read_pts(first) or 0) * time_base,
+        rotation=orientation.rotation_deg,
+        mirrored=orientation.is_mirrored,
+        duration=duration,
+        frame_count=stream.frames or estimate,
+        interlaced=first.interlaced_frame,
+        audio_count=len(container.streams.audio),
+        subtitle_count=len(container.streams.subtitles),
+        color=tags,
+        pixel_format=to_planar_format(first.format.name, transposed=orientation.transposed)
+        if known
+        else None,
+    )
+
+
+def _declared_duration(container: InputContainer, stream: VideoStream) -> Fraction | None:
+    """Return the picture's length in seconds as claimed by its stream, a tag or the container."""
+    if stream.duration and stream.time_base:
+        return stream.duration * stream.time_base
+    if tag := re.fullmatch(r"(\d+):(\d+):([\d.]+)", stream.metadata.get("DURATION", "")):
+        hours, minutes, seconds = map(Fraction, tag.groups())  # Matroska: 00:01:02.040000000
+        return 3600 * hours + 60 * minutes + seconds
+    if container.duration:
+        return Fraction(container.duration, av.time_base)
+    return None
+
+
+def declared_end(container: InputContainer, stream: VideoStream) -> Fraction | None:
+    """Return the time at which the picture should end, or None where nobody says."""
+    duration = _declared_duration(container, stream)
+    if duration is None:
+        return None
+    return (stream.start_time or 0) * (stream.time_base or 0) + duration
+
+
+class Decoder:
+    """Decodes the frames of a video past damage, which it counts; its first frame is there at once.
+
+    Args:
+        path: The video, for errors.
+        container: The open file.
+        stream: Its video stream.
+
+    Raises:
+        InputError: No frame can be decoded.
+    """
+
+    def __init__(self, path: Path, container: InputContainer, stream: VideoStream) -> None:
+        self.container = container
+        self.stream = stream
+        self.damaged_count = 0
+        stream.thread_type = "AUTO"
+        self._frames = self._decode_packets()
+        first = next(self._frames, None)
+        if first is None:
+            raise InputError(
+                f"not one frame of {path} can be decoded",
+                hint="the file is damaged; copy it again from where it came from",
+            )
+        self.first = first
+        """In the order of showing."""
+
+    def read_pts(self, frame: VideoFrame) -> int | None:
+        """Return the tick when a frame is shown; None if the file does not say."""
+        # AVI stores no times of showing, and what FFmpeg makes up for them is wrong where frames
+        # were reordered; its times of decoding, counted from the first frame, are right.
+        if self.container.format.name == "avi":
+            return None if frame.dts is None else frame.dts - (self.first.dts or 0)
+        return frame.pts if frame.pts is not None else frame.dts
+
+    def frames(self) -> Iterator[VideoFrame]:
+        """Yield the frames from the first one on, once; not after `seek`."""
+        yield self.first
+        yield from self._frames
+
+    def seek(self, tick: int) -> Iterator[VideoFrame]:
+        """Yield the frames from one that the container leads to for `tick`; it may be a later one."""
+        self._frames = iter(())
+        self.damaged_count = 0  # what an earlier search passed over is not missing
+        self.container.seek(tick, stream=self.stream)
+        return self._decode_packets()
+
+    def _decode_packets(self) -> Iterator[VideoFrame]:
+        """Yield the frames from here on."""
+        for packet in self._packets():
+            yield from self._decode(packet)
+        yield from self._decode(None)
+
+    def _packets(self) -> Iterator["Packet[VideoStream]"]:
+        """Yield the stream's packets up to the end or the first unreadable byte."""
+        packets = self.container.demux(self.stream)
+        while True:
+            try:
+                packet = next(packets)
+            except StopIteration:
+                return
+            except FFmpegError:
+                self.damaged_count += 1
+                return
+            if packet.size:
+                yield packet
+
+    def _decode(self, packet: "Packet[VideoStream] | None") -> list[VideoFrame]:
+        """Return the frames a packet completes; None asks for those still inside."""
+        try:
+            return self.stream.decode(packet)
+        except FFmpegError:
+            self.damaged_count += 1
+            return []
+
+
+_ALLOWED_FORMATS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg,gif,mxf,h264"
+)
+
+
+@contextmanager
+def open_media(path: Path) -> Iterator[InputContainer]:
+    """Open one local media file, and nothing that points elsewhere.
+
+    Playlists and URLs make FFmpeg open other files and connections; the white lists shut that.
+    """
+    _check_file(path)
+    try:
+        container = av.open(
+            str(path.absolute()),
+            container_options={"protocol_whitelist": "file", "format_whitelist": _ALLOWED_FORMATS},
+            metadata_errors="replace",
+        )
+    except (FFmpegError, OSError) as error:
+        raise InputError(
+            f"{path} is not a video that can be read: {_diagnose(path)}",
+            hint="videos in mp4, mov, mkv, webm, avi and a dozen more forms are understood",
+        ) from error
+    with container:
+        yield container
+
+
+def _check_file(path: Path) -> None:
+    """Refuse what cannot be a video before anything is opened.
+
+    Raises:
+        InputError: Nothing there, a folder, no ordinary file, empty, or not ours to read.
+    """
+    try:
+        found = path.stat()
+    except OSError as error:
+        names = _list_siblings(path.parent)
+        hint = did_you_mean(path.name, names) if len(names) <= 12 else _suggest(path.name, names)
+        raise InputError(f"there is no file {path}", hint=hint) from error
+    if stat.S_ISDIR(found.st_mode):
+        raise InputError(f"{path} is a folder, not a video", hint="name a video inside it")
+    if not stat.S_ISREG(found.st_mode):
+        raise InputError(f"{path} is not an ordinary file", hint="copy it to a file first")
+    if not found.st_size:
+        raise InputError(f"{path} is empty (0 bytes)", hint="copy it again from where it came from")
+    if not os.access(path, os.R_OK):
+        raise InputError(f"{path} may not be read", hint=f"try: chmod u+r {path.name}")
+
+
+def _list_siblings(folder: Path) -> list[str]:
+    """Return the names beside a missing file, hidden ones left out."""
+    try:
+        return [name for name in os.listdir(folder) if not name.startswith(".")]  # noqa: PTH208
+    except OSError:
+        return []
+
+
+def _suggest(wrong: str, names: list[str]) -> str:
+    """Return a proposal, but no list of a whole folder."""
+    proposal = did_you_mean(wrong, names)
+    return proposal if proposal.startswith("did you mean") else ""
+
+
+def _diagnose(path: Path) -> str:
+    """Return what a file is that FFmpeg cannot make sense of."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(4096)
+    except OSError as error:
+        return (error.strerror or "it cannot be opened").lower()
+    if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide"):
+        return "its index is missing, the recording or the copy was cut off"
+    if b"\0" not in head and _is_text(head):
+        return "it is a text file"
+    return "its form is unknown, or it is damaged from its first bytes"
+
+
+def _is_text(head: bytes) -> bool:
+    """Return whether bytes read as UTF-8, a character cut at the end aside."""
+    for cut in range(4):
+        try:
+            head[: len(head) - cut].decode("utf-8")
+        except UnicodeDecodeError:
+            continue
+        return True
+    return False
+
+
+def find_video_stream(container: InputContainer, path: Path) -> VideoStream:
+    """Return the moving picture, not a cover image.
+
+    Raises:
+        InputError: There is none, or no decoder for it.
+    """
+    moving = [
+        stream
+        for stream in container.streams.video
+        if not stream.disposition & Disposition.attached_pic
+    ]
+    if not moving:
+        what = "sound but no picture" if container.streams.audio else "no picture"
+        raise InputError(f"{path} holds {what}", hint="name a video with moving pictures")
+    # Streams whose codec this FFmpeg does not know come without a context.
+    if getattr(moving[0], "codec_context", None) is None:
+        raise InputError(
+            f"{path} is in a form this program has no decoder for",
+            hint="convert it to H.264 first, with any video editor",
+        )
+    return moving[0]
 
 
 def count_frames_before(path: Path, time: Fraction) -> int | None:

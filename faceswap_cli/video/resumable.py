@@ -1,6 +1,6 @@
 """What a stage makes of footage, in sittings: a film of a film, pictures of pictures."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -13,11 +13,11 @@ from faceswap_cli.core.types import Image
 from faceswap_cli.video import DEFAULT_QUALITY
 from faceswap_cli.video.containers import resolve_codec
 from faceswap_cli.video.encoder import EncodeSpec
+from faceswap_cli.video.frame import SourceSamples
 from faceswap_cli.video.image_sequence import ImageSequenceWriter
-from faceswap_cli.video.reader import probe
+from faceswap_cli.video.probe import probe
 from faceswap_cli.video.segments import SegmentedWriter
 from faceswap_cli.video.source import IMAGE_SUFFIXES, ImageSequence, VideoSource
-from faceswap_cli.video.source_samples import SourceSamples
 from faceswap_cli.video.writer import check_output_path
 
 
@@ -49,15 +49,8 @@ class ResumableOutput(Protocol):
     ) -> None:
         """Add a frame."""
 
-    def finalize(
-        self,
-        output: Path,
-        *,
-        source: Path | None = None,
-        is_part: bool = False,
-        metadata: Mapping[str, str] | None = None,
-    ) -> list[str]:
-        """Make the finished thing of what was written, and return notes."""
+    def finalize(self, output: Path) -> list[str]:
+        """Write the finished file or folder; return a line for each thing that got lost."""
 
     def discard(self) -> None:
         """Remove what was kept."""

@@ -49,23 +49,22 @@ from faceswap_cli.video.encoder import (
     apply_color_tags,
     spec_digest,
 )
-from faceswap_cli.video.open import find_video_stream, open_media
+from faceswap_cli.video.frame import SourceSamples
 from faceswap_cli.video.passthrough import (
     AudioTrack,
     AuxiliaryStreams,
     CopiedStreams,
     EncodedAudio,
-    TimeRange,
+    TimestampRange,
     filter_stream_metadata,
 )
-from faceswap_cli.video.probe import read_frame_duration
+from faceswap_cli.video.probe import find_video_stream, open_media, read_frame_duration
 from faceswap_cli.video.segment_file import (
     SEGMENT_SUFFIX,
     DamagedSegmentError,
     Segment,
     SegmentWriter,
 )
-from faceswap_cli.video.source_samples import SourceSamples
 
 SEGMENT_FRAMES = 240
 """Frames in a piece: what a crash costs at most. Each begins with a picture that needs no other,
@@ -307,7 +306,7 @@ class _SegmentConcat:
         if self.source is not None and self.path is not None:
             base = self.spec.time_base
             span = (
-                TimeRange(start=self._first_pts * base, end=self._end_pts * base)
+                TimestampRange(start=self._first_pts * base, end=self._end_pts * base)
                 if self.is_part
                 else None
             )

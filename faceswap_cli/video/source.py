@@ -7,7 +7,6 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
@@ -16,8 +15,10 @@ from faceswap_cli.core.errors import InputError
 from faceswap_cli.core.fileio import fingerprint
 from faceswap_cli.core.lazy_image import ArrayImage
 from faceswap_cli.video.faceforensics import find_partners, find_source_videos, is_faceforensics
-from faceswap_cli.video.frame import Frame
-from faceswap_cli.video.reader import VideoInfo, probe, read_frames, read_frames_from, resume_frames
+from faceswap_cli.video.frame import Frame, FramePosition
+from faceswap_cli.video.probe import VideoInfo, probe
+from faceswap_cli.video.reader import VideoReader
+from faceswap_cli.video.time_range import WHOLE, TimeRange
 
 Note = Callable[[str], None]
 """Is told one line."""
@@ -33,32 +34,30 @@ VIDEO_SUFFIXES = frozenset(
 """Those of videos that are looked for in a folder; one that is named may be called anything."""
 IMAGE_SEQUENCE_FPS = Fraction(25)
 """Pictures in a row are taken to follow each other at this rate, frames a second."""
-ZERO_TIME = Fraction(0)
-
-
-@dataclass(frozen=True, kw_only=True)
-class FramePosition:
-    """A frame that was seen."""
-
-    index: int
-    time: Fraction
-    """Seconds."""
 
 
 class FrameSource(Protocol):
-    """Frames in a fixed order, known by their content."""
+    """Frames in a fixed order: a video, or image files as one sequence."""
 
     @property
     def name(self) -> str:
-        """What the user calls it."""
+        """The name to show to the user."""
 
     @property
     def stem(self) -> str:
-        """What a set of its faces is called if nobody says."""
+        """The default name of a set of its faces."""
 
     @property
     def count(self) -> int | None:
-        """Frames in all, as far as known; never to be trusted."""
+        """Number of frames as the file claims; good for a progress bar, never to be trusted."""
+
+    @property
+    def average_rate(self) -> Fraction:
+        """Frames a second."""
+
+    @property
+    def start_time(self) -> Fraction:
+        """Time stamp of the first frame, seconds: recordings of broadcasts do not begin at 0."""
 
     @property
     def is_continuous(self) -> bool:
@@ -66,25 +65,28 @@ class FrameSource(Protocol):
 
     @property
     def warnings(self) -> Sequence[str]:
-        """What the user should know of its picture, a line each."""
-
-    def read_start_time(self) -> Fraction:
-        """Return when its first frame is shown, seconds: recordings of broadcasts begin late."""
+        """Oddities of its images that the user should know, a line each."""
 
     def describe(self) -> dict[str, str | int]:
-        """Return what tells it from all other footage, and its name."""
-
-    @property
-    def average_rate(self) -> Fraction:
-        """Frames a second."""
+        """Return its name, and what distinguishes its content from that of any other source."""
 
     def frames(
-        self, *, note: Note, since: Fraction | None, after: FramePosition | None
+        self,
+        *,
+        note: Note,
+        time_range: TimeRange = WHOLE,
+        resume_after: FramePosition | None = None,
     ) -> Iterator[Frame]:
-        """Yield the frames shown at `since` s or later, going on `after` one that was seen.
+        """Yield the frames of a range in order, numbered from the first frame of the source.
 
-        `note` hears what is missing or damaged.
+        Args:
+            note: Called with a line for what is missing or damaged.
+            time_range: Seconds from the first frame.
+            resume_after: A frame of an earlier reading: only those after it are yielded.
         """
+
+    def frames_at(self, positions: Sequence[FramePosition]) -> Iterator[Frame]:
+        """Yield the frame shown at each position, in any order, without reading all of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +99,8 @@ class VideoSource:
     average_rate: Fraction
     """Frames a second."""
     count: int | None
+    start_time: Fraction
+    """Time stamp of the first frame, seconds."""
     is_continuous: bool = True
     partner: str | None = None
     """Stem of the video that a data set pairs with this one."""
@@ -115,6 +119,7 @@ class VideoSource:
             size=info.size,
             average_rate=info.average_rate,
             count=info.frame_count,
+            start_time=info.start_time,
             warnings=tuple(_find_warnings(info)),
         )
 
@@ -128,10 +133,6 @@ class VideoSource:
         """The file's name without its end."""
         return self.path.stem
 
-    def read_start_time(self) -> Fraction:
-        """Return the first frame's time."""
-        return next(read_frames(self.path)).time
-
     def describe(self) -> dict[str, str | int]:
         """Return the name, and what the file's content is known by."""
         width, height = self.size
@@ -144,15 +145,27 @@ class VideoSource:
         } | ({"partner": self.partner} if self.partner else {})
 
     def frames(
-        self, *, note: Note, since: Fraction | None = None, after: FramePosition | None = None
+        self,
+        *,
+        note: Note,
+        time_range: TimeRange = WHOLE,
+        resume_after: FramePosition | None = None,
     ) -> Iterator[Frame]:
         """Yield the video's frames, decoding little of what comes before them."""
-        if after is not None:
-            begun = resume_frames(self.path, index=after.index, time=after.time, note=note)
-            return islice(begun, 1, None)
-        if since is not None:
-            return read_frames_from(self.path, time=since, note=note)
-        return read_frames(self.path, note=note)
+        start = self.start_time + time_range.start if time_range.start else None
+        end = None if time_range.end is None else self.start_time + time_range.end
+        with VideoReader(self.path) as reader:
+            for frame in reader.frames(start=start, resume_after=resume_after):
+                if end is not None and frame.time >= end:
+                    return
+                yield frame
+            if reader.truncation_note:
+                note(reader.truncation_note)
+
+    def frames_at(self, positions: Sequence[FramePosition]) -> Iterator[Frame]:
+        """Yield the frames that a player shows at the positions' times, found by seeking."""
+        with VideoReader(self.path) as reader:
+            yield from reader.frames_at(positions)
 
 
 def _find_warnings(info: VideoInfo) -> Iterator[str]:
@@ -175,16 +188,13 @@ class ImageSequence:
     paths: tuple[Path, ...]
     is_continuous: bool = False
     average_rate: Fraction = IMAGE_SEQUENCE_FPS
+    start_time: Fraction = Fraction(0)
     warnings: tuple[str, ...] = ()
 
     @property
     def count(self) -> int:
         """Pictures, readable or not."""
         return len(self.paths)
-
-    def read_start_time(self) -> Fraction:
-        """Return 0."""
-        return ZERO_TIME
 
     def describe(self) -> dict[str, str | int]:
         """Return the name, and what the pictures' content is known by."""
@@ -198,26 +208,90 @@ class ImageSequence:
         }
 
     def frames(
-        self, *, note: Note, since: Fraction | None = None, after: FramePosition | None = None
+        self,
+        *,
+        note: Note,
+        time_range: TimeRange = WHOLE,
+        resume_after: FramePosition | None = None,
     ) -> Iterator[Frame]:
-        """Yield the pictures, leaving out those that cannot be read.
+        """Yield the images, leaving out those that cannot be read.
 
         Raises:
-            InputError: Not one can be read.
+            InputError: None of them can be read.
         """
         damaged = 0
-        start = after.index + 1 if after else math.ceil((since or 0) * IMAGE_SEQUENCE_FPS)
-        for index, path in enumerate(self.paths[start:], start):
+        start = math.ceil(time_range.start * IMAGE_SEQUENCE_FPS)
+        if resume_after is not None:
+            start = resume_after.index + 1
+        for index in range(start, len(self.paths)):
+            if time_range.end is not None and index >= time_range.end * IMAGE_SEQUENCE_FPS:
+                return
             try:
-                image = image_io.read_image(path)
+                frame = self._read_frame(index)
             except InputError as error:
                 damaged += 1
                 if damaged == len(self.paths):
                     raise
                 note(f"left out: {error.message}")
                 continue
-            time = index / IMAGE_SEQUENCE_FPS
-            yield Frame(index=index, time=time, view=ArrayImage(image=image), original=path)
+            yield frame
+
+    def frames_at(self, positions: Sequence[FramePosition]) -> Iterator[Frame]:
+        """Yield the images at the positions' indices."""
+        for position in positions:
+            yield self._read_frame(position.index)
+
+    def _read_frame(self, index: int) -> Frame:
+        """Return one of the images."""
+        path = self.paths[index]
+        view = ArrayImage(image=image_io.read_image(path))
+        return Frame(index=index, time=index / IMAGE_SEQUENCE_FPS, view=view, original=path)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrameSampler:
+    """Every n-th frame, or some a second, of a range of a source."""
+
+    source: FrameSource
+    time_range: TimeRange = WHOLE
+    every: int = 1
+    """Take every n-th frame, counted from the first of the source."""
+    fps: Fraction | None = None
+    """Take at most this many frames a second; None: all."""
+
+    @property
+    def approx_frame_count(self) -> int | None:
+        """Frames in the range, taken or not, as the file claims."""
+        return self.time_range.approx_frame_count(self.source.count, self.source.average_rate)
+
+    @property
+    def stride(self) -> int:
+        """About the number of frames from one that is taken to the next."""
+        rate = self.source.average_rate
+        return max(self.every, int(rate / (self.fps or rate)))
+
+    def count_done(self, frame: Frame) -> int:
+        """Return how many frames of the range have passed with `frame`."""
+        return max(0, frame.index + 1 - self.time_range.first_index(self.source.average_rate))
+
+    def frames(self, *, note: Note, resume_after: FramePosition | None) -> Iterator[Frame]:
+        """Yield the frames that are taken, without the file's own samples.
+
+        Args:
+            note: Called with a line for what is missing or damaged.
+            resume_after: A frame of an earlier reading: only those after it are yielded.
+        """
+        slot = None
+        if resume_after is not None and self.fps is not None:
+            slot = resume_after.time * self.fps // 1
+        for frame in self.source.frames(
+            note=note, time_range=self.time_range, resume_after=resume_after
+        ):
+            if frame.index % self.every:
+                continue
+            before, slot = slot, None if self.fps is None else frame.time * self.fps // 1
+            if self.fps is None or slot != before:
+                yield replace(frame, original=None)  # crops need none, and it takes memory
 
 
 def find_sources(names: Sequence[Path]) -> list[FrameSource]:

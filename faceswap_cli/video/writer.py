@@ -19,10 +19,10 @@ from faceswap_cli.core.types import Image
 from faceswap_cli.video.color import BT709, ColorTags
 from faceswap_cli.video.containers import resolve_codec
 from faceswap_cli.video.encoder import EncodeSpec
+from faceswap_cli.video.frame import SourceSamples
 from faceswap_cli.video.passthrough import AudioTrack
-from faceswap_cli.video.reader import probe
+from faceswap_cli.video.probe import probe
 from faceswap_cli.video.segments import SegmentedWriter, translate_ffmpeg_errors
-from faceswap_cli.video.source_samples import SourceSamples
 
 __all__ = ["AudioTrack", "VideoWriter"]
 

@@ -15,12 +15,12 @@ import numpy as np
 import numpy.typing as npt
 from skimage.metrics import structural_similarity
 
+from faceswap_cli.video.color import get_planes
 from faceswap_cli.video.encoder import EncodeSpec, VideoEncoder
-from faceswap_cli.video.frame import Frame
-from faceswap_cli.video.pixel_format import get_planes
-from faceswap_cli.video.reader import probe, read_frames
+from faceswap_cli.video.frame import Frame, SourceSamples
+from faceswap_cli.video.probe import probe
+from faceswap_cli.video.reader import read_frames
 from faceswap_cli.video.segments import SegmentedWriter
-from faceswap_cli.video.source_samples import SourceSamples
 
 QUALITIES = (12, 18, 23, 28, 35)
 

@@ -39,7 +39,9 @@ from faceswap_cli.faces.alignment import FaceAlignment, align_face
 from faceswap_cli.faces.detectors.mediapipe import MediaPipeDetector
 from faceswap_cli.faces.masks import face_mask
 from faceswap_cli.synthetic import CAST, HeadModel, random_scenes, render_frame
-from faceswap_cli.video.reader import probe, read_frames_at
+from faceswap_cli.video.frame import FramePosition
+from faceswap_cli.video.probe import probe
+from faceswap_cli.video.reader import VideoReader
 
 SIDE_PX = 448
 COVERAGE = 0.8
@@ -102,10 +104,15 @@ def synthetic_cases(
 def video_cases(clip: Path, *, each: int) -> Iterator[Case]:
     """Take faces out of a clip and spoil them: the frame itself is how they should come out."""
     rng = np.random.default_rng(1)
-    count = probe(clip).frame_count or each
-    times = [Fraction(number * count, each) / probe(clip).average_rate for number in range(each)]
-    with MediaPipeDetector() as detector:
-        for number, frame in enumerate(read_frames_at(clip, times)):
+    info = probe(clip)
+    count = info.frame_count or each
+    times = [Fraction(number * count, each) / info.average_rate for number in range(each)]
+    positions = [
+        FramePosition(index=number, time=info.start_time + time)
+        for number, time in enumerate(times)
+    ]
+    with MediaPipeDetector() as detector, VideoReader(clip) as reader:
+        for number, frame in enumerate(reader.frames_at(positions)):
             for face in detector.detect(frame.image)[:1]:
                 place = align_face(face.landmarks).center_crop(COVERAGE)
                 yield Case(

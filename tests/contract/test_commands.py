@@ -17,7 +17,8 @@ from faceswap_cli.cli.app import app
 from faceswap_cli.core.types import Image
 from faceswap_cli.core.workspace import Workspace
 from faceswap_cli.synthetic import CAST, HeadModel, animate, render_frame
-from faceswap_cli.video.reader import probe, read_frames
+from faceswap_cli.video.probe import probe
+from faceswap_cli.video.reader import read_frames
 from faceswap_cli.video.writer import VideoWriter
 from faceswap_models import registry
 
