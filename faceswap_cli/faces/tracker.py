@@ -1,15 +1,16 @@
-"""Faces from frame to frame: searched for now and then, followed in between, held steady.
+"""Face tracking through footage: `FaceTracker`; without smoothing, frame by frame: `OnlineTracker`.
 
-    frames -> searched (a thread) -> followed -> gaps filled, jitter taken out -> chosen
+    frames -> searched (a thread) -> tracked -> gaps filled, smoothed -> selected
 
-The one way from frames to the faces in them, for every stage. Looking for faces costs several
-times what placing the landmarks of one does, and a face is where it was a moment ago: so faces are
-followed, and searched for in every `EVERY`-th frame, after a cut, and where one was lost. A search
-brings newcomers only, who are followed backwards too, to where they came in; who is followed keeps
-their place and their track.
+Every stage gets the faces of frames from here. A search costs several times what fitting the
+landmarks of one face does, and a face hardly moves between frames. So faces are tracked by fitting
+landmarks where they were in the frame before, and searched for in every `DETECT_INTERVAL`-th
+frame, after a cut, and where one was lost. A search only adds new faces, which are also tracked
+backwards to the frame they came in; faces that are tracked keep their position and their track.
 
-A frame comes out `Pace.held` frames after it went in, with a memory: begun again after that frame
-with it, the follower goes on exactly as if it had never stopped.
+A frame comes out `TrackingConfig.lookahead` frames after it went in, together with the tracker's
+state. Started with that state at the next frame, a tracker continues exactly as if it had never
+stopped.
 """
 
 from collections import deque
@@ -42,70 +43,70 @@ from faceswap_cli.video.frame import Frame
 TRACKER_VERSION = 4
 """Changes whenever the same frames would give other faces."""
 DETECT_INTERVAL = 10
-"""Frames from one search to the next. A newcomer is followed back to where it came in."""
+"""Frames from one search to the next. A new face is tracked back to where it came in."""
 CUT_THRESHOLD = 12.0
-"""Mean difference of two small grey images, of 255 levels, that may mean another shot.
+"""Mean difference of two thumbnails, of 255 levels, above which there may be a cut between them.
 
-Too low a number costs a search and breaks a track, too high a one makes one person of two.
+Too low a number costs a search and breaks a track, too high a one puts two people on one track.
 """
 SMOOTHING_SECONDS = Fraction(1, 4)
-"""Before and after a frame, what may have a say in where a face is in it."""
+"""Frames up to this long before and after a frame take part in smoothing."""
 PREFETCH_FRAMES = 3
-"""Frames decoded before a search wants them, and searched before they are followed."""
+"""Frames decoded ahead of the search, and searched ahead of tracking."""
 SEARCH_MARGIN_DIVISOR = 10
-"""A face may move by a tenth of the square around it before its picture is not ready."""
+"""A face may move by a tenth of the square around it and still be in the area converted ahead."""
 _THUMBNAIL_SIZE = (32, 18)
 
 
 TrackerState = Mapping[str, Any]
-"""What a follower knows after a frame, as JSON can hold it."""
+"""The state of a tracker after a frame, as JSON can hold it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrackingConfig:
-    """How close the frames follow each other."""
+    """How closely the frames follow each other, and what that allows."""
 
     detect_interval: int = DETECT_INTERVAL
     """Frames from one search to the next."""
     smoothing_radius: int = SMOOTHING_RADIUS
-    """Frames before and after that have a say in where a face is."""
+    """Frames before and after a frame that take part in smoothing."""
     is_continuous: bool = True
-    """Whether a frame has to do with the one before it."""
+    """Whether a frame resembles the one before it."""
 
     @property
     def lookahead(self) -> int:
-        """Frames that are held back: a search may find who came in after the one before it."""
+        """Frames held back: the next search may find a face that came in after the last one."""
         return self.smoothing_radius + self.detect_interval - 1
 
     @classmethod
     def from_frame_rate(
         cls, rate: Fraction, *, frame_step: int = 1, is_continuous: bool = True
     ) -> Self:
-        """Return the pace of footage.
+        """Return the configuration for footage.
 
         Args:
             rate: Its frames a second.
-            frame_step: How many of them there are for one that is looked at. Where frames are left
-                out, a face may be anywhere in the next one.
+            frame_step: One of how many frames is processed. With gaps between them a face may be
+                anywhere in the next one, so each is searched.
             is_continuous: Whether a frame resembles the one before it.
         """
         if not is_continuous:
             return cls(detect_interval=1, smoothing_radius=0, is_continuous=False)
-        reach = min(SMOOTHING_RADIUS, int(rate / frame_step * SMOOTHING_SECONDS))
+        radius = min(SMOOTHING_RADIUS, int(rate / frame_step * SMOOTHING_SECONDS))
         return cls(
-            detect_interval=DETECT_INTERVAL if frame_step == 1 else 1, smoothing_radius=reach
+            detect_interval=DETECT_INTERVAL if frame_step == 1 else 1, smoothing_radius=radius
         )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TrackedFrame:
-    """A frame with the faces that were chosen."""
+    """A frame with the faces that were selected."""
 
     frame: Frame
     faces: Sequence[SmoothedFace]
-    """Held steady, largest first."""
+    """Largest first."""
     get_state: Callable[[], TrackerState]
-    """Returns what is to be known to go on after this frame; to be called before the next comes."""
+    """Returns the tracker's state after this frame; valid until the next frame is taken."""
 
 
 @runtime_checkable
@@ -126,11 +127,11 @@ class TwoStageDetector(FaceDetector, Protocol):
 
 
 class FaceTracker:
-    """Finds and follows the faces of footage; a context manager, open inside its block.
+    """Finds and tracks the faces of footage; a context manager, open inside its block.
 
     Args:
-        detector_factory: Makes what finds and follows faces; two are opened, for searches run ahead.
-        selection: Which faces are wanted.
+        detector_factory: Makes a detector; two are opened, since searches run ahead in a thread.
+        selection: Which faces are wanted; the largest if not given.
     """
 
     def __init__(
@@ -142,21 +143,20 @@ class FaceTracker:
         self._detector_factory = detector_factory
         self._selection = selection or SelectLargest()
         self._predicted_areas: Sequence[Rect] = ()
-        """Where faces are likely to be looked for next."""
+        """Where faces are likely to be in the next frames."""
         self._exit_stack = ExitStack()
 
     def __enter__(self) -> Self:
         """Load the networks.
 
         Raises:
-            FaceswapError: One cannot be loaded, or the photograph of the choice is no help.
+            FaceswapError: One cannot be loaded, or the selection's photo is unusable.
         """
         with ExitStack() as stack:
             self._search_detector = stack.enter_context(self._detector_factory())
             self._track_detector = stack.enter_context(self._detector_factory())
-            self._selection.create_selector(
-                self._track_detector
-            )  # a photograph without a face is said at once
+            # Fail now, not at the first frame, if the photo has no face.
+            self._selection.create_selector(self._track_detector)
             self._exit_stack = stack.pop_all()
         return self
 
@@ -170,32 +170,32 @@ class FaceTracker:
         config: TrackingConfig | None = None,
         state: TrackerState | None = None,
     ) -> Generator[TrackedFrame, None, None]:
-        """Yield every frame with the faces wanted in it.
+        """Yield every frame with its selected faces.
 
         Args:
-            frames: Frames in the order of showing; those after the frame of `state`.
-            config: How close they follow each other.
-            state: What was known after the frame before the first; None: nothing.
+            frames: Frames in display order; if resuming, those after the frame of `state`.
+            config: How closely they follow each other.
+            state: The state after the frame before the first; None starts anew.
         """
         config = config or TrackingConfig()
-        chooser = self._selection.create_selector(self._track_detector)
+        selector = self._selection.create_selector(self._track_detector)
         window = _SmoothingWindow(
-            radius=config.smoothing_radius, lookahead=config.lookahead, selector=chooser
+            radius=config.smoothing_radius, lookahead=config.lookahead, selector=selector
         )
         if state:
             window.load_state_dict(state)
         with closing(prefetch(frames, depth=PREFETCH_FRAMES)) as decoded:
-            looks = self._search(decoded, config, previous=window.last_output)
-            with closing(prefetch(looks, depth=PREFETCH_FRAMES)) as searched:
-                for frame, look in searched:
-                    scene = advance_tracks(
+            search = self._search(decoded, config, previous=window.last_output)
+            with closing(prefetch(search, depth=PREFETCH_FRAMES)) as results:
+                for frame, searched in results:
+                    tracks = advance_tracks(
                         window.latest,
-                        look,
+                        searched,
                         self._track_detector,
                         max_missed=config.smoothing_radius - 1,
                     )
-                    window.add(frame, look, scene, self._track_detector)
-                    self._predicted_areas = [predict_area(face) for face in scene.faces.values()]
+                    window.add(frame, searched, tracks, self._track_detector)
+                    self._predicted_areas = [predict_area(face) for face in tracks.faces.values()]
                     if window.is_full:
                         yield window.pop()
         while window.pending:
@@ -204,36 +204,36 @@ class FaceTracker:
     def _search(
         self, frames: Iterator[Frame], config: TrackingConfig, *, previous: "_LastFrame"
     ) -> Generator[tuple[Frame, "SearchedImage"], None, None]:
-        """Yield the frames with what a search finds in those where one is due."""
+        """Yield the frames with the result of the search ahead in those where one is due."""
         last = previous.thumbnail
-        for number, item in enumerate(frames, previous.frame_index + 1):
-            small = make_thumbnail(item.view)
-            begins = last is None or not config.is_continuous or is_cut(last, small)
-            is_due = begins or number % config.detect_interval == 0
+        for index, frame in enumerate(frames, previous.frame_index + 1):
+            thumbnail = make_thumbnail(frame.view)
+            starts_shot = last is None or not config.is_continuous or is_cut(last, thumbnail)
+            is_search_due = starts_shot or index % config.detect_interval == 0
             rois = None
-            if is_due and isinstance(self._search_detector, TwoStageDetector):
-                rois = self._search_detector.detect_rois(item.view.to_array())
-            # Whoever follows would wait for its conversion; what is missing then is made up for.
+            if is_search_due and isinstance(self._search_detector, TwoStageDetector):
+                rois = self._search_detector.detect_rois(frame.view.to_array())
+            # Convert here what tracking will read, so that it need not wait; it converts the rest.
             for area in self._predicted_areas:
-                item.view.to_partial_array(area)
+                frame.view.to_partial_array(area)
             searched = SearchedImage(
-                view=item.view,
-                thumbnail=small,
-                starts_shot=begins,
-                is_search_due=is_due,
+                view=frame.view,
+                thumbnail=thumbnail,
+                starts_shot=starts_shot,
+                is_search_due=is_search_due,
                 rois=rois,
             )
-            yield item, searched
-            last = small
+            yield frame, searched
+            last = thumbnail
 
 
 class OnlineTracker:
-    """Follows faces as a `Follower` does, frame by frame, and tells them at once as they are.
+    """Tracks faces as `FaceTracker` does, but returns those of each frame at once.
 
-    Nothing is smoothed, filled in or chosen: for measuring, not for cutting out.
+    Nothing is smoothed, filled in or selected: for measuring, not for cropping.
 
     Args:
-        detector: Finds and follows; open as long as this is used.
+        detector: An open detector; stays open as long as this is used.
     """
 
     def __init__(self, detector: FaceDetector) -> None:
@@ -245,18 +245,18 @@ class OnlineTracker:
     def update(self, image: Image) -> list[Face]:
         """Return the faces in the next frame, largest first."""
         view = ArrayImage(image=image)
-        before, self._thumbnail = self._thumbnail, make_thumbnail(view)
-        begins = before is None or is_cut(before, self._thumbnail)
-        is_due = begins or (self._tracks.frame_index + 1) % self._config.detect_interval == 0
-        look = SearchedImage(
+        previous, self._thumbnail = self._thumbnail, make_thumbnail(view)
+        starts_shot = previous is None or is_cut(previous, self._thumbnail)
+        next_index = self._tracks.frame_index + 1
+        searched = SearchedImage(
             view=view,
             thumbnail=self._thumbnail,
-            starts_shot=begins,
-            is_search_due=is_due,
+            starts_shot=starts_shot,
+            is_search_due=starts_shot or next_index % self._config.detect_interval == 0,
             rois=None,
         )
-        patience = self._config.smoothing_radius - 1
-        self._tracks = advance_tracks(self._tracks, look, self._detector, max_missed=patience)
+        max_missed = self._config.smoothing_radius - 1
+        self._tracks = advance_tracks(self._tracks, searched, self._detector, max_missed=max_missed)
         return sorted(self._tracks.faces.values(), key=lambda face: face.area_px, reverse=True)
 
 
@@ -267,10 +267,10 @@ class SearchedImage:
     view: LazyImage
     thumbnail: Gray
     starts_shot: bool
-    """Its faces are not those of the frame before."""
+    """No track continues from the frame before."""
     is_search_due: bool
     rois: Sequence[RoI] | None
-    """Regions that a search ahead found; None: there was no such search."""
+    """The regions found ahead of tracking; None if there was no such search."""
 
 
 def advance_tracks(
@@ -280,33 +280,31 @@ def advance_tracks(
     *,
     max_missed: int,
 ) -> FrameTracks:
-    """Return who is in the next frame, and which track each is.
+    """Return the faces of the next frame and their tracks.
 
     Args:
         previous: The frame before it.
         searched: The frame.
-        detector: Follows, and searches where somebody was lost.
-        max_missed: Frames in a row that a face may be missing and still be the same.
+        detector: Tracks the faces, and searches where one was lost.
+        max_missed: Frames in a row that a face may be missing without losing its track.
     """
-    number, view = previous.frame_index + 1, searched.view
-    known = (
-        {}
-        if searched.starts_shot
-        else previous.active_tracks(number, max_missed=max(0, max_missed))
+    index, view = previous.frame_index + 1, searched.view
+    active = (
+        {} if searched.starts_shot else previous.active_tracks(index, max_missed=max(0, max_missed))
     )
-    there = [seen.face for seen in known.values() if seen.frame_index == previous.frame_index]
-    faces = detector.track(view, there) if there else []
-    if searched.is_search_due or len(faces) < max(1, len(known)):
+    visible = [last.face for last in active.values() if last.frame_index == previous.frame_index]
+    faces = detector.track(view, visible) if visible else []
+    if searched.is_search_due or len(faces) < max(1, len(active)):
         found = _detect(view.to_array(), searched.rois, detector, exclude=faces)
         faces = [*faces, *find_new_faces(found, known=faces)]
-    tracks, count = match_tracks(faces, known, track_count=previous.track_count)
-    sightings = {
-        track: Detection(frame_index=number, face=face)
+    tracks, track_count = match_tracks(faces, active, track_count=previous.track_count)
+    detections = {
+        track: Detection(frame_index=index, face=face)
         for track, face in zip(tracks, faces, strict=True)
     }
     shot = previous.shot + searched.starts_shot
     return FrameTracks(
-        frame_index=number, shot=shot, track_count=count, last_seen=known | sightings
+        frame_index=index, shot=shot, track_count=track_count, last_seen=active | detections
     )
 
 
@@ -324,7 +322,7 @@ def _detect(
 
 
 def predict_area(face: Face) -> Rect:
-    """Return where a face will be looked for and cut out a few frames later, most likely."""
+    """Return where a face will most likely be tracked and cropped a few frames later."""
     left, top, right, bottom = RoI.from_landmarks(face.landmarks).source_area()
     across, down = (right - left) // SEARCH_MARGIN_DIVISOR, (bottom - top) // SEARCH_MARGIN_DIVISOR
     return Rect(left - across, top - down, right + across, bottom + down)
@@ -339,27 +337,27 @@ def find_new_faces(candidates: Sequence[Face], *, known: Sequence[Face]) -> list
 def match_tracks(
     faces: Sequence[Face], last_seen: Mapping[int, Detection], *, track_count: int
 ) -> tuple[list[int], int]:
-    """Return the track of each face, and how many tracks there are then.
+    """Return the track of each face, and the number of tracks started so far.
 
-    Those that overlap most find each other first; who overlaps nobody begins a track.
+    Pairs are matched greedily by overlap; a face that overlaps no track starts a new one.
     """
     tracks = list(last_seen)
     boxes = np.array([last_seen[track].face.box for track in tracks], np.float32).reshape(-1, 4)
-    shared = np.array([compute_iou(boxes, face.box) for face in faces])
-    shared = shared.reshape(len(faces), len(tracks))
-    names: dict[int, int] = {}
-    while shared.size and shared.max() > IOU_THRESHOLD:
-        face, track = np.unravel_index(shared.argmax(), shared.shape)
-        names[int(face)] = tracks[track]
-        shared[face, :] = shared[:, track] = 0
+    ious = np.array([compute_iou(boxes, face.box) for face in faces])
+    ious = ious.reshape(len(faces), len(tracks))
+    matched: dict[int, int] = {}
+    while ious.size and ious.max() > IOU_THRESHOLD:
+        face, track = np.unravel_index(ious.argmax(), ious.shape)
+        matched[int(face)] = tracks[track]
+        ious[face, :] = ious[:, track] = 0
     new = iter(range(track_count, track_count + len(faces)))
-    numbers = [names[face] if face in names else next(new) for face in range(len(faces))]
-    return numbers, track_count + len(faces) - len(names)
+    of_faces = [matched[face] if face in matched else next(new) for face in range(len(faces))]
+    return of_faces, track_count + len(faces) - len(matched)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _LastFrame:
-    """The frame before the first."""
+    """The frame that came out last."""
 
     frame_index: int
     thumbnail: Gray | None
@@ -367,30 +365,30 @@ class _LastFrame:
 
 @dataclass(kw_only=True, eq=False)
 class _PendingFrame:
-    """A frame on its way out."""
+    """A frame that waits for later ones."""
 
     frame: Frame
     thumbnail: Gray
     tracks: FrameTracks
-    """Who is in it, going forwards."""
+    """Its faces tracked forwards."""
     backtracked: dict[int, Detection] = field(default_factory=dict)
-    """Track -> where somebody was in it who was found after it."""
+    """Track -> a face found in a later frame and tracked back to this one."""
 
     @property
     def all_tracks(self) -> FrameTracks:
-        """Everybody who is in it."""
+        """All of its faces."""
         return add_detections(self.tracks, self.backtracked)
 
 
 @dataclass(kw_only=True)
 class _SmoothingWindow:
-    """The frames that have a say in where a face is in one of them."""
+    """The frames that take part in smoothing one of them."""
 
     radius: int
     lookahead: int
     selector: FaceSelector
     history: deque[tuple[FrameTracks, Mapping[int, Detection]]] = field(default_factory=deque)
-    """The frames that came out last, oldest first: who was in them going forwards, who besides."""
+    """The frames that came out last, oldest first: their faces tracked forwards, and backwards."""
     pending: deque[_PendingFrame] = field(default_factory=deque)
     """The frames still to come out."""
     last_output: _LastFrame = field(
@@ -407,7 +405,7 @@ class _SmoothingWindow:
 
     @property
     def is_full(self) -> bool:
-        """Whether the first frame that waits can come out."""
+        """Whether the first pending frame can come out."""
         return len(self.pending) > self.lookahead
 
     def add(
@@ -417,50 +415,49 @@ class _SmoothingWindow:
         tracks: FrameTracks,
         detector: FaceDetector,
     ) -> None:
-        """Let a frame in, and follow back through those that wait who is new in it."""
-        count = self.latest.track_count
+        """Add a frame, and track its new faces backwards through the pending ones."""
+        track_count = self.latest.track_count
         before = list(reversed(self.pending))
         self.pending.append(_PendingFrame(frame=frame, thumbnail=searched.thumbnail, tracks=tracks))
-        for track, seen in tracks.detections.items():
-            if track >= count:
-                _backtrack(before, track, seen.face, shot=tracks.shot, detector=detector)
+        for track, detection in tracks.detections.items():
+            if track >= track_count:
+                _backtrack(before, track, detection.face, shot=tracks.shot, detector=detector)
 
     def pop(self) -> TrackedFrame:
-        """Let the first frame that waits out."""
+        """Remove the first pending frame and return it with its smoothed, selected faces."""
         first = self.pending.popleft()
-        here = first.all_tracks
+        current = first.all_tracks
         past = (add_detections(*one) for one in self.history)
-        near = [*past, here, *(one.all_tracks for one in self.pending)]
-        faces = self.selector.select(
-            first.frame.view, smooth_tracks(near, here, radius=self.radius)
-        )
+        nearby = [*past, current, *(one.all_tracks for one in self.pending)]
+        smoothed = smooth_tracks(nearby, current, radius=self.radius)
+        faces = self.selector.select(first.frame.view, smoothed)
         self.history.append((first.tracks, first.backtracked))
         while len(self.history) > self.radius + 1:
             self.history.popleft()
-        self.last_output = _LastFrame(frame_index=here.frame_index, thumbnail=first.thumbnail)
+        self.last_output = _LastFrame(frame_index=current.frame_index, thumbnail=first.thumbnail)
         return TrackedFrame(frame=first.frame, faces=faces, get_state=self.state_dict)
 
     def state_dict(self) -> TrackerState:
-        """Return what is known after the frame that came out last."""
+        """Return the state after the frame that came out last."""
         assert self.last_output.thumbnail is not None
         return {
             "thumbnail": self.last_output.thumbnail.tobytes().hex(),
-            "scenes": [scene.to_json(earlier) for scene, earlier in self.history],
+            "scenes": [tracks.to_json(backtracked) for tracks, backtracked in self.history],
             "chooser": self.selector.state_dict(),
         }
 
     def load_state_dict(self, state: TrackerState) -> None:
-        """Go on after that frame."""
-        small = np.frombuffer(bytes.fromhex(state["thumbnail"]), np.uint8)
+        """Continue after the frame of `state`."""
+        thumbnail = np.frombuffer(bytes.fromhex(state["thumbnail"]), np.uint8)
         for fields in state["scenes"]:
-            before = self.latest
+            previous = self.latest
             self.history.append(
-                FrameTracks.from_json(fields, previous=before, max_missed=self.radius - 1)
+                FrameTracks.from_json(fields, previous=previous, max_missed=self.radius - 1)
             )
         self.selector.load_state_dict(state["chooser"])
         width, height = _THUMBNAIL_SIZE
         self.last_output = _LastFrame(
-            frame_index=self.latest.frame_index, thumbnail=small.reshape(height, width)
+            frame_index=self.latest.frame_index, thumbnail=thumbnail.reshape(height, width)
         )
 
 
@@ -472,27 +469,27 @@ def _backtrack(
     shot: int,
     detector: FaceDetector,
 ) -> None:
-    """Add a newcomer to the frames of the shot before, the latest first, until there is nobody.
+    """Add a new face to the pending frames of its shot, latest first, until it is not there.
 
-    What was followed forwards is not touched: begun again in between, all goes the same way.
+    Faces tracked forwards are left alone, so a run resumed in between gives the same.
     """
     for one in pending:
         found = detector.track(one.frame.view, [face]) if one.tracks.shot == shot else []
-        there = [seen.face for seen in one.all_tracks.detections.values()]
-        if not find_new_faces(found, known=there):
+        known = [detection.face for detection in one.all_tracks.detections.values()]
+        if not find_new_faces(found, known=known):
             return
         face = found[0]
         one.backtracked[track] = Detection(frame_index=one.tracks.frame_index, face=face)
 
 
 def make_thumbnail(view: LazyImage) -> Gray:
-    """Return the picture small and grey, enough to tell one shot from another."""
-    # Averaging every pixel of a frame would cost as much as placing landmarks does.
+    """Return the image small and gray, enough to find cuts by."""
+    # Averaging every pixel of a frame would cost as much as fitting landmarks does.
     step = max(1, view.size[1] // (4 * _THUMBNAIL_SIZE[1]))
     small = cv2.resize(view.sample_luma(step), _THUMBNAIL_SIZE, interpolation=cv2.INTER_AREA)
     return np.asarray(small, dtype=np.uint8)
 
 
 def is_cut(previous: Gray, current: Gray) -> bool:
-    """Whether two thumbnails look like those of different shots."""
+    """Return whether two thumbnails differ as those of different shots do."""
     return bool(np.abs(previous.astype(np.float32) - current).mean() > CUT_THRESHOLD)
