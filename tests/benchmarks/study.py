@@ -1,22 +1,24 @@
-"""What studies of networks share: two drawn people, equal processor time, the true swap as judge.
+"""Common parts of the studies: two synthetic people, equal processor time, the true swap as truth.
 
-Knows how to draw, train against the clock, score, resume and write down; refuses to know which
-networks are compared. `study_autoencoder.py` beside it is one study; each is a command of its own.
+It renders the data, trains rows against the clock, scores and stores them. `study_autoencoder.py`
+and `study_cyclegan.py` are the studies; each is a command of its own. Main entry points:
+`prepare_data`, `run_study`.
 
-Two people are drawn: 200 crops of each from an eight-second performance, found, aligned and masked
-by `faceswap extract`, and 25 moments each of a performance that is never learnt from. A run learns
-both people, so it is judged both ways: 50 unseen moments. Judged is what the network answers (under
-its own mask, where it draws one), put into the crop it was shown: inside the face against the exact
-true swap, and around the face, where a swap should change nothing of what was shown.
+Training data: 200 crops of each of two identities, from an eight-second performance, extracted by
+`faceswap extract`. Test data: 25 frames each of another performance. A row trains both identities
+and is scored in both directions: 50 test frames. Scored is the output of the network (under its
+own mask, if it predicts one), pasted into the crop: inside the face against the exact true swap,
+and around the face, where a swap should change nothing.
 
-The clock is the process's own processor time on one thread, data included: other programs on the
-machine cannot take from it, though they may slow its memory.
+The clock is the process's own processor time on one thread, data loading included: other programs
+on the machine cannot take from it, though they may slow its memory.
 """
 
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -41,6 +43,7 @@ from faceswap_cli.training.dataset import (
     IdentityDataset,
     cached_side_px,
     crop_side_px,
+    derive_seed,
     evenly_spaced,
     load_identity,
     load_or_build_cache,
@@ -49,35 +52,36 @@ from faceswap_cli.training.dataset import (
 from faceswap_cli.training.hardware import find_hardware, keep_freed_memory
 from faceswap_cli.training.loader import FaceLoader, make_loader
 from faceswap_cli.training.pretrained import load_perceptual_weights
-from faceswap_cli.training.schedule import step_plateaus
-from faceswap_cli.training.trainer import Trainer, TrainState, training_loop
+from faceswap_cli.training.schedule import PlateauState, step_plateaus, warmup_factor
+from faceswap_cli.training.trainer import Trainer, TrainState
 from faceswap_cli.training.validation import validate
 from faceswap_cli.video.writer import VideoWriter
-from faceswap_models.base import SwapModel
+from faceswap_models.base import SwapModel, TrainProgress
+from faceswap_models.growing import GrowingModel
 from faceswap_models.tensors import to_images, to_masks
 
 IDENTITIES = ("ada", "bo")
-"""Who is drawn: two who differ in everything, complexion too, as in the light preset's study."""
+"""Two who differ in everything, complexion included, as in the light preset's study."""
 CLIP_PX = 384
 SECONDS = 8.0
-"""Duration of each performance that is learnt from; at 25 frames a second, 200 crops."""
+"""Duration of each training performance; at 25 frames a second, 200 crops."""
 UNSEEN_SECONDS = 8.0
-UNSEEN_MOMENTS = 25
-"""Moments of the unseen performance of each person that are judged, evenly spaced."""
+UNSEEN_FRAMES = 25
+"""Test frames of each identity, evenly spaced over its test performance."""
 EVAL_PX = 160
-"""Side of the crops that are compared: the networks' squares (0.625, 0.8) come to whole pixels."""
+"""Side of the crops that are compared; the networks' inputs (0.625, 0.8 of it) are whole pixels."""
 SURROUNDINGS_PART = 0.625
-"""Part of the crop's side within which the surroundings of the face are judged: what every
-network sees."""
+"""Fraction of the crop's side within which the face's surroundings are compared: the part that
+every network sees."""
 EDGE_KERNEL = np.ones((9, 9), np.uint8)
-"""So many px beside the face still belong to it where its surroundings are judged."""
+"""Dilation of the face's mask where its surroundings are compared."""
 SHOWN_PER_DIRECTION = 3
-"""Moments each way on a row's pictures."""
+"""Test frames of each direction on a part's grid."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Case:
-    """One person's unseen performance, to be given another's face."""
+    """One direction of the test: a performance and the identity to swap in."""
 
     driving: str
     target: str
@@ -86,34 +90,34 @@ class Case:
     crops: Sequence[Image]
     """The same, EVAL_PX."""
     truths: Sequence[Image]
-    """The true swaps, as they lie in the crops."""
+    """The true swaps in the same crops."""
     masks: Sequence[AnyArray]
-    """float32: 1 where the true swap shows the other's face."""
+    """float32: 1 where the true swap shows the target's face."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class StudyData:
-    """What all rows of a study share."""
+    """Data that all rows of a study share."""
 
     sets: Sequence[FaceSet]
-    """What is learnt from, a person each."""
+    """Training data, one set for each identity."""
     cases: Sequence[Case]
-    """What is judged."""
+    """Test data."""
     cache: Path
 
 
 @dataclass(frozen=True, kw_only=True)
 class SwapScores:
-    """How close swaps are to the true ones, means over all moments."""
+    """Scores of swaps against the true ones, means over all test frames."""
 
     psnr: float
     """dB, inside the face."""
     ssim: float
     """Inside the face, -1 to 1."""
-    psnr_matched: float
-    """dB, after each channel got the truth's own mean and deviation: shape without colour."""
-    around: float
-    """Mean absolute change around the face, levels: 0 leaves what was shown as it was."""
+    psnr_color_matched: float
+    """dB, after matching each channel's mean and deviation to the truth: shape without color."""
+    background_change: float
+    """Mean absolute change around the face, levels; 0 is ideal."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -121,159 +125,151 @@ class Row:
     """One run of a study."""
 
     name: str
-    """What the table calls it."""
+    """Label in the tables."""
     recipe: Recipe
     cpu_minutes: float
     seed: int = 0
     faces: int = 0
-    """How many crops of each person are learnt from, evenly spaced; 0 is all."""
+    """Number of training crops of each identity, evenly spaced; 0 is all."""
     prepare: Callable[[SwapModel], None] | None = None
     """Changes the fresh networks, e.g. loads weights into them."""
     prepare_label: str = ""
-    """What `prepare` does, in words: part of what a stored result is known by."""
+    """Description of `prepare`, a part of `key`."""
 
     @property
     def key(self) -> str:
         """16 hex digits that change with everything that the row's result depends on.
 
-        Settings at their defaults are left out: a setting that is new changes no old row.
+        Settings at their defaults are left out: a new setting does not change old keys.
         """
         sections = (self.recipe.model, self.recipe.train)
-        chosen = [
+        changed = [
             {name: one for name, one in vars(part).items() if one != getattr(type(part), name)}
             for part in sections
         ]
         names = [self.recipe.backend, self.prepare_label]
-        told = [names, chosen, self.cpu_minutes, self.seed, self.faces]
-        return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
+        content = [names, changed, self.cpu_minutes, self.seed, self.faces]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """What a row came to."""
+    """Result of one row."""
 
     key: str
     name: str
     seed: int
-    verdict: SwapScores
+    scores: SwapScores
     cpu_minutes: float = 0.0
     images: int = 0
     steps: int = 0
     parameters: int = 0
     history: Sequence[tuple[float, float, float]] = field(default=())
-    """On the way: (processor minutes, SSIM, PSNR)."""
+    """Scores during training: (processor minutes, SSIM, PSNR)."""
 
     @classmethod
     def from_dict(cls, table: Mapping[str, object]) -> "Result":
         """Read a line of the results file back."""
-        verdict = table["verdict"]
-        assert isinstance(verdict, dict)
-        return cls(**{**table, "verdict": SwapScores(**verdict)})  # type: ignore[arg-type]
+        scores = table["scores"]
+        assert isinstance(scores, dict)
+        return cls(**{**table, "scores": SwapScores(**scores)})  # type: ignore[arg-type]
 
 
 def run_study(rows: Sequence[Row], folder: Path, data: StudyData) -> list[Result]:
-    """Train and judge every row that has not been yet; return all results in the rows' order.
+    """Train and score every row that has no result yet; return all results in the rows' order.
 
-    A study that was stopped goes on with the row it was stopped in.
+    A study that was interrupted resumes with the row it was interrupted in.
     """
-    done = {one.key: one for one in read_results(folder)}
+    results = {one.key: one for one in read_results(folder)}
     for row in rows:
-        if row.key not in done:
-            done[row.key] = run_row(row, data, swaps_file=swaps_path(folder, row))
+        if row.key not in results:
+            results[row.key] = run_row(row, data, swaps_file=swaps_path(folder, row))
             with (folder / "results.jsonl").open("a", encoding="utf-8") as lines:
-                lines.write(json.dumps(asdict(done[row.key])) + "\n")
-        print(format_result(done[row.key]), flush=True)
-    # Known by its settings: a row may have been called otherwise when it ran.
-    return [replace(done[row.key], name=row.name) for row in rows]
+                lines.write(json.dumps(asdict(results[row.key])) + "\n")
+        print(format_result(results[row.key]), flush=True)
+    # The key does not hold the name: the row may have had another one when it ran.
+    return [replace(results[row.key], name=row.name) for row in rows]
 
 
 def run_row(row: Row, data: StudyData, *, swaps_file: Path | None = None) -> Result:
-    """Train one row for its time and judge it, on the way and at the end."""
-    lesson = TrainingRun.create(row, load_identities(row, data))
-    clock, trainer, feed = lesson.clock, lesson.trainer, lesson.feed
-    looks = max(4, round(row.cpu_minutes / 2))
-    marks = [look / looks for look in range(1, looks)]
+    """Train one row for its time; score it at intervals and at the end."""
+    training = TrainingRun.create(row, load_identities(row, data))
+    clock, trainer, loader = training.clock, training.trainer, training.loader
+    intervals = max(4, round(row.cpu_minutes / 2))
+    marks = [mark / intervals for mark in range(1, intervals)]
     history: list[tuple[float, float, float]] = []
-
-    def on_step_end(state: TrainState, losses: Mapping[str, torch.Tensor]) -> TrainState:
-        del losses
-        if row.recipe.train.lr_schedule == "plateau":
-            state = step_plateaus_if_due(state, trainer, feed)
+    for _ in training.steps():
         if marks and clock.fraction_done() >= marks[0]:
             marks.pop(0)
             minutes = clock.minutes()
             with clock.paused(), trainer.ema_weights() as averaged:
-                found = evaluate(averaged, feed, data)[0]
-            history.append((round(minutes, 3), round(found.ssim, 4), round(found.psnr, 2)))
-            print(f"{row.name}, after {minutes:.1f} min: {found.ssim:.3f}, {found.psnr:.1f} dB")
-        return state
+                scores = evaluate(averaged, loader, data)[0]
+            history.append((round(minutes, 3), round(scores.ssim, 4), round(scores.psnr, 2)))
+            print(f"{row.name}, after {minutes:.1f} min: {scores.ssim:.3f}, {scores.psnr:.1f} dB")
 
-    state = lesson.train(on_step_end)
     minutes = clock.minutes()
     with clock.paused(), trainer.ema_weights() as averaged:
-        verdict, swaps = evaluate(averaged, feed, data)
+        scores, swaps = evaluate(averaged, loader, data)
     if swaps_file is not None:
         np.save(swaps_file, np.stack(swaps))
+    images = training.state.images_seen
     return Result(
         key=row.key,
         name=row.name,
         seed=row.seed,
-        verdict=verdict,
+        scores=scores,
         cpu_minutes=round(minutes, 3),
-        images=state.images_seen,
-        steps=state.images_seen // feed.images_per_step,
+        images=images,
+        steps=images // loader.images_per_step,
         parameters=sum(one.numel() for one in trainer.model.parameters()),
         history=history,
     )
 
 
 def pretrain(row: Row, folder: Path, names: Sequence[str]) -> Path:
-    """Train one decoder for many people as a row says; return the weights' file.
+    """Train one decoder on several identities as a row says; return the weights' file.
 
-    What was trained before is not trained again.
+    Weights that are there are not trained again.
     """
     path = folder / f"everybody-{'-'.join(names)}-{row.key}.safetensors"
     if path.exists():
         return path
     space = Workspace.open(folder / "workspace")
-    for turn, name in enumerate(names):
+    for index, name in enumerate(names):
         video = folder / f"{name}.mp4"
         if not video.exists():
-            render_clip(video, synthetic.CAST[name], synthetic.animate(21 + turn, seconds=SECONDS))
-        extract(
-            video,
-            folder=space.set_folder(name),
-            settings=ExtractSettings(),
-            report=Reporter(),
-        )
+            render_clip(video, synthetic.CAST[name], synthetic.animate(21 + index, seconds=SECONDS))
+        extract(video, folder=space.set_folder(name), settings=ExtractSettings(), report=Reporter())
     faces = merge_sets([_load_set(space, name) for name in names], name=POOLED_IDENTITY)
     side = _crop_side(faces, row.recipe)
-    person = load_identity(faces, cache=folder / "cache" / str(side), side_px=side)
-    lesson = TrainingRun.create(row, [person])
-    lesson.train(lambda state, _: state)
-    with lesson.trainer.ema_weights() as averaged, atomic_write(path) as temporary:
+    dataset = load_identity(faces, cache=folder / "cache" / str(side), side_px=side)
+    training = TrainingRun.create(row, [dataset])
+    for _ in training.steps():
+        pass
+    with training.trainer.ema_weights() as averaged, atomic_write(path) as temporary:
         save_model(averaged, str(temporary))
     return path
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(kw_only=True, eq=False)
 class TrainingRun:
-    """Networks, faces, and the time in which the ones learn the others."""
+    """Training of one row against the clock."""
 
     trainer: Trainer
-    feed: FaceLoader
+    loader: FaceLoader
     clock: "CpuClock"
     seed: int
+    state: TrainState = field(default_factory=TrainState)
 
     @classmethod
     def create(cls, row: Row, identities: Sequence[IdentityDataset]) -> "TrainingRun":
-        """Build a row's networks for some people; the clock begins to run."""
+        """Build a row's networks for some identities; the clock starts at the end."""
         hardware = find_hardware("cpu")
         model = build_model(row.recipe, [one.name for one in identities], hardware, seed=row.seed)
         if row.prepare is not None:
             row.prepare(model)
         load_perceptual_weights(model)
-        feed = make_loader(
+        loader = make_loader(
             identities,
             model=row.recipe.model,
             train=row.recipe.train,
@@ -282,108 +278,123 @@ class TrainingRun:
         )
         return cls(
             trainer=Trainer(model, row.recipe.train, hardware),
-            feed=feed,
+            loader=loader,
             clock=CpuClock(row.cpu_minutes),
             seed=row.seed,
         )
 
-    def train(
-        self, on_step_end: Callable[[TrainState, Mapping[str, torch.Tensor]], TrainState]
-    ) -> TrainState:
-        """Train until the time is over; return where that was."""
-        return training_loop(
-            lambda _: self.clock.fraction_done() >= 1,
-            trainer=self.trainer,
-            loader=self.feed,
-            state=TrainState(),
-            seed=self.seed,
-            max_images=None,
-            fraction_done=lambda _: self.clock.fraction_done(),
-            on_step_end=on_step_end,
+    def steps(self) -> Iterator[TrainState]:
+        """Train until the time is over; yield the state after each step."""
+        while self.clock.fraction_done() < 1:
+            self._step()
+            if self.trainer.train.lr_schedule == "plateau":
+                self._step_plateaus_if_due()
+            yield self.state
+
+    def _step(self) -> None:
+        """Take one step, with the randomness of `faceswap train`'s loop."""
+        trainer, seen = self.trainer, self.state.images_seen
+        progress = TrainProgress(images_seen=seen, max_images=None)
+
+        model = trainer.model
+        if isinstance(model, GrowingModel):
+            growth_step = model.growth_due(progress)
+            if growth_step != model.growth_step:
+                torch.manual_seed(derive_seed(self.seed, seen, "growth"))
+                trainer.grow(growth_step, progress)
+
+        lr_scale = trainer.schedule(self.clock.fraction_done())
+        lr_scale *= warmup_factor(seen, trainer.train.warmup_images)
+        plateaus = self.state.plateaus
+        batch = self.loader.batch(seen)
+        torch.manual_seed(derive_seed(self.seed, seen, "step of process 0"))
+        trainer.step(
+            batch,
+            progress,
+            lr_scale=lr_scale,
+            images=self.loader.images_per_step,
+            group_lr_scales={
+                group: plateaus.get(group, PlateauState()).factor
+                for group in trainer.parameter_groups
+            },
         )
+        self.state = replace(self.state, images_seen=seen + self.loader.images_per_step)
 
-
-def step_plateaus_if_due(state: TrainState, trainer: Trainer, loader: FaceLoader) -> TrainState:
-    """Score held-out faces where a save would, for the plateau schedule; as training, it counts."""
-    interval, before = (
-        trainer.train.checkpoint_interval_images,
-        state.images_seen - loader.images_per_step,
-    )
-    if before // interval == state.images_seen // interval:
-        return state
-    with trainer.ema_weights() as averaged:
-        found = validate(averaged, loader)
-    scores = {group: found.losses.get(group, found.error) for group in trainer.parameter_groups}
-    return replace(state, plateaus=step_plateaus(state.plateaus, scores))
+    def _step_plateaus_if_due(self) -> None:
+        """Validate where training would write a checkpoint, for the plateau schedule."""
+        trainer, seen = self.trainer, self.state.images_seen
+        interval = trainer.train.checkpoint_interval_images
+        if (seen - self.loader.images_per_step) // interval == seen // interval:
+            return
+        with trainer.ema_weights() as averaged:
+            result = validate(averaged, self.loader)
+        errors = {
+            group: result.losses.get(group, result.error) for group in trainer.parameter_groups
+        }
+        self.state = replace(self.state, plateaus=step_plateaus(self.state.plateaus, errors))
 
 
 class CpuClock:
-    """Processor time of this process, which can be stopped; `minutes` are the goal."""
+    """Processor time of this process, up to a number of minutes; can be paused."""
 
-    def __init__(self, minutes: float) -> None:
-        self.target_minutes = minutes
-        self.spent = 0.0
-        self.began = time.process_time()
+    def __init__(self, target_minutes: float) -> None:
+        self.target_minutes = target_minutes
+        self.spent_s = 0.0
+        self.started_s = time.process_time()
 
     def minutes(self) -> float:
-        """Return the minutes that have counted so far."""
-        return (self.spent + time.process_time() - self.began) / 60
+        """Return the minutes counted so far."""
+        return (self.spent_s + time.process_time() - self.started_s) / 60
 
     def fraction_done(self) -> float:
-        """Return which part of the goal has passed, 0 to 1."""
+        """Return the fraction of the target that has passed, 0 to 1."""
         return min(1.0, self.minutes() / self.target_minutes)
 
-    def paused(self) -> "_Paused":
-        """Return a context whose time does not count."""
-        return _Paused(self)
-
-
-class _Paused:
-    """While a clock stands still."""
-
-    def __init__(self, clock: CpuClock) -> None:
-        self.clock = clock
-
-    def __enter__(self) -> None:
-        self.clock.spent += time.process_time() - self.clock.began
-
-    def __exit__(self, *_: object) -> None:
-        self.clock.began = time.process_time()
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Do not count the time inside this context."""
+        self.spent_s += time.process_time() - self.started_s
+        try:
+            yield
+        finally:
+            self.started_s = time.process_time()
 
 
 def load_identities(row: Row, data: StudyData) -> list[IdentityDataset]:
-    """Decode the crops that a row learns from."""
-    people = []
+    """Decode a row's training crops."""
+    datasets = []
     for faces in data.sets:
         if row.faces:
-            places = evenly_spaced(np.arange(len(faces)), row.faces)
-            few = [faces.records[place] for place in places]
-            faces = replace(faces, name=f"{faces.name}-{row.faces}", records=few)
+            indices = evenly_spaced(np.arange(len(faces)), row.faces)
+            subset = [faces.records[index] for index in indices]
+            faces = replace(faces, name=f"{faces.name}-{row.faces}", records=subset)
         side = _crop_side(faces, row.recipe)
-        person = load_identity(faces, cache=data.cache / str(side), side_px=side)
-        people.append(replace(person, name=faces.name.removesuffix(f"-{row.faces}")))
-    return people
+        dataset = load_identity(faces, cache=data.cache / str(side), side_px=side)
+        datasets.append(replace(dataset, name=faces.name.removesuffix(f"-{row.faces}")))
+    return datasets
 
 
 def evaluate(
     model: SwapModel, loader: FaceLoader, data: StudyData
 ) -> tuple[SwapScores, list[Image]]:
-    """Swap every unseen moment and compare it with the true swap; return the swaps as well."""
+    """Swap every test frame and score it against the true swap; return the swaps as well."""
     swaps: list[list[Image]] = []
     for case in data.cases:
         side = cached_side_px(loader.model.size_px, loader.model.coverage, crop_side_px(case.faces))
         pixels = load_or_build_cache(case.faces, cache=data.cache / str(side), side_px=side)
-        every = np.arange(len(pixels))
-        person = IdentityDataset(
-            name=case.faces.name, pixels=pixels, train_indices=every, val_indices=every
+        indices = np.arange(len(pixels))
+        dataset = IdentityDataset(
+            name=case.faces.name, pixels=pixels, train_indices=indices, val_indices=indices
         )
         swaps.append([])
-        for start in range(0, len(every), 8):
-            faces = loader.clean_batch(person, every[start : start + 8]).target[0]
-            answer = model.swap(faces, case.target)
-            masks = [None] * len(faces) if answer.mask is None else to_masks(answer.mask)
-            for place, (image, mask) in enumerate(zip(to_images(answer.image), masks, strict=True)):
-                crop = case.crops[start + place]
+        for start in range(0, len(indices), 8):
+            faces = loader.clean_batch(dataset, indices[start : start + 8]).target[0]
+            output = model.swap(faces, case.target)
+            masks = [None] * len(faces) if output.mask is None else to_masks(output.mask)
+            for offset, (image, mask) in enumerate(
+                zip(to_images(output.image), masks, strict=True)
+            ):
+                crop = case.crops[start + offset]
                 swaps[-1].append(paste_into(crop, image, mask, coverage=loader.model.coverage))
     return score_swaps(swaps, data), [image for case in swaps for image in case]
 
@@ -393,40 +404,40 @@ def paste_into(crop: Image, swap: Image, mask: AnyArray | None, *, coverage: flo
     side = round(coverage * EVAL_PX / 2) * 2
     corner = (EVAL_PX - side) // 2
     square = (slice(corner, corner + side),) * 2
-    drawn = image_io.resize_square(swap, side).astype(np.float32)
-    shaped = np.ones((side, side), np.float32)
+    resized = image_io.resize_square(swap, side).astype(np.float32)
+    weight = np.ones((side, side, 1), np.float32)
     if mask is not None:
-        shaped[:] = cv2.resize(mask, (side, side), interpolation=cv2.INTER_LINEAR)
-    weight = shaped[..., None]
-    done = crop.copy()
-    done[square] = np.round(weight * drawn + (1 - weight) * crop[square]).clip(0, 255)
-    return done
+        weight[..., 0] = cv2.resize(mask, (side, side), interpolation=cv2.INTER_LINEAR)
+    pasted = crop.copy()
+    pasted[square] = np.round(weight * resized + (1 - weight) * crop[square]).clip(0, 255)
+    return pasted
 
 
 def score_swaps(swaps: Sequence[Sequence[Image]], data: StudyData) -> SwapScores:
-    """Return how close some pictures are to the true swaps of all cases."""
-    errors, matched, ssims, around = [], [], [], []
-    near = _central_mask(SURROUNDINGS_PART)
+    """Return the scores of swaps, given by case, against the true ones."""
+    errors, matched_errors, ssims, changes = [], [], [], []
+    central = _central_mask(SURROUNDINGS_PART)
     for case, images in zip(data.cases, swaps, strict=True):
         for image, crop, truth, mask in zip(
             images, case.crops, case.truths, case.masks, strict=True
         ):
+            matched = match_color_stats(image, truth, mask)
             errors.append(mean_squared_error(image, truth, mask))
-            matched.append(mean_squared_error(match_color_stats(image, truth, mask), truth, mask))
+            matched_errors.append(mean_squared_error(matched, truth, mask))
             ssims.append(ssim(image, truth, mask))
-            outside = (1 - cv2.dilate(mask, EDGE_KERNEL)) * near
+            outside = (1 - cv2.dilate(mask, EDGE_KERNEL)) * central
             change = np.abs(image.astype(np.float32) - crop).mean(axis=2)
-            around.append(float((change * outside).sum() / outside.sum()))
+            changes.append(float((change * outside).sum() / outside.sum()))
     return SwapScores(
         psnr=psnr_from_mse(float(np.mean(errors))),
         ssim=float(np.mean(ssims)),
-        psnr_matched=psnr_from_mse(float(np.mean(matched))),
-        around=float(np.mean(around)),
+        psnr_color_matched=psnr_from_mse(float(np.mean(matched_errors))),
+        background_change=float(np.mean(changes)),
     )
 
 
 def match_color_stats(image: Image, truth: Image, mask: AnyArray) -> Image:
-    """Return a picture whose channels have the truth's mean and deviation inside the mask."""
+    """Return the image with the truth's mean and deviation of each channel inside the mask."""
     weight = mask[..., None] / mask.sum()
     pair = [one.astype(np.float32) for one in (image, truth)]
     means = [(one * weight).sum((0, 1)) for one in pair]
@@ -434,12 +445,12 @@ def match_color_stats(image: Image, truth: Image, mask: AnyArray) -> Image:
         np.sqrt((((one - mean) ** 2) * weight).sum((0, 1)))
         for one, mean in zip(pair, means, strict=True)
     ]
-    done = (pair[0] - means[0]) * (spreads[1] / np.maximum(spreads[0], 1)) + means[1]
-    return np.asarray(np.round(done).clip(0, 255), dtype=np.uint8)
+    matched = (pair[0] - means[0]) * (spreads[1] / np.maximum(spreads[0], 1)) + means[1]
+    return np.asarray(np.round(matched).clip(0, 255), dtype=np.uint8)
 
 
 def score_baselines(data: StudyData) -> dict[str, SwapScores]:
-    """Return what the trivial answers score: the input itself, and the wanted person's mean."""
+    """Return the scores of the baselines: the input itself, and the target's mean face."""
     unswapped = [case.crops for case in data.cases]
     means = {faces.name: compute_mean_face(faces) for faces in data.sets}
     pasted = [
@@ -461,44 +472,44 @@ def compute_mean_face(faces: FaceSet) -> Image:
     return np.asarray(np.round(np.mean(crops, axis=0)), dtype=np.uint8)
 
 
-# --- the drawn people -------------------------------------------------------------------------
+# --- data -------------------------------------------------------------------------------------
 
 
 def prepare_data(folder: Path, *, seed: int = 0) -> StudyData:
-    """Draw, extract and keep everything in `folder`; what is already there is not made again."""
+    """Render and extract everything into `folder`; what is there is not made again."""
     space = Workspace.open(folder / "workspace")
     settings = ExtractSettings()
     sets, cases = [], []
-    for turn, name in enumerate(IDENTITIES):
+    for index, name in enumerate(IDENTITIES):
         person = synthetic.CAST[name]
-        seen = synthetic.animate(seed + 1 + turn, seconds=SECONDS)
-        unseen = synthetic.animate(seed + 11 + turn, seconds=UNSEEN_SECONDS)
-        step = len(unseen.scenes) // UNSEEN_MOMENTS
-        few = replace(unseen, scenes=unseen.scenes[::step][:UNSEEN_MOMENTS])
-        for clip, take in ((name, seen), (f"{name}-unseen", few)):
+        training = synthetic.animate(seed + 1 + index, seconds=SECONDS)
+        test = synthetic.animate(seed + 11 + index, seconds=UNSEEN_SECONDS)
+        step = len(test.scenes) // UNSEEN_FRAMES
+        test = replace(test, scenes=test.scenes[::step][:UNSEEN_FRAMES])
+        for clip, performance in ((name, training), (f"{name}-unseen", test)):
             path = folder / f"{clip}.mp4"
             if not path.exists():
-                render_clip(path, person, take)
+                render_clip(path, person, performance)
             extract(path, folder=space.set_folder(clip), settings=settings, report=Reporter())
         sets.append(_load_set(space, name))
-        wanted = IDENTITIES[1 - turn]
-        cases.append(render_case(folder, _load_set(space, f"{name}-unseen"), few, name, wanted))
+        target = IDENTITIES[1 - index]
+        cases.append(render_case(folder, _load_set(space, f"{name}-unseen"), test, name, target))
     return StudyData(sets=sets, cases=cases, cache=folder / "cache")
 
 
 def render_clip(path: Path, person: synthetic.Person, performance: synthetic.Animation) -> None:
-    """Draw a performance into a video."""
+    """Render a performance into a video."""
     with VideoWriter(path, size=(CLIP_PX, CLIP_PX), rate=performance.rate) as video:
-        for index, drawing in enumerate(
+        for index, frame in enumerate(
             synthetic.render_frames(person, performance.scenes, size_px=CLIP_PX)
         ):
-            video.write(drawing.image, index / performance.rate)
+            video.write(frame.image, index / performance.rate)
 
 
 def render_case(
     folder: Path, faces: FaceSet, performance: synthetic.Animation, driving: str, target: str
 ) -> Case:
-    """Draw the true swaps of a performance, cut out where its faces were found."""
+    """Render the true swaps of a performance, cropped where its faces were detected."""
     truths, masks = _render_true_crops(
         folder / f"{driving}-as-{target}.npz", faces, performance, driving, target
     )
@@ -514,27 +525,27 @@ def render_case(
 def _render_true_crops(
     path: Path, faces: FaceSet, performance: synthetic.Animation, driving: str, target: str
 ) -> tuple[Sequence[Image], Sequence[AnyArray]]:
-    """Draw the wanted face on the driving head; read it back where that was done before."""
+    """Render the target's face on the driving head, or read the file of an earlier run."""
     if not path.exists():
         person = synthetic.CAST[target].on_head_of(synthetic.CAST[driving])
-        drawings = list(synthetic.render_frames(person, performance.scenes, size_px=CLIP_PX))
+        frames = list(synthetic.render_frames(person, performance.scenes, size_px=CLIP_PX))
         truths, masks = [], []
         for record in faces.records:
-            drawing, frame_to_crop = drawings[record.frame], record.alignment.frame_to_crop(EVAL_PX)
+            frame, frame_to_crop = frames[record.frame], record.alignment.frame_to_crop(EVAL_PX)
             size = (EVAL_PX, EVAL_PX)
-            truths.append(record.alignment.crop(drawing.image, EVAL_PX))
-            masks.append(cv2.warpAffine(drawing.face_mask, frame_to_crop, size))
+            truths.append(record.alignment.crop(frame.image, EVAL_PX))
+            masks.append(cv2.warpAffine(frame.face_mask, frame_to_crop, size))
         with atomic_write(path) as temporary, temporary.open("wb") as file:
             np.savez_compressed(file, truths=np.stack(truths), masks=np.stack(masks))
-    found = np.load(path)
-    return list(found["truths"]), list(found["masks"])
+    arrays = np.load(path)
+    return list(arrays["truths"]), list(arrays["masks"])
 
 
-# --- what is left behind ----------------------------------------------------------------------
+# --- results ----------------------------------------------------------------------------------
 
 
 def read_results(folder: Path) -> list[Result]:
-    """Read the results that a folder holds."""
+    """Read the results in a folder."""
     path = folder / "results.jsonl"
     if not path.exists():
         return []
@@ -543,14 +554,14 @@ def read_results(folder: Path) -> list[Result]:
 
 
 def swaps_path(folder: Path, row: Row) -> Path:
-    """Return where a row's swaps are kept."""
+    """Return the file of a row's swaps."""
     return folder / f"swaps-{row.key}.npy"
 
 
 def results_table(results: Iterable[Result]) -> str:
-    """Return results as a Markdown table, the runs of one name as one line."""
+    """Return a Markdown table of results; runs with one name share a line."""
     lines = [
-        "| | runs | CPU min | weights, M | steps | images | SSIM | PSNR | PSNR, colours matched "
+        "| | runs | CPU min | weights, M | steps | images | SSIM | PSNR | PSNR, colors matched "
         "| around |",
         "|" + " --- |" * 10,
     ]
@@ -559,31 +570,31 @@ def results_table(results: Iterable[Result]) -> str:
         by_name.setdefault(one.name, []).append(one)
     for name, runs in by_name.items():
         first = runs[0]
-        verdicts = [one.verdict for one in runs]
-        ssims = [one.ssim for one in verdicts]
-        spread_of = f" ± {np.std(ssims):.3f}" if len(runs) > 1 else ""
+        scores = [one.scores for one in runs]
+        ssims = [one.ssim for one in scores]
+        deviation = f" ± {np.std(ssims):.3f}" if len(runs) > 1 else ""
         lines.append(
             f"| {name} | {len(runs)} | {first.cpu_minutes:.1f} | {first.parameters / 1e6:.1f} "
             f"| {np.mean([one.steps for one in runs]):,.0f} "
             f"| {np.mean([one.images for one in runs]):,.0f} "
-            f"| {np.mean(ssims):.3f}{spread_of} "
-            f"| {np.mean([one.psnr for one in verdicts]):.1f} "
-            f"| {np.mean([one.psnr_matched for one in verdicts]):.1f} "
-            f"| {np.mean([one.around for one in verdicts]):.1f} |"
+            f"| {np.mean(ssims):.3f}{deviation} "
+            f"| {np.mean([one.psnr for one in scores]):.1f} "
+            f"| {np.mean([one.psnr_color_matched for one in scores]):.1f} "
+            f"| {np.mean([one.background_change for one in scores]):.1f} |"
         )
     return "\n".join(lines) + "\n"
 
 
 def learning_curve_table(results: Iterable[Result], minutes: Sequence[float]) -> str:
-    """Return how rows came to their SSIM: what each had about so many minutes on."""
+    """Return a Markdown table of each row's SSIM after about the given minutes."""
     lines = [
         f"| SSIM after, minutes | {' | '.join(f'{one:g}' for one in minutes)} |",
         "|" + " --- |" * (1 + len(minutes)),
     ]
     for one in results:
-        looks = [*one.history, (one.cpu_minutes, one.verdict.ssim, one.verdict.psnr)]
+        history = [*one.history, (one.cpu_minutes, one.scores.ssim, one.scores.psnr)]
         cells = [
-            "" if after > one.cpu_minutes + 0.5 else f"{_nearest(looks, after)[1]:.3f}"
+            "" if after > one.cpu_minutes + 0.5 else f"{_nearest(history, after)[1]:.3f}"
             for after in minutes
         ]
         lines.append(f"| {one.name} | {' | '.join(cells)} |")
@@ -591,62 +602,63 @@ def learning_curve_table(results: Iterable[Result], minutes: Sequence[float]) ->
 
 
 def _nearest(
-    looks: Sequence[tuple[float, float, float]], after: float
+    history: Sequence[tuple[float, float, float]], minutes: float
 ) -> tuple[float, float, float]:
-    return min(looks, key=lambda look: abs(look[0] - after))
+    return min(history, key=lambda entry: abs(entry[0] - minutes))
 
 
 def baselines_table(data: StudyData) -> str:
-    """Return what the trivial answers score as a Markdown table."""
+    """Return the baselines' scores as a Markdown table."""
     lines = [
-        "| trivial answer | SSIM | PSNR | PSNR, colours matched | around |",
+        "| baseline | SSIM | PSNR | PSNR, colors matched | around |",
         "| --- | --- | --- | --- | --- |",
     ]
     lines += [
-        f"| {name} | {one.ssim:.3f} | {one.psnr:.1f} | {one.psnr_matched:.1f} | {one.around:.1f} |"
+        f"| {name} | {one.ssim:.3f} | {one.psnr:.1f} | {one.psnr_color_matched:.1f} "
+        f"| {one.background_change:.1f} |"
         for name, one in score_baselines(data).items()
     ]
     return "\n".join(lines) + "\n"
 
 
 def comparison_grid(rows: Sequence[Row], folder: Path, data: StudyData) -> Image:
-    """Lay some moments out: the crop, every row's swap, the true swap; a line is a row."""
-    shown: list[tuple[int, Image, Image]] = []
+    """Return a grid of test frames: the crops, each row's swaps, the true swaps."""
+    columns: list[tuple[int, Image, Image]] = []
     first = 0
     for case in data.cases:
-        shown += [
-            (first + int(place), case.crops[place], case.truths[place])
-            for place in evenly_spaced(np.arange(len(case.crops)), SHOWN_PER_DIRECTION)
+        columns += [
+            (first + int(index), case.crops[index], case.truths[index])
+            for index in evenly_spaced(np.arange(len(case.crops)), SHOWN_PER_DIRECTION)
         ]
         first += len(case.crops)
-    lines = [[crop for _, crop, _ in shown]]
+    tiles = [[crop for _, crop, _ in columns]]
     for row in rows:
         swaps = np.load(swaps_path(folder, row))
-        lines.append([swaps[index] for index, _, _ in shown])
-    lines.append([truth for _, _, truth in shown])
+        tiles.append([swaps[index] for index, _, _ in columns])
+    tiles.append([truth for _, _, truth in columns])
     return image_io.make_grid(
-        lines, side=128, labels=["shown", *(row.name for row in rows), "the true swap"]
+        tiles, side=128, labels=["input", *(row.name for row in rows), "true swap"]
     )
 
 
 def write_table(path: Path, text: str) -> None:
-    """Write a table, and show it."""
+    """Write a table, and print it."""
     write_text(path, text)
     print(text)
 
 
 def format_result(result: Result) -> str:
     """Return a result as one line of progress."""
-    one = result.verdict
+    one = result.scores
     return (
         f"{result.name} (seed {result.seed}): {result.cpu_minutes:.1f} min, "
         f"{result.images:,} images, SSIM {one.ssim:.3f}, {one.psnr:.1f} dB, "
-        f"matched {one.psnr_matched:.1f} dB, around {one.around:.1f}"
+        f"matched {one.psnr_color_matched:.1f} dB, around {one.background_change:.1f}"
     )
 
 
 def limit_threads(threads: int = 1) -> None:
-    """Keep this process to so many threads, and its memory to itself: must come first."""
+    """Limit this process's threads, and keep its freed memory; call this first."""
     torch.set_num_threads(threads)
     cv2.setNumThreads(1)
     keep_freed_memory()

@@ -3,9 +3,9 @@
     python tests/benchmarks/study_autoencoder.py [--folder DIR] [--vgg19 FILE] [--only TEXT]
 
 About four and a half hours of processor time in all, of which the presets take three. Parts can
-run side by side (`--only`), each on the clock of its own process. Rows that are done are not run
-again, so the command may be stopped and repeated. `docs/studies/autoencoder.md` is written by hand
-around the tables and pictures that it leaves in the folder.
+run side by side (`--only`), each on the clock of its own process. Finished rows are not run again,
+so the command may be interrupted and repeated. It writes tables and grids into the folder;
+`docs/studies/autoencoder.md` is written by hand around them.
 """
 
 import argparse
@@ -28,10 +28,10 @@ from faceswap_models.base import SwapModel
 from faceswap_models.layers import PixelShuffle, WinogradConv2d, kaiming_init
 
 LONG, MEDIUM, LAPTOP, SHORT = 45.0, 8.0, 3.0, 1.0
-"""Processor minutes of each preset, so long that the wide ones have come to something; of VGG19
-without its weights; of what a laptop might train; and of comparisons within one network."""
+"""Processor minutes of each preset, long enough for the wide ones; of VGG19 without its weights; of
+what a laptop might train; and of comparisons within one network."""
 
-# A processor makes so few steps in minutes that every row takes small batches: see the page.
+# A CPU takes few steps in minutes, so every row has small batches: see the page.
 BATCH_2 = "train.batch_size=2"
 BATCH_4 = "train.batch_size=4"
 STRUCTURE, EYES_FIRST = "train.dssim_weight=1", "train.eyes_mouth_weight=2"
@@ -44,7 +44,7 @@ SHORT_RUN = (
     "train.warmup_images=500",
     "train.ema_halflife_images=4000",
 )
-"""What `light` does because its time is short."""
+"""Settings of `light` for short trainings."""
 NARROW = (
     *HD_64,
     *SHORT_RUN,
@@ -56,12 +56,12 @@ NARROW = (
     "model.discriminator_base_channels=16",
     "train.learning_rate=2e-3",
 )
-"""The `hd` preset with the widths and the learning rate of `light`."""
+"""The `hd` preset with the channels and the learning rate of `light`."""
 KERAS_FEATURE_SCALE = 1000.0
-"""What Keras' features are divided by."""
+"""Divisor of Keras' features."""
 UNFROZEN = "train.unfreeze_start_images=0"
 UNFREEZE_IMAGES = 5_000
-"""When a long row opens VGG19: after a tenth of its time."""
+"""When a long row unfreezes VGG19: after a tenth of its time."""
 HIGH_LEARNING_RATE = "train.learning_rate=1e-3"
 NO_MASK = ("model.predict_mask=false", "train.background_weight=1")
 CLASSIC_WARP = (
@@ -74,20 +74,20 @@ ADVERSARIAL = ("train.adversarial_weight=0.05", "train.adversarial_start_images=
 
 
 PRETRAIN_IDENTITIES = ("cy", "di", "ed")
-"""Whom an encoder has seen before it meets ada and bo."""
+"""Identities that an encoder is pretrained on before ada and bo."""
 PRETRAIN_MINUTES = 3.0
-"""Processor minutes that it has spent with them."""
+"""Processor minutes of the pretraining."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """Rows that are compared with each other: one table and one picture."""
+    """Rows that are compared with each other: one table and one grid."""
 
     name: str
     rows: Sequence[study.Row]
     is_shown: Callable[[study.Row], bool] = lambda row: row.seed == 0
     curve_minutes: Sequence[float] = ()
-    """Minutes after which it is told how far each row had come."""
+    """Columns of the learning-curve table, minutes; no table without any."""
 
 
 def make_row(
@@ -103,8 +103,16 @@ def make_row(
 ) -> study.Row:
     """Return a row: a preset with some settings changed.
 
-    Perhaps it begins with half of VGG19's weights, or with what others' faces have taught, which
-    is kept in a folder; or its networks are rebuilt, in words and in deeds.
+    Args:
+        name: Label in the tables.
+        preset: Preset of the autoencoder.
+        changes: Settings, `section.key=value`.
+        minutes: Processor minutes.
+        seed: Seed of the run.
+        faces: Number of training crops of each identity; 0 is all.
+        vgg19_file: Weights for the first three blocks of a VGG19 encoder.
+        pretrained_in: Folder of the weights pretrained on other identities, to start from.
+        rebuild: Description of a change to the fresh networks, and the function that makes it.
     """
     plain = study.Row(
         name=name,
@@ -114,41 +122,47 @@ def make_row(
         faces=faces,
     )
     if vgg19_file:
-        told = "VGG19 up to conv3_4 from ImageNet, its features scaled"
-        return replace(plain, prepare=partial(load_partial_vgg19, path=vgg19_file), prepared=told)
-    if pretrained_in:
-        told = f"begun with {' '.join(PRETRAIN_IDENTITIES)}, {PRETRAIN_MINUTES:g} minutes"
+        label = "VGG19 up to conv3_4 from ImageNet, its features scaled"
         return replace(
-            plain, prepare=partial(load_pretrained_decoder, folder=pretrained_in), prepared=told
+            plain, prepare=partial(load_partial_vgg19, path=vgg19_file), prepare_label=label
+        )
+    if pretrained_in:
+        label = f"pretrained on {' '.join(PRETRAIN_IDENTITIES)}, {PRETRAIN_MINUTES:g} minutes"
+        return replace(
+            plain,
+            prepare=partial(load_pretrained_decoder, folder=pretrained_in),
+            prepare_label=label,
         )
     if rebuild:
-        return replace(plain, prepared=rebuild[0], prepare=rebuild[1])
+        return replace(plain, prepare_label=rebuild[0], prepare=rebuild[1])
     return plain
 
 
 def make_parts(vgg19_file: Path | None, folder: Path) -> list[Part]:
     """Return the whole study, most important rows first."""
-    opened = f"train.unfreeze_start_images={UNFREEZE_IMAGES}"
+    unfreeze_late = f"train.unfreeze_start_images={UNFREEZE_IMAGES}"
     best = "vgg19, ImageNet up to conv3_4"
     presets = [
         make_row("original", "original", BATCH_2, minutes=LONG),
         *(
-            [make_row(best, "vgg19", BATCH_2, opened, minutes=LONG, vgg19_file=vgg19_file)]
+            [make_row(best, "vgg19", BATCH_2, unfreeze_late, minutes=LONG, vgg19_file=vgg19_file)]
             if vgg19_file
             else []
         ),
-        make_row("vgg19, random", "vgg19", BATCH_2, opened, minutes=MEDIUM if vgg19_file else LONG),
+        make_row(
+            "vgg19, random", "vgg19", BATCH_2, unfreeze_late, minutes=MEDIUM if vgg19_file else LONG
+        ),
         make_row("hd, 64 px", "hd", *HD_64, *SHORT_RUN, minutes=LONG),
         make_row("light", "light", minutes=LONG),
     ]
     encoders = [
         make_row("vgg19, random, frozen", "vgg19", BATCH_4),
-        make_row("vgg19, random, learning", "vgg19", BATCH_4, UNFROZEN),
+        make_row("vgg19, random, unfrozen", "vgg19", BATCH_4, UNFROZEN),
     ]
     if vgg19_file:
         encoders += [
             make_row(f"{best}, frozen", "vgg19", BATCH_4, vgg19_file=vgg19_file),
-            make_row(f"{best}, learning", "vgg19", BATCH_4, UNFROZEN, vgg19_file=vgg19_file),
+            make_row(f"{best}, unfrozen", "vgg19", BATCH_4, UNFROZEN, vgg19_file=vgg19_file),
         ]
     ablations = [
         make_row("hd, 64 px, narrow", "hd", *NARROW),
@@ -180,7 +194,7 @@ def make_parts(vgg19_file: Path | None, folder: Path) -> list[Part]:
         laptop("96 px, rate 4e-3", "light", SIDE_96, STRUCTURE, "train.learning_rate=4e-3"),
         laptop("96 px, eyes and mouth first", "light", SIDE_96, STRUCTURE, EYES_FIRST),
     ]
-    few = [
+    few_faces = [
         make_row("light, all faces", "light"),
         make_row("light, 20 faces", "light", faces=20),
         make_row("hd, 64 px, narrow, 20 faces", "hd", *NARROW, faces=20),
@@ -198,12 +212,12 @@ def make_parts(vgg19_file: Path | None, folder: Path) -> list[Part]:
         for depth in range(1, 6)
     ]
     again = partial(make_row, seed=1)
-    begun = [
+    pretrained = [
         again("light, from scratch", "light"),
-        again("light, begun with others", "light", pretrained_in=folder),
+        again("light, pretrained on others", "light", pretrained_in=folder),
         again("the same, encoder frozen", "light", "train.freeze=encoder", pretrained_in=folder),
         again("light, 20 faces, from scratch", "light", faces=20),
-        again("light, 20 faces, begun with others", "light", faces=20, pretrained_in=folder),
+        again("light, 20 faces, pretrained on others", "light", faces=20, pretrained_in=folder),
     ]
     return [
         Part(
@@ -214,14 +228,14 @@ def make_parts(vgg19_file: Path | None, folder: Path) -> list[Part]:
         Part(name="encoders", rows=encoders),
         Part(name="light", rows=light),
         Part(name="ablations", rows=ablations),
-        Part(name="few-faces", rows=few),
+        Part(name="few-faces", rows=few_faces),
         Part(name="depth", rows=depths),
-        Part(name="begun", rows=begun, is_shown=lambda _: True),
+        Part(name="pretrained", rows=pretrained, is_shown=lambda _: True),
     ]
 
 
 def use_separable_convs(model: SwapModel) -> None:
-    """Build every convolution of 16 channels or more of one by channel and one by pixel."""
+    """Replace every convolution of 16 channels or more by a depthwise-separable one."""
     for parent in list(model.modules()):
         for name, layer in list(parent.named_children()):
             if isinstance(layer, WinogradConv2d) and layer.in_channels >= 16:
@@ -229,7 +243,7 @@ def use_separable_convs(model: SwapModel) -> None:
 
 
 def make_separable(layer: nn.Conv2d) -> nn.Sequential:
-    """Return what a convolution becomes (Howard et al., "MobileNets", 2017, section 3.1)."""
+    """Return the depthwise-separable form (Howard et al., "MobileNets", 2017, section 3.1)."""
     width, size, stride = layer.in_channels, layer.kernel_size[0], layer.stride[0]
     return nn.Sequential(
         nn.Conv2d(width, width, size, stride, padding=size // 2, groups=width),
@@ -238,14 +252,14 @@ def make_separable(layer: nn.Conv2d) -> nn.Sequential:
 
 
 def upsample_at_output(model: SwapModel) -> None:
-    """Let a decoder's last doubling be made by the layer that makes colours."""
+    """Replace each decoder's last upsampling block by pixel shuffle in the output layer."""
     assert isinstance(model, Autoencoder)
     for decoder in model.decoders:
         assert isinstance(decoder, Decoder)
         decoder.up = decoder.up[:-1]
         width, count = decoder.up[-1][0].out_channels // 4, decoder.output.out_channels
-        drawn = WinogradConv2d(width, 4 * count, 3).apply(kaiming_init)
-        decoder.output = nn.Sequential(drawn, PixelShuffle())  # type: ignore[assignment]
+        output = WinogradConv2d(width, 4 * count, 3).apply(kaiming_init)
+        decoder.output = nn.Sequential(output, PixelShuffle())  # type: ignore[assignment]
 
 
 SEPARABLE = ("depthwise-separable convolutions", use_separable_convs)
@@ -253,7 +267,7 @@ DOUBLING = ("the output doubles", upsample_at_output)
 
 
 def load_pretrained_decoder(model: SwapModel, folder: Path) -> None:
-    """Begin with what the others' faces have taught; freeze what the settings say."""
+    """Start from weights pretrained on other identities; freeze what the settings say."""
     path = study.pretrain(
         make_row("everybody", "light", minutes=PRETRAIN_MINUTES), folder, PRETRAIN_IDENTITIES
     )
@@ -265,30 +279,30 @@ def load_pretrained_decoder(model: SwapModel, folder: Path) -> None:
 
 
 def load_partial_vgg19(model: SwapModel, path: Path) -> None:
-    """Put VGG19's first three blocks, from a Keras export, into an encoder; the rest is random."""
+    """Load VGG19's first three blocks, from a Keras export, into an encoder; the rest is random."""
     assert isinstance(model, Autoencoder)
     model.load_pretrained(convert_keras_vgg19(read_tensors(path)), partial=True)
 
 
 def convert_keras_vgg19(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return Keras' VGG19 in torchvision's names and for torchvision's inputs.
+    """Return Keras' VGG19 with torchvision's names and for torchvision's inputs.
 
     Keras takes BGR from 0 to 255 less a mean; torchvision RGB from 0 to 1, less a mean, over a
     deviation. So the first layer's weights are reversed and scaled; the means are the same to
-    less than half a level. What passes through such a network scales with its first weights and
-    all of its biases: Keras' features are hundreds, which fresh layers behind them cannot take.
+    less than half a level. Activations scale with the first weights and all biases: Keras' are in
+    the hundreds, too large for freshly initialized layers behind them.
     """
     names = layer_names()
-    found = {names[name]: value.float() for name, value in state.items()}
-    first = found["features.0.weight"].flip(1)
+    tensors = {names[name]: value.float() for name, value in state.items()}
+    first = tensors["features.0.weight"].flip(1)
     deviation = torch.tensor(vgg.IMAGENET_STD).view(1, 3, 1, 1)
-    found["features.0.weight"] = first * 255 * deviation
-    scaled = [name for name in found if name.endswith("bias")] + ["features.0.weight"]
-    return found | {name: found[name] / KERAS_FEATURE_SCALE for name in scaled}
+    tensors["features.0.weight"] = first * 255 * deviation
+    scaled = [name for name in tensors if name.endswith("bias")] + ["features.0.weight"]
+    return tensors | {name: tensors[name] / KERAS_FEATURE_SCALE for name in scaled}
 
 
 def layer_names() -> dict[str, str]:
-    """Return Keras' names of VGG19's tensors -> torchvision's."""
+    """Return Keras' name of each of VGG19's tensors -> torchvision's."""
     names, index = {}, 0
     for block, count in enumerate(vgg.VGG19_BLOCKS):
         for layer in range(count):
@@ -300,29 +314,29 @@ def layer_names() -> dict[str, str]:
 
 
 def main() -> None:
-    """Run what has not been run yet, and write the tables and the pictures."""
+    """Run the rows without a result, and write the tables and the grids."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", type=Path, default=Path("study-autoencoder"))
     parser.add_argument("--vgg19", type=Path, help="Keras' VGG19, or its first blocks, as tensors")
-    parser.add_argument("--only", default="", help="parts whose names hold this text")
-    parser.add_argument("--threads", type=int, default=1, help="all of them are on the clock")
+    parser.add_argument("--only", default="", help="parts whose names contain this text")
+    parser.add_argument("--threads", type=int, default=1, help="the time of all threads counts")
     arguments = parser.parse_args()
     study.limit_threads(arguments.threads)
     folder: Path = arguments.folder
     folder.mkdir(parents=True, exist_ok=True)
-    material = study.prepare_data(folder)
-    study.write_table(folder / "anchors.md", study.baselines_table(material))
+    data = study.prepare_data(folder)
+    study.write_table(folder / "baselines.md", study.baselines_table(data))
     for part in make_parts(arguments.vgg19, folder):
         if arguments.only not in part.name:
             continue
-        results = study.run_study(part.rows, folder, material)
+        results = study.run_study(part.rows, folder, data)
         tables = [study.results_table(results)]
         if part.curve_minutes:
             tables.append(study.learning_curve_table(results, part.curve_minutes))
         study.write_table(folder / f"{part.name}.md", "\n".join(tables))
         shown = [one for one in part.rows if part.is_shown(one)]
-        sheet = study.comparison_grid(shown, folder, material)
-        image_io.write_png(folder / f"{part.name}.png", sheet)
+        grid = study.comparison_grid(shown, folder, data)
+        image_io.write_png(folder / f"{part.name}.png", grid)
 
 
 if __name__ == "__main__":
