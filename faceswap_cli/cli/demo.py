@@ -36,8 +36,8 @@ def demo(
 ) -> None:
     """Render two synthetic people, swap their faces, and compare with the true swap.
 
-    Needs no footage. Trains for three minutes unless --max-images or --max-minutes says otherwise; writes videos,
-    images and a page.
+    Needs no footage. Trains for three minutes unless --max-images or --max-minutes is given; writes
+    videos, images and a page.
     """
     with command_context(common) as terminal:
         from faceswap_cli.stages import demo as stage

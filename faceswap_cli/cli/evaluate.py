@@ -63,29 +63,20 @@ def evaluate(
     Writes evaluation.json and evaluation.html to a folder beside SWAPPED.
     """
     with workspace_context(workspace, common) as (terminal, space):
-        from faceswap_cli.faces.dataset import FaceSet
         from faceswap_cli.stages import evaluate as stage
-        from faceswap_cli.video.probe import probe
 
-        for path in (swapped, original, *([ground_truth] if ground_truth else [])):
-            probe(path)  # a slip in a file's name is told before a set's
-        wanted, *rest = [
-            FaceSet.from_folder(space.require_set(one)) for one in (identity, *(distractors or []))
-        ]
-        folder = output or swapped.with_name(f"{swapped.stem}-evaluation")
-        with stage.output_folder(folder):
-            found = stage.evaluate(
-                swapped,
-                source=original,
-                identity=wanted,
-                distractors=rest,
-                truth=ground_truth,
-                report=terminal,
-            )
-            files = stage.write_evaluation(found, folder)
-        columns = ["", "value", "original's own", "unit", ""]
-        terminal.print_table(f"{swapped.name} as {identity}", columns, found.rows())
-        terminal.print_hints(found.missing_reasons())
-        terminal.print_result(
-            "the evaluation left", files if not common.as_json else {**found.json_values(), **files}
+        evaluation, files = stage.evaluate_and_write(
+            swapped,
+            original=original,
+            identity=identity,
+            distractors=distractors or (),
+            ground_truth=ground_truth,
+            output=output or swapped.with_name(f"{swapped.stem}-evaluation"),
+            workspace=space,
+            report=terminal,
         )
+        columns = ["", "value", "original's own", "unit", ""]
+        terminal.print_table(f"{swapped.name} as {identity}", columns, evaluation.rows())
+        terminal.print_hints(evaluation.missing_reasons())
+        values = {**evaluation.json_values(), **files} if common.as_json else files
+        terminal.print_result("results of the evaluation", values)

@@ -13,8 +13,8 @@ from faceswap_cli.cli.options import (
 )
 from faceswap_cli.core.errors import ConfigurationError
 
-RENAMED_FLAWS = {"stranger": "other-person"}
-"""Old names of flaws, still accepted."""
+RENAMED_OUTLIERS = {"stranger": "other-person"}
+"""Old names of kinds of outliers, still accepted."""
 
 
 def faces(
@@ -27,8 +27,8 @@ def faces(
         str | None,
         typer.Option(
             "--reject",
-            metavar="FLAW,...",
-            help="Move flawed crops out of SET: blurry, duplicate, cut-off, other-person.",
+            metavar="KIND,...",
+            help="Move outliers out of SET: blurry, duplicate, cut-off, other-person.",
         ),
     ] = None,
     restore: Annotated[
@@ -55,9 +55,9 @@ def faces(
             count = stage.restore_faces(space.require_set(name), report=terminal)
             terminal.note(f"{count} crops moved back")
         if reject is not None:
-            names = [flaw.strip() for flaw in reject.split(",") if flaw.strip()]
-            flaws = [RENAMED_FLAWS.get(flaw, flaw) for flaw in names]
-            count = stage.reject_faces(space.require_set(name), flaws, report=terminal)
+            kinds = [kind.strip() for kind in reject.split(",") if kind.strip()]
+            kinds = [RENAMED_OUTLIERS.get(kind, kind) for kind in kinds]
+            count = stage.reject_faces(space.require_set(name), kinds, report=terminal)
             terminal.note(f"{count} crops moved out; --restore moves them back")
         summary = stage.inspect_sets(
             [name, *([other] if other else [])], workspace=space, report=terminal

@@ -17,6 +17,7 @@ from faceswap_cli.core import image_io
 from faceswap_cli.core.errors import InputError, NoFacesError
 from faceswap_cli.core.fileio import translate_os_errors, write_text
 from faceswap_cli.core.progress import Reporter
+from faceswap_cli.core.workspace import Workspace
 from faceswap_cli.evaluation.aggregate import (
     Array,
     FrameMeasurement,
@@ -40,6 +41,50 @@ MAX_REFERENCES = 16
 """Faces of a set that a person is known by."""
 MAX_SLOW_FRAMES: Mapping[str, int] = {"dlib": 40, "sface": 180, "lpips": 40}
 """Most frames of a clip that a slow judge looks at, spread evenly."""
+
+
+def evaluate_and_write(
+    swapped: Path,
+    *,
+    original: Path,
+    identity: str,
+    distractors: Sequence[str] = (),
+    ground_truth: Path | None = None,
+    output: Path,
+    workspace: Workspace,
+    report: Reporter,
+) -> tuple[Evaluation, dict[str, str]]:
+    """Evaluate a swapped video with sets of a workspace; return the result and its files' paths.
+
+    Args:
+        swapped: The swapped video.
+        original: The video that it was made from.
+        identity: Set of the target identity.
+        distractors: Sets of other identities, which the target must be distinguished from.
+        ground_truth: A video of the true swap.
+        output: Folder of the results.
+        workspace: Holds the sets.
+        report: Receives the progress.
+
+    Raises:
+        ConfigurationError: There is no such set.
+        FaceswapError: As `evaluate` does.
+    """
+    for video in (swapped, original, *([ground_truth] if ground_truth else [])):
+        probe(video)  # an error in a file's name is reported before one in a set's
+    target, *others = [
+        FaceSet.from_folder(workspace.require_set(name)) for name in (identity, *distractors)
+    ]
+    with output_folder(output):
+        evaluation = evaluate(
+            swapped,
+            source=original,
+            identity=target,
+            distractors=others,
+            truth=ground_truth,
+            report=report,
+        )
+        return evaluation, write_evaluation(evaluation, output)
 
 
 def evaluate(

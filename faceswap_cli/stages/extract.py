@@ -21,7 +21,7 @@ from typing import Any
 from faceswap_cli.core.errors import ConfigurationError, InputError, NoFacesError, did_you_mean
 from faceswap_cli.core.progress import Reporter
 from faceswap_cli.core.signals import StopFlag, graceful_interrupt
-from faceswap_cli.core.workspace import SetFolder, validate_name
+from faceswap_cli.core.workspace import SetFolder, Workspace, validate_name
 from faceswap_cli.faces.alignment import FRAMINGS
 from faceswap_cli.faces.crop_writer import CropWriter
 from faceswap_cli.faces.crops import CROP_ENCODERS
@@ -37,6 +37,7 @@ from faceswap_cli.faces.set_source import (
 from faceswap_cli.faces.settings import ExtractSettings
 from faceswap_cli.faces.tracker import FaceTracker, TrackedFrame, TrackingConfig
 from faceswap_cli.faces.types import FaceDetector
+from faceswap_cli.provenance.consent import CONSENT_SECTION, consent_reminder, parse_consent
 from faceswap_cli.video.frame import FramePosition
 from faceswap_cli.video.source import FrameSampler, FrameSource, VideoSource, find_sources
 from faceswap_cli.video.time_range import TimeRange
@@ -172,6 +173,50 @@ def _validate_settings(settings: ExtractSettings) -> None:
         raise ConfigurationError(
             f"every {settings.every} frames makes no sense", hint="1 looks at every frame"
         )
+
+
+def extract_inputs(
+    inputs: Sequence[Path],
+    *,
+    name: str | None,
+    workspace: Workspace,
+    settings: ExtractSettings,
+    report: Reporter,
+    consent: str | None = None,
+) -> list[ExtractSummary]:
+    """Extract what was named on the command line into sets of a workspace.
+
+    Args:
+        inputs: Videos, images, folders of either, or patterns.
+        name: The set of all of them; None gives each input a set named after it.
+        workspace: Holds the sets.
+        settings: Which faces are extracted, and how.
+        report: Receives the progress.
+        consent: `KIND` or `KIND: NOTE`, recorded in each set.
+
+    Raises:
+        ConfigurationError: A name, the consent or a setting is invalid.
+        FaceswapError: As `extract` does.
+    """
+    sections = {} if consent is None else {CONSENT_SECTION: parse_consent(consent).to_dict()}
+    if name is not None:
+        validate_name(name)
+    footage = find_sources(inputs)
+    if name is None:
+        folders = [workspace.set_folder(each) for each in set_names(footage)]
+        summaries = extract_each(
+            footage, folders=folders, settings=settings, report=report, extra_sections=sections
+        )
+    else:
+        folder = workspace.set_folder(name)
+        summaries = [
+            extract(
+                footage, folder=folder, settings=settings, report=report, extra_sections=sections
+            )
+        ]
+    if note := consent_reminder({one.name: SetFolder(root=one.folder).source for one in summaries}):
+        report.note(note)
+    return summaries
 
 
 def extract_each(
