@@ -210,13 +210,14 @@ class Job:
 
     Args:
         kind: A name in `WRITERS`.
-        folder: Where everything is.
+        path: The source.
+        folder: Where the work and the output are.
     """
 
-    def __init__(self, kind: str, folder: Path) -> None:
-        (source,) = find_sources([SOURCES[kind](folder)])
+    def __init__(self, kind: str, path: Path, folder: Path) -> None:
+        (source,) = find_sources([path])
         assert isinstance(source, VideoSource | ImageSequence)
-        self.kind, self.source = kind, source
+        self.kind, self.path, self.source = kind, path, source
         self.folder = folder / "work"
         self.output = folder / OUTPUTS[kind]
 
@@ -253,7 +254,7 @@ class Job:
 @pytest.fixture(params=sorted(WRITERS))
 def job(request: pytest.FixtureRequest, tmp_path: Path) -> Job:
     """Each kind of output."""
-    return Job(request.param, tmp_path)
+    return Job(request.param, SOURCES[request.param](tmp_path), tmp_path)
 
 
 def test_only_the_changed_area_changes(job: Job) -> None:
@@ -272,8 +273,7 @@ def test_a_stopped_output_is_resumed_to_the_same_frames(
     job: Job, tmp_path: Path, stop: int
 ) -> None:
     """Nothing finished is lost, nothing is in place before the end, and the result is the same."""
-    (tmp_path / "whole").mkdir()
-    whole = Job(job.kind, tmp_path / "whole")
+    whole = Job(job.kind, job.path, tmp_path / "whole")
     whole.run().finalize(whole.output)
     with pytest.raises(KeyboardInterrupt):
         job.run(stop=stop)
