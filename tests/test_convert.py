@@ -813,7 +813,7 @@ def test_a_preview_without_faces_fails(
         (ConvertSettings(codec="prores"), "cannot hold prores", ".mov"),
         (ConvertSettings(quality=99), "quality 99", "51"),
         (ConvertSettings(start_s=2, end_s=1), "not after the start", "beginning"),
-        (ConvertSettings(mask="learned"), "learned no mask", "--mask oval"),
+        (ConvertSettings(mask="learned"), "predicts no mask", "--mask oval"),
         (ConvertSettings(faces=("largest=cy",)), '"cy"', "ada, bo"),
     ],
 )

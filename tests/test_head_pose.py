@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from faceswap_cli.faces import head_pose
-from faceswap_cli.faces.types import rotation_to_euler
+from faceswap_cli.faces.head_pose import rotation_to_euler
 from faceswap_cli.synthetic.camera import rotation as turned
 
 DISTANCE_CM = 60.0

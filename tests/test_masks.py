@@ -238,5 +238,5 @@ def test_masks_are_chosen_by_name() -> None:
     np.testing.assert_array_equal(learned, MASK_MODES["learned"](drawn, learned))
     np.testing.assert_allclose(0.2, MASK_MODES["both"](drawn, learned))
     np.testing.assert_array_equal(drawn, MASK_MODES["both"](drawn, None))
-    with pytest.raises(ConfigurationError, match="this model learned no mask"):
+    with pytest.raises(ConfigurationError, match="this model predicts no mask"):
         MASK_MODES["learned"](drawn, None)

@@ -11,7 +11,8 @@ import pytest
 from faceswap_cli.core import model_files
 from faceswap_cli.core.errors import InputError
 from faceswap_cli.faces.detectors.mediapipe import MediaPipeDetector
-from faceswap_cli.faces.types import BLENDSHAPE_NAMES, rotation_to_euler
+from faceswap_cli.faces.head_pose import rotation_to_euler
+from faceswap_cli.faces.types import BLENDSHAPE_NAMES
 from faceswap_cli.synthetic import CAST, HeadModel, SceneParams, render_frame
 
 

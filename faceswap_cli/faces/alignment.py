@@ -1,8 +1,8 @@
-"""Where a face lies: the similarity that carries it to the unit square, and nothing of detectors.
+"""Face alignment: the similarity from a frame to the unit square, `align_face(landmarks)`.
 
 Convention:
-    Points are (x, y) px, pixel centres on integers. The unit square is continuous: a crop of
-    `size` px covers it exactly, so its first pixel's centre is at `0.5 / size`.
+    Points are (x, y) px, pixel centers on integers. The unit square is continuous: a crop of
+    `size` px covers it exactly, so its first pixel's center is at `0.5 / size`.
 """
 
 import math
@@ -20,10 +20,10 @@ from faceswap_cli.core.types import Image, Matrix, Points
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FaceAlignment:
-    """A face's place in its frame, free of any crop size."""
+    """The aligned square of a face in its frame, independent of crop size."""
 
     to_unit: Matrix
-    """float64 (2, 3): frame px -> the unit square."""
+    """float64 (2, 3): frame px -> unit square."""
 
     @classmethod
     def from_square(cls, side: int, *, left: int = 0, top: int = 0) -> "FaceAlignment":
@@ -60,18 +60,18 @@ class FaceAlignment:
         )
 
     def source_area(self) -> Rect:
-        """Return the part of the frame that a crop is made of."""
+        """Return the part of the frame that a crop reads."""
         return Rect.from_points(self.corners())
 
     def crop(self, image: Image, size: int) -> Image:
         """Return the crop of `image`, uint8 (size, size, 3)."""
-        # Shrinking by a plain bilinear look-up skips pixels: look up a crop at least as fine as
-        # the frame, then average whole blocks of it.
-        fold = max(1, math.ceil(self.side_px / size - 1e-6))
+        # Downscaling by bilinear interpolation alone skips pixels: sample a crop at least as fine
+        # as the frame, then average whole blocks of it.
+        factor = max(1, math.ceil(self.side_px / size - 1e-6))
         fine = cv2.warpAffine(
             image,
-            self.frame_to_crop(size * fold),
-            (size * fold, size * fold),
+            self.frame_to_crop(size * factor),
+            (size * factor, size * factor),
             flags=cv2.INTER_LINEAR,
             borderMode=cv2.BORDER_REPLICATE,
         )
@@ -81,7 +81,7 @@ class FaceAlignment:
     def expand_to_head(self) -> "FaceAlignment":
         """Return the alignment of the square around the whole head, hair and neck included.
 
-        Its middle lies above the face's, and its side is `HEAD_SCALE` times as long: 40 cm, from
+        Its center is above the face's, and its side is `HEAD_SCALE` times as long: 40 cm, from
         18 cm below the eyes' level to 22 cm above it.
         """
         side, up = HEAD_SCALE, HEAD_CENTER_SHIFT
@@ -89,24 +89,24 @@ class FaceAlignment:
         return FaceAlignment(to_unit=_compose(shrink, self.to_unit))
 
     def relative_to(self, crop: "FaceAlignment", size: int) -> "FaceAlignment":
-        """Return where this square lies in another one's crop of `size` px."""
+        """Return the alignment of this square in another one's crop of `size` px."""
         return FaceAlignment(to_unit=_compose(self.to_unit, crop.crop_to_frame(size)))
 
     def shrink_to_face(self) -> "FaceAlignment":
-        """Return the alignment whose `head` this is."""
+        """Return the alignment of the face whose `expand_to_head` this is."""
         side, up = HEAD_SCALE, HEAD_CENTER_SHIFT
         grow = np.array([[side, 0, (1 - side) / 2], [0, side, (1 - side) / 2 - up]])
         return FaceAlignment(to_unit=_compose(grow, self.to_unit))
 
 
 TEMPLATE_VERSION = 1
-"""Changes whenever the same landmarks would be aligned to another place."""
+"""Changes whenever the same landmarks would get another alignment."""
 
 # The template is the front view of the canonical face model that comes with MediaPipe's
-# face_landmarker.task (Apache-2.0): centimetres from the model's origin, x to image right, y up.
-# Of its points only those are used that expressions leave alone: the corners of the eyes, the
-# bridge and base of the nose, the forehead, the temples and the upper cheekbones. Points near the
-# silhouette keep the scale honest when the head turns, which narrows the rest.
+# face_landmarker.task (Apache-2.0): centimeters from the model's origin, x to image right, y up.
+# Only points are used that expressions hardly move: the corners of the eyes, the bridge and base
+# of the nose, the forehead, the temples and the upper cheekbones. Points near the silhouette keep
+# the scale right when the head turns, which narrows the rest.
 MIDLINE_CM: Mapping[int, float] = MappingProxyType(
     {10: 8.262, 151: 6.545, 9: 4.886, 168: 3.271, 6: 2.473, 197: 1.728, 2: -2.089}
 )
@@ -128,47 +128,47 @@ PAIRS_CM: Mapping[tuple[int, int], tuple[float, float]] = MappingProxyType(
 SIDE_CM = 26.5
 """Side of the square. Its central 0.8, which a network sees, is 21.2 cm.
 
-Over 873 measured frames (five drawn people over the whole range of `actors.performance`, two filmed
-ones; mouths wide open) the aligned outline reached from 8.9 cm above the model's origin
+Over 873 measured frames (five synthetic people over the whole range of `synthetic.animate`, two
+filmed ones; mouths wide open) the aligned outline reached from 8.9 cm above the model's origin
 (landmark 10) to 11.5 cm below it (landmark 152) and 9.9 cm to either side: none left the 21.2 cm.
 """
 CENTER_BELOW_ORIGIN_CM = 1.3
-"""Half way between those highest and lowest points."""
+"""Halfway between those highest and lowest points."""
 
 
 HEAD_SCALE = 1.5
 """Side of the square around a head over that around its face."""
 HEAD_CENTER_SHIFT = 0.15
-"""How far the middle of the one lies above that of the other, in sides of the face's square."""
+"""Distance of its center above that of the face's square, in sides of the latter."""
 
 FRAMINGS: Mapping[str, Callable[[FaceAlignment], FaceAlignment]] = MappingProxyType(
     {"face": lambda alignment: alignment, "head": FaceAlignment.expand_to_head}
 )
-"""Name -> the square that is cut out, of the face's."""
+"""Name -> function from the alignment of a face to that of its crop."""
 
 
 def align_face(landmarks: Points) -> FaceAlignment:
-    """Return where the face with these landmarks (478, 2) px lies in its frame."""
+    """Return the alignment of the face with these landmarks (478, 2) px."""
     indices, target = build_template()
     return FaceAlignment(to_unit=fit_similarity(landmarks[indices], target))
 
 
 def build_template() -> tuple[npt.NDArray[np.intp], Points]:
-    """Return the stable landmarks' indices (K,) and their places in the unit square (K, 2)."""
-    places = {index: (0.0, y) for index, y in MIDLINE_CM.items()}
+    """Return the stable landmarks' indices (K,) and their positions in the unit square (K, 2)."""
+    positions = {index: (0.0, y) for index, y in MIDLINE_CM.items()}
     for (left, right), (x, y) in PAIRS_CM.items():
-        places |= {left: (-x, y), right: (x, y)}
-    from_origin = np.array(list(places.values())) * [1, -1]
+        positions |= {left: (-x, y), right: (x, y)}
+    from_origin = np.array(list(positions.values())) * [1, -1]
     unit = 0.5 + (from_origin - [0, CENTER_BELOW_ORIGIN_CM]) / SIDE_CM
-    return np.array(list(places), dtype=np.intp), unit.astype(np.float32)
+    return np.array(list(positions), dtype=np.intp), unit.astype(np.float32)
 
 
 def fit_similarity(points: Points, target: Points) -> Matrix:
-    """Return the turn, scale and shift (2, 3) that best carries points to target, both (N, 2).
+    """Return the similarity (2, 3) that best maps points to target, both (N, 2).
 
     Best in the sum of squares over the targets: S. Umeyama, "Least-squares estimation of
     transformation parameters between two point patterns", IEEE PAMI 13(4), 1991. In the plane,
-    where a turn with scale is one complex number, it needs no decomposition, and it never mirrors.
+    where rotation and scale are one complex number, it needs no decomposition, and never mirrors.
 
     Raises:
         ValueError: All points are the same.
@@ -180,12 +180,12 @@ def fit_similarity(points: Points, target: Points) -> Matrix:
     if spread == 0:
         raise ValueError("a similarity needs points that are not all the same")
     real, imaginary = (x * u + y * v).sum() / spread, (x * v - y * u).sum() / spread
-    turn = np.array([[real, -imaginary], [imaginary, real]])
-    return np.column_stack([turn, end_mean - turn @ start_mean])
+    linear = np.array([[real, -imaginary], [imaginary, real]])
+    return np.column_stack([linear, end_mean - linear @ start_mean])
 
 
 def transform_points(points: Points, matrix: Matrix) -> Points:
-    """Carry points (N, 2) through an affine matrix (2, 3)."""
+    """Return points (N, 2) mapped by an affine matrix (2, 3)."""
     return np.asarray(points @ matrix[:, :2].T + matrix[:, 2], dtype=np.float32)
 
 

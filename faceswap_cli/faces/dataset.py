@@ -1,4 +1,4 @@
-"""What is known of one face in one frame, as a line of JSON; and a set of such faces."""
+"""Records of crops, one line of JSON each (`FaceRecord`), and sets of them (`FaceSet`)."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -26,7 +26,7 @@ class FaceRecord:
     time: Fraction
     """When the frame is shown, seconds, exact."""
     alignment: FaceAlignment
-    """Where the crop lies in the frame."""
+    """The crop's square in the frame."""
     landmarks: Points
     """float32 (478, 2), px in the frame."""
     score: float
@@ -42,13 +42,13 @@ class FaceRecord:
     cut_off: float = 0.0
     """Part of the face's area that lies outside the frame, 0 to 1."""
     track: int = 0
-    """The same number for the same face of one input as long as it is followed, from 0."""
+    """The same number for the same face of one input as long as it is tracked, from 0."""
     outline: Points = field(default_factory=lambda: np.zeros((0, 2), np.float32))
     """float32 (K, 2), px in the frame: the corners of the face's outline."""
     framing: str = "face"
-    """What the crop covers, and `alignment` with it: a name in `align.FRAMINGS`."""
+    """What the crop and `alignment` cover: a name in `alignment.FRAMINGS`."""
     is_interpolated: bool = False
-    """Nobody saw the face in this frame: it was put between where it was before and after."""
+    """It was not detected in this frame, but interpolated between the frames before and after."""
 
     def to_json(self) -> str:
         """Return the record as one line."""
@@ -76,7 +76,7 @@ class FaceRecord:
 
     @classmethod
     def from_json(cls, line: str) -> "FaceRecord":
-        """Read a record back from one line.
+        """Return the record of one line.
 
         Raises:
             ValueError, KeyError: The line is torn or of another kind.
@@ -111,25 +111,25 @@ class FaceSet:
 
     @classmethod
     def load(cls, name: str, *, folder: Path, records: Path) -> "FaceSet":
-        """Read the set whose crops lie in `folder` and whose lines are in the file `records`."""
-        found = (record for record in read_records(records) if (folder / record.file).is_file())
-        return cls(name=name, folder=folder, records=list(found))
+        """Read the set with crops in `folder` and records in the file `records`."""
+        present = (record for record in read_records(records) if (folder / record.file).is_file())
+        return cls(name=name, folder=folder, records=list(present))
 
     @classmethod
     def from_folder(cls, folder: SetFolder) -> "FaceSet":
-        """Read the set that lies in a folder of the workspace, called as it is."""
+        """Read the set in a folder of the workspace."""
         return cls.load(folder.name, folder=folder.root, records=folder.records)
 
     def __len__(self) -> int:
         return len(self.records)
 
     def path(self, record: FaceRecord) -> Path:
-        """The crop's file."""
+        """Return the path of a crop."""
         return self.folder / record.file
 
 
 def _round_points(points: Points) -> list[list[float]]:
-    """Return points (N, 2) for JSON, in hundredths of a pixel."""
+    """Return points (N, 2) for JSON, rounded to hundredths of a pixel."""
     rounded: list[list[float]] = np.round(points.astype(np.float64), 2).tolist()
     return rounded
 

@@ -1,4 +1,4 @@
-"""SFace tells people apart: a face -> a direction that belongs to its person; nothing else.
+"""Identity embeddings of faces by SFace: `SFace.embed`.
 
 Y. Zhong et al., "SFace: Sigmoid-Constrained Hypersphere Loss for Robust Face Recognition", IEEE
 Transactions on Image Processing 30, 2021; run by OpenCV.
@@ -14,29 +14,29 @@ from faceswap_cli.core.stderr import suppress_stderr
 from faceswap_cli.core.types import Image, Points
 
 Embedding = npt.NDArray[np.float64]
-"""float64 (128,), of length 1; the product of two is the cosine between them."""
+"""float64 (128,), of length 1; the dot product of two is their cosine similarity."""
 
 EYE_CORNERS = ((33, 133), (362, 263))
-"""Landmarks at the corners of the eyes, the image's left one first."""
+"""Landmarks at the corners of the eyes, the image's left eye first."""
 NOSE_AND_MOUTH = (1, 61, 291)
 """Landmarks at the tip of the nose and the corners of the mouth, the image's left one first."""
 
 
 class SFace:
-    """A loaded SFace.
+    """The SFace network.
 
     Args:
         model: Its ONNX file.
     """
 
     def __init__(self, model: Path) -> None:
-        # Handed over as bytes: OpenCV opens only paths in the system's own letters.
+        # Passed as bytes: OpenCV cannot open paths outside the system's own code page.
         content = np.fromfile(model, dtype=np.uint8)
         with suppress_stderr():
             self._network = cv2.FaceRecognizerSF.create("onnx", content, np.zeros(0, np.uint8))
 
     def embed(self, image: Image, landmarks: Points) -> Embedding:
-        """Return the direction of the face in `image` whose landmarks (478, 2) px are given."""
+        """Return the embedding of the face in `image` with these landmarks (478, 2) px."""
         bgr = np.ascontiguousarray(image[..., ::-1])
         aligned = self._network.alignCrop(bgr, _to_yunet_row(landmarks))
         values = self._network.feature(aligned)[0].astype(np.float64)

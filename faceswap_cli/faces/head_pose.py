@@ -1,11 +1,12 @@
-"""Head pose: `estimate_rotation` from landmarks with depth, `pose_error_deg` between two poses.
+"""Head pose from landmarks with depth (`estimate_rotation`), as angles, and errors between poses.
 
-The rotation is the one MediaPipe's face geometry pipeline reports: the landmarks are taken back
-through a camera into centimetres, and a canonical face is laid over them by a weighted Procrustes
-fit (D. Akca, "Generalized Procrustes analysis and its applications in photogrammetry", 2003, 2.4).
+The rotation is the one MediaPipe's face geometry pipeline reports: the landmarks are unprojected
+through a camera into centimeters, and a canonical face is fitted to them by weighted Procrustes
+analysis (D. Akca, "Generalized Procrustes analysis and its applications in photogrammetry", 2003,
+2.4).
 
 Convention:
-    x to image right, y up, z to the camera; see `faces.detect.Face`.
+    x to image right, y up, z to the camera; see `faces.types.Face`.
 """
 
 import math
@@ -20,7 +21,7 @@ Array = npt.NDArray[np.float64]
 NUM_SKIN_LANDMARKS = 468
 """The first landmarks; those of the irises after them have no depth of their own."""
 VERTICAL_FOV_DEG = 63.0
-"""The camera that MediaPipe assumes where nobody says."""
+"""Vertical field of view of the camera that MediaPipe assumes by default."""
 
 # From geometry_pipeline_metadata_landmarks.binarypb in face_landmarker.task (Apache-2.0).
 CANONICAL_FACE: Mapping[int, tuple[float, float, float, float]] = MappingProxyType(
@@ -68,7 +69,7 @@ def estimate_rotation(landmarks: Array, *, size: tuple[int, int]) -> Array:
 
     Args:
         landmarks: (N, 3): x, y, px in the frame; depth in the same unit, away from the camera.
-        size: (width, height) of the frame, px; what lies in its middle is looked at straight.
+        size: (width, height) of the frame, px; the camera's axis goes through its center.
     """
     width, height = size
     table = np.array(list(CANONICAL_FACE.values()))
@@ -78,7 +79,7 @@ def estimate_rotation(landmarks: Array, *, size: tuple[int, int]) -> Array:
     near = (landmarks - [width / 2, height / 2, landmarks[:NUM_SKIN_LANDMARKS, 2].mean()]) * px
     points = near[list(CANONICAL_FACE)]
     flat = points * [1, -1, -1]
-    # The face's distance follows from its size in the picture, at first as if it were flat.
+    # The face's distance follows from its size in the image, at first as if it were flat.
     scale, _ = fit_scale_rotation(model, flat, weights)
     scale *= fit_scale_rotation(model, _unproject(points, scale), weights)[0]
     return fit_scale_rotation(model, _unproject(points, scale), weights)[1]
@@ -97,19 +98,31 @@ def pose_error_deg(poses: npt.ArrayLike, others: npt.ArrayLike) -> Array:
     return np.asarray(np.linalg.norm(angle_errors_deg(poses, others), axis=-1))
 
 
+def rotation_to_euler(rotation: Array) -> tuple[float, float, float]:
+    """Return yaw, pitch, roll in degrees of a rotation (3, 3) = Rz(roll) @ Ry(yaw) @ Rx(pitch).
+
+    Convention:
+        x to image right, y up, z to the camera; see `faces.types.Face`.
+    """
+    yaw = np.arcsin(np.clip(-rotation[2, 0], -1, 1))
+    pitch = np.arctan2(rotation[2, 1], rotation[2, 2])
+    roll = np.arctan2(rotation[1, 0], rotation[0, 0])
+    return float(np.degrees(yaw)), float(np.degrees(pitch)), float(np.degrees(roll))
+
+
 def fit_scale_rotation(points: Array, target: Array, weights: Array) -> tuple[float, Array]:
-    """Return scale and rotation (3, 3) that best carry points to target, both (N, 3)."""
-    share = (weights / weights.sum())[:, None]
-    start = points - (points * share).sum(axis=0)
-    end = target - (target * share).sum(axis=0)
-    left, _, right = np.linalg.svd((end * share).T @ start)
+    """Return the scale and rotation (3, 3) that best map points to target, both (N, 3)."""
+    weights = (weights / weights.sum())[:, None]
+    start = points - (points * weights).sum(axis=0)
+    end = target - (target * weights).sum(axis=0)
+    left, _, right = np.linalg.svd((end * weights).T @ start)
     mirror = np.diag([1, 1, np.sign(np.linalg.det(left @ right))])
-    turn = left @ mirror @ right
-    scale = ((start @ turn.T) * end * share).sum() / (start**2 * share).sum()
-    return float(scale), turn
+    rotation = left @ mirror @ right
+    scale = ((start @ rotation.T) * end * weights).sum() / (start**2 * weights).sum()
+    return float(scale), rotation
 
 
 def _unproject(points: Array, scale: float) -> Array:
-    """Return points on the near plane, with depth, as they lie in space, in cm."""
+    """Return the positions in space, in cm, of points on the near plane with depth."""
     depth = (points[:, 2:] + 1) / scale
     return np.hstack([points[:, :2] * depth, depth]) * [1, -1, -1]

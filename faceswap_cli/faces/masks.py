@@ -1,7 +1,7 @@
-"""What part of a crop is face: the landmarks' outline, what a network learned, or both at once.
+"""Masks of the face, mouth and eyes in a crop, drawn from landmarks or predicted by a network.
 
-Nothing here knows of what may be in front of a face: a hand, a microphone or a strand of hair is
-covered by the swap unless the network's own mask leaves it out. See docs/compositing.md.
+Masks from landmarks ignore occlusion: the swap covers a hand, a microphone or a strand of hair
+in front of the face unless the network's own mask leaves it out. See docs/compositing.md.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -54,10 +54,10 @@ MASK_PX = 128
 """Side of the square in which masks are built and shaped: their edge is soft, so they may be
 enlarged."""
 SUPERSAMPLING = 4
-"""The polygon is filled this many times finer than the mask, then averaged.
+"""Polygons are filled this many times finer than the mask, then averaged.
 
-OpenCV fills the pixels that the border touches as well, so the mask is 1 / (2 FOLD) px wider all
-around than the polygon.
+OpenCV fills the pixels that the border touches as well, so the mask is 1 / (2 SUPERSAMPLING) px
+wider all around than the polygon.
 """
 SUBPIXEL_BITS = 4
 """OpenCV takes polygon corners in 1/16 px."""
@@ -69,11 +69,11 @@ def face_oval(landmarks: Points) -> Points:
 
 
 def convex_hull(landmarks: Points) -> Points:
-    """Return the outline widened to hold every landmark, float32 (K, 2): their convex hull.
+    """Return the convex hull of all landmarks, float32 (K, 2): the outline of the face.
 
-    On a face seen from the front it is the oval. When the head turns, nose, lips and brow come
-    out on its far side, and would stay those of the other person: at 45 degrees the oval holds
-    73 % of a drawn face and the hull 90 %, with 1.6 % of the hull on the background.
+    On a frontal face it is the oval. When the head turns, nose, lips and brow protrude from the
+    oval's far side and would not be swapped: at 45 degrees the oval covers 73 % of a synthetic
+    face and the hull 90 %, with 1.6 % of the hull on the background.
     """
     hull = cv2.convexHull(landmarks.astype(np.float32), clockwise=False)
     return np.asarray(hull[:, 0], dtype=np.float32)
@@ -82,27 +82,27 @@ def convex_hull(landmarks: Points) -> Points:
 def face_mask(
     landmarks: Points, alignment: FaceAlignment, size: int = MASK_PX, *, forehead: bool = True
 ) -> Mask:
-    """Return the filled silhouette as it lies in a crop of `size` px, antialiased.
+    """Return the filled convex hull of a face in a crop of `size` px, antialiased.
 
     Args:
         landmarks: (478, 2) px in the frame.
-        alignment: The crop's place.
+        alignment: The crop's square in the frame.
         size: Side of the mask, px.
-        forehead: Whether what lies above the brows belongs to it; fringes often hang there.
+        forehead: Whether it includes the forehead, where bangs often hang.
     """
     points = landmarks
     if not forehead:
-        below = [index for index in range(len(landmarks)) if index not in FOREHEAD]
-        brows, upper = (landmarks[list(row)] for row in zip(*ABOVE_BROWS, strict=True))
-        points = np.concatenate([landmarks[below], brows + BROW_MARGIN * (upper - brows)])
+        lower = [index for index in range(len(landmarks)) if index not in FOREHEAD]
+        brows, above = (landmarks[list(row)] for row in zip(*ABOVE_BROWS, strict=True))
+        points = np.concatenate([landmarks[lower], brows + BROW_MARGIN * (above - brows)])
     return rasterize_polygons([convex_hull(points)], alignment, size)
 
 
 def mouth_mask(landmarks: Points, alignment: FaceAlignment, size: int = MASK_PX) -> Mask:
-    """Return the opening between the lips, filled; nothing where they are closed.
+    """Return the opening between the lips in a crop of `size` px; all 0 if they are closed.
 
-    Handed to `Compositor` as `keep`, it leaves the frame's own teeth and tongue, which networks
-    draw worst of all.
+    As `protect_mask` of `Compositor` it preserves the frame's own teeth and tongue, which networks
+    render worst of all.
     """
     return rasterize_polygons([landmarks[list(INNER_LIPS)]], alignment, size)
 
@@ -123,26 +123,26 @@ def enlarge_outline(outline: Points) -> Points:
 
 
 def _use_oval(oval: Mask, _: Mask | None) -> Mask:
-    """Leave the learned mask unused."""
+    """Return the oval alone."""
     return oval
 
 
 def _use_learned(oval: Mask, learned: Mask | None) -> Mask:
-    """Return the learned mask at the oval's size.
+    """Return the predicted mask at the oval's size.
 
     Raises:
-        ConfigurationError: There is none.
+        ConfigurationError: The model predicts none.
     """
     if learned is None:
         raise ConfigurationError(
-            "this model learned no mask",
-            hint="choose --mask oval, or a preset that learns masks",
+            "this model predicts no mask",
+            hint="choose --mask oval, or a preset that predicts masks",
         )
     return _resize_mask(learned, oval.shape[0])
 
 
 def intersect_masks(oval: Mask, learned: Mask | None) -> Mask:
-    """Return where both masks agree, at the oval's size; the oval if no mask was learned."""
+    """Return the product of both masks, at the oval's size; the oval if no mask was predicted."""
     return oval if learned is None else oval * _resize_mask(learned, oval.shape[0])
 
 
@@ -156,18 +156,18 @@ MASK_MODES: Mapping[str, Callable[[Mask, Mask | None], Mask]] = {
     "oval": _use_oval,
     "learned": _use_learned,
 }
-"""`MASK_MODES[name](oval, learned)`: where the swap may show, by the names a user types.
+"""`MASK_MODES[name](oval, learned)`: where the swap is visible, by the values of `--mask`.
 
 `oval` is float32 (M, M), as is the result; `learned` is of any size, None for a model without one.
 """
 
 
 def rasterize_polygons(polygons: Sequence[Points], alignment: FaceAlignment, size: int) -> Mask:
-    """Return polygons (K, 2), px in the frame, filled as they lie in a crop, antialiased."""
+    """Return polygons (K, 2), px in the frame, filled in a crop of `size` px, antialiased."""
     fine = np.zeros((size * SUPERSAMPLING, size * SUPERSAMPLING), dtype=np.uint8)
-    for outline in polygons:
-        placed = transform_points(outline, alignment.frame_to_crop(size * SUPERSAMPLING))
-        corners = np.round(placed * (1 << SUBPIXEL_BITS)).astype(np.int32)
+    for polygon in polygons:
+        projected = transform_points(polygon, alignment.frame_to_crop(size * SUPERSAMPLING))
+        corners = np.round(projected * (1 << SUBPIXEL_BITS)).astype(np.int32)
         cv2.fillPoly(fine, [corners], color=[255], shift=SUBPIXEL_BITS)
     mask = cv2.resize(fine, (size, size), interpolation=cv2.INTER_AREA)
     return np.asarray(mask / 255, dtype=np.float32)

@@ -1,4 +1,4 @@
-"""What a face is, and what a face detector does."""
+"""`Face`, what detectors find, and `FaceDetector`, what they implement."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -53,7 +53,7 @@ class Face:
     score: float
     """The detector's confidence, 0 to 1."""
     blendshapes: tuple[float, ...]
-    """The 52 coefficients named in `EXPRESSIONS`, 0 to 1."""
+    """The 52 coefficients named in `BLENDSHAPE_NAMES`, 0 to 1."""
     pose: tuple[float, float, float]
     """Yaw, pitch, roll, degrees."""
 
@@ -89,15 +89,3 @@ class FaceDetector(Protocol):
 
     def close(self) -> None:
         """Release the networks; harmless when repeated."""
-
-
-def rotation_to_euler(rotation: npt.NDArray[np.float64]) -> tuple[float, float, float]:
-    """Return yaw, pitch, roll in degrees of a rotation (3, 3) = Rz(roll) @ Ry(yaw) @ Rx(pitch).
-
-    Convention:
-        x to image right, y up, z to the camera; see `Face`.
-    """
-    yaw = np.arcsin(np.clip(-rotation[2, 0], -1, 1))
-    pitch = np.arctan2(rotation[2, 1], rotation[2, 2])
-    roll = np.arctan2(rotation[1, 0], rotation[0, 0])
-    return float(np.degrees(yaw)), float(np.degrees(pitch)), float(np.degrees(roll))

@@ -27,8 +27,8 @@ from faceswap_cli.faces.boxes import IOU_THRESHOLD, compute_iou
 from faceswap_cli.faces.detectors.blazeface import detect_short_range
 from faceswap_cli.faces.detectors.roi import RoI
 from faceswap_cli.faces.detectors.yunet import YuNet
-from faceswap_cli.faces.head_pose import estimate_rotation
-from faceswap_cli.faces.types import NUM_LANDMARKS, Face, rotation_to_euler
+from faceswap_cli.faces.head_pose import estimate_rotation, rotation_to_euler
+from faceswap_cli.faces.types import NUM_LANDMARKS, Face
 
 Array = npt.NDArray[np.float32]
 

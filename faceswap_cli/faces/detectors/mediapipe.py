@@ -23,7 +23,8 @@ from faceswap_cli.core.stderr import suppress_stderr
 from faceswap_cli.core.types import Image
 from faceswap_cli.faces.boxes import compute_iou
 from faceswap_cli.faces.detectors.roi import RoI
-from faceswap_cli.faces.types import Face, rotation_to_euler
+from faceswap_cli.faces.head_pose import rotation_to_euler
+from faceswap_cli.faces.types import Face
 
 
 class MediaPipeDetector:
