@@ -20,8 +20,7 @@ from faceswap_cli.evaluation.baselines import (
     fit_affine,
 )
 from faceswap_cli.evaluation.clips import render_true_swap
-from faceswap_cli.evaluation.metrics.reconstruction import mean_squared_error
-from faceswap_cli.evaluation.metrics.reconstruction import ReconstructionScores
+from faceswap_cli.evaluation.metrics.reconstruction import ReconstructionScores, mean_squared_error
 from faceswap_cli.evaluation.trials import (
     TRIALS,
     make_test_scenario,

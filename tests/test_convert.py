@@ -459,7 +459,7 @@ def test_a_killed_conversion_resumes_to_the_same_frames(
     exact = replace(PLAIN, quality=0)
     summary = _convert(long_clip, output, settings=exact, report=report)
     assert (300, 300) == (summary.frames, summary.swapped)
-    assert (f"going on after {kept} finished frames" in notes) == bool(kept)
+    assert (f"resuming after {kept} finished frames" in notes) == bool(kept)
     _convert(long_clip, tmp_path / "whole.mp4", settings=exact)
     for one, other in zip(read_frames(tmp_path / "whole.mp4"), read_frames(output), strict=True):
         assert one.time == other.time
@@ -525,6 +525,42 @@ def test_faces_are_reused_from_an_extracted_set(
             for before, after in frames
         ]
     assert ["ada"] * 4 + [None] * 3 + ["ada"] * 5 == tints
+
+
+@pytest.mark.parametrize("first_pass", ["fresh", "from a set", "finished earlier"])
+def test_a_truncated_source_is_reported_once(
+    first_pass: str,
+    drawn: Sequence[Image],
+    face: Face,
+    tmp_path: Path,
+    model: Echo,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What is missing is said once, whether or not the first pass reads the file."""
+    video, output = tmp_path / "cut.mkv", tmp_path / "out.mkv"
+    data = _write_video(video, drawn).read_bytes()
+    video.write_bytes(data[: len(data) * 7 // 10])
+    workspace = Workspace.open(tmp_path / "workspace")
+    if first_pass == "from a set":
+        folder = workspace.set_folder("bo")
+        extract(video, folder=folder, settings=ExtractSettings(), report=Reporter())
+        monkeypatch.setattr(analysis, "LOCATION_DETECTORS", {})
+    else:
+        _find(monkeypatch, lambda _: [face])
+    if first_pass == "finished earlier":
+        with monkeypatch.context() as broken:
+            broken.setattr(stage, "_cache_key", lambda *_, **__: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                _convert(video, output, settings=PLAIN)
+        monkeypatch.setattr(analysis, "LOCATION_DETECTORS", {})
+    notes: list[str] = []
+    report = Reporter()
+    monkeypatch.setattr(report, "note", notes.append)
+
+    _convert(video, output, workspace=workspace, report=report, settings=PLAIN)
+
+    assert 1 == len([text for text in notes if text.startswith("cut.mkv ends after")])
+    assert any("the faces are" in text for text in notes) == (first_pass != "fresh")
 
 
 # --- the other forms --------------------------------------------------------------------------
@@ -702,7 +738,7 @@ def test_preview_tiles_are_aligned(clip: Path, face: Face, monkeypatch: pytest.M
     """The swapped tile is the original but for the face, where the third tile is bright."""
     _loaded(monkeypatch, Painter())
     _find(monkeypatch, lambda _: [face])
-    one, swap, roles = look._prepare(clip, WEIGHTS, "bo", "cpu", PLAIN, None)
+    one, swap, roles, _ = look._prepare(clip, WEIGHTS, "bo", "cpu", PLAIN, None)
     (moment,) = look.search_frames(one, roles, count=1)
     before, after, veiled = (tile.astype(int) for tile in look.render_tiles(swap, moment))
     middle, corner = (128, 128), (4, 4)
@@ -749,8 +785,8 @@ def test_a_preview_excludes_deleted_crops(
     assert 3 == look.preview(clip, output=output, count=5, **told)  # type: ignore[arg-type]
     look.compare_settings(clip, output=output, **told)  # type: ignore[arg-type]
 
-    one, _, roles = look._prepare(clip, WEIGHTS, None, "cpu", PLAIN, space)
-    told_moments = look.select_known_frames(one, roles, count=2, workspace=space, report=Reporter())
+    one, _, roles, sets = look._prepare(clip, WEIGHTS, None, "cpu", PLAIN, space)
+    told_moments = look.select_known_frames(one, roles, sets, count=2, report=Reporter())
     moments = list(look.iter_preview_frames(one, roles, told_moments, count=2))
     assert [9, 11] == _frame_indices(moments)
     frames = list(read_frames(clip))
@@ -766,11 +802,11 @@ def test_a_preview_of_a_track_shows_only_that_track(
     video = _write_video(tmp_path / "in.mp4", _numbered_images(12))
     both = [_face_at(face, 4), _face_at(face, 36)]
     _find(monkeypatch, lambda image: both if _image_number(image) >= 4 else both[:1])
-    one, _, roles = look._prepare(
+    one, _, roles, sets = look._prepare(
         video, WEIGHTS, "bo", "cpu", replace(PLAIN, faces=("track:1",)), None
     )
 
-    told = look.select_known_frames(one, roles, count=3, workspace=None, report=Reporter())
+    told = look.select_known_frames(one, roles, sets, count=3, report=Reporter())
     moments = list(look.iter_preview_frames(one, roles, told, count=3))
 
     assert [5, 8, 10] == _frame_indices(moments)
@@ -909,5 +945,5 @@ def test_the_input_is_never_the_output(clip: Path, tmp_path: Path, model: Echo) 
 def test_large_frames_reduce_the_batch_size() -> None:
     """The memory of the frames on their way is bounded; a batch is never empty."""
     assert 16 == stage.limit_batch_size((1280, 720), requested=16)
-    assert 7 == stage.limit_batch_size((3840, 2160), requested=16)
+    assert 3 == stage.limit_batch_size((3840, 2160), requested=16)
     assert 1 == stage.limit_batch_size((32768, 32768), requested=16)

@@ -7,6 +7,7 @@ import pytest
 from faceswap_cli.core.errors import ConfigurationError
 from faceswap_cli.core.types import Points
 from faceswap_cli.faces.alignment import FaceAlignment, align_face, transform_points
+from faceswap_cli.faces.crops import measure_cut_off, measure_sharpness
 from faceswap_cli.faces.detectors.mediapipe import MediaPipeDetector
 from faceswap_cli.faces.masks import (
     EYELIDS,
@@ -22,7 +23,6 @@ from faceswap_cli.faces.masks import (
     face_oval,
     mouth_mask,
 )
-from faceswap_cli.faces.crops import measure_cut_off, measure_sharpness
 from faceswap_cli.synthetic import CAST, HeadModel, SceneParams, render_frame
 
 SQUARE = FaceAlignment(to_unit=np.array([[0.01, 0, 0], [0, 0.01, 0]]))

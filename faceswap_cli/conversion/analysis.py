@@ -1,117 +1,196 @@
-"""Where everybody is in a clip: from a set that knows, or by looking at every frame."""
+"""First pass of a conversion: the faces of a whole clip, copied from a set or detected and tracked.
+
+`find_extracted_sets` lists the sets extracted from the clip's file, `analyze_clip` returns its
+faces.
+"""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from faceswap_cli.conversion.assignment import FaceAssigner, FaceAssignment
 from faceswap_cli.conversion.clip import Clip
 from faceswap_cli.conversion.face_index import (
+    EXCLUDED,
     SAVE_INTERVAL_FRAMES,
     FaceIndex,
     IndexedFace,
     IndexProgress,
 )
-from faceswap_cli.conversion.known_sets import ExtractedSet, find_reusable_set, read_set_faces
+from faceswap_cli.core.errors import InputError
 from faceswap_cli.core.progress import Reporter
-from faceswap_cli.core.workspace import Workspace
+from faceswap_cli.core.workspace import SetFolder, Workspace
 from faceswap_cli.faces.alignment import TEMPLATE_VERSION
+from faceswap_cli.faces.dataset import read_records
 from faceswap_cli.faces.detectors import DEFAULT_DETECTOR, LOCATION_DETECTORS
 from faceswap_cli.faces.selection import SelectAll
-from faceswap_cli.faces.track_smoothing import SmoothedFace
+from faceswap_cli.faces.set_source import read_source
 from faceswap_cli.faces.tracker import FaceTracker, TrackingConfig
+from faceswap_cli.video.frame import FramePosition
+from faceswap_cli.video.time_range import TimeRange
+
+DEFAULT_EXTRACT_SETTINGS: Mapping[str, Any] = {
+    "every": 1,
+    "start_s": 0.0,
+    "end_s": None,
+    "faces": "largest",
+    "template": None,
+}
+"""What a set was extracted with where its `source.toml` does not say."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtractedSet:
+    """A set that was extracted from the clip's file, perhaps with other files."""
+
+    folder: SetFolder
+    input_index: int
+    """Which of the set's inputs the file is, counted from 0."""
+    settings: Mapping[str, Any]
+    """What it was extracted with."""
+    is_finished: bool
+
+    def has_all_faces(self, clip: Clip, assignment: FaceAssignment) -> bool:
+        """Return whether it holds every face of the clip that an assignment selects."""
+        settings = {**DEFAULT_EXTRACT_SETTINGS, **self.settings}
+        is_every_frame = settings["every"] == 1 and not {"fps", "max_faces"} & settings.keys()
+        extracted_range = TimeRange.from_seconds(settings["start_s"], settings["end_s"])
+        is_same_selection = settings["faces"] == assignment.selector.canonical_text()
+        is_same_alignment = settings["template"] == TEMPLATE_VERSION
+        return (
+            self.is_finished
+            and is_every_frame
+            and extracted_range.covers(clip.time_range)
+            and is_same_selection
+            and is_same_alignment
+        )
+
+
+def find_extracted_sets(clip: Clip, workspace: Workspace | None) -> list[ExtractedSet]:
+    """Return the sets that were extracted from the clip's file, whatever its name was then."""
+    if workspace is None:
+        return []
+    content = {
+        key: value
+        for key, value in clip.source.describe().items()
+        if key in ("bytes", "sha256_of_ends")
+    }
+    sets = []
+    for name in workspace.set_names():
+        folder = workspace.set_folder(name)
+        try:
+            source = read_source(folder.source)
+        except InputError:
+            continue
+        inputs = (section for title, section in source.items() if title.startswith("input"))
+        for index, section in enumerate(inputs):
+            if isinstance(section, dict) and section.items() >= content.items():
+                extracted = ExtractedSet(
+                    folder=folder,
+                    input_index=index,
+                    settings=source.get("settings", {}),
+                    is_finished="result" in source,
+                )
+                sets.append(extracted)
+    return sets
+
+
+def find_reusable_set(
+    sets: Sequence[ExtractedSet], clip: Clip, assignments: Sequence[FaceAssignment]
+) -> ExtractedSet | None:
+    """Return a set that holds all faces to be swapped in a clip; None if there are two identities.
+
+    A set holds the faces of one selection, so it cannot tell two apart.
+    """
+    if len(assignments) != 1:
+        return None
+    usable = (one for one in sets if one.has_all_faces(clip, assignments[0]))
+    return next(usable, None)
 
 
 def analyze_clip(
     clip: Clip,
     assignments: Sequence[FaceAssignment],
     *,
+    sets: Sequence[ExtractedSet],
     folder: Path,
-    workspace: Workspace | None,
     report: Reporter,
+    note: Callable[[str], None],
 ) -> FaceIndex:
-    """Return where everybody is in a clip: from a set that knows, or by looking at every frame.
+    """Return all faces of a clip, from a set that holds them or by reading every frame.
 
     Args:
         clip: The clip.
-        assignments: Whose faces matter.
-        folder: Where it is written down; a survey begun there goes on.
-        workspace: Where sets are looked for.
-        report: Hears how far it is.
+        assignments: The faces to swap.
+        sets: The sets extracted from the clip's file.
+        folder: Where the index is written; an unfinished one in it is resumed.
+        report: Receives the progress.
+        note: Called with a line for what is missing or damaged in the file.
     """
-    if known := find_known_set(clip, assignments, workspace):
-        report.note(f'the faces are those of the set "{known.folder.name}"')
-        survey = FaceIndex(folder=folder, key="")
-        with survey.resume(IndexProgress()) as writer:
-            for place, face in read_set_faces(known, clip):
-                writer.write(place, [face])
-        return survey
-    asked = [
+    if reusable := find_reusable_set(sets, clip, assignments):
+        report.note(f'the faces are those of the set "{reusable.folder.name}"')
+        return _copy_set_faces(reusable, clip, FaceIndex(folder=folder, key=""))
+    key = [
         clip.fingerprint(),
-        [role.selector.canonical_text() for role in assignments],
+        [one.selector.canonical_text() for one in assignments],
         f"{DEFAULT_DETECTOR}, places",
         TEMPLATE_VERSION,
     ]
-    survey = FaceIndex(folder=folder, key=json.dumps(asked))
-    begun = survey.read_progress()
-    if begun.is_finished:
-        report.note("the faces are known from a run before this")
-    else:
-        detect_and_track(clip, assignments, face_index=survey, progress=begun, report=report)
-    return survey
-
-
-def find_known_set(
-    clip: Clip, assignments: Sequence[FaceAssignment], workspace: Workspace | None
-) -> ExtractedSet | None:
-    """Return a set that knows where everybody is who matters."""
-    return find_reusable_set(clip, assignments[0], workspace) if len(assignments) == 1 else None
-
-
-def detect_and_track(
-    clip: Clip,
-    assignments: Sequence[FaceAssignment],
-    *,
-    face_index: FaceIndex,
-    progress: IndexProgress,
-    report: Reporter,
-) -> None:
-    """Find the faces in every frame, follow them, and give them their roles."""
-    report.start_task(
-        f"find the faces in {clip.source.name}", total=clip.approx_frame_count, unit="frames"
-    )
+    face_index = FaceIndex(folder=folder, key=json.dumps(key))
+    progress = face_index.read_progress()
+    if progress.is_finished:
+        report.note("the faces are known from an earlier run")
+        return face_index
     pace = TrackingConfig.from_frame_rate(
         clip.source.average_rate, is_continuous=clip.source.is_continuous
     )
-    make = LOCATION_DETECTORS[DEFAULT_DETECTOR]
-    memory = dict(progress.memory)
+    title = f"find the faces in {clip.source.name}"
+    report.start_task(title, total=clip.approx_frame_count, unit="frames")
+    make_detector = LOCATION_DETECTORS[DEFAULT_DETECTOR]
     with (
-        FaceTracker(make, selection=SelectAll()) as follower,
-        make() as detector,
+        FaceTracker(make_detector, selection=SelectAll()) as tracker,
+        make_detector() as detector,
         face_index.resume(progress) as writer,
     ):
-        casting = FaceAssigner.create(assignments, detector)
+        assigner = FaceAssigner.create(assignments, detector)
         if progress.position:
-            casting.load_state_dict(memory["casting"])
-        frames = clip.frames(note=report.note, resume_after=progress.position)
-        watching = follower.track(frames, config=pace, state=memory.get("follower"))
-        with closing(watching) as watched:
-            for seen in watched:
-                cast = casting.assign(seen.frame.view, seen.faces)
-                writer.write(seen.frame.position, [_to_indexed_face(*one) for one in cast])
+            assigner.load_state_dict(progress.state["casting"])
+        frames = clip.frames(note=note, resume_after=progress.position)
+        tracked = tracker.track(frames, config=pace, state=progress.state.get("follower"))
+        with closing(tracked) as tracked_frames:
+            for item in tracked_frames:
+                position = item.frame.position
+                assigned = assigner.assign(item.frame.view, item.faces)
+                writer.write(position, [IndexedFace.from_tracked(*one) for one in assigned])
                 if writer.frames % SAVE_INTERVAL_FRAMES == 0:
-                    known = {"follower": seen.get_state(), "casting": casting.state_dict()}
-                    writer.save(seen.frame.position, state=known)
+                    state = {"follower": item.get_state(), "casting": assigner.state_dict()}
+                    writer.save(position, state=state)
                 report.update(writer.frames, {"faces": writer.rows})
         writer.save(None, is_finished=True)
+    return face_index
 
 
-def _to_indexed_face(face: SmoothedFace, assignment: int) -> IndexedFace:
-    """Return what is kept of a face."""
-    return IndexedFace(
-        track=face.track,
-        assignment=assignment,
-        alignment=face.alignment,
-        landmarks=face.face.landmarks,
-    )
+def _copy_set_faces(extracted: ExtractedSet, clip: Clip, face_index: FaceIndex) -> FaceIndex:
+    """Fill an index with a set's faces of a clip; a face with a deleted crop is excluded.
+
+    A crop in `rejected` counts as present: an image that is bad for training may be fine to swap.
+    """
+    folder = extracted.folder
+    with face_index.resume(IndexProgress()) as writer:
+        for record in read_records(folder.records):
+            if record.input_index != extracted.input_index or not clip.contains(record.time):
+                continue
+            paths = (folder.root / record.file, folder.rejected / record.file)
+            is_present = any(path.exists() for path in paths)
+            is_head = record.framing == "head"
+            face = IndexedFace(
+                track=record.track,
+                assignment=0 if is_present else EXCLUDED,
+                alignment=record.alignment.shrink_to_face() if is_head else record.alignment,
+                landmarks=record.landmarks,
+            )
+            writer.write(FramePosition(index=record.frame, time=record.time), [face])
+    return face_index

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from faceswap_cli.conversion.model import FaceModel
-from faceswap_cli.core.errors import ConfigurationError, NoFacesError
+from faceswap_cli.core.errors import ConfigurationError, NoFacesError, did_you_mean
 from faceswap_cli.core.lazy_image import LazyImage
 from faceswap_cli.faces.selection import (
     FaceSelector,
@@ -32,47 +31,56 @@ class FaceAssignment:
     spec: str = "largest"
     """The choice as the user wrote it."""
 
-    def describe(self) -> str:
-        """Return what tells this role from all others, in one line."""
-        return f"{self.selector.canonical_text()} = {self.identity}"
-
 
 def parse_assignments(
     specs: Sequence[str],
     *,
     to: str | None,
-    model: FaceModel,
+    identities: Sequence[str],
     source_identities: Set[str] = frozenset(),
 ) -> list[FaceAssignment]:
-    """Return the roles written as `CHOICE` or `CHOICE=NAME`; the largest face if there are none.
+    """Return the assignments written as `CHOICE` or `CHOICE=NAME`; default: the largest face.
 
     Args:
-        specs: What was typed, each as `faces.choose` has it, with or without a name.
-        to: Whose face those get who are not given a name; None leaves it to the network.
-        model: Knows the people.
-        source_identities: The people whom the footage is known to show.
+        specs: As typed: a choice of `faces.selection`, with or without an identity.
+        to: Identity for specs without one; None chooses as `select_identity` does.
+        identities: Those of the model.
+        source_identities: Those that the source is known to show.
 
     Raises:
-        ConfigurationError: There is no such choice, or the model does not know a name.
+        ConfigurationError: A choice or an identity is unknown.
     """
-    if not specs:
-        return [
-            FaceAssignment(
-                selector=SelectLargest(),
-                identity=model.select_identity(to, source_identities=source_identities),
-            )
-        ]
-    roles = []
-    for text in specs:
-        choice, name = _split_spec(text, identities=model.identities)
-        person = model.select_identity(name or to, source_identities=source_identities)
-        roles.append(FaceAssignment(selector=parse_selection(choice), identity=person, spec=choice))
-    if len({role.spec for role in roles}) < len(roles):
+    assignments = []
+    for spec in specs or ("largest",):
+        choice, name = _split_spec(spec, identities=identities)
+        identity = select_identity(name or to, identities, exclude=source_identities)
+        assignments.append(
+            FaceAssignment(selector=parse_selection(choice), identity=identity, spec=choice)
+        )
+    if len({one.spec for one in assignments}) < len(assignments):
         raise ConfigurationError(
             "one face cannot get two others: each --face must choose another one",
             hint="to swap two people: --face match:ADA.jpg=bo --face match:BO.jpg=ada",
         )
-    return roles
+    return assignments
+
+
+def select_identity(
+    name: str | None, identities: Sequence[str], *, exclude: Set[str] = frozenset()
+) -> str:
+    """Return `name`, or the last identity that is not in `exclude`.
+
+    Raises:
+        ConfigurationError: The model has no identity of that name.
+    """
+    if name is None:
+        others = [identity for identity in identities if identity not in exclude]
+        return (others or identities)[-1]
+    if name not in identities:
+        raise ConfigurationError(
+            f'this model does not know "{name}"', hint=did_you_mean(name, identities)
+        )
+    return name
 
 
 def _split_spec(spec: str, *, identities: Sequence[str]) -> tuple[str, str | None]:

@@ -22,6 +22,7 @@ import numpy.typing as npt
 from faceswap_cli.conversion.swapper import FaceTask
 from faceswap_cli.core.fileio import sha256_file, translate_os_errors, write_text
 from faceswap_cli.faces.alignment import FaceAlignment
+from faceswap_cli.faces.track_smoothing import SmoothedFace
 from faceswap_cli.faces.types import NUM_LANDMARKS
 from faceswap_cli.video.frame import Frame, FramePosition
 
@@ -58,6 +59,16 @@ class IndexedFace:
     landmarks: npt.NDArray[np.float32]
     """(478, 2), px in the frame."""
 
+    @classmethod
+    def from_tracked(cls, face: SmoothedFace, assignment: int) -> "IndexedFace":
+        """Return a tracked face with its assignment."""
+        return cls(
+            track=face.track,
+            assignment=assignment,
+            alignment=face.alignment,
+            landmarks=face.face.landmarks,
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class IndexProgress:
@@ -69,8 +80,8 @@ class IndexProgress:
     """Faces found in them."""
     position: FramePosition | None = None
     """The last of those frames."""
-    memory: Mapping[str, Any] = field(default_factory=dict)
-    """What is to be known to go on after it."""
+    state: Mapping[str, Any] = field(default_factory=dict)
+    """What the tracker and the assigner need to continue after it, as JSON."""
     is_finished: bool = False
 
 
@@ -101,7 +112,7 @@ class FaceIndex:
                 return IndexProgress()
             place = told.pop("place")
             last = FramePosition(index=place[0], time=Fraction(place[1])) if place else None
-            return IndexProgress(**told, position=last)
+            return IndexProgress(state=told.pop("memory"), position=last, **told)
         except (OSError, ValueError, KeyError, TypeError):
             return IndexProgress()
 
@@ -110,6 +121,9 @@ class FaceIndex:
         """Yield what takes the faces of the frames after those in `progress`, in order."""
         with translate_os_errors(self._rows_path):
             self.folder.mkdir(parents=True, exist_ok=True)
+            if not progress.rows:
+                # The state of an older index must not come to vouch for the new rows.
+                self._state_path.unlink(missing_ok=True)
             with self._rows_path.open("ab") as file:
                 os.truncate(file.fileno(), progress.rows * ROW_DTYPE.itemsize)
                 yield FaceIndexWriter(
@@ -123,7 +137,7 @@ class FaceIndex:
             "frames": progress.frames,
             "rows": progress.rows,
             "place": progress.position and [progress.position.index, str(progress.position.time)],
-            "memory": dict(progress.memory),
+            "memory": dict(progress.state),
             "is_finished": progress.is_finished,
         }
         write_text(self._state_path, json.dumps(told))
@@ -174,10 +188,6 @@ class FaceIndex:
             points = rows["landmarks"]  # (N, 478, 2)
             found.append(np.concatenate([points.min(axis=1), points.max(axis=1)], axis=1))
         return np.concatenate(found)
-
-    def unmatched_assignments(self, count: int) -> list[int]:
-        """Return the numbers, of so many roles, that nobody has."""
-        return sorted(set(range(count)) - set(self._smoothed_assignments().tolist()))
 
     def tracks(self) -> list[int]:
         """Return the numbers of all tracks."""
@@ -247,7 +257,7 @@ class FaceIndexWriter:
             frames=self.frames,
             rows=self.rows,
             position=position,
-            memory=state,
+            state=state,
             is_finished=is_finished,
         )
         self.face_index.save_progress(progress)

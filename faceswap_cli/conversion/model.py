@@ -1,12 +1,12 @@
 """A trained model as a function of pictures; knows nothing of frames or blending."""
 
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from faceswap_cli.core.errors import CheckpointError, ConfigurationError, did_you_mean
+from faceswap_cli.core.errors import CheckpointError
 from faceswap_cli.core.types import Image, Mask
 from faceswap_cli.provenance.consent import Origin
 from faceswap_cli.training.checkpoint import TrainedModel, load_weights
@@ -69,21 +69,6 @@ class FaceModel:
             device_info=f"{hardware.device.type} {hardware.precision}",
             origins=tuple(trained.origins),
         )
-
-    def select_identity(self, to: str | None, *, source_identities: Set[str] = frozenset()) -> str:
-        """Return whose face to put on: `to`, or the last known person who is not `source_identities`.
-
-        Raises:
-            ConfigurationError: The model does not know `to`.
-        """
-        if to is None:
-            others = [person for person in self.identities if person not in source_identities]
-            return (others or self.identities)[-1]
-        if to not in self.identities:
-            raise ConfigurationError(
-                f'this model does not know "{to}"', hint=did_you_mean(to, self.identities)
-            )
-        return to
 
 
 _RECOPY_HINT = "copy it again from where it was trained, or name another model with --model"

@@ -104,6 +104,11 @@ class Output:
             sidecar_path(name).unlink(missing_ok=True)  # it would speak of an older file
             if signs and (not is_signed or name == self.path):
                 write_sidecar(name, claim)
+        if not self.settings.credentials:
+            return [*notes, "the output is unsigned (--no-credentials)"]
+        if not claim.consent:
+            missing = "no consent is recorded for some of the identities this model was trained on"
+            return [*notes, f"{missing}: see extract --consent"]
         return notes
 
     def _output_files(

@@ -1,30 +1,29 @@
-"""Convert: footage goes in, the same footage with another face comes out.
+"""Convert: swap faces in a source and keep everything else of it.
 
-    frames -> faces, over the whole clip            (survey: who is where, held steady)
-    frames -> network, in batches -> composite -> encoder
+    frames -> faces of the whole clip            (analysis: detect, track, assign)
+    frames -> model, in batches -> composite -> encoder
 
-It is read twice: whoever lays a face into a frame must know what comes after it. Frames are
-streamed, each arrow of the second line a bounded queue with a thread on either side. What is
-finished is kept, and the same command goes on after it. Everything but the pixels under the mask
-is carried over; a frame without a face passes through untouched.
+The source is read twice, since swapping a frame needs future context (gap filling, shot
+boundaries). Frames are streamed: each arrow of the second line is a bounded queue between two
+threads. Finished parts stay on disk, and the same command resumes after them. Only pixels under the
+mask change; a frame without a face passes through untouched.
 """
 
 import hashlib
 import json
 import shutil
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
 from faceswap_cli import __version__
-from faceswap_cli.conversion.analysis import analyze_clip
-from faceswap_cli.conversion.assignment import FaceAssignment, no_match_error, parse_assignments
+from faceswap_cli.conversion.analysis import analyze_clip, find_extracted_sets
+from faceswap_cli.conversion.assignment import no_match_error, parse_assignments
 from faceswap_cli.conversion.clip import Clip
 from faceswap_cli.conversion.face_index import FaceIndex, join_faces
-from faceswap_cli.conversion.known_sets import find_source_identities
 from faceswap_cli.conversion.model import FaceModel
 from faceswap_cli.conversion.output import Output, parts_folder, validate_output_path
 from faceswap_cli.conversion.pipeline import (
@@ -52,20 +51,22 @@ from faceswap_cli.video.source import VideoSource
 
 Item = TypeVar("Item")
 
-MAX_FRAME_BYTES = 2**29
-"""Memory that the frames on their way may take together."""
+MAX_FRAME_BYTES = 2**30
+"""Memory for the frames in flight."""
+BYTES_PER_PIXEL = 4.5
+"""Of one of these frames: RGB and the decoded 4:2:0 planes, 8 bits each."""
 QUEUE_DEPTH = 4
 """Frames that may wait between two threads where no batch is gathered."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConvertSummary:
-    """What became of some footage."""
+    """What a conversion wrote."""
 
     frames: int
     """Frames written."""
     swapped: int
-    """Frames that got another face."""
+    """Frames with a swapped face."""
     passed_through: int
     """Frames without a face, untouched."""
     seconds: float
@@ -84,61 +85,68 @@ def convert(
     settings: ConvertSettings | None = None,
     workspace: Workspace | None = None,
 ) -> ConvertSummary:
-    """Write `source` to `output` with other faces, going on where a run stopped.
+    """Write `source` to `output` with swapped faces; resume if a run was interrupted.
 
     Args:
-        source: A video, a picture or a folder of pictures; everything but the faces is carried
-            over.
-        weights: Trained weights, as `train` leaves them.
-        to: Whose face to put on those who are given none by the settings; None takes the last of
-            the people the model knows whom the clip does not show.
+        source: A video, an image or a folder of images.
+        weights: Trained weights, as `train` writes them.
+        to: Identity for faces that the settings give none; None takes the last identity of the
+            model that the clip does not show.
         output: Appears under this name when it is finished, not before.
         device: `auto`, `cpu`, `cuda` or `mps`.
-        report: Hears how far it is.
-        settings: Whose faces are replaced, and how they are laid in.
-        workspace: Where the people's sets are, which tell whom a clip shows, and where.
+        report: Receives the progress.
+        settings: Which faces are swapped, and how they are composited and encoded.
+        workspace: Its sets say which identities the clip shows, and where.
 
     Raises:
         InputError: The source cannot be read, or the output cannot be written.
-        ConfigurationError: The model does not know a name, or a setting is wrong.
+        ConfigurationError: The model does not know an identity, or a setting is wrong.
         CheckpointError: The weights cannot be used.
-        NoFacesError: The face that was asked for is not in the whole clip; nothing is left behind.
+        NoFacesError: No face of the clip is selected; nothing is left behind.
     """
     started = time.monotonic()
     settings = settings or ConvertSettings()
     validate_settings(settings)
     clip = Clip.open(source, start_s=settings.start_s, end_s=settings.end_s)
     validate_output_path(output, clip, settings)
+    model = FaceModel.load(weights, device=device)
+    swapper = build_swapper(settings, model)
+    sets = find_extracted_sets(clip, workspace)
+    assignments = parse_assignments(
+        settings.faces,
+        to=to,
+        identities=model.identities,
+        source_identities={one.folder.name for one in sets},
+    )
+    note = _note_once(report)
     folder = parts_folder(output)
-    network = FaceModel.load(weights, device=device)
-    shown = find_source_identities(clip, workspace)
-    roles = parse_assignments(settings.faces, to=to, model=network, source_identities=shown)
-    swap = build_swapper(settings, network)
-    survey = analyze_clip(clip, roles, folder=folder, workspace=workspace, report=report)
-    swapped = survey.frames_to_swap()
+    face_index = analyze_clip(clip, assignments, sets=sets, folder=folder, report=report, note=note)
+    swapped = face_index.frames_to_swap()
     if not swapped:
-        tracks = survey.tracks()
+        tracks = face_index.tracks()
         shutil.rmtree(folder, ignore_errors=True)
-        raise no_match_error(clip.source.name, roles, tracks)
-    key = _cache_key(
-        clip, survey, roles, weights=weights, device_info=network.device_info, settings=settings
-    )
-    made = Output.open(output, clip, key=key, settings=settings)
-    work = _Renderer(
+        raise no_match_error(clip.source.name, assignments, tracks)
+    boxes = face_index.boxes() if settings.visible_label else None
+    renderer = _Renderer(
         clip=clip,
-        face_index=survey,
-        identities=[role.identity for role in roles],
-        swapper=swap,
+        face_index=face_index,
+        identities=[one.identity for one in assignments],
+        swapper=swapper,
+        label_corner=None if boxes is None else choose_corner(boxes, clip.size),
         batch_size=limit_batch_size(clip.size, requested=settings.batch_size),
-        label_corner=choose_corner(survey.boxes(), clip.size) if settings.visible_label else None,
         report=report,
+        note=note,
     )
-    frames = work.render(made)
-    claim = _build_claim(clip, network, weights=weights, settings=settings)
+    claim = _build_claim(clip, model, weights=weights, settings=settings)
+    key = _cache_key(clip, face_index, renderer.identities, claim, device_info=model.device_info)
+    with_swaps = Output.open(output, clip, key=key, settings=settings)
+    frames = renderer.render(with_swaps)
     claim = replace(claim, frames=frames, swapped=len(swapped))
-    for note in [*made.finalize(claim, swapped_frames=swapped), *_notes(claim, weights, settings)]:
-        report.note(note)
-    made.cleanup()
+    for text in with_swaps.finalize(claim, swapped_frames=swapped):
+        report.note(text)
+    if not settings.credentials:
+        _log_unsigned(weights)
+    with_swaps.cleanup()
     return ConvertSummary(
         frames=frames,
         swapped=len(swapped),
@@ -150,95 +158,108 @@ def convert(
 
 @dataclass(frozen=True, kw_only=True)
 class _Renderer:
-    """The second reading: frames to frames."""
+    """The second pass: reads the clip, swaps its faces and writes the frames."""
 
     clip: Clip
     face_index: FaceIndex
     identities: Sequence[str]
-    """Whose face each role gets."""
+    """What each assignment swaps in."""
     swapper: FaceSwapper
     batch_size: int
     label_corner: str | None
-    """The corner in which a label is to stand, if one is."""
+    """Corner of the visible label; None: no label."""
     report: Reporter
+    note: Callable[[str], None]
+    """Called with a line for what is missing or damaged in the file."""
 
     def render(self, output: Output) -> int:
-        """Finish the frames that are missing in an output; return how many it has then."""
+        """Write the frames that are missing in an output; return how many it has then."""
         done = output.writer.frames_done
         if done:
-            self.report.note(f"going on after {done} finished frames")
-        people = " and ".join(dict.fromkeys(self.identities))
-        title = f"convert {self.clip.source.name} to {people}"
+            self.report.note(f"resuming after {done} finished frames")
+        identities = " and ".join(dict.fromkeys(self.identities))
+        title = f"convert {self.clip.source.name} to {identities}"
         self.report.start_task(title, total=self.clip.approx_frame_count, unit="frames")
-        began, before = time.monotonic(), done
-        with output.writer, closing(self.render_frames(after=done)) as frames:
+        started, done_before = time.monotonic(), done
+        with output.writer, closing(self.render_frames(start=done)) as frames:
             for frame in frames:
                 output.write(frame)
                 done += 1
-                rate = (done - before) / max(time.monotonic() - began, 1e-9)
+                rate = (done - done_before) / max(time.monotonic() - started, 1e-9)
                 self.report.update(done, {"fps": round(rate, 1)})
         return done
 
-    def render_frames(self, *, after: int) -> Generator[OutputFrame, None, None]:
-        """Yield the finished frames after so many of the clip's first.
+    def render_frames(self, *, start: int) -> Generator[OutputFrame, None, None]:
+        """Yield the finished frames from number `start` of the clip on.
 
-        The batch before them is drawn again: their masks and colours lean on it.
+        The batch before them is run again: their masks and colors are smoothed over it.
         """
-        begin = max(0, (after - TEMPORAL_RADIUS) // self.batch_size * self.batch_size)
+        begin = max(0, (start - TEMPORAL_RADIUS) // self.batch_size * self.batch_size)
         first = self.clip.first_index()
         read = self._read_frames(first + begin)
+        depth = min(QUEUE_DEPTH, self.batch_size)
         with ExitStack() as stack:
 
-            def threaded(items: Iterator[Item], depth: int = QUEUE_DEPTH) -> Iterator[Item]:
+            def threaded(items: Iterator[Item], depth: int = depth) -> Iterator[Item]:
                 return stack.enter_context(closing(prefetch(items, depth=depth)))
 
             seen = join_faces(threaded(read), self.face_index.iter_tasks(self.identities))
-            cuts = threaded(crop_faces(seen, self.swapper), self.batch_size)
-            laid = threaded(run_model(cuts, self.swapper, batch_size=self.batch_size))
-            finished = composite_faces(smooth_over_time(laid), self.swapper)
-            marked = add_label(finished, self.label_corner) if self.label_corner else finished
-            for frame in threaded(marked):
-                if frame.frame.index >= first + after:
+            crops = threaded(crop_faces(seen, self.swapper), self.batch_size)
+            layers = threaded(run_model(crops, self.swapper, batch_size=self.batch_size))
+            finished = composite_faces(smooth_over_time(layers), self.swapper)
+            labeled = add_label(finished, self.label_corner) if self.label_corner else finished
+            for frame in threaded(labeled):
+                if frame.frame.index >= first + start:
                     yield frame
 
     def _read_frames(self, index: int) -> Iterator[Frame]:
         """Yield the clip's frames from number `index` on."""
-        place = self.face_index.position_before(index)
-        for frame in self.clip.frames(note=_ignore_note, resume_after=place):
+        position = self.face_index.position_before(index)
+        for frame in self.clip.frames(note=self.note, resume_after=position):
             if frame.index >= index:
                 yield frame
 
 
-def _ignore_note(_: str) -> None:
-    """Hear nothing: what is missing was told at the first reading."""
+def limit_batch_size(size: tuple[int, int], *, requested: int) -> int:
+    """Return how many frames the model may process at once, so that memory stays bounded.
+
+    Args:
+        size: (width, height) px of the frames.
+        requested: Upper limit; the result is at least 1.
+    """
+    width, height = size
+    budget = MAX_FRAME_BYTES / (BYTES_PER_PIXEL * width * height)
+    fitting = (batch for batch in range(requested, 1, -1) if _frames_in_flight(batch) <= budget)
+    return next(fitting, 1)
 
 
-def _cache_key(
-    clip: Clip,
-    face_index: FaceIndex,
-    assignments: Sequence[FaceAssignment],
-    *,
-    weights: Path,
-    device_info: str,
-    settings: ConvertSettings,
-) -> str:
-    """Return a digest of all that decides what the frames look like."""
-    told = {
-        "version": __version__,
-        "clip": clip.fingerprint(),
-        "faces": face_index.digest(),
-        "people": [role.identity for role in assignments],
-        "weights": sha256_file(weights),
-        "computed": device_info,
-        "settings": settings.render_settings(),
-    }
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+def _frames_in_flight(batch_size: int) -> int:
+    """Return how many frames `_Renderer.render_frames` holds at once, at most."""
+    gathered = 2 * batch_size  # one batch is cropped while another one is in the model
+    queued = 3 * min(QUEUE_DEPTH, batch_size)
+    threads = 4  # each holds a frame
+    return gathered + queued + threads + (2 * TEMPORAL_RADIUS + 1)
+
+
+def _note_once(report: Reporter) -> Callable[[str], None]:
+    """Return `report.note` without repeats: both passes read the file and find the same damage.
+
+    The second pass must report it too, since the first one is skipped if the faces are known.
+    """
+    given: set[str] = set()
+
+    def note(text: str) -> None:
+        if text not in given:
+            given.add(text)
+            report.note(text)
+
+    return note
 
 
 def _build_claim(
     clip: Clip, model: FaceModel, *, weights: Path, settings: ConvertSettings
 ) -> Claim:
-    """Return what is said of the output, but for the numbers of its frames."""
+    """Return what the output is signed with, but for the numbers of its frames."""
     paths = [clip.source.path] if isinstance(clip.source, VideoSource) else clip.source.paths
     consent = combined_consent_digest(model.origins)
     return Claim(
@@ -254,23 +275,31 @@ def _build_claim(
     )
 
 
-def _notes(claim: Claim, weights: Path, settings: ConvertSettings) -> list[str]:
-    """Return what is to be said of consent and credentials; what is unsigned is logged as such."""
-    if settings.credentials:
-        silent = "no consent is recorded for everybody whose faces this model learned from"
-        return [] if claim.consent else [f"{silent}: see extract --consent"]
+def _cache_key(
+    clip: Clip,
+    face_index: FaceIndex,
+    identities: Sequence[str],
+    claim: Claim,
+    *,
+    device_info: str,
+) -> str:
+    """Return a digest of everything that decides what the frames look like."""
+    parts = {
+        "version": __version__,
+        "clip": clip.fingerprint(),
+        "faces": face_index.digest(),
+        "people": list(identities),
+        "weights": claim.model,
+        "computed": device_info,
+        "settings": claim.settings,
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _log_unsigned(weights: Path) -> None:
+    """Record in the log of the weights' run, if they are in one, that an output is unsigned."""
     run = RunFolder(root=weights.parent)
     if run.recipe.exists():
-        seen = checkpoint.read_metadata(weights)["images_seen"]
-        told = {"images_seen": seen, "event": "converted without credentials, as was asked"}
-        append_line(run.log, json.dumps(told))
-    return ["it is not signed and says nothing of the swap, as was asked (--no-credentials)"]
-
-
-def limit_batch_size(size: tuple[int, int], *, requested: int) -> int:
-    """Return how many frames to show the network at once, so that memory stays bounded.
-
-    One batch is being cut out, one drawn and one laid over, so three times as many are in flight.
-    """
-    width, height = size
-    return max(1, min(requested, MAX_FRAME_BYTES // (3 * 3 * width * height)))
+        images_seen = checkpoint.read_metadata(weights)["images_seen"]
+        event = {"images_seen": images_seen, "event": "converted without credentials, as was asked"}
+        append_line(run.log, json.dumps(event))

@@ -16,7 +16,12 @@ import numpy as np
 
 from faceswap_cli.compositing.color_transfer import COLOR_TRANSFERS
 from faceswap_cli.compositing.compositor import BLEND_MODES, alpha_blend
-from faceswap_cli.conversion.analysis import analyze_clip, find_known_set
+from faceswap_cli.conversion.analysis import (
+    ExtractedSet,
+    analyze_clip,
+    find_extracted_sets,
+    find_reusable_set,
+)
 from faceswap_cli.conversion.assignment import (
     UNASSIGNED,
     FaceAssigner,
@@ -25,7 +30,6 @@ from faceswap_cli.conversion.assignment import (
     parse_assignments,
 )
 from faceswap_cli.conversion.clip import Clip
-from faceswap_cli.conversion.known_sets import find_source_identities
 from faceswap_cli.conversion.model import FaceModel
 from faceswap_cli.conversion.settings import ConvertSettings
 from faceswap_cli.conversion.swapper import (
@@ -101,8 +105,8 @@ def preview(
         FaceswapError: As `convert` does.
     """
     settings = settings or ConvertSettings()
-    clip, swap, roles = _prepare(source, weights, to, device, settings, workspace)
-    told = select_known_frames(clip, roles, count=count, workspace=workspace, report=report)
+    clip, swap, roles, sets = _prepare(source, weights, to, device, settings, workspace)
+    told = select_known_frames(clip, roles, sets, count=count, report=report)
     report.start_task(f"preview {clip.source.name}", total=count, unit="moments")
     rows = []
     for moment in iter_preview_frames(clip, roles, told, count=count):
@@ -137,10 +141,8 @@ def compare_settings(
         FaceswapError: As `convert` does.
     """
     settings = settings or ConvertSettings()
-    clip, swap, roles = _prepare(source, weights, to, device, settings, workspace)
-    told = select_known_frames(
-        clip, roles, count=GRID_CANDIDATES, workspace=workspace, report=report
-    )
+    clip, swap, roles, sets = _prepare(source, weights, to, device, settings, workspace)
+    told = select_known_frames(clip, roles, sets, count=GRID_CANDIDATES, report=report)
     report.start_task(
         f"compare settings on {clip.source.name}", total=len(BLEND_MODES), unit="rows"
     )
@@ -170,42 +172,53 @@ def _prepare(
     device: str,
     settings: ConvertSettings,
     workspace: Workspace | None,
-) -> tuple[Clip, FaceSwapper, list[FaceAssignment]]:
-    """Return what both pictures are made of."""
+) -> tuple[Clip, FaceSwapper, list[FaceAssignment], list[ExtractedSet]]:
+    """Return the clip, the swapper, the faces to swap and the sets extracted from the clip."""
     validate_settings(settings)
     clip = Clip.open(source, start_s=settings.start_s, end_s=settings.end_s)
-    network = FaceModel.load(weights, device=device)
-    people = find_source_identities(clip, workspace)
-    roles = parse_assignments(settings.faces, to=to, model=network, source_identities=people)
-    return clip, build_swapper(settings, network), roles
+    model = FaceModel.load(weights, device=device)
+    swapper = build_swapper(settings, model)
+    sets = find_extracted_sets(clip, workspace)
+    assignments = parse_assignments(
+        settings.faces,
+        to=to,
+        identities=model.identities,
+        source_identities={one.folder.name for one in sets},
+    )
+    return clip, swapper, assignments, sets
 
 
 def select_known_frames(
     clip: Clip,
     assignments: Sequence[FaceAssignment],
+    sets: Sequence[ExtractedSet],
     *,
     count: int,
-    workspace: Workspace | None,
     report: Reporter,
 ) -> list[tuple[FramePosition, list[FaceTask]]] | None:
-    """Return up to `count` moments and who is to be swapped in each; None: that is to be sought.
+    """Return up to `count` frames with their faces to swap; None if they must be searched.
 
-    It is told by a set that knows the faces. Tracks have their numbers only when the whole clip was
-    looked at: then it is.
+    They are known if a set holds the clip's faces. Tracks get their numbers by reading the whole
+    clip, so a selection by track number reads it.
 
     Raises:
-        NoFacesError: In the whole clip nobody is to be swapped.
+        NoFacesError: No face of the whole clip is selected.
     """
-    is_numbered = any(isinstance(role.selector, SelectTrack) for role in assignments)
-    if not is_numbered and find_known_set(clip, assignments, workspace) is None:
+    is_by_track = any(isinstance(one.selector, SelectTrack) for one in assignments)
+    if not is_by_track and find_reusable_set(sets, clip, assignments) is None:
         return None
     with tempfile.TemporaryDirectory() as folder:
-        survey = analyze_clip(
-            clip, assignments, folder=Path(folder), workspace=workspace, report=report
+        face_index = analyze_clip(
+            clip,
+            assignments,
+            sets=sets,
+            folder=Path(folder),
+            report=report,
+            note=report.note,
         )
-        if not survey.frames_to_swap():
-            raise no_match_error(clip.source.name, assignments, survey.tracks())
-        return survey.sample_frames(count, [role.identity for role in assignments])
+        if not face_index.frames_to_swap():
+            raise no_match_error(clip.source.name, assignments, face_index.tracks())
+        return face_index.sample_frames(count, [one.identity for one in assignments])
 
 
 def iter_preview_frames(
