@@ -1,4 +1,4 @@
-"""Write the generated pages, docs/cli.md and docs/presets.md: `python docs/generate.py`."""
+"""Write the generated pages docs/cli.md and docs/presets.md: `python docs/generate.py`."""
 
 import os
 import tomllib
@@ -23,7 +23,7 @@ def write_pages() -> None:
 
 
 def render_pages() -> dict[str, str]:
-    """Return the generated pages by file name."""
+    """Return the text of each generated page by file name."""
     return {"cli.md": render_cli_page(), "presets.md": render_presets_page()}
 
 
@@ -40,13 +40,13 @@ def render_cli_page() -> str:
 
 
 def help_block(context: typer.Context) -> str:
-    """Return a command's help as a wide terminal shows it."""
+    """Return a command's help at 100 columns as a code block."""
     with patch.dict(os.environ, COLUMNS="100"):
         return f"```text\n{context.get_help()}\n```\n"
 
 
 def render_presets_page() -> str:
-    """Return every preset with its values and the reasons its file gives for them."""
+    """Return the page with every preset: its settings and the comments of its file."""
     parts = [
         "# Presets\n\n"
         "A preset is a named group of settings for one kind of network (a backend). Without "

@@ -1,4 +1,4 @@
-"""`faceswap`, and `python -m faceswap_cli`: the command line, stopped quietly at any moment."""
+"""Entry point of `faceswap` and `python -m faceswap_cli`."""
 
 import sys
 
@@ -6,7 +6,7 @@ from faceswap_cli.core.errors import EXIT_INTERRUPTED
 
 
 def main() -> None:
-    """Run the command line; Ctrl-C ends it with one line, even while Python still loads it."""
+    """Run the command line; Ctrl-C prints one line, even while Python still imports it."""
     try:
         from faceswap_cli.cli.app import main as run
 

@@ -1,4 +1,4 @@
-"""The command line as a user meets it: quick help, clear errors, exit codes."""
+"""The command line: fast help, options, errors and exit codes."""
 
 import dataclasses
 import json
@@ -40,7 +40,7 @@ def faceswap(*arguments: str, folder: Path) -> "subprocess.CompletedProcess[str]
 
 
 def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
-    """`faceswap --help` answers without waiting for torch, OpenCV or MediaPipe."""
+    """`faceswap --help` does not wait for torch, OpenCV or MediaPipe."""
     code = (
         "import sys\n"
         "from faceswap_cli.cli.app import app\n"
@@ -55,7 +55,7 @@ def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
 
 
 def test_help_names_every_backend(tmp_path: Path) -> None:
-    """The backends shown are the files there are."""
+    """Help of `train` lists every file of `backends`."""
     shown = faceswap("train", "--help", folder=tmp_path).stdout
     assert all(name in shown for name in registry.names())
 
@@ -111,7 +111,7 @@ def test_help_names_every_backend(tmp_path: Path) -> None:
         (["extract", "x.mp4", "--every", "0"], 2, "--every", "extract --help"),
     ],
 )
-def test_a_mistake_gets_one_clear_line(
+def test_an_error_is_one_line_and_a_hint(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -120,39 +120,40 @@ def test_a_mistake_gets_one_clear_line(
     message: str,
     hint: str,
 ) -> None:
-    """What happened and what to type, on stderr, with its kind's exit code; nothing is left."""
+    """Both on stderr, with the exit code of the error's kind; no file is left behind."""
     (tmp_path / "empty").mkdir()
     image_io.write_png(tmp_path / "face.png", np.full((64, 64, 3), 90, np.uint8))
     with VideoWriter(tmp_path / "one.mp4", size=(64, 64), rate=Fraction(25)) as video:
         video.write(np.full((64, 64, 3), 90, np.uint8), Fraction(0))
-    there = sorted(tmp_path.rglob("*"))
+    before = sorted(tmp_path.rglob("*"))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["faceswap", *arguments])
     with pytest.raises(SystemExit) as ended:
         main()
-    told = capsys.readouterr()
-    happened, *hints = told.err.splitlines()
-    assert (code, "") == (ended.value.code, told.out)
-    assert happened.startswith("error: ")
-    assert message in happened
+    output = capsys.readouterr()
+    error, *hints = output.err.splitlines()
+    assert (code, "") == (ended.value.code, output.out)
+    assert error.startswith("error: ")
+    assert message in error
     assert hint in "".join(hints)
     assert len(hints) <= 1
-    assert there == sorted(tmp_path.rglob("*"))
+    assert before == sorted(tmp_path.rglob("*"))
 
 
 @pytest.mark.parametrize("columns", [40, 80, 200])
 @pytest.mark.parametrize("name", [None, *COMMANDS])
 def test_help_fits_the_terminal_and_its_paragraphs_flow(columns: int, name: str | None) -> None:
-    """No line is too long, and none of a paragraph ends before it is full."""
-    told = CliRunner().invoke(app, [*([name] if name else []), "-h"], env={"COLUMNS": f"{columns}"})
-    assert max(map(len, told.stdout.splitlines())) < min(columns, 101)
+    """No line is too long, and each line of a paragraph is filled."""
+    words = [*([name] if name else []), "-h"]
+    shown = CliRunner().invoke(app, words, env={"COLUMNS": f"{columns}"})
+    assert max(map(len, shown.stdout.splitlines())) < min(columns, 101)
     for paragraph in COMMANDS[name].help.split("\n\n") if name else []:
         filled = textwrap.wrap(paragraph, min(columns, 100) - 3, break_on_hyphens=False)
-        assert "\n".join(f"  {line}" for line in filled) in told.stdout
+        assert "\n".join(f"  {line}" for line in filled) in shown.stdout
 
 
 def test_every_argument_and_option_has_a_help_text() -> None:
-    """There is no name without a word beside it."""
+    """Neither arguments nor options lack one."""
     for command in COMMANDS.values():
         assert all(one.help for one in command.params), command.name
 
@@ -164,7 +165,7 @@ def test_every_argument_and_option_has_a_help_text() -> None:
 def test_every_setting_is_an_option(
     command: str, settings: type[ConvertSettings | ExtractSettings], not_options: set[str]
 ) -> None:
-    """Or is listed here; its help, heading and default are those of the field."""
+    """Or is listed here; help, heading and default of the option are the field's."""
     params = {param.name: param for param in COMMANDS[command].params}
     hints = get_type_hints(settings, include_extras=True)
     for field in dataclasses.fields(settings):
@@ -180,7 +181,7 @@ def test_every_setting_is_an_option(
 
 
 def test_settings_come_from_the_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A command that takes a dataclass is called with what was typed, else with its defaults."""
+    """A command is called with dataclasses of the given values and the defaults."""
     taken: list[object] = []
 
     def command(*, settings: ConvertSettings, common: CommonOptions) -> None:
@@ -200,7 +201,7 @@ def test_settings_come_from_the_command_line(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_old_names_of_options_are_still_accepted() -> None:
-    """They parse as the new ones do, with = too, and no help shows them."""
+    """They parse like the new ones, with `=` too, and are not in any help."""
     context = {"resilient_parsing": True}
     for name, renamed in RENAMED_OPTIONS.items():
         command = COMMANDS[name]
@@ -221,27 +222,27 @@ def test_old_names_of_options_are_still_accepted() -> None:
 
 
 def test_words_after_two_dashes_are_no_options() -> None:
-    """A set may have the name of an old option."""
+    """Arguments after `--` are never renamed."""
     assert ["--reject=a", "--", "--drop"] == rename_old_options(
         "faces", ["--drop=a", "--", "--drop"]
     )
 
 
 def test_the_program_alone_shows_its_help(tmp_path: Path) -> None:
-    """Who types nothing is told what there is."""
+    """Without a command it prints what `--help` does."""
     done = faceswap(folder=tmp_path)
     assert (0, "") == (done.returncode, done.stderr)
     assert done.stdout == faceswap("--help", folder=tmp_path).stdout
 
 
 def test_debug_shows_where_an_error_came_from(tmp_path: Path) -> None:
-    """With --debug the traceback is there."""
+    """--debug prints the traceback."""
     done = faceswap("extract", "no.mp4", "--debug", folder=tmp_path)
     assert "Traceback" in done.stderr
 
 
 def test_a_stop_while_the_program_is_loaded_is_one_line(tmp_path: Path) -> None:
-    """Ctrl-C that comes before any command has begun shows no traceback."""
+    """Ctrl-C before any command has started prints no traceback."""
     code = (
         "import sys\n"
         "from faceswap_cli.__main__ import main\n"
@@ -258,14 +259,14 @@ def test_a_stop_while_the_program_is_loaded_is_one_line(tmp_path: Path) -> None:
 
 
 def test_presets_are_listed_as_json(tmp_path: Path) -> None:
-    """Every preset is named after its backend and says what it is for."""
+    """Every preset has its backend's name in its own, and a purpose."""
     shown = json.loads(faceswap("presets", "--json", folder=tmp_path).stdout)
     assert {"autoencoder-light", "autoencoder-original", "autoencoder-debug"} <= set(shown)
     assert all(shown.values())
 
 
 def test_a_newer_workspace_is_refused(tmp_path: Path) -> None:
-    """A workspace of a format this program does not know is left alone."""
+    """A workspace of an unknown format is not touched."""
     (tmp_path / "workspace").mkdir()
     (tmp_path / "workspace/workspace.toml").write_text("format = 99\n")
     done = faceswap("convert", "x.mp4", folder=tmp_path)

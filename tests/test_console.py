@@ -1,4 +1,4 @@
-"""What stands on the terminal: tables that lose nothing, and a word when they cannot be written."""
+"""Output on the terminal and in logs: tables, bars, status lines, results."""
 
 import json
 import sys
@@ -11,16 +11,16 @@ from faceswap_cli.core.errors import InputError
 
 
 def render_table(capsys: pytest.CaptureFixture[str], rows: list[list[str]]) -> list[list[str]]:
-    """Return the cells of a table of three columns as they are printed, spaces and all."""
+    """Return the cells of a table of three columns as printed, with their spaces."""
     Terminal().print_table("a table", ["name", "number", "text"], rows)
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("│")]
     return [line.split("│")[1:-1] for line in lines]
 
 
-def test_numbers_stand_to_the_right_and_words_to_the_left(
+def test_numbers_are_right_aligned_and_text_left_aligned(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Also where a number is missing."""
+    """A missing number does not change the alignment."""
     rows = [["one", "1.25", "a b"], ["three", "-12", "a"], ["five", "n/a", "1 b"]]
     assert [
         [" one   ", "   1.25 ", " a b  "],
@@ -33,19 +33,19 @@ def test_numbers_stand_to_the_right_and_words_to_the_left(
 def test_nothing_is_cut_off_on_a_narrow_terminal(
     columns: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is too long goes on in the next line."""
+    """Long cells are wrapped."""
     monkeypatch.setenv("COLUMNS", str(columns))
     row = ["autoencoder-original", "0123456789" * 4, "a/path/without/any/space.mp4"]
     cells = render_table(capsys, [row])
     assert row == ["".join(cell.strip() for cell in column) for column in zip(*cells, strict=True)]
-    Terminal().print_result("facts", {"model": row[2]})
+    Terminal().print_result("summary", {"model": row[2]})
     assert row[2] in "".join(capsys.readouterr().out.split())
 
 
 def test_a_bar_is_never_more_than_full(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A container may state fewer frames than it holds."""
+    """A container may state too few frames: the total grows."""
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "120")
     with Terminal() as terminal:
@@ -66,7 +66,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 def test_a_log_gets_lines_of_status_ever_less_often(
     clock: list[float], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The first after two seconds, at last one every half minute; the last numbers stay."""
+    """The first after two seconds, later one every half minute; numbers are remembered."""
     times = []
     with Terminal() as terminal:
         terminal.start_task("train a-b", total=5000, unit="images")
@@ -84,14 +84,14 @@ def test_a_log_gets_lines_of_status_ever_less_often(
 def test_a_log_has_titles_and_status_on_stderr_only(
     clock: list[float], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """With --json stdout holds the result and nothing else."""
+    """With --json stdout has nothing but the result."""
     terminal = Terminal(as_json=True)
     for title in ("one", "two"):
         terminal.start_task(title, total=None, unit="faces")
         terminal.update(1)
         clock[0] += 5
         terminal.update(2, {"held out": 1})
-    terminal.print_result("facts", {"a": 1})
+    terminal.print_result("summary", {"a": 1})
     terminal.update(3)
     out, err = capsys.readouterr()
     assert {"a": 1} == json.loads(out)
@@ -101,7 +101,7 @@ def test_a_log_has_titles_and_status_on_stderr_only(
 
 
 def test_quiet_leaves_a_log_empty(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
-    """Neither titles nor status."""
+    """It gets neither titles nor status."""
     terminal = Terminal(quiet=True)
     terminal.start_task("train", total=10, unit="images")
     clock[0] += 100
@@ -110,7 +110,7 @@ def test_quiet_leaves_a_log_empty(clock: list[float], capsys: pytest.CaptureFixt
 
 
 class _Full:
-    """Takes the place of an output on a disk that is full."""
+    """A stdout on a full disk."""
 
     encoding = "utf-8"
 
@@ -125,18 +125,18 @@ class _Full:
 def test_a_result_that_cannot_be_written_is_an_error(
     as_json: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who sends it to a full disk hears of that, not of a bug."""
+    """A full disk is reported as such."""
     with monkeypatch.context() as patch:
         patch.setattr(sys, "stdout", _Full())
         with pytest.raises(InputError, match="could not be written: no space left"):
-            Terminal(as_json=as_json).print_result("facts", {"a": 1})
+            Terminal(as_json=as_json).print_result("summary", {"a": 1})
 
 
 def test_a_result_is_one_json_object(capsys: pytest.CaptureFixture[str]) -> None:
-    """Whatever its values are; tables and advice stay out of it."""
+    """Of any values; tables and hints are left out."""
     numbers: dict[str, Any] = {"a": 1, "b": [0.5, None], "c": "d [red]e"}
     terminal = Terminal(as_json=True)
     terminal.print_table("a table", ["name"], [["x"]])
     terminal.print_hints(["type this"])
-    terminal.print_result("facts", numbers)
+    terminal.print_result("summary", numbers)
     assert numbers == json.loads(capsys.readouterr().out)

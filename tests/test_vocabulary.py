@@ -92,6 +92,7 @@ OLD_NAME_TABLES = ("ALIASES", "RENAMED")
 EXCEPTIONS: Mapping[str, str] = {
     "collect_usage_pieces": "a method of click's Command, overridden",
     "TensorBoardWriter": "TensorBoard is a product's name",
+    "--colour": "an old name of an option, still accepted",
 }
 """Public names that may hold a refused word, each with the reason."""
 
@@ -99,6 +100,7 @@ KEY_EXCEPTIONS: Mapping[str, str] = {
     "pictures": "a key of source.toml: sets of earlier versions must stay the same source",
     "seam_colour": "a key of evaluation.json",
     "colour_gap": "a key of evaluation.json",
+    "stranger": "an old name of an option's value, still accepted",
 }
 """Dictionary keys that may hold a refused word, each with the reason."""
 

@@ -1,1 +1,1 @@
-"""The terminal: what is typed, and what is shown."""
+"""The command line: commands, options, and output on the terminal."""

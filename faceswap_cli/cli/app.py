@@ -1,4 +1,4 @@
-"""The program: its commands, in the order in which help shows them."""
+"""The `faceswap` program: its commands in the order of help, and `main`."""
 
 import sys
 from typing import Annotated
@@ -64,19 +64,19 @@ for command in COMMANDS:
 
 
 def main() -> None:
-    """Run the command line; what cannot be understood gets one line, like every other mistake."""
+    """Run the command line; a usage error is one line, like every other error."""
     try:
         code = app(standalone_mode=False)
-    except typer.TyperException as mistake:
-        error = usage_error(mistake)
+    except typer.TyperException as exception:
+        error = usage_error(exception)
         Terminal().print_error(error)
         code = error.exit_code
     sys.exit(code)
 
 
 def usage_error(exception: typer.TyperException) -> ConfigurationError:
-    """Return what is wrong with the words that were typed, and where to look it up."""
+    """Return the error for a command line that cannot be parsed, with its help as the hint."""
     context = getattr(exception, "ctx", None)
     message = exception.format_message().rstrip(".")
-    typed = context.command_path if context else "faceswap"
-    return ConfigurationError(message[:1].lower() + message[1:], hint=f"{typed} --help")
+    path = context.command_path if context else "faceswap"
+    return ConfigurationError(message[:1].lower() + message[1:], hint=f"{path} --help")

@@ -1,4 +1,4 @@
-"""How it looks: progress, results and errors on the terminal. The only file that imports rich."""
+"""`Terminal`: progress, results and errors on the terminal. The only file that imports rich."""
 
 import json
 import re
@@ -65,7 +65,7 @@ class Terminal(Reporter):
         self._stop_progress()
 
     def start_task(self, title: str, *, total: float | None, unit: str) -> None:
-        """Begin a bar."""
+        """Start a bar; in a log print the title."""
         self._stop_progress()
         if self._quiet:
             return
@@ -84,16 +84,16 @@ class Terminal(Reporter):
         if self._progress is None:
             return
         total = self._progress.tasks[0].total
-        if total is not None and done > total:  # the count that a container states may be too low
+        if total is not None and done > total:  # a container may state too few frames
             self._progress.update(self._task, total=done)
         if numbers is None:
             self._progress.update(self._task, completed=done)
         else:
-            shown = "  ".join(f"{name} {_format_number(value)}" for name, value in numbers.items())
-            self._progress.update(self._task, completed=done, numbers=escape(shown))
+            text = "  ".join(f"{name} {_format_number(value)}" for name, value in numbers.items())
+            self._progress.update(self._task, completed=done, numbers=escape(text))
 
     def show_image(self, path: Path, caption: str) -> None:
-        """Say where a picture is."""
+        """Print the path of an image above the bar."""
         self.note(f"{caption}: {path}")
 
     def note(self, text: str) -> None:
@@ -107,7 +107,7 @@ class Terminal(Reporter):
             self._stderr.print(_key_value_table(title, values), soft_wrap=True)
 
     def print_result(self, title: str, values: Mapping[str, object]) -> None:
-        """Print what a command came to: a table of two columns, or one JSON object."""
+        """Print the result of a command: a table of two columns, or one JSON object."""
         self._stop_progress()
         with _explain_write_errors():
             if self._as_json:
@@ -122,8 +122,8 @@ class Terminal(Reporter):
             return
         table = Table(title=escape(title), title_justify="left")
         for index, column in enumerate(columns):
-            counts = index > 0 and all(NUMERIC_CELL.match(row[index]) for row in rows)
-            justify: Literal["left", "right"] = "right" if counts else "left"
+            is_numeric = index > 0 and all(NUMERIC_CELL.match(row[index]) for row in rows)
+            justify: Literal["left", "right"] = "right" if is_numeric else "left"
             table.add_column(escape(column), justify=justify, overflow="fold")
         for row in rows:
             table.add_row(*map(escape, row))
@@ -131,7 +131,7 @@ class Terminal(Reporter):
             self._stdout.print(table)
 
     def print_hints(self, lines: list[str]) -> None:
-        """Print what to type next, ready to be copied."""
+        """Print what to type next, ready to copy; nothing with `--json` or `--quiet`."""
         if self._as_json or self._quiet:
             return
         with _explain_write_errors():
@@ -139,16 +139,16 @@ class Terminal(Reporter):
                 self._stdout.print(escape(line), soft_wrap=True)
 
     def print_error(self, error: FaceswapError) -> None:
-        """Print what happened, and what to type about it."""
+        """Print an error and its hint."""
         self._stop_progress()
         self._stderr.print(f"[bold red]error:[/] {escape(error.message)}", soft_wrap=True)
         if error.hint:
             self._stderr.print(f"  [bold]try:[/] {escape(error.hint)}", soft_wrap=True)
 
     def print_interrupted(self) -> None:
-        """Say that stopping was heard, and how to go on."""
+        """Print that the command was interrupted, and how to resume it."""
         self._stop_progress()
-        self._stderr.print("stopped; finished work is kept: run the same command again to go on")
+        self._stderr.print("stopped; finished work is saved: run the same command again to resume")
 
     def _stop_progress(self) -> None:
         if self._progress is not None:
@@ -185,10 +185,10 @@ class _StatusLog:
 
 @contextmanager
 def _explain_write_errors() -> Iterator[None]:
-    """Explain why a result could not be written; a reader that has gone needs no word of it.
+    """Turn an error of writing to stdout into a message; a closed pipe stays what it is.
 
     Raises:
-        InputError: The disk that the output is sent to is full, or the like.
+        InputError: The result cannot be written, for example to a full disk.
     """
     try:
         yield
@@ -197,12 +197,12 @@ def _explain_write_errors() -> Iterator[None]:
     except OSError as error:
         raise InputError(
             f"the result could not be written: {(error.strerror or str(error)).lower()}",
-            hint="the work itself is done; send the output somewhere else",
+            hint="the work is done; redirect the output to another disk",
         ) from error
 
 
 def _key_value_table(title: str, values: Mapping[str, object]) -> Table:
-    """Return names and values as a table."""
+    """Return a table of names and values without headings."""
     table = Table(title=escape(title), show_header=False, title_justify="left", box=None)
     table.add_column(overflow="fold")
     table.add_column(overflow="fold")
@@ -212,14 +212,14 @@ def _key_value_table(title: str, values: Mapping[str, object]) -> Table:
 
 
 def _progress_columns(total: float | None, unit: str) -> list[ProgressColumn]:
-    """Return the columns of a bar; without a total there is neither bar nor time left."""
+    """Return the columns of a bar; without a total, of a count without bar and time left."""
     numbers = TextColumn("{task.fields[numbers]}")
     title = TextColumn("{task.description}")
     if total is None:
-        counted = TextColumn(f"{{task.completed:,.0f}} {unit}")
-        return [SpinnerColumn(), title, counted, numbers, TimeElapsedColumn()]
+        count = TextColumn(f"{{task.completed:,.0f}} {unit}")
+        return [SpinnerColumn(), title, count, numbers, TimeElapsedColumn()]
     if unit == "s":
-        # Work that ends by the clock: the time left says it all.
+        # A task with a time limit: the time left says it all.
         return [title, BarColumn(bar_width=24), numbers, TimeRemainingColumn()]
     return [
         title,
@@ -232,14 +232,14 @@ def _progress_columns(total: float | None, unit: str) -> list[ProgressColumn]:
 
 
 def _format_number(value: Number) -> str:
-    """Return a number with four digits that count."""
+    """Return a number with four significant digits."""
     if isinstance(value, float):
         return f"{value:.4g}"
     return f"{value:,}" if isinstance(value, int) else value
 
 
 def _format_value(value: object) -> str:
-    """Return a value of a result as a person writes it."""
+    """Return a value of a result as readable text."""
     if isinstance(value, Mapping):
         return ", ".join(f"{name} {_format_value(inner)}" for name, inner in value.items())
     if isinstance(value, list | tuple):

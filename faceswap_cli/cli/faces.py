@@ -67,4 +67,4 @@ def faces(
             return
         for title, columns, rows in summary.tables():
             terminal.print_table(title, columns, rows)
-        terminal.print_hints([*summary.advice(), f"all faces: {summary.page}"])
+        terminal.print_hints([*summary.hints(), f"all faces: {summary.page}"])

@@ -1,7 +1,7 @@
-"""How help is laid out: paragraphs that flow at every width, options under headings.
+"""Layout of `--help`: paragraphs that fit every width, options under headings.
 
-Plain lines, neither boxes nor a column of types: they read the same on 40 columns, in a log, and
-in a terminal that knows ASCII only.
+Plain lines without boxes or a column of types: they read the same on 40 columns, in a log, and in
+an ASCII terminal.
 """
 
 import inspect
@@ -16,75 +16,75 @@ from typer.core import TyperCommand, TyperGroup
 from faceswap_cli.cli.options import COMMON_PANEL, rename_old_options
 
 MIN_COLUMNS, MAX_COLUMNS = 30, 100
-"""Columns: what is shorter or longer is hard to read."""
+"""Width of a line; shorter and longer ones are hard to read."""
 HelpRow = tuple[str, str]
-"""What may be typed, and what it does."""
+"""An option or argument, and its help text."""
 
 
 def reflow(command: Callable[..., None]) -> str:
-    """Return a command's docstring with a line for each paragraph."""
+    """Return a command's docstring with each paragraph on one line."""
     text = inspect.getdoc(command) or ""
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
 
 
 def first_paragraph(command: Callable[..., None]) -> str:
-    """Return what the list of commands says of a command: its docstring's first paragraph."""
+    """Return the first paragraph of a command's docstring, for the list of commands."""
     return reflow(command).partition("\n\n")[0]
 
 
 class Command(TyperCommand):
-    """A command whose options stand under their headings."""
+    """A command that groups its options under headings and accepts their old names."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse what was typed, in which options may have their old names."""
-        rest: list[str] = super().parse_args(ctx, rename_old_options(self.name or "", args))
-        return rest
+        """Parse the arguments after replacing old names of options."""
+        remaining: list[str] = super().parse_args(ctx, rename_old_options(self.name or "", args))
+        return remaining
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
-        """Return the pieces of the usage line; only what may be left out stands in brackets."""
-        pieces: list[str] = super().collect_usage_pieces(ctx)
-        return [piece.replace("{", "").replace("}", "") for piece in pieces]
+        """Return the words of the usage line; only optional ones are in brackets."""
+        words: list[str] = super().collect_usage_pieces(ctx)
+        return [word.replace("{", "").replace("}", "") for word in words]
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        """Write the whole help."""
+        """Write the help at the width of the terminal."""
         fit_to_terminal(formatter)
         super().format_help(ctx, formatter)
 
     def format_help_text(self, _: Any, formatter: Any) -> None:
-        """Write the paragraphs; the name of an option is one word, hyphens and all."""
+        """Write the paragraphs; names of options are not broken at hyphens."""
         for paragraph in (self.help or "").split("\n\n"):
             formatter.write_paragraph()
             lines = textwrap.wrap(paragraph, formatter.width - 2, break_on_hyphens=False)
             formatter.write(textwrap.indent("\n".join(lines), "  ") + "\n")
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        """Write every heading with its lines, in the order of the command's arguments."""
+        """Write the options under their headings, in the order of the command's parameters."""
         headings: dict[str, list[HelpRow]] = {}
         for parameter in self.get_params(ctx):
             title, line = describe_parameter(parameter, ctx)
             headings.setdefault(title, []).append(line)
-        headings[COMMON_PANEL] = headings.pop(COMMON_PANEL)  # the least interesting ones last
+        headings[COMMON_PANEL] = headings.pop(COMMON_PANEL)  # last, as they matter least
         for title, lines in headings.items():
             with formatter.section(title):
                 formatter.write_dl(lines, col_max=formatter.width // 3)
 
 
 class CommandGroup(TyperGroup):
-    """The program: its commands, in the order of a user's work."""
+    """The program; help lists its commands in the order of a user's work."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        """Write the whole help."""
+        """Write the help at the width of the terminal."""
         fit_to_terminal(formatter)
         super().format_help(ctx, formatter)
 
 
 def fit_to_terminal(formatter: Any) -> None:
-    """Let lines be as wide as the terminal is."""
+    """Set the width of lines to that of the terminal."""
     formatter.width = max(MIN_COLUMNS, min(MAX_COLUMNS, shutil.get_terminal_size().columns)) - 1
 
 
 def describe_parameter(parameter: Any, ctx: Any) -> tuple[str, HelpRow]:
-    """Return the heading that an argument or an option stands under, and its line."""
+    """Return the heading of an argument or an option, and its line."""
     if parameter.param_type_name == "argument":
         [name] = parameter.get_usage_pieces(ctx)
         return "Arguments", (re.sub(r"[][{}]", "", name), parameter.help)

@@ -49,9 +49,7 @@ DeviceOption = Annotated[
 ]
 ModelOption = Annotated[
     str,
-    typer.Option(
-        "--model", metavar="NAME", help=f"Kind of network: {', '.join(registry.names())}."
-    ),
+    typer.Option("--model", metavar="NAME", help=f"Model: {', '.join(registry.names())}."),
 ]
 PresetOption = Annotated[
     str | None,
@@ -62,7 +60,7 @@ SettingOption = Annotated[
     typer.Option(
         "--set",
         metavar="SECTION.KEY=VALUE",
-        help="Change one setting, such as train.batch_size=8; repeatable.",
+        help="Override one setting, such as train.batch_size=8; repeatable.",
     ),
 ]
 MaxImagesOption = Annotated[

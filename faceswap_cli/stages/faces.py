@@ -101,7 +101,7 @@ class FacesSummary:
             ("share of the faces with", ["", *names], _expression_rows(self.sets)),
         ]
 
-    def advice(self) -> list[str]:
+    def hints(self) -> list[str]:
         """Return what footage to add, one sentence each."""
         names = [one.name for one in self.sets]
         return [
@@ -263,7 +263,7 @@ def _render_page(seen: Sequence[_InspectedSet], summary: FacesSummary) -> str:
     pieces = [html_page.table(["", *names], _count_rows(summary.sets))]
     for lacks in summary.lacking:
         pieces.append(html_page.heading(f"What {lacks} lacks"))
-        told = [text for text in summary.advice() if text.endswith(f" of {lacks}")]
+        told = [text for text in summary.hints() if text.endswith(f" of {lacks}")]
         pieces += map(html_page.paragraph, told or ["Nothing that the other set shows."])
     for one in summary.sets:
         pieces.append(html_page.heading(f"Where {one.name} looks, left and right as in the image"))

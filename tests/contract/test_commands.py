@@ -1,4 +1,4 @@
-"""What every backend does by the same commands: train on drawn people, go on, convert a video."""
+"""Every backend by the same commands: train on synthetic people, resume, convert a video."""
 
 import json
 import os
@@ -24,42 +24,44 @@ from faceswap_models import registry
 
 SIDE_PX = 160
 FRAMES = 24
-PEOPLE = ("ada", "bo")
+IDENTITIES = ("ada", "bo")
 
 
 def run_command(*words: object) -> dict[str, object]:
-    """Run a command in this process, and return what it says for programs."""
+    """Run a command in this process; return its JSON result."""
     done = CliRunner().invoke(app, [*map(str, words), "--json"], catch_exceptions=False)
     assert 0 == done.exit_code, done.output
-    told: dict[str, object] = json.loads(done.stdout)
-    return told
+    result: dict[str, object] = json.loads(done.stdout)
+    return result
 
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a workspace with the faces of two drawn people, and their clips beside it."""
-    folder = tmp_path_factory.mktemp("drawn")
-    for turn, name in enumerate(PEOPLE):
-        take = animate(turn + 1, seconds=FRAMES / 25)
-        with VideoWriter(folder / f"{name}.mp4", size=(SIDE_PX, SIDE_PX), rate=take.rate) as video:
-            for index, moment in enumerate(take.scenes):
-                image = render_frame(HeadModel.from_person(CAST[name]), moment, SIDE_PX).image
-                video.write(image, index / take.rate)
+    """Return a workspace with sets of two synthetic people, and their clips beside it."""
+    folder = tmp_path_factory.mktemp("synthetic")
+    for seed, name in enumerate(IDENTITIES, 1):
+        animation = animate(seed, seconds=FRAMES / 25)
+        with VideoWriter(
+            folder / f"{name}.mp4", size=(SIDE_PX, SIDE_PX), rate=animation.rate
+        ) as video:
+            for index, scene in enumerate(animation.scenes):
+                image = render_frame(HeadModel.from_person(CAST[name]), scene, SIDE_PX).image
+                video.write(image, index / animation.rate)
         run_command("extract", folder / f"{name}.mp4", "--workspace", folder / "workspace")
     return folder / "workspace"
 
 
 def read_images(path: Path) -> list[Image]:
-    """Return a video's pictures."""
+    """Return the images of a video."""
     return [frame.image for frame in read_frames(path)]
 
 
 @pytest.mark.parametrize("backend", registry.names())
-def test_a_few_steps_and_a_swapped_video(backend: str, workspace: Path) -> None:
-    """The same two commands for all: a run, and a clip as long as before with another face."""
+def test_a_few_steps_and_a_converted_video(backend: str, workspace: Path) -> None:
+    """Train makes a run; convert keeps the length of the clip and changes the face."""
     where = ("--workspace", workspace)
     trained = run_command(
-        *("train", "--model", backend, *PEOPLE, "--preset", "debug", "--max-images", 32), *where
+        *("train", "--model", backend, *IDENTITIES, "--preset", "debug", "--max-images", 32), *where
     )
     assert 32 == trained["images_seen"]
     clip, swapped = workspace.parent / "ada.mp4", workspace / f"{backend}.mp4"
@@ -70,19 +72,19 @@ def test_a_few_steps_and_a_swapped_video(backend: str, workspace: Path) -> None:
     for one, other in zip(before, after, strict=True):
         change = np.abs(one.astype(int) - other).mean(axis=2)
         middle = slice(SIDE_PX * 2 // 5, SIDE_PX * 3 // 5)
-        # A face in the middle of the picture is another: its own at 32 px would be 10 levels off.
-        # The corner is as encoding leaves it.
+        # The face in the middle differs; the same face at 32 px would be off by 10 levels.
+        # The corner has the encoder's error only.
         assert change[:16, :16].mean() < 3 < 20 < change[middle, middle].mean()
 
 
 def growth_command(workspace: Path, name: str, images: int) -> list[str]:
-    """Return the command that trains growing networks until they have seen so many images."""
-    words = ["train", "--model", "progressive", *PEOPLE, "--preset", "debug", "--name", name]
+    """Return the command that trains growing networks until `images` images are seen."""
+    words = ["train", "--model", "progressive", *IDENTITIES, "--preset", "debug", "--name", name]
     return [*words, "--max-images", str(images), "--workspace", str(workspace)]
 
 
 def run_in_subprocess(words: Sequence[str]) -> None:
-    """Run a command in a process of its own, on one thread as this one."""
+    """Run a command in a process of its own, on one thread like this one."""
     done = subprocess.run(
         [sys.executable, "-m", "faceswap_cli", *words],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
@@ -93,8 +95,8 @@ def run_in_subprocess(words: Sequence[str]) -> None:
     assert 0 == done.returncode, done.stderr
 
 
-def test_growing_over_several_processes_equals_growing_in_one(workspace: Path) -> None:
-    """Stopped in the middle of a fade, and begun again by the same command: bit for bit."""
+def test_growth_resumes_bit_for_bit(workspace: Path) -> None:
+    """Training stopped in the middle of a fade equals training without a stop."""
     torch.set_num_threads(1)
     whole, parts = (Workspace.open(workspace).run_folder(name) for name in ("whole", "parts"))
     run_in_subprocess(growth_command(workspace, "parts", 32))
