@@ -212,7 +212,7 @@ def test_weights_that_lack_a_generator_are_refused(tmp_path: Path) -> None:
         ),
         ("model.size_px=100", "size_px = 100 cannot be halved 5 times"),
         ("model.discriminator_norm=batch", '"batch" is none of instance, spectral, none'),
-        ("model.generator_channels=[]", "need at least one width"),
+        ("model.generator_channels=[]", "need at least one value each"),
     ],
 )
 def test_networks_that_cannot_be_built_are_refused(change: str, told_as: str) -> None:

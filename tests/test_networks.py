@@ -290,7 +290,7 @@ def test_a_learnt_mask_comes_to_be_the_outline() -> None:
 def test_fresh_layers_keep_the_size_of_what_passes_through() -> None:
     """After a convolution with its rectifier the mean square is what it was before."""
     torch.manual_seed(0)
-    layer = upscale(256, 64, kernel_px=3).apply(kaiming_init)
+    layer = upscale(256, 64, kernel_size=3).apply(kaiming_init)
     features = torch.randn(2, 256, 16, 16)
     assert pytest.approx(1, abs=0.15) == layer(features)[..., 2:-2, 2:-2].square().mean().item()
 
@@ -362,18 +362,18 @@ def test_pixels_are_shuffled_as_everybody_shuffles_them(kind: torch.dtype) -> No
 
 
 @pytest.mark.parametrize(
-    ("fast", "kernel_px", "layout"),
+    ("fast", "kernel_size", "layout"),
     [
         (winograd.conv3x3, 3, {"padding": 1}),
         (winograd.conv5x5_stride2, 5, {"padding": 2, "stride": 2}),
     ],
 )
 def test_fewer_products_have_the_same_sum(
-    fast: Callable[[Tensor, Tensor], Tensor], kernel_px: int, layout: dict[str, int]
+    fast: Callable[[Tensor, Tensor], Tensor], kernel_size: int, layout: dict[str, int]
 ) -> None:
     """The convolution and both its gradients are the library's, up to the precision of numbers."""
     images = torch.randn(3, 5, 8, 12, dtype=torch.float64, requires_grad=True)
-    kernels = torch.randn(7, 5, kernel_px, kernel_px, dtype=torch.float64, requires_grad=True)
+    kernels = torch.randn(7, 5, kernel_size, kernel_size, dtype=torch.float64, requires_grad=True)
     expected, actual = functional.conv2d(images, kernels, **layout), fast(images, kernels)
     assert torch.allclose(expected, actual, rtol=0, atol=1e-12)
     wanted = torch.randn_like(expected)
@@ -384,11 +384,11 @@ def test_fewer_products_have_the_same_sum(
     assert torch.allclose(ours[1], theirs[1], rtol=1e-6, atol=1e-5)  # they leave in float32
 
 
-@pytest.mark.parametrize("kernel_px", [3, 5])
-def test_in_sixteen_bits_a_wide_convolution_errs_within_bounds(kernel_px: int) -> None:
+@pytest.mark.parametrize("kernel_size", [3, 5])
+def test_in_sixteen_bits_a_wide_convolution_errs_within_bounds(kernel_size: int) -> None:
     """Under autocast its type is the library's, and its error 1 % of the signal at most."""
-    stride = 1 if kernel_px == 3 else 2
-    layer = WinogradConv2d(256, 32, kernel_px, stride=stride)
+    stride = 1 if kernel_size == 3 else 2
+    layer = WinogradConv2d(256, 32, kernel_size, stride=stride)
     images = torch.randn(8, 256, 8 * stride, 8 * stride)
     exact = nn.Conv2d.forward(layer, images)
     with torch.autocast("cpu", torch.bfloat16):

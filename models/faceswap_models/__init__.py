@@ -1,1 +1,1 @@
-"""Networks that learn to swap faces: torch, numpy and the standard library, nothing else."""
+"""Trainable face-swap models: needs torch and numpy only."""

@@ -1,4 +1,4 @@
-"""How far an image is from its target; knows tensors and masks, no networks.
+"""Reconstruction losses between images, weighted by masks.
 
 Convention:
     Images are float32 (..., C, H, W) in [-1, 1], weights (..., 1, H, W) at least 0. Every loss
@@ -38,11 +38,11 @@ def weighted_dssim(image: Tensor, target: Tensor, weight: Tensor) -> Tensor:
 
 
 def weighted_structure(image: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-    """Return the weighted mean of how far apart light and dark lie in two images, in [0, 1].
+    """Return the weighted mean of the structural difference of two images, in [0, 1].
 
     That is (1 - s) / 2 of the structure s of Wang et al., equation 10: the correlation of windows,
-    which neither brightness nor contrast nor a tint changes. Of the brightness, at half the side:
-    where an eye or a mouth is, not what its rim looks like.
+    invariant to brightness, contrast and tint. Computed on gray images at half the side, so that
+    it compares the positions of eyes and mouth, not their edges.
     """
     images = torch.stack([image, target]).float().mean(-3, keepdim=True).flatten(0, -4)
     coarse = functional.avg_pool2d(images, 2)
@@ -52,16 +52,16 @@ def weighted_structure(image: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     ).chunk(5)
     spread = (square_a - mean_a**2).clamp(min=0) * (square_b - mean_b**2).clamp(min=0)
     floor = (0.03 * 2) ** 2 / 2
-    # A root's slope is infinite at nought, where an image is flat.
+    # The gradient of a root is infinite at 0, where an image is flat.
     structure = (product - mean_a * mean_b + floor) / ((spread + 1e-10).sqrt() + floor)
-    places = _local_means(functional.avg_pool2d(weight.float().flatten(0, -4), 2))
-    return _mean_per_face((1 - structure) / 2, places)
+    window_weights = _local_means(functional.avg_pool2d(weight.float().flatten(0, -4), 2))
+    return _mean_per_face((1 - structure) / 2, window_weights)
 
 
 def _mean_per_face(error: Tensor, weight: Tensor) -> Tensor:
-    """Return the mean over faces of each one's weighted mean, of maps (..., 1, H, W)."""
+    """Return the mean over faces of each face's weighted mean, of maps (..., 1, H, W)."""
     plane = (-3, -2, -1)
-    # A face without any weight counts as one without error.
+    # A face without any weight counts as error-free.
     area = weight.mean(dim=plane).clamp(min=torch.finfo(weight.dtype).tiny)
     return ((error * weight).mean(dim=plane) / area).mean()
 
@@ -70,7 +70,7 @@ def _ssim(a: Tensor, b: Tensor) -> Tensor:
     """Return the map of SSIM (B, C, H', W'), H' = H + 1 - window, of images in [-1, 1]."""
     range_ = 2.0
     c1, c2 = (0.01 * range_) ** 2, (0.03 * range_) ** 2
-    # Apart, since only what holds the drawn image has a gradient.
+    # Separately, since only terms of the generated image `a` have a gradient.
     mean_a, square_a, product = _local_means(torch.cat([a, a * a, a * b])).chunk(3)
     mean_b, square_b = _local_means(torch.cat([b, b * b])).chunk(2)
     covariance = product - mean_a * mean_b
@@ -92,8 +92,8 @@ def _local_means(images: Tensor) -> Tensor:
 class _WindowSums(torch.autograd.Function):
     """Sums of every window, along one axis and then the other.
 
-    Shifted pictures added up are what a processor is fastest at: at 96 px twice as fast as products
-    with a band matrix, there and back, which are many times as fast as pooling.
+    Adding shifted images is fastest on a CPU: at 96 px, forward and backward, twice as fast as
+    products with a band matrix, which are many times as fast as pooling.
     """
 
     @staticmethod
@@ -105,7 +105,7 @@ class _WindowSums(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(context: Any, gradient: Tensor) -> Tensor:  # noqa: ANN401
-        """Hand every window's gradient to all of its pixels: sums again, over a border of zeros."""
+        """Add every window's gradient to all of its pixels: window sums of the padded gradient."""
         del context
         border = SSIM_WINDOW_PX - 1
         padded = functional.pad(gradient, [border] * 4)
@@ -113,7 +113,7 @@ class _WindowSums(torch.autograd.Function):
 
 
 def _sums_along(images: Tensor, axis: int) -> Tensor:
-    """Return the sums of `SSIM_WINDOW_PX` neighbours along an axis, of twos and a three."""
+    """Return the sums of `SSIM_WINDOW_PX` neighbors along an axis, from sums of 2, 3 and 4."""
     count = images.shape[axis]
     of_two = images.narrow(axis, 0, count - 1) + images.narrow(axis, 1, count - 1)
     of_three = of_two.narrow(axis, 0, count - 2) + images.narrow(axis, 2, count - 2)

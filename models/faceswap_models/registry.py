@@ -1,4 +1,4 @@
-"""Which backends and presets there are: a backend is a file name, a preset is a TOML beside it."""
+"""Lookup of backends (a module each) and presets (a TOML file each): `names`, `load`, `presets`."""
 
 import tomllib
 from collections.abc import Mapping
@@ -8,11 +8,11 @@ from pathlib import Path
 from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any, cast
 
-# What is to be found is what lies on the two packages' own search paths: nothing is listed twice.
+# Backends and presets are the files on the search paths of these packages: there is no other list.
 import faceswap_models.backends as backend_folder
 import faceswap_models.presets as preset_folder
 
-if TYPE_CHECKING:  # `faceswap --help` names the backends, and must not wait for torch
+if TYPE_CHECKING:  # `faceswap --help` lists the backends and must not wait for torch
     from faceswap_models.base import SwapModel
 
 
@@ -21,15 +21,16 @@ class Preset:
     """A named set of values for one backend."""
 
     name: str
-    """With the backend's name in front: `autoencoder-light`."""
+    """Name with the backend's in front: `autoencoder-light`."""
     description: str
-    """One line: what it is for, and where its numbers come from."""
+    """One line: its purpose and the source of its values."""
     training_time: str
-    """How long until there is something to see, and on what."""
+    """Time until results are visible, and on which device."""
     default: bool
-    """Whether it is the one taken when none is named."""
+    """Whether it is used when none is named."""
     default_on_gpu: bool
-    """Whether it is the one taken on a GPU; where no preset is, the default is taken there too."""
+    """Whether it is used on a GPU when none is named; a backend without such a preset uses its
+    default there too."""
     model: Mapping[str, Any]
     """Values of the `[model]` section."""
     train: Mapping[str, Any]
@@ -37,16 +38,16 @@ class Preset:
 
 
 def names() -> list[str]:
-    """Return the backends there are, without importing any."""
+    """Return the names of all backends, without importing any."""
     found = (module.name for module in iter_modules(backend_folder.__path__))
     return sorted(name for name in found if not name.startswith("_"))
 
 
 def load(name: str) -> "type[SwapModel]":
-    """Import one backend's file and return its model: what the file calls `BACKEND`.
+    """Import a backend's module and return its model class, `BACKEND`.
 
     Raises:
-        KeyError: There is no such backend.
+        KeyError: The backend does not exist.
     """
     if name not in names():
         raise KeyError(name)
@@ -55,7 +56,7 @@ def load(name: str) -> "type[SwapModel]":
 
 def presets(backend: str) -> dict[str, Preset]:
     """Return a backend's presets by their short names (`light` for `autoencoder-light`)."""
-    # A backend's name is a module's and has no hyphen, so the first one ends it.
+    # A backend's name is a module name without a hyphen, so the first hyphen ends it.
     prefix = f"{backend}-"
     files = (file for folder in preset_folder.__path__ for file in Path(folder).iterdir())
     found = sorted(
@@ -65,7 +66,7 @@ def presets(backend: str) -> dict[str, Preset]:
 
 
 def _read_preset(file: Path) -> Preset:
-    """Read one preset's TOML."""
+    """Read a preset from its TOML file."""
     table = tomllib.loads(file.read_text(encoding="utf-8"))
     return Preset(
         name=file.stem,

@@ -1,1 +1,1 @@
-"""One backend a file, found by its file name: copying a file in here is all it takes."""
+"""One module per backend; every module in this folder is found by its name."""

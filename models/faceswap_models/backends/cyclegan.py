@@ -1,9 +1,9 @@
-"""A network for each person that redraws anybody as this person; knows no files or terminal.
+"""A generator per identity that translates any face to that identity: `CycleGAN`.
 
 "Face Swap using Autoencoders & image-to-image Translation Techniques", section V, after Zhu et
 al., "Unpaired Image-to-Image Translation using Cycle-Consistent Adversarial Networks", 2017. With
-two people x and y, the generator of y is the paper's G and that of x its F; a critic for each
-person is D_Y and D_X. More people take turns in pairs.
+two identities x and y, the generator of y is the paper's G and that of x its F; their
+discriminators are D_Y and D_X. More identities are paired in turn.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -36,32 +36,32 @@ from faceswap_models.gan import (
 from faceswap_models.losses import pixel_weights, weighted_l1, weighted_structure
 
 GENERATORS, DISCRIMINATORS = "generators", "discriminators"
-"""The parameter groups: two players of a game, each with its own learning rate."""
+"""The parameter groups, each with its own learning rate."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CycleGANModelSettings(ModelSettings):
-    """What fixes the networks; the defaults are the paper's."""
+    """Settings of the networks; the defaults are the paper's."""
 
     generator_channels: tuple[int, ...] = (64, 128, 256, 512, 512)
-    """Channels after each of a generator's halvings; there are as many doublings."""
+    """Channels after each downsampling of a generator; it upsamples as often."""
     stem_channels: int = 0
     """Channels of one more convolution at each end of a generator, at full size; 0 has none."""
     discriminator_channels: tuple[int, ...] = (64, 128, 256, 512, 512)
-    """Channels after each of a discriminator's halvings."""
+    """Channels after each downsampling of a discriminator."""
     discriminator_slope: float = 0.2
     """LeakyReLU's slope below zero in the discriminators; 0 is a plain ReLU."""
     discriminator_norm: str = "instance"
-    """How discriminators are kept in bounds: `instance`, `spectral` or `none`."""
+    """Normalization in the discriminators: `instance`, `spectral` or `none`."""
     resize_convolution: bool = False
-    """Double by enlarging and then convolving, not by transposed convolution: no checkerboard."""
+    """Upsample by resizing and then convolving, not by transposed convolution: no checkerboard."""
     skip_connections: bool = False
-    """Add what lies before a halving to what comes out of the doubling that undoes it."""
+    """Add the input of each downsampling to the output of the upsampling of the same depth."""
     image_pool_size: int = 0
-    """Generated pictures of each person kept to show the discriminators again; 0 keeps none."""
+    """Generated images per identity that are stored for the discriminators; 0 stores none."""
 
     def __post_init__(self) -> None:
-        """Refuse networks that cannot be built.
+        """Check that the networks can be built.
 
         Raises:
             ValueError: The side is too small for so many layers, or a name is unknown.
@@ -69,7 +69,7 @@ class CycleGANModelSettings(ModelSettings):
         depths = len(self.generator_channels), len(self.discriminator_channels)
         if not all(depths):
             raise ValueError(
-                "generator_channels and discriminator_channels need at least one width"
+                "generator_channels and discriminator_channels need at least one value each"
             )
         if self.size_px % 2 ** max(depths):
             raise ValueError(f"size_px = {self.size_px} cannot be halved {max(depths)} times")
@@ -77,7 +77,7 @@ class CycleGANModelSettings(ModelSettings):
         if self.size_px < least:
             raise ValueError(
                 f"size_px = {self.size_px} is too small for {depths[0]} generator and {depths[1]} "
-                f"discriminator layers, which need {least}: use fewer widths or a larger side"
+                f"discriminator layers, which need {least}: use fewer channels or a larger side"
             )
         if self.discriminator_norm not in ("instance", "spectral", "none"):
             raise ValueError(
@@ -88,41 +88,41 @@ class CycleGANModelSettings(ModelSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class CycleGANTrainSettings(TrainSettings):
-    """What steers the training."""
+    """Settings of the training."""
 
     d_learning_rate: float = 4e-4
-    """Step length of the discriminators' optimizer; `learning_rate` is the generators'."""
+    """Learning rate of the discriminators; `learning_rate` is the generators'."""
     cycle_weight: float = 10.0
-    """Weight of the error there and back (the paper's alpha)."""
+    """Weight of the cycle loss (the paper's alpha)."""
     identity_weight: float = 5.0
-    """Weight of the error of a person's own face (the paper's beta); 0 leaves it out."""
+    """Weight of the identity loss (the paper's beta); 0 disables it."""
     background_weight: float = 1.0
     """Weight of all losses outside the face's outline; 1 is the paper's plain mean."""
     outside_mask_weight: float = 0.0
-    """Weight of what a swap changes outside the face's outline: keeps the outline's place."""
+    """Weight of a swap's changes outside the face's outline: preserves the outline."""
     structure_weight: float = 0.0
-    """Weight of what a swap changes of where light and dark lie in the face: keeps the pose."""
+    """Weight of a swap's changes of the structure (SSIM) of the face: preserves the pose."""
     diffaug_strength: float = 0.0
-    """Strength of the chance changes of what discriminators are shown; 1 is Zhao et al.'s."""
+    """Strength of the augmentation of the discriminators' input; 1 is Zhao et al.'s."""
     r1_weight: float = 0.0
-    """Weight of the squared slope of discriminators at real faces (R1's gamma); 0 leaves it out."""
+    """Weight of the discriminators' gradient penalty at real faces (R1's gamma); 0 disables it."""
 
 
 class GeneratedFaces(NamedTuple):
-    """What generators make of a batch, people first, each (P, B, 3, S, S)."""
+    """The generators' outputs for a batch, each (P, B, 3, S, S)."""
 
     fake: Tensor
-    """Somebody else's faces as each person: `sources` of them."""
+    """Faces of another identity translated to each identity."""
     identity_mapped: Tensor | None
-    """Each person's own faces as themselves; None where that is not asked."""
+    """Faces of each identity translated to itself; None without the identity loss."""
     reconstructed: Tensor
-    """Each person's faces as somebody else and back again."""
+    """Faces of each identity translated to another one and back."""
     offset: int
-    """How many places on in the row of people a face's wearer is from its owner."""
+    """Identity i is translated to identity (i + offset) % P."""
 
 
 class CycleGAN(SwapModel):
-    """A generator and a discriminator for each of any number of people."""
+    """A generator and a discriminator for each of any number of identities."""
 
     model_settings_type = CycleGANModelSettings
     train_settings_type = CycleGANTrainSettings
@@ -159,20 +159,20 @@ class CycleGAN(SwapModel):
         )
 
     def initial_depth(self, depth: int) -> int:
-        """Return how many layers networks of `depth` begin with."""
+        """Return the number of layers at the start of training of networks of `depth`."""
         return depth
 
     def parameter_groups(self) -> Mapping[str, Iterable[nn.Parameter]]:
-        """Return both players' parameters."""
+        """Return the parameters of the generators and of the discriminators."""
         return {
             GENERATORS: self.generators.parameters(),
             DISCRIMINATORS: self.discriminators.parameters(),
         }
 
     def compilable_networks(self) -> Sequence[nn.Module]:
-        """Return the networks that may be compiled; what is compiled has no slope of a slope."""
-        compiled = (*self.generators, *self.discriminators)
-        return tuple(self.generators) if self.train_settings.r1_weight else compiled
+        """Return the networks that may be compiled: compiled ones have no second derivative."""
+        networks = (*self.generators, *self.discriminators)
+        return tuple(self.generators) if self.train_settings.r1_weight else networks
 
     def learning_rate(self, group: str) -> float:
         """Return the base learning rate of a group."""
@@ -182,92 +182,92 @@ class CycleGAN(SwapModel):
     def train_step(
         self, batch: FaceBatch, update: UpdateFn, progress: TrainProgress
     ) -> dict[str, Tensor]:
-        """Let the generators learn, then the discriminators from what was drawn.
+        """Update the generators, then the discriminators on the generated faces.
 
-        Returns each network's loss by its person's name, and the generators' parts.
+        Returns each network's loss by its identity, and the terms of the generators' losses.
         """
-        people = len(self.identities)
-        turn = progress.images_seen // (people * self.train_settings.batch_size)
-        drawn = self.generate_all(batch, offset=1 + turn % max(1, people - 1))
-        losses, parts = self.generator_losses(batch, drawn)
-        update(GENERATORS, torch.stack(losses).sum())
-        critics = self.discriminator_losses(batch, drawn, is_training=True)
-        loss = torch.stack(critics).sum()
+        count = len(self.identities)
+        step = progress.images_seen // (count * self.train_settings.batch_size)
+        generated = self.generate_all(batch, offset=1 + step % max(1, count - 1))
+        g_losses, terms = self.generator_losses(batch, generated)
+        update(GENERATORS, torch.stack(g_losses).sum())
+        d_losses = self.discriminator_losses(batch, generated, is_training=True)
+        d_loss = torch.stack(d_losses).sum()
         if self.train_settings.r1_weight:
-            parts["slope"] = torch.stack(self.r1_penalties(batch)).mean()
-            loss = loss + self.train_settings.r1_weight * people * parts["slope"]
-        update(DISCRIMINATORS, loss)
-        told = {f"generator {name}": one for name, one in zip(self.identities, losses, strict=True)}
-        told |= {
-            f"discriminator {name}": one for name, one in zip(self.identities, critics, strict=True)
+            terms["slope"] = torch.stack(self.r1_penalties(batch)).mean()
+            d_loss = d_loss + self.train_settings.r1_weight * count * terms["slope"]
+        update(DISCRIMINATORS, d_loss)
+        losses = {f"generator {k}": one for k, one in zip(self.identities, g_losses, strict=True)}
+        losses |= {
+            f"discriminator {k}": one for k, one in zip(self.identities, d_losses, strict=True)
         }
-        return {name: loss.detach() for name, loss in (told | parts).items()}
+        return {name: loss.detach() for name, loss in (losses | terms).items()}
 
     def validation_losses(self, batch: FaceBatch) -> Mapping[str, Tensor]:
-        """Return both players' losses on faces never learnt from, for the plateau schedule.
+        """Return both groups' losses on validation faces, for the plateau schedule.
 
         Section V-B, Training Details: "Respective generator and discriminator validation losses
         were fed to their schedulers."
         """
-        drawn = self.generate_all(batch, offset=1)
-        losses, _ = self.generator_losses(batch, drawn)
-        critics = self.discriminator_losses(batch, drawn, is_training=False)
+        generated = self.generate_all(batch, offset=1)
+        g_losses, _ = self.generator_losses(batch, generated)
+        d_losses = self.discriminator_losses(batch, generated, is_training=False)
         return {
-            GENERATORS: torch.stack(losses).sum(),
-            DISCRIMINATORS: torch.stack(critics).sum(),
+            GENERATORS: torch.stack(g_losses).sum(),
+            DISCRIMINATORS: torch.stack(d_losses).sum(),
         }
 
     def swap(self, faces: Tensor, identity: str) -> SwapOutput:
-        """Redraw `faces` (B, 3, S, S) by the generator of the person called `identity`.
+        """Translate `faces` (B, 3, S, S) by the generator of `identity`.
 
         Raises:
-            KeyError: Nobody of that name was trained.
+            KeyError: `identity` was not trained.
         """
         generator = dict(zip(self.identities, self.generators, strict=True))[identity]
         return SwapOutput(image=self.generate(generator, faces), mask=None)
 
     def generate(self, generator: nn.Module, faces: Tensor) -> Tensor:
-        """Redraw faces by one generator."""
+        """Translate faces by one generator."""
         image: Tensor = generator(faces)
         return image
 
     def discriminate(self, discriminator: nn.Module, faces: Tensor) -> list[DiscriminatorOutput]:
-        """Return what one discriminator says of faces."""
-        found: list[DiscriminatorOutput] = discriminator(faces)
-        return found
+        """Return one discriminator's scores of faces, by head."""
+        outputs: list[DiscriminatorOutput] = discriminator(faces)
+        return outputs
 
     def adversarial_loss(
         self, discriminator: nn.Module, faces: Tensor, weight: Tensor, target: float
     ) -> Tensor:
-        """Return how far one discriminator's verdicts on faces are from `target`."""
+        """Return the loss of one discriminator's scores of faces against `target`."""
         return lsgan_loss(self.discriminate(discriminator, faces), target, weight)
 
     def generate_all(self, batch: FaceBatch, *, offset: int) -> GeneratedFaces:
-        """Show everybody's faces as the one `offset` places on, as themselves, and there and back.
+        """Translate all faces to the identity `offset` further on, back, and to their own.
 
-        Whatever one generator draws of what is there at the same time is one batch.
+        Inputs that a generator can translate together are one batch.
         """
         sources = batch.target.roll(offset, 0)
-        asks_own = self.train_settings.identity_weight > 0
-        shown = torch.cat([sources, batch.warped], dim=1) if asks_own else sources
-        drawn = self._generate_each(shown)
-        swaps, own = drawn.chunk(2, dim=1) if asks_own else (drawn, None)
+        has_identity_loss = self.train_settings.identity_weight > 0
+        inputs = torch.cat([sources, batch.warped], dim=1) if has_identity_loss else sources
+        outputs = self._generate_each(inputs)
+        fake, identity_mapped = outputs.chunk(2, dim=1) if has_identity_loss else (outputs, None)
         return GeneratedFaces(
-            fake=swaps,
-            identity_mapped=own,
-            reconstructed=self._generate_each(swaps.roll(-offset, 0)),
+            fake=fake,
+            identity_mapped=identity_mapped,
+            reconstructed=self._generate_each(fake.roll(-offset, 0)),
             offset=offset,
         )
 
     def generator_losses(
         self, batch: FaceBatch, generated: GeneratedFaces
     ) -> tuple[list[Tensor], dict[str, Tensor]]:
-        """Return each generator's loss: section V-A, Full Objective; and the mean of its parts.
+        """Return each generator's loss (section V-A, Full Objective), and the mean of its terms.
 
-        A generator's cycle is the one its own swaps begin: y's is |F(G(x)) - x|, section V-A,
-        Cyclic Loss. So the sum over people is the full objective. The adversarial part wants 1 of
-        the discriminator, where the paper's formula has the generator raise D(G(x))^2 without
-        bound: Mao et al., 2017, equation 2, as Zhu et al. do.
+        A generator's cycle is the one that starts with its own output: y's is |F(G(x)) - x|,
+        section V-A, Cyclic Loss, so the sum over identities is the full objective. The target of
+        the adversarial term is 1, where the paper's formula lets the generator raise D(G(x))^2
+        without bound: Mao et al., 2017, equation 2, as Zhu et al. do.
         """
         train = self.train_settings
         weights = {
@@ -277,41 +277,45 @@ class CycleGAN(SwapModel):
             "outside": train.outside_mask_weight,
             "structure": train.structure_weight,
         }
-        every = [
-            self.generator_loss_terms(place, batch, generated)
-            for place in range(len(self.identities))
+        all_terms = [
+            self.generator_loss_terms(index, batch, generated)
+            for index in range(len(self.identities))
         ]
         losses = [
-            torch.stack([weights[name] * part for name, part in parts.items()]).sum()
-            for parts in every
+            torch.stack([weights[name] * term for name, term in terms.items()]).sum()
+            for terms in all_terms
         ]
-        means = {name: torch.stack([parts[name] for parts in every]).mean() for name in every[0]}
+        means = {
+            name: torch.stack([terms[name] for terms in all_terms]).mean() for name in all_terms[0]
+        }
         return losses, means
 
     def generator_loss_terms(
         self, index: int, batch: FaceBatch, generated: GeneratedFaces
     ) -> dict[str, Tensor]:
-        """Return what one generator's loss is made of, before it is weighted."""
+        """Return the unweighted terms of one generator's loss."""
         train = self.train_settings
-        owner = (index - generated.offset) % len(self.identities)
-        source, mask, swaps = batch.target[owner], batch.mask[owner], generated.fake[index]
+        source_index = (index - generated.offset) % len(self.identities)
+        source, mask = batch.target[source_index], batch.mask[source_index]
+        fake = generated.fake[index]
         weight = pixel_weights(mask, background=train.background_weight)
-        shown = diff_augment(torch.cat([swaps, weight], dim=1), train.diffaug_strength)
-        critic = self.discriminators[index]
-        parts = {
-            "adversarial": self.adversarial_loss(critic, shown[:, :3], shown[:, 3:], 1.0),
-            "cycle": weighted_l1(generated.reconstructed[owner], source, weight),
+        inputs = diff_augment(torch.cat([fake, weight], dim=1), train.diffaug_strength)
+        terms = {
+            "adversarial": self.adversarial_loss(
+                self.discriminators[index], inputs[:, :3], inputs[:, 3:], 1.0
+            ),
+            "cycle": weighted_l1(generated.reconstructed[source_index], source, weight),
         }
         if generated.identity_mapped is not None:
             weight = pixel_weights(batch.mask[index], background=train.background_weight)
-            parts["identity"] = weighted_l1(
+            terms["identity"] = weighted_l1(
                 generated.identity_mapped[index], batch.target[index], weight
             )
         if train.outside_mask_weight:
-            parts["outside"] = weighted_l1(swaps, source, 1 - mask)
+            terms["outside"] = weighted_l1(fake, source, 1 - mask)
         if train.structure_weight:
-            parts["structure"] = weighted_structure(swaps, source, mask)
-        return parts
+            terms["structure"] = weighted_structure(fake, source, mask)
+        return terms
 
     def discriminator_losses(
         self, batch: FaceBatch, generated: GeneratedFaces, *, is_training: bool
@@ -322,17 +326,17 @@ class CycleGAN(SwapModel):
         real = torch.cat([batch.target, weight], dim=2)
         fake = torch.cat([generated.fake.detach(), weight.roll(generated.offset, 0)], dim=2)
         losses = []
-        for place, critic in enumerate(self.discriminators):
-            drawn_now = fake[place]
+        for index, discriminator in enumerate(self.discriminators):
+            generated_now = fake[index]
             if is_training:
-                drawn_now = self._query_pool(place, drawn_now)
-            shown = torch.cat([real[place], drawn_now])
+                generated_now = self._query_pool(index, generated_now)
+            inputs = torch.cat([real[index], generated_now])
             if is_training:
-                shown = diff_augment(shown, train.diffaug_strength)
-            ours, theirs = shown.chunk(2)
+                inputs = diff_augment(inputs, train.diffaug_strength)
+            reals, fakes = inputs.chunk(2)
             losses.append(
-                self.adversarial_loss(critic, ours[:, :3], ours[:, 3:], 1.0)
-                + self.adversarial_loss(critic, theirs[:, :3], theirs[:, 3:], 0.0)
+                self.adversarial_loss(discriminator, reals[:, :3], reals[:, 3:], 1.0)
+                + self.adversarial_loss(discriminator, fakes[:, :3], fakes[:, 3:], 0.0)
             )
         return losses
 
@@ -340,27 +344,27 @@ class CycleGAN(SwapModel):
         """Return the gradient penalty of each discriminator, without its weight."""
         train = self.train_settings
         weight = pixel_weights(batch.mask, background=train.background_weight)
-        found = []
-        for place, critic in enumerate(self.discriminators):
-            real = torch.cat([batch.target[place], weight[place]], dim=1)
-            shown = diff_augment(real, train.diffaug_strength)
-            judge = partial(self.discriminate, critic)
-            found.append(r1_penalty(judge, shown[:, :3], shown[:, 3:]))
-        return found
+        penalties = []
+        for index, discriminator in enumerate(self.discriminators):
+            real = torch.cat([batch.target[index], weight[index]], dim=1)
+            inputs = diff_augment(real, train.diffaug_strength)
+            discriminate = partial(self.discriminate, discriminator)
+            penalties.append(r1_penalty(discriminate, inputs[:, :3], inputs[:, 3:]))
+        return penalties
 
     def _query_pool(self, index: int, images: Tensor) -> Tensor:
-        """Exchange some of one person's swaps for earlier ones; their weights come along."""
+        """Exchange some fakes of one identity (B, 4, S, S), image and weight, for earlier ones."""
         pool = self.pools[index]
         assert isinstance(pool, ImagePool)
-        given = pool.query(torch.cat([images[:, :3], 2 * images[:, 3:] - 1], dim=1))
-        return torch.cat([given[:, :3], (given[:, 3:] + 1) / 2], dim=1)
+        mixed = pool.query(torch.cat([images[:, :3], 2 * images[:, 3:] - 1], dim=1))
+        return torch.cat([mixed[:, :3], (mixed[:, 3:] + 1) / 2], dim=1)
 
     def _generate_each(self, faces: Tensor) -> Tensor:
-        """Redraw (P, B, 3, S, S), each person's share by the person's own generator."""
+        """Translate (P, B, 3, S, S), each of the P entries by its own generator."""
         return torch.stack(
             [
-                self.generate(generator, share)
-                for generator, share in zip(self.generators, faces, strict=True)
+                self.generate(generator, inputs)
+                for generator, inputs in zip(self.generators, faces, strict=True)
             ]
         )
 

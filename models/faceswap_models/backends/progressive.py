@@ -1,9 +1,9 @@
-"""A CycleGAN that begins with two layers a network and grows; knows no files or terminal.
+"""A CycleGAN whose networks start small and grow during training: `Progressive`.
 
 "Face Swap using Autoencoders & image-to-image Translation Techniques", section VI, after Karras et
-al., "Progressive Growing of GANs", 2018: each stage inserts one halving and one doubling at the
-generators' bottleneck and one layer into the discriminators, and fades them in. Grown up, the
-networks are the CycleGAN's of the same widths, layer by layer.
+al., "Progressive Growing of GANs", 2018: each stage inserts one downsampling and one upsampling at
+the generators' bottleneck and one layer into the discriminators, and fades them in. The complete
+networks are those of a CycleGAN with the same channels, layer by layer.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,30 +20,30 @@ from faceswap_models.gan import DiscriminatorOutput, Generator, PatchDiscriminat
 from faceswap_models.growing import GrowingModel
 
 PLATEAU_PATIENCE = 2
-"""With growth by plateau, a stage is over when so many held-out scores in a row were no better."""
+"""With growth by plateau, a stage ends after this many validations in a row without improvement."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProgressiveModelSettings(CycleGANModelSettings):
-    """What fixes the networks they grow into."""
+    """Settings of the complete networks."""
 
     grow_resolution: bool = False
-    """Begin with small pictures whose side doubles with every stage, up to `size_px`."""
+    """Start with small images whose side doubles with every stage, up to `size_px`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProgressiveTrainSettings(CycleGANTrainSettings):
-    """What steers the training."""
+    """Settings of the training."""
 
     growth_stage_images: tuple[int, ...] = (40_000,)
-    """Length of each stage once its layers are in full, images; later ones repeat the last."""
+    """Length of each stage after fading in, images; later stages repeat the last."""
     growth_fade_images: int = 20_000
-    """Images over which new layers are faded in; 0 has them in full at once."""
+    """Images over which new layers are faded in; 0 uses them fully at once."""
     growth_trigger: str = "images"
-    """What ends a stage: `images`, or `plateau` when held-out faces come out no better."""
+    """What ends a stage: `images`, or `plateau` of the validation error."""
 
     def __post_init__(self) -> None:
-        """Refuse stages that nothing ends.
+        """Check that every stage ends.
 
         Raises:
             ValueError: There are no lengths, or a name is unknown.
@@ -57,10 +57,11 @@ class ProgressiveTrainSettings(CycleGANTrainSettings):
 
 
 class Progressive(GrowingModel, CycleGAN):
-    """A CycleGAN whose networks are lengthened while they learn.
+    """A CycleGAN whose networks get more layers during training.
 
-    Its structure is one number: even for a stage in full (0, 2, 4, ... for stages 1, 2, 3, ...),
-    odd while the next stage's layers are faded in. It is a buffer, and so a part of every file.
+    Its growth step is even for a stage in full (0, 2, 4, ... for stages 1, 2, 3, ...), odd while
+    the next stage's layers are faded in. The buffer `built` stores it in every file; the attribute
+    `_growth_step` is the same number without a device synchronization.
     """
 
     model_settings_type = ProgressiveModelSettings
@@ -94,32 +95,32 @@ class Progressive(GrowingModel, CycleGAN):
 
     @property
     def growth_step(self) -> int:
-        """What is built now."""
+        """Number of growth steps taken."""
         return self._growth_step
 
     @property
     def final_growth_step(self) -> int:
-        """What is built in the last stage, once it is in full."""
+        """The growth step of the last stage in full."""
         return 2 * (self.num_growth_stages - 1)
 
     @property
     def num_growth_stages(self) -> int:
-        """How many stages of growth there are."""
+        """Number of stages: one per layer of the deeper network."""
         model = self.model_settings
         return max(len(model.generator_channels), len(model.discriminator_channels))
 
     @property
     def growth_stage(self) -> int:
-        """Which stage it is, from 1; one that is being faded in counts already."""
+        """Number of the current stage, from 1; a stage that is faded in counts already."""
         return (self.growth_step + 1) // 2 + 1
 
     @property
     def is_fading(self) -> bool:
-        """Whether the newest layers are not in full yet."""
+        """Whether the newest layers are still being faded in."""
         return self.growth_step % 2 == 1
 
     def growth_due(self, progress: TrainProgress) -> int:
-        """Return what is to be built for the next step: at most one step on."""
+        """Return the growth step that the next training step needs: at most one more."""
         if not self.is_growing:
             return self.growth_step
         train, since = self.train_settings, progress.images_seen - int(self.began)
@@ -133,7 +134,7 @@ class Progressive(GrowingModel, CycleGAN):
         return self.growth_step + is_over
 
     def grow(self, growth_step: int, progress: TrainProgress) -> None:
-        """Insert new layers, with fresh weights, or forget what they have replaced."""
+        """Insert new layers, with new weights, or remove the heads that they have replaced."""
         self._build_networks(growth_step)
         self.built.fill_(growth_step)
         self.began.fill_(progress.images_seen)
@@ -142,7 +143,7 @@ class Progressive(GrowingModel, CycleGAN):
         self.waited.zero_()
 
     def on_validation(self, val_error: float) -> None:
-        """Hear of a regular held-out score: growth by plateau goes by them."""
+        """Record the error of a scheduled validation, for growth by plateau."""
         if val_error < float(self.best):
             self.best.fill_(val_error)
             self.waited.zero_()
@@ -152,14 +153,14 @@ class Progressive(GrowingModel, CycleGAN):
     def train_step(
         self, batch: FaceBatch, update: UpdateFn, progress: TrainProgress
     ) -> dict[str, Tensor]:
-        """Learn as a CycleGAN does, the newest layers in as far as they are due."""
+        """Train as a CycleGAN, with the newest layers faded in by the images seen."""
         if self.is_fading:
-            part = (progress.images_seen - int(self.began)) / self.train_settings.growth_fade_images
-            self.fade.fill_(min(1.0, part))
+            fade = (progress.images_seen - int(self.began)) / self.train_settings.growth_fade_images
+            self.fade.fill_(min(1.0, fade))
         return super().train_step(batch, update, progress)
 
     def generate(self, generator: nn.Module, faces: Tensor) -> Tensor:
-        """Redraw faces by one generator, at the side of the stage."""
+        """Translate faces by one generator, at the stage's resolution."""
         assert isinstance(generator, Generator)
         if not self.model_settings.grow_resolution:
             image: Tensor = generator(faces, self.fade.to(faces.dtype))
@@ -167,37 +168,38 @@ class Progressive(GrowingModel, CycleGAN):
         depths = self._depths(len(self.model_settings.generator_channels))
         return self._blend(
             [
-                _upsample_like(generator(_downsample(faces, side), depth=depth), faces)
-                for side, depth in zip(self._image_sizes(), depths, strict=True)
+                _upsample_like(generator(_downsample(faces, size_px), depth=depth), faces)
+                for size_px, depth in zip(self._image_sizes(), depths, strict=True)
             ]
         )
 
     def discriminate(self, discriminator: nn.Module, faces: Tensor) -> list[DiscriminatorOutput]:
-        """Return what one discriminator says of faces, at the side of the stage."""
+        """Return one discriminator's scores of faces, at the stage's resolution."""
         assert isinstance(discriminator, PatchDiscriminator)
         fade = self.fade.to(faces.dtype)
         if not self.model_settings.grow_resolution:
-            found: list[DiscriminatorOutput] = discriminator(faces, fade)
-            return found
+            outputs: list[DiscriminatorOutput] = discriminator(faces, fade)
+            return outputs
         depths = self._depths(len(self.model_settings.discriminator_channels))
-        shares: list[Tensor | float] = [1 - fade, fade] if self.is_fading else [1.0]
+        weights: list[Tensor | float] = [1 - fade, fade] if self.is_fading else [1.0]
         return [
             DiscriminatorOutput(
-                weight=share, scores=discriminator(_downsample(faces, side), depth=depth)[0].scores
+                weight=weight,
+                scores=discriminator(_downsample(faces, size_px), depth=depth)[0].scores,
             )
-            for share, side, depth in zip(shares, self._image_sizes(), depths, strict=True)
+            for weight, size_px, depth in zip(weights, self._image_sizes(), depths, strict=True)
         ]
 
     def load_state_dict(
         self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
     ) -> Any:  # noqa: ANN401 - torch's own type is private
-        """Take weights and buffers; the networks are first built as the state's are."""
+        """Load weights and buffers, after building the networks of their growth step."""
         if "built" in state_dict:
             self._build_networks(int(state_dict["built"]))
         return super().load_state_dict(state_dict, strict=strict, assign=assign)
 
     def _build_networks(self, growth_step: int) -> None:
-        """Make the networks those of `growth_step`, from whatever they are; what is new is fresh."""
+        """Add or remove layers until the networks are those of `growth_step`."""
         self._growth_step = growth_step
         device = self.built.device
         for network in (*self.generators, *self.discriminators):
@@ -212,34 +214,34 @@ class Progressive(GrowingModel, CycleGAN):
             network.to(device)
 
     def _image_sizes(self) -> list[int]:
-        """Return the side of the pictures, px; while fading, of the stage before and of this."""
-        smaller = self.model_settings.size_px >> (self.num_growth_stages - self.growth_stage)
-        return [smaller // 2, smaller] if self.is_fading else [smaller]
+        """Return the side of the images, px; while fading, of the previous and of this stage."""
+        size_px = self.model_settings.size_px >> (self.num_growth_stages - self.growth_stage)
+        return [size_px // 2, size_px] if self.is_fading else [size_px]
 
     def _depths(self, max_depth: int) -> list[int]:
-        """Return the depth of a network; while fading, of the stage before and of this."""
+        """Return the depth of a network; while fading, of the previous and of this stage."""
         stages = (
             [self.growth_stage - 1, self.growth_stage] if self.is_fading else [self.growth_stage]
         )
         return [min(stage, max_depth) for stage in stages]
 
-    def _blend(self, both: Sequence[Tensor]) -> Tensor:
-        """Mix the stage before with this one, while that is faded in."""
-        if len(both) == 1:
-            return both[0]
-        fade = self.fade.to(both[0].dtype)
-        return (1 - fade) * both[0] + fade * both[1]
+    def _blend(self, images: Sequence[Tensor]) -> Tensor:
+        """Blend the images of the previous and of this stage, while this one is faded in."""
+        if len(images) == 1:
+            return images[0]
+        fade = self.fade.to(images[0].dtype)
+        return (1 - fade) * images[0] + fade * images[1]
 
 
 def _downsample(faces: Tensor, size_px: int) -> Tensor:
-    """Return faces (B, C, S, S) at a smaller side, a whole part of theirs."""
+    """Return faces (B, C, S, S) at a side that divides theirs."""
     if faces.shape[-1] == size_px:
         return faces
     return functional.avg_pool2d(faces, faces.shape[-1] // size_px)
 
 
 def _upsample_like(image: Tensor, like: Tensor) -> Tensor:
-    """Return images at the side of others; by repetition, so that enlarging twice is once."""
+    """Return images at the side of `like`, by nearest neighbor: upsampling twice equals once."""
     if image.shape[-1] == like.shape[-1]:
         return image
     return functional.interpolate(image, scale_factor=like.shape[-1] // image.shape[-1])

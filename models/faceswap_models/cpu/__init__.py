@@ -1,1 +1,1 @@
-"""Kernels that are only worth their code on a processor."""
+"""Kernels that are faster on a CPU only."""

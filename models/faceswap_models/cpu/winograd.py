@@ -1,12 +1,12 @@
-"""Wide 3x3 convolutions in fewer multiplications, for CPUs; knows tensors, and nothing of networks.
+"""Winograd convolutions for CPUs: `conv3x3` and `conv5x5_stride2`.
 
-Two by two outputs of a 3x3 convolution take 36 multiplications, or 16 where inputs and weights
-are first brought to another basis: Y = A' [(G g G') * (B' d B)] A (Lavin and Gray, "Fast Algorithms
-for Convolutional Neural Networks", 2015, equation 8, F(2x2, 3x3)). The sixteen products run over
-channels, so they are sixteen products of matrices, which a CPU does best. Bringing there and back
-are sums along pixels, which pay for themselves from some 256 channels on.
+Two by two outputs of a 3x3 convolution take 36 multiplications, or 16 if inputs and weights are
+first transformed: Y = A' [(G g G') * (B' d B)] A (Lavin and Gray, "Fast Algorithms for
+Convolutional Neural Networks", 2015, equation 8, F(2x2, 3x3)). The sixteen products run over
+channels, so they are sixteen matrix products, which are fast on a CPU. The transforms are sums
+along pixels, which pay off from about 256 channels on.
 
-Sums are laid out as [row of the basis, column of the basis, image, tile row, tile column, channel].
+Transformed tiles are (basis row, basis column, image, tile row, tile column, channel).
 """
 
 from typing import Any
@@ -21,10 +21,10 @@ _BASIS_3 = torch.kron(_G, _G)
 
 
 def _basis_5() -> Tensor:
-    """Return the same for a 5x5 kernel of stride 2: (64, 25), rows [place in the basis, phase].
+    """Return the same for a 5x5 kernel of stride 2: (64, 25), rows (index in the basis, phase).
 
-    Even and odd pixels are images of their own, to each of which every second weight of the kernel
-    belongs: three of five to the even ones, two, and a zero, to the odd ones.
+    Even and odd pixels are separate images, convolved with every second weight of the kernel: three
+    of five for the even ones, two, and a zero, for the odd ones.
     """
     phases = [torch.zeros(4, 6).index_copy(1, torch.arange(odd, 6, 2), _G)[:, :5] for odd in (0, 1)]
     return torch.stack([torch.kron(y, x) for y in phases for x in phases], dim=1).flatten(0, 1)
@@ -34,33 +34,32 @@ _BASIS_5 = _basis_5()
 
 
 def conv3x3(images: Tensor, kernels: Tensor) -> Tensor:
-    """Convolve with 3x3 kernels, stride 1, a border of zeros: what `conv2d(padding=1)` returns.
+    """Convolve with 3x3 kernels, stride 1, zero padding: the same as `conv2d(padding=1)`.
 
-    The result is that of `conv2d` but for rounding: in bfloat16 the relative error is 0.7 %, where
-    the direct sum has 0.2 %.
+    Only rounding differs: in bfloat16 the relative error is 0.7 %, that of the direct sum 0.2 %.
 
     Args:
-        images: (B, C, H, W); H and W are even. The products are made in its type.
+        images: (B, C, H, W); H and W are even. The products have its dtype.
         kernels: (K, C, 3, 3).
 
     Returns:
-        (B, K, H, W) of the images' type, channels last in memory.
+        (B, K, H, W) of the images' dtype, channels last in memory.
     """
     convolved: Tensor = _WinogradConv.apply(images, kernels, _BASIS_3)  # type: ignore[no-untyped-call]
     return convolved
 
 
 def conv5x5_stride2(images: Tensor, kernels: Tensor) -> Tensor:
-    """Convolve with 5x5 kernels, stride 2, a border of zeros: `conv2d(stride=2, padding=2)`.
+    """Convolve with 5x5 kernels, stride 2, zero padding: as `conv2d(stride=2, padding=2)`.
 
-    With the four pixels of each square as channels it is a 3x3 convolution of stride 1.
+    With the four pixels of each 2x2 square as channels it is a 3x3 convolution of stride 1.
 
     Args:
-        images: (B, C, H, W); H and W are multiples of 4. The products are made in its type.
+        images: (B, C, H, W); H and W are multiples of 4. The products have its dtype.
         kernels: (K, C, 5, 5).
 
     Returns:
-        (B, K, H / 2, W / 2) of the images' type, channels last in memory.
+        (B, K, H / 2, W / 2) of the images' dtype, channels last in memory.
     """
     count, channels, height, width = images.shape
     squares = images.reshape(count, channels, height // 2, 2, width // 2, 2)
@@ -70,11 +69,11 @@ def conv5x5_stride2(images: Tensor, kernels: Tensor) -> Tensor:
 
 
 class _WinogradConv(torch.autograd.Function):
-    """The convolution and its two gradients, each as sixteen products of matrices."""
+    """The convolution and its two gradients, each as sixteen matrix products."""
 
     @staticmethod
     def forward(context: Any, images: Tensor, kernels: Tensor, basis: Tensor) -> Tensor:  # noqa: ANN401
-        """Return the convolved images; `basis` is what brings a kernel to the basis."""
+        """Return the convolved images; `basis` transforms a kernel."""
         padded = functional.pad(images.permute(0, 2, 3, 1), (0, 0, 1, 1, 1, 1))
         weights = _kernel_to_basis(kernels.to(images.dtype), basis)
         context.save_for_backward(padded, weights, basis)
@@ -89,15 +88,17 @@ class _WinogradConv(torch.autograd.Function):
     def backward(context: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:  # noqa: ANN401
         """Return the gradients of the images and of the kernels."""
         padded, weights, basis = context.saved_tensors
-        inputs = _input_to_basis(padded)  # anew: kept, it would take four times the images' memory
+        inputs = _input_to_basis(
+            padded
+        )  # again: saved, it would take four times the images' memory
         products = _as_matrices(_output_gradient(gradient.permute(0, 2, 3, 1)))
-        to_images = _input_gradient((products @ weights).view_as(inputs))
-        to_kernels = _kernel_gradient(products.mT @ _as_matrices(inputs), basis, context.kernel)
-        return to_images[:, 1:-1, 1:-1].permute(0, 3, 1, 2), to_kernels, None
+        of_images = _input_gradient((products @ weights).view_as(inputs))
+        of_kernels = _kernel_gradient(products.mT @ _as_matrices(inputs), basis, context.kernel)
+        return of_images[:, 1:-1, 1:-1].permute(0, 3, 1, 2), of_kernels, None
 
 
 def _as_matrices(tiles: Tensor) -> Tensor:
-    """Lay tiles out as sixteen matrices: (4, 4, B, T, U, C) -> (16, B T U, C)."""
+    """Reshape tiles to sixteen matrices: (4, 4, B, T, U, C) -> (16, B T U, C)."""
     return tiles.flatten(0, 1).flatten(1, 3)
 
 
@@ -109,7 +110,7 @@ def _kernel_to_basis(kernels: Tensor, basis: Tensor) -> Tensor:
 
 
 def _kernel_gradient(weights: Tensor, basis: Tensor, kernel: torch.Size) -> Tensor:
-    """Return what a gradient (16, K, phases * C) of G g G' means for the kernels, in float32."""
+    """Return the gradient of the kernels, float32, from that of G g G' (16, K, phases * C)."""
     count, channels = kernel[:2]
     by_phase = weights.view(16, count, -1, channels).transpose(1, 2).reshape(len(basis), -1)
     return (basis.to(weights.dtype).T @ by_phase).T.float().reshape(kernel)
@@ -126,7 +127,7 @@ def _input_to_basis(padded: Tensor) -> Tensor:
 
 
 def _input_along(even: Tensor, odd: Tensor, into: tuple[Tensor, ...], *, dim: int) -> None:
-    """Apply B' along one axis, whose even and odd pixels are given: d0-d2, d1+d2, d2-d1, d1-d3."""
+    """Apply B' along one axis, given its even and odd pixels: d0-d2, d1+d2, d2-d1, d1-d3."""
     size = even.shape[dim] - 1
     d0, d2 = even.narrow(dim, 0, size), even.narrow(dim, 1, size)
     d1, d3 = odd.narrow(dim, 0, size), odd.narrow(dim, 1, size)
@@ -137,7 +138,7 @@ def _input_along(even: Tensor, odd: Tensor, into: tuple[Tensor, ...], *, dim: in
 
 
 def _input_gradient(tiles: Tensor) -> Tensor:
-    """Undo `_input_to_basis` as a gradient does: tiles overlap, and their shares add up."""
+    """Return the gradient of `_input_to_basis`: overlapping tiles are added up."""
     _, _, count, height, width, channels = tiles.shape
     rows = tiles.new_empty(4, count, height, 2 * width + 2, channels)
     _input_gradient_along(tiles.unbind(1), rows[:, :, :, 0::2], rows[:, :, :, 1::2], dim=3)
@@ -188,7 +189,7 @@ def _output_gradient(gradient: Tensor) -> Tensor:
 
 
 def _output_gradient_along(even: Tensor, odd: Tensor, into: tuple[Tensor, ...]) -> None:
-    """Apply A along one axis, whose even and odd pixels are given: g0, g0+g1, g0-g1, -g1."""
+    """Apply A along one axis, given its even and odd pixels: g0, g0+g1, g0-g1, -g1."""
     into[0].copy_(even)
     torch.add(even, odd, out=into[1])
     torch.sub(even, odd, out=into[2])

@@ -1,1 +1,1 @@
-"""One TOML a preset: what it is for, how long it takes, and on what."""
+"""One TOML file per preset, named <backend>-<preset>.toml."""
