@@ -44,7 +44,7 @@ def train(
         typer.Option(
             "--batch-size",
             metavar="N|auto",
-            help="Faces of each identity per step; auto finds the largest that fits in memory.",
+            help="Faces of each identity per step; auto doubles it while that fits and is faster.",
         ),
     ] = None,
     device: DeviceOption = "auto",
