@@ -85,7 +85,7 @@ def test_parse_selection(text: str, choice: SelectionRule) -> None:
 )
 def test_parse_selection_rejects_bad_text(text: str, hint: str) -> None:
     """A word that is none of them is named, with what is meant or missing."""
-    with pytest.raises(ConfigurationError, match="no choice of faces called") as caught:
+    with pytest.raises(ConfigurationError, match="no selection of faces called") as caught:
         parse_selection(text)
     assert hint == caught.value.hint
 

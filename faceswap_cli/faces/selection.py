@@ -1,8 +1,8 @@
-"""Which of a clip's faces are kept: the largest, all, one track, one person; nothing of files.
+"""Selection of a clip's faces: the largest, all, one track, or one person; `parse_selection`.
 
-A `Choice` is what was typed. Its `Chooser` picks frame by frame, from faces that are followed, and
-remembers whom it picked: two people of one size do not take turns. What it remembers can be put
-down and taken up again, so that a stopped run goes on with the same people.
+A `SelectionRule` is what the user asked for. Its `FaceSelector` selects frame by frame among
+tracked faces, and stays with its selection: it does not alternate between two faces of one size.
+Its state can be saved and loaded, so that a resumed run selects the same faces.
 """
 
 import re
@@ -23,54 +23,54 @@ from faceswap_cli.faces.track_smoothing import SmoothedFace
 from faceswap_cli.faces.types import FaceDetector
 
 SWITCH_AREA_RATIO = 1.5
-"""Ratio of areas from which on another face takes the place of the one that was picked."""
+"""Ratio of areas from which on a larger face replaces the selected one."""
 SAME_IDENTITY_COSINE = 0.44
-"""Cosine of two directions from which on they are one person's.
+"""Cosine similarity of two embeddings from which on they are of one person.
 
-On fifteen photographs those of one person came to 0.55 and more, those of two to 0.33 at most.
+On fifteen photos those of one person reached 0.55 and more, those of two people 0.33 at most.
 """
 EMBED_FIRST_FRAMES = 4
-"""A track's identity is measured in its first so many frames, ..."""
+"""A track is embedded in each of its first this many frames, ..."""
 EMBED_INTERVAL = 5
-"""... then in every so-manieth, ..."""
+"""... then in every n-th, ..."""
 MAX_EMBEDDINGS = 20
-"""... and taken as known after so many measurements."""
+"""... until it has this many embeddings."""
 TRACK_EXPIRY_FRAMES = 50
-"""Frames after which a track that was not seen again is forgotten."""
+"""Frames without detection after which a track is forgotten."""
 
 SelectorState = Mapping[str, Any]
-"""What a chooser remembers, as JSON can hold it."""
+"""The state of a selector, as JSON can hold it."""
 
 
 class FaceSelector(Protocol):
-    """Picks the faces to keep, frame after frame."""
+    """Selects faces, frame after frame."""
 
     def select(self, view: LazyImage, faces: Sequence[SmoothedFace], /) -> list[SmoothedFace]:
-        """Return those of the faces of the next frame that are kept, largest first."""
+        """Return those of the next frame's faces that are selected, largest first."""
 
     def state_dict(self) -> SelectorState:
-        """Return what was learnt from the frames so far."""
+        """Return the state after the frames so far, as JSON can hold it."""
 
     def load_state_dict(self, state: SelectorState) -> None:
-        """Go on from what `state` returned."""
+        """Continue from a state that `state_dict` returned."""
 
 
 class SelectionRule(Protocol):
-    """What was chosen, before any footage is seen."""
+    """Which faces to select, as the user asked."""
 
     def canonical_text(self) -> str:
-        """Return what tells this choice from all others, in one line.
+        """Return a line that is the same for equal rules and different for others.
 
         Raises:
-            InputError: A photograph cannot be read.
+            InputError: A photo cannot be read.
         """
 
     def create_selector(self, detector: FaceDetector, /) -> FaceSelector:
-        """Return what picks accordingly; `detector` is open, and looks at photographs.
+        """Return a selector; `detector` is open, and finds the face of a photo.
 
         Raises:
-            InputError: A photograph cannot be read.
-            NoFacesError: There is no face in it.
+            InputError: A photo cannot be read.
+            NoFacesError: It has no face.
         """
 
 
@@ -93,13 +93,13 @@ def parse_selection(text: str) -> SelectionRule:
         return SelectAll()
     forms = ("largest", "all", "track N", "match PHOTO")
     raise ConfigurationError(
-        f'there is no choice of faces called "{text}"',
+        f'there is no selection of faces called "{text}"',
         hint=_missing_part(word) or did_you_mean(text, forms),
     )
 
 
 def _missing_part(word: str) -> str:
-    """Return what should follow a word that does not stand alone."""
+    """Return a hint for a word that needs an argument."""
     return {
         "track": 'a track is named by its number: "track 0"',
         "match": 'name a photo of the person: "match photo.jpg"',
@@ -109,20 +109,20 @@ def _missing_part(word: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class SelectAll:
-    """All faces."""
+    """Every face."""
 
     def canonical_text(self) -> str:
         """Return `all`."""
         return "all"
 
     def create_selector(self, _: FaceDetector, /) -> FaceSelector:
-        """Return what keeps everything."""
+        """Return a selector of every face."""
         return _TrackSelector(track=None)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SelectTrack:
-    """One face as long as it is followed, by the number that `faces.jsonl` gives it."""
+    """One face as long as it is tracked, by the number that `faces.jsonl` gives it."""
 
     track: int
 
@@ -131,7 +131,7 @@ class SelectTrack:
         return f"track {self.track}"
 
     def create_selector(self, _: FaceDetector, /) -> FaceSelector:
-        """Return what keeps that track."""
+        """Return a selector of that track."""
         return _TrackSelector(track=self.track)
 
 
@@ -144,33 +144,33 @@ class SelectLargest:
         return "largest"
 
     def create_selector(self, _: FaceDetector, /) -> FaceSelector:
-        """Return what follows the largest."""
+        """Return a selector that stays with the largest face."""
         return _LargestSelector()
 
 
 @dataclass(frozen=True, kw_only=True)
 class SelectMatching:
-    """One person's face, known from a photograph."""
+    """The face of the person in a photo."""
 
     photo: Path
 
     def canonical_text(self) -> str:
-        """Return the choice with what the photograph is known by: its content, not its name.
+        """Return `like DIGEST`, with the digest of the photo's content.
 
         Raises:
-            InputError: It cannot be read.
+            InputError: The photo cannot be read.
         """
         image_io.read_image(self.photo)
         return f"like {fingerprint(self.photo)['sha256_of_ends']}"
 
     def create_selector(self, detector: FaceDetector, /) -> FaceSelector:
-        """Return what keeps the face that is like the largest one of the photograph."""
+        """Return a selector of the face most similar to the largest one of the photo."""
         image = image_io.read_image(self.photo)
         faces = detector.detect(image)
         if not faces:
             raise NoFacesError(
                 f"there is no face in {self.photo}",
-                hint="choose a picture that shows the person from the front, sharp and large",
+                hint="choose a photo that shows the person from the front, sharp and large",
             )
         sface = SFace(find_model_file("sface"))
         return _IdentitySelector(embedding=sface.embed(image, faces[0].landmarks), sface=sface)
@@ -178,128 +178,133 @@ class SelectMatching:
 
 @dataclass(frozen=True, kw_only=True)
 class _TrackSelector:
-    """Keeps one track, or everything."""
+    """Selects one track, or every face."""
 
     track: int | None
 
     def select(self, _: LazyImage, faces: Sequence[SmoothedFace], /) -> list[SmoothedFace]:
-        """Return the faces of that track."""
+        """Return the faces of that track, largest first."""
         return [face for face in _sort_by_size(faces) if self.track in (None, face.track)]
 
     def state_dict(self) -> SelectorState:
-        """Return nothing."""
+        """Return an empty state."""
         return {}
 
     def load_state_dict(self, state: SelectorState) -> None:
-        """Learn nothing."""
+        """Ignore the empty state."""
 
 
 @dataclass(kw_only=True)
 class _LargestSelector:
-    """Keeps the largest face, and stays with it."""
+    """Selects the largest face, and stays with it."""
 
     track: int | None = None
-    """Whom it picked last."""
+    """The track selected last."""
 
     def select(self, _: LazyImage, faces: Sequence[SmoothedFace], /) -> list[SmoothedFace]:
-        """Return the face picked before, or the largest if that is gone or much smaller."""
+        """Return the face selected before, or the largest if that is gone or much smaller."""
         ordered = _sort_by_size(faces)
         if not ordered:
             return []
         largest = ordered[0]
-        before = next((face for face in ordered if face.track == self.track), largest)
-        is_beaten = largest.face.area_px >= SWITCH_AREA_RATIO * before.face.area_px
-        chosen = largest if is_beaten else before
-        self.track = chosen.track
-        return [chosen]
+        previous = next((face for face in ordered if face.track == self.track), largest)
+        is_much_larger = largest.face.area_px >= SWITCH_AREA_RATIO * previous.face.area_px
+        selected = largest if is_much_larger else previous
+        self.track = selected.track
+        return [selected]
 
     def state_dict(self) -> SelectorState:
         """Return the track."""
         return {"track": self.track}
 
     def load_state_dict(self, state: SelectorState) -> None:
-        """Go on with that track."""
+        """Continue with that track."""
         self.track = state["track"]
 
 
 @dataclass(kw_only=True)
 class _TrackIdentity:
-    """What is known of a track's identity."""
+    """The identity of a track: the sum of its embeddings.
+
+    The attributes are keys of the saved state.
+    """
 
     seen: int = 0
-    """Frames it was seen in."""
+    """Frames in which it was detected."""
     measured: int = 0
+    """Embeddings computed."""
     last: int = 0
-    """Number of the last frame it was seen in."""
+    """Number of the last frame that had it."""
     total: Embedding = field(default_factory=lambda: np.zeros(128))
-    """Sum of the directions measured."""
+    """Sum of the embeddings."""
 
     @property
     def is_due(self) -> bool:
-        """Whether to measure in the frame at hand, the one counted last."""
+        """Whether to embed it in the current frame, which is counted already."""
         return self.measured < MAX_EMBEDDINGS and (
             self.seen <= EMBED_FIRST_FRAMES or self.seen % EMBED_INTERVAL == 0
         )
 
     def cosine_similarity(self, embedding: Embedding) -> float:
-        """Return how near the mean of the directions is to another one, -1 to 1."""
-        length = float(np.linalg.norm(self.total))
-        return float(self.total @ embedding) / length if length else -1.0
+        """Return the cosine of the mean embedding and another, -1 to 1; -1 without any."""
+        norm = float(np.linalg.norm(self.total))
+        return float(self.total @ embedding) / norm if norm else -1.0
 
 
 @dataclass(kw_only=True)
 class _IdentitySelector:
-    """Keeps the face whose track is most like a person, if it is like enough."""
+    """Selects the face whose track is most similar to a person, if it is similar enough."""
 
     embedding: Embedding
     sface: SFace
     frame_count: int = 0
-    """Frames looked at."""
+    """Frames processed."""
     tracks: dict[int, _TrackIdentity] = field(default_factory=dict)
 
     def select(self, view: LazyImage, faces: Sequence[SmoothedFace], /) -> list[SmoothedFace]:
-        """Return the face that is most like the person, or none."""
+        """Return the face most similar to the person, if it is similar enough."""
         self.frame_count += 1
         for face in faces:
             self._update_track(view, face)
         self.tracks = {
-            track: known
-            for track, known in self.tracks.items()
-            if self.frame_count - known.last <= TRACK_EXPIRY_FRAMES
+            track: identity
+            for track, identity in self.tracks.items()
+            if self.frame_count - identity.last <= TRACK_EXPIRY_FRAMES
         }
-        likest = max(faces, key=self._similarity, default=None)
-        return [likest] if likest and self._similarity(likest) >= SAME_IDENTITY_COSINE else []
+        best = max(faces, key=self._similarity, default=None)
+        return [best] if best and self._similarity(best) >= SAME_IDENTITY_COSINE else []
 
     def _similarity(self, face: SmoothedFace) -> float:
-        """Return how like the person a face is."""
+        """Return the similarity of a face's track to the person, -1 to 1."""
         return self.tracks[face.track].cosine_similarity(self.embedding)
 
     def _update_track(self, view: LazyImage, face: SmoothedFace) -> None:
-        """Add what a frame shows of a face to what is known of its track."""
-        known = self.tracks.setdefault(face.track, _TrackIdentity())
-        known.last = self.frame_count
-        # Where nobody saw the face, it may be hidden.
+        """Update the identity of a face's track by the current frame."""
+        identity = self.tracks.setdefault(face.track, _TrackIdentity())
+        identity.last = self.frame_count
+        # An interpolated face may be occluded.
         if face.is_interpolated:
             return
-        known.seen += 1
-        if known.is_due:
-            known.total = known.total + self.sface.embed(view.to_array(), face.face.landmarks)
-            known.measured += 1
+        identity.seen += 1
+        if identity.is_due:
+            embedding = self.sface.embed(view.to_array(), face.face.landmarks)
+            identity.total = identity.total + embedding
+            identity.measured += 1
 
     def state_dict(self) -> SelectorState:
-        """Return what is known of every track."""
+        """Return the identities of the tracks."""
         tracks = {
-            str(track): {**vars(known), "total": known.total.tolist()}
-            for track, known in self.tracks.items()
+            str(track): {**vars(identity), "total": identity.total.tolist()}
+            for track, identity in self.tracks.items()
         }
         return {"count": self.frame_count, "tracks": tracks}
 
     def load_state_dict(self, state: SelectorState) -> None:
-        """Go on with what is known of them."""
+        """Continue with the saved identities."""
         self.frame_count = state["count"]
         self.tracks = {
-            int(track): _TrackIdentity(**{**known, "total": np.array(known["total"])})
-            for track, known in state["tracks"].items()
+            int(track): _TrackIdentity(**{**fields, "total": np.array(fields["total"])})
+            for track, fields in state["tracks"].items()
         }
 
 

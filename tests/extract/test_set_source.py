@@ -154,7 +154,7 @@ def test_detector_load_failure_leaves_no_set(clip: Path, folder: SetFolder) -> N
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (ExtractSettings(faces="smallest"), 'no choice of faces called "smallest"'),
+        (ExtractSettings(faces="smallest"), 'no selection of faces called "smallest"'),
         (ExtractSettings(size_px=4), "crops cannot be 4 px wide"),
         (ExtractSettings(every=0), "every 0 frames makes no sense"),
         (ExtractSettings(detector="lightrt"), 'no face detector called "lightrt"'),

@@ -1,4 +1,4 @@
-"""Which face detectors there are, by name; nothing of how they work."""
+"""Face detectors by name: `DETECTORS`, `LOCATION_DETECTORS`."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -12,9 +12,9 @@ from faceswap_cli.faces.types import FaceDetector
 DETECTORS: Mapping[str, Callable[[], FaceDetector]] = MappingProxyType(
     {"litert": LiteRTDetector, "mediapipe": MediaPipeDetector}
 )
-"""Name -> what makes one."""
+"""Name -> factory of the detector."""
 
 LOCATION_DETECTORS: Mapping[str, Callable[[], FaceDetector]] = MappingProxyType(
     {"litert": partial(LiteRTDetector, location_only=True), "mediapipe": MediaPipeDetector}
 )
-"""Name -> what makes the same, who may tell no more of a face than where it is."""
+"""The same for callers that need only box and landmarks; expression and pose may be missing."""

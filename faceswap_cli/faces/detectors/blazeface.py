@@ -1,7 +1,7 @@
-"""BlazeFace, the short-range detector inside MediaPipe's landmarker; nothing of what runs it.
+"""BlazeFace, the short-range detector inside MediaPipe's landmarker: `detect_short_range`.
 
-V. Bazarevsky et al., "BlazeFace: sub-millisecond neural face detection on mobile GPUs", 2019. What
-surrounds the network follows MediaPipe's face_detector_graph.cc (Apache-2.0).
+V. Bazarevsky et al., "BlazeFace: sub-millisecond neural face detection on mobile GPUs", 2019. Pre-
+and post-processing follow MediaPipe's face_detector_graph.cc (Apache-2.0).
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -18,43 +18,43 @@ from faceswap_cli.faces.detectors.roi import RoI
 Array = npt.NDArray[np.float32]
 
 SIDE_PX = 128
-"""Side of the picture the network reads."""
+"""Side of the network's input."""
 ROI_MARGIN = 1.5
-"""Sides of the region for the landmarks over those of the box found."""
+"""Sides of the region for the landmarks over those of the detected box."""
 MIN_SCORE = 0.5
 
 
 def detect_short_range(image: Image, network: Callable[[Array], Sequence[Array]]) -> list[RoI]:
-    """Return where the landmarks of faces in `image` may be, surest first.
+    """Return the regions for the landmarks of faces in `image`, most confident first.
 
-    It finds faces wider than about a ninth of the image's longer side, lying ones too.
+    It finds faces wider than about a ninth of the image's longer side, rotated ones too.
 
     Args:
-        image: The picture.
-        network: Carries a picture (128, 128, 3) in [-1, 1] to boxes (1, 896, 16) and scores before
-            the sigmoid (1, 896, 1).
+        image: The image.
+        network: Maps an image (128, 128, 3) in [-1, 1] to boxes (1, 896, 16) and scores before the
+            sigmoid (1, 896, 1).
     """
     whole = RoI.from_image(image)
     crop = whole.crop(image, SIDE_PX, border=cv2.BORDER_CONSTANT)
     values, logits = network(np.asarray(crop / 127.5 - 1, dtype=np.float32))
     scores = np.asarray(1 / (1 + np.exp(-np.clip(logits.ravel(), -80, 80))), dtype=np.float32)
-    sure = scores >= MIN_SCORE
-    # Each row: centre and size of a box, then six points, all in px of the crop.
-    places = values[0, sure].reshape(-1, 8, 2)
-    starts = make_anchors()[sure, None]
-    centres, sizes = places[:, :1] + starts, places[:, 1:2]
+    confident = scores >= MIN_SCORE
+    # Each row: center and size of a box, then six points, all in px of the crop.
+    rows = values[0, confident].reshape(-1, 8, 2)
+    anchors = make_anchors()[confident, None]
+    centers, sizes = rows[:, :1] + anchors, rows[:, 1:2]
     points = np.concatenate(
-        [centres - sizes / 2, centres + sizes / 2, places[:, 2:] + starts], axis=1
+        [centers - sizes / 2, centers + sizes / 2, rows[:, 2:] + anchors], axis=1
     )
     to_frame = whole.roi_to_frame(SIDE_PX)
     in_frame = [
-        transform_points(merged, to_frame) for merged in _weighted_nms(points, scores[sure])
+        transform_points(merged, to_frame) for merged in _weighted_nms(points, scores[confident])
     ]
     return [RoI.from_box(points[:2], points[2:4], margin=ROI_MARGIN) for points in in_frame]
 
 
 def make_anchors() -> Array:
-    """Return the points (896, 2), px, that the network's rows are relative to."""
+    """Return the anchors (896, 2), px, that the network's rows are relative to."""
     grids = []
     for stride, boxes in ((8, 2), (16, 6)):
         ticks = np.arange(stride / 2, SIDE_PX, stride, dtype=np.float32)
@@ -64,7 +64,7 @@ def make_anchors() -> Array:
 
 
 def _weighted_nms(points: Array, scores: Array) -> Iterator[Points]:
-    """Yield each face's points (K, 2), averaged over all that found it.
+    """Yield each face's points (K, 2), averaged over its detections.
 
     Args:
         points: (N, K, 2); the first two are a box's corners.

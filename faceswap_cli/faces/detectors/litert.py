@@ -1,8 +1,8 @@
-"""MediaPipe's face networks run by LiteRT: the same files, without the library around them.
+"""MediaPipe's face networks run by LiteRT, without the MediaPipe library: `LiteRTDetector`.
 
-The only file that imports ai_edge_litert. What MediaPipe's graphs do between the networks is done
-in a few lines of numpy, after its published source (Apache-2.0): face_landmarks_detector_graph.cc
-and face_blendshapes_graph.cc.
+The only file that imports ai_edge_litert. What MediaPipe's graphs compute between the networks is
+a few lines of numpy here, after the published source (Apache-2.0):
+face_landmarks_detector_graph.cc and face_blendshapes_graph.cc.
 """
 
 import math
@@ -44,42 +44,41 @@ BLENDSHAPE_LANDMARKS = (
     473, 474, 475, 476, 477,
 )
 # fmt: on
-"""The landmarks that the expression network reads, in its order."""
+"""The landmarks that the blendshape network reads, in its order."""
 
 ROTATED_SEARCH_PX = 320
-"""Longer side of the turned pictures that lying faces are looked for in: large ones."""
+"""Longer side of the rotated images that are searched for rotated faces: large ones."""
 UPRIGHT_SEARCH_PX = range(640, 1281)
-"""Bounds of the longer side of the picture that upright faces are looked for in."""
+"""Bounds of the longer side of the image that is searched for upright faces."""
 UPRIGHT_SHRINK_FACTOR = 3
-"""Between those bounds the picture is shrunk by this, so faces of 30 px are found."""
+"""Between those bounds the image is downscaled by this, so faces of 30 px are found."""
 
 
 class LiteRTDetector:
-    """YuNet and BlazeFace find faces, MediaPipe's landmark network places the points.
+    """YuNet and BlazeFace find faces, MediaPipe's landmark network fits the landmarks.
 
     It opens no connection, writes nothing to standard error and needs no graphics libraries.
 
-    Small and large, upright and lying faces are found: YuNet misses large faces that lie on their
-    side, BlazeFace small ones. If both find nothing, the picture is looked at lying and upside
-    down. Landmarks are placed twice, the second time in the region that follows from the first:
-    so they hardly depend on who found the face.
+    Small and large, upright and rotated faces are found: YuNet misses large faces rotated by 90
+    degrees, BlazeFace small ones. If both find nothing, YuNet searches the image rotated by 90,
+    180 and 270 degrees. Landmarks are fitted twice, the second time in the region that follows
+    from the first: so they hardly depend on which network found the face.
 
     Args:
-        model: Path of `face_landmarker.task`; found by itself if not given.
+        model: Path of `face_landmarker.task`; the installed or downloaded one if not given.
         max_faces: Most faces returned for one image.
-        location_only: Tell where faces are and nothing more of them, which is a sixth quicker: their
-            expressions are empty, their poses 0.
+        location_only: Leave blendshapes empty and poses 0, which is a sixth quicker.
     """
 
     MIN_SCORE = 0.5
-    """Confidence below which landmarks are taken not to be on a face."""
+    """Confidence below which landmarks are rejected as not of a face."""
 
     def __init__(
         self, *, model: Path | None = None, max_faces: int = 16, location_only: bool = False
     ) -> None:
         self._model = model
         self._max_faces = max_faces
-        self._build_face = build_location_only if location_only else build_face
+        self._location_only = location_only
         self._networks: DetectorNetworks | None = None
 
     def __enter__(self) -> Self:
@@ -92,7 +91,7 @@ class LiteRTDetector:
         self.close()
 
     def close(self) -> None:
-        """Let go of the networks; harmless when repeated."""
+        """Release the networks; harmless when repeated."""
         self._networks = None
 
     def detect(self, image: Image, *, exclude: Sequence[Face] = ()) -> list[Face]:
@@ -100,14 +99,14 @@ class LiteRTDetector:
         return self.fit_landmarks(image, self.detect_rois(image), exclude=exclude)
 
     def detect_rois(self, image: Image) -> list[RoI]:
-        """Return the regions that may hold an upright face; without any, a lying one.
+        """Return the regions that may hold an upright face; without any, a rotated one.
 
         The first half of `detect` takes most of its time and needs no other faces.
         """
         networks = self._require_networks()
         image = np.ascontiguousarray(image)
-        found = detect_upright(image, networks) or detect_rotated(image, networks)
-        return found[: self._max_faces]
+        rois = detect_upright(image, networks) or detect_rotated(image, networks)
+        return rois[: self._max_faces]
 
     def fit_landmarks(
         self, image: Image, rois: Sequence[RoI], *, exclude: Sequence[Face]
@@ -117,59 +116,58 @@ class LiteRTDetector:
         The second half of `detect`.
         """
         image = np.ascontiguousarray(image)
-        known = [RoI.from_landmarks(face.landmarks) for face in exclude]
-        new = [region for region in rois if not any(map(region.overlaps_center, known))]
+        excluded = [RoI.from_landmarks(face.landmarks) for face in exclude]
+        new = [roi for roi in rois if not any(map(roi.overlaps_center, excluded))]
         faces = self._fit_twice(image, new)
-        if faces or known or not new:
+        if faces or excluded or not new:
             return faces
         return self._fit_twice(
             image, detect_rotated(image, self._require_networks())[: self._max_faces]
         )
 
     def track(self, view: LazyImage, faces: Sequence[Face]) -> list[Face]:
-        """Return those of the `faces` of a like picture that are still there, largest first."""
+        """Return those of the `faces` of the frame before that are still there, largest first."""
         return self._fit_once(view, [RoI.from_landmarks(face.landmarks) for face in faces])
 
     def _fit_twice(self, image: Image, rois: Sequence[RoI]) -> list[Face]:
-        """Return the faces in some regions, which need not be right."""
+        """Return the faces in regions that need not fit the faces well."""
         networks = self._require_networks()
-        # Whatever its score, a first guess may lead to the face's true place.
-        guesses = (run_landmarks(image, region, networks) for region in rois)
+        # Whatever its score, a first fit may lead to the right region.
+        results = (run_landmarks(image, roi, networks) for roi in rois)
         return self._fit_once(
-            ArrayImage(image=image), [RoI.from_landmarks(guess.landmarks) for guess in guesses]
+            ArrayImage(image=image), [RoI.from_landmarks(result.landmarks) for result in results]
         )
 
     def _fit_once(self, view: LazyImage, rois: Sequence[RoI]) -> list[Face]:
-        """Return the faces in those of the regions that hold one."""
+        """Return the faces in regions, largest first; some may hold none."""
         networks = self._require_networks()
-        meshes = (
-            run_landmarks(view.to_partial_array(region.source_area()), region, networks)
-            for region in rois
+        results = (
+            run_landmarks(view.to_partial_array(roi.source_area()), roi, networks) for roi in rois
         )
-        surest = sorted(
+        faces = sorted(
             (
-                self._build_face(one, networks, size=view.size)
-                for one in meshes
-                if one.score >= self.MIN_SCORE
+                build_face(result, networks, size=view.size, location_only=self._location_only)
+                for result in results
+                if result.score >= self.MIN_SCORE
             ),
             key=lambda face: face.score,
             reverse=True,
         )
-        return sorted(_non_max_suppression(surest), key=lambda face: face.area_px, reverse=True)
+        return sorted(_non_max_suppression(faces), key=lambda face: face.area_px, reverse=True)
 
     def _require_networks(self) -> "DetectorNetworks":
-        """Return the networks."""
+        """Return the networks, which are loaded inside the `with` block."""
         assert self._networks is not None, "open the detector with `with` first"
         return self._networks
 
 
 class TFLiteModel:
-    """One TFLite network on one thread: arrays in, arrays out."""
+    """A TFLite network on one thread, called with an array."""
 
     def __init__(self, content: bytes) -> None:
         from ai_edge_litert.interpreter import Interpreter
 
-        # One thread: two are no faster on networks this small, and leave none to the decoder.
+        # One thread: two are no faster on networks this small, and starve the decoder.
         self._interpreter: Any = Interpreter(model_content=content, num_threads=1)
         self._interpreter.allocate_tensors()
         (self._input,) = self._interpreter.get_input_details()
@@ -177,11 +175,11 @@ class TFLiteModel:
 
     @property
     def side_px(self) -> int:
-        """Side of the square picture it reads, px."""
+        """Side of its square input, px."""
         return int(self._input["shape"][1])
 
     def __call__(self, values: Array) -> list[Array]:
-        """Return the network's outputs, batch axes kept, for one input without one."""
+        """Return the outputs, with batch axes, for one input without a batch axis."""
         self._interpreter.set_tensor(self._input["index"], values[None])
         self._interpreter.invoke()
         return [self._interpreter.get_tensor(index) for index in self._outputs]
@@ -209,43 +207,43 @@ class DetectorNetworks:
 
 
 def detect_upright(image: Image, networks: DetectorNetworks) -> list[RoI]:
-    """Return where faces may be that YuNet finds, then those that only BlazeFace does."""
+    """Return the regions of faces that YuNet finds, then those that only BlazeFace does."""
     side_px = max(image.shape[:2]) // UPRIGHT_SHRINK_FACTOR
     side_px = min(max(side_px, UPRIGHT_SEARCH_PX[0]), UPRIGHT_SEARCH_PX[-1])
-    found = networks.yunet.detect(image, side_px=side_px)
+    rois = networks.yunet.detect(image, side_px=side_px)
     more = detect_short_range(image, networks.short_range)
-    return found + [region for region in more if not any(map(region.overlaps_center, found))]
+    return rois + [roi for roi in more if not any(map(roi.overlaps_center, rois))]
 
 
 def detect_rotated(image: Image, networks: DetectorNetworks) -> list[RoI]:
-    """Return where faces may be that lie on a side or are upside down."""
+    """Return the regions of faces that lie on a side or are upside down."""
     height, width = image.shape[:2]
-    shrink = min(1.0, ROTATED_SEARCH_PX / max(width, height))
-    size = (max(1, round(width * shrink)), max(1, round(height * shrink)))
+    scale = min(1.0, ROTATED_SEARCH_PX / max(width, height))
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
     small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
     return [
-        region.unrotate(quarters, size=size).scale(width / size[0])
-        for quarters in (1, 3, 2)
-        for region in networks.yunet.detect(
-            np.ascontiguousarray(np.rot90(small, quarters)), side_px=ROTATED_SEARCH_PX
+        roi.unrotate(quarter_turns, size=size).scale(width / size[0])
+        for quarter_turns in (1, 3, 2)
+        for roi in networks.yunet.detect(
+            np.ascontiguousarray(np.rot90(small, quarter_turns)), side_px=ROTATED_SEARCH_PX
         )
     ]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LandmarkResult:
-    """What the landmark network says of a region."""
+    """The landmark network's output for a region."""
 
     landmarks: Points
     """float32 (478, 2), px in the frame."""
     depth: Array
     """float32 (478, 1), away from the camera, in the same unit."""
     score: float
-    """0 to 1; a low one says that there is no face."""
+    """Confidence that the region holds a face, 0 to 1."""
 
 
 def run_landmarks(image: Image, roi: RoI, networks: DetectorNetworks) -> LandmarkResult:
-    """Return the points of the face in a region, all that is looked at of the image."""
+    """Return the landmarks of the face in a region; reads nothing else of the image."""
     side = networks.landmarks.side_px
     crop = roi.crop(image, side, border=cv2.BORDER_REPLICATE)
     points, presence, _ = networks.landmarks(np.divide(crop, 255, dtype=np.float32))
@@ -258,46 +256,39 @@ def run_landmarks(image: Image, roi: RoI, networks: DetectorNetworks) -> Landmar
 
 
 def build_face(
-    result: LandmarkResult, networks: DetectorNetworks, *, size: tuple[int, int]
+    result: LandmarkResult,
+    networks: DetectorNetworks,
+    *,
+    size: tuple[int, int],
+    location_only: bool = False,
 ) -> Face:
-    """Return a face with everything that follows from its points.
+    """Return a face with all that follows from its landmarks.
 
     Args:
-        result: The points.
-        networks: Tell the expression.
+        result: The landmarks.
+        networks: The blendshape network is used.
         size: (width, height) px of the frame.
+        location_only: Leave the blendshapes empty and the pose 0.
     """
     landmarks = result.landmarks
-    (expression,) = networks.blendshapes(landmarks[list(BLENDSHAPE_LANDMARKS)])
-    in_space = np.hstack([landmarks, result.depth]).astype(np.float64)
+    blendshapes: tuple[float, ...] = ()
+    pose = (0.0, 0.0, 0.0)
+    if not location_only:
+        (coefficients,) = networks.blendshapes(landmarks[list(BLENDSHAPE_LANDMARKS)])
+        blendshapes = tuple(float(value) for value in coefficients)
+        in_space = np.hstack([landmarks, result.depth]).astype(np.float64)
+        pose = rotation_to_euler(estimate_rotation(in_space, size=size))
     return Face(
         box=np.concatenate([landmarks.min(axis=0), landmarks.max(axis=0)]),
         landmarks=landmarks,
         score=result.score,
-        blendshapes=tuple(float(value) for value in expression),
-        pose=rotation_to_euler(estimate_rotation(in_space, size=size)),
-    )
-
-
-def build_location_only(
-    result: LandmarkResult,
-    _: DetectorNetworks,
-    *,
-    size: tuple[int, int],  # noqa: ARG001 - the signature of `build_face`
-) -> Face:
-    """Return a face of which nothing is told but its place."""
-    landmarks = result.landmarks
-    return Face(
-        box=np.concatenate([landmarks.min(axis=0), landmarks.max(axis=0)]),
-        landmarks=landmarks,
-        score=result.score,
-        blendshapes=(),
-        pose=(0.0, 0.0, 0.0),
+        blendshapes=blendshapes,
+        pose=pose,
     )
 
 
 def _non_max_suppression(faces: Iterable[Face]) -> list[Face]:
-    """Return the faces less those that lie where an earlier one does."""
+    """Return the faces less those whose box overlaps that of an earlier one."""
     kept: list[Face] = []
     for face in faces:
         boxes = np.array([other.box for other in kept], np.float32).reshape(-1, 4)
@@ -308,7 +299,7 @@ def _non_max_suppression(faces: Iterable[Face]) -> list[Face]:
 
 @contextmanager
 def _translate_import_errors() -> Iterator[None]:
-    """Turn LiteRT's absence into one clear line.
+    """Turn a failure to load LiteRT into an `InputError`.
 
     Raises:
         InputError: It is not installed, or does not load.

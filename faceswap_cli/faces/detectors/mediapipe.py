@@ -1,4 +1,4 @@
-"""The MediaPipe FaceLandmarker as a detector.
+"""The MediaPipe FaceLandmarker as a detector: `MediaPipeDetector`.
 
 The only file that imports mediapipe, and only when a detector is opened: the library takes a
 second to load and needs graphics libraries that a server may lack.
@@ -30,18 +30,18 @@ from faceswap_cli.faces.types import Face
 class MediaPipeDetector:
     """MediaPipe's FaceLandmarker (Tasks API); a context manager, open inside its block.
 
-    Every image is looked at on its own. MediaPipe's video mode carries the last frame's points
-    into the next one, so what it finds depends on where it began: a stopped extraction could not
-    go on and end with the same bytes. Its own detector misses faces narrower than about a ninth
-    of the image's longer side.
+    Every image is processed on its own. MediaPipe's video mode carries the last frame's landmarks
+    into the next one, so its results depend on the first frame: a stopped extraction could not be
+    resumed to the same bytes. Faces narrower than about a ninth of the image's longer side are
+    missed.
 
-    Landmarks follow MediaPipe's own sampling, in which normalised x times the width is a position
-    with pixel centres on integers (measured by mirroring images at eight sizes: the sum of both
+    Landmarks follow MediaPipe's own sampling, in which normalized x times the width is a position
+    with pixel centers on integers (measured by mirroring images at eight sizes: the sum of both
     positions is width - 0.994, where a corner-based x would give the width itself; what remains,
     0.2 % of the face's width to image right, is the network's own).
 
     Args:
-        model: Path of `face_landmarker.task`; found by itself if not given.
+        model: Path of `face_landmarker.task`; the installed or downloaded one if not given.
         max_faces: Most faces returned for one image.
     """
 
@@ -68,7 +68,7 @@ class MediaPipeDetector:
         self.close()
 
     def close(self) -> None:
-        """Let go of the networks; harmless when repeated."""
+        """Release the networks; harmless when repeated."""
         self._tasks = None
         with suppress_stderr():
             self._exit_stack.close()
@@ -88,26 +88,26 @@ class MediaPipeDetector:
     def _detect_all(self, image: Image) -> list[Face]:
         """Return the faces in `image`, largest first."""
         assert self._tasks is not None, "open the detector with `with` first"
-        picture = self._tasks.to_mp_image(np.ascontiguousarray(image))
-        # The library's last remarks come with the first face.
+        mp_image = self._tasks.to_mp_image(np.ascontiguousarray(image))
+        # The library's last log lines come with the first face.
         with nullcontext() if self._has_detected else suppress_stderr():
-            found = self._tasks.landmarker.detect(picture)
-            if not found.face_landmarks:
+            result = self._tasks.landmarker.detect(mp_image)
+            if not result.face_landmarks:
                 return []
-            scored = self._tasks.detector.detect(picture).detections
+            detections = self._tasks.detector.detect(mp_image).detections
         self._has_detected = True
         height, width = image.shape[:2]
         faces = [
             _to_face(
                 points=np.array([(point.x * width, point.y * height) for point in points]),
-                blendshapes=expression,
+                blendshapes=blendshapes,
                 head_to_camera=np.asarray(to_camera),
-                detections=scored,
+                detections=detections,
             )
-            for points, expression, to_camera in zip(
-                found.face_landmarks,
-                found.face_blendshapes,
-                found.facial_transformation_matrixes,
+            for points, blendshapes, to_camera in zip(
+                result.face_landmarks,
+                result.face_blendshapes,
+                result.facial_transformation_matrixes,
                 strict=True,
             )
         ]
@@ -116,11 +116,11 @@ class MediaPipeDetector:
 
 @dataclass(frozen=True, kw_only=True)
 class _Tasks:
-    """The two opened networks; MediaPipe has no types, so neither have these."""
+    """The two open networks; MediaPipe has no type information."""
 
     landmarker: Any
     detector: Any
-    """The landmarker's own first stage once more, because the landmarker keeps its score."""
+    """The landmarker's first stage once more: the landmarker does not return its score."""
     mediapipe: Any
 
     @classmethod
@@ -132,7 +132,7 @@ class _Tasks:
 
         with zipfile.ZipFile(model) as bundle:
             first_stage = bundle.read("face_detector.tflite")
-        # Read here and handed over as bytes: MediaPipe opens only paths that are valid UTF-8.
+        # Passed as bytes: MediaPipe opens only paths that are valid UTF-8.
         landmarker = vision.FaceLandmarker.create_from_options(
             vision.FaceLandmarkerOptions(
                 base_options=tasks.BaseOptions(model_asset_buffer=model.read_bytes()),
@@ -154,7 +154,7 @@ class _Tasks:
         return cls(landmarker=landmarker, detector=detector, mediapipe=mediapipe)
 
     def to_mp_image(self, image: Image) -> Any:  # noqa: ANN401 - mediapipe has no types
-        """Return `image` as MediaPipe wants it."""
+        """Return `image` as a MediaPipe image."""
         return self.mediapipe.Image(
             image_format=self.mediapipe.ImageFormat.SRGB, data=np.asarray(image, np.uint8)
         )
@@ -167,7 +167,7 @@ def _to_face(
     head_to_camera: npt.NDArray[np.float64],
     detections: Any,  # noqa: ANN401
 ) -> Face:
-    """Return what MediaPipe found as a `Face`."""
+    """Return a `Face` from MediaPipe's result."""
     box = np.concatenate([points.min(axis=0), points.max(axis=0)]).astype(np.float32)
     scores = [
         (float(compute_iou(_to_box(found.bounding_box), box)), found.categories[0].score)
@@ -177,7 +177,7 @@ def _to_face(
     return Face(
         box=box,
         landmarks=points.astype(np.float32),
-        # Without a partner all that is known is that MediaPipe let the face pass.
+        # Without a matching detection all that is known is that the face passed MediaPipe's limit.
         score=float(score) if overlap > 0 else MediaPipeDetector.MIN_SCORE,
         blendshapes=tuple(float(category.score) for category in blendshapes),
         pose=rotation_to_euler(head_to_camera[:3, :3]),
@@ -192,7 +192,7 @@ def _to_box(box: Any) -> npt.NDArray[np.float32]:  # noqa: ANN401 - mediapipe ha
 
 @contextmanager
 def _translate_import_errors() -> Iterator[None]:
-    """Turn mediapipe's failure to load into one clear line.
+    """Turn a failure to load mediapipe into an `InputError`.
 
     Raises:
         InputError: It is not installed, or a library it needs is not.
@@ -214,16 +214,16 @@ def _translate_import_errors() -> Iterator[None]:
 
 @dataclass(kw_only=True)
 class _TelemetryBlocker:
-    """Keeps mediapipe's usage reports on this machine while any detector is open.
+    """Blocks mediapipe's telemetry while any detector is open.
 
-    mediapipe 1.2 tells its maker about its use: every minute, and when a network is closed. It
+    mediapipe 1.2 sends usage reports to its maker: every minute, and when a network is closed. It
     has no switch for that, but its transport (libcurl) obeys the proxy variables of the
-    environment. A proxy of a kind that does not exist makes it give up before it looks up a name
-    or opens a connection (seen with strace). The exceptions in `no_proxy` would let it through,
-    so they go as well.
+    environment. A proxy of a kind that does not exist makes it give up before it resolves a name
+    or opens a connection (checked with strace). The exceptions in `no_proxy` would let it through,
+    so they are removed as well.
 
-    The environment belongs to the whole process, so this is counted, and what was there comes
-    back when the last detector closes. Closing waits for the last report to fail.
+    The environment belongs to the whole process, so detectors are counted, and it is restored when
+    the last one closes. Closing waits for the last report to fail.
     """
 
     users: int = 0
@@ -234,7 +234,7 @@ class _TelemetryBlocker:
 
     @contextmanager
     def block(self) -> Iterator[None]:
-        """Keep the reports here inside the block."""
+        """Block telemetry inside the block."""
         with self.lock:
             if self.users == 0:
                 names = ("https_proxy", "no_proxy", "NO_PROXY")

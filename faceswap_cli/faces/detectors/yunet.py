@@ -1,4 +1,4 @@
-"""YuNet finds upright faces of any size, small ones too; nothing of what is on them.
+"""YuNet, a detector of upright faces of any size, small ones too.
 
 W. Wu, H. Peng, S. Yu, "YuNet: a tiny millisecond-level face detector", Machine Intelligence
 Research 20, 2023; run by OpenCV.
@@ -16,40 +16,40 @@ from faceswap_cli.faces.detectors.roi import RoI
 ROI_MARGIN = 1.4
 """Side of the region for the landmarks over the longer one of YuNet's box.
 
-On five films the region taken from the landmarks themselves was 1.36 to 1.48 times as wide.
+On five clips the region taken from the landmarks themselves was 1.36 to 1.48 times as wide.
 """
 MIN_SCORE = 0.6
 TOP_K = 5000
-"""Boxes considered before the overlapping ones are merged: OpenCV's own number."""
+"""Boxes considered before non-maximum suppression: OpenCV's default."""
 
 
 class YuNet:
-    """A loaded YuNet.
+    """The YuNet network.
 
     Args:
         model: Its ONNX file.
     """
 
     def __init__(self, model: Path) -> None:
-        # Handed over as bytes: OpenCV opens only paths in the system's own letters.
+        # Passed as bytes: OpenCV cannot open paths outside the system's own code page.
         content = np.fromfile(model, dtype=np.uint8)
-        nothing = np.zeros(0, dtype=np.uint8)
+        no_config = np.zeros(0, dtype=np.uint8)
         self._network = cv2.FaceDetectorYN.create(
-            "onnx", content, nothing, (320, 320), MIN_SCORE, IOU_THRESHOLD, TOP_K
+            "onnx", content, no_config, (320, 320), MIN_SCORE, IOU_THRESHOLD, TOP_K
         )
 
     def detect(self, image: Image, *, side_px: int) -> list[RoI]:
-        """Return where the landmarks of upright faces in `image` may be, surest first.
+        """Return the regions for the landmarks of upright faces, most confident first.
 
         Args:
-            image: The picture.
-            side_px: It is shrunk so that its longer side is at most this; faces of ten px and more
-                in what is left are found.
+            image: The image.
+            side_px: It is downscaled so that its longer side is at most this; faces of ten px and
+                more in the result are found.
         """
         height, width = image.shape[:2]
-        shrink = min(1.0, side_px / max(height, width))
-        size = (max(1, round(width * shrink)), max(1, round(height * shrink)))
-        small = cv2.resize(image, size, interpolation=cv2.INTER_AREA) if shrink < 1 else image
+        scale = min(1.0, side_px / max(height, width))
+        size = (max(1, round(width * scale)), max(1, round(height * scale)))
+        small = cv2.resize(image, size, interpolation=cv2.INTER_AREA) if scale < 1 else image
         self._network.setInputSize(size)
         _, rows = self._network.detect(cv2.cvtColor(small, cv2.COLOR_RGB2BGR))
         if rows is None:
