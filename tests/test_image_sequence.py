@@ -22,7 +22,7 @@ from faceswap_cli.video.source import (
     VideoSource,
     find_sources,
 )
-from faceswap_cli.video.writer import VideoWriter
+from faceswap_cli.video.writer import VideoWriter, check_output
 
 AREA = Rect(4, 6, 20, 18)
 
@@ -167,13 +167,15 @@ def test_the_kind_of_footage_decides_what_is_written(tmp_path: Path) -> None:
     assert isinstance(film, VideoSource)
 
     def begun(footage: VideoSource | ImageSequence, name: str) -> ResumableOutput:
-        return open_output(footage, tmp_path / name, folder=tmp_path / "work", key="")
+        output = tmp_path / name
+        check_output(footage, output, codec=None)
+        return open_output(footage, output, folder=tmp_path / "work", key="")
 
     assert isinstance(begun(film, "out.mkv"), SegmentedWriter)
     assert isinstance(begun(album, "out"), ImageSequenceWriter)
     assert isinstance(begun(single, "out.jpg"), ImageSequenceWriter)
     for footage, name, text in (
-        (album, "out.png", r"2 pictures do not fit into out\.png"),
+        (album, "out.png", r"2 images do not fit into out\.png"),
         (single, "out.mp4", r"cannot write a picture that ends in \.mp4"),
         (single, "one/a.png", "it would be lost"),
         (film, "film.mp4", "it would be lost"),

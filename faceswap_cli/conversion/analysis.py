@@ -133,6 +133,9 @@ def analyze_clip(
     if reusable := find_reusable_set(sets, clip, assignments):
         report.note(f'the faces are those of the set "{reusable.folder.name}"')
         return _copy_set_faces(reusable, clip, FaceIndex(folder=folder, key=""))
+    tracking = TrackingConfig.from_frame_rate(
+        clip.source.average_rate, is_continuous=clip.source.is_continuous
+    )
     key = [
         clip.fingerprint(),
         [one.selector.canonical_text() for one in assignments],
@@ -144,9 +147,6 @@ def analyze_clip(
     if progress.is_finished:
         report.note("the faces are known from an earlier run")
         return face_index
-    pace = TrackingConfig.from_frame_rate(
-        clip.source.average_rate, is_continuous=clip.source.is_continuous
-    )
     title = f"find the faces in {clip.source.name}"
     report.start_task(title, total=clip.approx_frame_count, unit="frames")
     make_detector = LOCATION_DETECTORS[DEFAULT_DETECTOR]
@@ -159,7 +159,7 @@ def analyze_clip(
         if progress.position:
             assigner.load_state_dict(progress.state["casting"])
         frames = clip.frames(note=note, resume_after=progress.position)
-        tracked = tracker.track(frames, config=pace, state=progress.state.get("follower"))
+        tracked = tracker.track(frames, config=tracking, state=progress.state.get("follower"))
         with closing(tracked) as tracked_frames:
             for item in tracked_frames:
                 position = item.frame.position

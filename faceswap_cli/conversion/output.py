@@ -14,16 +14,14 @@ import numpy as np
 from faceswap_cli.conversion.clip import Clip
 from faceswap_cli.conversion.pipeline import OutputFrame
 from faceswap_cli.conversion.settings import ConvertSettings
-from faceswap_cli.core.errors import InputError
-from faceswap_cli.core.fileio import check_writable, fsync, translate_os_errors
+from faceswap_cli.core.fileio import fsync, translate_os_errors
 from faceswap_cli.provenance.claim import Claim, metadata_comment
 from faceswap_cli.provenance.credentials import sign_file
 from faceswap_cli.provenance.sidecar import sidecar_path, write_sidecar
-from faceswap_cli.video.containers import CONTAINER_FORMATS, resolve_codec
+from faceswap_cli.video.containers import CONTAINER_FORMATS
 from faceswap_cli.video.resumable import ResumableOutput, open_output
 from faceswap_cli.video.segments import SegmentedWriter
 from faceswap_cli.video.source import IMAGE_SUFFIXES, VideoSource
-from faceswap_cli.video.writer import check_output_path
 
 
 def default_output_name(source: Path) -> str:
@@ -53,8 +51,7 @@ class Output:
         """Return an output that goes on where one of the same key stopped.
 
         Raises:
-            InputError: Its name does not fit what is converted, or the folder cannot be written.
-            ConfigurationError: The codec does not fit the name.
+            InputError: The folder cannot be written.
         """
         work = open_output(
             clip.source,
@@ -129,28 +126,6 @@ class Output:
     def cleanup(self) -> None:
         """Remove what was kept to go on by."""
         shutil.rmtree(parts_folder(self.path), ignore_errors=True)
-
-
-def validate_output_path(path: Path, clip: Clip, settings: ConvertSettings) -> None:
-    """Refuse an output that cannot become of a clip, before any work.
-
-    Raises:
-        InputError: It would overwrite what is read, its name does not fit, or nothing can be
-            written there.
-        ConfigurationError: The codec does not fit the name.
-    """
-    footage = clip.source
-    check_writable(path)
-    if isinstance(footage, VideoSource):
-        check_output_path(path, footage.path)
-        resolve_codec(path, settings.codec)
-    elif path.is_dir() and any(path.samefile(one.parent) for one in footage.paths):
-        raise InputError(
-            f"{path} is the folder of the pictures themselves",
-            hint="choose another folder with --output",
-        )
-    elif len(footage.paths) == 1 and path.suffix:
-        check_output_path(path, footage.paths[0])
 
 
 def _publish(finished: Path, target: Path) -> None:

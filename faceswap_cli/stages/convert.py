@@ -25,7 +25,7 @@ from faceswap_cli.conversion.assignment import no_match_error, parse_assignments
 from faceswap_cli.conversion.clip import Clip
 from faceswap_cli.conversion.face_index import FaceIndex, join_faces
 from faceswap_cli.conversion.model import FaceModel
-from faceswap_cli.conversion.output import Output, parts_folder, validate_output_path
+from faceswap_cli.conversion.output import Output, parts_folder
 from faceswap_cli.conversion.pipeline import (
     TEMPORAL_RADIUS,
     OutputFrame,
@@ -48,6 +48,7 @@ from faceswap_cli.training import checkpoint
 from faceswap_cli.training.session import append_line
 from faceswap_cli.video.frame import Frame
 from faceswap_cli.video.source import VideoSource
+from faceswap_cli.video.writer import check_output
 
 Item = TypeVar("Item")
 
@@ -108,7 +109,7 @@ def convert(
     settings = settings or ConvertSettings()
     validate_settings(settings)
     clip = Clip.open(source, start_s=settings.start_s, end_s=settings.end_s)
-    validate_output_path(output, clip, settings)
+    check_output(clip.source, output, codec=settings.codec)
     model = FaceModel.load(weights, device=device)
     swapper = build_swapper(settings, model)
     sets = find_extracted_sets(clip, workspace)
@@ -127,6 +128,7 @@ def convert(
         shutil.rmtree(folder, ignore_errors=True)
         raise no_match_error(clip.source.name, assignments, tracks)
     boxes = face_index.boxes() if settings.visible_label else None
+    faces_digest = face_index.digest()
     renderer = _Renderer(
         clip=clip,
         face_index=face_index,
@@ -138,15 +140,15 @@ def convert(
         note=note,
     )
     claim = _build_claim(clip, model, weights=weights, settings=settings)
-    key = _cache_key(clip, face_index, renderer.identities, claim, device_info=model.device_info)
-    with_swaps = Output.open(output, clip, key=key, settings=settings)
-    frames = renderer.render(with_swaps)
+    key = _cache_key(clip, faces_digest, renderer.identities, claim, model)
+    writer = Output.open(output, clip, key=key, settings=settings)
+    frames = renderer.render(writer)
     claim = replace(claim, frames=frames, swapped=len(swapped))
-    for text in with_swaps.finalize(claim, swapped_frames=swapped):
+    for text in writer.finalize(claim, swapped_frames=swapped):
         report.note(text)
     if not settings.credentials:
         _log_unsigned(weights)
-    with_swaps.cleanup()
+    writer.cleanup()
     return ConvertSummary(
         frames=frames,
         swapped=len(swapped),
@@ -276,21 +278,16 @@ def _build_claim(
 
 
 def _cache_key(
-    clip: Clip,
-    face_index: FaceIndex,
-    identities: Sequence[str],
-    claim: Claim,
-    *,
-    device_info: str,
+    clip: Clip, faces_digest: str, identities: Sequence[str], claim: Claim, model: FaceModel
 ) -> str:
     """Return a digest of everything that decides what the frames look like."""
     parts = {
         "version": __version__,
         "clip": clip.fingerprint(),
-        "faces": face_index.digest(),
+        "faces": faces_digest,
         "people": list(identities),
         "weights": claim.model,
-        "computed": device_info,
+        "computed": model.device_info,
         "settings": claim.settings,
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -242,7 +242,9 @@ def _check_file(path: Path) -> None:
         found = path.stat()
     except OSError as error:
         names = _list_siblings(path.parent)
-        hint = did_you_mean(path.name, names) if len(names) <= 12 else _suggest(path.name, names)
+        hint = did_you_mean(path.name, names)
+        if len(names) > 12 and not hint.startswith("did you mean"):
+            hint = ""  # a whole folder's list is no help
         raise InputError(f"there is no file {path}", hint=hint) from error
     if stat.S_ISDIR(found.st_mode):
         raise InputError(f"{path} is a folder, not a video", hint="name a video inside it")
@@ -260,12 +262,6 @@ def _list_siblings(folder: Path) -> list[str]:
         return [name for name in os.listdir(folder) if not name.startswith(".")]  # noqa: PTH208
     except OSError:
         return []
-
-
-def _suggest(wrong: str, names: list[str]) -> str:
-    """Return a proposal, but no list of a whole folder."""
-    proposal = did_you_mean(wrong, names)
-    return proposal if proposal.startswith("did you mean") else ""
 
 
 def _diagnose(path: Path) -> str:

@@ -7,7 +7,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
-from faceswap_cli.core.errors import InputError
 from faceswap_cli.core.lazy_image import LazyImage, Rect
 from faceswap_cli.core.types import Image
 from faceswap_cli.video import DEFAULT_QUALITY
@@ -17,8 +16,7 @@ from faceswap_cli.video.frame import SourceSamples
 from faceswap_cli.video.image_sequence import ImageSequenceWriter
 from faceswap_cli.video.probe import probe
 from faceswap_cli.video.segments import SegmentedWriter
-from faceswap_cli.video.source import IMAGE_SUFFIXES, ImageSequence, VideoSource
-from faceswap_cli.video.writer import check_output_path
+from faceswap_cli.video.source import ImageSequence, VideoSource
 
 
 class ResumableOutput(Protocol):
@@ -86,24 +84,17 @@ def open_output(
         hardware: Whether an encoder of the machine's may be taken.
         side_by_side: The frames are twice as wide as the footage's.
 
+    `writer.check_output` says whether the source can be written to that output; call it before.
+
     Raises:
-        InputError: The output's name does not fit the footage, or is that of the footage.
         ConfigurationError: There is no such codec or quality, or it does not fit the ending.
     """
     if isinstance(source, VideoSource):
-        check_output_path(output, source.path)
         wanted = resolve_codec(output, codec)
         info = probe(source.path)
         picture = EncodeSpec.from_info(info, codec=wanted, quality=quality, hardware=hardware)
         if side_by_side:
             picture = replace(picture, size=(2 * picture.size[0], picture.size[1]))
         return SegmentedWriter(folder, picture, key=key, error_path=output)
-    if len(source.paths) == 1 and output.suffix:
-        check_output_path(output, source.paths[0])
-        return ImageSequenceWriter(folder, source, key=key, suffix=output.suffix, quality=quality)
-    if output.suffix.lower() in IMAGE_SUFFIXES:
-        raise InputError(
-            f"{len(source.paths)} pictures do not fit into {output.name}",
-            hint=f"name a folder: {output.with_suffix('')}",
-        )
-    return ImageSequenceWriter(folder, source, key=key, quality=quality)
+    suffix = output.suffix or None if len(source.paths) == 1 else None
+    return ImageSequenceWriter(folder, source, key=key, suffix=suffix, quality=quality)

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Self
 
 from faceswap_cli.core.errors import InputError
-from faceswap_cli.core.fileio import translate_os_errors
+from faceswap_cli.core.fileio import check_writable, translate_os_errors
 from faceswap_cli.core.lazy_image import LazyImage, Rect
 from faceswap_cli.core.types import Image
 from faceswap_cli.video.color import BT709, ColorTags
@@ -23,6 +23,7 @@ from faceswap_cli.video.frame import SourceSamples
 from faceswap_cli.video.passthrough import AudioTrack
 from faceswap_cli.video.probe import probe
 from faceswap_cli.video.segments import SegmentedWriter, translate_ffmpeg_errors
+from faceswap_cli.video.source import IMAGE_SUFFIXES, ImageSequence, VideoSource
 
 __all__ = ["AudioTrack", "VideoWriter"]
 
@@ -159,6 +160,31 @@ class VideoWriter:
             codec=codec,
             quality=self.quality,
             hardware=self.hardware,
+        )
+
+
+def check_output(source: VideoSource | ImageSequence, output: Path, *, codec: str | None) -> None:
+    """Refuse before any work an output that cannot be made of a source.
+
+    Raises:
+        InputError: It would overwrite the source, its name does not fit, or it cannot be written.
+        ConfigurationError: The codec does not fit the name.
+    """
+    check_writable(output)
+    if isinstance(source, VideoSource):
+        check_output_path(output, source.path)
+        resolve_codec(output, codec)
+    elif output.is_dir() and any(output.samefile(path.parent) for path in source.paths):
+        raise InputError(
+            f"{output} is the folder of the images themselves",
+            hint="choose another folder with --output",
+        )
+    elif len(source.paths) == 1 and output.suffix:
+        check_output_path(output, source.paths[0])
+    elif output.suffix.lower() in IMAGE_SUFFIXES:
+        raise InputError(
+            f"{len(source.paths)} images do not fit into {output.name}",
+            hint=f"name a folder: {output.with_suffix('')}",
         )
 
 
