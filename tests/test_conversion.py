@@ -203,7 +203,6 @@ def make_layer(value: float, *, track: int = 0) -> FaceLayer:
     return FaceLayer(
         track=track,
         alignment=align_face(np.random.default_rng(0).normal(size=(478, 2)).astype(np.float32)),
-        original=blank,
         swapped=blank,
         mask=np.full((4, 4), value, np.float32),
         protect_mask=None,

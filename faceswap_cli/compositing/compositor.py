@@ -128,12 +128,14 @@ class Compositor:
             protect_mask: float32 (M, M) in [0, 1]: where the frame is preserved, such as between
                 the lips (`faces.masks.mouth_mask`). Its edge is softened a little.
         """
+        if statistics is None:
+            reference = alignment.crop(frame, mask.shape[0]) if original is None else original
+            statistics = self.color_statistics(reference, swapped, mask)
         patch = self.render_patch(
             ArrayImage(image=frame),
             swapped,
             mask,
             alignment,
-            original=original,
             statistics=statistics,
             protect_mask=protect_mask,
         )
@@ -148,8 +150,7 @@ class Compositor:
         mask: Mask,
         alignment: FaceAlignment,
         *,
-        original: Image | None = None,
-        statistics: ColorStatistics | None = None,
+        statistics: ColorStatistics,
         protect_mask: Mask | None = None,
     ) -> Patch:
         """Return the only part of `frame` that changes, with the swapped face laid over it.
@@ -162,10 +163,6 @@ class Compositor:
         if 0 in rectangle.size:
             return Patch(area=rectangle, image=under)
         if self.color_transfer is not None:
-            if statistics is None:
-                if original is None:
-                    original = alignment.crop(frame.to_array(), mask.shape[0])
-                statistics = self.color_statistics(original, swapped, mask)
             swapped = self.color_transfer.apply(swapped, statistics)
         over = warp_to_frame(_oversample(swapped, alignment.side_px), alignment, rectangle)
         in_frame = warp_to_frame(alpha, alignment, rectangle)

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from faceswap_cli.conversion.swapper import FaceTask
 from faceswap_cli.core.errors import ConfigurationError, NoFacesError, did_you_mean
 from faceswap_cli.core.lazy_image import LazyImage
+from faceswap_cli.faces.alignment import align_face
 from faceswap_cli.faces.selection import (
     FaceSelector,
     SelectAll,
@@ -16,7 +18,8 @@ from faceswap_cli.faces.selection import (
     parse_selection,
 )
 from faceswap_cli.faces.track_smoothing import SmoothedFace
-from faceswap_cli.faces.types import FaceDetector
+from faceswap_cli.faces.types import Face, FaceDetector
+from faceswap_cli.video.frame import Frame
 
 UNASSIGNED = -1
 """The role of a face that stays as it is."""
@@ -126,6 +129,26 @@ class FaceAssigner:
             free = [face for face in faces if face.track not in roles]
             roles |= {face.track: number for face in chooser.select(view, free)}
         return [(face, roles.get(face.track, UNASSIGNED)) for face in faces]
+
+    def assign_detected(self, frame: Frame, faces: Sequence[Face]) -> list[FaceTask]:
+        """Return the faces to swap of those detected in a frame that is taken by itself."""
+        tracked = [
+            # Frames share no track, since the same position may be another face.
+            SmoothedFace(
+                face=face, alignment=align_face(face.landmarks), track=1000 * frame.index + number
+            )
+            for number, face in enumerate(faces)
+        ]
+        return [
+            FaceTask(
+                identity=self.identities[assignment],
+                track=face.track,
+                landmarks=face.face.landmarks,
+                alignment=face.alignment,
+            )
+            for face, assignment in self.assign(frame.view, tracked)
+            if assignment != UNASSIGNED
+        ]
 
     def state_dict(self) -> list[Mapping[str, Any]]:
         """Return what was learnt from the frames so far, as JSON can hold it."""

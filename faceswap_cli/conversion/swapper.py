@@ -57,8 +57,6 @@ class FaceLayer:
 
     track: int
     alignment: FaceAlignment
-    original: Image
-    """What the frame shows in the square, uint8 (S, S, 3)."""
     swapped: Image
     """What the network made of it, uint8 (S, S, 3)."""
     mask: Mask
@@ -112,7 +110,6 @@ class FaceSwapper:
         return FaceLayer(
             track=crop.track,
             alignment=crop.alignment,
-            original=crop.image,
             swapped=face.image,
             mask=mask,
             protect_mask=crop.protect_mask,
@@ -128,7 +125,6 @@ class FaceSwapper:
                 layer.swapped,
                 layer.mask,
                 layer.alignment,
-                original=layer.original,
                 statistics=layer.color_statistics,
                 protect_mask=layer.protect_mask,
             )
@@ -138,6 +134,16 @@ class FaceSwapper:
     def composite(self, view: LazyImage, layers: Sequence[FaceLayer]) -> PatchedImage:
         """Return the frame with the faces laid over it."""
         return PatchedImage(base=view, patches=self.render_patches(view, layers))
+
+    def alpha_in_frame(self, size: tuple[int, int], layers: Sequence[FaceLayer]) -> Image:
+        """Return how much of any swapped face a frame of (width, height) px shows, uint8 (H, W)."""
+        visible = np.zeros(size[::-1], np.uint8)
+        for layer in layers:
+            alpha = self.compositor.alpha_in_frame(
+                layer.mask, layer.alignment, size, protect_mask=layer.protect_mask
+            )
+            visible = np.maximum(visible, alpha)
+        return visible
 
 
 def validate_settings(settings: ConvertSettings) -> None:

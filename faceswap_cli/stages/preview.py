@@ -23,7 +23,6 @@ from faceswap_cli.conversion.analysis import (
     find_reusable_set,
 )
 from faceswap_cli.conversion.assignment import (
-    UNASSIGNED,
     FaceAssigner,
     FaceAssignment,
     no_match_error,
@@ -33,7 +32,6 @@ from faceswap_cli.conversion.clip import Clip
 from faceswap_cli.conversion.model import FaceModel
 from faceswap_cli.conversion.settings import ConvertSettings
 from faceswap_cli.conversion.swapper import (
-    FaceLayer,
     FaceSwapper,
     FaceTask,
     build_swapper,
@@ -43,11 +41,8 @@ from faceswap_cli.core import image_io
 from faceswap_cli.core.progress import Reporter
 from faceswap_cli.core.types import Image
 from faceswap_cli.core.workspace import Workspace
-from faceswap_cli.faces.alignment import align_face
 from faceswap_cli.faces.detectors import DEFAULT_DETECTOR, DETECTORS
 from faceswap_cli.faces.selection import SelectTrack
-from faceswap_cli.faces.track_smoothing import SmoothedFace
-from faceswap_cli.faces.types import FaceDetector
 from faceswap_cli.video.frame import Frame, FramePosition
 
 TILE_PX = 256
@@ -255,7 +250,7 @@ def search_frames(
         done = 0
         # More moments than are asked for: in some there may be no face.
         for frame in clip.sample_frames(count, search_factor=SEARCH_FACTOR):
-            if faces := _assign_faces(frame, detector, casting):
+            if faces := casting.assign_detected(frame, detector.detect(frame.image)):
                 done += 1
                 yield PreviewFrame(frame=frame, tasks=faces)
             if done == count:
@@ -263,44 +258,14 @@ def search_frames(
 
 
 def render_tiles(swapper: FaceSwapper, item: PreviewFrame) -> list[Image]:
-    """Return the first face of a moment as it is, swapped, and under its mask."""
-    before = item.frame.image
-    view = item.frame.view
-    layers = swapper.run([swapper.prepare(view, face) for face in item.tasks])
+    """Return the surroundings of a frame's first face: original, swapped, and dimmed off the mask.
+
+    Each is uint8 (TILE_PX, TILE_PX, 3).
+    """
+    view, before = item.frame.view, item.frame.image
+    layers = swapper.run([swapper.prepare(view, task) for task in item.tasks])
     after = swapper.composite(view, layers).to_array()
-    around = layers[0].alignment.center_crop(CONTEXT_SCALE)
-    veiled = _dim_outside_mask(before, layers, swapper)
-    return [around.crop(image, TILE_PX) for image in (before, after, veiled)]
-
-
-def _assign_faces(frame: Frame, detector: FaceDetector, assigner: FaceAssigner) -> list[FaceTask]:
-    """Return the faces to be swapped in a frame that is looked at by itself."""
-    faces = [
-        # No two moments share a track: whoever is there may be somebody else.
-        SmoothedFace(
-            face=face, alignment=align_face(face.landmarks), track=1000 * frame.index + number
-        )
-        for number, face in enumerate(detector.detect(frame.image))
-    ]
-    return [
-        FaceTask(
-            identity=assigner.identities[role],
-            track=face.track,
-            landmarks=face.face.landmarks,
-            alignment=face.alignment,
-        )
-        for face, role in assigner.assign(frame.view, faces)
-        if role != UNASSIGNED
-    ]
-
-
-def _dim_outside_mask(image: Image, layers: Sequence[FaceLayer], swapper: FaceSwapper) -> Image:
-    """Return the image dimmed where the swapped faces do not show."""
-    height, width = image.shape[:2]
-    shows = np.full((height, width), DIMMED_LEVEL, np.uint8)
-    for layer in layers:
-        alpha = swapper.compositor.alpha_in_frame(
-            layer.mask, layer.alignment, (width, height), protect_mask=layer.protect_mask
-        )
-        shows = np.maximum(shows, alpha)
-    return alpha_blend(np.zeros_like(image), image, shows)
+    alpha = np.maximum(swapper.alpha_in_frame(view.size, layers), DIMMED_LEVEL)
+    masked = alpha_blend(np.zeros_like(before), before, alpha)
+    tile = layers[0].alignment.center_crop(CONTEXT_SCALE)
+    return [tile.crop(image, TILE_PX) for image in (before, after, masked)]
