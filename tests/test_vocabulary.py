@@ -92,6 +92,8 @@ OLD_NAME_TABLES = ("ALIASES", "RENAMED")
 EXCEPTIONS: Mapping[str, str] = {
     "collect_usage_pieces": "a method of click's Command, overridden",
     "TensorBoardWriter": "TensorBoard is a product's name",
+    "TensorBoard": "TensorBoard is a product's name",
+    "critics": "a module's name: the key of its tensors in weights files",
     "--colour": "an old name of an option, still accepted",
 }
 """Public names that may hold a refused word, each with the reason."""
