@@ -1,7 +1,7 @@
-"""Faces: what a set holds, what it had better not hold, and what another set lacks.
+"""Curation of sets: inspect one or two (`inspect_sets`), move outliers out and back again.
 
-Nothing is ever deleted: dropped crops are moved to the set's `rejected` folder and come back with
-one word. Their lines stay in `faces.jsonl`; a crop that is not there is out of the set.
+Nothing is ever deleted: `reject_faces` moves crops to the set's `rejected` folder, `restore_faces`
+moves them back. Their records stay in `faces.jsonl`; a crop without a file is not in the set.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -36,9 +36,9 @@ from faceswap_cli.faces.embedding import SFace
 from faceswap_cli.faces.types import BLENDSHAPE_NAMES
 
 MAX_TILES = 4000
-"""Pictures on a page: some 12 MB, which a browser still sorts in a moment."""
+"""Thumbnails on a page: about 12 MB, which a browser still sorts at once."""
 MAX_GAPS = 8
-"""Things said to be lacking: the most frequent ones."""
+"""Gaps reported for a set: the most frequent ones."""
 
 SORT_KEYS = (
     "time, s",
@@ -52,39 +52,39 @@ SORT_KEYS = (
     "cut off",
     "size in the frame, px",
     "score",
-    "likeness",
+    "similarity",
 )
-"""What a page can be sorted by."""
+"""Sort keys of the page."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SetSummary:
-    """What a set holds."""
+    """The contents of a set."""
 
     name: str
     faces: int
     rejected: int
-    """Crops moved out of it."""
+    """Crops in its `rejected` folder."""
     flawed: Mapping[str, int]
-    """Faces by flaw: the names in `FLAWS`."""
+    """Faces by type of outlier: the names in `OUTLIER_TYPES`."""
     coverage: PoseCoverage
 
     def counts(self) -> dict[str, int]:
-        """Return the counts by what they count."""
+        """Return the counts by name."""
         return {"faces": self.faces, "rejected": self.rejected, **self.flawed}
 
 
 @dataclass(frozen=True, kw_only=True)
 class FacesSummary:
-    """What was found about one set or two."""
+    """The result of inspecting one set or two."""
 
     sets: Sequence[SetSummary]
     lacking: Mapping[str, Sequence[CoverageGap]]
-    """By the set that lacks it, what the other one shows."""
+    """Set -> what the other set shows and it does not."""
     page: Path
 
     def tables(self) -> list[tuple[str, list[str], list[list[str]]]]:
-        """Return what a terminal shows: title, columns and rows of each table."""
+        """Return title, columns and rows of each table for a terminal."""
         names = [one.name for one in self.sets]
         counts = [list(map(str, row)) for row in _count_rows(self.sets)]
         poses = [
@@ -102,20 +102,20 @@ class FacesSummary:
         ]
 
     def hints(self) -> list[str]:
-        """Return what footage to add, one sentence each."""
+        """Return sentences on what footage to add."""
         names = [one.name for one in self.sets]
         return [
-            gap.to_sentence(other, lacks)
-            for lacks, found in self.lacking.items()
+            gap.to_sentence(other, name)
+            for name, gaps in self.lacking.items()
             for other in names
-            if other != lacks
-            for gap in found
+            if other != name
+            for gap in gaps
         ]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _InspectedSet:
-    """A set that was looked at."""
+    """A set with its features and outliers."""
 
     folder: SetFolder
     faces: FaceSet
@@ -123,26 +123,26 @@ class _InspectedSet:
     outliers: Mapping[str, BoolArray]
 
     def summarize(self) -> SetSummary:
-        """Return what it holds."""
+        """Return its contents."""
         return SetSummary(
             name=self.folder.name,
             faces=len(self.faces),
             rejected=len(_rejected_crops(self.folder)),
-            flawed={flaw: int(marks.sum()) for flaw, marks in self.outliers.items()},
+            flawed={kind: int(is_kind.sum()) for kind, is_kind in self.outliers.items()},
             coverage=measure_coverage(self.faces.records),
         )
 
 
 def inspect_sets(names: Sequence[str], *, workspace: Workspace, report: Reporter) -> FacesSummary:
-    """Say what one set holds, or what each of two does; leave a page to look through.
+    """Inspect one set, or compare two, and write a page with all of their faces.
 
     Args:
         names: One set or two.
-        workspace: Where they are.
-        report: Hears how far it is.
+        workspace: The workspace with the sets.
+        report: Receives progress and notes.
 
     Raises:
-        ConfigurationError: There is no such set.
+        ConfigurationError: A set does not exist.
         NoFacesError: A set is empty.
         InputError: A crop cannot be read.
     """
@@ -150,60 +150,62 @@ def inspect_sets(names: Sequence[str], *, workspace: Workspace, report: Reporter
         raise ConfigurationError(
             f'the set "{names[0]}" is named twice', hint=f"faceswap faces {names[0]} shows it alone"
         )
-    seen = [_inspect_set(workspace.require_set(name), report) for name in names]
-    pairs = [(one, other) for one in seen for other in seen if one is not other]
+    inspected = [_inspect_set(workspace.require_set(name), report) for name in names]
+    pairs = [(one, other) for one in inspected for other in inspected if one is not other]
     summary = FacesSummary(
-        sets=[one.summarize() for one in seen],
+        sets=[one.summarize() for one in inspected],
         lacking={
-            lacks.folder.name: find_gaps(shows.faces.records, lacks.faces.records)[:MAX_GAPS]
-            for shows, lacks in pairs
+            one.folder.name: find_gaps(other.faces.records, one.faces.records)[:MAX_GAPS]
+            for other, one in pairs
         },
         page=workspace.faces_page(*names),
     )
-    write_text(summary.page, _render_page(seen, summary))
+    write_text(summary.page, _render_page(inspected, summary))
     return summary
 
 
 def reject_faces(folder: SetFolder, outlier_types: Collection[str], *, report: Reporter) -> int:
-    """Move a set's crops that have one of the flaws to its `rejected` folder; return how many.
+    """Move a set's outliers of some types to its `rejected` folder; return their number.
 
     Raises:
-        ConfigurationError: There is no such flaw.
+        ConfigurationError: A type is unknown.
         NoFacesError: The set is empty.
         InputError: A crop cannot be read or moved.
     """
     if not outlier_types:
         raise ConfigurationError(
-            "--reject names no flaw", hint=f"name one or more: --reject {','.join(OUTLIER_TYPES)}"
+            "--reject names no kind of outlier",
+            hint=f"name one or more: --reject {','.join(OUTLIER_TYPES)}",
         )
-    for flaw in outlier_types:
-        if flaw not in OUTLIER_TYPES:
+    for kind in outlier_types:
+        if kind not in OUTLIER_TYPES:
             raise ConfigurationError(
-                f'there is no flaw called "{flaw}"', hint=did_you_mean(flaw, OUTLIER_TYPES)
+                f'there is no kind of outlier called "{kind}"',
+                hint=did_you_mean(kind, OUTLIER_TYPES),
             )
-    seen = _inspect_set(folder, report)
-    marks = np.logical_or.reduce([seen.outliers[flaw] for flaw in outlier_types])
-    flawed = [
-        seen.faces.path(record)
-        for record, mark in zip(seen.faces.records, marks, strict=True)
-        if mark
+    inspected = _inspect_set(folder, report)
+    is_outlier = np.logical_or.reduce([inspected.outliers[kind] for kind in outlier_types])
+    outliers = [
+        inspected.faces.path(record)
+        for record, is_rejected in zip(inspected.faces.records, is_outlier, strict=True)
+        if is_rejected
     ]
     with translate_os_errors(folder.rejected):
         folder.rejected.mkdir(exist_ok=True)
-    return sum(_move_crop(path, folder.rejected, report) for path in flawed)
+    return sum(_move_crop(path, folder.rejected, report) for path in outliers)
 
 
 def restore_faces(folder: SetFolder, *, report: Reporter) -> int:
-    """Bring all of a set's rejected crops back; return how many.
+    """Move a set's rejected crops back; return their number.
 
     Raises:
-        InputError: The system does not let them be moved.
+        InputError: A crop cannot be moved.
     """
     return sum(_move_crop(path, folder.root, report) for path in _rejected_crops(folder))
 
 
 def _move_crop(path: Path, folder: Path, report: Reporter) -> bool:
-    """Move a crop into a folder, unless another of its name is there; return whether it was."""
+    """Move a crop into a folder unless a file of its name is there; return whether it moved."""
     if (folder / path.name).exists():
         report.note(f"{path} stays where it is: {folder} has another crop of that name")
         return False
@@ -224,31 +226,30 @@ def _rejected_crops(folder: SetFolder) -> list[Path]:
 
 
 def _inspect_set(folder: SetFolder, report: Reporter) -> _InspectedSet:
-    """Look at a set's crops and find their flaws."""
+    """Return a set with its features and outliers."""
     faces = FaceSet.from_folder(folder)
     if not faces.records:
         raise NoFacesError(
             f'the set "{folder.name}" has no crops',
             hint=f"move rejected ones back: faceswap faces {folder.name} --restore",
         )
-    report.start_task(f"look at {folder.name}", total=len(faces), unit="crops")
-    looks = compute_features(
+    report.start_task(f"inspect {folder.name}", total=len(faces), unit="crops")
+    features = compute_features(
         faces,
         cache=folder.crop_features,
         load_sface=_sface_loader(report),
         on_progress=report.update,
     )
-    return _InspectedSet(
-        folder=folder, faces=faces, features=looks, outliers=find_outliers(faces.records, looks)
-    )
+    outliers = find_outliers(faces.records, features)
+    return _InspectedSet(folder=folder, faces=faces, features=features, outliers=outliers)
 
 
 def _sface_loader(report: Reporter) -> Callable[[], SFace] | None:
-    """Return what loads the model that tells people apart; None, and a note, without its file."""
+    """Return a function that loads SFace; None, and a note, without its file."""
     try:
         file = find_model_file("sface")
     except InputError as error:
-        report.note(f"other people are not looked for: {error.message}")
+        report.note(f"other people cannot be detected: {error.message}")
         return None
     return lambda: SFace(file)
 
@@ -256,46 +257,46 @@ def _sface_loader(report: Reporter) -> Callable[[], SFace] | None:
 # --- the page -----------------------------------------------------------------------------------
 
 
-def _render_page(seen: Sequence[_InspectedSet], summary: FacesSummary) -> str:
-    """Return the page on which one set or two can be looked through."""
+def _render_page(inspected: Sequence[_InspectedSet], summary: FacesSummary) -> str:
+    """Return the page of one set or two."""
     names = [one.name for one in summary.sets]
     about = ", ".join(f"{one.name}: {one.faces:,} faces" for one in summary.sets)
-    pieces = [html_page.table(["", *names], _count_rows(summary.sets))]
-    for lacks in summary.lacking:
-        pieces.append(html_page.heading(f"What {lacks} lacks"))
-        told = [text for text in summary.hints() if text.endswith(f" of {lacks}")]
-        pieces += map(html_page.paragraph, told or ["Nothing that the other set shows."])
+    parts = [html_page.table(["", *names], _count_rows(summary.sets))]
+    for name in summary.lacking:
+        parts.append(html_page.heading(f"What {name} lacks"))
+        hints = [text for text in summary.hints() if text.endswith(f" of {name}")]
+        parts += map(html_page.paragraph, hints or ["Nothing that the other set shows."])
     for one in summary.sets:
-        pieces.append(html_page.heading(f"Where {one.name} looks, left and right as in the image"))
-        pieces.append(html_page.table(["", *YAW_BINS], _pose_rows(one.coverage)))
-    pieces.append(html_page.heading("Expressions"))
-    pieces.append(
+        parts.append(html_page.heading(f"Where {one.name} looks, left and right as in the image"))
+        parts.append(html_page.table(["", *YAW_BINS], _pose_rows(one.coverage)))
+    parts.append(html_page.heading("Expressions"))
+    parts.append(
         html_page.table(["share of the faces with", *names], _expression_rows(summary.sets))
     )
-    for each in seen:
-        pieces.append(html_page.heading(f"The faces of {each.folder.name}"))
-        pieces += _render_gallery(each)
-    return html_page.build_page(f"faces of {' and '.join(names)}", about, pieces)
+    for each in inspected:
+        parts.append(html_page.heading(f"The faces of {each.folder.name}"))
+        parts += _render_gallery(each)
+    return html_page.build_page(f"faces of {' and '.join(names)}", about, parts)
 
 
 def _count_rows(sets: Sequence[SetSummary]) -> list[list[str | float]]:
-    """Return the counts of each set, one column a set, with what each flaw means."""
+    """Return the rows of a table of counts, one column a set, with the meaning of outliers."""
     return [
         [
-            f"{what}: {OUTLIER_TYPES[what]}" if what in OUTLIER_TYPES else what,
-            *(one.counts()[what] for one in sets),
+            f"{name}: {OUTLIER_TYPES[name]}" if name in OUTLIER_TYPES else name,
+            *(one.counts()[name] for one in sets),
         ]
-        for what in sets[0].counts()
+        for name in sets[0].counts()
     ]
 
 
 def _pose_rows(pose_coverage: PoseCoverage) -> list[list[str | float]]:
-    """Return a set's faces by pitch and yaw as the rows of a table."""
+    """Return the rows of a table of a set's faces by pitch and yaw."""
     return [[pitch, *counts.values()] for pitch, counts in pose_coverage.poses.items()]
 
 
 def _expression_rows(sets: Sequence[SetSummary]) -> list[list[str]]:
-    """Return the shares of expressions, one column a set, as the rows of a table."""
+    """Return the rows of a table of shares of expressions, one column a set."""
     return [
         [name, *(f"{one.coverage.expressions[name]:.0%}" for one in sets)]
         for name in EXPRESSION_RULES
@@ -303,44 +304,44 @@ def _expression_rows(sets: Sequence[SetSummary]) -> list[list[str]]:
 
 
 def _render_gallery(inspected: _InspectedSet) -> list[str]:
-    """Return a set's pictures, those with a flaw first to be shown if there are too many."""
+    """Return the gallery of a set's thumbnails; if there are too many, outliers go first."""
     records = inspected.faces.records
-    flawed = np.logical_or.reduce(list(inspected.outliers.values()))
-    places = select_tiles(flawed)
-    likenesses = identity_similarity(inspected.features.embeddings)
+    is_outlier = np.logical_or.reduce(list(inspected.outliers.values()))
+    indices = select_tiles(is_outlier)
+    similarities = identity_similarity(inspected.features.embeddings)
     tiles = [
         html_page.Tile(
             jpeg=inspected.features.thumbnails[i],
             title=f"{records[i].file}, {float(records[i].time):.2f} s",
-            numbers=[*_sort_values(records[i]), float(likenesses[i])],
-            tags=[flaw for flaw, marks in inspected.outliers.items() if marks[i]],
+            numbers=[*_sort_values(records[i]), float(similarities[i])],
+            tags=[kind for kind, is_kind in inspected.outliers.items() if is_kind[i]],
         )
-        for i in places
+        for i in indices
     ]
-    told = []
-    if len(places) < len(records):
-        told = [
+    notes = []
+    if len(indices) < len(records):
+        notes = [
             html_page.paragraph(
-                f"{len(places):,} of {len(records):,} are shown: flawed ones first, then some "
-                "spread evenly over the others."
+                f"{len(indices):,} of {len(records):,} are shown: outliers first, then others, "
+                "evenly spaced."
             )
         ]
-    return [*told, html_page.gallery(tiles, numbers=SORT_KEYS, tags=list(OUTLIER_TYPES))]
+    return [*notes, html_page.gallery(tiles, numbers=SORT_KEYS, tags=list(OUTLIER_TYPES))]
 
 
 def select_tiles(is_outlier: BoolArray, max_shown: int = MAX_TILES) -> list[int]:
-    """Return which faces a page shows, in order: at most `max_shown`, those with a flaw first."""
-    chosen: list[int] = []
-    for places in (np.flatnonzero(is_outlier), np.flatnonzero(~is_outlier)):
-        room = max_shown - len(chosen)
-        if len(places) > room:
-            places = places[np.linspace(0, len(places) - 1, room).round().astype(np.int64)]
-        chosen += places.tolist()
-    return sorted(set(chosen))
+    """Return the indices of the faces on a page in order: at most `max_shown`, outliers first."""
+    selected: list[int] = []
+    for indices in (np.flatnonzero(is_outlier), np.flatnonzero(~is_outlier)):
+        room = max_shown - len(selected)
+        if len(indices) > room:
+            indices = indices[np.linspace(0, len(indices) - 1, room).round().astype(np.int64)]
+        selected += indices.tolist()
+    return sorted(set(selected))
 
 
 def _sort_values(record: FaceRecord) -> list[float]:
-    """Return what a face can be sorted by, but for its likeness: the other `NUMBERS`."""
+    """Return a face's values for all `SORT_KEYS` but the last, its similarity."""
     return [
         float(record.time),
         record.sharpness,
@@ -355,5 +356,5 @@ def _sort_values(record: FaceRecord) -> list[float]:
 
 
 def _mean_blendshape(record: FaceRecord, *names: str) -> float:
-    """Return the mean of some coefficients of expression."""
+    """Return the mean of some blendshapes."""
     return float(np.mean([record.blendshapes[BLENDSHAPE_NAMES.index(name)] for name in names]))

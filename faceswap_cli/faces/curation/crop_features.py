@@ -1,8 +1,7 @@
-"""How the crops of a set look, measured once and kept beside them; no judgement.
+"""Thumbnails and identity embeddings of a set's crops, cached beside them: `compute_features`.
 
-A crop's small picture shows it on a page and tells whether another is nearly the same; its
-direction tells who is on it. Both are kept in a file, so that only crops that are new or were
-changed are read again.
+Thumbnails are shown on the page of `faces` and compared to find duplicates; embeddings identify
+the person. The cache file holds both, so only new or changed crops are read again.
 """
 
 import os
@@ -24,57 +23,56 @@ from faceswap_cli.faces.dataset import FaceRecord, FaceSet
 from faceswap_cli.faces.embedding import SFace
 
 THUMBNAIL_SIZE_PX = 80
-"""Side of a crop's small picture, px: large enough to see who it is and where they look."""
+"""Side of a thumbnail, px: large enough to recognize the person and the gaze."""
 JPEG_QUALITY = 82
 
 GRAY_PX = 24
-"""Side of the picture by which crops are compared, px: noise is averaged away, a blink is not."""
+"""Side of the images by which crops are compared, px: noise is averaged out, a blink is not."""
 INNER_FRACTION = 0.8
-"""Part of the thumbnail's side that is compared: the face with little around it."""
+"""Part of the thumbnail's side that is compared: the face with little background."""
 
 SAME_SHOT_MAX_DIFF = 25.0
-"""Difference of two grey pictures, of 255 levels, beyond which they are not of one shot: twice
-what 19 in 20 neighbouring frames of two lively clips differ by at most."""
+"""RMS difference of two gray images, of 255 levels, from which on they are not of one shot: twice
+the 95th percentile over neighboring frames of two lively clips."""
 MAX_MOVE = 0.3
-"""How far a face moves from one frame to the next at most, as a part of its square's side."""
+"""The most that a face moves from one frame to the next, in sides of its square."""
 MAX_GAP_S = 0.25
-"""A face that was away for longer may have come back as another person's."""
+"""After a longer gap the next face may be another person's."""
 EMBED_INTERVAL_S = 1.0
-"""Who it is, is asked so often of a face that was followed: SFace takes as long as reading ten
-crops."""
+"""Seconds between embeddings of a track run: SFace takes as long as reading ten crops."""
 
 CACHE_FORMAT = 1
-"""Of the file; another one is measured anew."""
+"""Format of the cache file; a file of another one is ignored."""
 
 Runs = Sequence[Sequence[int]]
 ProgressCallback = Callable[[int], None]
-"""Hears how many crops are read."""
+"""Called with the number of crops read so far."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class CropFeatures:
-    """One crop."""
+    """The cached features of a crop."""
 
     file_stamp: tuple[int, int]
-    """Size in bytes and time of change of the file that was read."""
+    """Size in bytes and modification time in ns of the file that was read."""
     thumbnail: bytes
     """The thumbnail as a JPEG file."""
     embedding: npt.NDArray[np.float32] | None = None
-    """SFace's direction (128,) of length 1; None where it was not asked for."""
+    """SFace's embedding (128,) of length 1; None if not computed."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SetFeatures:
-    """All crops of a set, in the order of its records."""
+    """The features of all crops of a set, in the order of its records."""
 
     thumbnails: Sequence[bytes]
     """Thumbnails, each as a JPEG file."""
     gray: AnyArray
-    """float32 (N, GREY_PX²), levels: the inner parts, small and grey, as rows."""
+    """float32 (N, GRAY_PX²), levels: the inner parts, small and gray, as rows."""
     track_runs: Sequence[Sequence[int]]
-    """Which faces were followed in one shot, each run in the order of its frames."""
+    """Indices of faces tracked within one shot, each run in frame order."""
     embeddings: AnyArray
-    """float32 (N, 128): whom each shows; NaN if that was not asked."""
+    """float32 (N, 128): identity embeddings; NaN where unknown."""
 
 
 def compute_features(
@@ -84,60 +82,61 @@ def compute_features(
     load_sface: Callable[[], SFace] | None,
     on_progress: ProgressCallback,
 ) -> SetFeatures:
-    """Return how a set's crops look, reading only those that are new or were changed.
+    """Return the features of a set's crops, reading only those that are new or were changed.
 
     Args:
         faces: The set.
-        cache: File in which the looks are kept; may be missing.
-        load_sface: Loads what tells people apart; None leaves that out.
-        on_progress: Hears how many crops are read.
+        cache: The cache file; may be missing.
+        load_sface: Loads SFace; None leaves embeddings out.
+        on_progress: Called with the number of crops read so far.
 
     Raises:
         InputError: A crop cannot be read.
     """
-    known = load_features(cache)
-    looks = _read_features(faces, known, on_progress)
-    grey = np.array([_decode_gray(one) for one in looks], dtype=np.float32).reshape(-1, GRAY_PX**2)
-    followed = find_track_runs(faces.records, grey)
+    cached = load_features(cache)
+    features = _read_features(faces, cached, on_progress)
+    gray = np.array([_decode_gray(one) for one in features], dtype=np.float32)
+    gray = gray.reshape(-1, GRAY_PX**2)
+    track_runs = find_track_runs(faces.records, gray)
     if load_sface is not None:
-        _compute_embeddings(faces, looks, followed, load_sface)
-    found = {record.file: one for record, one in zip(faces.records, looks, strict=True)}
-    if any(known.get(file) is not one for file, one in found.items()):
-        # What was moved out of the set may come back.
-        save_features(cache, {**known, **found})
+        _compute_embeddings(faces, features, track_runs, load_sface)
+    by_file = {record.file: one for record, one in zip(faces.records, features, strict=True)}
+    if any(cached.get(file) is not one for file, one in by_file.items()):
+        # Keep those of crops moved out of the set: they may come back.
+        save_features(cache, {**cached, **by_file})
     return SetFeatures(
-        thumbnails=[one.thumbnail for one in looks],
-        gray=grey,
-        track_runs=followed,
-        embeddings=_propagate_embeddings(looks, followed),
+        thumbnails=[one.thumbnail for one in features],
+        gray=gray,
+        track_runs=track_runs,
+        embeddings=_propagate_embeddings(features, track_runs),
     )
 
 
 def find_track_runs(records: Sequence[FaceRecord], gray: AnyArray) -> list[list[int]]:
-    """Return which faces were followed in one shot, each run in the order of its frames.
+    """Return runs of indices of faces tracked within one shot, each in frame order.
 
     Args:
-        records: The set's records, in the order of their frames.
-        gray: Their small pictures, (N, K), levels.
+        records: The set's records, in frame order.
+        gray: Their small gray images, (N, K), levels.
     """
-    middles = np.array([record.alignment.corners().mean(axis=0) for record in records])
+    centers = np.array([record.alignment.corners().mean(axis=0) for record in records])
     finished: list[list[int]] = []
-    going: list[list[int]] = []
+    active: list[list[int]] = []
     for i, record in enumerate(records):
-        over = [run for run in going if _has_ended(records[run[-1]], record)]
-        finished += over
-        going = [run for run in going if run not in over]
-        near = [run for run in going if _continues_run(run[-1], i, records, middles, gray)]
-        if near:
-            best = min(near, key=lambda run: float(np.ptp(middles[[run[-1], i]], axis=0).sum()))
+        ended = [run for run in active if _has_ended(records[run[-1]], record)]
+        finished += ended
+        active = [run for run in active if run not in ended]
+        matching = [run for run in active if _continues_run(run[-1], i, records, centers, gray)]
+        if matching:
+            best = min(matching, key=lambda run: float(np.ptp(centers[[run[-1], i]], axis=0).sum()))
             best.append(i)
         else:
-            going.append([i])
-    return sorted(finished + going)
+            active.append([i])
+    return sorted(finished + active)
 
 
 def save_features(path: Path, features: Mapping[str, CropFeatures]) -> None:
-    """Keep looks by the names of their crops."""
+    """Write features by the file names of their crops."""
     ends = np.cumsum([len(one.thumbnail) for one in features.values()], dtype=np.int64)
     unknown = np.full(128, np.nan, dtype=np.float32)
     with atomic_write(path) as temporary, temporary.open("wb") as file:
@@ -157,27 +156,27 @@ def save_features(path: Path, features: Mapping[str, CropFeatures]) -> None:
 
 
 def load_features(path: Path) -> dict[str, CropFeatures]:
-    """Return the looks that are kept, by the names of their crops; none if they cannot be read."""
+    """Return the cached features by the file names of their crops; empty if unreadable."""
     try:
-        with np.load(path, allow_pickle=False) as kept:
-            if int(kept["format"]) != CACHE_FORMAT:
+        with np.load(path, allow_pickle=False) as arrays:
+            if int(arrays["format"]) != CACHE_FORMAT:
                 return {}
-            jpegs, starts = kept["jpegs"].tobytes(), [0, *kept["ends"][:-1].tolist()]
+            jpegs, starts = arrays["jpegs"].tobytes(), [0, *arrays["ends"][:-1].tolist()]
             rows = zip(
-                kept["files"].tolist(),
-                kept["stamps"].tolist(),
+                arrays["files"].tolist(),
+                arrays["stamps"].tolist(),
                 starts,
-                kept["ends"].tolist(),
-                kept["directions"],
+                arrays["ends"].tolist(),
+                arrays["directions"],
                 strict=True,
             )
             return {
                 file: CropFeatures(
-                    file_stamp=(size, changed),
+                    file_stamp=(size, modified_ns),
                     thumbnail=jpegs[start:end],
-                    embedding=None if np.isnan(direction[0]) else direction,
+                    embedding=None if np.isnan(embedding[0]) else embedding,
                 )
-                for file, (size, changed), start, end, direction in rows
+                for file, (size, modified_ns), start, end, embedding in rows
             }
     except (OSError, ValueError, KeyError, zipfile.BadZipFile):
         return {}
@@ -186,37 +185,37 @@ def load_features(path: Path) -> dict[str, CropFeatures]:
 def _read_features(
     faces: FaceSet, cached: Mapping[str, CropFeatures], on_progress: ProgressCallback
 ) -> list[CropFeatures]:
-    """Return a look at every crop, from what is known or by reading it."""
+    """Return the features of every crop, cached or read."""
 
-    def one(record: FaceRecord) -> CropFeatures:
+    def read(record: FaceRecord) -> CropFeatures:
         path = faces.path(record)
-        state = path.stat()
-        stamp = (state.st_size, state.st_mtime_ns)
-        old = cached.get(record.file)
-        if old is not None and old.file_stamp == stamp:
-            return old
+        stat = path.stat()
+        stamp = (stat.st_size, stat.st_mtime_ns)
+        known = cached.get(record.file)
+        if known is not None and known.file_stamp == stamp:
+            return known
         return CropFeatures(
             file_stamp=stamp, thumbnail=_encode_thumbnail(image_io.read_image(path))
         )
 
-    def counted(looks: Iterator[CropFeatures]) -> Iterator[CropFeatures]:
-        for count, found in enumerate(looks, 1):
-            on_progress(count)
-            yield found
+    def count(features: Iterator[CropFeatures]) -> Iterator[CropFeatures]:
+        for done, one in enumerate(features, 1):
+            on_progress(done)
+            yield one
 
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as threads:
-        return list(counted(threads.map(one, faces.records)))
+        return list(count(threads.map(read, faces.records)))
 
 
 def _encode_thumbnail(crop: Image) -> bytes:
-    """Return a crop's small picture as the bytes of a JPEG file."""
+    """Return a crop's thumbnail as the bytes of a JPEG file."""
     return image_io.encode_jpeg(
         image_io.resize_square(crop, THUMBNAIL_SIZE_PX), quality=JPEG_QUALITY
     )
 
 
 def _decode_gray(features: CropFeatures) -> npt.NDArray[np.float32]:
-    """Return the inner part of a crop, small and grey, as a row of numbers."""
+    """Return the inner part of a crop, small and gray, as a row of levels."""
     image = cv2.imdecode(np.frombuffer(features.thumbnail, dtype=np.uint8), cv2.IMREAD_GRAYSCALE)
     assert image is not None
     margin = round(THUMBNAIL_SIZE_PX * (1 - INNER_FRACTION) / 2)
@@ -228,14 +227,14 @@ def _decode_gray(features: CropFeatures) -> npt.NDArray[np.float32]:
 def _compute_embeddings(
     faces: FaceSet, features: list[CropFeatures], track_runs: Runs, load_sface: Callable[[], SFace]
 ) -> None:
-    """Ask who they are of some faces of each run, the first and then one a second, in place."""
-    asked = [i for run in track_runs for i in _sample_run(faces.records, run)]
-    missing = [i for i in asked if features[i].embedding is None]
+    """Embed some faces of each run that are not yet, as `_sample_run` yields them, in place."""
+    sampled = [i for run in track_runs for i in _sample_run(faces.records, run)]
+    missing = [i for i in sampled if features[i].embedding is None]
     if not missing:
         return
-    reader = load_sface()
+    sface = load_sface()
     for i in missing:
-        features[i] = replace(features[i], embedding=_embed_crop(faces, faces.records[i], reader))
+        features[i] = replace(features[i], embedding=_embed_crop(faces, faces.records[i], sface))
 
 
 def _sample_run(records: Sequence[FaceRecord], run: Sequence[int]) -> Iterator[int]:
@@ -248,38 +247,38 @@ def _sample_run(records: Sequence[FaceRecord], run: Sequence[int]) -> Iterator[i
 
 
 def _propagate_embeddings(features: Sequence[CropFeatures], track_runs: Runs) -> AnyArray:
-    """Return everybody's direction, (N, 128): that of the nearest face of the run that was asked.
+    """Return an embedding of each face, (N, 128): that of the nearest embedded face of its run.
 
-    Where none was, the direction is NaN.
+    NaN for runs without one.
     """
-    found = np.full((len(features), 128), np.nan, dtype=np.float32)
+    embeddings = np.full((len(features), 128), np.nan, dtype=np.float32)
     for run in track_runs:
-        asked = [place for place, i in enumerate(run) if features[i].embedding is not None]
-        if asked:
-            nearest = np.abs(np.subtract.outer(np.arange(len(run)), asked)).argmin(axis=1)
-            found[run] = np.stack([features[run[asked[n]]].embedding for n in nearest])
-    return found
+        known = [position for position, i in enumerate(run) if features[i].embedding is not None]
+        if known:
+            nearest = np.abs(np.subtract.outer(np.arange(len(run)), known)).argmin(axis=1)
+            embeddings[run] = np.stack([features[run[known[n]]].embedding for n in nearest])
+    return embeddings
 
 
 def _has_ended(last: FaceRecord, now: FaceRecord) -> bool:
-    """Whether a run that ended with `last` is not gone on with at the frame of `now` or later."""
+    """Return whether a run whose last face is `last` has ended before the frame of `now`."""
     return last.input_index != now.input_index or float(now.time - last.time) > MAX_GAP_S
 
 
 def _continues_run(
     last: int, now: int, records: Sequence[FaceRecord], centers: AnyArray, gray: AnyArray
 ) -> bool:
-    """Whether the face `now` may be the face `last` a few frames later, in the same shot."""
+    """Return whether the face `now` may be the face `last` a few frames later in the same shot."""
     if records[last].frame == records[now].frame:
         return False
-    apart = float(np.hypot(*(centers[now] - centers[last])))
-    if apart > MAX_MOVE * records[last].alignment.side_px:
+    distance = float(np.hypot(*(centers[now] - centers[last])))
+    if distance > MAX_MOVE * records[last].alignment.side_px:
         return False
     return float(np.sqrt(np.mean((gray[now] - gray[last]) ** 2))) < SAME_SHOT_MAX_DIFF
 
 
 def _embed_crop(faces: FaceSet, record: FaceRecord, sface: SFace) -> npt.NDArray[np.float32]:
-    """Return whom a crop shows, as SFace sees it."""
+    """Return the identity embedding of a crop."""
     crop = image_io.read_image(faces.path(record))
     landmarks = transform_points(record.landmarks, record.alignment.frame_to_crop(crop.shape[0]))
     return sface.embed(crop, landmarks).astype(np.float32)

@@ -1,4 +1,4 @@
-"""What poses and expressions a set shows, in words; and what one set shows that another never does.
+"""Which poses and expressions a set covers (`measure_coverage`), and gaps of another (`find_gaps`).
 
 Left and right are the image's.
 """
@@ -41,17 +41,17 @@ EXPRESSION_RULES: Mapping[str, tuple[tuple[str, ...], float]] = MappingProxyType
         "a frown": (("browDownLeft", "browDownRight"), 0.3),
     }
 )
-"""Expression by how a sentence names it: the coefficients whose mean is above a number."""
+"""Expression, as named in a sentence -> blendshapes, and the limit that their mean exceeds."""
 
 MIN_SHARE = 0.01
-"""What is shown in a smaller part of the frames is not worth more footage."""
+"""A trait in a smaller part of the frames is not worth more footage."""
 MIN_FACES = 5
-"""Fewer faces than this may be a mistake of whoever read them."""
+"""Fewer faces than this may be detection errors."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PoseCoverage:
-    """What a set shows, in shares of its faces."""
+    """Poses and expressions of the faces of a set."""
 
     faces: int
     poses: Mapping[str, Mapping[str, int]]
@@ -62,14 +62,14 @@ class PoseCoverage:
 
 @dataclass(frozen=True, kw_only=True)
 class CoverageGap:
-    """Something that one set shows and another does not."""
+    """A trait that one set shows and another does not, or hardly."""
 
     what: str
-    """As a sentence goes on after the set's name: `looks left with an open mouth`."""
+    """The predicate of a sentence about the set: `looks left with an open mouth`."""
     share: float
-    """Part of the one set's faces, 0 to 1."""
+    """Share of the one set's faces, 0 to 1."""
     other_share: float
-    """Part of the other's; a twentieth of that at most."""
+    """Share of the other's; a twentieth of `share` at most."""
 
     def to_sentence(self, shown_by: str, lacked_by: str) -> str:
         """Return it as advice, given the names of both sets."""
@@ -81,7 +81,7 @@ class CoverageGap:
 
 
 def measure_coverage(records: Sequence[FaceRecord]) -> PoseCoverage:
-    """Return what the faces of a set show."""
+    """Return the poses and expressions of a set's faces."""
     yaws, pitches = _bin_poses(records)
     count = max(1, len(records))
     return PoseCoverage(
@@ -98,50 +98,50 @@ def measure_coverage(records: Sequence[FaceRecord]) -> PoseCoverage:
 
 
 def find_gaps(shown: Sequence[FaceRecord], other: Sequence[FaceRecord]) -> list[CoverageGap]:
-    """Return what the faces `shown` show and the `other` ones never do, or hardly; the usual first.
+    """Return the traits that the faces `shown` show and `other` do not, the most frequent first.
 
-    Each is as general as can be: where somebody never looks left, it is not said again that they
-    never look left with an open mouth.
+    Each is as general as possible: if `other` never looks left, that it never looks left with an
+    open mouth is left out.
     """
     ours, theirs = _collect_traits(shown), _collect_traits(other)
-    found: dict[frozenset[str], CoverageGap] = {}
+    gaps: dict[frozenset[str], CoverageGap] = {}
     for names in _combine_traits(ours):
-        if any(known <= names for known in found):
+        if any(general <= names for general in gaps):
             continue
         share, other_share = _trait_share(ours, names), _trait_share(theirs, names)
         enough = share >= MIN_SHARE and share * len(shown) >= MIN_FACES
         if enough and other_share <= share / 20:
-            found[names] = CoverageGap(
+            gaps[names] = CoverageGap(
                 what=_format_traits(names), share=share, other_share=other_share
             )
-    return sorted(found.values(), key=lambda gap: -gap.share)
+    return sorted(gaps.values(), key=lambda gap: -gap.share)
 
 
 def _bin_poses(records: Sequence[FaceRecord]) -> tuple[dict[str, BoolArray], dict[str, BoolArray]]:
-    """Return which faces look where, by yaw and by pitch."""
+    """Return which faces are in each bin of yaw, and of pitch."""
     angles: AnyArray = np.array([record.pose for record in records]).reshape(-1, 3)
     yaws, pitches = (
         {
             name: np.asarray((low <= angles[:, axis]) & (angles[:, axis] < high))
-            for name, (low, high) in steps.items()
+            for name, (low, high) in bins.items()
         }
-        for axis, steps in enumerate((YAW_BINS, PITCH_BINS))
+        for axis, bins in enumerate((YAW_BINS, PITCH_BINS))
     )
     return yaws, pitches
 
 
 def _classify_expressions(records: Sequence[FaceRecord]) -> dict[str, BoolArray]:
-    """Return which faces make which expression."""
+    """Return which faces show each expression."""
     values: AnyArray = np.array([record.blendshapes for record in records])
     values = values.reshape(-1, len(BLENDSHAPE_NAMES))
     return {
-        name: values[:, [BLENDSHAPE_NAMES.index(part) for part in parts]].mean(axis=1) > above
-        for name, (parts, above) in EXPRESSION_RULES.items()
+        name: values[:, [BLENDSHAPE_NAMES.index(part) for part in parts]].mean(axis=1) > limit
+        for name, (parts, limit) in EXPRESSION_RULES.items()
     }
 
 
 def _collect_traits(records: Sequence[FaceRecord]) -> dict[str, BoolArray]:
-    """Return which faces have which of the traits that sentences are made of."""
+    """Return which faces have each of the traits that a gap can consist of."""
     yaws, pitches = _bin_poses(records)
     usual = {"looks ahead", "looks level"}
     looks = {f"looks {name}": marks for name, marks in {**yaws, **pitches}.items()}
@@ -152,20 +152,20 @@ def _collect_traits(records: Sequence[FaceRecord]) -> dict[str, BoolArray]:
 
 
 def _combine_traits(traits: Mapping[str, BoolArray]) -> Iterator[frozenset[str]]:
-    """Yield single traits, then pairs that can go together."""
+    """Yield single traits, then all pairs."""
     yield from (frozenset([name]) for name in traits)
     for pair in combinations(traits, 2):
         yield frozenset(pair)
 
 
 def _trait_share(traits: Mapping[str, BoolArray], names: frozenset[str]) -> float:
-    """Return the part of the faces that have all the traits named."""
+    """Return the share of the faces that have all of some traits."""
     marks = np.logical_and.reduce([traits[name] for name in names])
     return float(marks.mean()) if len(marks) else 0.0
 
 
 def _format_traits(names: frozenset[str]) -> str:
-    """Return traits as one phrase: where they look, then with what."""
+    """Return traits as a predicate: gaze first, then expressions."""
     where = [name.removeprefix("looks ") for name in sorted(names) if name.startswith("looks ")]
     # "right" and "left" before "up" and "down" reads oddly: up and left.
     where.sort(key=lambda name: name not in PITCH_BINS)
