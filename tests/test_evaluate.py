@@ -184,7 +184,7 @@ def test_a_shorter_video_is_compared_as_far_as_it_goes(
     )
     assert 5 == found.frame_count
     assert ["one of the videos ends at frame 5: the rest is left out"] == notes.notes
-    assert (0, 5) == (found.values["coverage"], found.values["lost"])
+    assert (0, 5) == (found.values["coverage"], found.values["undetected"])
     assert "pose" not in found.values
     assert any("no --ground-truth was given" in reason for reason in found.missing_reasons())
 

@@ -352,19 +352,12 @@ def _format_cell(metric: Metric, first: float | None, value: float | None, place
         return "n/a"
     if first is None or place == 0 or value == first:
         return format_number(value)
-    better = _badness(metric, value) < _badness(metric, first)
+    better = metric.badness(value) < metric.badness(first)
     shown = format_number(value)
     digits = max(len(one.partition(".")[2]) for one in (shown, format_number(first)))
     if not round(value - first, digits):
         return f"{shown} (the same)"
     return f"{shown} ({value - first:+,.{digits}f}, {'better' if better else 'worse'})"
-
-
-def _badness(metric: Metric, value: float) -> float:
-    """Return a number that is lower for better values."""
-    if metric.better == "near one":
-        return max(value, 1 / max(value, 1e-6))
-    return value if metric.better == "lower" else -value
 
 
 def _render_page(
