@@ -16,13 +16,14 @@ from faceswap_cli import synthetic
 from faceswap_cli.core import image_io
 from faceswap_cli.core.progress import Reporter
 from faceswap_cli.core.types import Image, Mask
+from faceswap_cli.evaluation import evaluator
 from faceswap_cli.evaluation.evaluation import Evaluation, read_values
+from faceswap_cli.evaluation.evaluator import evaluate_frames
 from faceswap_cli.evaluation.frame_eval import FramePair
 from faceswap_cli.faces.alignment import align_face
 from faceswap_cli.faces.dataset import FaceRecord, FaceSet
 from faceswap_cli.faces.detectors.litert import LiteRTDetector
-from faceswap_cli.stages import evaluate as stage
-from faceswap_cli.stages.evaluate import evaluate_frames, write_evaluation
+from faceswap_cli.stages.evaluate import write_evaluation
 
 DRIVING, TARGET, WRONG_IDENTITY = "ada", "ed", "bo"
 SIDE_PX = 256
@@ -188,11 +189,13 @@ def judged(
     original, made = cases
     found = {}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stage, "MAX_REFERENCES", 3)
+        patch.setattr(evaluator, "MAX_REFERENCES", 3)
         for name, images in made.items():
             # Recognition takes most of the time, and the faults outside the ladder do not touch it.
             looks = 4 if name in QUALITY_ORDER else 1
-            patch.setattr(stage, "MAX_SLOW_FRAMES", dict.fromkeys(stage.MAX_SLOW_FRAMES, looks))
+            patch.setattr(
+                evaluator, "MAX_SLOW_FRAMES", dict.fromkeys(evaluator.MAX_SLOW_FRAMES, looks)
+            )
             shots = (
                 FramePair(time=index / 25, original=before, swapped=after, truth=true)
                 for index, (before, after, true) in enumerate(

@@ -34,6 +34,7 @@ from faceswap_cli.evaluation.baselines import (
 )
 from faceswap_cli.evaluation.clips import render_clip, render_true_swap
 from faceswap_cli.evaluation.evaluation import Evaluation
+from faceswap_cli.evaluation.evaluator import evaluate_frames
 from faceswap_cli.evaluation.frame_eval import FramePair
 from faceswap_cli.evaluation.metrics.reconstruction import ReconstructionScores
 from faceswap_cli.evaluation.metrics.registry import current_name
@@ -48,7 +49,6 @@ from faceswap_cli.evaluation.trials import (
 from faceswap_cli.faces.dataset import FaceSet
 from faceswap_cli.faces.settings import ExtractSettings
 from faceswap_cli.stages.convert import convert
-from faceswap_cli.stages.evaluate import evaluate_frames
 from faceswap_cli.stages.extract import extract
 from faceswap_cli.stages.train import StopCriterion, TrainJob, train
 from faceswap_cli.video.frame import Frame

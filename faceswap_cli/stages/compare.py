@@ -20,12 +20,12 @@ from faceswap_cli.core.progress import Reporter
 from faceswap_cli.core.types import Image
 from faceswap_cli.core.workspace import RunFolder, Workspace
 from faceswap_cli.evaluation.evaluation import format_number
+from faceswap_cli.evaluation.evaluator import evaluate_frames
 from faceswap_cli.evaluation.frame_eval import FramePair
 from faceswap_cli.evaluation.metrics.registry import METRICS, Metric
 from faceswap_cli.faces.alignment import FaceAlignment, transform_points
 from faceswap_cli.faces.dataset import FaceRecord, FaceSet
 from faceswap_cli.faces.masks import face_mask, intersect_masks
-from faceswap_cli.stages.evaluate import evaluate_frames
 from faceswap_cli.training.checkpoint import TrainedModel, load_weights
 from faceswap_cli.training.dataset import VALIDATION_FRACTION, read_crop, split_train_val
 from faceswap_cli.training.hardware import find_hardware
