@@ -12,8 +12,8 @@ from faceswap_cli.core.progress import Reporter
 from faceswap_cli.core.workspace import RunFolder
 from faceswap_cli.faces.dataset import FaceSet
 from faceswap_cli.stages import train as stage
-from faceswap_cli.training import auto_batch_size
-from faceswap_cli.training.auto_batch_size import (
+from faceswap_cli.training import estimate
+from faceswap_cli.training.estimate import (
     BatchTrial,
     SearchLimits,
     search_batch_size,
@@ -71,13 +71,13 @@ def test_doubling_stops_where_it_should(
 
 def test_a_cpu_keeps_half_of_what_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
     """Other programs live in the same memory."""
-    monkeypatch.setattr(auto_batch_size, "available_memory_bytes", lambda: 1000.0)
+    monkeypatch.setattr(estimate, "available_memory_bytes", lambda: 1000.0)
     assert SearchLimits(memory_bytes=500, min_speedup=0.1) == search_limits(torch.device("cpu"))
 
 
 def test_a_machine_has_free_memory() -> None:
     """The figure is one of bytes, not of pages or kilobytes: more than 16 MiB."""
-    assert auto_batch_size.available_memory_bytes() > 16 * 2**20
+    assert estimate.available_memory_bytes() > 16 * 2**20
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from faceswap_cli.core import config
+from faceswap_cli.core.hardware import find_hardware
 from faceswap_cli.training import checkpoint
-from faceswap_cli.training.hardware import find_hardware
 from faceswap_cli.training.trainer import Trainer
 from faceswap_models import vgg
 from faceswap_models.backends.autoencoder import (
@@ -166,7 +166,7 @@ def test_a_side_that_vgg19_cannot_halve_is_refused() -> None:
 
 def test_an_unknown_encoder_is_refused() -> None:
     """The ones there are are named."""
-    with pytest.raises(ValueError, match=r"halvings, vgg19, not vgg11"):
+    with pytest.raises(ValueError, match=r"conv, vgg19, not vgg11"):
         AutoencoderModelSettings(encoder="vgg11")
 
 

@@ -9,11 +9,12 @@ import torch
 
 from faceswap_cli.core import config
 from faceswap_cli.core.errors import CheckpointError
+from faceswap_cli.core.hardware import Hardware
 from faceswap_cli.core.workspace import RunFolder
 from faceswap_cli.stages.train import build_model
 from faceswap_cli.training import checkpoint
-from faceswap_cli.training.hardware import Hardware
-from faceswap_cli.training.trainer import Trainer, TrainState
+from faceswap_cli.training.state import TrainState
+from faceswap_cli.training.trainer import Trainer
 from faceswap_models.base import FaceBatch, TrainProgress
 
 NAMES = ("ada", "bo")

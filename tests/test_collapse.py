@@ -15,7 +15,7 @@ from faceswap_cli.core.progress import Reporter
 from faceswap_cli.core.workspace import RunFolder
 from faceswap_cli.faces.dataset import FaceSet
 from faceswap_cli.stages.train import StopCriterion, TrainJob, train
-from faceswap_cli.training import session
+from faceswap_cli.training import loop, run_log
 from faceswap_cli.training.swap_metrics import FaceAnalyzer, SwapEvaluator
 from faceswap_cli.training.trainer import Trainer
 from faceswap_models.base import SwapModel, TrainProgress
@@ -45,8 +45,8 @@ def _quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     def shut(held: ExitStack) -> FaceAnalyzer:
         raise InputError("the readers are not here")
 
-    monkeypatch.setattr(session, "SwapEvaluator", partial(SwapEvaluator, load_analyzer=shut))
-    monkeypatch.setattr(session, "STATUS_INTERVAL_S", 0.0)
+    monkeypatch.setattr(loop, "SwapEvaluator", partial(SwapEvaluator, load_analyzer=shut))
+    monkeypatch.setattr(run_log, "STATUS_INTERVAL_S", 0.0)
 
 
 def output_layers(model: SwapModel) -> list[torch.nn.Module]:
@@ -96,10 +96,10 @@ def undo_fault(model: SwapModel) -> None:
 @pytest.mark.parametrize(
     ("spoil", "sign"),
     [
-        (mute_critics, "discriminators says the same whatever it is shown"),
+        (mute_critics, "discriminators gives the same output for every input"),
         (constant_output, "different faces come out alike"),
         (inverted_output, "come out inverted"),
-        (identity_output, "swaps have become copies of their input"),
+        (identity_output, "swaps are copies of their input"),
     ],
 )
 def test_a_lost_game_goes_back_and_goes_on(

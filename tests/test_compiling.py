@@ -9,9 +9,9 @@ from torch import nn
 
 from faceswap_cli.core import config
 from faceswap_cli.core.errors import DeviceError
+from faceswap_cli.core.hardware import Hardware
 from faceswap_cli.stages.train import build_model
-from faceswap_cli.training import compiling
-from faceswap_cli.training.hardware import Hardware
+from faceswap_cli.training import trainer
 from faceswap_cli.training.trainer import Trainer
 from faceswap_models.base import FaceBatch, TrainProgress
 from faceswap_models.growing import GrowingModel
@@ -35,7 +35,7 @@ def compiled_calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 
         return run
 
-    monkeypatch.setattr(compiling, "COMPILE_BACKEND", traced)
+    monkeypatch.setattr(trainer, "COMPILE_BACKEND", traced)
     yield calls
     torch.compiler.reset()
 
@@ -129,7 +129,7 @@ def test_a_compiler_that_is_not_there_is_told_in_a_line(monkeypatch: pytest.Monk
     def broken(graph: torch.fx.GraphModule, inputs: object) -> nn.Module:
         raise RuntimeError("no compiler far and wide")
 
-    monkeypatch.setattr(compiling, "COMPILE_BACKEND", broken)
+    monkeypatch.setattr(trainer, "COMPILE_BACKEND", broken)
     with pytest.raises(DeviceError, match="no compiler far") as refused:
         train_steps(make_trainer("cyclegan"), 0, 1)
     assert "cannot be compiled here" in str(refused.value)

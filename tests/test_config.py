@@ -4,12 +4,14 @@ import ast
 import subprocess
 import sys
 import tomllib
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from faceswap_cli.core import config
 from faceswap_cli.core.errors import ConfigurationError
+from faceswap_models import registry
 
 ROOT = Path(__file__).parents[1]
 
@@ -164,12 +166,57 @@ def test_a_recipe_there_and_back() -> None:
     assert recipe == config.Recipe.from_dict(recipe.to_dict())
 
 
-def test_a_stored_recipe_of_another_version_is_refused_by_key() -> None:
-    """A setting that this version does not have is named, not dropped."""
+def test_unknown_model_settings_of_a_stored_recipe_are_refused() -> None:
+    """Networks depend on them: a setting that this version does not have is named."""
     table = config.resolve("autoencoder", "debug").to_dict()
-    table["train"]["brightness"] = 1
-    with pytest.raises(ConfigurationError, match=r"stored recipe: train\.brightness is not a"):
+    table["model"]["brightness"] = 1
+    with pytest.raises(ConfigurationError, match=r"stored recipe: model\.brightness is not a"):
         config.Recipe.from_dict(table)
+
+
+def test_unknown_train_settings_of_a_stored_recipe_are_ignored() -> None:
+    """Weights do not depend on them: what is unknown, or missing, takes the default."""
+    table = config.resolve("autoencoder", "debug").to_dict()
+    table["train"] |= {"brightness": 1, "batch_size": "many"}
+    del table["train"]["beta1"]
+    recipe = config.Recipe.from_dict(table)
+    assert ("train.batch_size", "train.brightness") == tuple(sorted(recipe.ignored))
+    assert (16, 0.9) == (recipe.train.batch_size, recipe.train.beta1)
+
+
+def test_renamed_settings_are_read_by_their_old_names() -> None:
+    """Every old name leads to a setting of a backend, in files and with `--set`."""
+    settings = {
+        f"{section}.{key.name}"
+        for name in registry.names()
+        for section, kind in (
+            ("model", registry.load(name).model_settings_type),
+            ("train", registry.load(name).train_settings_type),
+        )
+        for key in fields(kind)
+    }
+    assert set() == set(config.RENAMED_SETTINGS.values()) - settings
+    assert set() == set(config.RENAMED_SETTINGS) & settings
+    table = {
+        "backend": "autoencoder",
+        "preset": "debug",
+        "model": {"encoder": "halvings", "code_size": 8},
+        "train": {"save_images": 7},
+        "sources": {"train.save_images": "--set"},
+    }
+    recipe = config.Recipe.from_dict(table)
+    values = vars(recipe.model) | vars(recipe.train)
+    expected = ("conv", 8, 7)
+    assert expected == tuple(
+        values[key] for key in ("encoder", "latent_dim", "checkpoint_interval_images")
+    )
+    assert "--set" == recipe.sources["train.checkpoint_interval_images"]
+    assert (
+        7
+        == config.resolve(
+            "autoencoder", "debug", ["train.save_images=7"]
+        ).train.checkpoint_interval_images
+    )
 
 
 def test_the_toml_of_a_recipe_is_its_values_with_their_sources() -> None:

@@ -34,6 +34,7 @@ from faceswap_cli.conversion.pipeline import (
 from faceswap_cli.conversion.swapper import FaceLayer, FaceSwapper, FaceTask
 from faceswap_cli.core.config import resolve
 from faceswap_cli.core.errors import ConfigurationError
+from faceswap_cli.core.hardware import find_hardware
 from faceswap_cli.core.lazy_image import ArrayImage
 from faceswap_cli.core.types import Image
 from faceswap_cli.faces.alignment import align_face
@@ -42,7 +43,6 @@ from faceswap_cli.faces.selection import SelectAll, SelectLargest, SelectMatchin
 from faceswap_cli.faces.types import Face
 from faceswap_cli.synthetic import CAST, HeadModel, animate, render_frame
 from faceswap_cli.training.checkpoint import TrainedModel
-from faceswap_cli.training.hardware import find_hardware
 from faceswap_cli.video.frame import Frame, FramePosition
 from faceswap_models import registry
 from faceswap_models.tensors import to_images, to_tensor

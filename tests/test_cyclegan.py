@@ -9,9 +9,9 @@ from torch import Tensor
 
 from faceswap_cli.core import config
 from faceswap_cli.core.errors import CheckpointError, ConfigurationError
+from faceswap_cli.core.hardware import Hardware
 from faceswap_cli.stages.train import build_model
 from faceswap_cli.training import checkpoint
-from faceswap_cli.training.hardware import Hardware
 from faceswap_cli.training.trainer import Trainer
 from faceswap_models.backends.cyclegan import (
     DISCRIMINATORS,

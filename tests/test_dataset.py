@@ -14,10 +14,9 @@ from faceswap_cli.core import image_io
 from faceswap_cli.core.errors import InputError, NoFacesError
 from faceswap_cli.faces.dataset import FaceSet
 from faceswap_cli.faces.masks import face_mask
-from faceswap_cli.training import dataset, pairs
+from faceswap_cli.training import dataset, loader
 from faceswap_cli.training.dataset import IdentityDataset
 from faceswap_cli.training.loader import (
-    BatchShard,
     CpuLoader,
     FaceLoader,
     GpuResidentLoader,
@@ -239,8 +238,10 @@ COLOR_AUGMENTED = replace(TRAIN, color_jitter=0.1, color_transfer_prob=0.5, inpu
 def test_processes_share_one_batch(people: list[IdentityDataset], train: TrainSettings) -> None:
     """The parts of three processes, put together, are the batch of one."""
     whole = make_test_loader(people, train=train).batch(16)
-    shares = [BatchShard(rank=rank, world_size=3) for rank in range(3)]
-    parts = [make_test_loader(people, train=train, shard=share).batch(16) for share in shares]
+    parts = [
+        make_test_loader(people, train=train, rank=rank, world_size=3).batch(16)
+        for rank in range(3)
+    ]
     joined = FaceBatch(
         **{name: torch.cat([getattr(part, name) for part in parts], dim=1) for name in vars(whole)}
     )
@@ -290,7 +291,7 @@ def test_paired_faces_look_the_same_way(
     people: list[IdentityDataset], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With `pose_pairing_prob` another person's face is one of the nearest, and is mirrored alike."""
-    monkeypatch.setattr(pairs, "NEAREST", 2)  # of so few
+    monkeypatch.setattr(loader, "NEAREST", 2)  # of so few
     everybody = with_random_poses(people)
     apart, together = [], []
     for match, found in ((0.0, apart), (1.0, together)):

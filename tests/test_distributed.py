@@ -16,16 +16,15 @@ from faceswap_cli.core.workspace import RunFolder
 from faceswap_cli.faces.dataset import FaceSet
 from faceswap_cli.training import checkpoint
 from faceswap_cli.training.distributed import DistributedContext, init_distributed
-from faceswap_cli.training.loader import BatchShard
 
 SCRIPT = """
 import sys
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
-from faceswap_cli import config
+from faceswap_cli.core import config
 from faceswap_cli.faces.dataset import FaceSet
-from faceswap_cli.training import hardware
+from faceswap_cli.core import hardware
 from faceswap_cli.training.trainer import Trainer
 from faceswap_cli.core.progress import Reporter
 from faceswap_cli.stages.train import StopCriterion, TrainJob, train
@@ -126,7 +125,7 @@ def test_all_go_back_together(faces: Path, tmp_path: Path) -> None:
     run_processes(2, faces, together, 60, spoilt=True)
     resume = checkpoint.load_checkpoint(together)
     assert resume is not None
-    assert (60, 0.5) == (resume.state.images_seen, resume.state.rate_factor)
+    assert (60, 0.5) == (resume.state.images_seen, resume.state.lr_scale)
 
     assert relative_distance(alone, together) < 0.1
 
@@ -172,5 +171,7 @@ def test_more_processes_than_faces_are_refused(monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize("batch_size", [1, 5, 8, 64])
 def test_shares_weigh_one_together(batch_size: int) -> None:
     """Whatever the sizes, the parts of a batch add up to it."""
-    weights = [BatchShard(rank=rank, world_size=3).weight(batch_size) for rank in range(3)]
+    weights = [
+        DistributedContext(rank=rank, world_size=3).shard_weight(batch_size) for rank in range(3)
+    ]
     assert 1 == pytest.approx(sum(weights))

@@ -97,14 +97,14 @@ def test_only_the_inside_of_the_face_counts(feed: FaceLoader) -> None:
     ("paint", "sign"),
     [
         (lambda faces, _: faces * torch.nan, "come out as no numbers at all"),
-        (lambda faces, _: -faces, "held-out faces come out inverted"),
+        (lambda faces, _: -faces, "faces come out inverted"),
         (
             lambda faces, to: faces * (1 if is_same_identity(faces, to) else -1),
             "swaps come out inverted",
         ),
         (lambda faces, _: torch.zeros_like(faces), "different faces come out alike"),
         (lambda faces, _: faces, "copies of their input"),
-        (lambda faces, _: 5 * faces, "held-out error has exploded"),
+        (lambda faces, _: 5 * faces, "validation error has exploded"),
     ],
 )
 def test_each_collapse_is_seen(
@@ -175,5 +175,5 @@ def test_a_critic_that_says_the_same_of_everything_is_seen() -> None:
         watch.check({"critic": 0.5, "generator": 0.8 + reading})
         for reading in range(DEAD_GROUP_READINGS)
     ]
-    assert "critic says the same whatever it is shown (its loss stays 0.5)" == signs[-1]
+    assert "critic gives the same output for every input (its loss stays 0.5)" == signs[-1]
     assert {""} == set(signs[:-1])

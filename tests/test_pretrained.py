@@ -15,14 +15,14 @@ from torch import Tensor
 from faceswap_cli.core import config
 from faceswap_cli.core.config import Recipe
 from faceswap_cli.core.errors import CheckpointError, ConfigurationError, FaceswapError, InputError
+from faceswap_cli.core.hardware import find_hardware
 from faceswap_cli.core.progress import Reporter
 from faceswap_cli.core.workspace import RunFolder
 from faceswap_cli.faces.dataset import FaceSet
-from faceswap_cli.stages.train import StopCriterion, TrainJob, build_model, inherited_preset, train
-from faceswap_cli.training import session
+from faceswap_cli.stages.train import StopCriterion, TrainJob, build_model, resolve_recipe, train
+from faceswap_cli.training import loop
 from faceswap_cli.training.checkpoint import load_weights
 from faceswap_cli.training.dataset import load_identity, merge_sets
-from faceswap_cli.training.hardware import find_hardware
 from faceswap_cli.training.loader import make_loader
 from faceswap_cli.training.pretrained import VGG16_LAYERS, InitConfig, read_tensors, read_vgg16
 from faceswap_cli.training.swap_metrics import FaceAnalyzer, SwapEvaluator
@@ -52,7 +52,7 @@ def _blind(monkeypatch: pytest.MonkeyPatch) -> None:
     def shut(held: ExitStack) -> FaceAnalyzer:
         raise InputError("the readers are not here")
 
-    monkeypatch.setattr(session, "SwapEvaluator", partial(SwapEvaluator, load_analyzer=shut))
+    monkeypatch.setattr(loop, "SwapEvaluator", partial(SwapEvaluator, load_analyzer=shut))
 
 
 @pytest.fixture
@@ -182,12 +182,16 @@ def test_a_run_goes_on_with_the_preset_it_began_with(
 ) -> None:
     """Nobody has to name it again; a run from another begins with that one's; else the default."""
     train_run([make_set("ada", 12), make_set("bo", 12)], space("old"))
-    fresh = InitConfig()
-    assert "debug" == inherited_preset("autoencoder", run=space("old"), init=fresh)
-    from_old = InitConfig(init_from=space("old").weights)
-    assert "debug" == inherited_preset("autoencoder", run=space("new"), init=from_old)
-    assert inherited_preset("autoencoder", run=space("new"), init=fresh) is None
-    assert inherited_preset("cyclegan", run=space("old"), init=fresh) is None
+    fresh, from_old = InitConfig(), InitConfig(init_from=space("old").weights)
+
+    def preset(backend: str, run: str, init: InitConfig) -> str:
+        recipe = resolve_recipe(backend, None, [], run=space(run), init=init, device="cpu")
+        return recipe.preset
+
+    assert "debug" == preset("autoencoder", "old", fresh)
+    assert "debug" == preset("autoencoder", "new", from_old)
+    assert "light" == preset("autoencoder", "new", fresh)
+    assert "light" == preset("cyclegan", "old", fresh)
 
 
 def test_hd_is_what_a_gpu_trains() -> None:

@@ -14,6 +14,7 @@ from torch import Tensor
 from faceswap_cli.core import config, image_io
 from faceswap_cli.core.config import Recipe
 from faceswap_cli.core.errors import ConfigurationError, InputError
+from faceswap_cli.core.hardware import Hardware
 from faceswap_cli.core.progress import Reporter
 from faceswap_cli.core.workspace import RunFolder
 from faceswap_cli.faces.dataset import FaceSet
@@ -23,12 +24,10 @@ from faceswap_cli.stages.train import (
     TrainSummary,
     build_model,
     dry_run,
-    estimate_cache_bytes,
-    fully_grown,
+    estimate_without_speed,
     train,
 )
-from faceswap_cli.training import checkpoint, estimate, session
-from faceswap_cli.training.hardware import Hardware
+from faceswap_cli.training import checkpoint, estimate, loop
 from faceswap_cli.training.swap_metrics import FaceAnalyzer, SwapEvaluator
 from faceswap_cli.training.trainer import Trainer
 from faceswap_models import registry
@@ -66,7 +65,7 @@ def _quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     def shut(held: ExitStack) -> FaceAnalyzer:
         raise InputError("the readers are not here")
 
-    monkeypatch.setattr(session, "SwapEvaluator", partial(SwapEvaluator, load_analyzer=shut))
+    monkeypatch.setattr(loop, "SwapEvaluator", partial(SwapEvaluator, load_analyzer=shut))
 
 
 @pytest.fixture
@@ -322,7 +321,7 @@ def test_sheets_after_each_progression_and_a_strip_of_all(sets: Sets, run: RunFo
     page = run.report.read_text(encoding="utf-8")
     assert "all stages of growth" in page
     assert "stage 1 of 2 is over: the networks grow" in page
-    assert "stage 2 of 2: its layers are in full" in page
+    assert "stage 2 of 2: its layers are faded in" in page
 
 
 @pytest.mark.parametrize(
@@ -359,25 +358,26 @@ def test_every_stage_works_at_the_smallest_side() -> None:
     assert isinstance(settings, ModelSettings)
 
 
-def test_what_a_run_takes_is_told_of_grown_networks(sets: Sets, run: RunFolder) -> None:
-    """A rehearsal counts the weights of the last stage, and a run the disk that those will take."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(estimate, "TIMED_SECONDS", 0.01)
-        goal = StopCriterion(max_images=100, max_minutes=None)
-        training = TrainJob(
-            sets=sets, recipe=RECIPE, run=run, stop_criterion=goal, device="cpu", seed=1
-        )
-        told = dry_run(training, report=Reporter())
-    small = Trainer(build_model(RECIPE, ("ada", "bo"), PLAIN, seed=1), RECIPE.train, PLAIN)
-    weights = session.count_parameters(small.model)
-    disk = estimate.estimate_disk_bytes(small, cache_bytes=estimate_cache_bytes(sets, RECIPE))
-    assert told.parameters > weights
-    grown = fully_grown(small, recipe=RECIPE, seed=1)
-    assert (
-        told.disk_bytes
-        == estimate.estimate_disk_bytes(grown, cache_bytes=estimate_cache_bytes(sets, RECIPE))
-        > disk
+def test_an_estimate_counts_the_final_networks(sets: Sets, run: RunFolder) -> None:
+    """Parameters and disk are those of the last stage, for a dry run and for a training."""
+    job = TrainJob(
+        sets=sets,
+        recipe=RECIPE,
+        run=run,
+        stop_criterion=StopCriterion(max_images=100),
+        device="cpu",
+        seed=1,
     )
+    found = dry_run(job, report=Reporter())
+    small, grown = (
+        Trainer(build_model(RECIPE, ("ada", "bo"), PLAIN, seed=1), RECIPE.train, PLAIN)
+        for _ in range(2)
+    )
+    estimate.grow_to_final(grown)
+    counts = [estimate.count_parameters(one) for one in (small, grown)]
+    disks = [estimate.estimate_disk_bytes(one, cache_bytes=0) for one in (small, grown)]
+    assert counts[0] < counts[1] == found.parameters
+    before = estimate_without_speed(small, job)
+    assert (found.parameters, found.disk_bytes) == (before.parameters, before.disk_bytes)
+    assert disks[0] < disks[1] < before.disk_bytes
     assert 0 == progressive(small).growth_step
-    assert told.parameters == session.count_parameters(grown.model)
-    assert grown is fully_grown(grown, recipe=RECIPE, seed=1)

@@ -30,14 +30,20 @@ def run(tmp_path: Path) -> RunFolder:
     return made
 
 
+def render(run: RunFolder, *, is_training: bool) -> str:
+    """Return the page of a run."""
+    report.write_run_report(run, RECIPE, is_training=is_training)
+    return run.report.read_text(encoding="utf-8")
+
+
 def test_a_page_needs_nothing_else(run: RunFolder) -> None:
     """Curves, events, settings and sheets are inside; no link leads out."""
     image_io.write_png(run.preview_path(20), np.zeros((4, 4, 3), np.uint8))
-    html = report.render_run_report(run, RECIPE, is_training=True)
+    html = render(run, is_training=True)
     for text in (
         "ada &amp; bo",
         "reconstruction ada",
-        "there and back ada",
+        "cycle ada",
         "the goal of 20 images is reached",
         "after 20 images",
         "train.warp_strength",
@@ -53,10 +59,10 @@ def test_a_page_needs_nothing_else(run: RunFolder) -> None:
 
 def test_what_networks_lose_and_its_parts_come_apart(run: RunFolder) -> None:
     """Losses with a person's name have one picture, their small parts another, if there are any."""
-    assert "parts of losses" not in report.render_run_report(run, RECIPE, is_training=False)
+    assert "parts of losses" not in render(run, is_training=False)
     losses = {"generator ada": 3.0, "discriminator ada": 0.5, "cycle": 0.01}
     run.log.write_text(json.dumps({"images_seen": 8, "losses": losses}))
-    networks, parts = report.render_run_report(run, RECIPE, is_training=False).split("<svg")[1:3]
+    networks, parts = render(run, is_training=False).split("<svg")[1:3]
     assert "parts of losses" in parts
     for name in losses:
         assert (name == "cycle") == (name in parts) != (name in networks)
@@ -64,14 +70,12 @@ def test_what_networks_lose_and_its_parts_come_apart(run: RunFolder) -> None:
 
 def test_a_finished_run_does_not_load_itself_again(run: RunFolder) -> None:
     """Only while training goes on."""
-    assert "http-equiv" not in report.render_run_report(run, RECIPE, is_training=False)
+    assert "http-equiv" not in render(run, is_training=False)
 
 
 def test_a_run_without_a_log_has_a_page(tmp_path: Path) -> None:
     """There is nothing to show yet, and that is no error."""
-    assert "no values yet" in report.render_run_report(
-        RunFolder(root=tmp_path), RECIPE, is_training=True
-    )
+    assert "no values yet" in render(RunFolder(root=tmp_path), is_training=True)
 
 
 def test_what_was_trained_again_replaces_what_was_lost(tmp_path: Path) -> None:
@@ -99,6 +103,6 @@ def test_the_newest_sheet_comes_first_and_few_are_shown(run: RunFolder) -> None:
     """Of twenty sheets six are shown: the last, the first, and some between."""
     for images in range(1000, 21000, 1000):
         image_io.write_png(run.preview_path(images), np.zeros((2, 2, 3), np.uint8))
-    html = report.render_run_report(run, RECIPE, is_training=False)
+    html = render(run, is_training=False)
     assert report.MAX_PREVIEWS == html.count("<figure>")
     assert html.index("after 20,000 images") < html.index("after 1,000 images")

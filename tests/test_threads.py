@@ -2,15 +2,17 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 import torch
 
 from faceswap_cli.core import config
+from faceswap_cli.core.errors import FaceswapError
+from faceswap_cli.core.hardware import limit_threads
 from faceswap_cli.core.progress import Reporter
 from faceswap_cli.core.workspace import RunFolder
 from faceswap_cli.stages import train as stage
-from faceswap_cli.training.hardware import limit_threads
 
 
 def test_threads_are_held_and_given_back() -> None:
@@ -34,11 +36,12 @@ def test_a_training_takes_its_threads_from_its_settings(
     """The preset for laptops keeps to one."""
     seen: list[int] = []
 
-    def run_training(*_: object, **__: object) -> None:
+    def build_session(*_: object, **__: object) -> NoReturn:
         seen.append(torch.get_num_threads())
+        raise FaceswapError("far enough")
 
-    monkeypatch.setattr(stage, "run_training", run_training)
-    monkeypatch.setattr(stage, "check_sets", lambda *_, **__: None)
+    monkeypatch.setattr(stage, "build_session", build_session)
+    monkeypatch.setattr(stage, "check_sets", lambda *_: None)
     training = stage.TrainJob(
         sets=[],
         recipe=config.resolve("autoencoder", "light"),
@@ -50,9 +53,10 @@ def test_a_training_takes_its_threads_from_its_settings(
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(2)
-        stage.train(training, report=Reporter())
-        every = replace(training, recipe=config.resolve("autoencoder", "original"))
-        stage.train(every, report=Reporter())
+        for preset in ("light", "original"):
+            recipe = config.resolve("autoencoder", preset)
+            with pytest.raises(FaceswapError, match="far enough"):
+                stage.train(replace(training, recipe=recipe), report=Reporter())
     finally:
         torch.set_num_threads(before)
     assert [1, 2] == seen

@@ -15,7 +15,7 @@ from functools import partial
 from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -32,6 +32,7 @@ from faceswap_cli.core.errors import (
     InputError,
     NoFacesError,
 )
+from faceswap_cli.core.fileio import append_line
 from faceswap_cli.core.lock import run_lock
 from faceswap_cli.core.progress import Number, Reporter
 from faceswap_cli.core.signals import graceful_interrupt
@@ -39,12 +40,19 @@ from faceswap_cli.core.types import Image
 from faceswap_cli.core.workspace import RunFolder
 from faceswap_cli.faces.dataset import FaceSet
 from faceswap_cli.provenance.consent import Consent
-from faceswap_cli.stages.train import StopCriterion, TrainJob, TrainSummary, dry_run, train
-from faceswap_cli.training import checkpoint, estimate, health, session, tensorboard
+from faceswap_cli.stages import train as stage
+from faceswap_cli.stages.train import (
+    SINGLE_PROCESS,
+    StopCriterion,
+    TrainJob,
+    TrainSummary,
+    dry_run,
+    train,
+)
+from faceswap_cli.training import checkpoint, estimate, health, loop, run_log
 from faceswap_cli.training.loader import FaceLoader
-from faceswap_cli.training.session import append_line
 from faceswap_cli.training.swap_metrics import FaceAnalyzer, SwapEvaluator, SwapMetrics
-from faceswap_cli.training.trainer import Tensors, Trainer
+from faceswap_cli.training.trainer import StepOutOfMemoryError, Tensors, Trainer
 from faceswap_cli.training.validation import ValidationResult, validate
 from faceswap_models import registry
 from faceswap_models.base import FaceBatch, SwapModel, SwapOutput, TrainProgress
@@ -107,7 +115,7 @@ def blind(monkeypatch: pytest.MonkeyPatch) -> None:
     def shut(held: ExitStack) -> FaceAnalyzer:
         raise InputError("the readers are not here")
 
-    monkeypatch.setattr(session, "SwapEvaluator", partial(SwapEvaluator, load_analyzer=shut))
+    monkeypatch.setattr(loop, "SwapEvaluator", partial(SwapEvaluator, load_analyzer=shut))
 
 
 @pytest.fixture
@@ -159,10 +167,10 @@ def test_a_run_leaves_all_its_files(sets: Sets, run: RunFolder) -> None:
     """Recipe, log, sheets, state and weights are there, and the summary says what they hold."""
     ears = RecordingReporter()
     summary = train_run(sets, run, 64, report=ears)
-    assert (64, "ada-bo", "the goal of 64 images is reached") == (
+    assert (64, "ada-bo", "reached 64 images") == (
         summary.images_seen,
         summary.run,
-        summary.ended,
+        summary.stop_reason,
     )
     assert RECIPE.to_toml() == run.recipe.read_text(encoding="utf-8")
     assert [run.preview_path(64)] == ears.images
@@ -177,8 +185,8 @@ def test_a_run_leaves_all_its_files(sets: Sets, run: RunFolder) -> None:
         trained.images_seen,
         trained.recipe,
     )
-    assert summary.held_out is not None
-    assert 0 < summary.held_out < 1
+    assert summary.val_error is not None
+    assert 0 < summary.val_error < 1
     json.dumps(vars(summary))
 
 
@@ -205,35 +213,44 @@ def test_the_log_has_the_numbers_of_the_console(sets: Sets, run: RunFolder) -> N
     line = read_log_lines(run)[0]
     assert (32, told.pop("images/s"), told) == (
         line["images_seen"],
-        line["images/s"],
+        line["images_per_second"],
         line["losses"],
     )
-    assert {"ada", "bo", "images/s", "held out"} == set(ears.metrics[-1])
-    assert summary.held_out == pytest.approx(ears.metrics[-1]["held out"], abs=1e-5)
-    assert {"images_seen": 32, "event": summary.ended} == read_log_lines(run)[-1]
+    assert {"ada", "bo", "images/s", "val error"} == set(ears.metrics[-1])
+    assert summary.val_error == pytest.approx(ears.metrics[-1]["val error"], abs=1e-5)
+    expected = {"images_seen": 32, "event": "end", "message": summary.stop_reason}
+    assert expected == read_log_lines(run)[-1]
 
 
 def test_what_swaps_keep_is_told(
     sets: Sets, run: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Summary, log and page have it, and it is looked at once a regular sheet and at the end."""
-    found = SwapMetrics(found=1.0, pose_degrees=2.0, expression=0.1, identity=0.2, unswapped=-0.3)
+    found = SwapMetrics(
+        detection_rate=1.0,
+        pose_error_deg=2.0,
+        expression_error=0.1,
+        identity_shift=0.2,
+        identity_baseline=-0.3,
+    )
     looks: list[FaceLoader] = []
 
     class Judge(SwapEvaluator):
         def evaluate(self, model: SwapModel) -> SwapMetrics:
-            looks.append(self.feed)
+            looks.append(self.loader)
             return found
 
-    monkeypatch.setattr(session, "SwapEvaluator", Judge)
-    monkeypatch.setattr(session, "EARLY_PREVIEW_IMAGES", (8, 16))
+    monkeypatch.setattr(loop, "SwapEvaluator", Judge)
+    monkeypatch.setattr(loop, "EARLY_IMAGES", (8, 16))
     summary = train_run(sets, run, 80)
     assert 2 == len(looks)
-    assert asdict(found) == summary.kept
+    assert asdict(found) == summary.swap_metrics
     assert [(64, asdict(found)), (80, asdict(found))] == [
-        (line["images_seen"], line["kept"]) for line in read_log_lines(run) if "kept" in line
+        (line["images_seen"], line["swap_metrics"])
+        for line in read_log_lines(run)
+        if "swap_metrics" in line
     ]
-    assert "error of pose, degrees" in run.report.read_text(encoding="utf-8")
+    assert "pose error, degrees" in run.report.read_text(encoding="utf-8")
 
 
 def test_where_nobody_can_read_faces_training_says_so_and_goes_on(
@@ -242,17 +259,17 @@ def test_where_nobody_can_read_faces_training_says_so_and_goes_on(
     """A missing model file is told of once, and nothing else changes."""
     ears = RecordingReporter()
     summary = train_run(sets, run, 160, report=ears)
-    expected = "what swaps keep is not known: the readers are not here"
-    assert (160, expected) == (summary.images_seen, summary.kept)
-    assert 1 == ears.notes.count(expected)
-    assert "error of pose" not in run.report.read_text(encoding="utf-8")
+    reason = "the readers are not here"
+    assert (160, reason) == (summary.images_seen, summary.swap_metrics)
+    assert 1 == ears.notes.count(f"no swap metrics: {reason}")
+    assert "pose error" not in run.report.read_text(encoding="utf-8")
 
 
 def test_training_learns(sets: Sets, run: RunFolder) -> None:
     """The held-out error falls: to less than two thirds of an untrained network's."""
     recipe = config.resolve("autoencoder", "debug", ["train.checkpoint_interval_images=0"])
-    first = train_run(sets, run, 8, recipe=recipe).held_out
-    last = train_run(sets, run, 1200, recipe=recipe).held_out
+    first = train_run(sets, run, 8, recipe=recipe).val_error
+    last = train_run(sets, run, 1200, recipe=recipe).val_error
     assert first is not None
     assert last is not None
     assert last < first * 2 / 3
@@ -279,7 +296,7 @@ def test_the_first_sheets_come_early(sets: Sets, run: RunFolder) -> None:
     """Besides the regular ones there are a few sheets soon after the beginning."""
     ears = RecordingReporter()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(session, "EARLY_PREVIEW_IMAGES", (6, 20))
+        patch.setattr(loop, "EARLY_IMAGES", (6, 20))
         train_run(sets, run, 64, report=ears)
     assert [run.preview_path(images) for images in (8, 20, 64)] == ears.images
 
@@ -287,7 +304,7 @@ def test_the_first_sheets_come_early(sets: Sets, run: RunFolder) -> None:
 def test_where_images_come_slowly_a_clock_saves_too(sets: Sets, run: RunFolder) -> None:
     """Saves by the clock lie between the regular ones, and change nothing of what follows."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(session, "MAX_CHECKPOINT_INTERVAL_S", 0.0)
+        patch.setattr(loop, "CHECKPOINT_MAX_S", 0.0)
         train_run(sets, run, 20)
     assert [12, 16, 20] == [int(path.stem) for path in checkpoint.list_snapshots(run)]
 
@@ -300,14 +317,17 @@ def test_a_run_that_is_done_says_so(sets: Sets, run: RunFolder) -> None:
     summary = train_run(sets, run, 32, report=ears)
     assert 32 == summary.images_seen
     assert before == run.weights.read_bytes()
-    assert "the goal of 32 images is reached; 32 images seen" in ears.notes
+    assert "reached 32 images; 32 images seen" in ears.notes
 
 
-def test_minutes_end_a_sitting(sets: Sets, run: RunFolder) -> None:
-    """A hundredth of a minute is soon over, and the next sitting has its own."""
+def test_minutes_count_over_the_whole_run(sets: Sets, run: RunFolder) -> None:
+    """The limit counts over all sessions: the same command adds nothing, a longer one the rest."""
     summary = train_run(sets, run, minutes=0.01)
-    assert "0.01 minutes have passed" == summary.ended
-    assert train_run(sets, run, minutes=0.01).images_seen > summary.images_seen > 0
+    assert "reached 0.01 minutes" == summary.stop_reason
+    assert summary.images_seen > 0
+    assert summary.images_seen == train_run(sets, run, minutes=0.01).images_seen
+    longer = summary.seconds / 60 + 0.005
+    assert train_run(sets, run, minutes=longer).images_seen > summary.images_seen
 
 
 def test_without_a_goal_training_ends_when_nothing_gets_better(sets: Sets, run: RunFolder) -> None:
@@ -318,7 +338,7 @@ def test_without_a_goal_training_ends_when_nothing_gets_better(sets: Sets, run: 
         ["train.batch_size=2", "train.checkpoint_interval_images=8", "train.learning_rate=1e-30"],
     )
     summary = train_run(sets, run, recipe=recipe)
-    assert "held-out faces have stopped getting better" == summary.ended
+    assert "the validation error has stopped improving" == summary.stop_reason
     assert summary.images_seen < 200
 
 
@@ -333,13 +353,13 @@ def test_a_signal_finishes_the_step_and_saves(
         after_image=lambda _: os.kill(os.getpid(), waiting.pop()) if waiting else None
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(session, "STATUS_INTERVAL_S", 0.0)
+        patch.setattr(run_log, "STATUS_INTERVAL_S", 0.0)
         with pytest.raises(KeyboardInterrupt):
             train_run(sets, run, 10_000, report=ears)
     resume = checkpoint.load_checkpoint(run)
     assert resume is not None
     assert 4 == resume.state.images_seen
-    assert "everything is saved; run the same command again to go on" in ears.notes
+    assert "everything is saved; run the same command again to continue" in ears.notes
     assert before == signal.getsignal(number)
     assert 32 == train_run(sets, run, 32).images_seen
 
@@ -443,15 +463,20 @@ def test_one_run_is_trained_by_one_process(sets: Sets, run: RunFolder) -> None:
 def test_what_a_killed_training_left_is_cleared(sets: Sets, run: RunFolder) -> None:
     """Half-written files go when training starts again, and nothing else does."""
     train_run(sets, run, 8)
-    before = sorted(run.root.rglob("*"))
+    before = list_files(run)
     run.snapshots.joinpath(".000000000004-x7abcd_1.safetensors").write_bytes(b"half")
     run.snapshots.joinpath(".tmpEwyXYK").write_bytes(b"half")
     run.root.joinpath(".report-00000000.html").write_bytes(b"half")
     train_run(sets, run, 8)
-    assert before == sorted(run.root.rglob("*"))
+    assert before == list_files(run)
 
 
-def test_tensorboard_hears_where_it_is_installed(sets: Sets, run: RunFolder) -> None:
+def list_files(run: RunFolder) -> list[Path]:
+    """Return the run's files and folders but TensorBoard's, of which every session writes one."""
+    return sorted(path for path in run.root.rglob("*") if run.tensorboard not in path.parents)
+
+
+def test_tensorboard_files_can_be_read(sets: Sets, run: RunFolder) -> None:
     """Losses, rates, held-out errors and sheets are written as events; without it, nothing is."""
     train_run(sets, run, 64)
     assert run.tensorboard.exists() == (find_spec("tensorboard") is not None)
@@ -461,45 +486,44 @@ def test_tensorboard_hears_where_it_is_installed(sets: Sets, run: RunFolder) -> 
 
     events = EventAccumulator(str(run.tensorboard)).Reload()
     tags = events.Tags()
-    assert {"loss/ada", "learning rate/autoencoder", "held out/bo", "there and back/ada"} <= {
-        *tags["scalars"]
-    }
-    assert ["sheet"] == tags["images"]
-    assert 64 == events.Scalars("held out/bo")[-1].step
+    assert {"loss/ada", "lr/autoencoder", "val/recon/bo", "val/cycle/ada"} <= {*tags["scalars"]}
+    assert ["preview"] == tags["images"]
+    assert 64 == events.Scalars("val/recon/bo")[-1].step
 
 
-def test_a_board_hears_everything(sets: Sets, run: RunFolder) -> None:
+def test_tensorboard_gets_losses_rates_errors_and_previews(sets: Sets, run: RunFolder) -> None:
     """Losses, rates, held-out errors and sheets, each at its images seen."""
 
-    class Heard(tensorboard.NullMetricWriter):
+    class Recorder:
         seen: ClassVar[set[tuple[str, str, int]]] = set()
 
         def add_scalars(self, values: Mapping[str, float], *, group: str, images_seen: int) -> None:
             self.seen.update((group, name, images_seen) for name in values)
 
-        def add_image(self, image: Image, *, images_seen: int) -> None:
-            self.seen.add(("sheet", str(image.ndim), images_seen))
+        def add_image(self, image: Image, images_seen: int) -> None:
+            self.seen.add(("preview", str(image.ndim), images_seen))
+
+        def close(self) -> None:
+            self.seen.add(("close", "", 0))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(session, "open_metric_writer", lambda *_, **__: Heard())
+        patch.setattr(run_log, "open_tensorboard", lambda *_: Recorder())
         train_run(sets, run, 64)
     assert {
         ("loss", "ada", 32),
-        ("learning rate", "autoencoder", 64),
-        ("held out", "bo", 64),
-        ("there and back", "bo", 64),
-        ("sheet", "3", 64),
-    } <= Heard.seen
+        ("lr", "autoencoder", 64),
+        ("val/recon", "bo", 64),
+        ("val/cycle", "bo", 64),
+        ("preview", "3", 64),
+        ("close", "", 0),
+    } <= Recorder.seen
 
 
-def test_a_board_is_chosen_by_what_is_installed(tmp_path: Path) -> None:
-    """Without TensorBoard the board forgets, and makes no folder."""
+def test_without_tensorboard_nothing_is_written(tmp_path: Path) -> None:
+    """TensorBoard is optional, and leaves no folder when it is missing."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tensorboard, "find_spec", lambda _: None)
-        assert isinstance(
-            tensorboard.open_metric_writer(tmp_path / "x", purge_step=0),
-            tensorboard.NullMetricWriter,
-        )
+        patch.setattr(run_log, "find_spec", lambda _: None)
+        assert run_log.open_tensorboard(tmp_path / "x", 0) is None
     assert not (tmp_path / "x").exists()
 
 
@@ -508,8 +532,12 @@ def test_a_rehearsal_measures_and_leaves_nothing(sets: Sets, run: RunFolder) -> 
     goal = StopCriterion(max_images=10_000)
     found = dry_run(make_job(sets, run, goal), report=RecordingReporter())
     assert not run.root.exists()
-    assert ({"ada": 20, "bo": 24}, 4, 10_000) == (found.faces, found.batch, found.images)
-    assert found.seconds == pytest.approx(10_000 / found.images_per_second)
+    assert ({"ada": 20, "bo": 24}, 4, 10_000) == (
+        found.faces_per_identity,
+        found.images_per_step,
+        found.remaining_images,
+    )
+    assert found.remaining_seconds == pytest.approx(10_000 / found.images_per_second)
     assert found.memory_bytes > 50e6
     json.dumps(vars(found))
 
@@ -525,15 +553,18 @@ def test_a_rehearsal_knows_the_disk(sets: Sets, run: RunFolder) -> None:
     }
     foretold = found.disk_bytes - run.resume.stat().st_size
     assert foretold == pytest.approx(sum(files.values()), rel=0.05)
-    assert (None, None) == (found.images, found.seconds)
+    assert (None, None) == (found.remaining_images, found.remaining_seconds)
 
 
-def test_what_a_run_takes_is_a_table_before_training(sets: Sets, run: RunFolder) -> None:
-    """Device, precision, parameters, speed, memory, disk and time to the goal, at every sitting."""
-    ears = RecordingReporter()
-    train_run(sets, run, 64, report=ears)
-    train_run(sets, run, 128, report=ears)
-    first, second = (told for title, told in ears.tables if title == "what ada-bo takes")
+def test_what_training_takes_is_shown_after_its_first_seconds(
+    sets: Sets, run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Device, precision, parameters, speed, memory, disk and the time left, once a session."""
+    monkeypatch.setattr(run_log, "ESTIMATE_AFTER_S", 0.0)
+    report = RecordingReporter()
+    train_run(sets, run, 64, report=report)
+    train_run(sets, run, 128, report=report)
+    first, second = (values for title, values in report.tables if title == "what ada-bo takes")
     assert [
         "device",
         "precision",
@@ -544,22 +575,20 @@ def test_what_a_run_takes_is_a_table_before_training(sets: Sets, run: RunFolder)
         "memory",
         "disk",
     ] == [*first][:-1]
-    assert "64 images, less than a minute" == first["to the goal"] == second["to the goal"]
+    assert "32 images, less than a minute" == first["remaining"] == second["remaining"]
     assert "ada 20, bo 24" == first["faces"]
 
 
-def test_measuring_leaves_no_trace(sets: Sets, run: RunFolder) -> None:
-    """What is tried before a sitting is taken back: weights and moments, bit for bit."""
-    found = []
-    for timed, name in ((0.0, "hasty"), (0.3, "slow")):
-        other = RunFolder(root=run.root.with_name(name))
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(estimate, "TIMED_SECONDS", timed)
-            train_run(sets, other, 32)
-            train_run(sets, other, 64)
-        found.append(load_file(other.resume))
-    assert set(found[0]) == set(found[1])
-    assert all(torch.equal(value, found[1][name]) for name, value in found[0].items())
+def test_steps_that_size_micro_batches_are_undone(sets: Sets, run: RunFolder) -> None:
+    """What several processes try before training leaves weights and moments, bit for bit."""
+    train_run(sets, run, 32)
+    job = make_job(sets, run, StopCriterion(max_images=64))
+    session = stage.build_session(job, stage.set_up_hardware(job), report=Reporter())
+    before = {name: one.clone() for name, one in session.trainer.state_dict().items()}
+    stage.synchronize(session, SINGLE_PROCESS)
+    after = session.trainer.state_dict()
+    assert set(before) == set(after)
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
 
 
 def test_a_run_that_the_disk_has_no_room_for_is_refused(
@@ -582,7 +611,7 @@ def test_a_run_that_the_disk_has_no_room_for_is_refused(
 @pytest.mark.parametrize(
     ("seconds", "expected"),
     [
-        (None, "until held-out faces get no better"),
+        (None, "until the validation error stops improving"),
         (7_500, "91,500 images, 2 h 5 min"),
         (20, "91,500 images, less than a minute"),
     ],
@@ -593,15 +622,15 @@ def test_what_a_run_takes_in_words(seconds: float | None, expected: str) -> None
         device="cpu (2 threads)",
         precision="float32",
         parameters=82_062_470,
-        faces={"ada": 1200, "bo": 900},
-        batch=32,
+        faces_per_identity={"ada": 1200, "bo": 900},
+        images_per_step=32,
         images_per_second=12.2,
         memory_bytes=1_500_000_000,
         disk_bytes=20_000_000,
-        images=None if seconds is None else 91_500,
-        seconds=seconds,
+        remaining_images=None if seconds is None else 91_500,
+        remaining_seconds=seconds,
     ).facts()
-    assert expected == facts["to the goal"]
+    assert expected == facts["remaining"]
     assert ["12 images/s", "1.5 GB", "20 MB", "82,062,470", "ada 1,200, bo 900"] == [
         facts[name] for name in ("speed", "memory", "disk", "parameters", "faces")
     ]
@@ -628,7 +657,7 @@ def train_with_fault(
     )
     ears = RecordingReporter()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(session, "STATUS_INTERVAL_S", 0.0)
+        patch.setattr(run_log, "STATUS_INTERVAL_S", 0.0)
         inject_fault(patch)
         train_run(sets, run, images, recipe=recipe, report=ears)
     return ears
@@ -682,9 +711,9 @@ def test_trouble_goes_back_and_goes_on_slower(
     assert "at 0.5 of the rate" in told[0]
     resume = checkpoint.load_checkpoint(run)
     assert resume is not None
-    assert (200, 0.5) == (resume.state.images_seen, resume.state.rate_factor)
+    assert (200, 0.5) == (resume.state.images_seen, resume.state.lr_scale)
     assert all(torch.isfinite(value).all() for value in resume.tensors.values())
-    assert any("back to" in str(line.get("event")) for line in read_log_lines(run))
+    assert any("rollback" == line.get("event") for line in read_log_lines(run))
 
 
 def test_a_dead_group_goes_back(sets: Sets, run: RunFolder) -> None:
@@ -720,7 +749,7 @@ def test_trouble_that_comes_again_and_again_gives_up(sets: Sets, run: RunFolder)
     assert resume is not None
     assert (64, 0.125, 3) == (
         resume.state.images_seen,
-        resume.state.rate_factor,
+        resume.state.lr_scale,
         resume.state.rollbacks,
     )
     assert all(torch.isfinite(value).all() for value in resume.tensors.values())
@@ -734,13 +763,13 @@ def test_held_out_faces_that_collapse_go_back(sets: Sets, run: RunFolder) -> Non
         return replace(validate(model, feed), swap_diversity=next(scores))
 
     ears = train_with_fault(
-        sets, run, lambda patch: patch.setattr(session, "validate", judge), images=128
+        sets, run, lambda patch: patch.setattr(loop, "validate", judge), images=128
     )
-    expected = "different faces come out alike (variety 0.01, before 0.90): back to 64 images"
+    expected = "different faces come out alike (diversity 0.01, before 0.90): back to 64 images"
     assert any(expected in note for note in ears.notes)
     resume = checkpoint.load_checkpoint(run)
     assert resume is not None
-    assert (128, 0.9) == (resume.state.images_seen, resume.state.vitals.diversity)
+    assert (128, 0.9) == (resume.state.images_seen, resume.state.health_baseline.swap_diversity)
 
 
 def copy_swap(model: SwapModel, faces: Tensor, to: str) -> SwapOutput:
@@ -770,8 +799,8 @@ def healthy_swap(model: SwapModel, faces: Tensor, to: str) -> SwapOutput:
 @pytest.mark.parametrize(
     ("sick", "sign"),
     [
-        (copy_swap, "swaps have become copies of their input"),
-        (invert_swap, "held-out faces come out inverted (correlation -1.00)"),
+        (copy_swap, "swaps are copies of their input"),
+        (invert_swap, "faces come out inverted (correlation -1.00)"),
         (collapsed_swap, "different faces come out alike"),
     ],
 )
@@ -801,7 +830,7 @@ def test_networks_that_fall_ill_go_back(
     assert told.endswith("back to 64 images at 0.5 of the rate")
     resume = checkpoint.load_checkpoint(run)
     assert resume is not None
-    assert (128, 0.5) == (resume.state.images_seen, resume.state.rate_factor)
+    assert (128, 0.5) == (resume.state.images_seen, resume.state.lr_scale)
 
 
 def test_the_best_weights_are_kept(sets: Sets, run: RunFolder) -> None:
@@ -814,7 +843,7 @@ def test_the_best_weights_are_kept(sets: Sets, run: RunFolder) -> None:
             validate(model, feed), reconstruction_error={"a": error}, cycle_error={"a": error}
         )
 
-    train_with_fault(sets, run, lambda patch: patch.setattr(session, "validate", judge), images=128)
+    train_with_fault(sets, run, lambda patch: patch.setattr(loop, "validate", judge), images=128)
     assert 64 == checkpoint.load_weights(run.best, torch.device("cpu")).images_seen
     assert 128 == checkpoint.load_weights(run.weights, torch.device("cpu")).images_seen
 
@@ -840,7 +869,7 @@ def test_a_group_slows_by_its_own_held_out_loss(
             losses={"autoencoder": 1.0},
         )
 
-    monkeypatch.setattr(session, "validate", judge)
+    monkeypatch.setattr(loop, "validate", judge)
     train_run(sets, run, 96, recipe=recipe)
     train_run(sets, run, 160, recipe=recipe)
     rates = [
@@ -850,6 +879,59 @@ def test_a_group_slows_by_its_own_held_out_loss(
     ]  # type: ignore[index]
     base = recipe.train.learning_rate
     assert pytest.approx([base, base / 10]) == [rates[0], rates[-1]]
+
+
+def test_out_of_memory_within_a_step_leaves_no_trace(sets: Sets, run: RunFolder) -> None:
+    """A step that fails after it has changed networks and buffers is as if it had not begun.
+
+    The run ends bit for bit as one that was stopped at the checkpoint before, and resumed with
+    batches in two parts from there on.
+    """
+    changes = ["train.batch_size=2", "train.checkpoint_interval_images=32"]
+    recipe = config.resolve("cyclegan", "debug", changes)
+    other = RunFolder(root=run.root.with_name("other"))
+    honest = Trainer.step
+
+    def fail_late(self: Trainer, batch: FaceBatch, progress: TrainProgress, **rest: Any) -> Tensors:
+        losses = honest(self, batch, progress, **rest)
+        if progress.images_seen == 44 and self.grad_accum_steps == 1:
+            raise StepOutOfMemoryError("planted")
+        return losses
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "step", fail_late)
+        report = RecordingReporter()
+        train_run(sets, run, 64, recipe=recipe, report=report)
+    assert "memory ran out: 2 micro-batches a step now" in report.notes
+    train_run(sets, other, 32, recipe=recipe)
+
+    def in_two_parts(self: Trainer, *args: Any, **rest: Any) -> Tensors:
+        self.grad_accum_steps = 2
+        return honest(self, *args, **rest)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "step", in_two_parts)
+        train_run(sets, other, 64, recipe=recipe)
+    expected, found = load_file(other.resume), load_file(run.resume)
+    assert set(expected) == set(found)
+    assert [] == [name for name, value in expected.items() if not torch.equal(value, found[name])]
+
+
+def test_validation_faces_stay_out_of_training(sets: Sets, run: RunFolder) -> None:
+    """Whatever crops are deleted or added, what was kept out of training is never trained on."""
+    ada, bo = sets
+    train_run(sets, run, 8)
+    kept = checkpoint.read_checkpoint(run.resume).validation_files
+    assert {"ada", "bo"} == set(kept)
+    shorter = replace(ada, records=[one for one in ada.records if one.frame not in (0, 1, 2)])
+    job = make_job((shorter, bo), run, StopCriterion(max_images=16))
+    session = stage.build_session(job, stage.set_up_hardware(job), report=Reporter())
+    for dataset, faces in zip(session.loader.datasets, job.sets, strict=True):
+        files = [record.file for record in faces.records]
+        assert set(kept[dataset.name]) == {files[index] for index in dataset.val_indices}
+        assert set(files) - set(kept[dataset.name]) == {files[k] for k in dataset.train_indices}
+    train_run((shorter, bo), run, 16)
+    assert kept == checkpoint.read_checkpoint(run.resume).validation_files
 
 
 def test_trouble_in_the_first_images_goes_back_to_the_beginning(sets: Sets, run: RunFolder) -> None:
@@ -864,14 +946,15 @@ import json, sys
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
-from faceswap_cli import config
+from faceswap_cli.core import config
 from faceswap_cli.faces.dataset import FaceSet
 from faceswap_cli.training.loader import FaceLoader
 from faceswap_cli.core.signals import graceful_interrupt
-from faceswap_cli.training.validation import Score, score
-from faceswap_cli.training.trainer import Trainer, Tensors
+from faceswap_cli.training.validation import ValidationResult, validate
+from faceswap_cli.training.trainer import Trainer
 from faceswap_cli.core.progress import Reporter
-from faceswap_cli.stages.train import StopCriterion, Training, train
+from faceswap_cli.stages import train as stage
+from faceswap_cli.stages.train import SINGLE_PROCESS, StopCriterion, TrainJob, train
 from faceswap_cli.core.workspace import RunFolder
 
 faces, run, images = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
@@ -879,13 +962,14 @@ sets = [
     FaceSet.load(name, folder=faces / name, records=faces / name / "faces.jsonl")
     for name in ("ada", "bo")
 ]
-changes = ["train.batch_size=2", "train.checkpoint_interval_images=8", "train.preview_interval_images=64"]
+changes = ["train.batch_size=2", "train.checkpoint_interval_images=8"]
+changes += ["train.preview_interval_images=64"]
 train(
-    Training(
+    TrainJob(
         sets=sets,
         recipe=config.resolve("autoencoder", "debug", changes),
         run=RunFolder(root=run),
-        goal=StopCriterion(images=images),
+        stop_criterion=StopCriterion(max_images=images),
         device="cpu",
         seed=1,
     ),
@@ -913,7 +997,9 @@ def test_killed_at_any_moment_the_same_command_goes_on(sets: Sets, run: RunFolde
         assert resume is not None
         assert resume.state.images_seen >= max(reached, saved_images(run) - 8)
         logged = [
-            int(str(line["images_seen"])) for line in read_log_lines(run) if "images/s" in line
+            int(str(line["images_seen"]))
+            for line in read_log_lines(run)
+            if "images_per_second" in line
         ]
         assert max(logged, default=0) - resume.state.images_seen <= 8
         assert len(temp_files(run)) <= 3  # what was being written, under temporary names

@@ -10,13 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from faceswap_cli.core.errors import ConfigurationError, DeviceError
+from faceswap_cli.core.hardware import Hardware, find_hardware, keep_freed_memory
 from faceswap_cli.faces.dataset import FaceSet
 from faceswap_cli.training import dataset, schedule, trainer
-from faceswap_cli.training.hardware import Hardware, find_hardware, keep_freed_memory
 from faceswap_cli.training.health import HealthBaseline
 from faceswap_cli.training.loader import CpuLoader, FaceLoader
-from faceswap_cli.training.schedule import PlateauState
-from faceswap_cli.training.trainer import RunningMean, Trainer, TrainState, training_loop
+from faceswap_cli.training.run_log import RunningMean
+from faceswap_cli.training.schedule import PlateauState, get_schedule, warmup_factor
+from faceswap_cli.training.state import TrainState
+from faceswap_cli.training.trainer import MicroBatch, StepOutOfMemoryError, Tensors, Trainer
 from faceswap_cli.training.validation import compute_validation_losses
 from faceswap_models.base import (
     FaceBatch,
@@ -99,20 +101,42 @@ def feed(make_set: Callable[..., FaceSet], tmp_path: Path) -> FaceLoader:
     return CpuLoader(people, model=ModelSettings(size_px=8), train=TRAIN, seed=0, device=CPU)
 
 
+def update(made: Trainer, group: str, loss: Tensor) -> None:
+    """Step one group, as a backend does."""
+    made._update(MicroBatch(), group, loss)
+
+
+def step_until_it_fits(made: Trainer, batch: FaceBatch, images: int) -> Tensors:
+    """Take a step in as many parts as memory needs."""
+    progress = TrainProgress(images_seen=0, max_images=None)
+    while True:
+        try:
+            return made.step(batch, progress, lr_scale=1.0, images=images)
+        except StepOutOfMemoryError:
+            made.split_further(batch.target.shape[1])
+
+
 def train_to(
     made: Trainer, feed: FaceLoader, images: int, state: TrainState | None = None
 ) -> TrainState:
     """Train until so many images are seen."""
-    return training_loop(
-        lambda state: state.images_seen >= images,
-        trainer=made,
-        loader=feed,
-        state=state or TrainState(),
-        seed=5,
-        max_images=100,
-        fraction_done=lambda state: state.images_seen / 100,
-        on_step_end=lambda state, _: state,
-    )
+    state = state or TrainState()
+    schedule = get_schedule(made.train.lr_schedule)
+    while state.images_seen < images:
+        progress = TrainProgress(images_seen=state.images_seen, max_images=100)
+        lr_scale = schedule(state.images_seen / 100)
+        lr_scale *= warmup_factor(state.images_seen, made.train.warmup_images)
+        torch.manual_seed(dataset.derive_seed(5, state.images_seen, "step"))
+        step_images = feed.images_per_step
+        made.step(
+            feed.batch(state.images_seen),
+            progress,
+            lr_scale=lr_scale,
+            images=step_images,
+            group_lr_scales={name: one.lr_scale for name, one in state.plateaus.items()},
+        )
+        state = replace(state, images_seen=state.images_seen + step_images)
+    return state
 
 
 @pytest.mark.parametrize("hardware", [PLAIN, NATIVE], ids=["float32", "bfloat16"])
@@ -151,7 +175,7 @@ def test_update_touches_its_own_group_alone() -> None:
     model = made.model
     assert isinstance(model, ToyGan)
     before = model.critic.weight.detach().clone()
-    made.update("generator", model.critic(model.generator(torch.ones(1, 3, 8, 8))).mean())
+    update(made, "generator", model.critic(model.generator(torch.ones(1, 3, 8, 8))).mean())
     assert model.critic.weight.grad is None
     assert torch.equal(before, model.critic.weight)
     assert model.generator.weight.grad is not None
@@ -160,7 +184,7 @@ def test_update_touches_its_own_group_alone() -> None:
 def test_what_each_group_minimised_is_known() -> None:
     """The trainer can see a critic die: it keeps the last loss of each group, on its device."""
     made = make_trainer()
-    made.update("critic", made.model.critic(torch.ones(1, 3, 8, 8)).mean() * 0)  # type: ignore[operator]
+    update(made, "critic", made.model.critic(torch.ones(1, 3, 8, 8)).mean() * 0)  # type: ignore[operator]
     assert {"critic": 0.0} == {name: float(loss) for name, loss in made.group_losses.items()}
 
 
@@ -193,9 +217,9 @@ def test_autocast_copies_of_weights_are_not_used_again_after_a_step() -> None:
     model = made.model
     assert isinstance(model, ToyGan)
     ones = torch.ones(1, 3, 8, 8)
-    with made.autocast():
+    with made._autocast():
         first = model.generator(ones)
-        made.update("generator", first.mean())
+        update(made, "generator", first.mean())
         assert (model.generator(ones) - first).abs().max() > 0.5
 
 
@@ -264,7 +288,7 @@ def test_a_plateau_lowers_the_rate_after_its_patience() -> None:
     factors = []
     for score in (0.5, 0.4, 0.4, 0.41, 0.4, 0.39, 0.5, 0.5, 0.5):
         seen = seen.step(score)
-        factors.append(seen.factor)
+        factors.append(seen.lr_scale)
     assert pytest.approx([1, 1, 1, 1, 0.1, 0.1, 0.1, 0.1, 0.01]) == factors
 
 
@@ -273,13 +297,13 @@ def test_a_plateau_is_of_one_group_alone() -> None:
     seen: Mapping[str, PlateauState] = {}
     for score in (0.5, 0.4, 0.3, 0.2):
         seen = schedule.step_plateaus(seen, {"generator": score, "critic": 0.7})
-    assert [1, 0.1] == [seen["generator"].factor, seen["critic"].factor]
+    assert [1, 0.1] == [seen["generator"].lr_scale, seen["critic"].lr_scale]
 
 
 def test_a_slowed_group_stays_slowed_after_going_on(feed: FaceLoader) -> None:
     """Each group steps at its own rate and its own plateau's factor, as the state remembers."""
     made = make_trainer(replace(TRAIN, lr_schedule="plateau"))
-    state = TrainState(plateaus={"critic": PlateauState(factor=0.1)})
+    state = TrainState(plateaus={"critic": PlateauState(lr_scale=0.1)})
     train_to(made, feed, 4, TrainState.from_dict(json.loads(json.dumps(state.to_dict()))))
     assert pytest.approx({"generator": 0.01, "critic": 0.004}) == made.learning_rates()
 
@@ -310,8 +334,8 @@ def test_the_state_there_and_back() -> None:
     """What a header carries gives the same state."""
     state = TrainState(
         images_seen=5,
-        plateaus={"critic": PlateauState(best=0.2, waited=1)},
-        vitals=HealthBaseline(diversity=0.5),
+        plateaus={"critic": PlateauState(best_loss=0.2, num_bad_validations=1)},
+        health_baseline=HealthBaseline(swap_diversity=0.5),
     )
     assert state == TrainState.from_dict(state.to_dict())
 
@@ -385,8 +409,7 @@ def test_out_of_memory_is_learnt_from_in_parts(largest: int) -> None:
     errors: list[Tensor] = []
     for made in makers:
         for _ in range(3):
-            progress = TrainProgress(images_seen=0, max_images=None)
-            errors.append(made.step(batch, progress, lr_scale=1.0, images=10)["error"])
+            errors.append(step_until_it_fits(made, batch, 10)["error"])
     expected = {1: 5, 2: 4, 3: 2, 5: 1}[largest]
     assert (1, expected) == (makers[0].grad_accum_steps, makers[1].grad_accum_steps)
     assert torch.allclose(whole.layer.weight, small.layer.weight, atol=1e-6)
@@ -397,7 +420,7 @@ def test_too_little_memory_for_one_face_is_an_error() -> None:
     """There is nothing left to halve: the message says what to choose."""
     made = Trainer(Regression(TRAIN, largest=0), TRAIN, PLAIN)
     with pytest.raises(DeviceError, match="too small for one face of each person") as caught:
-        made.step(BATCH, TrainProgress(images_seen=0, max_images=None), lr_scale=1.0, images=4)
+        step_until_it_fits(made, BATCH, 4)
     assert "lighter preset" in caught.value.hint
 
 

@@ -103,48 +103,43 @@ def train(
     --freeze encoder one new identity is enough.
     """
     with workspace_context(workspace, common) as (terminal, space):
-        from faceswap_cli.core import config
         from faceswap_cli.faces.dataset import FaceSet
         from faceswap_cli.stages import train as stage
 
-        is_fitted = batch_size == "auto"
-        if batch_size and not (is_fitted or (batch_size.isdecimal() and int(batch_size))):
+        is_auto = batch_size == "auto"
+        if batch_size and not (is_auto or (batch_size.isdecimal() and int(batch_size))):
             raise ConfigurationError(
                 f'--batch-size: "{batch_size}" is neither a number above 0 nor auto',
                 hint="give the faces of each person in a step, such as --batch-size 16",
             )
-        typed = [f"train.batch_size={batch_size}"] if batch_size and not is_fitted else []
-        typed += [f"train.freeze={','.join(freeze)}"] if freeze else []
+        options = [f"train.batch_size={batch_size}"] if batch_size and not is_auto else []
+        options += [f"train.freeze={','.join(freeze)}"] if freeze else []
         run = space.run_folder("-".join([model, *set_names]) if name is None else name)
-        beginning = stage.InitConfig(
+        init = stage.InitConfig(
             encoder_weights=encoder_weights,
             init_from=space.find_weights(init_from) if init_from else None,
             pool_identities=pretrain,
             min_identities=1 if pretrain or freeze else 2,
         )
-        recipe = config.resolve(
-            model,
-            preset or stage.inherited_preset(model, run=run, init=beginning),
-            [*(overrides or []), *typed],
-            on_gpu=stage.has_gpu(device),
-        )
-        sets = [FaceSet.from_folder(space.require_set(person)) for person in set_names]
-        training = stage.TrainJob(
-            sets=sets,
-            recipe=recipe,
+        overrides = [*(overrides or []), *options]
+        job = stage.TrainJob(
+            recipe=stage.resolve_recipe(
+                model, preset, overrides, run=run, init=init, device=device
+            ),
+            sets=[FaceSet.from_folder(space.require_set(one)) for one in set_names],
             run=run,
             stop_criterion=stage.StopCriterion(max_images=max_images, max_minutes=max_minutes),
             device=device,
             seed=seed,
-            init=beginning,
+            init=init,
         )
-        if is_fitted:
-            training = stage.resolve_batch_size(training, report=terminal)
+        if is_auto:
+            job = stage.resolve_batch_size(job, report=terminal)
         if dry_run:
-            plan = stage.dry_run(training, report=terminal)
-            shown = dataclasses.asdict(plan) if common.as_json else plan.facts()
+            estimate = stage.dry_run(job, report=terminal)
+            shown = dataclasses.asdict(estimate) if common.as_json else estimate.facts()
             terminal.print_result(f"what {run.name} would take", shown)
             return
-        summary = stage.train(training, report=terminal)
+        summary = stage.train(job, report=terminal)
         shown = dataclasses.asdict(summary) if common.as_json else summary.facts()
         terminal.print_result(f"trained {run.name}", shown)

@@ -7,10 +7,10 @@ from pathlib import Path
 import torch
 
 from faceswap_cli.core.errors import CheckpointError
+from faceswap_cli.core.hardware import Hardware, find_hardware
 from faceswap_cli.core.types import Image, Mask
 from faceswap_cli.provenance.consent import Origin
 from faceswap_cli.training.checkpoint import TrainedModel, load_weights
-from faceswap_cli.training.hardware import Hardware, find_hardware
 from faceswap_models.tensors import to_images, to_masks, to_tensor
 
 

@@ -1,7 +1,6 @@
-"""A recipe: which backend, with which settings, each knowing where it came from.
+"""Recipes: a backend and its settings, each value with its source; `resolve` makes one.
 
-Knows how names and text become typed values; refuses to know what the values do. Importing this
-module is cheap: torch is imported only when a recipe is made.
+Importing this module is cheap: torch is imported only when a recipe is made.
 """
 
 import dataclasses
@@ -28,6 +27,51 @@ FROM_AUTO_BATCH_SIZE = "--batch-size auto"
 """Source of a batch size that was found by trying."""
 SECTIONS = ("model", "train")
 
+RENAMED_SETTINGS: Mapping[str, str] = {
+    "train.clip_norm": "train.grad_clip_norm",
+    "train.schedule": "train.lr_schedule",
+    "train.threads": "train.num_threads",
+    "train.warp": "train.warp_strength",
+    "train.rotate_degrees": "train.rotate_deg",
+    "train.zoom": "train.scale_jitter",
+    "train.shift": "train.translate_jitter",
+    "train.flip_probability": "train.flip_prob",
+    "train.pose_match": "train.pose_pairing_prob",
+    "train.colour_jitter": "train.color_jitter",
+    "train.colour_match": "train.color_transfer_prob",
+    "train.input_jitter": "train.input_color_jitter",
+    "train.preview_images": "train.preview_interval_images",
+    "train.save_images": "train.checkpoint_interval_images",
+    "model.grid_px": "model.bottleneck_px",
+    "model.encoder_widths": "model.encoder_channels",
+    "model.code_size": "model.latent_dim",
+    "model.shared_width": "model.shared_channels",
+    "model.decoder_widths": "model.decoder_channels",
+    "model.decoder_depth": "model.learned_upsamples",
+    "model.encoder_kernel_px": "model.encoder_kernel_size",
+    "model.decoder_kernel_px": "model.decoder_kernel_size",
+    "model.output_kernel_px": "model.output_kernel_size",
+    "model.normalise_code": "model.normalize_latent",
+    "model.learns_mask": "model.predict_mask",
+    "model.critic_width": "model.discriminator_base_channels",
+    "train.feature_weight": "train.eyes_mouth_weight",
+    "train.adversarial_after": "train.adversarial_start_images",
+    "train.unfreeze_after": "train.unfreeze_start_images",
+    "model.generator_widths": "model.generator_channels",
+    "model.generator_stem": "model.stem_channels",
+    "model.discriminator_widths": "model.discriminator_channels",
+    "model.skips": "model.skip_connections",
+    "model.history": "model.image_pool_size",
+    "train.mask_weight": "train.outside_mask_weight",
+    "train.d_augment": "train.diffaug_strength",
+    "train.stage_images": "train.growth_stage_images",
+    "train.fade_images": "train.growth_fade_images",
+    "train.stage_by": "train.growth_trigger",
+}
+"""Name of a setting in files of format 1 -> its name now; `--set` takes the old ones as well."""
+RENAMED_VALUES: Mapping[str, Mapping[str, str]] = {"model.encoder": {"halvings": "conv"}}
+"""Setting -> value in files of format 1 -> the value now."""
+
 Values = dict[str, dict[str, Any]]
 """Section -> key -> value."""
 
@@ -46,6 +90,8 @@ class Recipe:
     """May change when a run is resumed."""
     sources: Mapping[str, str]
     """`section.key` -> where the value came from: `default`, `preset NAME` or `--set`."""
+    ignored: tuple[str, ...] = ()
+    """`section.key` of stored training settings that this version does not have."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the recipe in plain JSON values, as the header of a weights file carries it."""
@@ -59,20 +105,35 @@ class Recipe:
 
     @classmethod
     def from_dict(cls, table: Mapping[str, Any]) -> "Recipe":
-        """Read a recipe back from `to_dict`'s values; a key it lacks takes today's default.
+        """Read a recipe back from `to_dict`'s values, of this version or an earlier one.
+
+        Settings that were renamed since are mapped. Networks need every `[model]` setting; of
+        `[train]`, what is missing or unknown takes the default, since weights do not depend on it.
 
         Raises:
-            ConfigurationError: The backend, or a setting of it, is not known here.
+            ConfigurationError: The backend, or a `[model]` setting of it, is not known here.
         """
         backend = table["backend"]
         kind = _load_backend(backend)
         values: Values = {section: {} for section in SECTIONS}
+        ignored = []
         for section in SECTIONS:
-            for key, value in table[section].items():
-                _check_key(backend, kind, section, key, origin="the stored recipe")
-                hint = _field_types(kind, section)[key]
-                values[section][key] = _coerce(value, hint, origin=f"{section}.{key}")
-        return _build_recipe(backend, table["preset"], kind, values, table["sources"])
+            types = _field_types(kind, section)
+            for old_key, old_value in table.get(section, {}).items():
+                key, value = rename_setting(section, old_key, old_value)
+                try:
+                    _check_key(backend, kind, section, key, origin="the stored recipe")
+                    values[section][key] = _coerce(value, types[key], origin=f"{section}.{key}")
+                except ConfigurationError:
+                    if section == "model":
+                        raise
+                    ignored.append(f"{section}.{key}")
+        sources = {
+            RENAMED_SETTINGS.get(name, name): origin
+            for name, origin in table.get("sources", {}).items()
+        }
+        recipe = _build_recipe(backend, table.get("preset", ""), kind, values, sources)
+        return dataclasses.replace(recipe, ignored=tuple(ignored))
 
     def to_toml(self) -> str:
         """Return the recipe as TOML, each line with the source of its value."""
@@ -116,6 +177,7 @@ def resolve(
             sources[f"{section}.{key}"] = origin
     for text in overrides:
         section, key, raw = _split_override(text)
+        key, raw = rename_setting(section, key, raw)
         _check_key(backend, kind, section, key, origin=FROM_SET_OPTION)
         values[section][key] = _parse_value(
             raw, _field_types(kind, section)[key], name=f"{section}.{key}"
@@ -141,6 +203,14 @@ def read_preset(recipe: Path, backend: str) -> str | None:
 
     known = table.get("backend") == backend and table.get("preset") in registry.presets(backend)
     return str(table["preset"]) if known else None
+
+
+def rename_setting(section: str, key: str, value: Any) -> tuple[str, Any]:  # noqa: ANN401
+    """Return a setting's key and value by the names that this version has for them."""
+    name = RENAMED_SETTINGS.get(f"{section}.{key}", f"{section}.{key}")
+    if isinstance(value, str):
+        value = RENAMED_VALUES.get(name, {}).get(value, value)
+    return name.partition(".")[2], value
 
 
 def with_batch_size(recipe: Recipe, size: int) -> Recipe:

@@ -149,3 +149,15 @@ def _umask() -> int:
 
 
 _umask()
+
+
+def append_line(path: Path, line: str) -> None:
+    """Append a line to a text file; a line torn by a crash before it is closed first."""
+    with translate_os_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a+b") as file:
+            if file.tell() > 0:
+                file.seek(-1, 2)
+                if file.read(1) != b"\n":
+                    file.write(b"\n")
+            file.write(line.encode() + b"\n")

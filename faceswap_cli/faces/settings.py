@@ -1,4 +1,4 @@
-"""Settings of an extraction: `ExtractSettings`.
+"""What an extraction can be told, as `extract` takes it: `ExtractSettings`.
 
 Imports nothing heavy: the command line makes its options from it. `stages.extract` checks the
 values.

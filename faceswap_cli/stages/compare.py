@@ -16,19 +16,19 @@ from faceswap_cli.compositing.compositor import Compositor
 from faceswap_cli.core import html_page, image_io
 from faceswap_cli.core.errors import ConfigurationError, FaceswapError, NoFacesError
 from faceswap_cli.core.fileio import write_text
+from faceswap_cli.core.hardware import find_hardware
 from faceswap_cli.core.progress import Reporter
 from faceswap_cli.core.types import Image
 from faceswap_cli.core.workspace import RunFolder, Workspace
 from faceswap_cli.evaluation.evaluation import format_number
-from faceswap_cli.evaluation.evaluator import evaluate_frames
 from faceswap_cli.evaluation.frame_eval import FramePair
 from faceswap_cli.evaluation.metrics.registry import METRICS, Metric
 from faceswap_cli.faces.alignment import FaceAlignment, transform_points
 from faceswap_cli.faces.dataset import FaceRecord, FaceSet
 from faceswap_cli.faces.masks import face_mask, intersect_masks
-from faceswap_cli.training.checkpoint import TrainedModel, load_weights
+from faceswap_cli.stages.evaluate import evaluate_frames
+from faceswap_cli.training.checkpoint import TrainedModel, load_weights, read_metadata
 from faceswap_cli.training.dataset import VALIDATION_FRACTION, read_crop, split_train_val
-from faceswap_cli.training.hardware import find_hardware
 from faceswap_cli.training.report import Curves, LogEntry, collect_curves, read_log
 from faceswap_models.tensors import to_images, to_masks, to_tensor
 
@@ -40,10 +40,10 @@ TILE_PX = 160
 BATCH = 8
 
 CURVES: Mapping[str, str] = {
-    "reconstruction": "error on held-out faces, part of the full range",
-    "cycle": "the same, there and back",
+    "val_reconstruction": "error on held-out faces, part of the full range",
+    "val_cycle": "the same, there and back",
     "losses": "training losses",
-    "kept": "what swaps keep and move",
+    "swap_metrics": "pose, expression and identity of swaps",
 }
 """What of a log is drawn, by its key, and what it measures."""
 
@@ -89,8 +89,10 @@ class RunInfo:
 
     def summarize(self) -> dict[str, str]:
         """Return how far it is, and how well it does on held-out faces."""
-        errors = [float(line["held out"]) for line in self.lines if "held out" in line]
-        rates = [float(line["images/s"]) for line in self.lines if "images/s" in line]
+        errors = [float(line["val_error"]) for line in self.lines if "val_error" in line]
+        rates = [
+            float(line["images_per_second"]) for line in self.lines if "images_per_second" in line
+        ]
         seen = max((int(line["images_seen"]) for line in self.lines), default=0)
         return {
             "images seen": f"{seen:,}",
@@ -208,7 +210,7 @@ def _swap_shared_faces(
         return None
     sheets, found = [], []
     for own, wanted in zip(sets, [*sets[1:], sets[0]], strict=True):
-        crops = _validation_crops(own)
+        crops = _validation_crops(own, runs)
         swaps = [
             list(swap_crops(crops, model, identity=wanted.name, device=hardware.device))
             for model in models
@@ -240,11 +242,23 @@ def _common_sets(models: Sequence[TrainedModel], workspace: Workspace) -> list[F
     return [FaceSet.from_folder(workspace.require_set(name)) for name in names]
 
 
-def _validation_crops(faces: FaceSet) -> list[tuple[Image, FaceRecord]]:
-    """Return some crops that nothing is learnt from, whole stretches of them."""
-    _, held_out = split_train_val(len(faces), VALIDATION_FRACTION)
-    records = [faces.records[place] for place in held_out[:MAX_FACES]]
-    return [(read_crop(faces.path(record)), record) for record in records]
+def _validation_crops(faces: FaceSet, runs: Sequence[RunInfo]) -> list[tuple[Image, FaceRecord]]:
+    """Return crops that no run trains on, in blocks of neighbors.
+
+    A run without a checkpoint, or with one of format 1, split the set by its number of faces.
+    """
+    _, by_count = split_train_val(len(faces), VALIDATION_FRACTION)
+    usual = {faces.records[index].file for index in by_count}
+    shared = set.intersection(*(_validation_files(run.folder, faces.name) or usual for run in runs))
+    records = [record for record in faces.records if record.file in (shared or usual)]
+    return [(read_crop(faces.path(record)), record) for record in records[:MAX_FACES]]
+
+
+def _validation_files(run: RunFolder, identity: str) -> set[str]:
+    """Return the crops that a run keeps out of training, as its checkpoint says."""
+    if not run.resume.exists():
+        return set()
+    return set(read_metadata(run.resume)["validation_files"].get(identity, ()))
 
 
 def swap_crops(
@@ -352,12 +366,19 @@ def _format_cell(metric: Metric, first: float | None, value: float | None, place
         return "n/a"
     if first is None or place == 0 or value == first:
         return format_number(value)
-    better = metric.badness(value) < metric.badness(first)
+    better = _badness(metric, value) < _badness(metric, first)
     shown = format_number(value)
     digits = max(len(one.partition(".")[2]) for one in (shown, format_number(first)))
     if not round(value - first, digits):
         return f"{shown} (the same)"
     return f"{shown} ({value - first:+,.{digits}f}, {'better' if better else 'worse'})"
+
+
+def _badness(metric: Metric, value: float) -> float:
+    """Return a number that is lower for better values."""
+    if metric.better == "near one":
+        return max(value, 1 / max(value, 1e-6))
+    return value if metric.better == "lower" else -value
 
 
 def _render_page(

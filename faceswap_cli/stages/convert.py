@@ -37,7 +37,7 @@ from faceswap_cli.conversion.pipeline import (
 )
 from faceswap_cli.conversion.settings import ConvertSettings
 from faceswap_cli.conversion.swapper import FaceSwapper, build_swapper, validate_settings
-from faceswap_cli.core.fileio import sha256_file
+from faceswap_cli.core.fileio import append_line, sha256_file
 from faceswap_cli.core.prefetch import prefetch
 from faceswap_cli.core.progress import Reporter
 from faceswap_cli.core.workspace import RunFolder, Workspace
@@ -45,7 +45,6 @@ from faceswap_cli.provenance.claim import Claim, package_versions
 from faceswap_cli.provenance.consent import combined_consent_digest
 from faceswap_cli.provenance.visible_label import choose_corner
 from faceswap_cli.training import checkpoint
-from faceswap_cli.training.session import append_line
 from faceswap_cli.video.frame import Frame
 from faceswap_cli.video.source import VideoSource
 from faceswap_cli.video.writer import check_output

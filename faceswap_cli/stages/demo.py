@@ -15,6 +15,7 @@ import numpy as np
 from faceswap_cli import synthetic
 from faceswap_cli.core import config, html_page, image_io
 from faceswap_cli.core.fileio import write_text
+from faceswap_cli.core.hardware import find_hardware
 from faceswap_cli.core.progress import Reporter
 from faceswap_cli.core.types import Image
 from faceswap_cli.core.workspace import RunFolder, Workspace
@@ -28,7 +29,6 @@ from faceswap_cli.provenance.credentials import read_credentials, sign_file
 from faceswap_cli.stages.convert import convert
 from faceswap_cli.stages.extract import extract
 from faceswap_cli.stages.train import StopCriterion, TrainJob, train
-from faceswap_cli.training.hardware import find_hardware
 from faceswap_cli.video.probe import probe
 from faceswap_cli.video.reader import read_frames
 from faceswap_cli.video.writer import VideoWriter

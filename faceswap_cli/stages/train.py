@@ -1,31 +1,41 @@
 """Train: crops of two or more people -> networks that swap their faces.
 
-Reads as a story: what a sitting at a run begins with, and the loop; `learning.sitting` is what
-happens along the way.
+`train` reads as a story: the session is built, then `training.loop` runs it. A dry run and the
+search for a batch size build the same session and take a few of its steps.
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TypeVar
 
 import torch
 
-from faceswap_cli.core.config import FROM_AUTO_BATCH_SIZE, Recipe, read_preset, with_batch_size
-from faceswap_cli.core.errors import CheckpointError, ConfigurationError, DeviceError
+from faceswap_cli.core.config import (
+    FROM_AUTO_BATCH_SIZE,
+    Recipe,
+    read_preset,
+    resolve,
+    with_batch_size,
+)
+from faceswap_cli.core.errors import ConfigurationError, DeviceError
+from faceswap_cli.core.hardware import (
+    Hardware,
+    find_hardware,
+    keep_freed_memory,
+    limit_threads,
+    use_fast_kernels,
+)
 from faceswap_cli.core.lock import run_lock
 from faceswap_cli.core.progress import Reporter
-from faceswap_cli.core.signals import StopFlag, graceful_interrupt
+from faceswap_cli.core.signals import graceful_interrupt
 from faceswap_cli.core.workspace import RunFolder, SetFolder
 from faceswap_cli.faces.dataset import FaceSet
-from faceswap_cli.provenance.consent import Origin, read_origin
+from faceswap_cli.provenance.consent import read_origin
 from faceswap_cli.training import checkpoint
-from faceswap_cli.training.auto_batch_size import BatchTrial, search_batch_size, search_limits
-from faceswap_cli.training.checkpoint import Checkpoint
 from faceswap_cli.training.dataset import (
     VALIDATION_FRACTION,
     IdentityDataset,
@@ -39,38 +49,31 @@ from faceswap_cli.training.dataset import (
 )
 from faceswap_cli.training.distributed import DistributedContext, init_distributed
 from faceswap_cli.training.estimate import (
+    BatchTrial,
     TrainEstimate,
-    benchmark_step,
+    benchmark_steps,
     check_disk_space,
+    count_parameters,
     device_name,
     estimate_disk_bytes,
+    grow_to_final,
     peak_memory_bytes,
-)
-from faceswap_cli.training.hardware import (
-    Hardware,
-    find_hardware,
-    keep_freed_memory,
-    limit_threads,
-    use_fast_kernels,
+    search_batch_size,
+    search_limits,
 )
 from faceswap_cli.training.loader import FaceLoader, make_loader
+from faceswap_cli.training.loop import training_loop
 from faceswap_cli.training.pretrained import (
     InitConfig,
-    freeze,
+    freeze_parts,
     initialize_weights,
     load_perceptual_weights,
 )
-from faceswap_cli.training.session import (
-    StopCriterion,
-    TrainingSession,
-    TrainSummary,
-    WorkerSession,
-    count_parameters,
-)
-from faceswap_cli.training.trainer import Trainer, TrainState, training_loop
+from faceswap_cli.training.run_log import TrainSummary
+from faceswap_cli.training.state import StopCriterion, TrainState
+from faceswap_cli.training.trainer import Trainer
 from faceswap_models import registry
 from faceswap_models.base import SwapModel
-from faceswap_models.growing import GrowingModel
 
 __all__ = [
     "InitConfig",
@@ -79,24 +82,24 @@ __all__ = [
     "TrainSummary",
     "dry_run",
     "resolve_batch_size",
+    "resolve_recipe",
     "train",
 ]
 
-Result = TypeVar("Result")
-
 POOLED_IDENTITY = "everybody"
-"""What the one person is called that all sets together make up."""
+"""Name of the one identity that all sets together make up (`--pretrain`)."""
 RANDOM_INIT = InitConfig()
+SINGLE_PROCESS = DistributedContext()
 DRY_RUN_FACES = 64
-"""Faces of each person that a rehearsal decodes."""
+"""Faces of each identity that a dry run decodes."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainJob:
-    """What is to be learnt, how, until when and where."""
+    """What is trained, how, until when and where."""
 
     sets: Sequence[FaceSet]
-    """One person's faces each; their names become the people's."""
+    """Faces of one identity each; their names become the identities'."""
     recipe: Recipe
     run: RunFolder
     """Where everything goes."""
@@ -104,325 +107,288 @@ class TrainJob:
     device: str
     """`auto`, `cpu`, `cuda` or `mps`."""
     seed: int
-    """With the images seen it decides every chance of the run."""
+    """With the images seen it decides every random number of the run."""
     init: InitConfig = RANDOM_INIT
-    """What a new run begins with."""
+    """What a new run starts from."""
 
     @property
-    def identity_names(self) -> list[str]:
-        """The names of the people that are learnt: everybody's, or one for all."""
+    def identities(self) -> list[str]:
+        """Names of the identities that are trained: one a set, or one for all sets."""
         if self.init.pool_identities and len(self.sets) > 1:
             return [POOLED_IDENTITY]
         return [faces.name for faces in self.sets]
 
-    @property
-    def subset(self) -> list[FaceSet]:
-        """The sets with as many faces as are enough to try some steps with."""
-        return [replace(faces, records=faces.records[:DRY_RUN_FACES]) for faces in self.sets]
+
+@dataclass(frozen=True, kw_only=True)
+class Session:
+    """What a training session works with."""
+
+    trainer: Trainer
+    loader: FaceLoader
+    state: TrainState
+    """Where it starts."""
+    estimate: TrainEstimate
+    """What the whole training takes, without its speed."""
+
+
+def resolve_recipe(
+    backend: str,
+    preset: str | None,
+    overrides: Sequence[str],
+    *,
+    run: RunFolder,
+    init: InitConfig,
+    device: str,
+) -> Recipe:
+    """Return the recipe of a training.
+
+    Without a `preset` it is the one that the run, or the run it starts from, was trained with; for
+    a new run, the default for the device.
+
+    Raises:
+        ConfigurationError: A name is unknown, or a value does not fit its setting.
+        DeviceError: The device is not there.
+    """
+    if preset is None and init.init_from is not None and not run.recipe.exists():
+        recipe = checkpoint.read_metadata(init.init_from)["recipe"]
+        preset = str(recipe["preset"]) if recipe["backend"] == backend else None
+    elif preset is None:
+        preset = read_preset(run.recipe, backend)
+    on_gpu = find_hardware(device).device.type != "cpu"
+    return resolve(backend, preset or None, overrides, on_gpu=on_gpu)
 
 
 def train(job: TrainJob, *, report: Reporter) -> TrainSummary:
-    """Train on two or more sets, going on where the run stopped.
+    """Train on two or more sets, resuming where the run stopped.
 
     Raises:
         ConfigurationError: The sets, or a setting, do not fit.
         NoFacesError: A set has too few faces.
-        DeviceError: The device is not there.
-        CheckpointError: The run is damaged, or was trained with other networks or people.
+        DeviceError: The device is not there, or its memory is too small.
+        CheckpointError: The run is damaged, or was trained with other networks or identities.
         KeyboardInterrupt: Ctrl-C or SIGTERM came; the step was finished and everything saved.
     """
-    check_sets(job.sets, min_sets=job.init.min_identities)
-    keep_freed_memory()
-    with ExitStack() as held:
-        team = held.enter_context(init_distributed(job.recipe.train.batch_size))
-        hardware = find_hardware(job.device, index=team.local_rank)
-        use_fast_kernels(hardware.device)
-        held.enter_context(limit_threads(job.recipe.train.num_threads))
-        if team.is_main:
-            held.enter_context(run_lock(job.run.root))
-        stop = held.enter_context(graceful_interrupt())
-        summary = run_training(
-            job,
-            hardware=hardware,
-            dist=team,
-            interrupt=stop,
-            report=report if team.is_main else Reporter(),
+    check_sets(job)
+    with ExitStack() as stack:
+        dist = stack.enter_context(init_distributed(job.recipe.train.batch_size))
+        hardware = set_up_hardware(job, index=dist.local_rank)
+        stack.enter_context(limit_threads(job.recipe.train.num_threads))
+        if dist.is_main:
+            stack.enter_context(run_lock(job.run.root))
+        else:
+            report = Reporter()
+        interrupt = stack.enter_context(graceful_interrupt())
+        session = build_session(job, hardware, dist=dist, report=report)
+        if dist.world_size > 1:
+            synchronize(session, dist)
+        for name in job.recipe.ignored:
+            report.note(f"{name} is not a setting of this version: it is ignored")
+        summary = training_loop(
+            session.trainer,
+            session.loader,
+            job.run,
+            recipe=job.recipe,
+            state=session.state,
+            seed=job.seed,
+            stop=job.stop_criterion,
+            interrupt=interrupt,
+            dist=dist,
+            estimate=session.estimate,
+            report=report,
+            origins=[
+                read_origin(records=folder.records, source=folder.source)
+                for folder in (SetFolder(root=faces.folder) for faces in job.sets)
+            ],
         )
-    if stop.requested:
+    if interrupt.requested:
         raise KeyboardInterrupt
     return summary
 
 
-def run_training(
-    job: TrainJob,
-    *,
-    hardware: Hardware,
-    dist: DistributedContext,
-    interrupt: StopFlag,
-    report: Reporter,
-) -> TrainSummary:
-    """Train for one sitting, as one of a team of processes."""
-    sets, recipe, run = job.sets, job.recipe, job.run
-    goal, seed = job.stop_criterion, job.seed
-    resume = checkpoint.load_checkpoint(run)
-    names = job.identity_names
-    if resume is not None:
-        checkpoint.check_compatible(resume, recipe=recipe, identities=names, run=run)
-        names = list(resume.identities)
-    model = build_model(recipe, names, hardware, seed=seed)
-    if resume is None:
-        main_process_first(dist, lambda: initialize_weights(model, job.init))
-    trainer = Trainer(
-        model,
-        recipe.train,
-        hardware,
-        all_reduce=partial(
-            dist.all_reduce, shard_weight=dist.shard.weight(recipe.train.batch_size)
-        ),
-    )
-    state = restore_trainer(trainer, resume, run=run) if resume else TrainState()
-    grown = fully_grown(trainer, recipe=recipe, seed=seed)
-    disk, parameters = (
-        estimate_disk_bytes(grown, cache_bytes=estimate_cache_bytes(sets, recipe)),
-        count_parameters(grown.model),
-    )
-    del grown
-    if dist.is_main:
-        check_disk_space(run.root, needed_bytes=disk)
-    people = main_process_first(
-        dist, lambda: load_identities(sets, names, recipe=recipe, run=run, report=report)
-    )
-    dist.broadcast_tensors(trainer.state_dict())
-    feed = make_loader(
-        people,
-        model=recipe.model,
-        train=recipe.train,
-        seed=seed,
-        device=hardware.device,
-        shard=dist.shard,
-    )
-    plan = estimate_training(
-        trainer, feed, stop_criterion=goal, state=state, disk_bytes=disk, report=report
-    )
-    report.show_values(f"what {run.name} takes", replace(plan, parameters=parameters).facts())
-    sitting = (TrainingSession if dist.is_main else WorkerSession)(
-        trainer,
-        feed,
-        recipe=recipe,
-        run=run,
-        stop_criterion=goal,
-        interrupt=interrupt,
-        start_state=state,
-        report=report,
-        origins=[set_origin(faces) for faces in sets],
-    )
-    sitting.start(state)
-    report.start_task(f"train {run.name}", total=sitting.progress_total, unit=sitting.progress_unit)
-    state = training_loop(
-        sitting.is_over,
-        trainer=trainer,
-        loader=feed,
-        state=state,
-        seed=seed,
-        max_images=goal.max_images,
-        fraction_done=sitting.fraction_done,
-        on_step_end=sitting.on_step_end,
-        dist=dist,
-        reload_state=lambda: reload_checkpoint(trainer, run=run),
-        on_growth=sitting.on_growth,
-    )
-    return sitting.finish(state)
-
-
-def set_origin(faces: FaceSet) -> Origin:
-    """Return what the trained model tells of a set: the digests of its files."""
-    folder = SetFolder(root=faces.folder)
-    return read_origin(records=folder.records, source=folder.source)
-
-
 def dry_run(job: TrainJob, *, report: Reporter) -> TrainEstimate:
-    """Try some steps, and say what a training would take (`--dry-run`).
-
-    Nothing of the run is changed, and nothing is left behind.
+    """Take some steps and return what a training takes (`--dry-run`); the run is not changed.
 
     Raises:
-        FaceswapError: Whatever `train` would refuse to begin with.
+        FaceswapError: Whatever `train` would refuse to start with.
     """
-    sets, recipe, seed, names = job.sets, job.recipe, job.seed, job.identity_names
-    check_sets(sets, min_sets=job.init.min_identities)
-    keep_freed_memory()
-    hardware = find_hardware(job.device)
-    use_fast_kernels(hardware.device)
-    resume = checkpoint.load_checkpoint(job.run)
-    model = build_model(recipe, names, hardware, seed=seed)
-    if resume is not None:
-        checkpoint.check_compatible(resume, recipe=recipe, identities=names, run=job.run)
-    else:
-        initialize_weights(model, job.init)
-    trainer = Trainer(model, recipe.train, hardware)
-    trainer.grow_to_final()
-    with limit_threads(recipe.train.num_threads), TemporaryDirectory() as folder:
-        scratch = RunFolder(root=Path(folder))
-        people = load_identities(job.subset, names, recipe=recipe, run=scratch, report=report)
-        feed = make_loader(
-            people, model=recipe.model, train=recipe.train, seed=seed, device=hardware.device
+    check_sets(job)
+    hardware = set_up_hardware(job)
+    with limit_threads(job.recipe.train.num_threads), TemporaryDirectory() as folder:
+        session = build_session(
+            job, hardware, cache=Path(folder), max_faces=DRY_RUN_FACES, report=report
         )
-        disk = estimate_disk_bytes(trainer, cache_bytes=estimate_cache_bytes(sets, recipe))
-        state = resume.state if resume else TrainState()
-        plan = estimate_training(
-            trainer,
-            feed,
-            stop_criterion=job.stop_criterion,
-            state=state,
-            disk_bytes=disk,
-            report=report,
+        grow_to_final(session.trainer)
+        report.start_task("measuring some steps", total=None, unit="images")
+        state, estimate = session.state, session.estimate
+        speed, memory = benchmark_steps(
+            session.trainer, session.loader, start_images=state.images_seen
         )
-        del feed, people  # a mapped file cannot be deleted everywhere
-    everyone = (
-        dict(zip(names, map(len, sets), strict=True))
-        if len(names) == len(sets)
-        else {names[0]: sum(map(len, sets))}
-    )
-    return replace(plan, faces=everyone)
-
-
-def estimate_training(
-    trainer: Trainer,
-    loader: FaceLoader,
-    *,
-    stop_criterion: StopCriterion,
-    state: TrainState,
-    disk_bytes: int,
-    report: Reporter,
-) -> TrainEstimate:
-    """Try some steps, take them back, and say what training on takes."""
-    report.start_task("trying some steps", total=None, unit="images")
-    speed, memory = benchmark_step(trainer, loader, start_images=state.images_seen)
-    images, seconds = remaining(stop_criterion, state, speed=speed)
-    return TrainEstimate(
-        device=device_name(trainer.hardware.device),
-        precision=trainer.hardware.precision,
-        parameters=count_parameters(trainer.model),
-        faces={person.name: len(person.pixels) for person in loader.datasets},
-        batch=loader.images_per_step,
+        del session  # a mapped file cannot be deleted everywhere
+    images, seconds = job.stop_criterion.remaining(state, images_per_second=speed)
+    return replace(
+        estimate,
         images_per_second=speed,
         memory_bytes=memory,
-        disk_bytes=disk_bytes,
-        images=images,
-        seconds=seconds,
+        remaining_images=images,
+        remaining_seconds=seconds,
     )
 
 
 def resolve_batch_size(job: TrainJob, *, report: Reporter) -> TrainJob:
     """Return the training with the largest batch that fits the device (`--batch-size auto`).
 
-    A run that was begun so keeps the size it found: the same command must go on as it began.
+    A run that was started so keeps the size it found: the same command must resume it.
 
     Raises:
         ConfigurationError: Several processes train together.
-        FaceswapError: Whatever `train` would refuse to begin with.
+        FaceswapError: Whatever `train` would refuse to start with.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ConfigurationError(
             "--batch-size auto tries sizes in one process, and there are several",
             hint="give the batch size of all processes together: --batch-size N",
         )
-    recipe = job.recipe
-    check_sets(job.sets, min_sets=job.init.min_identities)
-    resume = checkpoint.load_checkpoint(job.run)
-    if resume is not None and resume.recipe.sources.get("train.batch_size") == FROM_AUTO_BATCH_SIZE:
-        size = resume.recipe.train.batch_size
-        return replace(job, recipe=with_batch_size(recipe, size))
-    keep_freed_memory()
-    hardware = find_hardware(job.device)
-    use_fast_kernels(hardware.device)
+    check_sets(job)
+    saved = checkpoint.load_checkpoint(job.run)
+    if saved is not None and saved.recipe.sources.get("train.batch_size") == FROM_AUTO_BATCH_SIZE:
+        return replace(job, recipe=with_batch_size(job.recipe, saved.recipe.train.batch_size))
+    hardware = set_up_hardware(job)
     with TemporaryDirectory() as folder:
-        scratch = RunFolder(root=Path(folder))
-        people = load_identities(
-            job.subset, job.identity_names, recipe=recipe, run=scratch, report=report
-        )
         report.start_task("trying batch sizes", total=None, unit="faces")
         size, stopped_by = search_batch_size(
             partial(
-                try_batch_size, datasets=people, recipe=recipe, hardware=hardware, seed=job.seed
+                try_batch_size,
+                job=job,
+                hardware=hardware,
+                cache=Path(folder),
+                baseline_bytes=peak_memory_bytes(hardware.device),
             ),
             limits=search_limits(hardware.device),
             max_batch_size=min(
                 len(split_train_val(len(faces), VALIDATION_FRACTION)[0]) for faces in job.sets
             ),
         )
-        del people  # a mapped file cannot be deleted everywhere
     report.note(f"batches of {size} faces of each person: {stopped_by}")
-    return replace(job, recipe=with_batch_size(recipe, size))
+    return replace(job, recipe=with_batch_size(job.recipe, size))
 
 
 def try_batch_size(
-    size: int, *, datasets: Sequence[IdentityDataset], recipe: Recipe, hardware: Hardware, seed: int
+    size: int, *, job: TrainJob, hardware: Hardware, cache: Path, baseline_bytes: int
 ) -> BatchTrial | None:
-    """Learn from some batches of `size` faces of each person; None if memory ran out."""
-    device = hardware.device
-    recipe = with_batch_size(recipe, size)
-    before = 0
-    if device.type == "cuda":
+    """Train on some batches of `size` faces of each identity; None if memory runs out.
+
+    Args:
+        size: The batch size.
+        job: What is trained.
+        hardware: On what.
+        cache: Folder of the decoded crops, shared by all trials.
+        baseline_bytes: Peak memory before the first trial: on a CPU the peak never falls.
+    """
+    if hardware.device.type == "cuda":
         torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats(device)
-    else:
-        before = peak_memory_bytes(device)
+        torch.cuda.reset_peak_memory_stats(hardware.device)
+        baseline_bytes = 0
+    trial = replace(job, recipe=with_batch_size(job.recipe, size))
     try:
-        names = [person.name for person in datasets]
-        trainer = Trainer(build_model(recipe, names, hardware, seed=seed), recipe.train, hardware)
-        trainer.grow_to_final()
-        feed = make_loader(
-            datasets, model=recipe.model, train=recipe.train, seed=seed, device=device
+        session = build_session(
+            trial, hardware, cache=cache, max_faces=DRY_RUN_FACES, report=Reporter()
         )
-        speed, memory = benchmark_step(trainer, feed)
+        grow_to_final(session.trainer)
+        speed, memory = benchmark_steps(session.trainer, session.loader)
     except (DeviceError, torch.OutOfMemoryError):
         return None
-    # A trainer that had to take its batches in parts has run out of memory on the way.
-    fits = trainer.grad_accum_steps == 1
-    return BatchTrial(images_per_second=speed, memory_bytes=memory - before) if fits else None
+    if session.trainer.grad_accum_steps > 1:  # memory ran out on the way
+        return None
+    return BatchTrial(images_per_second=speed, memory_bytes=memory - baseline_bytes)
 
 
-def remaining(
-    stop_criterion: StopCriterion, state: TrainState, *, speed: float
-) -> tuple[int | None, float | None]:
-    """Return the images and the seconds left to a goal at `speed` images/s; None if unknown."""
-    images = (
-        None
-        if stop_criterion.max_images is None
-        else max(0, stop_criterion.max_images - state.images_seen)
+def build_session(
+    job: TrainJob,
+    hardware: Hardware,
+    *,
+    dist: DistributedContext = SINGLE_PROCESS,
+    cache: Path | None = None,
+    max_faces: int | None = None,
+    report: Reporter,
+) -> Session:
+    """Build networks and loader, and restore the last checkpoint of a run that has one.
+
+    Args:
+        job: What is trained.
+        hardware: On what.
+        dist: This process among those that train together.
+        cache: Folder of the decoded crops; None for the run's own, whose disk is then checked.
+        max_faces: Faces of each identity that are decoded, for a trial.
+        report: Shows how many crops are read.
+
+    Raises:
+        FaceswapError: See `train`.
+    """
+    recipe, identities = job.recipe, job.identities
+    saved = checkpoint.load_checkpoint(job.run)
+    if saved is not None:
+        checkpoint.check_compatible(saved, recipe=recipe, identities=identities, run=job.run)
+        identities = list(saved.identities)
+    model = build_model(recipe, identities, hardware, seed=job.seed)
+    if saved is None:
+        with dist.main_first():  # a file that it downloads the others then find
+            initialize_weights(model, job.init)
+    weight = dist.shard_weight(recipe.train.batch_size)
+    reduce = partial(dist.all_reduce, shard_weight=weight) if dist.world_size > 1 else None
+    trainer = Trainer(model, recipe.train, hardware, all_reduce=reduce)
+    state = TrainState()
+    if saved is not None:
+        state = checkpoint.restore_from(trainer, saved, run=job.run)
+    estimate = estimate_without_speed(trainer, job)
+    if dist.is_main and cache is None:
+        check_disk_space(job.run.root, needed_bytes=estimate.disk_bytes)
+    with dist.main_first():  # the others map its cache
+        datasets = load_datasets(
+            job,
+            identities,
+            cache=cache or job.run.cache,
+            max_faces=max_faces,
+            val_files=saved.validation_files if saved else {},
+            report=report,
+        )
+    loader = make_loader(
+        datasets,
+        model=recipe.model,
+        train=recipe.train,
+        seed=job.seed,
+        device=hardware.device,
+        rank=dist.rank,
+        world_size=dist.world_size,
     )
-    ends = [] if images is None else [images / speed]
-    ends += [] if stop_criterion.max_minutes is None else [stop_criterion.max_minutes * 60]
-    return images, min(ends, default=None)
+    return Session(trainer=trainer, loader=loader, state=state, estimate=estimate)
 
 
-def main_process_first(dist: DistributedContext, work: Callable[[], Result]) -> Result:
-    """Let the leader do some work first, whose files the others then find done."""
-    if dist.is_main:
-        done = work()
-        dist.barrier()
-        return done
-    dist.barrier()
-    return work()
+def synchronize(session: Session, dist: DistributedContext) -> None:
+    """Give all processes the same weights, and as many micro-batches as the neediest one.
+
+    Once they train, a process that runs out of memory can no longer change its number: the others
+    wait for its gradients. So each takes some steps alone first, which are then undone.
+    """
+    trainer = session.trainer
+    dist.broadcast_tensors(trainer.state_dict())
+    before = {name: one.detach().to("cpu", copy=True) for name, one in trainer.state_dict().items()}
+    reduce, trainer.all_reduce = trainer.all_reduce, None
+    grow_to_final(trainer)
+    benchmark_steps(trainer, session.loader, start_images=session.state.images_seen, seconds=0.0)
+    trainer.grad_accum_steps = dist.largest(trainer.grad_accum_steps)
+    trainer.all_reduce = reduce
+    trainer.load_state_dict(before)
 
 
-def reload_checkpoint(trainer: Trainer, *, run: RunFolder) -> TrainState:
-    """Go back to where the leader went back to, which it has saved."""
-    resume = checkpoint.load_checkpoint(run)
-    assert resume is not None
-    return restore_trainer(trainer, resume, run=run)
-
-
-def check_sets(sets: Sequence[FaceSet], *, min_sets: int) -> None:
+def check_sets(job: TrainJob) -> None:
     """Refuse sets that cannot be trained on.
 
     Raises:
-        ConfigurationError: There are fewer than `min_sets`, or one is named twice.
+        ConfigurationError: There are too few, or one is named twice.
         NoFacesError: One has too few faces.
     """
-    names = [faces.name for faces in sets]
-    if len(names) < min_sets:
+    names = [faces.name for faces in job.sets]
+    if len(names) < job.init.min_identities:
         raise ConfigurationError(
             f"training needs the faces of at least two people, and got {len(names)}",
             hint="for example: faceswap train --model autoencoder A B",
@@ -433,45 +399,20 @@ def check_sets(sets: Sequence[FaceSet], *, min_sets: int) -> None:
             f'the set "{twice[0]}" is named twice',
             hint="a swap needs two different people: name two different sets",
         )
-    for faces in sets:
+    for faces in job.sets:
         check_min_faces(faces)
 
 
-def inherited_preset(backend: str, *, run: RunFolder, init: InitConfig) -> str | None:
-    """Return the preset that a run goes on with, or begins with, where nobody names one."""
-    if init.init_from is None or run.recipe.exists():
-        return read_preset(run.recipe, backend)
-    recipe = checkpoint.read_metadata(init.init_from)["recipe"]
-    return str(recipe["preset"]) if recipe["backend"] == backend and recipe["preset"] else None
-
-
-def has_gpu(device: str) -> bool:
-    """Say whether the device of that name is a GPU.
+def set_up_hardware(job: TrainJob, *, index: int = 0) -> Hardware:
+    """Return the device, set up for training.
 
     Raises:
         DeviceError: It is not there.
     """
-    return find_hardware(device).device.type != "cpu"
-
-
-def estimate_cache_bytes(sets: Sequence[FaceSet], recipe: Recipe) -> int:
-    """Return the bytes that everybody's decoded crops will take."""
-    sides = [
-        cached_side_px(recipe.model.size_px, recipe.model.coverage, crop_side_px(faces))
-        for faces in sets
-    ]
-    return sum(4 * side**2 * len(faces) for side, faces in zip(sides, sets, strict=True))
-
-
-def fully_grown(trainer: Trainer, *, recipe: Recipe, seed: int) -> Trainer:
-    """Return a trainer whose networks have grown up: the same where they have, else a twin."""
-    model = trainer.model
-    if not isinstance(model, GrowingModel) or not model.is_growing:
-        return trainer
-    twin = build_model(recipe, model.identities, trainer.hardware, seed=seed)
-    whole = Trainer(twin, recipe.train, trainer.hardware)
-    whole.grow_to_final()
-    return whole
+    keep_freed_memory()
+    hardware = find_hardware(job.device, index=index)
+    use_fast_kernels(hardware.device)
+    return hardware
 
 
 def build_model(
@@ -486,45 +427,61 @@ def build_model(
     torch.manual_seed(derive_seed(seed, 0, "first weights"))
     model = registry.load(recipe.backend)(recipe.model, recipe.train, identities)
     model.to(memory_format=hardware.memory_format)  # type: ignore[call-overload]  # not in its stub
-    freeze(model, recipe.train.freeze)
+    freeze_parts(model, recipe.train.freeze)
     model.to(hardware.device).train()
     load_perceptual_weights(model)
     return model
 
 
-def restore_trainer(trainer: Trainer, resume: Checkpoint, *, run: RunFolder) -> TrainState:
-    """Put a trainer where a run stopped.
-
-    Raises:
-        CheckpointError: The networks of that name are built differently today.
-    """
-    try:
-        trainer.load_state_dict(resume.tensors)
-    except (KeyError, RuntimeError) as error:
-        raise CheckpointError(
-            f'the run "{run.name}" was trained by a version whose networks were built differently',
-            hint="start another run with --name NEW",
-        ) from error
-    return resume.state
-
-
-def load_identities(
-    sets: Sequence[FaceSet],
-    names: Sequence[str],
+def load_datasets(
+    job: TrainJob,
+    identities: Sequence[str],
     *,
-    recipe: Recipe,
-    run: RunFolder,
+    cache: Path,
+    max_faces: int | None,
+    val_files: Mapping[str, Collection[str]],
     report: Reporter,
 ) -> list[IdentityDataset]:
-    """Decode everybody's crops, in the order in which the networks know them."""
+    """Decode the crops of all identities, in the order in which the networks know them."""
+    sets = [replace(faces, records=faces.records[:max_faces]) for faces in job.sets]
     by_name = {faces.name: faces for faces in sets}
-    if names == [POOLED_IDENTITY] and POOLED_IDENTITY not in by_name:
+    if list(identities) == [POOLED_IDENTITY] and POOLED_IDENTITY not in by_name:
         by_name = {POOLED_IDENTITY: merge_sets(sets, name=POOLED_IDENTITY)}
     report.start_task("reading crops", total=sum(map(len, sets)), unit="faces")
-    people = []
-    for name in names:
-        faces = by_name[name]
-        side = cached_side_px(recipe.model.size_px, recipe.model.coverage, crop_side_px(faces))
-        people.append(load_identity(faces, cache=run.cache, side_px=side))
-        report.update(sum(len(person.pixels) for person in people))
-    return people
+    datasets: list[IdentityDataset] = []
+    for name in identities:
+        dataset = load_identity(
+            by_name[name],
+            cache=cache,
+            side_px=cache_side_px(by_name[name], job.recipe),
+            val_files=val_files.get(name, ()),
+        )
+        datasets.append(dataset)
+        report.update(sum(len(one.pixels) for one in datasets))
+    return datasets
+
+
+def cache_side_px(faces: FaceSet, recipe: Recipe) -> int:
+    """Return the side of a set's decoded crops, px."""
+    return cached_side_px(recipe.model.size_px, recipe.model.coverage, crop_side_px(faces))
+
+
+def estimate_without_speed(trainer: Trainer, job: TrainJob) -> TrainEstimate:
+    """Return what a training takes that can be known before its first step."""
+    final = trainer
+    if trainer.growth_step != trainer.final_growth_step:
+        model = build_model(job.recipe, trainer.model.identities, trainer.hardware, seed=job.seed)
+        final = Trainer(model, job.recipe.train, trainer.hardware)
+        grow_to_final(final)
+    faces = {faces.name: len(faces) for faces in job.sets}
+    cache_bytes = sum(4 * cache_side_px(faces, job.recipe) ** 2 * len(faces) for faces in job.sets)
+    if job.identities == [POOLED_IDENTITY]:
+        faces = {POOLED_IDENTITY: sum(faces.values())}
+    return TrainEstimate(
+        device=device_name(trainer.hardware.device),
+        precision=trainer.hardware.precision,
+        parameters=count_parameters(final),
+        faces_per_identity=faces,
+        images_per_step=job.recipe.train.batch_size * len(job.identities),
+        disk_bytes=estimate_disk_bytes(final, cache_bytes=cache_bytes),
+    )

@@ -1,7 +1,7 @@
-"""What training leaves on the disk: safetensors with a checksum, replaced whole or not at all.
+"""Files of a run: checkpoints and trained models, safetensors with a checksum, written atomically.
 
-Knows the two files and what their headers say; refuses to know when they are written. No pickle:
-a file from a stranger can hold wrong numbers, but not a program.
+`CheckpointWriter` writes both, `load_checkpoint` resumes, `load_weights` reads a trained model. No
+pickle: a file from a stranger can hold wrong numbers, but not a program.
 """
 
 import hashlib
@@ -9,10 +9,12 @@ import json
 import os
 import re
 import shutil
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -22,15 +24,17 @@ from torch import Tensor
 
 from faceswap_cli.core.config import Recipe, list_model_differences
 from faceswap_cli.core.errors import CheckpointError, ConfigurationError
-from faceswap_cli.core.fileio import atomic_write, translate_os_errors
+from faceswap_cli.core.fileio import atomic_write, translate_os_errors, write_text
 from faceswap_cli.core.workspace import RunFolder
 from faceswap_cli.provenance.consent import Origin, origins_from_json, origins_to_json
-from faceswap_cli.training.trainer import Tensors, Trainer, TrainState
+from faceswap_cli.training.loader import FaceLoader
+from faceswap_cli.training.state import TrainState
+from faceswap_cli.training.trainer import Tensors, Trainer
 from faceswap_models import registry
 from faceswap_models.base import SwapModel
 
-FORMAT = 1
-"""Version of the headers below."""
+FORMAT = 2
+"""Version of the headers below. Format 1 is read as well: see `RENAMED_SETTINGS`, `RENAMED_STATE`."""
 KEPT_SNAPSHOTS = 3
 """How many of the last states of a run are kept."""
 CHECKSUM_KEY = "sha256"
@@ -67,6 +71,104 @@ class Checkpoint:
     """Names of the people, in the order the networks know them."""
     state: TrainState
     """Everything else that training changes."""
+    validation_files: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Crops kept out of training, by identity; empty in files of format 1."""
+
+
+class CheckpointWriter:
+    """Writes what a run leaves on the disk, in the main process.
+
+    Args:
+        run: Its folder.
+        trainer: What is saved.
+        loader: Says which faces are kept out of training.
+        recipe: What it is trained with.
+        origins: Digests of the sets, for the header of the trained model.
+    """
+
+    def __init__(
+        self,
+        run: RunFolder,
+        trainer: Trainer,
+        loader: FaceLoader,
+        *,
+        recipe: Recipe,
+        origins: Sequence[Origin],
+    ) -> None:
+        self.run = run
+        self.saved_images = -1
+        """Images seen at the last save; -1 before the first."""
+        self._trainer = trainer
+        self._loader = loader
+        self._recipe = recipe
+        self._origins = origins
+        self._saved_at_s = time.monotonic()
+
+    @property
+    def seconds_since_save(self) -> float:
+        """Time since the last save, or since this session began."""
+        return time.monotonic() - self._saved_at_s
+
+    def begin(self, state: TrainState) -> None:
+        """Write the recipe, and the initial checkpoint of a new run: there to roll back to."""
+        write_text(self.run.recipe, self._recipe.to_toml())
+        if self.run.weights.exists():
+            self.saved_images = state.images_seen
+        if not self.run.resume.exists():
+            self._save_checkpoint(state)
+
+    def save(self, state: TrainState) -> None:
+        """Write everything needed to resume, and the trained model."""
+        self._save_checkpoint(state)
+        self._save_weights(self.run.weights, state)
+        self.saved_images, self._saved_at_s = state.images_seen, time.monotonic()
+
+    def save_best(self, state: TrainState) -> None:
+        """Write the trained model that did best on validation faces."""
+        self._save_weights(self.run.best, state)
+
+    def _save_checkpoint(self, state: TrainState) -> None:
+        save_checkpoint(
+            self.run,
+            self._trainer,
+            recipe=self._recipe,
+            identities=self._trainer.model.identities,
+            state=state,
+            validation_files={one.name: one.val_files for one in self._loader.datasets},
+        )
+
+    def _save_weights(self, path: Path, state: TrainState) -> None:
+        save_weights(
+            path,
+            self._trainer,
+            recipe=self._recipe,
+            identities=self._trainer.model.identities,
+            images_seen=state.images_seen,
+            origins=self._origins,
+        )
+
+
+def restore(trainer: Trainer, run: RunFolder) -> TrainState:
+    """Return a trainer, and training, to the last checkpoint of a run that has one."""
+    checkpoint = load_checkpoint(run)
+    assert checkpoint is not None
+    return restore_from(trainer, checkpoint, run=run)
+
+
+def restore_from(trainer: Trainer, checkpoint: Checkpoint, *, run: RunFolder) -> TrainState:
+    """Return a trainer, and training, to a checkpoint.
+
+    Raises:
+        CheckpointError: The networks of that name are built differently today.
+    """
+    try:
+        trainer.load_state_dict(checkpoint.tensors)
+    except (KeyError, RuntimeError) as error:
+        raise CheckpointError(
+            f'the run "{run.name}" was trained by a version whose networks were built differently',
+            hint="start another run with --name NEW",
+        ) from error
+    return checkpoint.state
 
 
 def save_checkpoint(
@@ -76,6 +178,7 @@ def save_checkpoint(
     recipe: Recipe,
     identities: Sequence[str],
     state: TrainState,
+    validation_files: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> None:
     """Write everything needed to go on, and keep the last `KEPT` such files.
 
@@ -85,6 +188,7 @@ def save_checkpoint(
     path = run.snapshot_path(state.images_seen)
     header = _build_metadata(recipe, identities, state.images_seen)
     header["state"] = json.dumps(state.to_dict())
+    header["validation_files"] = json.dumps(dict(validation_files))
     write_safetensors(path, trainer.state_dict(), header)
     _hard_link_or_copy(path, run.resume)
     for old in list_snapshots(run)[:-KEPT_SNAPSHOTS]:
@@ -128,6 +232,10 @@ def read_checkpoint(path: Path) -> Checkpoint:
             recipe=Recipe.from_dict(json.loads(header["recipe"])),
             identities=tuple(json.loads(header["identities"])),
             state=TrainState.from_dict(json.loads(header["state"])),
+            validation_files={
+                name: tuple(files)
+                for name, files in json.loads(header.get("validation_files", "{}")).items()
+            },
         )
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} does not hold a state of training") from error
@@ -352,6 +460,7 @@ def read_metadata(path: Path) -> dict[str, Any]:
             "recipe": json.loads(header["recipe"]),
             "identities": json.loads(header["identities"]),
             "images_seen": int(header["images_seen"]),
+            "validation_files": json.loads(header.get("validation_files", "{}")),
         }
     except (SafetensorError, OSError, ValueError, KeyError) as error:
         raise CheckpointError(f"{path} is not a trained model") from error

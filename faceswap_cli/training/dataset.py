@@ -5,7 +5,7 @@ network learns from them.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -20,7 +20,6 @@ from faceswap_cli.core.fileio import atomic_write, translate_os_errors
 from faceswap_cli.core.types import AnyArray, Image, Mask
 from faceswap_cli.faces.dataset import FaceRecord, FaceSet
 from faceswap_cli.faces.masks import eyes_mouth_mask, face_mask
-from faceswap_cli.training.pairs import pose_features
 
 CACHE_FORMAT = 2
 """Part of the digest: a change of what is cached makes every old cache another one."""
@@ -33,6 +32,13 @@ VALIDATION_BLOCKS = 4
 """How many runs of neighbouring frames the held-out faces come in."""
 VALIDATION_FRACTION = 0.1
 """Part of the faces that is kept out of training."""
+
+ANGLE_SCALE = 10.0
+"""Degrees of yaw or pitch that count as much as `MOUTH_SCALE`."""
+MOUTH_SCALE = 0.05
+"""Opening of the mouth, as a part of the face's height, that counts as much as `ANGLE_SCALE`."""
+_LIPS, _HEIGHT = (13, 14), (10, 152)
+"""The inner lips' middles, and the face's top and chin, in the 478 landmarks."""
 
 Pixels = npt.NDArray[np.uint8]
 """uint8 (N, S, S, 4): RGB, and what part of the face it is: see `marked`; the crop covers the unit
@@ -47,17 +53,19 @@ Indices = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class IdentityDataset:
-    """One person's faces, ready to be drawn from."""
+    """Faces of one identity, decoded and split."""
 
     name: str
     pixels: Pixels
     """All crops, in the order of the set's records; usually mapped from a file."""
     train_indices: Indices
-    """Which of them are learnt from."""
+    """Crops to train on."""
     val_indices: Indices
-    """Which of them the training is judged by: never learnt from."""
+    """Crops kept out of training, for validation."""
+    val_files: tuple[str, ...] = ()
+    """Their file names."""
     poses: AnyArray | None = None
-    """Yaw, pitch and opening of the mouth, float32 (N, 3): see `pairs`; None where not known."""
+    """float32 (N, 3): see `pose_features`; None if unknown."""
 
 
 def check_min_faces(faces: FaceSet) -> None:
@@ -73,21 +81,51 @@ def check_min_faces(faces: FaceSet) -> None:
         )
 
 
-def load_identity(faces: FaceSet, *, cache: Path, side_px: int) -> IdentityDataset:
-    """Decode a set's crops, or map the cache of an earlier sitting, and split them.
+def load_identity(
+    faces: FaceSet, *, cache: Path, side_px: int, val_files: Collection[str] = ()
+) -> IdentityDataset:
+    """Decode a set's crops, or map the cache of an earlier session, and split them.
+
+    Args:
+        faces: The set.
+        cache: Folder of the decoded crops.
+        side_px: Their side.
+        val_files: Crops that the run kept out of training so far: they stay the validation faces,
+            whatever was added to the set or deleted since. Empty for a new run.
 
     Raises:
         InputError: A crop cannot be read.
     """
-    train, held_out = split_train_val(len(faces), VALIDATION_FRACTION)
-    pixels = load_or_build_cache(faces, cache=cache, side_px=side_px)
+    files = [record.file for record in faces.records]
+    is_val = np.array([file in val_files for file in files], dtype=bool)
+    train, val = np.flatnonzero(~is_val), np.flatnonzero(is_val)
+    if not (len(train) and len(val)):
+        train, val = split_train_val(len(faces), VALIDATION_FRACTION)
     return IdentityDataset(
         name=faces.name,
-        pixels=pixels,
+        pixels=load_or_build_cache(faces, cache=cache, side_px=side_px),
         train_indices=train,
-        val_indices=held_out,
+        val_indices=val,
+        val_files=tuple(files[index] for index in val),
         poses=pose_features(faces.records),
     )
+
+
+def pose_features(records: Sequence[FaceRecord]) -> AnyArray:
+    """Return yaw, pitch and opening of the mouth of faces, float32 (N, 3), in the units above."""
+    return np.array(
+        [
+            [
+                record.pose[0] / ANGLE_SCALE,
+                record.pose[1] / ANGLE_SCALE,
+                _landmark_distance(record, _LIPS)
+                / max(_landmark_distance(record, _HEIGHT), 1.0)
+                / MOUTH_SCALE,
+            ]
+            for record in records
+        ],
+        dtype=np.float32,
+    ).reshape(-1, 3)
 
 
 def merge_sets(sets: Sequence[FaceSet], *, name: str) -> FaceSet:
@@ -283,3 +321,9 @@ def _delete_stale_caches(cache: Path, name: str, *, keep: Path) -> None:
 def _escape_glob(name: str) -> str:
     """Return `name` with the signs that `glob` reads as patterns made plain."""
     return "".join(f"[{sign}]" if sign in "*?[" else sign for sign in name)
+
+
+def _landmark_distance(record: FaceRecord, indices: tuple[int, int]) -> float:
+    """Return the distance of two landmarks, px."""
+    one, other = record.landmarks[list(indices)].astype(np.float64)
+    return float(np.linalg.norm(one - other))

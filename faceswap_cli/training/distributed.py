@@ -1,8 +1,4 @@
-"""Several processes that train one model: who leads, and how all do the same thing.
-
-Knows torch.distributed; refuses to know what is learnt. Started by `torchrun`, which tells each
-process its place by environment variables; without it a team is one process.
-"""
+"""`DistributedContext`: the processes that `torchrun` started to train one model together."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,36 +9,36 @@ import torch
 from torch import Tensor, distributed
 
 from faceswap_cli.core.errors import ConfigurationError
-from faceswap_cli.training.loader import BatchShard
+from faceswap_cli.training.loader import batch_slice
 
 
 @dataclass(frozen=True, kw_only=True)
 class DistributedContext:
-    """This process's place among those that train together."""
+    """This process among those that train together; by default there is no other."""
 
     rank: int = 0
-    """Number of this process; 0 leads: it alone writes and tells."""
+    """Number of this process; 0 is the main one, which alone logs and writes."""
     world_size: int = 1
-    """How many processes there are, on all machines."""
+    """Number of processes, on all machines."""
     local_rank: int = 0
-    """Number of this process on its machine: which of its devices it takes."""
+    """Number of this process on its machine: the index of its device."""
 
     @property
     def is_main(self) -> bool:
-        """Whether this process is the one that writes and tells."""
+        """Whether this process logs and writes."""
         return self.rank == 0
 
-    @property
-    def shard(self) -> BatchShard:
-        """This process's part of every batch."""
-        return BatchShard(rank=self.rank, world_size=self.world_size)
+    def shard_weight(self, batch_size: int) -> float:
+        """Return this process's share of a batch of `batch_size` faces of each identity, 0 to 1."""
+        local = batch_slice(batch_size, self.rank, self.world_size)
+        return float(local.stop - local.start) / batch_size
 
     def all_reduce(self, gradients: Sequence[Tensor], *, shard_weight: float) -> None:
         """Replace gradients by their weighted sum over the processes, in place, in one message.
 
         Args:
             gradients: Of the mean loss over this process's faces.
-            shard_weight: This process's faces as a part of the batch.
+            shard_weight: This process's share of the batch, 0 to 1.
         """
         if self.world_size == 1 or not gradients:
             return
@@ -53,15 +49,23 @@ class DistributedContext:
             one.copy_(total.view_as(one))
 
     def broadcast_scalars(self, numbers: Sequence[float]) -> list[float]:
-        """Return the leader's numbers in every process."""
+        """Return the main process's numbers in every process."""
         if self.world_size == 1:
             return list(numbers)
-        told = torch.tensor(numbers, dtype=torch.float64)
-        distributed.broadcast(told, src=0)
-        return [float(number) for number in told]
+        values = torch.tensor(numbers, dtype=torch.float64)
+        distributed.broadcast(values, src=0)
+        return [float(number) for number in values]
+
+    def largest(self, number: int) -> int:
+        """Return the largest of all processes' numbers, in every process."""
+        if self.world_size == 1:
+            return number
+        numbers = torch.tensor([number])
+        distributed.all_reduce(numbers, op=distributed.ReduceOp.MAX)
+        return int(numbers.item())
 
     def broadcast_tensors(self, tensors: Mapping[str, Tensor]) -> None:
-        """Give every process the leader's values of tensors that all of them have, in place."""
+        """Give every process the main one's values of tensors that all of them have, in place."""
         if self.world_size == 1:
             return
         for name in sorted(tensors):
@@ -70,8 +74,17 @@ class DistributedContext:
             tensors[name].copy_(value)
 
     def barrier(self) -> None:
-        """Wait until every process is here."""
+        """Wait until every process has come this far."""
         self.broadcast_scalars([0.0])
+
+    @contextmanager
+    def main_first(self) -> Iterator[None]:
+        """Let the main process finish the block before the others begin it."""
+        if not self.is_main:
+            self.barrier()
+        yield
+        if self.is_main:
+            self.barrier()
 
 
 @contextmanager
@@ -79,10 +92,10 @@ def init_distributed(batch_size: int) -> Iterator[DistributedContext]:
     """Join the processes that `torchrun` started, and leave them at the end.
 
     Args:
-        batch_size: Faces of each person in a batch, of all processes together.
+        batch_size: Faces of each identity in a batch, of all processes together.
 
     Raises:
-        ConfigurationError: There are more processes than faces of a person in a batch.
+        ConfigurationError: There are more processes than faces of an identity in a batch.
     """
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1:
@@ -93,7 +106,7 @@ def init_distributed(batch_size: int) -> Iterator[DistributedContext]:
             f"{count} processes cannot share batches of {batch_size} faces of each person",
             hint=f"--set train.batch_size={count} or more",
         )
-    # Numbers to agree on travel on the CPU, so that agreeing does not wait for a GPU's queue.
+    # Scalars travel on the CPU, so that broadcasting them does not wait for a GPU's queue.
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     distributed.init_process_group(backend)
     try:

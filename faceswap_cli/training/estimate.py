@@ -1,12 +1,10 @@
-"""What a training takes: measured on a few steps, before it begins.
+"""What training takes (`TrainEstimate`), and the largest batch that fits (`search_batch_size`)."""
 
-Knows speed, memory and disk; refuses to know runs.
-"""
-
+import os
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,89 +13,119 @@ import torch
 from faceswap_cli.core.errors import InputError
 from faceswap_cli.training.checkpoint import KEPT_SNAPSHOTS
 from faceswap_cli.training.loader import FaceLoader
-from faceswap_cli.training.trainer import Trainer
+from faceswap_cli.training.trainer import StepOutOfMemoryError, Trainer
 from faceswap_models.base import TrainProgress
+from faceswap_models.growing import GrowingModel
 
 WARMUP_STEPS = 2
 """Steps that are not timed: the first ones allocate memory and choose algorithms."""
 TIMED_SECONDS = 1.5
 """How long steps are timed, at least one of them."""
 IN_FLIGHT_SNAPSHOTS = 1
-"""Files that lie beside the kept ones while they are written."""
+"""Files beside the kept ones while they are written."""
+INITIAL_BATCH_SIZE = 2
+"""Faces of each person in the first batch that is tried; the others are its doublings."""
+GPU_MEMORY_FRACTION = 0.9
+"""Part of a GPU's free memory that training may take."""
+CPU_MEMORY_FRACTION = 0.5
+"""Part of a machine's free memory that training may take: other programs live there too."""
+CPU_MIN_SPEEDUP = 0.1
+"""A doubling on a CPU must raise images/s by this part: more only makes steps fewer."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainEstimate:
-    """What a training would take."""
+    """What a training takes."""
 
     device: str
     """Name of the device."""
     precision: str
-    """What is computed in."""
+    """Precision of the computation."""
     parameters: int
-    """Numbers that are learnt."""
-    faces: dict[str, int]
-    """Faces by person."""
-    batch: int
-    """Faces in a step, of all people together."""
-    images_per_second: float
-    """Measured."""
-    memory_bytes: int
-    """Largest use of the device's memory so far; on a CPU, of the whole process."""
+    """Trained parameters."""
+    faces_per_identity: dict[str, int]
+    images_per_step: int
+    """Faces in a step, over all identities."""
     disk_bytes: int
-    """What the run's folder will hold, cache and kept states included, without sheets."""
-    images: int | None
-    """Images left to the goal; None where time or the scores decide."""
-    seconds: float | None
-    """Time left to the goal; None where nobody can know."""
+    """What the run's folder will hold with cache and kept checkpoints, without previews."""
+    images_per_second: float | None = None
+    """Measured; None before the first steps."""
+    memory_bytes: int = 0
+    """Peak use of the device's memory; on a CPU, of the whole process."""
+    remaining_images: int | None = None
+    """Images left; None without a limit of images."""
+    remaining_seconds: float | None = None
+    """Time left; None without a limit."""
 
     def facts(self) -> dict[str, str]:
-        """Return the plan as people read it, name by name."""
-        if self.seconds is None:
-            goal = "until held-out faces get no better"
+        """Return the estimate as rows of a table, name to text."""
+        if self.remaining_seconds is None:
+            remaining = "until the validation error stops improving"
         else:
-            images = "" if self.images is None else f"{self.images:,} images, "
-            goal = images + format_duration(self.seconds)
+            images = "" if self.remaining_images is None else f"{self.remaining_images:,} images, "
+            remaining = images + format_duration(self.remaining_seconds)
+        faces = (f"{name} {count:,}" for name, count in self.faces_per_identity.items())
+        speed = self.images_per_second
         return {
             "device": self.device,
             "precision": self.precision,
             "parameters": f"{self.parameters:,}",
-            "faces": ", ".join(f"{name} {count:,}" for name, count in self.faces.items()),
-            "faces a step": f"{self.batch:,}",
-            "speed": f"{self.images_per_second:,.0f} images/s",
+            "faces": ", ".join(faces),
+            "faces a step": f"{self.images_per_step:,}",
+            "speed": "unknown" if speed is None else f"{speed:,.0f} images/s",
             "memory": format_bytes(self.memory_bytes) if self.memory_bytes else "unknown",
             "disk": format_bytes(self.disk_bytes),
-            "to the goal": goal,
+            "remaining": remaining,
         }
 
 
-def benchmark_step(
-    trainer: Trainer, loader: FaceLoader, *, start_images: int = 0
+def benchmark_steps(
+    trainer: Trainer,
+    loader: FaceLoader,
+    *,
+    start_images: int = 0,
+    seconds: float | None = None,
 ) -> tuple[float, int]:
-    """Learn for some seconds from `start_images` images on, and leave the trainer as it was.
+    """Train for some seconds from `start_images` on; the trainer's state is spoilt by it.
 
-    Of several processes each measures by itself at the same time, without waiting for the others.
+    Where memory runs out, the trainer is left with as many micro-batches as it needs.
 
     Returns:
-        Images/s of all processes together, and the largest memory in bytes.
+        Images/s, and the peak memory in bytes.
     """
-    # Kept in the machine's memory: a GPU's is what is being measured.
-    before = {name: one.detach().to("cpu", copy=True) for name, one in trainer.state_dict().items()}
-    reduce, trainer.all_reduce = trainer.all_reduce, None
-    try:
-        for step in range(WARMUP_STEPS):
-            _train_step(trainer, loader, start_images, step)
-        _synchronize(trainer.hardware.device)
-        began, steps = time.monotonic(), 0
-        while steps == 0 or time.monotonic() - began < TIMED_SECONDS:
-            _train_step(trainer, loader, start_images, WARMUP_STEPS + steps)
-            steps += 1
-            _synchronize(trainer.hardware.device)
-        seconds = time.monotonic() - began
-    finally:
-        trainer.all_reduce = reduce
-    trainer.load_state_dict(before)
-    return steps * loader.images_per_step / seconds, peak_memory_bytes(trainer.hardware.device)
+    timed_seconds = TIMED_SECONDS if seconds is None else seconds
+    images = loader.images_per_step
+    device = trainer.hardware.device
+    steps, began = 0, time.monotonic()
+    while steps <= WARMUP_STEPS or time.monotonic() - began < timed_seconds:
+        if steps == WARMUP_STEPS:
+            began = time.monotonic()
+        seen = start_images + steps * images
+        progress = TrainProgress(images_seen=seen, max_images=None)
+        batch = loader.batch(seen)
+        try:
+            trainer.step(batch, progress, lr_scale=1.0, images=images)
+        except StepOutOfMemoryError:
+            trainer.split_further(batch.target.shape[1])
+            steps = 0
+            continue
+        steps += 1
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+    elapsed = time.monotonic() - began
+    return (steps - WARMUP_STEPS) * images / elapsed, peak_memory_bytes(device)
+
+
+def grow_to_final(trainer: Trainer) -> None:
+    """Have networks that grow take their final structure at once, to learn what that takes."""
+    model = trainer.model
+    while isinstance(model, GrowingModel) and model.is_growing:
+        trainer.grow(model.growth_step + 1, TrainProgress(images_seen=0, max_images=None))
+
+
+def count_parameters(trainer: Trainer) -> int:
+    """Return the number of parameters of the networks."""
+    return sum(one.numel() for one in trainer.model.parameters())
 
 
 def estimate_disk_bytes(trainer: Trainer, *, cache_bytes: int) -> int:
@@ -177,14 +205,66 @@ def _iter_files(folder: Path) -> Iterator[Path]:
     return (path for path in folder.rglob("*") if path.is_file())
 
 
-def _train_step(trainer: Trainer, loader: FaceLoader, start: int, step: int) -> None:
-    """Learn from one batch."""
-    images = loader.images_per_step
-    progress = TrainProgress(images_seen=start + step * images, max_images=None)
-    trainer.step(loader.batch(progress.images_seen), progress, lr_scale=1.0, images=images)
+@dataclass(frozen=True, kw_only=True)
+class BatchTrial:
+    """What a batch of some size took."""
+
+    images_per_second: float
+    memory_bytes: int
 
 
-def _synchronize(device: torch.device) -> None:
-    """Wait until a GPU has done what it was given."""
+@dataclass(frozen=True, kw_only=True)
+class SearchLimits:
+    """When doubling stops."""
+
+    memory_bytes: float
+    """What training may take."""
+    min_speedup: float
+    """By what part images/s must rise with each doubling; -1 asks for nothing."""
+
+
+def search_batch_size(
+    run_trial: Callable[[int], BatchTrial | None], *, limits: SearchLimits, max_batch_size: int
+) -> tuple[int, str]:
+    """Return the largest batch that fits and pays, and what stopped the search, in words.
+
+    Args:
+        run_trial: Learns from some batches of a size; None if memory ran out.
+        limits: When to stop.
+        max_batch_size: Faces of each person in the largest batch that makes sense.
+    """
+    best, before = 1, 0.0
+    size = INITIAL_BATCH_SIZE
+    while size <= max_batch_size:
+        trial = run_trial(size)
+        if trial is None or trial.memory_bytes > limits.memory_bytes:
+            return best, f"{size} would take too much memory"
+        if before and trial.images_per_second < before * (1 + limits.min_speedup):
+            return best, f"{size} would be no faster"
+        best, before = size, trial.images_per_second
+        size *= 2
+    return best, f"the smallest set has {max_batch_size} faces to learn from"
+
+
+def search_limits(device: torch.device) -> SearchLimits:
+    """Return when doubling stops on a device, from the memory that is free now."""
     if device.type == "cuda":
-        torch.cuda.synchronize(device)
+        free = torch.cuda.mem_get_info(device)[0]
+        return SearchLimits(memory_bytes=GPU_MEMORY_FRACTION * free, min_speedup=-1.0)
+    return SearchLimits(
+        memory_bytes=CPU_MEMORY_FRACTION * available_memory_bytes(), min_speedup=CPU_MIN_SPEEDUP
+    )
+
+
+def available_memory_bytes() -> float:
+    """Return the machine's free memory; unbounded where the system does not say."""
+    try:
+        with open("/proc/meminfo", encoding="ascii") as lines:  # noqa: PTH123 - not a file of ours
+            table = dict(line.split(":", 1) for line in lines)
+        return float(table["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError):
+        pass
+    try:
+        return float(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    except (AttributeError, OSError, ValueError):
+        return float("inf")

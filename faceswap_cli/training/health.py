@@ -1,7 +1,6 @@
-"""When training has gone wrong: losses and held-out faces that no healthy run shows.
+"""Detects diverging training, from logged losses (`HealthMonitor`) and from validation.
 
-Knows the signs; refuses to know the cure. A sign is a text that says what was seen; an empty text
-means that all is well.
+Each `check` returns what is wrong, or an empty text; the loop rolls back.
 """
 
 from collections import deque
@@ -17,130 +16,153 @@ EXPLOSION_FACTOR = 20.0
 MIN_USUAL_LOSS = 0.05
 """Usual sizes below this count as this: small losses may jump."""
 LOSS_HISTORY = 30
-"""Readings that make up what is usual."""
+"""Readings whose median is the usual size."""
 MIN_READINGS = 5
-"""Readings before anything is usual."""
+"""Readings before there is a usual size."""
 DEAD_LOSS = 1e-3
-"""A group whose loss is this near to nought gives no gradient worth the name."""
+"""A group whose loss is this close to 0 gets no useful gradient."""
 DEAD_LOSS_RANGE = 1e-5
-"""A group whose loss changes by less than this from batch to batch does not look at them."""
+"""A group whose loss changes by less than this from batch to batch ignores its input."""
 DEAD_GROUP_READINGS = 15
-"""So many readings in a row, and one player of a game has won it."""
+"""Readings in a row after which a group is dead."""
 COLLAPSE_FRACTION = 0.2
-"""A swap that keeps less than this part of the variety or change it had has lost it."""
+"""Below this part of its best diversity or change a network has collapsed."""
 LEARNED_DIVERSITY = 0.3
-"""Variety, as a part of the faces' own, below which a network has not learnt any yet."""
+"""Diversity, as a part of the faces' own, that a network must have reached to lose it."""
 LEARNED_CHANGE = 0.03
-"""Change, as a part of the full range, below which a network has not learnt to swap yet."""
+"""Change by a swap, as a part of the full range, that it must have reached to lose it."""
 INVERTED_CORRELATION = -0.3
-"""Correlation of faces with what is drawn of them below which colours are inverted."""
+"""Correlation of faces with outputs below which colors are inverted."""
 LEARNED_CORRELATION = 0.3
-"""Correlation below which a network has not learnt yet which way round colours are."""
+"""Correlation that a network must have reached before it can count as inverted."""
 ERROR_EXPLOSION_FACTOR = 3.0
-"""A held-out error this many times the best has exploded."""
+"""A validation error this many times the best has exploded."""
 MIN_BEST_ERROR = 0.03
 """Best errors below this count as this."""
 
 
 class LossMonitor:
-    """Remembers what losses are usual."""
+    """Finds losses that are not finite or have exploded, against their usual sizes."""
 
     def __init__(self) -> None:
-        self.history: dict[str, deque[float]] = {}
+        self._sizes: dict[str, deque[float]] = {}
 
     def check(self, losses: Mapping[str, float]) -> str:
-        """Say what is wrong with one reading of the losses, and remember it when nothing is."""
+        """Return what is wrong with some losses; record them if nothing is."""
         for name, value in losses.items():
             if not isfinite(value):
                 return f"the loss {name} is not a number any more ({value})"
-            before = self.history.get(name, ())
+            before = self._sizes.get(name, ())
             usual = max(median(before), MIN_USUAL_LOSS) if len(before) >= MIN_READINGS else None
             if usual is not None and abs(value) > EXPLOSION_FACTOR * usual:
                 return f"the loss {name} has exploded ({value:.3g}, usually {usual:.3g})"
         for name, value in losses.items():
-            self.history.setdefault(name, deque(maxlen=LOSS_HISTORY)).append(abs(value))
+            self._sizes.setdefault(name, deque(maxlen=LOSS_HISTORY)).append(abs(value))
         return ""
 
 
 class DeadGroupMonitor:
-    """Remembers whether groups of parameters still have something to learn: a dead critic has not.
+    """Finds parameter groups that no longer learn, such as a discriminator that has won.
 
-    It is dead when it has seen through everything, or when it says the same of whatever it is
-    shown: then its loss is nought, or is the same for every batch.
+    A group is dead when its loss stays at 0, or is the same for every batch.
     """
 
     def __init__(self) -> None:
-        self.readings: dict[str, deque[float]] = {}
+        self._readings: dict[str, deque[float]] = {}
 
     def check(self, group_losses: Mapping[str, float]) -> str:
-        """Say which group has learnt nothing for long, from one reading of what each minimises."""
+        """Return which group is dead, given what each minimizes; record the losses."""
         for group, value in group_losses.items():
-            last = self.readings.setdefault(group, deque(maxlen=DEAD_GROUP_READINGS))
+            last = self._readings.setdefault(group, deque(maxlen=DEAD_GROUP_READINGS))
             last.append(value)
             if len(last) < DEAD_GROUP_READINGS:
                 continue
             if max(map(abs, last)) < DEAD_LOSS:
                 return f"{group} has nothing left to learn from (its loss is {value:.2g})"
             if max(last) - min(last) < DEAD_LOSS_RANGE:
-                return f"{group} says the same whatever it is shown (its loss stays {value:.3g})"
+                return f"{group} gives the same output for every input (its loss stays {value:.3g})"
         return ""
+
+
+class HealthMonitor:
+    """Checks the losses that training logs; `HealthBaseline.check` checks validation."""
+
+    def __init__(self) -> None:
+        self._losses = LossMonitor()
+        self._groups = DeadGroupMonitor()
+
+    def check(self, losses: Mapping[str, float], group_losses: Mapping[str, float]) -> str:
+        """Return what is wrong with some mean losses, or an empty text.
+
+        Args:
+            losses: By name.
+            group_losses: What each parameter group minimizes. A group that trains alone has no
+                opponent that could win, and its loss may well be 0.
+        """
+        problem = self._losses.check(losses)
+        if problem or len(group_losses) < 2:
+            return problem
+        return self._groups.check(group_losses)
 
 
 @dataclass(frozen=True, kw_only=True)
 class HealthBaseline:
-    """The best that held-out faces have shown so far."""
+    """The best values that validation has shown so far, which collapse is measured against."""
 
-    diversity: float = 0.0
-    """Largest variety of swaps: see `Score.diversity`."""
-    change: float = 0.0
-    """Largest change by a swap: see `Score.change`."""
-    likeness: float = 0.0
-    """Largest correlation of faces with their reconstructions: see `Score.likeness`."""
-    swap_likeness: float = 0.0
-    """Largest correlation of faces with their swaps: see `Score.swap_correlation`."""
-    error: float | None = None
-    """Smallest held-out error."""
+    swap_diversity: float = 0.0
+    """Largest `ValidationResult.swap_diversity`."""
+    swap_change: float = 0.0
+    """Largest `ValidationResult.swap_change`."""
+    recon_correlation: float = 0.0
+    """Largest `ValidationResult.recon_correlation`."""
+    swap_correlation: float = 0.0
+    """Largest `ValidationResult.swap_correlation`."""
+    best_error: float | None = None
+    """Smallest validation error."""
 
     def update(self, result: ValidationResult) -> "HealthBaseline":
-        """Return the vitals after one more healthy score."""
+        """Return the baseline after one more healthy validation."""
+        best = self.best_error
         return HealthBaseline(
-            diversity=max(self.diversity, result.swap_diversity),
-            change=max(self.change, result.swap_change),
-            likeness=max(self.likeness, result.recon_correlation),
-            swap_likeness=max(self.swap_likeness, result.swap_correlation),
-            error=result.error if self.error is None else min(self.error, result.error),
+            swap_diversity=max(self.swap_diversity, result.swap_diversity),
+            swap_change=max(self.swap_change, result.swap_change),
+            recon_correlation=max(self.recon_correlation, result.recon_correlation),
+            swap_correlation=max(self.swap_correlation, result.swap_correlation),
+            best_error=result.error if best is None else min(best, result.error),
         )
 
     def check(self, result: ValidationResult) -> str:
-        """Say what is wrong with a score, in the light of better ones before it.
+        """Return what is wrong with a validation, given better ones before it.
 
-        Variety, change and the right way round count as lost only after they were there: every
-        network begins by drawing the same face whatever it is shown.
+        Diversity, change and the sign of the correlation count as lost only after they were there:
+        every network begins by giving the same face for every input.
         """
         if not isfinite(result.error):
-            return "held-out faces come out as no numbers at all"
-        if self.likeness > LEARNED_CORRELATION and result.recon_correlation < INVERTED_CORRELATION:
-            return f"held-out faces come out inverted (correlation {result.recon_correlation:.2f})"
-        if (
-            self.swap_likeness > LEARNED_CORRELATION
-            and result.swap_correlation < INVERTED_CORRELATION
-        ):
+            return "validation faces come out as no numbers at all"
+        if is_inverted(result.recon_correlation, best=self.recon_correlation):
+            return f"faces come out inverted (correlation {result.recon_correlation:.2f})"
+        if is_inverted(result.swap_correlation, best=self.swap_correlation):
             return f"swaps come out inverted (correlation {result.swap_correlation:.2f})"
-        if (
-            self.diversity > LEARNED_DIVERSITY
-            and result.swap_diversity < COLLAPSE_FRACTION * self.diversity
-        ):
+        diversity, change = result.swap_diversity, result.swap_change
+        if is_lost(diversity, best=self.swap_diversity, learned=LEARNED_DIVERSITY):
+            before = self.swap_diversity
             return (
-                "different faces come out alike "
-                f"(variety {result.swap_diversity:.2f}, before {self.diversity:.2f})"
+                f"different faces come out alike (diversity {diversity:.2f}, before {before:.2f})"
             )
-        if self.change > LEARNED_CHANGE and result.swap_change < COLLAPSE_FRACTION * self.change:
-            return (
-                "swaps have become copies of their input "
-                f"(change {result.swap_change:.3f}, before {self.change:.3f})"
-            )
-        if self.error is not None and result.error > ERROR_EXPLOSION_FACTOR * max(
-            self.error, MIN_BEST_ERROR
-        ):
-            return f"the held-out error has exploded ({result.error:.3f}, before {self.error:.3f})"
+        if is_lost(change, best=self.swap_change, learned=LEARNED_CHANGE):
+            before = self.swap_change
+            return f"swaps are copies of their input (change {change:.3f}, before {before:.3f})"
+        best = self.best_error
+        if best is not None and result.error > ERROR_EXPLOSION_FACTOR * max(best, MIN_BEST_ERROR):
+            return f"the validation error has exploded ({result.error:.3f}, before {best:.3f})"
         return ""
+
+
+def is_inverted(correlation: float, *, best: float) -> bool:
+    """Return whether a correlation is clearly negative after it was clearly positive."""
+    return best > LEARNED_CORRELATION and correlation < INVERTED_CORRELATION
+
+
+def is_lost(value: float, *, best: float, learned: float) -> bool:
+    """Return whether a value fell to a small part of its best, which was above `learned`."""
+    return best > learned and value < COLLAPSE_FRACTION * best

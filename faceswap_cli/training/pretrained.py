@@ -90,7 +90,7 @@ def load_perceptual_weights(model: SwapModel) -> None:
         ) from error
 
 
-def freeze(model: SwapModel, names: Sequence[str]) -> None:
+def freeze_parts(model: SwapModel, names: Sequence[str]) -> None:
     """Keep parts of a model as they are.
 
     Raises:

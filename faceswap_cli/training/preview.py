@@ -1,18 +1,22 @@
-"""Contact sheets of a run: what the network sees, and what it makes of it.
-
-Knows which faces stand where on the sheet; refuses to know when sheets are made or where they go.
-"""
+"""Preview grids of a run: what the network is given, and what it makes of it."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from torch import Tensor
 
 from faceswap_cli.core import image_io
 from faceswap_cli.core.types import Image
+from faceswap_cli.core.workspace import RunFolder
 from faceswap_cli.training.dataset import IdentityDataset, evenly_spaced
 from faceswap_cli.training.loader import FaceLoader
+from faceswap_cli.training.state import TrainState
+from faceswap_cli.training.swap_metrics import SwapEvaluator, SwapMetrics
+from faceswap_cli.training.trainer import Trainer
 from faceswap_models.base import SwapModel
+from faceswap_models.growing import GrowingModel
 from faceswap_models.tensors import to_images
 
 TRAIN_ROWS = 2
@@ -25,6 +29,55 @@ STRIP_ROWS = 2
 """Held-out faces of each person on the strip of all stages."""
 WARP_SEED = 0
 """The sheet's warps are always the same, so that sheets can be compared."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preview:
+    """A preview that was written, and the metrics of its swaps."""
+
+    path: Path
+    swap_metrics: SwapMetrics | str
+    """A text says why there are none; it is empty if none were asked for."""
+
+
+def write_preview(
+    trainer: Trainer,
+    loader: FaceLoader,
+    run: RunFolder,
+    state: TrainState,
+    swap_evaluator: SwapEvaluator | None = None,
+) -> Preview:
+    """Write a grid of faces and swaps, made with the averaged weights.
+
+    Args:
+        trainer: Lends the weights.
+        loader: Gives the faces.
+        run: Where the grid goes, and the growth strip of networks that grow.
+        state: How far training is.
+        swap_evaluator: Measures swaps of validation faces, if given.
+    """
+    path = run.preview_path(state.images_seen)
+    metrics: SwapMetrics | str = ""
+    with trainer.ema_weights() as model:
+        grid = render_preview_grid(model, loader)
+        if isinstance(model, GrowingModel):
+            write_growth_strip(model, loader, run)
+        if swap_evaluator is not None:
+            metrics = swap_evaluator.evaluate(model)
+    image_io.write_png(path, grid)
+    return Preview(path=path, swap_metrics=metrics)
+
+
+def write_growth_strip(model: GrowingModel, loader: FaceLoader, run: RunFolder) -> None:
+    """Update the current stage's column in the strip of all growth stages."""
+    column = render_growth_column(model, loader)
+    image_io.write_png(run.growth_stages / f"{model.growth_stage}.png", column)
+    columns = {
+        int(path.stem): image_io.read_image(path)
+        for path in run.growth_stages.glob("[0-9]*.png")
+        if int(path.stem) <= model.growth_stage
+    }
+    image_io.write_png(run.growth_strip, render_growth_strip(columns, loader))
 
 
 def render_preview_grid(model: SwapModel, loader: FaceLoader) -> Image:

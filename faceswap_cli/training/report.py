@@ -1,15 +1,16 @@
-"""A run's story on one page: curves out of its log, and its sheets as a time line.
+"""`write_run_report`: a run on one page, with curves from its log and its previews.
 
-Knows how a log reads; refuses to know what wrote it.
+`read_log` and `collect_curves` read `log.jsonl` for other pages as well.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from faceswap_cli.core import html_page
 from faceswap_cli.core.config import Recipe
+from faceswap_cli.core.fileio import write_text
 from faceswap_cli.core.workspace import RunFolder
 
 REFRESH_INTERVAL_S = 15
@@ -23,27 +24,46 @@ LogEntry = dict[str, Any]
 Curves = dict[str, list[tuple[float, float]]]
 
 
-def render_run_report(run: RunFolder, recipe: Recipe, *, is_training: bool) -> str:
-    """Return the page of a run as HTML that needs nothing else.
+RENAMED_LOG_KEYS: Mapping[str, str] = {
+    "images/s": "images_per_second",
+    "held out": "val_error",
+    "reconstruction": "val_reconstruction",
+    "cycle": "val_cycle",
+    "held-out losses": "val_losses",
+    "kept": "swap_metrics",
+}
+"""Key of a log written before format 2 -> key now."""
+RENAMED_SWAP_METRICS: Mapping[str, str] = {
+    "found": "detection_rate",
+    "pose_degrees": "pose_error_deg",
+    "expression": "expression_error",
+    "identity": "identity_shift",
+    "unswapped": "identity_baseline",
+}
+"""The same inside `swap_metrics`."""
+
+
+def write_run_report(run: RunFolder, recipe: Recipe, *, is_training: bool) -> None:
+    """Write the page of a run, as HTML that needs nothing else.
 
     Args:
-        run: Its log and sheets are read.
+        run: Its log and previews are read.
         recipe: Shown as a table.
-        is_training: Whether the page should load itself again.
+        is_training: Whether the page reloads itself.
     """
     lines = list(read_log(run.log))
     images = max((int(line["images_seen"]) for line in lines), default=0)
-    events = [(line["images_seen"], line["event"]) for line in lines if "event" in line]
-    held_out = {
-        **collect_curves(lines, "reconstruction", prefix="reconstruction "),
-        **collect_curves(lines, "cycle", prefix="there and back "),
+    events = [(line["images_seen"], line["message"]) for line in lines if "event" in line]
+    errors = {
+        **collect_curves(lines, "val_reconstruction", prefix="reconstruction "),
+        **collect_curves(lines, "val_cycle", prefix="cycle "),
     }
-    pieces = [
+    parts = [
         html_page.heading("Losses"),
         *_loss_charts(lines),
-        html_page.heading("Held-out faces"),
+        html_page.heading("Validation error"),
         html_page.line_chart(
-            held_out, x_label="images seen", y_label="error, part of the full range"
+            errors, x_label="images seen", y_label="error, part of the full range"
         ),
         *_swap_metric_charts(lines),
         html_page.heading("Learning rate"),
@@ -53,38 +73,51 @@ def render_run_report(run: RunFolder, recipe: Recipe, *, is_training: bool) -> s
             y_label="learning rate",
             log_y=True,
         ),
-        html_page.heading("What it makes of faces"),
+        html_page.heading("Previews"),
         *_preview_images(run),
-        html_page.heading("What happened"),
-        html_page.table(["images seen", "event"], [[f"{at:,}", told] for at, told in events]),
+        html_page.heading("Events"),
+        html_page.table(["images seen", "event"], [[f"{at:,}", text] for at, text in events]),
         html_page.heading("Recipe"),
         html_page.table(["setting", "value", "from"], _setting_rows(recipe)),
     ]
     about = f"{recipe.backend}, preset {recipe.preset or 'none'}: {images:,} images seen"
-    return html_page.build_page(
-        run.name, about, pieces, refresh_seconds=REFRESH_INTERVAL_S if is_training else 0
+    page = html_page.build_page(
+        run.name, about, parts, refresh_seconds=REFRESH_INTERVAL_S if is_training else 0
     )
+    write_text(run.report, page)
 
 
 def read_log(path: Path) -> Iterator[LogEntry]:
-    """Yield a log's lines that are whole, each place of the run as it was trained last.
+    """Yield the lines of a log by the keys of this version, each position as trained last.
 
-    A run that was killed, or went back after trouble, comes by the same images again: what was
-    logged there before belongs to weights that are gone.
+    A run that was killed or rolled back passes the same positions again: what was logged there
+    before belongs to weights that are gone. A line torn by a crash is left out.
     """
     if not path.exists():
         return
-    kept: list[LogEntry] = []
+    entries: list[LogEntry] = []
     for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            line = json.loads(text)
-            seen = int(line["images_seen"])
-        except (ValueError, KeyError, TypeError):
-            continue  # torn by a crash
-        if kept and seen < kept[-1]["images_seen"]:
-            kept = [one for one in kept if "event" in one or one["images_seen"] <= seen]
-        kept.append(line)
-    yield from kept
+            entry = _rename_keys(json.loads(text))
+            seen = int(entry["images_seen"])
+        except (ValueError, KeyError, TypeError, AttributeError):
+            continue
+        if entries and seen < entries[-1]["images_seen"]:
+            entries = [one for one in entries if "event" in one or one["images_seen"] <= seen]
+        entries.append(entry)
+    yield from entries
+
+
+def _rename_keys(entry: LogEntry) -> LogEntry:
+    """Return a line of a log with the keys of this version."""
+    entry = {RENAMED_LOG_KEYS.get(key, key): value for key, value in entry.items()}
+    if isinstance(metrics := entry.get("swap_metrics"), dict):
+        entry["swap_metrics"] = {
+            RENAMED_SWAP_METRICS.get(key, key): value for key, value in metrics.items()
+        }
+    if "event" in entry and "message" not in entry:
+        entry |= {"event": "note", "message": entry["event"]}
+    return entry
 
 
 def collect_curves(lines: Sequence[LogEntry], key: str, *, prefix: str = "") -> Curves:
@@ -108,7 +141,7 @@ def downsample_curve(points: Sequence[tuple[float, float]]) -> list[tuple[float,
 def _loss_charts(lines: Sequence[LogEntry]) -> list[str]:
     """Return the curves of the losses; where networks have their own, its parts come apart."""
     found = collect_curves(lines, "losses")
-    held_out = collect_curves(lines, "held-out losses", prefix="held out: ")
+    held_out = collect_curves(lines, "val_losses", prefix="validation: ")
     # "generator ada" is a network's, "cycle" is a part, and much smaller.
     parts = {name: points for name, points in found.items() if " " not in name}
     networks = {name: points for name, points in found.items() if name not in parts}
@@ -123,24 +156,25 @@ def _loss_charts(lines: Sequence[LogEntry]) -> list[str]:
 
 
 SWAP_METRIC_CURVES = (
-    ("pose_degrees", "error of pose, degrees"),
-    ("expression", "error of expression, 0 to 1"),
-    ("identity", "identity moved, difference of cosines"),
+    ("pose_error_deg", "pose error, degrees"),
+    ("expression_error", "expression error, 0 to 1"),
+    ("identity_shift", "identity shift, difference of cosines"),
 )
-"""What swaps keep and move, and how its curve is labelled."""
+"""Swap metrics that have a curve, and its label."""
 
 
 def _swap_metric_charts(lines: Sequence[LogEntry]) -> list[str]:
-    """Return the curves of what swaps keep and move; what nobody looked at has none."""
-    found = collect_curves(lines, "kept")
-    if not found:
+    """Return the curves of the swap metrics; none if they were never measured."""
+    curves = collect_curves(lines, "swap_metrics")
+    if not curves:
         return []
-    pieces = [html_page.heading("What swaps keep, and move")]
+    parts = [html_page.heading("Swap metrics")]
     for name, label in SWAP_METRIC_CURVES:
-        also = {"unswapped": found["unswapped"]} if name == "identity" else {}
-        curves = {name: found.get(name, []), **also}
-        pieces.append(html_page.line_chart(curves, x_label="images seen", y_label=label))
-    return pieces
+        shown = {name: curves.get(name, [])}
+        if name == "identity_shift":
+            shown["unswapped"] = curves.get("identity_baseline", [])
+        parts.append(html_page.line_chart(shown, x_label="images seen", y_label=label))
+    return parts
 
 
 def _preview_images(run: RunFolder) -> list[str]:

@@ -1,4 +1,4 @@
-"""How the learning rate goes: a factor for each position of a run."""
+"""Learning rate schedules: a factor for each position of a run."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -7,12 +7,12 @@ from math import cos, pi
 from faceswap_cli.core.errors import ConfigurationError, did_you_mean
 
 PLATEAU_FACTOR = 0.1
-"""What the rate is multiplied by when the held-out score has stopped improving."""
+"""Factor of the rate when validation has stopped improving."""
 PLATEAU_PATIENCE = 2
-"""How many scores in a row may fail to improve before that."""
+"""Validations in a row that may fail to improve before that."""
 
 Schedule = Callable[[float], float]
-"""Part of the run that is done, 0 to 1 -> factor of the learning rate, 0 to 1."""
+"""Progress of the run, 0 to 1 -> factor of the learning rate, 0 to 1."""
 
 
 def constant(progress: float) -> float:
@@ -35,7 +35,7 @@ SCHEDULES: Mapping[str, Schedule] = {
     "constant": constant,
     "linear": linear,
     "cosine": cosine,
-    "plateau": constant,  # the held-out scores drive it: see `Plateau`
+    "plateau": constant,  # driven by validation: see `PlateauState`
 }
 
 
@@ -43,7 +43,7 @@ def get_schedule(name: str) -> Schedule:
     """Return the schedule called `name`.
 
     Raises:
-        ConfigurationError: There is none of that name.
+        ConfigurationError: There is no such schedule.
     """
     if name in SCHEDULES:
         return SCHEDULES[name]
@@ -60,26 +60,26 @@ def warmup_factor(images_seen: int, warmup_images: int) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class PlateauState:
-    """What the plateau schedule remembers of one group's scores; lower scores are better."""
+    """The plateau schedule of one parameter group (torch's ReduceLROnPlateau)."""
 
-    best: float | None = None
-    """The best score so far."""
-    waited: int = 0
-    """How many scores in a row failed to beat it."""
-    factor: float = 1.0
-    """What the learning rate is multiplied by."""
+    best_loss: float | None = None
+    """The lowest validation loss so far."""
+    num_bad_validations: int = 0
+    """Validations in a row that did not go below it."""
+    lr_scale: float = 1.0
+    """Factor of the learning rate."""
 
-    def step(self, score: float) -> "PlateauState":
-        """Return what is remembered after one more score."""
-        if self.best is None or score < self.best:
-            return replace(self, best=score, waited=0)
-        if self.waited < PLATEAU_PATIENCE:
-            return replace(self, waited=self.waited + 1)
-        return replace(self, waited=0, factor=self.factor * PLATEAU_FACTOR)
+    def step(self, loss: float) -> "PlateauState":
+        """Return the state after one more validation."""
+        if self.best_loss is None or loss < self.best_loss:
+            return replace(self, best_loss=loss, num_bad_validations=0)
+        if self.num_bad_validations < PLATEAU_PATIENCE:
+            return replace(self, num_bad_validations=self.num_bad_validations + 1)
+        return replace(self, num_bad_validations=0, lr_scale=self.lr_scale * PLATEAU_FACTOR)
 
 
 def step_plateaus(
-    plateaus: Mapping[str, PlateauState], scores: Mapping[str, float]
+    plateaus: Mapping[str, PlateauState], losses: Mapping[str, float]
 ) -> dict[str, PlateauState]:
-    """Return what is remembered of each group after one more score of its own, by group."""
-    return {group: plateaus.get(group, PlateauState()).step(one) for group, one in scores.items()}
+    """Return the states after one more validation, each by its own loss, by group."""
+    return {group: plateaus.get(group, PlateauState()).step(loss) for group, loss in losses.items()}

@@ -1,7 +1,6 @@
-"""What swaps keep and what they move: pose and expression stay, the person changes.
+"""`SwapEvaluator`: what swaps preserve (pose, expression) and how far they move the identity.
 
-Knows what models that read faces make of held-out faces and of their swaps; refuses to know how a
-swap is learnt, and is never a reason for training to stop.
+Swaps of validation faces are pasted into their crops and read by a face detector and SFace.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -28,33 +27,33 @@ from faceswap_models.base import SwapModel
 from faceswap_models.tensors import to_images, to_masks
 
 FACES_PER_IDENTITY = 8
-"""Held-out faces of each person that are read: more would take longer than a sheet."""
+"""Validation faces of each identity that are read: more would take longer than a preview."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SwapMetrics:
-    """How held-out faces and their swaps compare; None where no swap was found to be a face."""
+    """Validation faces compared with their swaps; None if no face was found in any swap."""
 
-    found: float
+    detection_rate: float
     """Part of the swaps in which a face is found, 0 to 1."""
-    pose_degrees: float | None
+    pose_error_deg: float | None
     """Mean pose error against the original (`faces.head_pose.pose_error_deg`), degrees."""
-    expression: float | None
+    expression_error: float | None
     """Mean expression error against the original (`faces.types.expression_error`), 0 to 1."""
-    identity: float | None
-    """Mean cosine to the wanted person less that to the original's, -2 to 2: high is moved."""
-    unswapped: float
-    """The same of the originals: what no swap at all would show."""
+    identity_shift: float | None
+    """Mean cosine to the target identity less that to the original one, -2 to 2; higher is better."""
+    identity_baseline: float
+    """The same for the unswapped faces."""
 
     def __str__(self) -> str:
-        """Return it as one line says it."""
-        found = f"{self.found:.0%} of swaps are faces"
-        if self.pose_degrees is None:
+        """Return the metrics in one line."""
+        found = f"{self.detection_rate:.0%} of swaps are faces"
+        if self.pose_error_deg is None:
             return found
         return (
-            f"{found}, pose within {self.pose_degrees:.1f} degrees, "
-            f"expression within {self.expression:.3f}, "
-            f"identity {self.unswapped:+.2f} -> {self.identity:+.2f}"
+            f"{found}, pose within {self.pose_error_deg:.1f} degrees, "
+            f"expression within {self.expression_error:.3f}, "
+            f"identity {self.identity_baseline:+.2f} -> {self.identity_shift:+.2f}"
         )
 
 
@@ -119,10 +118,13 @@ class ReferenceFaces:
 
 
 class SwapEvaluator:
-    """Looks at swaps with other models' eyes, which are opened at the first look.
+    """Measures swaps of validation faces with face models that training does not use.
+
+    The models are loaded on first use. Whatever they fail with is never a reason for training to
+    stop: it is returned as a text, and nothing is measured any more.
 
     Args:
-        loader: Gives the people and their faces.
+        loader: Gives the identities and their faces.
         load_analyzer: Loads the models.
     """
 
@@ -132,63 +134,59 @@ class SwapEvaluator:
         *,
         load_analyzer: Callable[[ExitStack], FaceAnalyzer] = FaceAnalyzer.load,
     ) -> None:
-        self.feed = loader
-        self.failure = ""
-        """Why nothing can be said; empty while something can."""
+        self.loader = loader
+        self._failure = ""
         self._load_analyzer = load_analyzer
         self._stack = ExitStack()
         self._analyzer: FaceAnalyzer | None = None
         self._references: list[ReferenceFaces] = []
 
-    def evaluate(self, model: SwapModel) -> SwapMetrics | None:
-        """Compare faces with their swaps; None, and a `reason`, where that cannot be done.
+    def evaluate(self, model: SwapModel) -> SwapMetrics | str:
+        """Compare faces with their swaps; a text says why that cannot be done.
 
         Args:
             model: In evaluation mode, without gradients.
         """
-        if self.failure:
-            return None
+        if self._failure:
+            return self._failure
         try:
             return self._evaluate(model)
         except FaceswapError as error:
-            self.failure = error.message
+            self._failure = error.message
         except (cv2.error, ImportError, OSError, RuntimeError, ValueError) as error:
-            # Whatever the readers stumble over, training goes on.
-            self.failure = f"the models that read faces failed: {error}"
+            self._failure = f"the face models failed: {error}"
         self.close()
-        return None
+        return self._failure
 
     def close(self) -> None:
         """Let go of the models; harmless when repeated."""
         self._analyzer = None
         self._stack.close()
 
-    def _evaluate(self, model: SwapModel) -> SwapMetrics | None:
-        """Compare, with open eyes."""
+    def _evaluate(self, model: SwapModel) -> SwapMetrics | str:
         if self._analyzer is None:
             self._analyzer = self._load_analyzer(self._stack)
             self._references = [
-                read_reference_faces(self._analyzer, person) for person in self.feed.datasets
+                read_reference_faces(self._analyzer, dataset) for dataset in self.loader.datasets
             ]
         for one in self._references:
             if not one.readings:
-                self.failure = f"no face is found in the held-out crops of {one.dataset.name}"
-                return None
-        after = [*self._references[1:], self._references[0]]
+                return f"no face is found in the validation crops of {one.dataset.name}"
+        targets = [*self._references[1:], self._references[0]]
         return compute_swap_metrics(
             [
                 pair
-                for one, wanted in zip(self._references, after, strict=True)
-                for pair in self._face_pairs(model, one, wanted)
+                for source, target in zip(self._references, targets, strict=True)
+                for pair in self._face_pairs(model, source, target)
             ]
         )
 
     def _face_pairs(
         self, model: SwapModel, source: ReferenceFaces, target: ReferenceFaces
     ) -> Iterator["FacePair"]:
-        """Swap one person's faces to another, and read the swaps."""
+        """Yield the faces of `source` with their swaps to `target`."""
         assert self._analyzer is not None
-        faces = self.feed.clean_batch(source.dataset, source.indices).target[0]
+        faces = self.loader.clean_batch(source.dataset, source.indices).target[0]
         swapped = model.swap(faces, target.dataset.name)
         swaps = to_images(swapped.image)
         masks = [None] * len(swaps) if swapped.mask is None else to_masks(swapped.mask)
@@ -196,10 +194,10 @@ class SwapEvaluator:
             source.indices, source.readings, swaps, masks, strict=True
         ):
             pixels = source.dataset.pixels[place]
-            picture = paste_into_crop(swap, pixels, mask=mask, coverage=self.feed.model.coverage)
+            pasted = paste_into_crop(swap, pixels, mask=mask, coverage=self.loader.model.coverage)
             yield FacePair(
                 original=before,
-                swapped=self._analyzer.analyze_near(picture, before.face),
+                swapped=self._analyzer.analyze_near(pasted, before.face),
                 identity_axis=target.mean_embedding - source.mean_embedding,
             )
 
@@ -238,21 +236,23 @@ def compute_swap_metrics(pairs: Sequence[FacePair]) -> SwapMetrics:
     """
     seen = [(pair, pair.swapped) for pair in pairs if pair.swapped is not None]
     return SwapMetrics(
-        found=len(seen) / len(pairs),
-        pose_degrees=_mean(
+        detection_rate=len(seen) / len(pairs),
+        pose_error_deg=_mean(
             [
                 float(pose_error_deg(after.face.pose, pair.original.face.pose))
                 for pair, after in seen
             ]
         ),
-        expression=_mean(
+        expression_error=_mean(
             [
                 float(expression_error(pair.original.face.blendshapes, after.face.blendshapes))
                 for pair, after in seen
             ]
         ),
-        identity=_mean([float(after.embedding @ pair.identity_axis) for pair, after in seen]),
-        unswapped=float(np.mean([pair.original.embedding @ pair.identity_axis for pair in pairs])),
+        identity_shift=_mean([float(after.embedding @ pair.identity_axis) for pair, after in seen]),
+        identity_baseline=float(
+            np.mean([pair.original.embedding @ pair.identity_axis for pair in pairs])
+        ),
     )
 
 

@@ -1,82 +1,43 @@
-"""The training loop: one clock, one way to update, for every backend alike.
+"""Trainer: a model with its optimizers, averaged weights and precision; `step` trains on a batch.
 
-Knows steps, optimizers, averaged weights and precision; refuses to know files, folders and what
-the user is told. Time is counted in images seen, and every step draws its chance from its own
-position, so a run that was stopped anywhere goes on as if it had not been.
+Time is counted in images seen, and the loop seeds every step from its position, so a run that was
+stopped anywhere continues as if it had not been.
 """
 
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from faceswap_cli.core.errors import ConfigurationError, DeviceError, did_you_mean
-from faceswap_cli.training.compiling import compile_networks, eager_mode, raise_if_compile_error
-from faceswap_cli.training.dataset import derive_seed
-from faceswap_cli.training.distributed import DistributedContext
-from faceswap_cli.training.hardware import Hardware
-from faceswap_cli.training.health import HealthBaseline
-from faceswap_cli.training.loader import FaceLoader
-from faceswap_cli.training.schedule import PlateauState, get_schedule, warmup_factor
+from faceswap_cli.core.hardware import Hardware
+from faceswap_cli.training.schedule import get_schedule
 from faceswap_models.base import FaceBatch, SwapModel, TrainProgress, TrainSettings
 from faceswap_models.growing import GrowingModel
 
 EMA_RAMPUP_RATIO = 0.05
 """The averaged weights' half-life is at most this part of the images seen, so that the first
 random weights are soon forgotten (Karras et al. 2024, EDM2's rampup ratio)."""
+COMPILE_BACKEND = "inductor"
+"""torch's own. Measured on one CPU thread: steps of the light CycleGAN are a tenth shorter, after
+two minutes of compiling. So `[train] compile` is off by default."""
 
 Tensors = dict[str, Tensor]
 """Name -> tensor, as safetensors stores them."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainState:
-    """All that changes during training besides weights and optimizer moments."""
-
-    images_seen: int = 0
-    """Crops shown so far, of all people together: the clock."""
-    seconds: float = 0.0
-    """Time spent training, of all sittings together."""
-    rate_factor: float = 1.0
-    """What rollbacks have left of the learning rate."""
-    rollbacks: int = 0
-    """How often training went back to an earlier state without getting well past the trouble."""
-    trouble_images: int = 0
-    """Where the last trouble was, images seen."""
-    best_images: int = 0
-    """Where the lowest held-out error was, images seen."""
-    vitals: HealthBaseline = field(default_factory=HealthBaseline)
-    """The best that held-out faces have shown."""
-    plateaus: Mapping[str, PlateauState] = field(default_factory=dict)
-    """What the plateau schedule remembers, by group of parameters."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the state in plain JSON values."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, table: Mapping[str, Any]) -> "TrainState":
-        """Read a state back."""
-        plateaus = {group: PlateauState(**one) for group, one in table.get("plateaus", {}).items()}
-        inner = {"plateaus": plateaus, "vitals": HealthBaseline(**table["vitals"])}
-        # Runs that began when all groups had one plateau begin to wait anew.
-        rest = {name: value for name, value in table.items() if name != "plateau"}
-        return cls(**{**rest, **inner})
-
-
-@dataclass(frozen=True, kw_only=True)
 class MicroBatch:
-    """Some of the faces of a batch, where memory is too small for all of them at once."""
+    """A part of a batch: memory may be too small for all of its faces at once."""
 
     indices: slice = field(default_factory=lambda: slice(None))
-    """Which faces of each person."""
+    """Which faces of each identity."""
     weight: float = 1.0
-    """How many they are, as a part of the batch."""
+    """Their share of the batch, 0 to 1."""
     is_first: bool = True
     is_last: bool = True
 
@@ -86,8 +47,8 @@ class MicroBatch:
 
 
 def split_micro_batches(size: int, count: int) -> list[MicroBatch]:
-    """Divide a batch of `size` faces of each person into `count` parts as equal as can be."""
-    edges = [size * place // count for place in range(count + 1)]
+    """Divide a batch of `size` faces of each identity into `count` parts of nearly equal size."""
+    edges = [size * index // count for index in range(count + 1)]
     return [
         MicroBatch(
             indices=slice(start, end),
@@ -99,19 +60,18 @@ def split_micro_batches(size: int, count: int) -> list[MicroBatch]:
     ]
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Say whether an error means that memory ran out; a CPU says so in words only."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+class StepOutOfMemoryError(RuntimeError):
+    """A step ran out of memory; networks and buffers may have been changed by a part of it."""
 
 
 class Trainer:
-    """A model that learns: its optimizers, its averaged weights, its precision.
+    """A model with its optimizers, averaged weights and precision.
 
     Args:
-        model: On its device already.
+        model: Already on its device.
         train: The settings.
         hardware: The device, and the precision to compute in.
-        all_reduce: Averages gradients over processes, in place; None where there is one process.
+        all_reduce: Averages gradients over processes, in place; None for a single process.
 
     Raises:
         ConfigurationError: There is no optimizer, or no schedule, of that name.
@@ -131,19 +91,19 @@ class Trainer:
         self.all_reduce = all_reduce
         self.schedule = get_schedule(train.lr_schedule)
         self.grad_accum_steps = 1
-        self.micro_batch = MicroBatch()
         self.group_losses: Tensors = {}
+        """Loss that each parameter group minimized in the last step, on the device."""
         self.parameter_groups = self._collect_parameter_groups()
         self.optimizers = {
             group: create_optimizer(parameters, train, lr=model.learning_rate(group))
             for group, parameters in self.parameter_groups.items()
         }
-        self.ema = (
+        self.ema: Tensors = (
             {name: one.detach().clone() for name, one in model.named_parameters()}
             if train.ema_halflife_images
             else {}
         )
-        compile_networks(model, train)
+        self._compile()
 
     def step(
         self,
@@ -154,71 +114,94 @@ class Trainer:
         images: int,
         group_lr_scales: Mapping[str, float] | None = None,
     ) -> Tensors:
-        """Learn from one batch, at `lr_scale` of each group's learning rate.
+        """Train on one batch, in `grad_accum_steps` micro-batches whose gradients add up.
 
         Args:
-            batch: Faces of everybody.
-            progress: How far training has come.
-            lr_scale: What every rate is multiplied by.
+            batch: Faces of every identity.
+            progress: How far training is.
+            lr_scale: Factor of every learning rate.
             images: Faces in the batch, of all processes together.
-            group_lr_scales: What single groups' rates are multiplied by besides.
+            group_lr_scales: Further factors of single groups' rates.
 
         Returns:
             Named scalar losses, still on the device: reading one would make the host wait.
+
+        Raises:
+            StepOutOfMemoryError: See `split_further`. The step may have been taken in part.
         """
         for group, optimizer in self.optimizers.items():
-            rate = (
-                self.model.learning_rate(group) * lr_scale * (group_lr_scales or {}).get(group, 1.0)
-            )
-            optimizer.param_groups[0]["lr"] = rate
-        losses = self._step_with_oom_retry(batch, progress)
-        self._update_ema(progress.images_seen, images)
-        return losses
+            rate = self.model.learning_rate(group) * lr_scale
+            optimizer.param_groups[0]["lr"] = rate * (group_lr_scales or {}).get(group, 1.0)
+        losses: Tensors = {}
+        self.group_losses = {}
+        try:
+            for part in split_micro_batches(batch.target.shape[1], self.grad_accum_steps):
+                with self._autocast():
+                    update = partial(self._update, part)
+                    part_losses = self.model.train_step(part.select(batch), update, progress)
+                for name, loss in part_losses.items():
+                    losses[name] = losses.get(name, 0) + loss.detach() * part.weight
+        except (torch.OutOfMemoryError, RuntimeError) as error:
+            _raise_compiler_error(error)
+            if not is_out_of_memory(error):
+                raise
+            message = str(error).partition("\n")[0]
+        else:
+            self._update_ema(progress.images_seen, images)
+            return losses
+        # Outside `except`, whose traceback would keep the failed step's tensors alive.
+        raise StepOutOfMemoryError(message)
 
-    def grow(self, structure: int, progress: TrainProgress) -> None:
-        """Have the networks built anew, and learn with what they are then.
+    def split_further(self, batch_size: int) -> None:
+        """Double the number of micro-batches, after a step ran out of memory.
+
+        The effective batch stays the same. Networks must be restored before the next step.
+
+        Args:
+            batch_size: Faces of each identity in this process's part of a batch.
+
+        Raises:
+            DeviceError: A micro-batch is a single face already.
+        """
+        if self.grad_accum_steps >= batch_size:
+            raise DeviceError(
+                "memory is too small for one face of each person",
+                hint="choose a lighter preset, or a smaller --set model.size_px",
+            )
+        self.grad_accum_steps = min(batch_size, self.grad_accum_steps * 2)
+        for optimizer in self.optimizers.values():
+            optimizer.zero_grad(set_to_none=True)
+        if self.hardware.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    @property
+    def growth_step(self) -> int:
+        """Growth step of the networks; 0 throughout for networks that do not grow."""
+        return self.model.growth_step if isinstance(self.model, GrowingModel) else 0
+
+    @property
+    def final_growth_step(self) -> int:
+        """Growth step of the complete networks."""
+        return self.model.final_growth_step if isinstance(self.model, GrowingModel) else 0
+
+    def growth_due(self, progress: TrainProgress) -> int:
+        """Return the growth step that the next training step needs."""
+        return self.model.growth_due(progress) if isinstance(self.model, GrowingModel) else 0
+
+    def grow(self, growth_step: int, progress: TrainProgress) -> None:
+        """Rebuild the networks as those of `growth_step`.
 
         Parameters that stay keep their moments and averages; new ones begin without.
         """
         assert isinstance(self.model, GrowingModel)
-        self.model.grow(structure, progress)
+        self.model.grow(growth_step, progress)
         self._rebind_parameters()
 
-    def grow_to_final(self) -> None:
-        """Have the networks built on to the end at once: to learn what training will take."""
-        assert isinstance(self.model, GrowingModel)
-        for structure in range(self.model.growth_step + 1, self.model.final_growth_step + 1):
-            self.grow(structure, TrainProgress(images_seen=0, max_images=None))
-
-    def update(self, group: str, loss: Tensor) -> None:
-        """Step one group down the gradient of `loss`: what a backend is handed as `update`.
-
-        Where a batch is learnt from in parts, gradients add up and the last part steps.
-        """
-        parameters, optimizer = self.parameter_groups[group], self.optimizers[group]
-        # Backward runs in the precisions that forward chose; autocast would choose once more.
-        with torch.autocast(self.hardware.device.type, enabled=False):
-            if self.micro_batch.is_first:
-                optimizer.zero_grad(set_to_none=True)
-            # Naming the inputs keeps a generator's loss from leaving gradients in its critic.
-            learnt = [one for one in parameters if one.requires_grad]
-            torch.autograd.backward(loss * self.micro_batch.weight, inputs=learnt)
-            self.group_losses[group] = loss.detach()
-            if not self.micro_batch.is_last:
-                return
-            if self.all_reduce is not None:
-                self.all_reduce([one.grad for one in parameters if one.grad is not None])
-            if self.train.grad_clip_norm > 0:
-                nn.utils.clip_grad_norm_(parameters, self.train.grad_clip_norm)
-            optimizer.step()
-        # Autocast keeps bfloat16 copies of weights, which have just changed.
-        torch.clear_autocast_cache()
-
     def learning_rates(self) -> dict[str, float]:
-        """Return the learning rate of the last step, by group."""
+        """Return the learning rates of the last step, by group."""
         return {group: float(one.param_groups[0]["lr"]) for group, one in self.optimizers.items()}
 
-    def autocast(self) -> torch.autocast:
+    def _autocast(self) -> torch.autocast:
         """Return the context that computes in the hardware's native precision."""
         return torch.autocast(
             self.hardware.device.type,
@@ -228,11 +211,11 @@ class Trainer:
 
     @contextmanager
     def ema_weights(self) -> Iterator[SwapModel]:
-        """Lend the model with its averaged weights, for judging and showing, not for learning."""
+        """Lend the model with its averaged weights, in evaluation mode and without gradients."""
         self._swap_ema()
         self.model.eval()
         try:
-            with torch.no_grad(), self.autocast(), eager_mode(self.train):
+            with torch.no_grad(), self._autocast(), _uncompiled(self.train):
                 yield self.model
         finally:
             self.model.train()
@@ -240,25 +223,25 @@ class Trainer:
 
     def export_weights(self) -> Tensors:
         """Return what `convert` needs: the model's state, averaged where it is averaged."""
-        every = {**_model_state(self.model), **{k: v.detach() for k, v in self.ema.items()}}
+        state = {**_model_state(self.model), **{k: v.detach() for k, v in self.ema.items()}}
         left_out = self.model.training_only_prefixes
-        return {name: value for name, value in every.items() if not name.startswith(left_out)}
+        return {name: value for name, value in state.items() if not name.startswith(left_out)}
 
     def state_dict(self) -> Tensors:
         """Return everything that training changes, by name."""
-        found = {f"model/{name}": value for name, value in _model_state(self.model).items()}
-        found |= {f"average/{name}": value for name, value in self.ema.items()}
+        tensors = {f"model/{name}": value for name, value in _model_state(self.model).items()}
+        tensors |= {f"average/{name}": value for name, value in self.ema.items()}
         for group, optimizer in self.optimizers.items():
             for index, moments in optimizer.state_dict()["state"].items():
                 for name, value in moments.items():
-                    found[f"optimizer/{group}/{index}/{name}"] = value
-        return found
+                    tensors[f"optimizer/{group}/{index}/{name}"] = value
+        return tensors
 
     def load_state_dict(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take up where `tensors()` left off.
+        """Continue from what `state_dict` returned.
 
         Raises:
-            KeyError, RuntimeError: They are of other networks.
+            KeyError, RuntimeError: The tensors belong to other networks.
         """
         self.model.load_state_dict(_strip_prefix(tensors, "model/"))
         self._rebind_parameters()
@@ -273,16 +256,41 @@ class Trainer:
             table = optimizer.state_dict()
             optimizer.load_state_dict({**table, "state": moments})
 
+    def _update(self, part: MicroBatch, group: str, loss: Tensor) -> None:
+        """Step one group down the gradient of `loss`: the `update` that a backend is given.
+
+        Gradients of micro-batches add up, and the last one steps.
+        """
+        parameters, optimizer = self.parameter_groups[group], self.optimizers[group]
+        # Backward runs in the precisions that forward chose; autocast would choose once more.
+        with torch.autocast(self.hardware.device.type, enabled=False):
+            if part.is_first:
+                optimizer.zero_grad(set_to_none=True)
+            # Naming the inputs keeps a generator's loss from leaving gradients in its critic.
+            trained = [one for one in parameters if one.requires_grad]
+            weighted = loss * part.weight
+            torch.autograd.backward(weighted, inputs=trained)
+            self.group_losses[group] = self.group_losses.get(group, 0) + weighted.detach()
+            if not part.is_last:
+                return
+            if self.all_reduce is not None:
+                self.all_reduce([one.grad for one in parameters if one.grad is not None])
+            if self.train.grad_clip_norm > 0:
+                nn.utils.clip_grad_norm_(parameters, self.train.grad_clip_norm)
+            optimizer.step()
+        # Autocast keeps bfloat16 copies of weights, which have just changed.
+        torch.clear_autocast_cache()
+
     def _collect_parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """Return what the model learns now, by group."""
+        """Return the model's parameters by group, as its networks are now."""
         return {
-            # Frozen ones too: their places hold when a run goes on with other parts frozen.
+            # Frozen ones too: their indices hold when a run resumes with other parts frozen.
             group: list(parameters)
             for group, parameters in self.model.parameter_groups().items()
         }
 
     def _rebind_parameters(self) -> None:
-        """Take up the parameters there are now, where the model's networks were built anew."""
+        """Give optimizers and averages the parameters there are now, after networks were rebuilt."""
         groups = self._collect_parameter_groups()
         if all(_are_same_parameters(groups[name], self.parameter_groups[name]) for name in groups):
             return
@@ -298,57 +306,24 @@ class Trainer:
                 name: self.ema.get(name, one.detach().clone())
                 for name, one in self.model.named_parameters()
             }
-        compile_networks(self.model, self.train)
+        self._compile()
 
-    def _step_with_oom_retry(self, batch: FaceBatch, progress: TrainProgress) -> Tensors:
-        """Learn from a batch in as many parts as memory needs, finding that number by failing.
-
-        The effective batch stays what it is: gradients add up over the parts.
-        """
-        size = batch.target.shape[1]
-        while True:
-            try:
-                return self._step_micro_batches(
-                    batch, progress, split_micro_batches(size, self.grad_accum_steps)
-                )
-            except (torch.OutOfMemoryError, RuntimeError) as error:
-                raise_if_compile_error(error)
-                if not is_out_of_memory(error):
-                    raise
-                if self.grad_accum_steps >= size:
-                    raise DeviceError(
-                        "memory is too small for one face of each person",
-                        hint="choose a lighter preset, or a smaller --set model.size_px",
-                    ) from error
-            # Outside `except`, whose traceback would keep the failed step's tensors alive.
-            self.grad_accum_steps = min(size, self.grad_accum_steps * 2)
-            for optimizer in self.optimizers.values():
-                optimizer.zero_grad(set_to_none=True)
-            if self.hardware.device.type == "cuda":
-                torch.cuda.empty_cache()
-
-    def _step_micro_batches(
-        self, batch: FaceBatch, progress: TrainProgress, micro_batches: Sequence[MicroBatch]
-    ) -> Tensors:
-        """Show the model a batch part by part; return the losses of the whole."""
-        total: Tensors = {}
-        for self.micro_batch in micro_batches:
-            with self.autocast():
-                losses = self.model.train_step(
-                    self.micro_batch.select(batch), self.update, progress
-                )
-            for name, loss in losses.items():
-                total[name] = total.get(name, 0) + loss.detach() * self.micro_batch.weight
-        return total
+    def _compile(self) -> None:
+        """Compile networks that have their final structure, if asked to; weights keep their names."""
+        if self.train.compile and not (
+            isinstance(self.model, GrowingModel) and self.model.is_growing
+        ):
+            for network in self.model.compilable_networks():
+                network.compile(backend=COMPILE_BACKEND)
 
     def _update_ema(self, images_seen: int, images: int) -> None:
         """Move the averaged weights towards the weights after a step of `images`."""
         if not self.ema:
             return
         halflife = min(self.train.ema_halflife_images, EMA_RAMPUP_RATIO * images_seen)
-        keep = 0.5 ** (images / halflife) if halflife else 0.0
-        now = [one.detach() for _, one in self.model.named_parameters()]
-        torch._foreach_lerp_(list(self.ema.values()), now, 1 - keep)
+        decay = 0.5 ** (images / halflife) if halflife else 0.0
+        current = [one.detach() for _, one in self.model.named_parameters()]
+        torch._foreach_lerp_(list(self.ema.values()), current, 1 - decay)
 
     def _swap_ema(self) -> None:
         """Exchange the model's weights with the averaged ones."""
@@ -357,103 +332,14 @@ class Trainer:
                 one.data, self.ema[name] = self.ema[name], one.data
 
 
-def training_loop(
-    should_stop: Callable[[TrainState], bool],
-    *,
-    trainer: Trainer,
-    loader: FaceLoader,
-    state: TrainState,
-    seed: int,
-    max_images: int | None,
-    fraction_done: Callable[[TrainState], float],
-    on_step_end: Callable[[TrainState, Tensors], TrainState],
-    dist: DistributedContext | None = None,
-    reload_state: Callable[[], TrainState] = TrainState,
-    on_growth: Callable[[TrainState], None] | None = None,
-) -> TrainState:
-    """Train until `should_stop` says so: the loop that every backend stands on.
-
-    Args:
-        should_stop: Asked before every step.
-        trainer: What learns.
-        loader: Where batches come from.
-        state: Where to begin.
-        seed: Seed of the run; with the images seen it gives every step its own chance.
-        max_images: Images after which training ends, or None: told to the backend.
-        fraction_done: Part of the run that is done, 0 to 1, for the schedule.
-        on_step_end: Hears of every step, with losses still on the device; what it returns is where
-            training goes on, which is an earlier state after a rollback.
-        dist: The processes that train together; the leader's answers hold for all.
-        reload_state: Puts the trainer where the leader went back to, in the processes that follow.
-        on_growth: Hears when networks that grow have come to the end of a stage.
-
-    Returns:
-        Where training ended.
-    """
-    images, model = loader.images_per_step, trainer.model
-    dist = dist or DistributedContext()
-    while True:
-        factor = trainer.schedule(fraction_done(state)) * state.rate_factor
-        factor *= warmup_factor(state.images_seen, trainer.train.warmup_images)
-        plateaus = [
-            state.plateaus.get(group, PlateauState()).factor for group in trainer.parameter_groups
-        ]
-        progress = TrainProgress(images_seen=state.images_seen, max_images=max_images)
-        due = model.growth_due(progress) if isinstance(model, GrowingModel) else 0
-        is_over, place, structure, factor, *plateaus = dist.broadcast_scalars(
-            [should_stop(state), state.images_seen, due, factor, *plateaus]
-        )
-        if is_over:
-            return state
-        if place != state.images_seen:
-            state = reload_state()
-            progress = replace(progress, images_seen=state.images_seen)
-        if isinstance(model, GrowingModel) and structure != model.growth_step:
-            if on_growth is not None:
-                on_growth(state)
-            # The same new weights in every process.
-            torch.manual_seed(derive_seed(seed, state.images_seen, "growth"))
-            trainer.grow(int(structure), progress)
-        began = time.monotonic()
-        batch = loader.batch(state.images_seen)
-        torch.manual_seed(derive_seed(seed, state.images_seen, f"step of process {dist.rank}"))
-        by_group = dict(zip(trainer.parameter_groups, plateaus, strict=True))
-        losses = trainer.step(
-            batch, progress, lr_scale=factor, images=images, group_lr_scales=by_group
-        )
-        state = replace(
-            state,
-            images_seen=state.images_seen + images,
-            seconds=state.seconds + time.monotonic() - began,
-        )
-        state = on_step_end(state, losses)
-
-
-class RunningMean:
-    """Adds losses up where they are, and reads them off when asked."""
-
-    def __init__(self) -> None:
-        self.names: tuple[str, ...] = ()
-        self.total: Tensor | None = None
-        self.steps = 0
-
-    def update(self, losses: Mapping[str, Tensor]) -> None:
-        """Add the losses of one step."""
-        if not losses:
-            return
-        if self.names != tuple(losses):  # a phase began, and with it another loss
-            self.names, self.total, self.steps = tuple(losses), None, 0
-        values = torch.stack([loss.detach().float() for loss in losses.values()])
-        self.total = values if self.total is None else self.total + values
-        self.steps += 1
-
-    def compute(self) -> dict[str, float]:
-        """Return the mean of each loss since the last reading, and begin anew."""
-        if self.total is None:
-            return {}
-        means = (self.total / self.steps).tolist()
-        self.total, self.steps = None, 0
-        return dict(zip(self.names, means, strict=True))
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error means that memory ran out; CPU and MPS say so in words only."""
+    words = str(error)
+    return (
+        isinstance(error, torch.OutOfMemoryError)
+        or "can't allocate memory" in words
+        or "MPS backend out of memory" in words
+    )
 
 
 OPTIMIZERS: Mapping[str, type[torch.optim.Adam]] = {
@@ -465,7 +351,7 @@ OPTIMIZERS: Mapping[str, type[torch.optim.Adam]] = {
 def create_optimizer(
     parameters: Sequence[nn.Parameter], train: TrainSettings, *, lr: float
 ) -> torch.optim.Optimizer:
-    """Return the optimizer that the settings ask for, fused where the device can.
+    """Return the optimizer that the settings name, fused where the device can.
 
     Raises:
         ConfigurationError: There is no optimizer of that name.
@@ -486,13 +372,35 @@ def create_optimizer(
     )
 
 
+def _uncompiled(train: TrainSettings) -> AbstractContextManager[object]:
+    """Return the context in which networks are not compiled anew for every other batch size."""
+    # Asked only where it matters: the compiler takes seconds to import.
+    return torch.compiler.set_stance("force_eager") if train.compile else nullcontext()
+
+
+def _raise_compiler_error(error: BaseException) -> None:
+    """Explain an error of the compiler: it is not installed, or does not support the networks.
+
+    Raises:
+        DeviceError: It is one.
+    """
+    if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        # "backend='inductor' raised:" does not say what.
+        reason = next((line for line in lines if not line.endswith(":")), type(error).__name__)
+        raise DeviceError(
+            f"the networks cannot be compiled here: {reason}",
+            hint="train without --set train.compile=true",
+        ) from error
+
+
 def _model_state(model: SwapModel) -> Tensors:
     """Return the parameters and buffers of a model."""
     return {name: value.detach() for name, value in model.state_dict().items()}
 
 
 def _are_same_parameters(some: Sequence[nn.Parameter], others: Sequence[nn.Parameter]) -> bool:
-    """Say whether two rows are of the very same parameters."""
+    """Return whether two lists hold the very same parameters."""
     return [id(one) for one in some] == [id(one) for one in others]
 
 

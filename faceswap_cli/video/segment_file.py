@@ -1,7 +1,7 @@
-"""The file of one segment of a video: encoded packets, then an index (`SegmentWriter`, `Segment`).
+"""One finished piece of a video's picture as a file: packets, then an index; nothing of containers.
 
-A segment gets its name when it is whole and on the disk. Its last bytes say where the index is, and
-checksums cover every byte, so neither half a segment nor a damaged one is ever taken for whole.
+A piece gets its name when it is whole and on the disk. Its last bytes say where the index is, and a
+check sum covers every byte, so neither half a piece nor a damaged one is ever taken for whole.
 """
 
 import json
@@ -18,25 +18,25 @@ from faceswap_cli.video.encoder import EncodedPacket
 
 _MAGIC = b"FSPIECE1"
 _FOOTER = struct.Struct("<QII8s")
-"""Position of the index, checksums of the packets and of the index, and the magic."""
+"""Where the index begins, the check sums of the packets and of the index, and the magic."""
 SEGMENT_SUFFIX = ".piece"
 
 
 class DamagedSegmentError(Exception):
-    """A segment whose bytes have changed since it was written."""
+    """A piece whose bytes have changed since it was written."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Segment:
-    """A whole segment on the disk."""
+    """A whole piece on the disk."""
 
     path: Path
     key: str
-    """Digest of its settings: segments of different keys are never concatenated."""
+    """What made it: pieces of different keys are never joined."""
     first_frame: int
     """Number of its first frame."""
     pts: tuple[int, ...]
-    """Presentation times of the packets, in the order of storing."""
+    """When each packet is shown, in the order of storing."""
     sizes: tuple[int, ...]
     keyframes: tuple[bool, ...]
     checksum: int
@@ -48,7 +48,7 @@ class Segment:
 
     @classmethod
     def read(cls, path: Path) -> "Segment | None":
-        """Return the segment in the file at `path`, or None if it is not a whole one."""
+        """Return what the file at `path` holds, or None if it is not a whole piece."""
         try:
             size = path.stat().st_size
             with path.open("rb") as file:
@@ -58,16 +58,16 @@ class Segment:
                 index = file.read(size - _FOOTER.size - start)
             if magic != _MAGIC or zlib.crc32(index) != index_sum:
                 return None
-            entries = json.loads(index)
+            told = json.loads(index)
         except (OSError, ValueError, struct.error):
             return None
         return cls(
             path=path,
-            key=entries["key"],
-            first_frame=entries["first"],
-            pts=tuple(entries["ticks"]),
-            sizes=tuple(entries["sizes"]),
-            keyframes=tuple(map(bool, entries["keys"])),
+            key=told["key"],
+            first_frame=told["first"],
+            pts=tuple(told["ticks"]),
+            sizes=tuple(told["sizes"]),
+            keyframes=tuple(map(bool, told["keys"])),
             checksum=checksum,
         )
 
@@ -88,11 +88,11 @@ class Segment:
 
 
 class SegmentWriter:
-    """A segment being written, under another name until `finish`.
+    """A piece that is being written, under another name until it is `finish`ed.
 
     Args:
         path: Its name once it is whole.
-        key: Digest of its settings.
+        key: What makes it.
         first_frame: Number of its first frame.
     """
 
@@ -106,18 +106,18 @@ class SegmentWriter:
         self._file: BinaryIO = self._temporary.open("wb")
 
     def write(self, packets: Sequence[EncodedPacket]) -> None:
-        """Append packets."""
+        """Add packets."""
         for packet in packets:
             self._file.write(packet.data)
             self._checksum = zlib.crc32(packet.data, self._checksum)
             self._index.append((packet.pts, len(packet.data), packet.is_keyframe))
 
     def finish(self) -> None:
-        """Flush everything to the disk, then give the segment its name."""
+        """Put everything on the disk, then give the piece its name."""
         ticks, sizes, keys = zip(*self._index, strict=True)
-        entries = {"key": self._key, "first": self._first_frame}
-        entries |= {"ticks": ticks, "sizes": sizes, "keys": [int(key) for key in keys]}
-        index = json.dumps(entries, separators=(",", ":")).encode()
+        told = {"key": self._key, "first": self._first_frame}
+        told |= {"ticks": ticks, "sizes": sizes, "keys": [int(key) for key in keys]}
+        index = json.dumps(told, separators=(",", ":")).encode()
         start = self._file.tell()
         self._file.write(index)
         self._file.write(_FOOTER.pack(start, self._checksum, zlib.crc32(index), _MAGIC))
@@ -127,7 +127,7 @@ class SegmentWriter:
         fsync(self.path.parent)
 
     def abort(self) -> None:
-        """Remove the unfinished file."""
-        with suppress(OSError):  # a full disk also refuses what is still buffered
+        """Remove what there is of it."""
+        with suppress(OSError):  # a full disk refuses what is still to be written, too
             self._file.close()
         self._temporary.unlink(missing_ok=True)

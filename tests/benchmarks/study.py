@@ -31,6 +31,7 @@ from faceswap_cli import synthetic
 from faceswap_cli.core import image_io
 from faceswap_cli.core.config import Recipe
 from faceswap_cli.core.fileio import atomic_write, write_text
+from faceswap_cli.core.hardware import find_hardware, keep_freed_memory
 from faceswap_cli.core.progress import Reporter
 from faceswap_cli.core.types import AnyArray, Image
 from faceswap_cli.core.workspace import Workspace
@@ -49,11 +50,11 @@ from faceswap_cli.training.dataset import (
     load_or_build_cache,
     merge_sets,
 )
-from faceswap_cli.training.hardware import find_hardware, keep_freed_memory
 from faceswap_cli.training.loader import FaceLoader, make_loader
 from faceswap_cli.training.pretrained import load_perceptual_weights
 from faceswap_cli.training.schedule import PlateauState, step_plateaus, warmup_factor
-from faceswap_cli.training.trainer import Trainer, TrainState
+from faceswap_cli.training.state import TrainState
+from faceswap_cli.training.trainer import Trainer
 from faceswap_cli.training.validation import validate
 from faceswap_cli.video.writer import VideoWriter
 from faceswap_models.base import SwapModel, TrainProgress
@@ -314,7 +315,7 @@ class TrainingRun:
             lr_scale=lr_scale,
             images=self.loader.images_per_step,
             group_lr_scales={
-                group: plateaus.get(group, PlateauState()).factor
+                group: plateaus.get(group, PlateauState()).lr_scale
                 for group in trainer.parameter_groups
             },
         )

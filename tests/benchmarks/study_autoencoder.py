@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from faceswap_cli.core import config, image_io
 from faceswap_cli.stages.train import POOLED_IDENTITY
-from faceswap_cli.training.pretrained import freeze, read_tensors
+from faceswap_cli.training.pretrained import freeze_parts, read_tensors
 from faceswap_models import vgg
 from faceswap_models.backends.autoencoder import Autoencoder, Decoder
 from faceswap_models.base import SwapModel
@@ -275,7 +275,7 @@ def load_pretrained_decoder(model: SwapModel, folder: Path) -> None:
     load_model(trained, path)
     assert isinstance(model, Autoencoder)
     model.init_from(trained)
-    freeze(model, model.train_settings.freeze)
+    freeze_parts(model, model.train_settings.freeze)
 
 
 def load_partial_vgg19(model: SwapModel, path: Path) -> None:

@@ -284,16 +284,16 @@ def extras_table(rows: Sequence[study.Row], extras: Sequence[Extras]) -> str:
         metrics = extra.swap_metrics
         identity = (
             ""
-            if metrics.identity is None
-            else f"{metrics.unswapped:+.2f} to {metrics.identity:+.2f}"
+            if metrics.identity_shift is None
+            else f"{metrics.identity_baseline:+.2f} to {metrics.identity_shift:+.2f}"
         )
         gradients = [
             f"{ends[0]:.2g} to {ends[1]:.2g}" if ends else ""
             for ends in (extra.gradients.get(name) for name in ("generator", "discriminator"))
         ]
         lines.append(
-            f"| {row_label(one)} | {metrics.found:.0%} | {format_value(metrics.pose_degrees, 1)} "
-            f"| {format_value(metrics.expression, 3)} | {identity} | {extra.grid_db:+.1f} "
+            f"| {row_label(one)} | {metrics.detection_rate:.0%} | {format_value(metrics.pose_error_deg, 1)} "
+            f"| {format_value(metrics.expression_error, 3)} | {identity} | {extra.grid_db:+.1f} "
             f"| {gradients[0]} | {gradients[1]} |"
         )
     return "\n".join(lines) + "\n"

@@ -26,8 +26,8 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from faceswap_cli.core import config
+from faceswap_cli.core.hardware import find_hardware, keep_freed_memory
 from faceswap_cli.training.dataset import IdentityDataset, Pixels
-from faceswap_cli.training.hardware import find_hardware, keep_freed_memory
 from faceswap_cli.training.loader import FaceLoader, make_loader
 from faceswap_cli.training.trainer import Trainer
 from faceswap_models import registry

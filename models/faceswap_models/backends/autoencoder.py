@@ -45,8 +45,8 @@ DISCRIMINATORS = "critics"
 class AutoencoderModelSettings(ModelSettings):
     """Settings of the networks; the defaults are the original layout."""
 
-    encoder: str = "halvings"
-    """`halvings`: strided convolutions and a small latent; `vgg19`: VGG19's convolutions."""
+    encoder: str = "conv"
+    """`conv`: strided convolutions and a small latent; `vgg19`: VGG19's convolutions."""
     bottleneck_px: int = 7
     """The image is halved until its side is at most this: 64, 128 and 256 px all end at 4."""
     encoder_channels: tuple[int, ...] = (128, 256, 512, 1024)
@@ -89,7 +89,7 @@ class AutoencoderModelSettings(ModelSettings):
         if self.size_px % 2**self.num_downsamples or self.num_downsamples < 1:
             raise ValueError(
                 f"size_px = {self.size_px} cannot be halved down to {self.bottleneck_px} px or less"
-                if self.encoder == "halvings"
+                if self.encoder == "conv"
                 else f"size_px = {self.size_px} cannot be halved five times, as {self.encoder} does"
             )
         if not self.encoder_channels or not self.decoder_channels:
@@ -205,7 +205,7 @@ class VGGEncoder(nn.Module):
 
 
 ENCODERS: Mapping[str, type[ConvEncoder] | type[VGGEncoder]] = {
-    "halvings": ConvEncoder,
+    "conv": ConvEncoder,
     "vgg19": VGGEncoder,
 }
 

@@ -1,0 +1,270 @@
+"""The training loop: decide, grow, step, status, validate and save, preview.
+
+`training_loop` is the whole life of a run on one page. Where several processes train together all
+of them run it; the main one decides, logs and writes, and the others follow its decisions.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+
+from faceswap_cli.core.config import Recipe
+from faceswap_cli.core.errors import DeviceError, FaceswapError
+from faceswap_cli.core.progress import Reporter
+from faceswap_cli.core.signals import StopFlag
+from faceswap_cli.core.workspace import RunFolder
+from faceswap_cli.provenance.consent import Origin
+from faceswap_cli.training import checkpoint
+from faceswap_cli.training.checkpoint import CheckpointWriter
+from faceswap_cli.training.dataset import derive_seed
+from faceswap_cli.training.distributed import DistributedContext
+from faceswap_cli.training.estimate import TrainEstimate
+from faceswap_cli.training.health import HealthMonitor
+from faceswap_cli.training.loader import FaceLoader
+from faceswap_cli.training.preview import write_preview
+from faceswap_cli.training.report import write_run_report
+from faceswap_cli.training.run_log import RunLog, TrainSummary
+from faceswap_cli.training.schedule import PlateauState, step_plateaus, warmup_factor
+from faceswap_cli.training.state import StopCriterion, TrainState
+from faceswap_cli.training.swap_metrics import SwapEvaluator
+from faceswap_cli.training.trainer import StepOutOfMemoryError, Trainer
+from faceswap_cli.training.validation import ValidationResult, validate
+from faceswap_models.base import FaceBatch, TrainProgress
+from faceswap_models.growing import GrowingModel
+
+EARLY_IMAGES = (1_000, 3_000, 10_000)
+"""Images seen at which a run is validated and previewed besides the regular intervals: short runs
+need both, and the first preview should come soon."""
+CHECKPOINT_MAX_S = 120.0
+"""Time after which a checkpoint is written between the regular ones: the most that a power cut can
+cost. Validating and saving take about a second of it."""
+ROLLBACK_LR_SCALE = 0.5
+"""Factor of the learning rate after each rollback."""
+MAX_ROLLBACKS = 3
+"""Rollbacks without getting past a failure before training gives up."""
+RECOVERY_INTERVALS = 3
+"""Checkpoint intervals beyond the last failure after which it counts as overcome."""
+
+
+def training_loop(
+    trainer: Trainer,  # model, optimizers, averaged weights, precision
+    loader: FaceLoader,
+    run: RunFolder,
+    *,
+    recipe: Recipe,
+    state: TrainState,  # where to begin
+    seed: int,
+    stop: StopCriterion,
+    interrupt: StopFlag,
+    dist: DistributedContext,
+    estimate: TrainEstimate,  # shown with the speed of the first seconds
+    report: Reporter,
+    origins: Sequence[Origin] = (),  # digests of the sets, for the header of the trained model
+) -> TrainSummary:
+    """Train from `state` until `stop` or an interrupt ends it, and leave the run in order.
+
+    Every step is seeded from its position, and its batch follows from it: a run limited by images
+    ends the same however often it is stopped.
+
+    Raises:
+        FaceswapError: Training failed `MAX_ROLLBACKS` times without getting past the failure.
+    """
+    train = recipe.train
+    interval = train.checkpoint_interval_images
+    images = loader.images_per_step
+    files = CheckpointWriter(run, trainer, loader, recipe=recipe, origins=origins)
+    log = RunLog(run, report, start=state, estimate=estimate, stop=stop)
+    health = HealthMonitor()
+    swap_evaluator = SwapEvaluator(loader)
+    if dist.is_main:
+        files.begin(state)
+        log.begin()
+    clock = time.monotonic()
+    while True:
+        # Decide. What the main process says holds for all of them.
+        reason = stop.reason(state, interrupt, interval=interval)
+        progress = TrainProgress(images_seen=state.images_seen, max_images=stop.max_images)
+        lr_scale = trainer.schedule(stop.fraction_done(state)) * state.lr_scale
+        lr_scale *= warmup_factor(state.images_seen, train.warmup_images)
+        plateaus = [
+            state.plateaus.get(group, PlateauState()).lr_scale for group in trainer.parameter_groups
+        ]
+        is_over, images_seen, growth_step, lr_scale, *plateaus = dist.broadcast_scalars(
+            [reason != "", state.images_seen, trainer.growth_due(progress), lr_scale, *plateaus]
+        )
+        if is_over:
+            break
+        if images_seen != state.images_seen:  # the main process has gone back
+            state = checkpoint.restore(trainer, run)
+            progress = replace(progress, images_seen=state.images_seen)
+
+        # Grow.
+        if growth_step != trainer.growth_step:
+            if dist.is_main:
+                if log.previewed_images != state.images_seen:
+                    log.preview(state, write_preview(trainer, loader, run, state, swap_evaluator))
+                log.growth(state, trainer.model)
+            # Seeded alike everywhere: the same new weights in every process.
+            torch.manual_seed(derive_seed(seed, state.images_seen, "growth"))
+            trainer.grow(int(growth_step), progress)
+
+        # Step.
+        batch = loader.batch(state.images_seen)
+        torch.manual_seed(derive_seed(seed, state.images_seen, f"step of process {dist.rank}"))
+        group_lr_scales = dict(zip(trainer.parameter_groups, plateaus, strict=True))
+        try:
+            losses = trainer.step(
+                batch, progress, lr_scale=lr_scale, images=images, group_lr_scales=group_lr_scales
+            )
+        except StepOutOfMemoryError:  # the step may have been taken in part
+            state = retry_in_smaller_parts(trainer, run, batch, dist)
+            parts = trainer.grad_accum_steps
+            log.event(state, "out_of_memory", f"memory ran out: {parts} micro-batches a step now")
+            continue
+        clock, last = time.monotonic(), clock
+        state = replace(
+            state, images_seen=state.images_seen + images, seconds=state.seconds + clock - last
+        )
+        if not dist.is_main:
+            continue
+
+        # Status.
+        log.add(losses, trainer.group_losses)
+        is_interval = crossed(state, images, interval)
+        is_early = crossed_any(state, images, EARLY_IMAGES)
+        is_due = is_interval or is_early or files.seconds_since_save > CHECKPOINT_MAX_S
+        is_due = is_due or stop.reason(state, interrupt, interval=interval) != ""
+        problem = ""
+        if is_due or log.is_status_due():
+            problem = health.check(*log.status(state, trainer))
+
+        # Validate, check and save; or go back.
+        if is_due and not problem:
+            with trainer.ema_weights() as model:
+                result = validate(model, loader)
+            log.validation(state, result)
+            problem = state.health_baseline.check(result)
+            if not problem:
+                if is_interval or is_early:
+                    if is_best(state, result):
+                        files.save_best(state)
+                    state = record(state, result, trainer, is_interval=is_interval)
+                files.save(state)
+                write_run_report(run, recipe, is_training=True)
+        if problem:
+            state = roll_back(trainer, files, log, state, problem)  # time runs backwards here
+            health = HealthMonitor()
+            continue
+
+        # Preview.
+        preview_interval = train.preview_interval_images
+        if crossed(state, images, preview_interval):
+            log.preview(state, write_preview(trainer, loader, run, state, swap_evaluator))
+        elif preview_interval and is_early:
+            log.preview(state, write_preview(trainer, loader, run, state))
+
+    if not dist.is_main:
+        return log.summary(state, reason="the main process ended it")
+    if files.saved_images != state.images_seen:
+        with trainer.ema_weights() as model:
+            log.validation(state, validate(model, loader))
+        files.save(state)
+    if log.previewed_images != state.images_seen:
+        log.preview(state, write_preview(trainer, loader, run, state, swap_evaluator))
+    swap_evaluator.close()
+    log.finish(state, trainer.model, reason, is_interrupted=interrupt.requested)
+    write_run_report(run, recipe, is_training=False)
+    return log.summary(state, reason=reason)
+
+
+def retry_in_smaller_parts(
+    trainer: Trainer, run: RunFolder, batch: FaceBatch, dist: DistributedContext
+) -> TrainState:
+    """Have batches processed in smaller parts, and return to the last checkpoint.
+
+    The step that failed may have stepped one network of two, and advanced buffers: taking it again
+    from where it stopped would not be the same training.
+
+    Raises:
+        DeviceError: A part is one face already, or other processes wait for this one's gradients.
+    """
+    if dist.world_size > 1:
+        raise DeviceError(
+            f"memory ran out in process {dist.rank} of {dist.world_size}",
+            hint="use a smaller batch (--batch-size N) or smaller networks (--set model.size_px=N)",
+        )
+    trainer.split_further(batch.target.shape[1])
+    return checkpoint.restore(trainer, run)
+
+
+def roll_back(
+    trainer: Trainer, files: CheckpointWriter, log: RunLog, state: TrainState, problem: str
+) -> TrainState:
+    """Return to the last good checkpoint with a lower learning rate.
+
+    Raises:
+        FaceswapError: That has been done in vain before.
+    """
+    log.event(state, "failure", problem, note=False)
+    if state.rollbacks >= MAX_ROLLBACKS:
+        lower = trainer.train.learning_rate * state.lr_scale * ROLLBACK_LR_SCALE
+        raise FaceswapError(
+            f"training fails again and again after {state.images_seen:,} images: {problem}",
+            hint=f"the last good state is kept; try a lower --set train.learning_rate={lower:g}",
+        )
+    good = checkpoint.restore(trainer, files.run)
+    back = replace(
+        good,
+        lr_scale=state.lr_scale * ROLLBACK_LR_SCALE,
+        rollbacks=state.rollbacks + 1,
+        last_failure_images=max(state.images_seen, state.last_failure_images),
+        seconds=state.seconds,
+    )
+    # At once, so that a run stopped before its next checkpoint does not forget the lower rate.
+    files.save(back)
+    message = f"{problem}: back to {back.images_seen:,} images at {back.lr_scale:g} of the rate"
+    log.event(back, "rollback", message)
+    return back
+
+
+def is_best(state: TrainState, result: ValidationResult) -> bool:
+    """Return whether a validation error is the lowest so far."""
+    best = state.health_baseline.best_error
+    return best is None or result.error < best
+
+
+def record(
+    state: TrainState, result: ValidationResult, trainer: Trainer, *, is_interval: bool
+) -> TrainState:
+    """Return `state` after a healthy validation at a fixed position of the run.
+
+    What is found at other positions is not recorded: a run that was stopped there must continue as
+    if it had not been. Schedules count the validations at the regular interval only.
+    """
+    if is_best(state, result):
+        state = replace(state, best_images=state.images_seen)
+    if is_interval:
+        if isinstance(trainer.model, GrowingModel):
+            trainer.model.on_validation(result.error)
+        if trainer.train.lr_schedule == "plateau":
+            errors = {
+                group: result.losses.get(group, result.error) for group in trainer.parameter_groups
+            }
+            state = replace(state, plateaus=step_plateaus(state.plateaus, errors))
+    recovered = RECOVERY_INTERVALS * trainer.train.checkpoint_interval_images
+    if state.images_seen > state.last_failure_images + recovered:
+        state = replace(state, rollbacks=0)
+    return replace(state, health_baseline=state.health_baseline.update(result))
+
+
+def crossed(state: TrainState, images: int, interval: int) -> bool:
+    """Return whether a step of `images` crossed a multiple of `interval`; 0 is never crossed."""
+    before = state.images_seen - images
+    return interval > 0 and before // interval < state.images_seen // interval
+
+
+def crossed_any(state: TrainState, images: int, positions: Sequence[int]) -> bool:
+    """Return whether a step of `images` crossed one of some positions."""
+    return any(state.images_seen - images < one <= state.images_seen for one in positions)
