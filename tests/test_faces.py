@@ -1,4 +1,4 @@
-"""Laws of looking a set through: what is found, what moves, and that all of it comes back."""
+"""Curation of sets: coverage, outliers, and moving crops out and back."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -37,101 +37,104 @@ MakeSet = Callable[..., FaceSet]
 
 
 def with_pose(record: FaceRecord, *, yaw: float = 0.0, **coefficients: float) -> FaceRecord:
-    """Return a record that looks there, with that expression."""
-    expression = [coefficients.get(name, 0.0) for name in BLENDSHAPE_NAMES]
-    return replace(record, pose=(yaw, 0.0, 0.0), blendshapes=tuple(expression))
+    """Return a record with a pose and blendshapes."""
+    blendshapes = [coefficients.get(name, 0.0) for name in BLENDSHAPE_NAMES]
+    return replace(record, pose=(yaw, 0.0, 0.0), blendshapes=tuple(blendshapes))
 
 
 # --- coverage -----------------------------------------------------------------------------------
 
 
 def test_gap_reports_the_share(make_set: MakeSet) -> None:
-    """In a seventh of B's frames it looks left with an open mouth; A does either, never both."""
+    """B looks left with an open mouth in 14 % of its frames; A does either, never both."""
     plain = make_set("a", count=100).records
     ours = [with_pose(r, yaw=-20 if i % 2 else 0, jawOpen=0.0) for i, r in enumerate(plain)]
     ours = [with_pose(r, jawOpen=0.8) if i % 2 == 0 else r for i, r in enumerate(ours)]
     theirs = [with_pose(r, yaw=-20, jawOpen=0.8) if i < 14 else r for i, r in enumerate(plain)]
     (gap,) = find_gaps(theirs, ours)
-    told = gap.to_sentence("B", "A")
-    assert "B looks left with an open mouth in 14% of its frames, A never" in told
-    assert told.endswith("add such footage of A")
+    sentence = gap.to_sentence("B", "A")
+    assert "B looks left with an open mouth in 14% of its frames, A never" in sentence
+    assert sentence.endswith("add such footage of A")
 
 
 def test_only_the_most_general_gap_is_reported(make_set: MakeSet) -> None:
-    """Whoever never looks right is not told as well that they never do so with a smile."""
+    """That a set never looks right with a smile is left out if it never looks right."""
     plain = make_set("a", count=40).records
-    both = {"mouthSmileLeft": 0.9, "mouthSmileRight": 0.9}
-    ours = [with_pose(r, **both) if i % 2 else r for i, r in enumerate(plain)]
-    theirs = [with_pose(r, yaw=20, **both) if i < 20 else with_pose(r) for i, r in enumerate(plain)]
+    smile = {"mouthSmileLeft": 0.9, "mouthSmileRight": 0.9}
+    ours = [with_pose(r, **smile) if i % 2 else r for i, r in enumerate(plain)]
+    theirs = [
+        with_pose(r, yaw=20, **smile) if i < 20 else with_pose(r) for i, r in enumerate(plain)
+    ]
     assert ["looks right"] == [gap.what for gap in find_gaps(theirs, ours)]
     assert [] == find_gaps(ours, ours)
 
 
 def test_pose_bins_cover_every_face(make_set: MakeSet) -> None:
     """The table of poses adds up to the set, whatever the angles."""
-    chance = np.random.default_rng(4)
+    rng = np.random.default_rng(4)
     records = [
         replace(record, pose=(float(yaw), float(pitch), 0.0))
         for record, yaw, pitch in zip(
             make_set("a", count=60).records,
-            chance.uniform(-90, 90, 60),
-            chance.uniform(-80, 80, 60),
+            rng.uniform(-90, 90, 60),
+            rng.uniform(-80, 80, 60),
             strict=True,
         )
     ]
-    counted = [count for row in measure_coverage(records).poses.values() for count in row.values()]
-    assert 60 == sum(counted)
+    counts = [count for row in measure_coverage(records).poses.values() for count in row.values()]
+    assert 60 == sum(counts)
     assert 0 == measure_coverage([]).faces
 
 
-# --- flaws --------------------------------------------------------------------------------------
+# --- outliers -----------------------------------------------------------------------------------
 
 
 def test_duplicates_keep_the_sharpest() -> None:
-    """Whatever is dropped has a sharper twin that stays, across blocks too."""
-    chance = np.random.default_rng(5)
+    """Every duplicate has a sharper one that is not, across blocks too."""
+    rng = np.random.default_rng(5)
     count = BLOCK_SIZE + 200
-    grey = chance.uniform(0, 255, (60, 16))[chance.integers(0, 60, count)]
-    grey += chance.normal(0, 0.8, grey.shape)
-    expression = np.zeros((count, 3))
-    expression[:, 0] = chance.integers(0, 2, count)
-    sharpness = chance.uniform(1, 9, count)
-    marks = find_duplicates(grey, expression, sharpness)
+    gray = rng.uniform(0, 255, (60, 16))[rng.integers(0, 60, count)]
+    gray += rng.normal(0, 0.8, gray.shape)
+    blendshapes = np.zeros((count, 3))
+    blendshapes[:, 0] = rng.integers(0, 2, count)
+    sharpness = rng.uniform(1, 9, count)
+    is_duplicate = find_duplicates(gray, blendshapes, sharpness)
 
-    def alike(i: int, j: int) -> bool:
-        near = np.sqrt(np.mean((grey[i] - grey[j]) ** 2)) < DUPLICATE_MAX_DIFF
+    def are_duplicates(i: int, j: int) -> bool:
+        is_near = np.sqrt(np.mean((gray[i] - gray[j]) ** 2)) < DUPLICATE_MAX_DIFF
         return bool(
-            near and np.abs(expression[i] - expression[j]).max() < DUPLICATE_MAX_BLENDSHAPE_DIFF
+            is_near
+            and np.abs(blendshapes[i] - blendshapes[j]).max() < DUPLICATE_MAX_BLENDSHAPE_DIFF
         )
 
-    stays = np.flatnonzero(~marks)
-    assert 60 < len(stays) < count / 2
-    assert not any(alike(i, j) for i in stays for j in stays if i < j)
-    for i in np.flatnonzero(marks):
-        assert any(alike(i, j) and sharpness[j] >= sharpness[i] for j in stays)
+    unique = np.flatnonzero(~is_duplicate)
+    assert 60 < len(unique) < count / 2
+    assert not any(are_duplicates(i, j) for i in unique for j in unique if i < j)
+    for i in np.flatnonzero(is_duplicate):
+        assert any(are_duplicates(i, j) and sharpness[j] >= sharpness[i] for j in unique)
 
 
 def test_blink_is_not_a_duplicate() -> None:
-    """The same picture with another expression is another face to learn from."""
-    expression = np.array([[0.0], [DUPLICATE_MAX_BLENDSHAPE_DIFF + 0.01]])
-    assert not find_duplicates(np.zeros((2, 4)), expression, np.ones(2)).any()
+    """The same image with another expression is worth training on."""
+    blendshapes = np.array([[0.0], [DUPLICATE_MAX_BLENDSHAPE_DIFF + 0.01]])
+    assert not find_duplicates(np.zeros((2, 4)), blendshapes, np.ones(2)).any()
     assert [False, True] == find_duplicates(np.zeros((2, 4)), np.zeros((2, 1)), np.ones(2)).tolist()
 
 
 def test_blur_is_relative_to_the_set() -> None:
-    """All soft is no flaw; a few that are far softer than the rest are."""
+    """If all faces are soft, none is blurry; a few far softer than the rest are."""
     assert not find_blurry(np.full(20, 3.0)).any()
     assert [True] * 2 + [False] * 18 == find_blurry(np.array([20.0] * 2 + [100.0] * 18)).tolist()
     assert 0 == len(find_blurry(np.zeros(0)))
 
 
 def test_main_identity_has_the_most_faces() -> None:
-    """The others are unlike them; who was not asked about is unknown."""
-    chance = np.random.default_rng(6)
+    """Other people are dissimilar to the largest group; faces without embedding are NaN."""
+    rng = np.random.default_rng(6)
 
     def person(count: int) -> AnyArray:
-        around = chance.normal(size=128) + 0.3 * chance.normal(size=(count, 128))
-        return np.asarray(around / np.linalg.norm(around, axis=1, keepdims=True))
+        embeddings = rng.normal(size=128) + 0.3 * rng.normal(size=(count, 128))
+        return np.asarray(embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True))
 
     unknown = np.full((1, 128), np.nan)
     found = identity_similarity(np.vstack([person(8), person(5), person(20), unknown]))
@@ -141,23 +144,23 @@ def test_main_identity_has_the_most_faces() -> None:
     assert np.isnan(identity_similarity(unknown)).all()
 
 
-# --- looks --------------------------------------------------------------------------------------
+# --- features -----------------------------------------------------------------------------------
 
 
 def test_track_runs_split_by_face_cut_and_gap(
     make_set: MakeSet,
 ) -> None:
-    """A run is one face followed in one shot."""
+    """A run is one face tracked within one shot."""
     first = make_set("a", count=1).records[0]
     left, right = first.alignment, first.alignment.center_crop(1.0)
     right = replace(right, to_unit=right.to_unit - [[0, 0, 3], [0, 0, 0]])
-    records, grey = [], []
+    records, gray = [], []
     for frame in range(12):
         time = Fraction(frame + (20 if frame >= 8 else 0), 25)
-        for place in (left, right):
-            records.append(replace(first, frame=frame, time=time, alignment=place))
-            grey.append(np.full(4, 200.0 if frame >= 4 else 10.0))
-    found = find_track_runs(records, np.array(grey))
+        for alignment in (left, right):
+            records.append(replace(first, frame=frame, time=time, alignment=alignment))
+            gray.append(np.full(4, 200.0 if frame >= 4 else 10.0))
+    found = find_track_runs(records, np.array(gray))
     frames = [[records[i].frame for i in run] for run in found]
     assert [[0, 1, 2, 3]] * 2 + [[4, 5, 6, 7]] * 2 + [[8, 9, 10, 11]] * 2 == sorted(frames)
     assert all(len({id(records[i].alignment) for i in run}) == 1 for run in found)
@@ -166,13 +169,13 @@ def test_track_runs_split_by_face_cut_and_gap(
 
 
 class CountingSFace(SFace):
-    """Says who it is by the crop's colour, and counts how often it is asked."""
+    """Embeds a crop by its color, and counts the calls."""
 
     def __init__(self) -> None:
         self.embed_count = 0
 
     def embed(self, image: Image, landmarks: Points) -> AnyArray:
-        """Return one of three directions."""
+        """Return one of three embeddings."""
         self.embed_count += 1
         return np.asarray(np.eye(128)[image.mean(axis=(0, 1)).argmax()])
 
@@ -180,32 +183,32 @@ class CountingSFace(SFace):
 def test_only_changed_crops_are_reread(
     make_set: MakeSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was measured is kept; a damaged file of it is measured anew."""
+    """Features are cached; with a damaged cache all crops are read again."""
     faces = make_set("a", count=8, hue=1)
     make_set("a", count=6, hue=0)
     cache, sface, read = tmp_path / "looks.npz", CountingSFace(), list[str]()
-    plainly = image_io.read_image
+    read_image = image_io.read_image
     monkeypatch.setattr(
-        image_io, "read_image", lambda path: read.append(path.name) or plainly(path)
+        image_io, "read_image", lambda path: read.append(path.name) or read_image(path)
     )
 
-    def looked() -> AnyArray:
+    def is_main_person() -> AnyArray:
         read.clear()
-        found = compute_features(
+        features = compute_features(
             faces, cache=cache, load_sface=lambda: sface, on_progress=lambda _: None
         )
-        return identity_similarity(found.embeddings) > 0.5
+        return identity_similarity(features.embeddings) > 0.5
 
-    assert [True] * 6 + [False] * 2 == looked().tolist()
+    assert [True] * 6 + [False] * 2 == is_main_person().tolist()
     assert 8 + sface.embed_count == len(read)
-    assert [True] * 6 + [False] * 2 == looked().tolist()
+    assert [True] * 6 + [False] * 2 == is_main_person().tolist()
     assert [] == read
     make_set("a", count=1, hue=1)
-    assert [False] + [True] * 5 + [False] * 2 == looked().tolist()
-    # The changed crop is another shot, so the next one is the first of its own.
+    assert [False] + [True] * 5 + [False] * 2 == is_main_person().tolist()
+    # The changed crop is of another shot, so the next one starts a run.
     assert ["000000-0.png", "000000-0.png", "000001-0.png"] == sorted(read)
     cache.write_bytes(b"torn")
-    assert [False] + [True] * 5 + [False] * 2 == looked().tolist()
+    assert [False] + [True] * 5 + [False] * 2 == is_main_person().tolist()
     assert 8 < len(read)
 
 
@@ -214,8 +217,8 @@ def test_only_changed_crops_are_reread(
 
 @pytest.fixture(scope="module")
 def synthetic_set(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    """A set of drawn pictures with a blurred one, a twin of another, and one cut off."""
-    folder = tmp_path_factory.mktemp("drawn")
+    """A set of rendered images, one blurred, one a duplicate, and one cut off."""
+    folder = tmp_path_factory.mktemp("synthetic")
     shots = synthetic.render_frames(
         synthetic.CAST["ada"], synthetic.random_scenes(11, 9), size_px=256, processes=1
     )
@@ -237,7 +240,7 @@ def synthetic_set(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 
 @pytest.fixture
 def ada(synthetic_set: Workspace) -> Iterator[Workspace]:
-    """The drawn set, whole again afterwards."""
+    """The synthetic set; rejected crops are restored after the test."""
     yield synthetic_set
     stage.restore_faces(synthetic_set.set_folder("ada"), report=Reporter())
 
@@ -248,22 +251,22 @@ def crops(space: Workspace) -> set[str]:
 
 
 def test_each_outlier_type_is_found(ada: Workspace) -> None:
-    """And nowhere else."""
-    everything = crops(ada)
-    for flaw, wanted in (
+    """Each in the crops that were made so, and in no others."""
+    all_crops = crops(ada)
+    for kind, expected in (
         ("blurry", {"000009-0.png"}),
         ("cut-off", {"000011-0.png"}),
         ("other-person", set()),
     ):
-        stage.reject_faces(ada.set_folder("ada"), [flaw], report=Reporter())
-        assert wanted == everything - crops(ada), flaw
+        stage.reject_faces(ada.set_folder("ada"), [kind], report=Reporter())
+        assert expected == all_crops - crops(ada), kind
         stage.restore_faces(ada.set_folder("ada"), report=Reporter())
     stage.reject_faces(ada.set_folder("ada"), ["duplicate"], report=Reporter())
-    assert everything - crops(ada) in ({"000003-0.png"}, {"000010-0.png"})
+    assert all_crops - crops(ada) in ({"000003-0.png"}, {"000010-0.png"})
 
 
 def test_rejected_crops_are_restored_unchanged(ada: Workspace) -> None:
-    """Moved, never deleted; bytes and records are the same afterwards."""
+    """Crops are moved, never deleted; bytes and records are the same afterwards."""
     folder = ada.set_folder("ada")
     before = {name: (folder.root / name).read_bytes() for name in crops(ada)}
     lines = folder.records.read_bytes()
@@ -277,18 +280,18 @@ def test_rejected_crops_are_restored_unchanged(ada: Workspace) -> None:
 
 
 def test_restore_does_not_overwrite(ada: Workspace) -> None:
-    """Neither by a drop nor by its undoing."""
+    """A file of the user's with a rejected crop's name stays, and so does the rejected crop."""
     folder = ada.set_folder("ada")
     stage.reject_faces(folder, ["blurry"], report=Reporter())
     other = folder.root / "000009-0.png"
-    other.write_bytes(b"somebody's own")
+    other.write_bytes(b"the user's own")
     assert 0 == stage.restore_faces(folder, report=Reporter())
-    assert b"somebody's own" == other.read_bytes()
+    assert b"the user's own" == other.read_bytes()
     other.unlink()
 
 
 def test_page_is_self_contained(ada: Workspace) -> None:
-    """A picture a face, and no address that is fetched."""
+    """It has a thumbnail for each face, and loads nothing from the web."""
     html = stage.inspect_sets(["ada"], workspace=ada, report=Reporter()).page.read_text()
     assert 12 == html.count("data:image/jpeg;base64,")
     assert "http" not in html
@@ -296,16 +299,16 @@ def test_page_is_self_contained(ada: Workspace) -> None:
 
 
 def test_outliers_come_first_on_a_full_page() -> None:
-    """And some of the others, spread evenly."""
-    flawed = np.arange(1000) % 10 == 0
-    shown = stage.select_tiles(flawed, max_shown=200)
+    """All outliers are shown, and some of the others, evenly spaced."""
+    is_outlier = np.arange(1000) % 10 == 0
+    shown = stage.select_tiles(is_outlier, max_shown=200)
     assert 200 == len(shown)
-    assert set(np.flatnonzero(flawed)) <= set(shown)
+    assert set(np.flatnonzero(is_outlier)) <= set(shown)
     assert {1, 999} <= set(shown)
 
 
 def test_a_mistake_is_named(ada: Workspace) -> None:
-    """A flaw, a set, one that is named twice, an empty one, a line that is no face."""
+    """An unknown type or set, a set named twice, an empty one, a line that is no record."""
     with pytest.raises(ConfigurationError, match="blury") as error:
         stage.reject_faces(ada.set_folder("ada"), ["blury"], report=Reporter())
     assert '"blurry"' in error.value.hint

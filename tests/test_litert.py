@@ -1,4 +1,4 @@
-"""LiteRT runs MediaPipe's networks to MediaPipe's results, in silence and without a connection."""
+"""LiteRT gives MediaPipe's results, without log output and without a connection."""
 
 import os
 import shutil
@@ -28,11 +28,11 @@ from faceswap_cli.synthetic import CAST, HeadModel, SceneParams, random_scenes, 
 
 
 def synthetic_people() -> list[Image]:
-    """Drawn people at random moments over the whole range of poses."""
+    """Return images of synthetic people over the whole range of poses."""
     return [
-        render_frame(HeadModel.from_person(CAST[name]), moment, 256).image
+        render_frame(HeadModel.from_person(CAST[name]), scene, 256).image
         for seed, name in enumerate(sorted(CAST))
-        for moment in random_scenes(seed, 3)
+        for scene in random_scenes(seed, 3)
     ]
 
 
@@ -43,43 +43,43 @@ def networks() -> DetectorNetworks:
 
 
 def test_litert_matches_mediapipe(networks: DetectorNetworks) -> None:
-    """Landmarks agree to 1/200 of the eyes' distance, expressions to 0.02, angles to 0.2 degrees.
+    """Landmarks agree to 1/200 of the eyes' distance, blendshapes to 0.02, angles to 0.2 degrees.
 
-    Both begin with what BlazeFace finds. The images are square: in others MediaPipe scales the
-    depth of a leaning head by their shape, which turns its pose by up to two degrees.
+    Both start from BlazeFace's regions. The images are square: in others MediaPipe scales the
+    depth of a tilted head by the aspect ratio, which changes its pose by up to two degrees.
     """
-    with MediaPipeDetector() as theirs:
+    with MediaPipeDetector() as mediapipe:
         for image in synthetic_people():
-            (region,) = detect_short_range(image, networks.short_range)
-            mine = build_face(
-                run_landmarks(image, region, networks), networks, size=image.shape[1::-1]
-            )
-            (other,) = theirs.detect(image)
+            (roi,) = detect_short_range(image, networks.short_range)
+            result = run_landmarks(image, roi, networks)
+            face = build_face(result, networks, size=image.shape[1::-1])
+            (expected,) = mediapipe.detect(image)
 
-            eyes = np.linalg.norm(other.landmarks[33] - other.landmarks[263])
-            assert np.linalg.norm(mine.landmarks - other.landmarks, axis=1).max() < eyes / 200
-            np.testing.assert_allclose(mine.blendshapes, other.blendshapes, atol=0.02)
-            np.testing.assert_allclose(mine.pose, other.pose, atol=0.2)
+            eyes = np.linalg.norm(expected.landmarks[33] - expected.landmarks[263])
+            assert np.linalg.norm(face.landmarks - expected.landmarks, axis=1).max() < eyes / 200
+            np.testing.assert_allclose(face.blendshapes, expected.blendshapes, atol=0.02)
+            np.testing.assert_allclose(face.pose, expected.pose, atol=0.2)
 
 
 def test_second_pass_is_independent_of_the_detector(networks: DetectorNetworks) -> None:
-    """Begun from YuNet's box or from BlazeFace's, the second look ends nearer than the first."""
-    first, second = [], []
+    """Started from YuNet's and BlazeFace's regions, the second fits differ less than the first."""
+    first_distances, second_distances = [], []
     for image in synthetic_people():
         (one,) = networks.yunet.detect(image, side_px=256)
         (two,) = detect_short_range(image, networks.short_range)
-        looks = [run_landmarks(image, region, networks).landmarks for region in (one, two)]
-        first.append(np.linalg.norm(looks[0] - looks[1], axis=1).mean())
-        again = [
-            run_landmarks(image, RoI.from_landmarks(look), networks).landmarks for look in looks
+        first = [run_landmarks(image, roi, networks).landmarks for roi in (one, two)]
+        first_distances.append(np.linalg.norm(first[0] - first[1], axis=1).mean())
+        second = [
+            run_landmarks(image, RoI.from_landmarks(landmarks), networks).landmarks
+            for landmarks in first
         ]
-        second.append(np.linalg.norm(again[0] - again[1], axis=1).mean())
+        second_distances.append(np.linalg.norm(second[0] - second[1], axis=1).mean())
 
-    assert np.mean(second) < 0.6 * np.mean(first)
+    assert np.mean(second_distances) < 0.6 * np.mean(first_distances)
 
 
 def test_both_detectors_find_the_same_two_faces() -> None:
-    """In a wide image both find both, and put them in the same places."""
+    """In a wide image LiteRT and MediaPipe find both faces at the same positions."""
     pair = np.hstack(
         [
             render_frame(HeadModel.from_person(CAST[name]), SceneParams(), 256).image
@@ -87,18 +87,18 @@ def test_both_detectors_find_the_same_two_faces() -> None:
         ]
     )
 
-    with LiteRTDetector() as ours, MediaPipeDetector() as theirs:
-        mine, other = ours.detect(pair), theirs.detect(pair)
+    with LiteRTDetector() as litert, MediaPipeDetector() as mediapipe:
+        faces, expected = litert.detect(pair), mediapipe.detect(pair)
 
-    assert 2 == len(mine) == len(other)
-    for one, two in zip(mine, other, strict=True):
+    assert 2 == len(faces) == len(expected)
+    for one, two in zip(faces, expected, strict=True):
         np.testing.assert_allclose(one.box, two.box, atol=4)
 
 
 @pytest.mark.parametrize("size", [256, 96])
 @pytest.mark.parametrize("quarters", [1, 2, 3])
 def test_rotated_face_is_found(quarters: int, size: int) -> None:
-    """On its side or upside down, large or small, a face is where the upright one would be."""
+    """On its side or upside down, large or small, a face is found at the right position."""
     frame = paste_small(
         render_frame(HeadModel.from_person(CAST["ada"]), SceneParams(), 256).image, size=size
     )
@@ -109,34 +109,34 @@ def test_rotated_face_is_found(quarters: int, size: int) -> None:
 
     height, width = frame.shape[:2]
     x, y = upright.landmarks.mean(axis=0)
-    lying = [(y, width - 1 - x), (width - 1 - x, height - 1 - y), (height - 1 - y, x)]
-    np.testing.assert_allclose(face.landmarks.mean(axis=0), lying[quarters - 1], atol=size / 40)
-    turn = (upright.pose[2] + 90 * quarters - face.pose[2] + 180) % 360 - 180
-    assert turn == pytest.approx(0, abs=8)
+    rotated = [(y, width - 1 - x), (width - 1 - x, height - 1 - y), (height - 1 - y, x)]
+    np.testing.assert_allclose(face.landmarks.mean(axis=0), rotated[quarters - 1], atol=size / 40)
+    roll_error = (upright.pose[2] + 90 * quarters - face.pose[2] + 180) % 360 - 180
+    assert roll_error == pytest.approx(0, abs=8)
 
 
-def paste_small(picture: Image, *, size: int) -> Image:
-    """A picture of `size` px in a frame of 480 x 300."""
+def paste_small(image: Image, *, size: int) -> Image:
+    """Return a frame of 480 x 300 px with an image at `size` px."""
     frame = np.full((300, 480, 3), 110, dtype=np.uint8)
-    frame[20 : 20 + size, 200 : 200 + size] = cv2.resize(picture, (size, size))
+    frame[20 : 20 + size, 200 : 200 + size] = cv2.resize(image, (size, size))
     return frame
 
 
 def test_a_small_face_is_found() -> None:
-    """A face of 30 px in a frame of 1280 is found, which MediaPipe misses."""
+    """A face of 30 px in a frame of 1280 px is found, which MediaPipe misses."""
     frame = np.full((720, 1280, 3), 110, dtype=np.uint8)
-    picture = render_frame(HeadModel.from_person(CAST["bo"]), SceneParams(), 256).image
-    frame[300:356, 900:956] = cv2.resize(picture, (56, 56), interpolation=cv2.INTER_AREA)
+    image = render_frame(HeadModel.from_person(CAST["bo"]), SceneParams(), 256).image
+    frame[300:356, 900:956] = cv2.resize(image, (56, 56), interpolation=cv2.INTER_AREA)
 
-    with LiteRTDetector() as ours, MediaPipeDetector() as theirs:
-        (face,) = ours.detect(frame)
-        assert [] == theirs.detect(frame)
+    with LiteRTDetector() as litert, MediaPipeDetector() as mediapipe:
+        (face,) = litert.detect(frame)
+        assert [] == mediapipe.detect(frame)
 
     assert ((face.box > [900, 300, 900, 300]) & (face.box < [956, 356, 956, 356])).all()
 
 
-def test_the_library_says_nothing(capfd: pytest.CaptureFixture[str]) -> None:
-    """Loading and finding leave standard error to the program."""
+def test_the_library_logs_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    """Loading and detection write nothing to standard error."""
     with LiteRTDetector() as detector:
         assert 1 == len(detector.detect(synthetic_people()[0]))
 
@@ -154,7 +154,7 @@ with LiteRTDetector() as detector:
 
 @pytest.mark.skipif(not shutil.which("strace"), reason="needs strace")
 def test_litert_opens_no_socket(tmp_path: Path) -> None:
-    """Finding faces asks the system for no connection of any kind."""
+    """Detection makes no system call for a connection of any kind."""
     calls = tmp_path / "calls"
     command = ["strace", "-f", "-e", "trace=socket,connect,sendto", "-o", str(calls)]
     traced = subprocess.run([*command, sys.executable, "-c", OFFLINE], check=False)
@@ -164,7 +164,7 @@ def test_litert_opens_no_socket(tmp_path: Path) -> None:
 
 
 def test_missing_litert_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the package the error says how to install it, and standard error is open again."""
+    """Without the package the error says how to install it, and standard error is restored."""
     before = os.fstat(2)
     monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
 
@@ -176,25 +176,25 @@ def test_missing_litert_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     assert before == os.fstat(2)
 
 
-def test_anchors_cover_the_picture() -> None:
-    """The detector's rows begin two a cell of 8 px and six a cell of 16 px, evenly."""
-    places = make_anchors()
+def test_anchors_cover_the_image() -> None:
+    """There are two anchors in each cell of 8 px and six in each of 16 px, evenly spaced."""
+    anchors = make_anchors()
 
-    assert (896, 2) == places.shape
-    assert (4, 124) == (places.min(), places.max())
-    np.testing.assert_allclose(places.mean(axis=0), 64)
+    assert (896, 2) == anchors.shape
+    assert (4, 124) == (anchors.min(), anchors.max())
+    np.testing.assert_allclose(anchors.mean(axis=0), 64)
 
 
 def test_location_only_finds_the_same_faces() -> None:
-    """Searching and following, to the bit; and nothing of expressions."""
-    picture = render_frame(HeadModel.from_person(CAST["ada"]), random_scenes(3, 1)[0], 256).image
-    with LiteRTDetector() as whole, LiteRTDetector(location_only=True) as quick:
-        found, told = whole.detect(picture), quick.detect(picture)
+    """Detected and tracked faces are the same to the bit, without blendshapes."""
+    image = render_frame(HeadModel.from_person(CAST["ada"]), random_scenes(3, 1)[0], 256).image
+    with LiteRTDetector() as full, LiteRTDetector(location_only=True) as quick:
+        faces, locations = full.detect(image), quick.detect(image)
         pairs = [
-            *zip(found, told, strict=True),
+            *zip(faces, locations, strict=True),
             *zip(
-                whole.track(ArrayImage(image=picture), found),
-                quick.track(ArrayImage(image=picture), told),
+                full.track(ArrayImage(image=image), faces),
+                quick.track(ArrayImage(image=image), locations),
                 strict=True,
             ),
         ]

@@ -1,4 +1,4 @@
-"""Laws of the face's outline, its mask and its sharpness."""
+"""The face's outline, masks in crops, sharpness and how much is cut off."""
 
 import cv2
 import numpy as np
@@ -29,18 +29,18 @@ SQUARE = FaceAlignment(to_unit=np.array([[0.01, 0, 0], [0, 0.01, 0]]))
 """The first 100 px of a frame."""
 
 
-def ellipse(*, centre: tuple[float, float], radii: tuple[float, float]) -> Points:
-    """Landmarks whose outline is an ellipse and whose other points lie in its centre."""
-    landmarks = np.tile(np.float32(centre), (478, 1))
-    turn = np.linspace(0, 2 * np.pi, len(FACE_OVAL), endpoint=False)
-    around = np.stack([np.sin(turn) * radii[0], -np.cos(turn) * radii[1]], axis=1)
-    landmarks[list(FACE_OVAL)] += around.astype(np.float32)
+def ellipse(*, center: tuple[float, float], radii: tuple[float, float]) -> Points:
+    """Return landmarks with an ellipse as face oval; all others are at its center."""
+    landmarks = np.tile(np.float32(center), (478, 1))
+    angles = np.linspace(0, 2 * np.pi, len(FACE_OVAL), endpoint=False)
+    outline = np.stack([np.sin(angles) * radii[0], -np.cos(angles) * radii[1]], axis=1)
+    landmarks[list(FACE_OVAL)] += outline.astype(np.float32)
     return landmarks
 
 
 def test_face_oval_is_a_closed_outline() -> None:
-    """It has every point of the oval once, and turns clockwise as seen."""
-    outline = face_oval(ellipse(centre=(50, 50), radii=(30, 40)))
+    """It has every point of the oval once, clockwise in the image."""
+    outline = face_oval(ellipse(center=(50, 50), radii=(30, 40)))
 
     assert (36, 2) == outline.shape
     assert 36 == len(set(FACE_OVAL))
@@ -50,8 +50,8 @@ def test_face_oval_is_a_closed_outline() -> None:
 
 @pytest.mark.parametrize("size", [32, 64, 100, 256])
 def test_mask_area_matches_the_outline(size: int) -> None:
-    """Its sum is the polygon's area at every size, but for the border that OpenCV adds."""
-    landmarks = ellipse(centre=(49.3, 52.1), radii=(27.4, 35.2))
+    """The sum of a mask is its polygon's area at every size, plus the border that OpenCV adds."""
+    landmarks = ellipse(center=(49.3, 52.1), radii=(27.4, 35.2))
 
     mask = face_mask(landmarks, SQUARE, size)
 
@@ -65,20 +65,20 @@ def test_mask_area_matches_the_outline(size: int) -> None:
 
 
 def test_mask_position_matches_the_outline() -> None:
-    """Its centre is the outline's, to a small part of a pixel: no half-pixel slip."""
-    landmarks = ellipse(centre=(41.7, 57.2), radii=(20, 30))
+    """The center of a mask is its outline's, to a fraction of a pixel: no half-pixel shift."""
+    landmarks = ellipse(center=(41.7, 57.2), radii=(20, 30))
 
     mask = face_mask(landmarks, SQUARE, 50)
 
     rows, columns = np.mgrid[:50, :50]
-    centre = np.array([(columns * mask).sum(), (rows * mask).sum()]) / mask.sum()
+    center = np.array([(columns * mask).sum(), (rows * mask).sum()]) / mask.sum()
     expected = transform_points(np.float32([[41.7, 57.2]]), SQUARE.frame_to_crop(50))[0]
-    np.testing.assert_allclose(centre, expected, atol=0.07)
+    np.testing.assert_allclose(center, expected, atol=0.07)
 
 
 def test_convex_hull_includes_a_protruding_nose() -> None:
-    """A turned head shows its nose outside of the oval; the mask holds it all the same."""
-    landmarks = ellipse(centre=(50, 50), radii=(20, 30))
+    """The nose of a turned head is outside the oval, but in the mask."""
+    landmarks = ellipse(center=(50, 50), radii=(20, 30))
     landmarks[1] = (80, 55)
 
     mask = face_mask(landmarks, SQUARE, 100)
@@ -90,32 +90,32 @@ def test_convex_hull_includes_a_protruding_nose() -> None:
 
 @pytest.mark.parametrize("yaw", [0, 40, -40])
 def test_a_mask_covers_a_turned_face(yaw: float) -> None:
-    """It holds most of the drawn face however the head is turned, and little that is not head."""
-    drawn = render_frame(HeadModel.from_person(CAST["ada"]), SceneParams(yaw=yaw), 256)
+    """The mask covers most of a face at any yaw, and little background."""
+    rendered = render_frame(HeadModel.from_person(CAST["ada"]), SceneParams(yaw=yaw), 256)
     with MediaPipeDetector() as detector:
-        (face,) = detector.detect(drawn.image)
+        (face,) = detector.detect(rendered.image)
     frame = FaceAlignment(to_unit=np.array([[1, 0, 0.5], [0, 1, 0.5]]) / 256)
 
     mask = face_mask(face.landmarks, frame, 256)
 
-    assert (mask * drawn.face_mask).sum() > 0.85 * drawn.face_mask.sum()
-    assert (mask * (1 - drawn.head_mask)).sum() < 0.03 * mask.sum()
+    assert (mask * rendered.face_mask).sum() > 0.85 * rendered.face_mask.sum()
+    assert (mask * (1 - rendered.head_mask)).sum() < 0.03 * mask.sum()
 
 
 def test_a_mask_has_a_soft_edge() -> None:
-    """A slanted edge passes through greys."""
-    mask = face_mask(ellipse(centre=(50, 50), radii=(30, 40)), SQUARE, 64)
+    """A slanted edge has values between 0 and 1."""
+    mask = face_mask(ellipse(center=(50, 50), radii=(30, 40)), SQUARE, 64)
 
     assert ((mask > 0.05) & (mask < 0.95)).sum() > 60
 
 
 def test_outline_is_clipped_to_the_crop() -> None:
     """A face larger than its square fills it."""
-    assert (face_mask(ellipse(centre=(50, 50), radii=(400, 400)), SQUARE, 32) == 1).all()
+    assert (face_mask(ellipse(center=(50, 50), radii=(400, 400)), SQUARE, 32) == 1).all()
 
 
 def test_blur_lowers_sharpness() -> None:
-    """The more a crop is blurred, the smaller its sharpness, to nothing for a flat one."""
+    """The more a crop is blurred, the smaller its sharpness; it is 0 for a flat one."""
     crop = np.random.default_rng(7).integers(0, 256, (256, 256, 3), dtype=np.uint8)
 
     found = [measure_sharpness(cv2.GaussianBlur(crop, (0, 0), sigma)) for sigma in (1, 2, 4, 8)]
@@ -133,7 +133,7 @@ def test_sharpness_ignores_the_background() -> None:
 
 
 def test_sharpness_hardly_depends_on_the_size_of_the_crop() -> None:
-    """The same picture at 200 and at 400 px compares within a fifth."""
+    """The same image at 200 and at 400 px agrees within a fifth."""
     small = np.random.default_rng(9).integers(0, 256, (25, 25, 3), dtype=np.uint8)
     crops = [cv2.resize(small, (side, side), interpolation=cv2.INTER_CUBIC) for side in (200, 400)]
 
@@ -141,11 +141,11 @@ def test_sharpness_hardly_depends_on_the_size_of_the_crop() -> None:
 
 
 def test_cut_off_is_the_fraction_outside_the_frame() -> None:
-    """None of it inside, half of it with its middle on an edge, all of it far away."""
-    turn = np.linspace(0, 2 * np.pi, 478, endpoint=False)
-    face = np.stack([np.cos(turn) * 30, np.sin(turn) * 40], axis=1)
+    """0 inside the frame, half with the center on an edge, 1 far away."""
+    angles = np.linspace(0, 2 * np.pi, 478, endpoint=False)
+    face = np.stack([np.cos(angles) * 30, np.sin(angles) * 40], axis=1)
     frame = np.zeros((100, 120, 3), dtype=np.uint8)
-    for middle, part in (
+    for center, fraction in (
         ((60, 50), 0.0),
         ((-0.5, 50), 0.5),
         ((119.5, 50), 0.5),
@@ -153,13 +153,13 @@ def test_cut_off_is_the_fraction_outside_the_frame() -> None:
         ((-0.5, -0.5), 0.75),
         ((300, 50), 1.0),
     ):
-        found = measure_cut_off((face + middle).astype(np.float32), frame.shape[1::-1])
-        assert part == pytest.approx(found, abs=1e-6)
+        found = measure_cut_off((face + center).astype(np.float32), frame.shape[1::-1])
+        assert fraction == pytest.approx(found, abs=1e-6)
 
 
 @pytest.fixture(scope="module")
 def ada() -> tuple[Points, FaceAlignment]:
-    """A drawn face as it is found, its mouth open."""
+    """Landmarks and alignment of a synthetic face with an open mouth."""
     with MediaPipeDetector() as detector:
         (face,) = detector.detect(
             render_frame(HeadModel.from_person(CAST["ada"]), SceneParams(jaw=0.8), 256).image
@@ -169,32 +169,32 @@ def ada() -> tuple[Points, FaceAlignment]:
 
 def test_a_mask_without_the_forehead_ends_at_the_brows(ada: tuple[Points, FaceAlignment]) -> None:
     """Brows, eyes, cheeks and chin stay in it; what is above the brows does not."""
-    landmarks, place = ada
-    whole = face_mask(landmarks, place, 128)
-    low = face_mask(landmarks, place, 128, forehead=False)
-    at = np.rint(transform_points(landmarks, place.frame_to_crop(128))).astype(int)
-    assert np.all(low <= whole)
+    landmarks, alignment = ada
+    whole = face_mask(landmarks, alignment, 128)
+    lower = face_mask(landmarks, alignment, 128, forehead=False)
+    at = np.rint(transform_points(landmarks, alignment.frame_to_crop(128))).astype(int)
+    assert np.all(lower <= whole)
     for inside in (105, 334, 33, 263, 1, 17, 123):  # brows, eyes, nose, lip, cheek
-        assert low[at[inside][1], at[inside][0]] > 0.9
+        assert lower[at[inside][1], at[inside][0]] > 0.9
     for above in (10, 151, 109, 338):
-        assert 0 == low[at[above][1], at[above][0]]
-    assert 0.6 * whole.sum() < low.sum() < 0.9 * whole.sum()
+        assert 0 == lower[at[above][1], at[above][0]]
+    assert 0.6 * whole.sum() < lower.sum() < 0.9 * whole.sum()
 
 
 def test_mouth_mask_is_empty_for_a_closed_mouth(
     ada: tuple[Points, FaceAlignment],
 ) -> None:
-    """The opening lies between the lips, wherever they are."""
-    landmarks, place = ada
-    opening = mouth_mask(landmarks, place, 128)
-    at = np.rint(transform_points(landmarks, place.frame_to_crop(128))).astype(int)
-    middle = (at[13] + at[14]) // 2
-    assert 1 == opening[middle[1], middle[0]]
+    """The mask is 1 between open lips, 0 on the lips, and empty if they are closed."""
+    landmarks, alignment = ada
+    opening = mouth_mask(landmarks, alignment, 128)
+    at = np.rint(transform_points(landmarks, alignment.frame_to_crop(128))).astype(int)
+    center = (at[13] + at[14]) // 2
+    assert 1 == opening[center[1], center[0]]
     for lip in (0, 17):
         assert 0 == opening[at[lip][1], at[lip][0]]
-    shut = landmarks.copy()
-    shut[list(INNER_LIPS)] = shut[13]
-    assert 2 > mouth_mask(shut, place, 128).sum()
+    closed = landmarks.copy()
+    closed[list(INNER_LIPS)] = closed[13]
+    assert 2 > mouth_mask(closed, alignment, 128).sum()
 
 
 @pytest.fixture
@@ -215,7 +215,7 @@ def eyes_and_mouth() -> Points:
 
 
 def test_eyes_mouth_mask_covers_eyes_and_mouth(eyes_and_mouth: Points) -> None:
-    """1 in the middle of each, 0 on the nose and the cheeks, as much in all as the grown ovals."""
+    """1 in the center of each, 0 on nose and cheeks, in all the area of the enlarged ovals."""
     mask = eyes_mouth_mask(eyes_and_mouth, SQUARE, 100)
     assert (100, 100) == mask.shape
     assert [1, 1, 1] == [mask[40, 30], mask[40, 70], mask[75, 50]]
@@ -225,18 +225,18 @@ def test_eyes_mouth_mask_covers_eyes_and_mouth(eyes_and_mouth: Points) -> None:
 
 
 def test_enlarge_outline_keeps_the_center() -> None:
-    """Every corner moves away from the middle by the same factor."""
+    """Every corner moves away from the center by the same factor."""
     square = np.array([[0, 0], [2, 0], [2, 2], [0, 2]], np.float32)
     assert np.allclose((square - 1) * OUTLINE_SCALE + 1, enlarge_outline(square))
 
 
 def test_masks_are_chosen_by_name() -> None:
-    """The outline, what the network learned, or both; that a model has no mask is said."""
-    drawn, learned = np.full((4, 4), 0.5, np.float32), np.full((4, 4), 0.4, np.float32)
+    """The oval, the predicted mask, or their product; a model without a mask is an error."""
+    oval, learned = np.full((4, 4), 0.5, np.float32), np.full((4, 4), 0.4, np.float32)
     assert ["both", "oval", "learned"] == list(MASK_MODES)
-    np.testing.assert_array_equal(drawn, MASK_MODES["oval"](drawn, learned))
-    np.testing.assert_array_equal(learned, MASK_MODES["learned"](drawn, learned))
-    np.testing.assert_allclose(0.2, MASK_MODES["both"](drawn, learned))
-    np.testing.assert_array_equal(drawn, MASK_MODES["both"](drawn, None))
+    np.testing.assert_array_equal(oval, MASK_MODES["oval"](oval, learned))
+    np.testing.assert_array_equal(learned, MASK_MODES["learned"](oval, learned))
+    np.testing.assert_allclose(0.2, MASK_MODES["both"](oval, learned))
+    np.testing.assert_array_equal(oval, MASK_MODES["both"](oval, None))
     with pytest.raises(ConfigurationError, match="this model predicts no mask"):
-        MASK_MODES["learned"](drawn, None)
+        MASK_MODES["learned"](oval, None)

@@ -1,4 +1,4 @@
-"""MediaPipe under our roof: quiet, offline, and clear about what it lacks."""
+"""MediaPipe as a detector: no log output, no telemetry, and clear errors on what it lacks."""
 
 import os
 import socket
@@ -18,7 +18,7 @@ from faceswap_cli.synthetic import CAST, HeadModel, SceneParams, render_frame
 
 @pytest.fixture
 def proxy(monkeypatch: pytest.MonkeyPatch) -> socket.socket:
-    """A proxy that the user's environment names; it hears whoever would leave the machine."""
+    """A proxy that the environment names; connections to the outside would reach it."""
     listener = socket.create_server(("127.0.0.1", 0))
     listener.setblocking(False)
     address = f"http://127.0.0.1:{listener.getsockname()[1]}"
@@ -29,7 +29,7 @@ def proxy(monkeypatch: pytest.MonkeyPatch) -> socket.socket:
 
 
 def test_telemetry_is_blocked(proxy: socket.socket) -> None:
-    """MediaPipe's report of its use, sent when it is closed, never reaches the way out."""
+    """MediaPipe's usage report, sent when it is closed, never reaches the proxy."""
     with MediaPipeDetector() as detector:
         detector.detect(np.zeros((64, 64, 3), dtype=np.uint8))
 
@@ -52,8 +52,8 @@ def test_environment_is_restored(proxy: socket.socket) -> None:
     assert before == dict(os.environ)
 
 
-def test_the_library_says_nothing(capfd: pytest.CaptureFixture[str]) -> None:
-    """Loading, finding and closing leave standard error to the program."""
+def test_the_library_logs_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    """Loading, detection and closing write nothing to standard error."""
     image = render_frame(HeadModel.from_person(CAST["ada"]), SceneParams(), 256).image
 
     with MediaPipeDetector() as detector:
@@ -64,7 +64,7 @@ def test_the_library_says_nothing(capfd: pytest.CaptureFixture[str]) -> None:
 
 
 def test_blendshape_names_match_mediapipe() -> None:
-    """Our constant has MediaPipe's 52 names in MediaPipe's order."""
+    """`BLENDSHAPE_NAMES` has MediaPipe's 52 names in MediaPipe's order."""
     image = render_frame(HeadModel.from_person(CAST["ada"]), SceneParams(), 256).image
 
     with MediaPipeDetector() as detector:
@@ -75,7 +75,7 @@ def test_blendshape_names_match_mediapipe() -> None:
 
 
 def test_missing_graphics_libraries_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server without libEGL gets one line, and what to install."""
+    """Without libEGL the error says what to install."""
 
     def refuse(name: str, *_: object, **__: object) -> None:
         raise OSError("libEGL.so.1: cannot open shared object file: No such file or directory")
@@ -102,7 +102,7 @@ def test_missing_mediapipe_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_failed_open_restores_everything(
     proxy: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The environment and standard error are as before when opening fails."""
+    """The environment and standard error are restored when opening fails."""
     before = dict(os.environ), os.fstat(2)
     monkeypatch.setitem(sys.modules, "mediapipe", None)
 
@@ -114,7 +114,7 @@ def test_failed_open_restores_everything(
 
 
 def test_another_model_file_is_refused(tmp_path: Path) -> None:
-    """A file given by hand must be the one this was tested with."""
+    """An explicit model file must be the one with the known digest."""
     (tmp_path / "other.task").write_bytes(b"not a model")
 
     with pytest.raises(InputError, match="its SHA-256 differs"):
@@ -122,7 +122,7 @@ def test_another_model_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_model_file_may_have_any_name(tmp_path: Path) -> None:
-    """Blanks and letters beyond ASCII in its path are fine."""
+    """Spaces and letters beyond ASCII in its path are fine."""
     odd = tmp_path / "модель 顔.task"
     odd.write_bytes(model_files.find_model_file("face_landmarker").read_bytes())
 
@@ -132,7 +132,7 @@ def test_model_file_may_have_any_name(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("pose", [(0, 0, 0), (30, 0, 0), (0, -20, 0), (0, 0, 15), (-25, 12, 40)])
 def test_rotation_to_euler_round_trip(pose: tuple[float, float, float]) -> None:
-    """What the drawn people are turned by is what is measured, sign by sign."""
+    """The angles that the renderer rotates by are recovered, with their signs."""
     from faceswap_cli.synthetic.camera import rotation
 
     np.testing.assert_allclose(rotation_to_euler(rotation(*pose)), pose, atol=1e-6)
