@@ -1,8 +1,8 @@
-"""Putting a swapped face back into its frame; knows nothing of networks, video or detectors.
+"""Compositing a swapped face into its frame: `Compositor.paste`, or `render_patch` for lazy frames.
 
 Convention:
-    `frame` is the whole picture. The swapped face and its mask are square images of the place that
-    a `FaceAlignment` names, each of any size. Only a rectangle of the frame is touched.
+    `frame` is the whole image. The swapped face and its mask are square images of the area that a
+    `FaceAlignment` gives, each of any size. Only a rectangle of the frame changes.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -24,11 +24,12 @@ from faceswap_cli.core.types import AnyArray, Image, Mask, Matrix, Points
 from faceswap_cli.faces.alignment import FaceAlignment, transform_points
 
 Blend = Callable[[Image, Image, Image], Image]
-"""`blend(under, over, alpha)`: uint8 (H, W, 3) twice and uint8 (H, W); 255 shows `over`."""
+"""`blend(background, foreground, alpha)`: uint8 (H, W, 3) twice and uint8 (H, W); 255 shows the
+foreground."""
 
 
 def alpha_blend(background: Image, foreground: Image, alpha: Image) -> Image:
-    """Mix two images pixel by pixel, exact where alpha is 0 or 255, else within one level."""
+    """Blend two images pixel by pixel, exact where alpha is 0 or 255, else within one level."""
     weight = cv2.cvtColor(alpha, cv2.COLOR_GRAY2RGB)
     shown = cv2.multiply(foreground, weight, scale=1 / 255)
     hidden = cv2.multiply(background, cv2.bitwise_not(weight), scale=1 / 255)
@@ -36,36 +37,36 @@ def alpha_blend(background: Image, foreground: Image, alpha: Image) -> Image:
 
 
 def pyramid_blend(background: Image, foreground: Image, alpha: Image) -> Image:
-    """Mix coarse differences over the whole width of the soft edge and fine ones over a part of it.
+    """Blend coarse bands over the whole soft edge and fine bands over a part of it.
 
-    So a difference of light fades slowly while skin keeps its grain. After Burt and Adelson,
+    So a difference in lighting fades slowly while skin keeps its texture. After Burt and Adelson,
     "A Multiresolution Spline With Application to Image Mosaics", 1983; but the weights of the
-    bands are all made from `alpha` itself, so that nothing spreads beyond it.
+    bands are all derived from `alpha` itself, so that nothing spreads beyond it.
     """
     change = np.subtract(foreground, background, dtype=np.float32)
     ramp = alpha.astype(np.float32) * np.float32(1 / 255)
-    mixed = np.zeros_like(change)
+    blended = np.zeros_like(change)
     for coarseness, band in enumerate(_laplacian_bands(change, count=PYRAMID_LEVELS)):
         steepness = 2 ** (PYRAMID_LEVELS - 1 - coarseness)
         weight = np.clip((ramp - 0.5) * steepness + 0.5, 0, 1)
-        mixed += band * weight[..., None]
-    return np.asarray(cv2.add(background, mixed, dtype=cv2.CV_8U), dtype=np.uint8)
+        blended += band * weight[..., None]
+    return np.asarray(cv2.add(background, blended, dtype=cv2.CV_8U), dtype=np.uint8)
 
 
 def poisson_blend(background: Image, foreground: Image, alpha: Image) -> Image:
-    """Keep the gradients of `foreground` and the colours around the mask of `background`.
+    """Blend in the gradient domain: gradients of `foreground`, colors of `background` at the edge.
 
     Pérez, Gangnet and Blake, "Poisson Image Editing", 2003, as OpenCV solves it; the result is
-    then mixed under `alpha`. Costs two hundred times as much as `alpha_blend`, and where the mask's
-    edge runs through hair the hair's colour spreads over the face: choose it by looking.
+    then blended by `alpha`. Takes two hundred times as long as `alpha_blend`, and where the mask's
+    edge runs through hair, the hair's color spreads over the face.
     """
     mask = np.asarray(alpha > 0, dtype=np.uint8) * np.uint8(255)
     left, top, width, height = cv2.boundingRect(mask)
     if min(width, height) < 3:
         return background
-    # OpenCV places the mask's bounding box around a point: its own middle, so nothing moves.
-    middle = (left + width // 2, top + height // 2)
-    cloned = cv2.seamlessClone(foreground, background, mask, middle, cv2.NORMAL_CLONE)
+    # OpenCV centers the mask's bounding box on a point: its own center, so nothing moves.
+    center = (left + width // 2, top + height // 2)
+    cloned = cv2.seamlessClone(foreground, background, mask, center, cv2.NORMAL_CLONE)
     return alpha_blend(background, np.asarray(cloned, dtype=np.uint8), alpha)
 
 
@@ -74,30 +75,30 @@ BLEND_MODES: Mapping[str, Blend] = {
     "pyramid": pyramid_blend,
     "poisson": poisson_blend,
 }
-"""The ways to mix by the names a user types."""
+"""Blend modes by the names a user types."""
 
 PROTECT_EDGE = 0.012
-"""How far on either side the edge of what is kept is softened, as a part of the square's side."""
+"""How far a protected area's edge is softened on either side, as a part of the square's side."""
 
 PYRAMID_LEVELS = 4
-"""Bands of a pyramid blend; each is half as fine as the one before."""
+"""Bands of a pyramid blend; each has half the resolution of the one before."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Compositor:
-    """How a swapped face is laid over the face in the frame."""
+    """Composites swapped faces into frames."""
 
     feather: float = DEFAULT_FEATHER
     """Width of the soft edge, half of it on either side of the edge, as a part of the square's
     side."""
     shrink: float = 0.0
-    """How far the mask's edge is drawn in, as a part of the side; negative grows the mask."""
+    """How far the mask is eroded, as a part of the square's side; negative dilates it."""
     color_transfer: ColorTransfer | None = MONGE_KANTOROVICH
-    """How the swapped face takes the frame's colours; None leaves its own."""
+    """How colors are matched to the frame; None keeps the swapped face's own."""
     blend: Blend = alpha_blend
-    """How the two are mixed under the mask."""
+    """How the two are blended by the mask."""
     postprocess: Postprocessor = NO_POSTPROCESSING
-    """How the swapped face takes on the frame's blur and grain."""
+    """How sharpness, blur and grain are matched to the frame."""
 
     def paste(
         self,
@@ -153,21 +154,22 @@ class Compositor:
         statistics: ColorStatistics,
         protect_mask: Mask | None = None,
     ) -> Patch:
-        """Return the only part of `frame` that changes, with the swapped face laid over it.
+        """Return the only part of `frame` that changes, with the swapped face composited into it.
 
-        The arguments are those of `paste`. The patch is empty where the mask is.
+        Takes the arguments of `paste`. The patch is empty if the mask is.
         """
         alpha = self.make_alpha(mask, protect_mask=protect_mask)
-        rectangle = affected_area(alpha, alignment, frame.size)
-        under = np.ascontiguousarray(frame.to_partial_array(rectangle)[rectangle.slices])
-        if 0 in rectangle.size:
-            return Patch(area=rectangle, image=under)
+        area = affected_area(alpha, alignment, frame.size)
+        background = np.ascontiguousarray(frame.to_partial_array(area)[area.slices])
+        if 0 in area.size:
+            return Patch(area=area, image=background)
         if self.color_transfer is not None:
             swapped = self.color_transfer.apply(swapped, statistics)
-        over = warp_to_frame(_oversample(swapped, alignment.side_px), alignment, rectangle)
-        in_frame = warp_to_frame(alpha, alignment, rectangle)
-        over = self.postprocess(over, under, in_frame)
-        return Patch(area=rectangle, image=self.blend(under, over, in_frame))
+        oversampled = _oversample(swapped, alignment.side_px)
+        foreground = warp_to_frame(oversampled, alignment, area)
+        warped_alpha = warp_to_frame(alpha, alignment, area)
+        foreground = self.postprocess(foreground, background, warped_alpha)
+        return Patch(area=area, image=self.blend(background, foreground, warped_alpha))
 
     def alpha_in_frame(
         self,
@@ -189,10 +191,10 @@ class Compositor:
         return warp_to_frame(alpha, alignment, Rect.from_size(size))
 
     def color_statistics(self, original: Image, swapped: Image, mask: Mask) -> ColorStatistics:
-        """Return what the swap is matched by: a few numbers that may be averaged over frames.
+        """Return the statistics that colors are matched by; they may be averaged over frames.
 
         Args:
-            original: What the frame shows in the face's square, RGB uint8, of any size.
+            original: The frame's crop of the face's square, RGB uint8, of any size.
             swapped: The swapped face in the same square, of any size.
             mask: float32 (M, M) in [0, 1], of any size.
         """
@@ -201,88 +203,79 @@ class Compositor:
         return self.color_transfer.compute_statistics(original, swapped, mask)
 
     def make_alpha(self, mask: Mask, *, protect_mask: Mask | None = None) -> Image:
-        """Return the shaped mask, uint8 (M, M): 255 well inside, 0 well outside and in `protect_mask`.
+        """Return the shrunk and feathered mask, uint8 (M, M): 0 outside and in `protect_mask`.
 
-        The square's border counts as an edge, and there the whole ramp lies inside: a square that
-        cuts the face off must not show.
+        The square's border counts as an edge, with the whole ramp inside, so that a square that
+        cuts the face off leaves no visible line.
         """
         side = mask.shape[0]
-        reach = round(self.feather * side / 2)
-        edge = _erode(_to_uint8(mask), round(self.shrink * side))
-        outermost = _erode(edge, -reach)
-        edge[_border_mask(side, reach + 1)] = 0
-        # Boxes reach further along diagonals than a disc of the same radius: cut that off.
-        alpha = np.minimum(_box_blur(edge, reach), outermost)
+        radius = round(self.feather * side / 2)
+        shrunk = _erode(_to_uint8(mask), round(self.shrink * side))
+        outermost = _erode(shrunk, -radius)
+        shrunk[_border_mask(side, radius + 1)] = 0
+        # Boxes extend further along diagonals than a disc of the same radius: cut that off.
+        alpha = np.minimum(_box_blur(shrunk, radius), outermost)
         if protect_mask is None:
             return alpha
-        # Narrow openings, such as a mouth's, must not be closed by the wide edge of the face.
+        # A narrow opening, such as a mouth's, must not be closed by the wide edge of the face.
         softened = _box_blur(_to_uint8(protect_mask), max(1, round(PROTECT_EDGE * side)))
         return np.asarray(cv2.multiply(alpha, cv2.bitwise_not(softened), scale=1 / 255), np.uint8)
 
 
 def affected_area(alpha: Image, alignment: FaceAlignment, size: tuple[int, int]) -> Rect:
-    """Return the smallest rectangle of the frame that holds every pixel `alpha` can touch.
+    """Return the smallest rectangle of the frame with every pixel that `alpha` can change.
 
     Args:
-        alpha: The square, uint8 (S, S).
-        alignment: Its place.
+        alpha: The feathered mask, uint8 (S, S).
+        alignment: Position of its square.
         size: (width, height) px of the frame.
     """
     left, top, width, height = cv2.boundingRect(alpha)
     if width == 0:
         return Rect(0, 0, 0, 0)
-    # Linear interpolation reaches one pixel beyond the last one that is not zero.
+    # Linear interpolation extends one pixel beyond the last one that is not zero.
     x0, y0, x1, y1 = left - 1, top - 1, left + width, top + height
     corners: Points = np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]], dtype=np.float32)
     in_frame = transform_points(corners, alignment.crop_to_frame(alpha.shape[0]))
     low, high = np.floor(in_frame.min(axis=0)), np.ceil(in_frame.max(axis=0)) + 1
-    width_px, height_px = size
-    return Rect(
-        left=int(np.clip(low[0], 0, width_px)),
-        top=int(np.clip(low[1], 0, height_px)),
-        right=int(np.clip(high[0], 0, width_px)),
-        bottom=int(np.clip(high[1], 0, height_px)),
-    )
+    return Rect(int(low[0]), int(low[1]), int(high[0]), int(high[1])).clip(size)
 
 
-def warp_to_frame(square: Image, alignment: FaceAlignment, rectangle: Rect) -> Image:
-    """Return the rectangle of the frame as `square` shows it, uint8.
+def warp_to_frame(square: Image, alignment: FaceAlignment, area: Rect) -> Image:
+    """Return `square` warped to the frame, cropped to `area`, uint8.
 
-    An image's outermost pixels are repeated beyond its border; a mask, (S, S), is 0 there.
+    Beyond its border an image repeats its outermost pixels; a mask, (S, S), is 0.
     """
     border = cv2.BORDER_REPLICATE if square.ndim == 3 else cv2.BORDER_CONSTANT
-    rectangle_to_square = _offset_transform(alignment.frame_to_crop(square.shape[0]), rectangle)
+    area_to_square = _offset_transform(alignment.frame_to_crop(square.shape[0]), area)
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    found = cv2.warpAffine(
-        square, rectangle_to_square, rectangle.size, flags=flags, borderMode=border
-    )
-    return np.asarray(found, dtype=np.uint8)
+    warped = cv2.warpAffine(square, area_to_square, area.size, flags=flags, borderMode=border)
+    return np.asarray(warped, dtype=np.uint8)
 
 
-def _offset_transform(frame_to_square: Matrix, rectangle: Rect) -> Matrix:
-    """Return the map of the rectangle's own pixels, whose first is (0, 0)."""
-    corner = np.array([rectangle.left, rectangle.top], dtype=np.float64)
+def _offset_transform(frame_to_square: Matrix, area: Rect) -> Matrix:
+    """Return the transform for coordinates in `area`, whose first pixel is (0, 0)."""
+    corner = np.array([area.left, area.top], dtype=np.float64)
     offset = frame_to_square[:, :2] @ corner + frame_to_square[:, 2]
     return np.column_stack([frame_to_square[:, :2], offset])
 
 
 def _oversample(square: Image, side_px: float) -> Image:
-    """Return `square` resized so that a linear look-up at `size_px` px loses next to nothing.
+    """Return `square` resized to twice `side_px`, so that a linear warp loses next to nothing.
 
     A cubic resize to twice the side and a linear warp come within 0.1 to 0.7 dB of a cubic warp
     and beat a linear one by 0.8 to 1.7 dB (64 to 256 px faces onto 150 to 300 px of a photograph),
     at 1.1 times a linear warp's time instead of 3 times.
     """
-    side = square.shape[0]
-    wanted = ceil(2 * side_px)
-    way = cv2.INTER_CUBIC if wanted > side else cv2.INTER_AREA
-    return np.asarray(cv2.resize(square, (wanted, wanted), interpolation=way), dtype=np.uint8)
+    side = ceil(2 * side_px)
+    interpolation = cv2.INTER_CUBIC if side > square.shape[0] else cv2.INTER_AREA
+    return np.asarray(cv2.resize(square, (side, side), interpolation=interpolation), dtype=np.uint8)
 
 
 def _laplacian_bands(image: AnyArray, *, count: int) -> Iterator[AnyArray]:
-    """Yield what each halving of the image loses, then what is left, all at full size.
+    """Yield the bands of a Laplacian pyramid, fine to coarse, all at full size.
 
-    They add up to the image.
+    They sum to the image.
     """
     sizes = [(image.shape[1], image.shape[0])]
     finer, small = image, image
@@ -303,14 +296,14 @@ def _to_uint8(mask: Mask) -> Image:
 
 
 def _erode(mask: Image, radius: int) -> Image:
-    """Draw the mask's edge in by `radius` px, or out by a negative one; beyond it is all zero."""
+    """Erode the mask by a disc of `radius` px, or dilate it if negative; outside it is zero."""
     if radius == 0:
         return mask.copy()
     diameter = 2 * abs(radius) + 1
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (diameter, diameter))
-    change = cv2.erode if radius > 0 else cv2.dilate
-    changed = change(mask, disc, borderType=cv2.BORDER_CONSTANT, borderValue=0)
-    return np.asarray(changed, dtype=np.uint8)
+    operation = cv2.erode if radius > 0 else cv2.dilate
+    result = operation(mask, disc, borderType=cv2.BORDER_CONSTANT, borderValue=0)
+    return np.asarray(result, dtype=np.uint8)
 
 
 def _border_mask(side: int, width: int) -> AnyArray:
@@ -319,9 +312,9 @@ def _border_mask(side: int, width: int) -> AnyArray:
     return near[:, None] | near[None, :]
 
 
-def _box_blur(mask: Image, reach: int) -> Image:
-    """Blur by two boxes, a near-Gaussian ramp, which together reach `reach` px and no further."""
-    for radius in (reach // 2, reach - reach // 2):
-        width = (2 * radius + 1, 2 * radius + 1)
-        mask = np.asarray(cv2.blur(mask, width, borderType=cv2.BORDER_CONSTANT), dtype=np.uint8)
+def _box_blur(mask: Image, radius: int) -> Image:
+    """Blur by two boxes, a near-Gaussian ramp, which together extend `radius` px."""
+    for part in (radius // 2, radius - radius // 2):
+        kernel = (2 * part + 1, 2 * part + 1)
+        mask = np.asarray(cv2.blur(mask, kernel, borderType=cv2.BORDER_CONSTANT), dtype=np.uint8)
     return mask

@@ -1,4 +1,4 @@
-"""Who in a clip becomes whom: what was typed, and the picking of faces frame after frame."""
+"""Which face gets which identity: parsing `--face`, and assigning faces frame by frame."""
 
 import re
 from collections.abc import Mapping, Sequence, Set
@@ -22,17 +22,17 @@ from faceswap_cli.faces.types import Face, FaceDetector
 from faceswap_cli.video.frame import Frame
 
 UNASSIGNED = -1
-"""The role of a face that stays as it is."""
+"""Assignment of a face that is not swapped."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FaceAssignment:
-    """Somebody in the footage, and whose face they get."""
+    """A selection of faces and the identity to swap in."""
 
     selector: SelectionRule
     identity: str
     spec: str = "largest"
-    """The choice as the user wrote it."""
+    """The selection as the user typed it."""
 
 
 def parse_assignments(
@@ -87,7 +87,7 @@ def select_identity(
 
 
 def _split_spec(spec: str, *, identities: Sequence[str]) -> tuple[str, str | None]:
-    """Return the choice and the name, if there is one: a file's name may hold an = as well."""
+    """Return the choice and the identity, if given; a photo's name may contain an = as well."""
     choice, equals, name = spec.rpartition("=")
     is_path = equals and name not in identities and Path(_photo_path(spec)).is_file()
     return (spec, None) if is_path or not equals else (choice, name)
@@ -101,34 +101,36 @@ def _photo_path(spec: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class FaceAssigner:
-    """Gives the faces of one frame after the other their roles: the first that wants one has it."""
+    """Assigns the faces of one frame after the other; a face goes to the first that selects it."""
 
     selectors: Sequence[FaceSelector]
     identities: Sequence[str]
-    """Whose face each role gets."""
+    """What each assignment swaps in."""
 
     @classmethod
     def create(
         cls, assignments: Sequence[FaceAssignment], detector: FaceDetector
     ) -> "FaceAssigner":
-        """Return the casting of some roles; `detector` is open, and looks at photographs.
+        """Return an assigner; `detector` is open, and finds the faces of photos.
 
         Raises:
-            InputError: A photograph cannot be read.
-            NoFacesError: There is no face in it.
+            InputError: A photo cannot be read.
+            NoFacesError: It shows no face.
         """
-        choosers = [role.selector.create_selector(detector) for role in assignments]
-        return cls(selectors=choosers, identities=[role.identity for role in assignments])
+        return cls(
+            selectors=[one.selector.create_selector(detector) for one in assignments],
+            identities=[one.identity for one in assignments],
+        )
 
     def assign(
         self, view: LazyImage, faces: Sequence[SmoothedFace]
     ) -> list[tuple[SmoothedFace, int]]:
-        """Return the faces of the next frame, each with the number of its role or `NOBODY`."""
-        roles: dict[int, int] = {}
-        for number, chooser in enumerate(self.selectors):
-            free = [face for face in faces if face.track not in roles]
-            roles |= {face.track: number for face in chooser.select(view, free)}
-        return [(face, roles.get(face.track, UNASSIGNED)) for face in faces]
+        """Return the faces of the next frame, each with its assignment's index or `UNASSIGNED`."""
+        by_track: dict[int, int] = {}
+        for index, selector in enumerate(self.selectors):
+            free = [face for face in faces if face.track not in by_track]
+            by_track |= {face.track: index for face in selector.select(view, free)}
+        return [(face, by_track.get(face.track, UNASSIGNED)) for face in faces]
 
     def assign_detected(self, frame: Frame, faces: Sequence[Face]) -> list[FaceTask]:
         """Return the faces to swap of those detected in a frame that is taken by itself."""
@@ -151,35 +153,35 @@ class FaceAssigner:
         ]
 
     def state_dict(self) -> list[Mapping[str, Any]]:
-        """Return what was learnt from the frames so far, as JSON can hold it."""
-        return [chooser.state_dict() for chooser in self.selectors]
+        """Return the selectors' state after the frames so far, as JSON."""
+        return [selector.state_dict() for selector in self.selectors]
 
     def load_state_dict(self, state: Sequence[Mapping[str, Any]]) -> None:
-        """Go on from what `state` returned."""
-        for chooser, known in zip(self.selectors, state, strict=True):
-            chooser.load_state_dict(known)
+        """Restore what `state_dict` returned."""
+        for selector, own_state in zip(self.selectors, state, strict=True):
+            selector.load_state_dict(own_state)
 
 
 def no_match_error(
     name: str, assignments: Sequence[FaceAssignment], tracks: Sequence[int] = ()
 ) -> NoFacesError:
-    """Return the error for footage called `name` in which nobody is to be swapped.
+    """Return the error for a source with no face to swap.
 
     Args:
-        name: What the user calls it.
-        assignments: Who was asked for.
-        tracks: The tracks of those who are there, as far as known.
+        name: The source's name.
+        assignments: The selections.
+        tracks: All tracks in it, if known.
     """
     if not tracks and all(
-        isinstance(role.selector, SelectLargest | SelectAll) for role in assignments
+        isinstance(one.selector, SelectLargest | SelectAll) for one in assignments
     ):
         return NoFacesError(
             f"there is no face in {name}",
-            hint="faces must be a good part of the picture, and turned less than sideways",
+            hint="faces must fill a good part of the image, and turn less than sideways",
         )
-    wanted = " or ".join(role.spec for role in assignments)
-    there = f"; its tracks are {tracks[0]} to {tracks[-1]}" if tracks else ""
+    specs = " or ".join(one.spec for one in assignments)
+    listed = f"; its tracks are {tracks[0]} to {tracks[-1]}" if tracks else ""
     return NoFacesError(
-        f"no face in {name} is the one asked for: {wanted}",
-        hint=f"--face all replaces everybody{there}",
+        f"no face in {name} matches {specs}",
+        hint=f"--face all swaps every face{listed}",
     )

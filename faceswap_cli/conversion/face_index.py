@@ -1,8 +1,8 @@
-"""Which faces of a clip become whose: found from end to end first, on the disk, read in order.
+"""The faces of a whole clip with their assignments, stored on disk and read in order: `FaceIndex`.
 
-Whoever swaps a frame must know what comes after it: where a face was seen again, whether a shot
-ends. What is known of every face goes to a file, so memory does not grow with the clip, and a
-survey that was stopped goes on.
+Swapping a frame needs future context (gap filling, shot boundaries), so faces of the whole clip are
+tracked first. They are stored in a file, so memory does not grow with the clip and an interrupted
+analysis can resume.
 """
 
 import json
@@ -27,18 +27,18 @@ from faceswap_cli.faces.types import NUM_LANDMARKS
 from faceswap_cli.video.frame import Frame, FramePosition
 
 EXCLUDED = -2
-"""The role of a face whose crop the user deleted: no vote of its neighbours changes that."""
+"""Assignment of a face whose crop the user deleted; the votes of its neighbors do not change it."""
 VOTE_RADIUS = 6
-"""Frames before and after that have a vote in whose a face becomes."""
+"""Frames before and after that vote on a face's assignment."""
 SAVE_INTERVAL_FRAMES = 250
-"""Frames after which it is put down how far the survey is."""
+"""Frames after which the progress is saved."""
 
 ROW_DTYPE = np.dtype(
     [
         ("frame", "<i8"),
         ("time", "<i8", (2,)),  # numerator and denominator, seconds
         ("track", "<i4"),
-        ("role", "<i4"),
+        ("assignment", "<i4"),
         ("to_unit", "<f8", (2, 3)),
         ("landmarks", "<f4", (NUM_LANDMARKS, 2)),
     ]
@@ -50,11 +50,11 @@ IntArray = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class IndexedFace:
-    """One face in one frame, as a survey keeps it."""
+    """One face in one frame."""
 
     track: int
     assignment: int
-    """Number of the role it has, `NOBODY` or `EXCLUDED`."""
+    """Index of its assignment, `UNASSIGNED` or `EXCLUDED`."""
     alignment: FaceAlignment
     landmarks: npt.NDArray[np.float32]
     """(478, 2), px in the frame."""
@@ -72,12 +72,12 @@ class IndexedFace:
 
 @dataclass(frozen=True, kw_only=True)
 class IndexProgress:
-    """How far a survey is."""
+    """How far an index is filled."""
 
     frames: int = 0
-    """Frames looked at."""
+    """Frames analyzed."""
     rows: int = 0
-    """Faces found in them."""
+    """Faces in them."""
     position: FramePosition | None = None
     """The last of those frames."""
     state: Mapping[str, Any] = field(default_factory=dict)
@@ -87,42 +87,42 @@ class IndexProgress:
 
 @dataclass(frozen=True, kw_only=True)
 class FaceIndex:
-    """The faces of a clip, in two files of a folder."""
+    """The faces of a clip, in two files in a folder."""
 
     folder: Path
     key: str
-    """What tells these faces from all others: the footage, and how they are looked for."""
+    """Identifies the clip and how its faces are selected, detected and tracked."""
 
     @property
     def _rows_path(self) -> Path:
-        """Every face, one row after the other."""
+        """The faces, one `ROW_DTYPE` after the other."""
         return self.folder / "faces.bin"
 
     @property
     def _state_path(self) -> Path:
-        """How far it is."""
+        """The progress, as JSON."""
         return self.folder / "faces.json"
 
     def read_progress(self) -> IndexProgress:
-        """Return how far the survey is; nothing is done of one with another key, or a torn one."""
+        """Return the progress; that of a damaged index or one with another key is empty."""
         try:
-            told = json.loads(self._state_path.read_text(encoding="utf-8"))
-            held = self._rows_path.stat().st_size // ROW_DTYPE.itemsize
-            if told.pop("key") != self.key or held < told["rows"]:
+            saved = json.loads(self._state_path.read_text(encoding="utf-8"))
+            rows = self._rows_path.stat().st_size // ROW_DTYPE.itemsize
+            if saved.pop("key") != self.key or rows < saved["rows"]:
                 return IndexProgress()
-            place = told.pop("place")
-            last = FramePosition(index=place[0], time=Fraction(place[1])) if place else None
-            return IndexProgress(state=told.pop("memory"), position=last, **told)
+            last = saved.pop("place")
+            position = FramePosition(index=last[0], time=Fraction(last[1])) if last else None
+            return IndexProgress(state=saved.pop("memory"), position=position, **saved)
         except (OSError, ValueError, KeyError, TypeError):
             return IndexProgress()
 
     @contextmanager
     def resume(self, progress: IndexProgress) -> Iterator["FaceIndexWriter"]:
-        """Yield what takes the faces of the frames after those in `progress`, in order."""
+        """Yield a writer for the frames after those of `progress`; rows beyond them are cut off."""
         with translate_os_errors(self._rows_path):
             self.folder.mkdir(parents=True, exist_ok=True)
             if not progress.rows:
-                # The state of an older index must not come to vouch for the new rows.
+                # The progress of an older index must not be taken for that of the new rows.
                 self._state_path.unlink(missing_ok=True)
             with self._rows_path.open("ab") as file:
                 os.truncate(file.fileno(), progress.rows * ROW_DTYPE.itemsize)
@@ -131,8 +131,8 @@ class FaceIndex:
                 )
 
     def save_progress(self, progress: IndexProgress) -> None:
-        """Put down how far the survey is; the faces must be on the disk."""
-        told = {
+        """Save the progress; the rows must be on the disk."""
+        saved = {
             "key": self.key,
             "frames": progress.frames,
             "rows": progress.rows,
@@ -140,79 +140,80 @@ class FaceIndex:
             "memory": dict(progress.state),
             "is_finished": progress.is_finished,
         }
-        write_text(self._state_path, json.dumps(told))
+        write_text(self._state_path, json.dumps(saved))
 
     def digest(self) -> str:
-        """Return the SHA-256 of all that is known, in hexadecimal digits."""
+        """Return the SHA-256 of all rows, in hexadecimal digits."""
         return sha256_file(self._rows_path)
 
     def iter_tasks(self, identities: Sequence[str]) -> Iterator[tuple[int, list[FaceTask]]]:
-        """Yield the number of a frame and its faces to be swapped, for all frames with any.
+        """Yield the index of each frame with faces to swap, and these faces.
 
         Args:
-            identities: Whose face each role gets.
+            identities: What each assignment swaps in.
         """
-        roles = self._smoothed_assignments()
-        to_swap = (pair for pair in zip(self._iter_rows(), roles, strict=True) if pair[1] >= 0)
-        for frame, some in groupby(to_swap, key=lambda pair: int(pair[0]["frame"])):
-            yield frame, [_task_from_row(row, identities[role]) for row, role in some]
+        assignments = self._smoothed_assignments()
+        rows = zip(self._iter_rows(), assignments, strict=True)
+        to_swap = (pair for pair in rows if pair[1] >= 0)
+        for frame, pairs in groupby(to_swap, key=lambda pair: int(pair[0]["frame"])):
+            yield frame, [_task_from_row(row, identities[index]) for row, index in pairs]
 
     def frames_to_swap(self) -> frozenset[int]:
-        """Return the numbers of the frames with a face to be swapped."""
+        """Return the indices of the frames with faces to swap."""
         (frames,) = self._columns("frame")
         return frozenset(frames[self._smoothed_assignments() >= 0].tolist())
 
     def sample_frames(
         self, count: int, identities: Sequence[str]
     ) -> list[tuple[FramePosition, list[FaceTask]]]:
-        """Return up to `count` frames with faces to be swapped, and these, all over the clip.
+        """Return up to `count` frames with faces to swap, spread over the clip, and these faces.
 
         Args:
-            count: Frames; the middles of equal parts of all that have any.
-            identities: Whose face each role gets.
+            count: Frames; each is the middle of one of `count` equal parts.
+            identities: What each assignment swaps in.
         """
         frames = sorted(self.frames_to_swap())
         parts = min(count, len(frames))
         chosen = {frames[len(frames) * (2 * part + 1) // (2 * parts)] for part in range(parts)}
-        found: dict[int, tuple[FramePosition, list[FaceTask]]] = {}
-        for row, role in zip(self._iter_rows(), self._smoothed_assignments(), strict=True):
-            if role >= 0 and (number := int(row["frame"])) in chosen:
-                _, faces = found.setdefault(number, (_position_from_row(row), []))
-                faces.append(_task_from_row(row, identities[role]))
-        return list(found.values())
+        samples: dict[int, tuple[FramePosition, list[FaceTask]]] = {}
+        for row, assignment in zip(self._iter_rows(), self._smoothed_assignments(), strict=True):
+            if assignment >= 0 and (frame := int(row["frame"])) in chosen:
+                _, tasks = samples.setdefault(frame, (_position_from_row(row), []))
+                tasks.append(_task_from_row(row, identities[assignment]))
+        return list(samples.values())
 
     def boxes(self) -> npt.NDArray[np.float32]:
         """Return boxes around all faces, (N, 4): left, top, right, bottom px."""
-        found = [np.zeros((0, 4), np.float32)]
+        boxes = [np.zeros((0, 4), np.float32)]
         for rows in self._iter_chunks():
             points = rows["landmarks"]  # (N, 478, 2)
-            found.append(np.concatenate([points.min(axis=1), points.max(axis=1)], axis=1))
-        return np.concatenate(found)
+            boxes.append(np.concatenate([points.min(axis=1), points.max(axis=1)], axis=1))
+        return np.concatenate(boxes)
 
     def tracks(self) -> list[int]:
-        """Return the numbers of all tracks."""
+        """Return the numbers of all tracks, in order."""
         (tracks,) = self._columns("track")
         return [int(track) for track in np.unique(tracks)]
 
     def position_before(self, frame: int) -> FramePosition | None:
-        """Return the last frame before number `frame` whose place is known, if there is one."""
-        found = None
+        """Return the position of the last frame with a face before index `frame`, if any."""
+        last = None
         for row in self._iter_rows():
             if row["frame"] >= frame:
                 break
-            found = row
-        return None if found is None else _position_from_row(found)
+            last = row
+        return None if last is None else _position_from_row(last)
 
     def _smoothed_assignments(self) -> IntArray:
-        """Return the settled role of every row."""
-        return smooth_assignments(*self._columns("frame", "track", "role"))
+        """Return the smoothed assignment of every row."""
+        return smooth_assignments(*self._columns("frame", "track", "assignment"))
 
     def _columns(self, *names: str) -> list[IntArray]:
         """Return some columns of all rows; they are small."""
-        # Copied chunk by chunk: several fields at once would be a view that keeps whole rows.
-        pieces = [[rows[name].astype(np.int64) for name in names] for rows in self._iter_chunks()]
-        nothing = [np.zeros(0, np.int64)] * len(names)
-        return [np.concatenate(column) for column in zip(nothing, *pieces, strict=True)]
+        # Copied chunk by chunk: a view of several fields would keep the whole rows in memory.
+        chunks = [[rows[name].astype(np.int64) for name in names] for rows in self._iter_chunks()]
+        empty = [np.zeros(0, np.int64)] * len(names)
+        return [np.concatenate(column) for column in zip(empty, *chunks, strict=True)]
 
     def _iter_rows(self) -> Iterator[np.void]:
         """Yield the rows."""
@@ -220,7 +221,7 @@ class FaceIndex:
             yield from rows
 
     def _iter_chunks(self) -> Iterator[Rows]:
-        """Yield the rows some at a time: a quarter of a megabyte, however long the clip is."""
+        """Yield 64 rows at a time: a quarter of a megabyte, however long the clip is."""
         with self._rows_path.open("rb") as file:
             while len(rows := np.fromfile(file, dtype=ROW_DTYPE, count=64)):
                 yield rows
@@ -228,7 +229,7 @@ class FaceIndex:
 
 @dataclass(kw_only=True)
 class FaceIndexWriter:
-    """Appends the faces of frames to a survey."""
+    """Appends the faces of frames to an index."""
 
     face_index: FaceIndex
     file: BinaryIO
@@ -236,7 +237,7 @@ class FaceIndexWriter:
     rows: int
 
     def write(self, position: FramePosition, faces: Iterable[IndexedFace]) -> None:
-        """Add the next frame with the faces found in it."""
+        """Add the next frame with its faces."""
         rows = [_to_row(position, face) for face in faces]
         for row in rows:
             self.file.write(row.tobytes())
@@ -250,7 +251,7 @@ class FaceIndexWriter:
         state: Mapping[str, Any] = MappingProxyType({}),
         is_finished: bool = False,
     ) -> None:
-        """Put everything on the disk, and say how far it is: after the frame at `position`."""
+        """Flush the rows to the disk and save the progress: up to the frame at `position`."""
         self.file.flush()
         os.fsync(self.file.fileno())
         progress = IndexProgress(
@@ -264,49 +265,49 @@ class FaceIndexWriter:
 
 
 def smooth_assignments(frames: IntArray, tracks: IntArray, assignments: IntArray) -> IntArray:
-    """Return each face's role as most of its track's next `VOTE_RADIUS` frames either way have it.
+    """Return each face's assignment by majority over `VOTE_RADIUS` frames of its track either way.
 
-    So a face that was not recognised for a moment does not flash up as itself, nor somebody else's
-    for a moment as another. Who is left alone stays so, and has no vote.
+    So a face that is briefly misassigned does not flicker. Excluded faces stay excluded and have no
+    vote.
 
     Args:
-        frames: The frame of each face (N,), growing.
-        tracks: The track of each (N,).
-        assignments: The role of each (N,).
+        frames: Frame index of each face (N,), ascending.
+        tracks: Track of each (N,).
+        assignments: Assignment of each (N,).
     """
     result = assignments.copy()
-    kinds = [int(kind) for kind in np.unique(assignments) if kind != EXCLUDED]
+    candidates = [int(one) for one in np.unique(assignments) if one != EXCLUDED]
     for track in np.unique(tracks):
-        whose = np.flatnonzero((tracks == track) & (assignments != EXCLUDED))
-        when, own = frames[whose], assignments[whose]
-        first = np.searchsorted(when, when - VOTE_RADIUS)
-        beyond = np.searchsorted(when, when + VOTE_RADIUS, side="right")
+        rows = np.flatnonzero((tracks == track) & (assignments != EXCLUDED))
+        frame, own = frames[rows], assignments[rows]
+        first = np.searchsorted(frame, frame - VOTE_RADIUS)
+        end = np.searchsorted(frame, frame + VOTE_RADIUS, side="right")
         votes = []
-        for kind in kinds:
-            total = np.concatenate([[0], np.cumsum(own == kind)])
-            # A half more for what it is: an even vote changes nothing.
-            votes.append(total[beyond] - total[first] + 0.5 * (own == kind))
-        if votes and len(whose):
-            result[whose] = np.array(kinds)[np.argmax(votes, axis=0)]
+        for candidate in candidates:
+            total = np.concatenate([[0], np.cumsum(own == candidate)])
+            # Half a vote more for the current one, so that a tie changes nothing.
+            votes.append(total[end] - total[first] + 0.5 * (own == candidate))
+        if votes and len(rows):
+            result[rows] = np.array(candidates)[np.argmax(votes, axis=0)]
     return result
 
 
 def join_faces(
     frames: Iterable[Frame], tasks: Iterator[tuple[int, list[FaceTask]]]
 ) -> Iterator[tuple[Frame, Sequence[FaceTask]]]:
-    """Yield every frame with its faces, both in order."""
-    number, here = next(tasks, _END)
+    """Yield every frame with its faces to swap; both inputs are in order."""
+    index, faces = next(tasks, _END)
     for frame in frames:
-        while number < frame.index:
-            number, here = next(tasks, _END)
-        yield frame, here if number == frame.index else []
+        while index < frame.index:
+            index, faces = next(tasks, _END)
+        yield frame, faces if index == frame.index else []
 
 
 _END: tuple[float, list[FaceTask]] = (float("inf"), [])
 
 
 def _to_row(position: FramePosition, face: IndexedFace) -> Rows:
-    """Return a face as it is kept."""
+    """Return a face as stored."""
     time = position.time.numerator, position.time.denominator
     values = (
         position.index,
@@ -320,12 +321,12 @@ def _to_row(position: FramePosition, face: IndexedFace) -> Rows:
 
 
 def _position_from_row(row: np.void) -> FramePosition:
-    """Return where the frame of a face is."""
+    """Return the position of a stored face's frame."""
     return FramePosition(index=int(row["frame"]), time=Fraction(*map(int, row["time"])))
 
 
 def _task_from_row(row: np.void, identity: str) -> FaceTask:
-    """Return a face as it was kept."""
+    """Return a stored face as a task."""
     return FaceTask(
         identity=identity,
         track=int(row["track"]),

@@ -1,4 +1,4 @@
-"""A trained model as a function of pictures; knows nothing of frames or blending."""
+"""Trained models for inference on crops: `FaceModel.load`."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,40 +16,40 @@ from faceswap_models.tensors import to_images, to_masks, to_tensor
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SwappedFace:
-    """What the network made of one crop."""
+    """The model's output for one crop."""
 
     image: Image
     """uint8 (S, S, 3)."""
     mask: Mask | None
-    """float32 (S, S), of a model that learns where the face is."""
+    """float32 (S, S); None of a model that predicts no mask."""
 
 
 InferFn = Callable[[Sequence[Image], str], list[SwappedFace]]
-"""`draw(crops, to)`: each crop, uint8 (S, S, 3), as the person called `to`."""
+"""`infer(crops, identity)`: each crop, uint8 (S, S, 3), swapped to `identity`."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FaceModel:
-    """A trained model, and what it has to be shown."""
+    """A trained model and the input it needs."""
 
     identities: tuple[str, ...]
-    """Whose faces it can draw."""
+    """Identities it can swap in."""
     size_px: int
-    """Side of the square it sees."""
+    """Side of its input."""
     coverage: float
-    """Side of that square as a part of the aligned square's."""
+    """Side of the input's square as a part of the aligned square's."""
     infer: InferFn
     device_info: str = "anywhere"
-    """Where and in which precision: results differ by a level."""
+    """Device and precision: between them results differ by a level."""
     origins: tuple[Origin, ...] = ()
-    """What is told of the sets it was trained on, by digests."""
+    """Digests of the sets it was trained on."""
 
     @classmethod
     def load(cls, weights: Path, *, device: str) -> "FaceModel":
         """Read trained weights.
 
         Raises:
-            ConfigurationError, DeviceError: There is no such device.
+            ConfigurationError, DeviceError: The device is unknown or not available.
             CheckpointError: The weights cannot be used.
         """
         hardware = find_hardware(device)
@@ -60,7 +60,7 @@ class FaceModel:
 
     @classmethod
     def from_trained(cls, trained: TrainedModel, hardware: Hardware) -> "FaceModel":
-        """Return a trained model, computing in the fastest precision the device has."""
+        """Return a trained model that runs in the fastest precision of the device."""
         return cls(
             identities=tuple(trained.identities),
             size_px=trained.recipe.model.size_px,
@@ -75,23 +75,26 @@ _RECOPY_HINT = "copy it again from where it was trained, or name another model w
 
 
 def _make_infer(trained: TrainedModel, hardware: Hardware) -> InferFn:
-    """Return a model as a function of uint8 crops.
+    """Return a trained model as a function of uint8 crops.
 
-    In bfloat16 the weights themselves are kept so, for they are read whole at every call: 1.3
-    times as fast as autocast alone (autoencoder, CPU, 16 faces), and as near to float32, which
-    it misses by 0.06 of 255 levels. Autocast then turns what is left.
+    For bfloat16 the weights are converted too, since every call reads all of them: 1.3 times as
+    fast as autocast alone (autoencoder, CPU, 16 faces), and as close to float32, with an error of
+    0.06 of 255 levels. Autocast converts the rest.
     """
     device = hardware.device
-    native = hardware.autocast_dtype is not None
+    is_autocast = hardware.autocast_dtype is not None
     model = trained.model.to(hardware.autocast_dtype) if hardware.autocast_dtype else trained.model
 
-    def draw(crops: Sequence[Image], to: str) -> list[SwappedFace]:
-        with torch.inference_mode(), torch.autocast(device.type, hardware.autocast_dtype, native):
-            swapped = model.swap(to_tensor(crops).to(device), to)
+    def infer(crops: Sequence[Image], identity: str) -> list[SwappedFace]:
+        with (
+            torch.inference_mode(),
+            torch.autocast(device.type, hardware.autocast_dtype, is_autocast),
+        ):
+            swapped = model.swap(to_tensor(crops).to(device), identity)
         images = to_images(swapped.image)
         masks = [None] * len(images) if swapped.mask is None else to_masks(swapped.mask)
         return [
             SwappedFace(image=image, mask=mask) for image, mask in zip(images, masks, strict=True)
         ]
 
-    return draw
+    return infer

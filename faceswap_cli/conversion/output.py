@@ -1,7 +1,7 @@
-"""Where finished frames go, in sittings: signed and named when all of them are there.
+"""The output of a conversion: written resumably, signed and renamed when it is complete.
 
-Everything unfinished lies in one folder beside the output, by which a stopped run goes on. What
-is put together there is signed before it gets its final name.
+Unfinished parts are in a folder beside the output, from which an interrupted run resumes. `Output`
+assembles and signs the result there before it appears under its final name.
 """
 
 import shutil
@@ -25,21 +25,22 @@ from faceswap_cli.video.source import IMAGE_SUFFIXES, VideoSource
 
 
 def default_output_name(source: Path) -> str:
-    """Return what is made of `source` is called: in its own form where that can be written."""
+    """Return the output's name for `source`, with its suffix if that can be written, or `.mp4`."""
     if source.is_dir():
         return f"{source.resolve().name}-swapped"
-    form = source.suffix.lower()
-    return f"{source.stem}-swapped{form if form in CONTAINER_FORMATS or form in IMAGE_SUFFIXES else '.mp4'}"
+    suffix = source.suffix.lower()
+    is_writable = suffix in CONTAINER_FORMATS or suffix in IMAGE_SUFFIXES
+    return f"{source.stem}-swapped{suffix if is_writable else '.mp4'}"
 
 
 def parts_folder(output: Path) -> Path:
-    """Return where the unfinished parts of an output lie."""
+    """Return the folder of an output's unfinished parts."""
     return output.with_name(f"{output.name}.parts")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Output:
-    """What a clip becomes: a video, a picture, or a folder of pictures."""
+    """A video, an image or a folder of images that is made of a clip."""
 
     path: Path
     clip: Clip
@@ -48,12 +49,12 @@ class Output:
 
     @classmethod
     def open(cls, path: Path, clip: Clip, *, key: str, settings: ConvertSettings) -> "Output":
-        """Return an output that goes on where one of the same key stopped.
+        """Return a new output, or resume an unfinished one with the same key.
 
         Raises:
             InputError: The folder cannot be written.
         """
-        work = open_output(
+        writer = open_output(
             clip.source,
             path,
             folder=parts_folder(path) / "frames",
@@ -63,44 +64,44 @@ class Output:
             hardware=settings.hwaccel,
             side_by_side=settings.side_by_side,
         )
-        return cls(path=path, clip=clip, writer=work, settings=settings)
+        return cls(path=path, clip=clip, writer=writer, settings=settings)
 
     def write(self, frame: OutputFrame) -> None:
         """Add the next frame."""
+        original = frame.frame
         if self.settings.side_by_side:
-            both = np.concatenate([frame.frame.image, frame.image], axis=1)
-            self.writer.write(both, frame.frame.time)
+            both = np.concatenate([original.image, frame.image], axis=1)
+            self.writer.write(both, original.time)
             return
-        source = frame.frame
         self.writer.write(
-            frame.view, source.time, original=source.original, changed=frame.changed_areas
+            frame.view, original.time, original=original.original, changed=frame.changed_areas
         )
 
     def finalize(self, claim: Claim, *, swapped_frames: Set[int]) -> Sequence[str]:
-        """Put everything together, signed; return what could not be kept, one line each.
+        """Assemble, sign and publish the output; return notes for the user, one line each.
 
         Args:
-            claim: What was done; of pictures, to all of them.
-            swapped_frames: The numbers of the frames with another face: other pictures stay as they are.
+            claim: What it is signed with; of images, all of them together.
+            swapped_frames: Indices of frames with a swapped face; other images are not signed.
         """
-        footage = self.clip.source
-        whole = parts_folder(self.path) / "finished" / self.path.name
-        if isinstance(self.writer, SegmentedWriter) and isinstance(footage, VideoSource):
+        source = self.clip.source
+        finished = parts_folder(self.path) / "finished" / self.path.name
+        if isinstance(self.writer, SegmentedWriter) and isinstance(source, VideoSource):
             notes = self.writer.finalize(
-                whole,
-                source=footage.path,
+                finished,
+                source=source.path,
                 is_part=self.clip.is_trimmed,
                 metadata={"comment": metadata_comment()} if self.settings.credentials else {},
             )
         else:
-            notes = self.writer.finalize(whole)
-        for made, name, source in self._output_files(whole, swapped_frames):
-            signs = self.settings.credentials and source is not None
-            is_signed = signs and sign_file(made, claim, source=source)
-            _publish(made, name)
-            sidecar_path(name).unlink(missing_ok=True)  # it would speak of an older file
-            if signs and (not is_signed or name == self.path):
-                write_sidecar(name, claim)
+            notes = self.writer.finalize(finished)
+        for made, target, changed_from in self._output_files(finished, swapped_frames):
+            signs = self.settings.credentials and changed_from is not None
+            is_signed = signs and sign_file(made, claim, source=changed_from)
+            _publish(made, target)
+            sidecar_path(target).unlink(missing_ok=True)  # it described an older file
+            if signs and (not is_signed or target == self.path):
+                write_sidecar(target, claim)
         if not self.settings.credentials:
             return [*notes, "the output is unsigned (--no-credentials)"]
         if not claim.consent:
@@ -111,25 +112,25 @@ class Output:
     def _output_files(
         self, finished: Path, swapped_frames: Set[int]
     ) -> list[tuple[Path, Path, Path | None]]:
-        """Return every file, what it is to be called, and what it was made of if that changed."""
-        footage = self.clip.source
-        if isinstance(footage, VideoSource):
-            return [(finished, self.path, footage.path)]
-        changed = {
-            path.stem: path for number, path in enumerate(footage.paths) if number in swapped_frames
-        }
+        """Return each file, its final path, and the file that it was changed from, if it was."""
+        source = self.clip.source
+        if isinstance(source, VideoSource):
+            return [(finished, self.path, source.path)]
         if not finished.is_dir():
-            return [(finished, self.path, footage.paths[0])]
+            return [(finished, self.path, source.paths[0])]
+        changed = {
+            path.stem: path for index, path in enumerate(source.paths) if index in swapped_frames
+        }
         made = sorted(finished.iterdir())
-        return [(one, self.path / one.name, changed.get(one.stem)) for one in made]
+        return [(path, self.path / path.name, changed.get(path.stem)) for path in made]
 
     def cleanup(self) -> None:
-        """Remove what was kept to go on by."""
+        """Remove the unfinished parts."""
         shutil.rmtree(parts_folder(self.path), ignore_errors=True)
 
 
 def _publish(finished: Path, target: Path) -> None:
-    """Let a whole file appear under its final name in one step."""
+    """Move a finished file to its final name in one step."""
     with translate_os_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         fsync(finished)

@@ -1,8 +1,8 @@
-"""Frames to frames: faces cut out, drawn in batches, held steady over time, laid back.
+"""The frame pipeline: crop faces, run the model in batches, smooth over time, composite, label.
 
-Each step is an iterator over the one before it, so each can be run ahead in a thread of its own.
-Batches begin at multiples of their size, counted in frames: a conversion that begins in the middle
-shows the network the very same batches as one that ran through.
+Each step is an iterator over the one before it, so each can be prefetched in a thread of its own.
+Batches begin at multiples of their size, counted in frames, so a resumed conversion gives the model
+the same batches as one that ran through.
 """
 
 from collections import deque
@@ -19,12 +19,12 @@ from faceswap_cli.provenance.visible_label import label_area, overlay_label
 from faceswap_cli.video.frame import Frame
 
 TEMPORAL_RADIUS = 4
-"""Frames before and after that have a say in a face's mask and colours."""
+"""Frames before and after over which a face's mask and color statistics are smoothed."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class CroppedFrame:
-    """A frame, and what was cut out of it for the network."""
+    """A frame with the crops of its faces."""
 
     frame: Frame
     crops: Sequence[FaceCrop]
@@ -32,7 +32,7 @@ class CroppedFrame:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LayeredFrame:
-    """A frame, and the faces to lay over it."""
+    """A frame with the swapped faces to composite into it."""
 
     frame: Frame
     layers: Sequence[FaceLayer]
@@ -40,86 +40,88 @@ class LayeredFrame:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class OutputFrame:
-    """A frame that is ready to be written."""
+    """A finished frame."""
 
     frame: Frame
-    """As it was."""
+    """The original."""
     view: PatchedImage
-    """As it is now."""
+    """The result."""
 
     @property
     def image(self) -> Image:
-        """All of it, uint8 (H, W, 3)."""
+        """The whole result, uint8 (H, W, 3)."""
         return self.view.to_array()
 
     @property
     def changed_areas(self) -> list[Rect]:
-        """The only parts that differ."""
+        """The parts in which it differs from the original."""
         return [patch.area for patch in self.view.patches]
 
 
 def crop_faces(
     frames: Iterable[tuple[Frame, Sequence[FaceTask]]], swapper: FaceSwapper
 ) -> Iterator[CroppedFrame]:
-    """Yield every frame with what the network is to see of it."""
-    for frame, faces in frames:
-        targets = [swapper.prepare(frame.view, face) for face in faces]
-        yield CroppedFrame(frame=frame, crops=targets)
+    """Yield every frame with the crops of its faces."""
+    for frame, tasks in frames:
+        crops = [swapper.prepare(frame.view, task) for task in tasks]
+        yield CroppedFrame(frame=frame, crops=crops)
 
 
 def run_model(
     frames: Iterable[CroppedFrame], swapper: FaceSwapper, *, batch_size: int
 ) -> Iterator[LayeredFrame]:
-    """Show the network `batch_size` frames at a time."""
+    """Yield every frame with its swapped faces; the model runs on `batch_size` frames at once."""
     remaining = iter(frames)
-    while group := list(islice(remaining, batch_size)):
-        targets = [target for cut in group for target in cut.crops]
-        layers = iter(swapper.run(targets, batch_size=batch_size))
-        for cut in group:
-            yield LayeredFrame(frame=cut.frame, layers=list(islice(layers, len(cut.crops))))
+    while batch := list(islice(remaining, batch_size)):
+        crops = [crop for item in batch for crop in item.crops]
+        layers = iter(swapper.run(crops, batch_size=batch_size))
+        for item in batch:
+            yield LayeredFrame(frame=item.frame, layers=list(islice(layers, len(item.crops))))
 
 
 def smooth_over_time(frames: Iterable[LayeredFrame]) -> Iterator[LayeredFrame]:
-    """Yield every frame, `REACH` later, with masks and colours averaged over its neighbours.
+    """Yield every frame, `TEMPORAL_RADIUS` later, with masks and color statistics smoothed.
 
-    Only over those of the same track, weighted by a triangle: before and after count alike, so
-    nothing lags, and nothing crosses a cut.
+    The average is over frames of the same track, weighted by a triangle: symmetric, so nothing
+    lags, and never across a cut.
     """
     window: deque[LayeredFrame | None] = deque(
         [None] * (2 * TEMPORAL_RADIUS + 1), maxlen=2 * TEMPORAL_RADIUS + 1
     )
     for item in chain(frames, repeat(None, TEMPORAL_RADIUS)):
         window.append(item)
-        if (here := window[TEMPORAL_RADIUS]) is not None:
-            yield replace(here, layers=[_average_layer(layer, window) for layer in here.layers])
+        if (center := window[TEMPORAL_RADIUS]) is not None:
+            layers = [_average_layer(layer, window) for layer in center.layers]
+            yield replace(center, layers=layers)
 
 
 def _average_layer(layer: FaceLayer, window: Iterable[LayeredFrame | None]) -> FaceLayer:
-    """Return a layer of the frame in the middle of the window with averaged mask and colours."""
-    near = [
+    """Return a layer of the window's center frame with averaged masks and statistics."""
+    neighbors = [
         (weight, other)
         for weight, item in zip(_TRIANGLE_WEIGHTS, window, strict=True)
         if item is not None
         for other in item.layers
         if other.track == layer.track
     ]
-    total = sum(weight for weight, _ in near)
-    mask = sum(np.float32(weight / total) * other.mask for weight, other in near)
-    keeps = [
-        (weight, other.protect_mask) for weight, other in near if other.protect_mask is not None
+    total = sum(weight for weight, _ in neighbors)
+    mask = sum(np.float32(weight / total) * other.mask for weight, other in neighbors)
+    protected = [
+        np.float32(weight / total) * other.protect_mask
+        for weight, other in neighbors
+        if other.protect_mask is not None
     ]
-    keep = sum(np.float32(weight / total) * other for weight, other in keeps) if keeps else None
-    # Where little of a face shows, little is known of its colours.
-    shows = [weight * (float(other.mask.sum()) + 1e-6) for weight, other in near]
-    colours = sum(
-        weight / sum(shows) * other.color_statistics
-        for weight, (_, other) in zip(shows, near, strict=True)
+    # The less of a face is visible, the less reliable are its colors.
+    reliability = [weight * (float(other.mask.sum()) + 1e-6) for weight, other in neighbors]
+    statistics = sum(
+        weight / sum(reliability) * other.color_statistics
+        for weight, (_, other) in zip(reliability, neighbors, strict=True)
     )
     return replace(
         layer,
         mask=np.asarray(mask),
-        protect_mask=None if keep is None else np.asarray(keep),
-        color_statistics=np.asarray(colours),
+        protect_mask=np.asarray(sum(protected)) if protected else None,
+        color_statistics=np.asarray(statistics),
     )
 
 
@@ -129,15 +131,15 @@ _TRIANGLE_WEIGHTS = [
 
 
 def composite_faces(frames: Iterable[LayeredFrame], swapper: FaceSwapper) -> Iterator[OutputFrame]:
-    """Lay the faces over the frames; a frame without one is passed on as it is."""
+    """Yield every frame with its swapped faces composited; one without faces is unchanged."""
     for item in frames:
         yield OutputFrame(frame=item.frame, view=swapper.composite(item.frame.view, item.layers))
 
 
 def add_label(frames: Iterable[OutputFrame], corner: str) -> Iterator[OutputFrame]:
-    """Write into every frame, in one of its corners, that a face was swapped."""
+    """Yield every frame with the visible label in a corner, a name in `visible_label.CORNERS`."""
     for item in frames:
         area = label_area(item.view.size, corner)
         part = np.ascontiguousarray(item.view.to_partial_array(area)[area.slices])
-        line = Patch(area=area, image=overlay_label(part, item.view.size))
-        yield replace(item, view=replace(item.view, patches=[*item.view.patches, line]))
+        label = Patch(area=area, image=overlay_label(part, item.view.size))
+        yield replace(item, view=replace(item.view, patches=[*item.view.patches, label]))

@@ -1,6 +1,6 @@
-"""Other faces in one frame: what the network is shown of it, and how its answer is laid back.
+"""Swapping the faces of one frame: `FaceSwapper`, and its set-up from `ConvertSettings`.
 
-Nothing here knows of files, or of the frames before and after; `swap.flow` does.
+`pipeline` runs these steps over a clip and smooths between them.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,65 +23,65 @@ from faceswap_cli.video.codecs import check_codec
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FaceTask:
-    """A face in a frame that is to become another person's."""
+    """A face in a frame, and the identity to swap in."""
 
     identity: str
-    """Whose it becomes."""
+    """Identity to swap in."""
     track: int
-    """The same number for the same face as long as it is followed, never across a cut."""
+    """The same number for the same face as long as it is tracked, never across a cut."""
     landmarks: Points
     """float32 (478, 2), px in the frame."""
     alignment: FaceAlignment
-    """Where the face lies, held steady over time."""
+    """Its position, smoothed over time."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FaceCrop:
-    """What is cut out of a frame for one face."""
+    """The model's input for one face of a frame."""
 
     identity: str
     track: int
     alignment: FaceAlignment
-    """The place of the square that the network sees."""
+    """Position of the square that the model gets."""
     image: Image
-    """What it sees there, uint8 (S, S, 3)."""
+    """The frame's pixels in it, uint8 (S, S, 3)."""
     face_mask: Mask
-    """float32 (MASK_PX, MASK_PX): the face's outline in that square."""
+    """float32 (MASK_PX, MASK_PX): the landmarks' outline in that square."""
     protect_mask: Mask | None
-    """float32 (MASK_PX, MASK_PX): where the frame shows all the same."""
+    """float32 (MASK_PX, MASK_PX): where the frame is preserved."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FaceLayer:
-    """A drawn face, and how it is to be laid over the one in the frame."""
+    """A swapped face with the masks and the statistics to composite it by."""
 
     track: int
     alignment: FaceAlignment
     swapped: Image
-    """What the network made of it, uint8 (S, S, 3)."""
+    """The model's output, uint8 (S, S, 3)."""
     mask: Mask
-    """float32 (MASK_PX, MASK_PX): where it may show."""
+    """float32 (MASK_PX, MASK_PX): where the swap may show."""
     protect_mask: Mask | None
-    """float32 (MASK_PX, MASK_PX): where the frame shows all the same."""
+    """float32 (MASK_PX, MASK_PX): where the frame is preserved."""
     color_statistics: ColorStatistics
-    """What its colours are matched by."""
+    """Measured on this frame, or smoothed over its neighbors."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FaceSwapper:
-    """A network and a compositor: from the faces in a frame to the frame with other faces."""
+    """A model and a compositor: swaps the faces of a frame in the steps prepare, run, composite."""
 
     model: FaceModel
     compositor: Compositor
     combine_masks: Callable[[Mask, Mask | None], Mask] = MASK_MODES["both"]
-    """Of the face's outline and the mask the network learned: where the swap may show."""
+    """Returns where the swap may show, given the outline and the model's own mask."""
     forehead: bool = True
-    """Whether what lies above the brows is swapped."""
+    """Whether the area above the brows is swapped."""
     mouth: bool = True
-    """Whether what shows between the lips is swapped."""
+    """Whether the opening between the lips is swapped."""
 
     def prepare(self, view: LazyImage, task: FaceTask) -> FaceCrop:
-        """Cut out what the network is to see of a face in a frame."""
+        """Crop the model's input for one face of a frame."""
         alignment = task.alignment.center_crop(self.model.coverage)
         image = view.to_partial_array(alignment.source_area())
         return FaceCrop(
@@ -94,18 +94,18 @@ class FaceSwapper:
         )
 
     def run(self, crops: Sequence[FaceCrop], *, batch_size: int = 16) -> list[FaceLayer]:
-        """Let the network draw what was cut out, `batch_size` faces of a person at most."""
-        drawn: dict[int, SwappedFace] = {}
-        for person in dict.fromkeys(target.identity for target in crops):
-            whose = [number for number, target in enumerate(crops) if target.identity == person]
-            for first in range(0, len(whose), batch_size):
-                some = whose[first : first + batch_size]
-                faces = self.model.infer([crops[number].image for number in some], person)
-                drawn.update(zip(some, faces, strict=True))
-        return [self._make_layer(target, drawn[number]) for number, target in enumerate(crops)]
+        """Run the model on crops, at most `batch_size` of one identity at a time."""
+        swapped: dict[int, SwappedFace] = {}
+        for identity in dict.fromkeys(crop.identity for crop in crops):
+            indices = [index for index, crop in enumerate(crops) if crop.identity == identity]
+            for start in range(0, len(indices), batch_size):
+                batch = indices[start : start + batch_size]
+                faces = self.model.infer([crops[index].image for index in batch], identity)
+                swapped.update(zip(batch, faces, strict=True))
+        return [self._make_layer(crop, swapped[index]) for index, crop in enumerate(crops)]
 
     def _make_layer(self, crop: FaceCrop, face: SwappedFace) -> FaceLayer:
-        """Return how a drawn face is to be laid, going by its own frame alone."""
+        """Return the layer of a swapped face, its statistics measured on its own frame."""
         mask = self.combine_masks(crop.face_mask, face.mask)
         return FaceLayer(
             track=crop.track,
@@ -117,7 +117,7 @@ class FaceSwapper:
         )
 
     def render_patches(self, view: LazyImage, layers: Sequence[FaceLayer]) -> list[Patch]:
-        """Return what changes in a frame when the faces are laid over it one after the other."""
+        """Return what changes in a frame when the layers are composited one after the other."""
         patches: list[Patch] = []
         for layer in layers:
             patch = self.compositor.render_patch(
@@ -132,7 +132,7 @@ class FaceSwapper:
         return patches
 
     def composite(self, view: LazyImage, layers: Sequence[FaceLayer]) -> PatchedImage:
-        """Return the frame with the faces laid over it."""
+        """Return the frame with the swapped faces composited into it."""
         return PatchedImage(base=view, patches=self.render_patches(view, layers))
 
     def alpha_in_frame(self, size: tuple[int, int], layers: Sequence[FaceLayer]) -> Image:
@@ -159,7 +159,7 @@ def validate_settings(settings: ConvertSettings) -> None:
     ):
         if name not in methods:
             raise ConfigurationError(
-                f'--{kind}: there is none called "{name}"', hint=did_you_mean(name, methods)
+                f'--{kind} has no method "{name}"', hint=did_you_mean(name, methods)
             )
     if not 0 <= settings.feather <= 0.5 or not -0.5 <= settings.shrink <= 0.5:
         raise ConfigurationError(

@@ -46,8 +46,10 @@ class Rect(NamedTuple):
 
     def clip(self, size: tuple[int, int]) -> "Rect":
         """Return the part inside an image of (width, height) px; it may be empty."""
+        width, height = size
+        left, top = min(max(self.left, 0), width), min(max(self.top, 0), height)
         return Rect(
-            max(self.left, 0), max(self.top, 0), min(self.right, size[0]), min(self.bottom, size[1])
+            left, top, max(min(self.right, width), left), max(min(self.bottom, height), top)
         )
 
     def clip_nonempty(self, size: tuple[int, int]) -> "Rect":

@@ -1,9 +1,8 @@
-"""Preview: what convert would make of single moments, on one sheet, in seconds.
+"""Preview: single frames of a conversion on one image, in seconds: `preview`, `compare_settings`.
 
-Where a set knows the faces, they are those that convert would swap. Otherwise moments are found by
-seeking, so nothing is known of the frames around them: faces lie where they were found, not where
-a whole reading would hold them steady. Only a face that is asked for by its track's number wants
-that whole reading first.
+If a set holds the clip's faces, the frames show exactly the faces that convert would swap.
+Otherwise frames are read by seeking and faces are detected in each alone, without smoothing over
+time. Only a selection by track number needs a pass over the whole clip.
 """
 
 import tempfile
@@ -46,20 +45,20 @@ from faceswap_cli.faces.selection import SelectTrack
 from faceswap_cli.video.frame import Frame, FramePosition
 
 TILE_PX = 256
-"""Side of a preview's tiles, px."""
+"""Side of a tile."""
 CONTEXT_SCALE = 1.4
-"""Side of a tile as a multiple of the network's square's."""
+"""Side of a tile's area as a multiple of the model's square."""
 DIMMED_LEVEL = 60
-"""How much of a preview's picture is left where the mask is 0, of 255."""
+"""Brightness of the image where the mask is 0, of 255."""
 GRID_CANDIDATES = 5
-"""Moments of which a grid shows the one with the largest face."""
+"""Frames of which a grid shows the one with the largest face."""
 SEARCH_FACTOR = 3
-"""Times as many moments are looked at as are shown, at most: some have no face."""
+"""Frames searched at most, as a multiple of those shown: some have no face."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PreviewFrame:
-    """A frame with the faces to be swapped in it."""
+    """A frame with its faces to swap."""
 
     frame: Frame
     tasks: Sequence[FaceTask]
@@ -77,42 +76,40 @@ def preview(
     settings: ConvertSettings | None = None,
     workspace: Workspace | None = None,
 ) -> int:
-    """Write one picture that shows what `convert` would make of moments spread over `source`.
+    """Write one image of frames spread over `source` as `convert` would swap them.
 
-    Each moment is three tiles around the face: as it is, swapped, and where the mask lets the
-    swapped face through.
+    Each frame is three tiles around the face: original, swapped, and dimmed outside the mask.
 
     Args:
-        source: The video, picture or folder of pictures.
-        weights: Trained weights, as `train` leaves them.
-        to: Whose face to put on; None chooses as `convert` does.
-        output: The picture, PNG.
-        count: How many to show; fewer where there are fewer frames with a face.
+        source: A video, an image or a folder of images.
+        weights: Trained weights, as `train` writes them.
+        to: Identity to swap in; None chooses as `convert` does.
+        output: The image, PNG.
+        count: Frames to show; fewer if fewer have a face.
         device: `auto`, `cpu`, `cuda` or `mps`.
-        report: Hears how far it is.
-        settings: Whose faces are replaced, and how they are laid in.
-        workspace: Where the people's sets are, which tell whom a clip shows.
+        report: Receives the progress.
+        settings: Which faces are swapped, and how they are composited.
+        workspace: Its sets say which identities the clip shows, and where.
 
     Returns:
-        How many moments are shown.
+        The number of frames shown.
 
     Raises:
         FaceswapError: As `convert` does.
     """
     settings = settings or ConvertSettings()
-    clip, swap, roles, sets = _prepare(source, weights, to, device, settings, workspace)
-    told = select_known_frames(clip, roles, sets, count=count, report=report)
-    report.start_task(f"preview {clip.source.name}", total=count, unit="moments")
+    clip, swapper, assignments, sets = _prepare(source, weights, to, device, settings, workspace)
+    known = select_known_frames(clip, assignments, sets, count=count, report=report)
+    report.start_task(f"preview {clip.source.name}", total=count, unit="frames")
     rows = []
-    for moment in iter_preview_frames(clip, roles, told, count=count):
-        rows.append(render_tiles(swap, moment))
+    for item in iter_preview_frames(clip, assignments, known, count=count):
+        rows.append(render_tiles(swapper, item))
         report.update(len(rows))
-    caption = ["original", "swapped", "mask"]
     pairs = [[*left, *right] for left, right in zip_longest(rows[::2], rows[1::2], fillvalue=())]
-    captions = caption * (1 + (len(rows) > 1))
+    captions = ["original", "swapped", "mask"] * (1 + (len(rows) > 1))
     image_io.write_png(output, image_io.make_grid(pairs, side=TILE_PX, columns=captions))
-    people = " and ".join(dict.fromkeys(role.identity for role in roles))
-    report.show_image(output, f"{len(rows)} moments of {clip.source.name} as {people}")
+    identities = " and ".join(dict.fromkeys(one.identity for one in assignments))
+    report.show_image(output, f"{len(rows)} frames of {clip.source.name} as {identities}")
     return len(rows)
 
 
@@ -127,37 +124,35 @@ def compare_settings(
     settings: ConvertSettings | None = None,
     workspace: Workspace | None = None,
 ) -> None:
-    """Write one picture that compares all ways to blend with all ways to match colours.
+    """Write one image that compares all blend modes (rows) with all color transfers (columns).
 
-    It shows the moment, of a few, in which the face is largest: a row for each way to blend, a
-    column for each way to match colours. The arguments are those of `preview`.
+    It shows the frame, of a few, with the largest face. The arguments are those of `preview`.
 
     Raises:
         FaceswapError: As `convert` does.
     """
     settings = settings or ConvertSettings()
-    clip, swap, roles, sets = _prepare(source, weights, to, device, settings, workspace)
-    told = select_known_frames(clip, roles, sets, count=GRID_CANDIDATES, report=report)
-    report.start_task(
-        f"compare settings on {clip.source.name}", total=len(BLEND_MODES), unit="rows"
-    )
-    moment = max(
-        iter_preview_frames(clip, roles, told, count=GRID_CANDIDATES),
-        key=lambda one: one.tasks[0].alignment.side_px,
+    clip, swapper, assignments, sets = _prepare(source, weights, to, device, settings, workspace)
+    known = select_known_frames(clip, assignments, sets, count=GRID_CANDIDATES, report=report)
+    title = f"compare settings on {clip.source.name}"
+    report.start_task(title, total=len(BLEND_MODES), unit="rows")
+    largest = max(
+        iter_preview_frames(clip, assignments, known, count=GRID_CANDIDATES),
+        key=lambda item: item.tasks[0].alignment.side_px,
     )
     rows = []
     for blend in BLEND_MODES.values():
-        row = [render_tiles(swap, moment)[0]]
-        for match in COLOR_TRANSFERS.values():
-            compositor = replace(swap.compositor, blend=blend, color_transfer=match)
-            row.append(render_tiles(replace(swap, compositor=compositor), moment)[1])
+        row = [render_tiles(swapper, largest)[0]]
+        for transfer in COLOR_TRANSFERS.values():
+            compositor = replace(swapper.compositor, blend=blend, color_transfer=transfer)
+            row.append(render_tiles(replace(swapper, compositor=compositor), largest)[1])
         rows.append(row)
         report.update(len(rows))
-    sheet = image_io.make_grid(
+    grid = image_io.make_grid(
         rows, side=TILE_PX, columns=["original", *COLOR_TRANSFERS], labels=list(BLEND_MODES)
     )
-    image_io.write_png(output, sheet)
-    report.show_image(output, f"ways to blend (rows) and to match colours (columns), {output.name}")
+    image_io.write_png(output, grid)
+    report.show_image(output, f"blend modes (rows) and color transfers (columns), {output.name}")
 
 
 def _prepare(
@@ -223,36 +218,36 @@ def iter_preview_frames(
     *,
     count: int,
 ) -> Iterator[PreviewFrame]:
-    """Yield the moments that were chosen, or else up to `count` found by seeking.
+    """Yield the known frames, or search up to `count` of them.
 
     Raises:
-        NoFacesError: There is none.
+        NoFacesError: None has a face to swap.
     """
     if known_frames is None:
-        moments = search_frames(clip, assignments, count=count)
+        items = search_frames(clip, assignments, count=count)
     else:
-        frames = zip(
-            clip.frames_at([place for place, _ in known_frames]), known_frames, strict=True
+        frames = clip.frames_at([position for position, _ in known_frames])
+        items = (
+            PreviewFrame(frame=frame, tasks=tasks)
+            for frame, (_, tasks) in zip(frames, known_frames, strict=True)
         )
-        moments = (PreviewFrame(frame=frame, tasks=faces) for frame, (_, faces) in frames)
-    first = next(moments, None)
+    first = next(items, None)
     if first is None:
         raise no_match_error(clip.source.name, assignments)
-    yield from chain([first], moments)
+    yield from chain([first], items)
 
 
 def search_frames(
     clip: Clip, assignments: Sequence[FaceAssignment], *, count: int
 ) -> Iterator[PreviewFrame]:
-    """Yield up to `count` moments spread over a clip in which somebody is to be swapped."""
+    """Yield up to `count` frames with faces to swap, spread over a clip."""
     with DETECTORS[DEFAULT_DETECTOR]() as detector:
-        casting = FaceAssigner.create(assignments, detector)
+        assigner = FaceAssigner.create(assignments, detector)
         done = 0
-        # More moments than are asked for: in some there may be no face.
         for frame in clip.sample_frames(count, search_factor=SEARCH_FACTOR):
-            if faces := casting.assign_detected(frame, detector.detect(frame.image)):
+            if tasks := assigner.assign_detected(frame, detector.detect(frame.image)):
                 done += 1
-                yield PreviewFrame(frame=frame, tasks=faces)
+                yield PreviewFrame(frame=frame, tasks=tasks)
             if done == count:
                 return
 
