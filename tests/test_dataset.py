@@ -97,7 +97,7 @@ def test_a_crop_that_cannot_be_read_is_named(make_set: MakeSet, tmp_path: Path) 
     faces = make_set("ada", 3)
     path = faces.path(faces.records[1])
     path.write_bytes(b"not a picture")
-    with pytest.raises(InputError, match=r"000001-0\.png is not a picture"):
+    with pytest.raises(InputError, match=r"000001-0\.png is not an image"):
         dataset.load_or_build_cache(faces, cache=tmp_path / "cache", side_px=16)
     image_io.write_png(path, np.zeros((10, 20, 3), np.uint8))
     with pytest.raises(InputError, match=r"000001-0\.png is not square"):

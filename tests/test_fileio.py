@@ -70,5 +70,5 @@ def test_what_cannot_be_written_is_known_before_the_work(
     with pytest.raises(InputError, match="is not a folder"):
         check_writable(tmp_path / "file" / "out.mp4")
     monkeypatch.setattr(os, "access", lambda _, mode: not mode & os.W_OK)
-    with pytest.raises(InputError, match="nothing can be written"):
+    with pytest.raises(InputError, match="cannot write to"):
         check_writable(tmp_path / "new" / "out.mp4")

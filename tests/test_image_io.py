@@ -43,7 +43,7 @@ def test_a_picture_that_ends_early_is_refused_in_our_own_words(
     """The library that reads it adds no line of its own."""
     whole = image_io.encode_png(np.zeros((64, 64, 3), np.uint8))
     (tmp_path / "half.png").write_bytes(whole[:60])
-    with pytest.raises(InputError, match=r"half\.png is not a picture"):
+    with pytest.raises(InputError, match=r"half\.png is not an image"):
         image_io.read_image(tmp_path / "half.png")
     assert ("", "") == capfd.readouterr()
 

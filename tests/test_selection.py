@@ -254,7 +254,7 @@ def test_unusable_photo_is_reported(detector: LiteRTDetector, tmp_path: Path) ->
 
     with pytest.raises(InputError, match="cannot read"):
         SelectMatching(photo=tmp_path / "none.png").create_selector(detector)
-    with pytest.raises(InputError, match="is not a picture"):
+    with pytest.raises(InputError, match="is not an image"):
         SelectMatching(photo=tmp_path / "text.png").create_selector(detector)
     with pytest.raises(NoFacesError, match="there is no face in"):
         SelectMatching(photo=tmp_path / "wall.png").create_selector(detector)

@@ -92,10 +92,10 @@ def test_a_damaged_picture_is_left_out_and_named(tmp_path: Path) -> None:
     [album] = find_sources([tmp_path])
     assert isinstance(album, ImageSequence)
     assert [(0, 1), (2, 3)] == read_levels(album, notes=notes)
-    assert [f"left out: {tmp_path / 'b.jpg'} is not a picture"] == notes
+    assert [f"left out: {tmp_path / 'b.jpg'} is not an image"] == notes
 
     [bad] = find_sources([tmp_path / "b.jpg"])
-    with pytest.raises(InputError, match=r"b\.jpg is not a picture"):
+    with pytest.raises(InputError, match=r"b\.jpg is not an image"):
         list(bad.frames(note=notes.append))
 
 

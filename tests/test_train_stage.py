@@ -445,7 +445,7 @@ def test_a_full_disk_stops_and_loses_nothing(sets: Sets, run: RunFolder) -> None
         patch.setattr(checkpoint, "save_file", full)
         with pytest.raises(InputError, match="no space left on the disk while writing") as caught:
             train_run(sets, run, 64)
-    assert "run the same command again: finished work is kept" in caught.value.hint
+    assert "run the same command again: finished work is saved" in caught.value.hint
     assert before == run.weights.read_bytes()
     assert 64 == train_run(sets, run, 64).images_seen
 

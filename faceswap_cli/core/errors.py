@@ -1,15 +1,15 @@
-"""Every error a user can cause: what happened, what to type next, and the exit code."""
+"""Errors that a user can cause and fix, each with a hint and an exit code."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
 
 
 class FaceswapError(Exception):
-    """Something the user can mend.
+    """An error that the user can fix.
 
     Args:
         message: What happened, one line, in the user's words.
-        hint: What to do or type about it, one line; may be empty.
+        hint: What to do or type next, one line; may be empty.
     """
 
     exit_code = 1
@@ -21,41 +21,41 @@ class FaceswapError(Exception):
 
 
 class ConfigurationError(FaceswapError):
-    """A name or a setting that does not exist, or does not fit."""
+    """A name or a setting that does not exist or is not valid."""
 
     exit_code = 2
 
 
 class InputError(FaceswapError):
-    """A file or folder that cannot be read or written as asked."""
+    """A file or folder that cannot be read or written."""
 
     exit_code = 3
 
 
 class NoFacesError(FaceswapError):
-    """The footage was read, and no face was found in it."""
+    """No face was found in the input."""
 
     exit_code = 4
 
 
 class DeviceError(FaceswapError):
-    """The device asked for is not there, or is too small."""
+    """The requested device does not exist or has too little memory."""
 
     exit_code = 5
 
 
 class CheckpointError(FaceswapError):
-    """A trained model that is damaged, or does not fit what is asked of it."""
+    """A checkpoint or trained model that is damaged or does not fit the request."""
 
     exit_code = 6
 
 
 EXIT_INTERRUPTED = 130
-"""Exit code after Ctrl-C: what was finished is kept."""
+"""Exit code after Ctrl-C; finished work is saved."""
 
 
 def did_you_mean(wrong: str, known: Iterable[str]) -> str:
-    """Return `did you mean "x"?`, or the list of what there is, or an empty string."""
+    """Return `did you mean "x"?`, or the list of known names, or an empty string."""
     choices = sorted(known)
     if close := get_close_matches(wrong, choices, n=1, cutoff=0.5):
         return f'did you mean "{close[0]}"?'

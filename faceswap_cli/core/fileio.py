@@ -1,4 +1,4 @@
-"""Writing files so that nothing is lost: a temporary name, a flush, then one rename."""
+"""Atomic writes (a temporary file, a flush, one rename), digests of files, write errors."""
 
 import errno
 import hashlib
@@ -12,20 +12,20 @@ from pathlib import Path
 from faceswap_cli.core.errors import InputError
 
 FINGERPRINT_BYTES = 1 << 20
-"""How much of either end of a file its fingerprint reads: clips can be many gigabytes."""
+"""Bytes of either end of a file that its fingerprint reads: clips can be many gigabytes."""
 
 
 @contextmanager
 def atomic_write(path: Path, *, durable: bool = True) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success flush it and rename it to `path`.
+    """Yield a temporary path next to `path`; on success flush it and rename it to `path`.
 
-    A reader therefore sees the old file or the new one, never half of one, and a failure of any
-    kind leaves the old file as it was.
+    A reader therefore sees the old file or the new one, never a partial one, and a failure of any
+    kind leaves the old file unchanged.
 
     Args:
         path: The file.
-        durable: Wait until it is on the disk. Not for one of thousands: then the caller flushes
-            them together.
+        durable: Wait until it is on the disk. False for one of thousands of files, which the
+            caller flushes together.
 
     Raises:
         InputError: The disk is full or the folder cannot be written.
@@ -57,7 +57,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def fingerprint(path: Path) -> dict[str, str | int]:
-    """Return what tells a large file from all others: its size and a digest of its two ends."""
+    """Return the identity of a large file: its size and a digest of its two ends."""
     size = path.stat().st_size
     with path.open("rb") as file:
         digest = hashlib.sha256(file.read(FINGERPRINT_BYTES))
@@ -80,7 +80,7 @@ def sha256_file(path: Path) -> str:
 
 
 def fsync(path: Path) -> None:
-    """Ask the system to put a file, or a folder's list of names, on the disk."""
+    """Flush a file, or a folder's entries, to the disk."""
     if os.name == "nt" and path.is_dir():
         return  # Windows cannot open a folder; the rename is durable without it
     descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
@@ -91,27 +91,25 @@ def fsync(path: Path) -> None:
 
 
 def check_writable(path: Path) -> None:
-    """Refuse a name that nothing can be written by, before minutes are spent; makes nothing.
+    """Check that a path can be written, without writing anything.
 
     Raises:
         InputError: Its folder, or the nearest one that exists, cannot be written to.
     """
-    above = next(one for one in path.absolute().parents if one.exists())
-    if not above.is_dir():
-        raise InputError(f"{above} is not a folder", hint="choose another place with --output")
-    if not os.access(above, os.W_OK | os.X_OK):
-        raise InputError(
-            f"nothing can be written to {above}", hint="choose another place with --output"
-        )
+    folder = next(one for one in path.absolute().parents if one.exists())
+    if not folder.is_dir():
+        raise InputError(f"{folder} is not a folder", hint="choose another path with --output")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise InputError(f"cannot write to {folder}", hint="choose another path with --output")
 
 
 @contextmanager
 def translate_os_errors(path: Path) -> Iterator[None]:
-    """Turn the system's refusals to write `path` into one clear line.
+    """Translate the system's errors of writing `path` to an `InputError`.
 
     Raises:
-        InputError: For a full disk, a missing permission, a read-only disk, or a file in the place
-            of a folder.
+        InputError: The disk is full or read-only, a permission is missing, or a parent of `path`
+            is a file.
     """
     try:
         yield
@@ -119,11 +117,11 @@ def translate_os_errors(path: Path) -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise InputError(
                 f"no space left on the disk while writing {path}",
-                hint="free some space, then run the same command again: finished work is kept",
+                hint="free some space, then run the same command again: finished work is saved",
             ) from error
         if error.errno == errno.EFBIG:
             raise InputError(
-                f"{path} would become larger than this disk or account allows",
+                f"{path} would exceed the file size limit of this disk or account",
                 hint="choose another folder with --workspace or --output, or raise ulimit -f",
             ) from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT):
@@ -142,7 +140,7 @@ def translate_os_errors(path: Path) -> Iterator[None]:
 @cache
 def _umask() -> int:
     """Return the process's file mode mask, which can only be read by setting it."""
-    # Read once: two threads doing this at a time would leave the process without a mask.
+    # Read once, at import: two threads doing this at a time would leave the process without a mask.
     mask = os.umask(0)
     os.umask(mask)
     return mask

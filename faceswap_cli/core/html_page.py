@@ -1,6 +1,6 @@
-"""One HTML file that needs no server: pictures inside, curves as SVG. Knows nothing of stages.
+"""Self-contained HTML pages: images inside, charts as SVG, no server.
 
-A page is a list of pieces of HTML; the functions below make the pieces, `page` puts them together.
+A page is a list of HTML parts; the functions below return parts, `build_page` joins them.
 """
 
 import base64
@@ -73,8 +73,8 @@ def build_page(title: str, about: str, parts: Sequence[str], *, refresh_seconds:
     Args:
         title: Heading and name of the tab.
         about: One line under the heading.
-        parts: What the functions below returned, in order.
-        refresh_seconds: Reload an open tab this often; 0 never does.
+        parts: Results of the functions below, in order.
+        refresh_seconds: Interval at which an open tab reloads; 0 never reloads.
     """
     refresh = f'<meta http-equiv="refresh" content="{refresh_seconds}">' if refresh_seconds else ""
     return (
@@ -118,55 +118,55 @@ def _figure(mime_type: str, data: bytes, caption: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Tile:
-    """One picture of a gallery."""
+    """One image of a gallery."""
 
     jpeg: bytes
     title: str
-    """Shown while the mouse rests on it."""
+    """Tooltip."""
     numbers: Sequence[float]
-    """What the gallery can be sorted by; NaN where unknown."""
+    """Values to sort by; NaN where unknown."""
     tags: Sequence[str] = ()
-    """Words without spaces; a marked picture has a border."""
+    """Words without spaces; a tagged image has a border."""
 
 
 def gallery(tiles: Sequence[Tile], *, numbers: Sequence[str], tags: Sequence[str]) -> str:
-    """Return small pictures that the reader can sort by numbers and choose from by marks.
+    """Return small images that the reader can sort by numbers and filter by tags.
 
-    Without scripts they stand in the order given.
+    Without scripts they are in the given order.
 
     Args:
-        tiles: The pictures.
-        numbers: What a tile's numbers are called.
-        tags: The marks to choose by.
+        tiles: The images.
+        numbers: Names of the tiles' numbers.
+        tags: The tags to filter by.
     """
     buttons = "".join(f'<button value="1">{escape(name)}</button>' for name in numbers)
     boxes = "".join(
-        f'<label><input type="checkbox" value="{escape(mark, quote=True)}"> {escape(mark)} '
-        f"({sum(mark in tile.tags for tile in tiles):,})</label>"
-        for mark in tags
+        f'<label><input type="checkbox" value="{escape(tag, quote=True)}"> {escape(tag)} '
+        f"({sum(tag in tile.tags for tile in tiles):,})</label>"
+        for tag in tags
     )
-    shown = "".join(map(_tile_figure, tiles))
+    figures = "".join(map(_tile_figure, tiles))
     return (
         f'<div class="gallery"><p>sort by {buttons}</p><p>show only {boxes}</p>'
-        f'<div class="tiles">{shown}</div></div><script>{_GALLERY_SCRIPT}</script>'
+        f'<div class="tiles">{figures}</div></div><script>{_GALLERY_SCRIPT}</script>'
     )
 
 
 def _tile_figure(tile: Tile) -> str:
-    """Return one picture of a gallery."""
+    """Return one image of a gallery as a figure."""
     data = base64.b64encode(tile.jpeg).decode("ascii")
     numbers = " ".join(f"{number:.4g}" for number in tile.numbers)
-    title, marks = escape(tile.title, quote=True), escape(" ".join(tile.tags), quote=True)
-    marked = ' class="marked"' if tile.tags else ""
+    title, tags = escape(tile.title, quote=True), escape(" ".join(tile.tags), quote=True)
+    css_class = ' class="marked"' if tile.tags else ""
     return (
-        f'<figure data-n="{numbers}" data-m="{marks}" title="{title}"{marked}>'
+        f'<figure data-n="{numbers}" data-m="{tags}" title="{title}"{css_class}>'
         f'<img src="data:image/jpeg;base64,{data}" alt="{title}" loading="lazy">'
         "<figcaption></figcaption></figure>"
     )
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str | float]]) -> str:
-    """Return a table; numbers stand to the right."""
+    """Return a table; numbers are right-aligned."""
     head = "".join(f"<th>{escape(column)}</th>" for column in columns)
     body = "".join("<tr>" + "".join(map(_table_cell, row)) + "</tr>" for row in rows)
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
@@ -177,39 +177,39 @@ def line_chart(
 ) -> str:
     """Return curves over a common x axis as an SVG; values that are not finite are left out.
 
-    A curve of one point is a dot. Each name has the colour of its place, with points or without.
+    A curve of one point is a dot. A name's color depends on its index only, with points or without.
 
     Args:
-        series: Points by the name shown in the legend.
-        x_label: What x counts.
-        y_label: What y measures.
-        log_y: Draw y by its decimal logarithm; values not above zero are left out.
+        series: Points by name in the legend.
+        x_label: Label of the x axis.
+        y_label: Label of the y axis.
+        log_y: Plot the decimal logarithm of y; values not above zero are left out.
     """
-    shown = {name: _plottable(points, log_y) for name, points in series.items()}
-    if not any(shown.values()):
+    curves = {name: _plottable(points, log_y) for name, points in series.items()}
+    if not any(curves.values()):
         return paragraph(f"{y_label}: no values yet")
-    xs = [x for points in shown.values() for x, _ in points]
-    ys = [y for points in shown.values() for _, y in points]
-    drawn = [(index, name) for index, (name, points) in enumerate(shown.items()) if points]
-    frame = _PlotArea(min(xs), max(xs), min(ys), max(ys), names=[name for _, name in drawn])
-    parts = [_grid_lines(frame, log_y)]
-    for line, (index, name) in enumerate(drawn):
-        colour = f"var(--c{index % _NUM_COLORS})"
-        stroke = f"stroke:{colour};stroke-dasharray:{_DASHES[index // _NUM_COLORS % len(_DASHES)]}"
-        places = [(frame.x(x), frame.y(y)) for x, y in shown[name]]
-        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
+    xs = [x for points in curves.values() for x, _ in points]
+    ys = [y for points in curves.values() for _, y in points]
+    plotted = [(index, name) for index, (name, points) in enumerate(curves.items()) if points]
+    area = _PlotArea(min(xs), max(xs), min(ys), max(ys), names=[name for _, name in plotted])
+    parts = [_grid_lines(area, log_y)]
+    for line, (index, name) in enumerate(plotted):
+        color = f"var(--c{index % _NUM_COLORS})"
+        stroke = f"stroke:{color};stroke-dasharray:{_DASHES[index // _NUM_COLORS % len(_DASHES)]}"
+        points_px = [(area.x(x), area.y(y)) for x, y in curves[name]]
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points_px)
         parts.append(f'<polyline points="{path}" style="{stroke}"/>')
-        if len(places) == 1:
-            x, y = places[0]
-            parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" style="fill:{colour}"/>')
-        left, down = frame.right + 10, _TOP + 8 + 15 * line
+        if len(points_px) == 1:
+            x, y = points_px[0]
+            parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" style="fill:{color}"/>')
+        left, down = area.right + 10, _TOP + 8 + 15 * line
         parts.append(
             f'<line x1="{left}" x2="{left + _LEGEND_LINE_PX}" y1="{down}" y2="{down}" '
             f'style="{stroke};stroke-width:1.6"/>'
             f'<text x="{left + _LEGEND_LINE_PX + 5}" y="{down + 4}">{escape(name)}</text>'
         )
     label = f'<text x="8" y="14">{escape(y_label)}</text>'
-    middle = (_LEFT + frame.right) / 2
+    middle = (_LEFT + area.right) / 2
     below = f'<text x="{middle}" y="{_HEIGHT - 4}" text-anchor="middle">{escape(x_label)}</text>'
     return f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img">{"".join(parts)}{label}{below}</svg>'
 
@@ -217,25 +217,25 @@ def line_chart(
 _WIDTH, _HEIGHT = 900, 260
 _LEFT, _TOP, _BOTTOM = 62, 30, 34
 _NUM_COLORS = 6
-"""How many the style has; further curves take them again, in dashes."""
+"""Colors of the style; further curves repeat them with dashed lines."""
 _DASHES = ("none", "6 3", "2 3")
 _LEGEND_LINE_PX = 18
-"""Length of the line beside a curve's name."""
+"""Length of the line next to a curve's name in the legend."""
 _LETTER_WIDTH_PX = 6.2
-"""Width of a letter, about."""
+"""Approximate width of a letter."""
 
 
 class _PlotArea:
-    """Carries data to the SVG's coordinates."""
+    """Maps data to SVG coordinates."""
 
     def __init__(self, x0: float, x1: float, y0: float, y1: float, *, names: Sequence[str]) -> None:
-        # Names stand beside the curves: over them neither could be read.
+        # The legend is right of the curves: over them neither could be read.
         self.right = round(_WIDTH - 20 - _LEGEND_LINE_PX - _LETTER_WIDTH_PX * max(map(len, names)))
         self.x0, self.x_span = x0, (x1 - x0) or 1.0
         self.has_single_x = x1 == x0
-        # A curve that never changes runs through the middle.
-        room = 0.0 if y1 > y0 else 0.1 * abs(y0) or 1.0
-        self.y0, self.y_span = y0 - room, y1 - y0 + 2 * room
+        # A constant curve is in the middle.
+        margin = 0.0 if y1 > y0 else 0.1 * abs(y0) or 1.0
+        self.y0, self.y_span = y0 - margin, y1 - y0 + 2 * margin
 
     def x(self, value: float) -> float:
         return _LEFT + (value - self.x0) / self.x_span * (self.right - _LEFT)
@@ -244,19 +244,19 @@ class _PlotArea:
         return _HEIGHT - _BOTTOM - (value - self.y0) / self.y_span * (_HEIGHT - _TOP - _BOTTOM)
 
 
-def _grid_lines(frame: _PlotArea, log_y: bool) -> str:
-    """Return five lines across and five marks below, with their values."""
+def _grid_lines(area: _PlotArea, log_y: bool) -> str:
+    """Return five horizontal grid lines and five x ticks, with their values."""
     parts = []
     for step in range(5):
-        y_value = frame.y0 + frame.y_span * step / 4
-        x_value = frame.x0 + frame.x_span * step / 4
-        y, x = frame.y(y_value), frame.x(x_value)
-        shown = 10**y_value if log_y else y_value
+        y_value = area.y0 + area.y_span * step / 4
+        x_value = area.x0 + area.x_span * step / 4
+        y, x = area.y(y_value), area.x(x_value)
+        label = 10**y_value if log_y else y_value
         parts.append(
-            f'<line class="grid" x1="{_LEFT}" x2="{frame.right}" y1="{y:.1f}" y2="{y:.1f}"/>'
+            f'<line class="grid" x1="{_LEFT}" x2="{area.right}" y1="{y:.1f}" y2="{y:.1f}"/>'
         )
-        parts.append(f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{shown:.4g}</text>')
-        if frame.has_single_x and step > 0:
+        parts.append(f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{label:.4g}</text>')
+        if area.has_single_x and step > 0:
             continue
         anchor = "end" if step == 4 else "middle"
         parts.append(
@@ -266,7 +266,7 @@ def _grid_lines(frame: _PlotArea, log_y: bool) -> str:
 
 
 def _plottable(points: Series, log_y: bool) -> list[tuple[float, float]]:
-    """Return the points that can be drawn."""
+    """Return the points that can be plotted, y on its axis' scale."""
     finite = [(x, y) for x, y in points if math.isfinite(x) and math.isfinite(y)]
     if not log_y:
         return finite
@@ -277,5 +277,5 @@ def _table_cell(value: str | float) -> str:
     """Return one cell of a table."""
     if isinstance(value, str):
         return f"<td>{escape(value)}</td>"
-    shown = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
-    return f'<td class="number">{shown}</td>'
+    text = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    return f'<td class="number">{text}</td>'

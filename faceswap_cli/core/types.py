@@ -1,4 +1,4 @@
-"""Names for the kinds of array that travel between rooms; see docs/conventions.md."""
+"""Types of the arrays that packages exchange; see docs/conventions.md."""
 
 from typing import Any, TypeAlias
 
@@ -9,15 +9,15 @@ Image: TypeAlias = npt.NDArray[np.uint8]
 """RGB uint8 (H, W, 3)."""
 
 Gray: TypeAlias = npt.NDArray[np.uint8]
-"""One value a pixel, uint8 (H, W)."""
+"""One value per pixel, uint8 (H, W)."""
 
 Mask: TypeAlias = npt.NDArray[np.float32]
 """float32 (H, W) in [0, 1]; 1 belongs to the face."""
 
 Points: TypeAlias = npt.NDArray[np.float32]
-"""float32 (N, 2), columns x and y in px, pixel centres on integers, origin top-left."""
+"""float32 (N, 2), columns x and y in px, pixel centers on integers, origin top-left."""
 
 Matrix: TypeAlias = npt.NDArray[np.float64]
-"""float64 (2, 3) affine matrix, named for its journey: `frame_to_crop`."""
+"""float64 (2, 3) affine matrix, named after its spaces: `frame_to_crop`."""
 
 AnyArray: TypeAlias = npt.NDArray[Any]

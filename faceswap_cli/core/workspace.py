@@ -1,4 +1,4 @@
-"""The workspace on disk: the only file that knows file names, and nothing of what is in them."""
+"""Layout of the workspace on disk: names of all folders and files."""
 
 import re
 import tomllib
@@ -10,89 +10,89 @@ from faceswap_cli.core.errors import ConfigurationError, InputError, did_you_mea
 from faceswap_cli.core.fileio import write_text
 
 FORMAT = 1
-"""Version of the layout below; a newer one on disk is refused, an older one would be migrated."""
+"""Version of the layout; a newer one on disk is refused, an older one would be migrated."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SetFolder:
-    """One person's faces: crops, one record a line, and where they came from."""
+    """Folder of one identity's faces: crops, records, and their source."""
 
     root: Path
 
     @property
     def name(self) -> str:
-        """The name the user calls the set by."""
+        """Name of the set."""
         return self.root.name
 
     @property
     def source(self) -> Path:
-        """Which inputs the faces came from, their digests, and the extraction settings."""
+        """Inputs of the faces with their digests, and the extraction settings."""
         return self.root / "source.toml"
 
     @property
     def records(self) -> Path:
-        """One `FaceRecord` a line, appended as found."""
+        """One `FaceRecord` per line, in the order of extraction."""
         return self.root / "faces.jsonl"
 
     @property
     def rejected(self) -> Path:
-        """Crops taken out of the set, which can be put back."""
+        """Folder of crops removed from the set, which can be restored."""
         return self.root / "rejected"
 
     @property
     def crop_features(self) -> Path:
-        """What was measured of the crops' pictures; may be deleted at any time."""
+        """Cached features of the crops; may be deleted at any time."""
         return self.root / "looks.npz"
 
     @property
     def progress(self) -> Path:
-        """How far an extraction that was stopped had got; gone when it is finished."""
+        """Progress of an interrupted extraction; deleted when it is finished."""
         return self.root / "progress.json"
 
     def crop_path(self, frame: int, face: int, *, source: int = 0, kind: str = "png") -> Path:
-        """The crop of face number `face` in frame number `frame` of the input number `source`."""
-        before = f"{source + 1}-" if source else ""
-        return self.root / f"{before}{frame:06d}-{face}.{kind}"
+        """Return the crop of face `face` in frame `frame` of input `source`, all from 0."""
+        prefix = f"{source + 1}-" if source else ""
+        return self.root / f"{prefix}{frame:06d}-{face}.{kind}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunFolder:
-    """One training run: its recipe, log, pictures and weights."""
+    """Folder of one training run: its recipe, log, previews, checkpoints and weights."""
 
     root: Path
 
     @property
     def name(self) -> str:
-        """The name the user calls the run by."""
+        """Name of the run."""
         return self.root.name
 
     @property
     def recipe(self) -> Path:
-        """The resolved settings, each line with where its value came from."""
+        """The resolved settings, each with the source of its value."""
         return self.root / "recipe.toml"
 
     @property
     def log(self) -> Path:
-        """The same numbers as the console, one JSON object a line."""
+        """Losses, scores and events, one JSON object per line."""
         return self.root / "log.jsonl"
 
     @property
     def previews(self) -> Path:
-        """Folder of contact sheets named by images seen."""
+        """Folder of previews named by images seen."""
         return self.root / "previews"
 
     def preview_path(self, images_seen: int) -> Path:
-        """The contact sheet made after `images_seen` images."""
+        """Return the preview after `images_seen` images."""
         return self.previews / f"{images_seen:08d}.png"
 
     @property
     def growth_stages(self) -> Path:
-        """Folder of what each stage of a network that grows made of faces, by its number."""
+        """Folder of the previews of a growing network's stages, by number."""
         return self.root / "stages"
 
     @property
     def growth_strip(self) -> Path:
-        """All stages of a network that grows, side by side."""
+        """Previews of all stages of a growing network, side by side."""
         return self.root / "stages.png"
 
     @property
@@ -102,48 +102,48 @@ class RunFolder:
 
     @property
     def resume(self) -> Path:
-        """Everything needed to go on training."""
+        """The checkpoint to resume training from."""
         return self.root / "resume.safetensors"
 
     @property
     def snapshots(self) -> Path:
-        """Folder of the last states, named by images seen; `resume` is one of them."""
+        """Folder of the last checkpoints, named by images seen; `resume` is one of them."""
         return self.root / "snapshots"
 
     def snapshot_path(self, images_seen: int) -> Path:
-        """The state after `images_seen` images."""
+        """Return the checkpoint after `images_seen` images."""
         return self.snapshots / f"{images_seen:012d}.safetensors"
 
     @property
     def weights(self) -> Path:
-        """Averaged weights with the recipe in the header: what `convert` reads."""
+        """Averaged weights with the recipe in the header, for `convert`."""
         return self.root / "weights.safetensors"
 
     @property
     def best(self) -> Path:
-        """The weights that did best on held-out faces, in the format of `weights`."""
+        """The weights with the lowest validation error, in the format of `weights`."""
         return self.root / "best.safetensors"
 
     @property
     def tensorboard(self) -> Path:
-        """Folder of TensorBoard's files."""
+        """Folder of TensorBoard's event files."""
         return self.root / "tensorboard"
 
     @property
     def report(self) -> Path:
-        """Curves, previews and numbers on one page."""
+        """HTML page with curves, previews and numbers."""
         return self.root / "report.html"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Workspace:
-    """A folder that the three stages share."""
+    """A folder of sets, runs and exports that all commands share."""
 
     root: Path
 
     @classmethod
     def from_path(cls, root: Path) -> "Workspace":
-        """Return the workspace at `root`, whether it is there yet or not; nothing is written.
+        """Return the workspace at `root`, whether it exists or not; nothing is written.
 
         Raises:
             InputError: `root` is a file, or holds a workspace of a newer format.
@@ -165,14 +165,14 @@ class Workspace:
             ) from error
         if found > FORMAT:
             raise InputError(
-                f"{root} was made by a newer faceswap (format {found}, this one knows {FORMAT})",
+                f"{root} was made by a newer faceswap (format {found}, this one reads {FORMAT})",
                 hint="update faceswap, or choose another folder with --workspace",
             )
         return space
 
     @classmethod
     def open(cls, root: Path) -> "Workspace":
-        """Open the workspace at `root`, making it where there is none.
+        """Open the workspace at `root`, creating it if it does not exist.
 
         Raises:
             InputError: `root` is a file, or holds a workspace of a newer format.
@@ -184,21 +184,21 @@ class Workspace:
 
     @property
     def version_file(self) -> Path:
-        """Says which format the workspace has."""
+        """File with the workspace's format version."""
         return self.root / "workspace.toml"
 
     @property
     def subfolders(self) -> tuple[Path, ...]:
-        """The folders in it."""
+        """The workspace's folders."""
         return self.root / "faces", self.root / "runs", self.exports
 
     @property
     def has_content(self) -> bool:
-        """Whether anything was written to it."""
+        """Whether any of its folders exists."""
         return any(folder.is_dir() for folder in self.subfolders)
 
     def remove_empty_folders(self) -> None:
-        """Remove its folders, and itself, where they are empty."""
+        """Remove its folders, and the workspace itself, if they are empty."""
         for folder in (*self.subfolders, self.root):
             with suppress(OSError):
                 folder.rmdir()
@@ -209,45 +209,45 @@ class Workspace:
         return self.root / "exports"
 
     def set_folder(self, name: str) -> SetFolder:
-        """The folder of the set called `name`, whether it exists or not."""
+        """Return the folder of the set `name`, whether it exists or not."""
         return SetFolder(root=self.root / "faces" / validate_name(name))
 
     def faces_page(self, *names: str) -> Path:
-        """The page on which one set, or several beside each other, can be looked through."""
+        """Return the path of the HTML page of one or several sets."""
         return self.root / "faces" / f"{'+'.join(names)}.html"
 
     def run_folder(self, name: str) -> RunFolder:
-        """The folder of the run called `name`, whether it exists or not."""
+        """Return the folder of the run `name`, whether it exists or not."""
         return RunFolder(root=self.root / "runs" / validate_name(name))
 
     def runs_page(self, *names: str) -> Path:
-        """The page on which several runs stand beside each other."""
+        """Return the path of the HTML page that compares several runs."""
         return self.root / "runs" / f"{'+'.join(names)}.html"
 
     def set_names(self) -> list[str]:
-        """Names of the sets that hold records."""
+        """Return the names of all sets with records, sorted."""
         return sorted(path.parent.name for path in self.root.glob("faces/*/faces.jsonl"))
 
     def run_names(self) -> list[str]:
-        """Names of the runs that hold weights."""
+        """Return the names of all runs with weights, sorted."""
         return sorted(path.parent.name for path in self.root.glob("runs/*/weights.safetensors"))
 
     def require_set(self, name: str) -> SetFolder:
-        """The folder of the set called `name`.
+        """Return the folder of the set `name`.
 
         Raises:
-            ConfigurationError: There is no such set.
+            ConfigurationError: It does not exist.
         """
         if name in self.set_names():
             return self.set_folder(name)
         raise ConfigurationError(
             f'there is no set called "{name}" in {self.root}',
             hint=did_you_mean(name, self.set_names())
-            or "make one first: faceswap extract VIDEO --name NAME",
+            or "create one first: faceswap extract VIDEO --name NAME",
         )
 
     def latest_run(self) -> RunFolder:
-        """The run whose weights were written last.
+        """Return the run with the newest weights.
 
         Raises:
             ConfigurationError: Nothing was trained yet.
@@ -264,7 +264,7 @@ class Workspace:
         """Find trained weights by run name, by path, or by the word `latest`.
 
         Raises:
-            ConfigurationError: There are none by that name.
+            ConfigurationError: They do not exist.
         """
         if model == "latest":
             return self.latest_run().weights
@@ -283,10 +283,10 @@ class Workspace:
 
 
 def validate_name(name: str) -> str:
-    """Return `name` if it can safely be a folder's name.
+    """Return `name` if it is a safe name for a folder.
 
     Raises:
-        ConfigurationError: It is empty, hidden, or reaches out of the workspace.
+        ConfigurationError: It is empty, hidden, or would leave the workspace.
     """
     if name and name.isprintable() and not re.search(r'[/\\:*?"<>|]', name) and name[0] != ".":
         return name

@@ -131,7 +131,7 @@ def test_unreadable_images_leave_no_set(
     (workspace.parent / "photo.png").write_bytes(b"no photo")
 
     assert 3 == command("photo.png", "--quiet")
-    assert "photo.png is not a picture" in capsys.readouterr().err
+    assert "photo.png is not an image" in capsys.readouterr().err
     assert not (workspace / "faces" / "photo").exists()
 
 
