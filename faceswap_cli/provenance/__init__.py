@@ -1,1 +1,1 @@
-"""What a finished file says of itself: that a face was replaced, with what, and who signed it."""
+"""Disclosure of a swap: signed credentials, sidecars, XMP metadata, a visible label, consent."""

@@ -1,7 +1,7 @@
-"""What is said of a finished file, in words and numbers; nothing of how it is signed or read back.
+"""`Claim`: how a finished file was made.
 
-It holds digests in place of files, and neither names, paths, faces nor what is measured of faces:
-a claim travels with the video to people who were never meant to know them.
+A claim is published with the video, so it has digests instead of names and paths, and nothing about
+the faces themselves.
 """
 
 import platform
@@ -13,49 +13,49 @@ from typing import Any, TypeAlias
 from faceswap_cli import __version__
 
 DISCLOSURE = "A face was replaced by a trained model"
-"""The one sentence that every mark carries, whatever it is written in."""
+"""The sentence of every disclosure: credentials, sidecar and metadata."""
 PROGRAM = "faceswap"
 COMPOSITE = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
-"""IPTC's word for a recording of which a part was made by a trained model."""
+"""IPTC's digital source type of a recording of which a part was made by a trained model."""
 
 Value: TypeAlias = str | int | float | bool | None
 
 _REPORTED_PACKAGES = ("torch", "opencv-python", "av", "mediapipe", "ai-edge-litert", "c2pa-python")
-"""Packages that decide what a result looks like."""
+"""Packages whose version affects the result."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """What was done to make a file. Digests are SHA-256 in hexadecimal digits."""
+    """How a file was made. Digests are SHA-256 in hexadecimal digits."""
 
     frames: int
-    """Frames in the file; 1 for a picture."""
+    """Number of frames in the file; 1 for an image."""
     swapped: int
-    """Frames of them in which a face was replaced."""
+    """Number of frames in which a face was replaced."""
     model: str
     """Digest of the file of trained weights."""
     source: str | None = None
-    """Digest of the file that was converted; None where it is not one file."""
+    """Digest of the converted file; None if it is not one file."""
     sets: tuple[str, ...] = ()
-    """Digest of each set of faces that the model was trained on, one a person."""
+    """Digest of each set of faces that the model was trained on."""
     consent: bool = False
     """Whether a statement of consent is recorded with every one of those sets."""
     consent_sha256: str | None = None
     """Digest of those statements."""
     settings: Mapping[str, Value] = field(default_factory=dict)
-    """What was chosen, in words and numbers."""
+    """Settings of the conversion."""
     versions: Mapping[str, str] = field(default_factory=dict)
-    """Of the program and of what it stands on."""
+    """Versions of the program, of Python, and of the packages that affect the result."""
 
     def __post_init__(self) -> None:
-        """Refuse what looks like a place on somebody's machine: our own mistake, not the user's."""
+        """Assert that no setting is a path: that would be a bug of the program."""
         for name, value in self.settings.items():
             assert not (isinstance(value, str) and ("/" in value or "\\" in value)), (
-                f"the setting {name} looks like a path, which a claim must not carry"
+                f"the setting {name} looks like a path, which a claim must not have"
             )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the claim as JSON has it."""
+        """Return the claim in plain JSON values."""
         return {
             "frames": self.frames,
             "swapped": self.swapped,
@@ -70,10 +70,10 @@ class Claim:
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> "Claim":
-        """Read a claim back.
+        """Return the claim of `to_dict`.
 
         Raises:
-            KeyError, TypeError, ValueError: It is of another kind.
+            KeyError, TypeError, ValueError: The fields are not those of a claim.
         """
         return cls(
             frames=int(fields["frames"]),
@@ -91,19 +91,19 @@ class Claim:
 
 
 def package_versions() -> dict[str, str]:
-    """Return the versions of the program and of what decides its results."""
+    """Return the versions of the program and of the packages that affect its results."""
     return {PROGRAM: __version__, "python": platform.python_version()} | {
-        name: found for name in _REPORTED_PACKAGES if (found := _installed_version(name))
+        name: installed for name in _REPORTED_PACKAGES if (installed := _installed_version(name))
     }
 
 
 def metadata_comment() -> str:
-    """Return what the metadata of a container says: for people, and for programs that read it."""
+    """Return the comment for a container's metadata, for people and for programs."""
     return f"{DISCLOSURE} ({PROGRAM} {__version__}). {COMPOSITE}"
 
 
 def _installed_version(package: str) -> str:
-    """Return a package's version, or nothing where it is not installed under that name."""
+    """Return a package's version, or an empty string if it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:

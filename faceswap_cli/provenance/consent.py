@@ -1,7 +1,7 @@
-"""What the user says of the consent to a set's faces, and how that travels on: as a digest.
+"""The user's statement of consent for a set of faces, and its digest in models and claims.
 
-The statement itself stays in the set's `source.toml`; it may hold a name. Nothing here checks that
-it is true: it is there to be thought of, and to be found again.
+The statement itself stays in the set's `source.toml`, since it may contain a name. It is recorded,
+not verified.
 """
 
 import json
@@ -22,11 +22,11 @@ CONSENT_KINDS: Mapping[str, str] = MappingProxyType(
     {
         "myself": "the faces are the user's own",
         "written": "the person agreed in writing",
-        "synthetic": "the faces are nobody's: drawn or generated",
-        "other": "another ground, told in the note",
+        "synthetic": "the faces are rendered or generated",
+        "other": "another ground, given in the note",
     }
 )
-"""What may be said, and what it means."""
+"""The kinds of consent and their meaning."""
 _KIND_ALIASES = {"written consent": "written", "me": "myself"}
 HINT = 'myself, written, synthetic or other, with a note if you like: "written: contract of 3 May"'
 
@@ -36,17 +36,17 @@ class Consent:
     """A statement about one set of faces."""
 
     kind: str
-    """A name in `KINDS`."""
+    """A name in `CONSENT_KINDS`."""
     note: str = ""
-    """What the user adds, such as where a signed paper lies."""
+    """The user's note, such as where the signed document is."""
 
     def to_dict(self) -> dict[str, str]:
-        """Return the statement as `source.toml` keeps it."""
+        """Return the statement as in `source.toml`."""
         return {"kind": self.kind} | ({"note": self.note} if self.note else {})
 
     @property
     def sha256(self) -> str:
-        """Digest of the statement."""
+        """Digest of the statement, in hexadecimal digits."""
         return sha256(json.dumps([self.kind, self.note]).encode()).hexdigest()
 
 
@@ -54,7 +54,7 @@ def parse_consent(text: str) -> Consent:
     """Return the statement typed as `KIND` or `KIND: note`.
 
     Raises:
-        ConfigurationError: There is no such kind, or `other` without a note.
+        ConfigurationError: The kind is unknown, or `other` has no note.
     """
     typed, _, note = (part.strip() for part in text.partition(":"))
     kind = _KIND_ALIASES.get(typed.lower(), typed.lower())
@@ -65,13 +65,13 @@ def parse_consent(text: str) -> Consent:
         )
     if kind == "other" and not note:
         raise ConfigurationError(
-            "--consent other: say on what ground", hint='such as --consent "other: public domain"'
+            "--consent other needs the ground", hint='such as --consent "other: public domain"'
         )
     return Consent(kind=kind, note=note)
 
 
 def read_consent(source: Path) -> Consent | None:
-    """Return what the `source.toml` of a set says; None if it says nothing that can be read."""
+    """Return the statement in a set's `source.toml`; None if there is no readable one."""
     try:
         section = tomllib.loads(source.read_text(encoding="utf-8")).get(CONSENT_SECTION)
     except (OSError, ValueError):
@@ -82,10 +82,10 @@ def read_consent(source: Path) -> Consent | None:
 
 
 def consent_reminder(sources: Mapping[str, Path]) -> str | None:
-    """Return a line for people about the sets with no statement; None if each has one.
+    """Return a message about the sets without a statement; None if all have one.
 
     Args:
-        sources: The sets' names, and where their `source.toml` lie.
+        sources: Paths of the sets' `source.toml` by name.
     """
     names = [f'"{name}"' for name, source in sources.items() if not read_consent(source)]
     if not names:
@@ -93,18 +93,18 @@ def consent_reminder(sources: Mapping[str, Path]) -> str | None:
     listed = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
     return (
         f"no consent is recorded for {listed}: run the command again with "
-        "--consent myself|written|synthetic|other to say on what ground it is used"
+        "--consent myself|written|synthetic|other to state on what ground they are used"
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
-    """What is told of a set to whoever gets a model that was trained on it: two digests."""
+    """The digests of a set that a model trained on it contains."""
 
     records: str
-    """Digest of the set's records; empty for a set that was never on a disk."""
+    """Digest of the set's records; empty for a set without a file of records."""
     consent: str | None
-    """Digest of the statement of consent; None where none is recorded."""
+    """Digest of the statement of consent; None if none is recorded."""
 
 
 def read_origin(*, records: Path, source: Path) -> Origin:
@@ -117,12 +117,12 @@ def read_origin(*, records: Path, source: Path) -> Origin:
 
 
 def origins_to_json(origins: Sequence[Origin]) -> str:
-    """Return origins as one line for a model's header, which `origins_from_json` reads."""
+    """Return origins as JSON for a model's header."""
     return json.dumps([[origin.records, origin.consent] for origin in origins])
 
 
 def origins_from_json(text: str) -> tuple[Origin, ...]:
-    """Read origins back; none from a header of another kind."""
+    """Return the origins of `origins_to_json`; none if the text is something else."""
     try:
         return tuple(
             Origin(records=str(records), consent=None if consent is None else str(consent))
@@ -133,7 +133,7 @@ def origins_from_json(text: str) -> tuple[Origin, ...]:
 
 
 def combined_consent_digest(origins: Sequence[Origin]) -> str | None:
-    """Return the digest of all statements together; None unless there is one for every set."""
+    """Return the digest of all statements together; None unless every set has one."""
     statements = [origin.consent for origin in origins]
     if not statements or None in statements:
         return None

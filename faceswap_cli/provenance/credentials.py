@@ -1,8 +1,7 @@
-"""Content Credentials (C2PA) in a file: signing it last of all, and reading them back.
+"""Content Credentials (C2PA) of a file: `sign_file` and `read_credentials`.
 
-Nothing leaves the machine: no authority stamps the time, no certificate or manifest is asked for.
-A file that is copied into another container afterwards loses its credentials, so `sign` comes
-after everything else that is done to it.
+Works offline: no time stamp authority, no remote certificates or manifests. Remuxing a file removes
+its credentials, so `sign_file` must come last.
 """
 
 import json
@@ -37,9 +36,9 @@ MIME_TYPES: Mapping[str, str] = MappingProxyType(
         ".avif": "image/avif",
     }
 )
-"""Files that can hold credentials, and what their kind is called."""
+"""MIME type by suffix, of files that can hold credentials."""
 ASSERTION_LABEL = "faceswap.claim"
-"""What our claim is called among a manifest's assertions."""
+"""Label of our claim among a manifest's assertions."""
 
 _OFFLINE = {"remote_manifest_fetch": False, "ocsp_fetch": False}
 _MEMORY_LIMITS = {
@@ -47,60 +46,61 @@ _MEMORY_LIMITS = {
     "merkle_tree_chunk_size_in_kb": 1024,
     "merkle_tree_max_proofs": 0,
 }
-"""A video is hashed by the megabyte, 32 bytes for each, and copied over the disk: as it comes, the
-library takes twice the file's size of memory, up to 600 MB."""
+"""A video is hashed in chunks of a megabyte, 32 bytes each, and copied via the disk: by default the
+library uses twice the file's size of memory, up to 600 MB."""
 _AI_SOURCE_TYPES = ("compositeWithTrainedAlgorithmicMedia", "trainedAlgorithmicMedia")
-"""IPTC's words for what a trained model made a part of, or all of."""
+"""IPTC's digital source types of files made partly or entirely by a trained model."""
 
 
 class ValidationState(Enum):
-    """Whether a file is as it was signed."""
+    """Result of checking a signature."""
 
     INTACT = "intact"
     CHANGED = "changed"
-    """The file, or what is said of it, is another than the one that was signed."""
+    """The file or its manifest was changed after signing."""
     BROKEN = "broken"
-    """The credentials cannot be checked: they are damaged, or their certificate ran out."""
+    """The credentials cannot be checked: they are damaged, or their certificate has expired."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Credentials:
-    """What a file's credentials say, and whether they hold."""
+    """The contents of a file's credentials and the result of checking them."""
 
     state: ValidationState
     problems: tuple[str, ...]
-    """What does not hold, in the standard's words."""
+    """Failures, by the standard's codes."""
     is_swap: bool
-    """Whether they say that a trained model made a part of it."""
+    """Whether they state that a trained model made a part of the file."""
     made_with: str
-    """The program that wrote them, as it calls itself."""
+    """Name and version of the program that wrote them."""
     signer: str
-    """Whose certificate signed, as that calls itself."""
+    """Name of the signing certificate."""
     is_own: bool
     """Whether the key is the one of this installation."""
     claim: Claim | None
-    """What faceswap says of its work; None in other programs' credentials."""
+    """The claim of faceswap; None in other programs' credentials."""
 
 
 def can_hold_credentials(path: Path) -> bool:
-    """Say whether a file of this name can hold credentials; Matroska, among others, cannot."""
+    """Return whether a file of this name can hold credentials; Matroska, for example, cannot."""
     return path.suffix.lower() in MIME_TYPES
 
 
 def sign_file(path: Path, claim: Claim, *, source: Path | None = None) -> bool:
-    """Write credentials into a finished file: a face was replaced, and this is how.
+    """Write credentials into a finished file: a face was replaced, and how.
 
     Args:
-        path: The file; it is replaced in one step.
-        claim: What was done.
-        source: What it was made of, whose own credentials, if it has any, are kept within the new
-            ones. Neither its name nor its place is told.
+        path: The file; it is replaced atomically.
+        claim: How it was made.
+        source: The file it was made from; its own credentials, if any, become part of the new
+            ones. Its name and path are not written.
 
     Returns:
-        Whether they are in the file; False where its kind cannot hold any: see `write_sidecar`.
+        Whether the credentials are in the file; False if its format cannot hold any: see
+        `write_sidecar`.
 
     Raises:
-        InputError: The file cannot be written, or there is no usable key.
+        InputError: The file cannot be written, or the key cannot be used.
     """
     if not can_hold_credentials(path):
         return False
@@ -116,20 +116,20 @@ def sign_file(path: Path, claim: Claim, *, source: Path | None = None) -> bool:
     except c2pa.C2paError as error:
         raise InputError(
             f"{path} could not be signed: {error}",
-            hint="is the disk full? --no-credentials leaves the signature out",
+            hint="is the disk full? --no-credentials writes the file unsigned",
         ) from error
     return True
 
 
 def _open_unsigned(path: Path) -> BinaryIO:
-    """Return what is to be signed: a file as it is, a picture with its metadata saying so too."""
+    """Open a file to be signed; an image gets XMP metadata first."""
     if MIME_TYPES[path.suffix.lower()].startswith("image/"):
         return BytesIO(embed_xmp(path.read_bytes()))
     return path.open("rb")
 
 
 def read_credentials(path: Path) -> Credentials | None:
-    """Return what a file's credentials say; None if it has none, or cannot hold any.
+    """Return a file's credentials; None if it has none, or cannot hold any.
 
     Raises:
         InputError: The file, or this installation's key, cannot be read.
@@ -147,14 +147,16 @@ def read_credentials(path: Path) -> Credentials | None:
 
 
 def _unreadable_error(path: Path, problem: str) -> InputError:
-    """Return why a file's credentials cannot be read, and what to do."""
+    """Return the error for credentials that cannot be read."""
     if problem.startswith("Remote"):
-        address = problem.rpartition(" ")[2]
+        url = problem.rpartition(" ")[2]
         return InputError(
-            f"the credentials of {path} are not in it but at {address}",
-            hint="nothing is asked over the network; another reader of Content Credentials does",
+            f"the credentials of {path} are not in it but at {url}",
+            hint="faceswap does not use the network: use another reader of Content Credentials",
         )
-    return InputError(f"{path} cannot be read: {problem}", hint="it is not whole: get it once more")
+    return InputError(
+        f"{path} cannot be read: {problem}", hint="it is incomplete: get another copy"
+    )
 
 
 def _create_builder(claim: Claim, source: Path | None) -> c2pa.Builder:
@@ -190,39 +192,39 @@ def _create_builder(claim: Claim, source: Path | None) -> c2pa.Builder:
 
 
 def _add_parent(builder: c2pa.Builder, source: Path) -> None:
-    """Tell what the file was made of, without its name."""
+    """Add the file that was converted as the parent, without its name."""
     parent = {"title": "source", "relationship": "parentOf"}
-    kind = MIME_TYPES.get(source.suffix.lower(), "application/octet-stream")
+    mime_type = MIME_TYPES.get(source.suffix.lower(), "application/octet-stream")
     try:
         with source.open("rb") as file:
-            builder.add_ingredient(parent, kind, file)
+            builder.add_ingredient(parent, mime_type, file)
     except c2pa.C2paError:
-        # What the source says of itself cannot be read: then only that there was one.
+        # The source's own credentials cannot be read: only record that it exists.
         builder.add_ingredient(parent, "application/octet-stream", BytesIO())
 
 
 def _create_signer(key: LocalKey) -> c2pa.Signer:
-    """Return what signs. Without an authority's address (None, not ""), nobody is called."""
+    """Return the signer. Without a time stamp authority (None, not "") it needs no network."""
     return c2pa.Signer.from_info(
         c2pa.C2paSignerInfo(c2pa.C2paSigningAlg.ES256, key.chain_pem, key.private_pem, None)
     )
 
 
 def _open_reader(file: BinaryIO, key: LocalKey | None) -> c2pa.Reader:
-    """Return what reads a file's manifest, trusting this installation's own root and no other."""
+    """Return a reader of a file's manifest that trusts only this installation's root."""
     trust = {"user_anchors": key.root_pem} if key else {}
     settings = {"verify": {**_OFFLINE, "verify_trust": True}, "trust": trust}
-    # Without a kind: by its content, whatever the file is called.
+    # Without a MIME type: detected from the content, whatever the file's name.
     return c2pa.Reader(None, file, context=c2pa.Context.from_dict(settings))
 
 
 def _parse_credentials(store: Mapping[str, Any]) -> Credentials:
-    """Return what the newest manifest of a store says."""
+    """Return the contents of a store's active manifest."""
     manifest = store["manifests"][store["active_manifest"]]
-    found = store.get("validation_results", {}).get("activeManifest", {})
+    results = store.get("validation_results", {}).get("activeManifest", {})
     failures = [
         problem
-        for problem in found.get("failure", ())
+        for problem in results.get("failure", ())
         if problem["code"] != "signingCredential.untrusted"
     ]
     signature = manifest.get("signature_info") or {}
@@ -231,14 +233,16 @@ def _parse_credentials(store: Mapping[str, Any]) -> Credentials:
         problems=tuple(one["code"] for one in failures),
         is_swap=_is_swap(manifest),
         made_with=_parse_generator(manifest),
-        signer=str(signature.get("common_name") or signature.get("issuer") or "somebody unknown"),
-        is_own=any(one["code"] == "signingCredential.trusted" for one in found.get("success", ())),
+        signer=str(signature.get("common_name") or signature.get("issuer") or "unknown signer"),
+        is_own=any(
+            one["code"] == "signingCredential.trusted" for one in results.get("success", ())
+        ),
         claim=_parse_claim(manifest),
     )
 
 
 def _parse_state(validation: str, codes: list[str]) -> ValidationState:
-    """Return whether a file is as it was signed, from what the check of it came to."""
+    """Return the state from the library's validation state and failure codes."""
     if validation in ("Valid", "Trusted"):
         return ValidationState.INTACT
     return (
@@ -249,7 +253,7 @@ def _parse_state(validation: str, codes: list[str]) -> ValidationState:
 
 
 def _is_swap(manifest: Mapping[str, Any]) -> bool:
-    """Say whether an action of the manifest is a trained model's."""
+    """Return whether an action of the manifest is a trained model's."""
     actions = [
         action
         for assertion in manifest.get("assertions", ())
@@ -267,7 +271,7 @@ def _parse_generator(manifest: Mapping[str, Any]) -> str:
 
 
 def _parse_claim(manifest: Mapping[str, Any]) -> Claim | None:
-    """Return our own assertion, if there is one that this version understands."""
+    """Return the claim in our assertion; None without one that this version can read."""
     for assertion in manifest.get("assertions", ()):
         if assertion.get("label") == ASSERTION_LABEL:
             try:

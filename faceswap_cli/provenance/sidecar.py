@@ -1,7 +1,7 @@
-"""The file beside a finished one: what was done, and which file it was done to, signed.
+"""A signed JSON file next to a finished one: `write_sidecar` and `read_sidecar`.
 
-It says the same as Content Credentials, in JSON that a person can read; where the container cannot
-hold credentials it stands in for them. It knows its file by its digest, not by its name.
+It has the same contents as Content Credentials, for formats that cannot hold those. It identifies
+its file by digest, not by name.
 """
 
 import json
@@ -25,36 +25,36 @@ SUFFIX = ".provenance.json"
 
 @dataclass(frozen=True, kw_only=True)
 class Sidecar:
-    """What the file beside another says of it, and whether that holds."""
+    """The contents of a sidecar and the result of checking it."""
 
     path: Path
     matches: bool
-    """Whether the other file is still the one it speaks of."""
+    """Whether the file next to it is the signed one, unchanged."""
     is_intact: bool
-    """Whether it is itself as it was signed."""
+    """Whether the sidecar itself is unchanged since it was signed."""
     signer: str
-    """Whose certificate signed it, as that calls itself."""
+    """Name of the signing certificate."""
     is_own: bool
     """Whether the key is the one of this installation."""
     claim: Claim
 
 
 def sidecar_path(path: Path) -> Path:
-    """Return where the sidecar of a file lies."""
+    """Return the path of a file's sidecar."""
     return path.with_name(path.name + SUFFIX)
 
 
 def write_sidecar(path: Path, claim: Claim) -> Path:
-    """Write what was done to a finished file beside it, signed; return where.
+    """Write the signed sidecar of a finished file; return its path.
 
     Args:
-        path: The file, under its final name and as it stays: its digest is taken.
-        claim: What was done.
+        path: The file, with its final name and contents: its digest is taken.
+        claim: How it was made.
 
     Raises:
-        InputError: It cannot be written, or there is no usable key.
+        InputError: It cannot be written, or the key cannot be used.
     """
-    told = {
+    content = {
         "format": FORMAT,
         "says": DISCLOSURE,
         "digital_source_type": COMPOSITE,
@@ -64,41 +64,41 @@ def write_sidecar(path: Path, claim: Claim) -> Path:
     key = load_or_create_key()
     signature = {
         "algorithm": "ECDSA P-256, SHA-256, over the JSON without this member: sorted, no spaces",
-        "value": b64encode(key.sign(_canonical_json(told))).decode(),
+        "value": b64encode(key.sign(_canonical_json(content))).decode(),
         "certificates": key.chain_pem.decode(),
     }
-    beside = sidecar_path(path)
-    write_text(beside, json.dumps({**told, "signature": signature}, indent=2) + "\n")
-    return beside
+    sidecar = sidecar_path(path)
+    write_text(sidecar, json.dumps({**content, "signature": signature}, indent=2) + "\n")
+    return sidecar
 
 
 def read_sidecar(path: Path) -> Sidecar | None:
-    """Return what lies beside the file at `path`; None if nothing does.
+    """Return the sidecar of the file at `path`; None if it does not exist.
 
     Raises:
-        InputError: It is there and cannot be read, or is of a newer version.
+        InputError: The sidecar cannot be read, or is of a newer version.
     """
-    beside = sidecar_path(path)
+    sidecar = sidecar_path(path)
     try:
-        told = json.loads(beside.read_text(encoding="utf-8"))
+        content = json.loads(sidecar.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        raise InputError(f"{beside} cannot be read: {error}") from error
+        raise InputError(f"{sidecar} cannot be read: {error}") from error
     try:
-        if told["format"] > FORMAT:
+        if content["format"] > FORMAT:
             raise InputError(
-                f"{beside} was written by a newer faceswap", hint="update faceswap to read it"
+                f"{sidecar} was written by a newer faceswap", hint="update faceswap to read it"
             )
-        return _parse_sidecar(beside, told, file_id=_file_id(path))
+        return _parse_sidecar(sidecar, content, file_id=_file_id(path))
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-        raise InputError(f"{beside} is not a sidecar of faceswap, or is damaged") from error
+        raise InputError(f"{sidecar} is not a sidecar of faceswap, or is damaged") from error
 
 
 def _parse_sidecar(
     path: Path, content: dict[str, Any], *, file_id: Mapping[str, object]
 ) -> Sidecar:
-    """Return what a sidecar says, and whether its signature and its file hold."""
+    """Return a sidecar's contents, with its signature and its file checked."""
     signature = content.pop("signature")
     chain = x509.load_pem_x509_certificates(signature["certificates"].encode())
     own = load_key()
@@ -108,17 +108,17 @@ def _parse_sidecar(
         path=path,
         matches=content["file"] == file_id,
         is_intact=is_intact,
-        signer=str(names[0].value) if names else "somebody unknown",
+        signer=str(names[0].value) if names else "unknown signer",
         is_own=is_intact and own is not None and chain[0] == own.chain[0],
         claim=Claim.from_dict(content["claim"]),
     )
 
 
 def _file_id(path: Path) -> dict[str, str | int]:
-    """Return what tells a file from all others."""
+    """Return the identity of a file: its size and digest."""
     return {"bytes": path.stat().st_size, "sha256": sha256_file(path)}
 
 
 def _canonical_json(content: Mapping[str, Any]) -> bytes:
-    """Return the bytes that are signed: the same however the file is laid out."""
+    """Return the bytes that are signed: independent of the file's formatting."""
     return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()

@@ -1,7 +1,7 @@
-"""The key that signs: made on this machine at its first use, kept where only its owner reads it.
+"""This installation's signing key: created at its first use, readable only by its owner.
 
-It is nobody's passport. Its certificate carries no name, and no authority vouches for it: a
-signature by it says that a file is as this installation left it.
+It does not identify a person: its certificate has no name, and no authority issued it. A signature
+proves that a file is unchanged since this installation wrote it.
 """
 
 import os
@@ -24,23 +24,23 @@ from faceswap_cli.core.app_dirs import data_folder
 from faceswap_cli.core.errors import InputError
 
 KEY_FILE = "signing-key.pem"
-"""The private key, its certificate, and the certificate that vouches for that one."""
+"""The private key, its certificate, and the root certificate that issued that one."""
 OWNER_ONLY = 0o600
 CERTIFICATE_LIFETIME = timedelta(days=365 * 20)
-"""No authority stamps the time of a signature here, so it lasts only as long as its certificate."""
+"""Without a time stamp authority a signature is valid only as long as its certificate."""
 ISSUER = "faceswap local key"
-"""What every such certificate calls itself."""
+"""Organization and prefix of the name in every such certificate."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LocalKey:
-    """A private key and the certificates that go with it."""
+    """A private key and its certificates."""
 
     private_pem: bytes
     chain_pem: bytes
     """The key's certificate, then the root that signed it."""
     is_persistent: bool
-    """Whether it is on the disk, so that the next file is signed by it too."""
+    """Whether it is on disk, so that later files are signed by it too."""
 
     @property
     def chain(self) -> list[x509.Certificate]:
@@ -49,7 +49,7 @@ class LocalKey:
 
     @property
     def root_pem(self) -> str:
-        """The root's certificate: whoever trusts it trusts this key."""
+        """The root's certificate, the trust anchor of this key."""
         return _certificate_pem(self.chain[-1]).decode()
 
     def sign(self, data: bytes) -> bytes:
@@ -60,21 +60,21 @@ class LocalKey:
 
 
 def load_or_create_key() -> LocalKey:
-    """Return this installation's key, making it where there is none.
+    """Return this installation's key, creating it if it does not exist.
 
-    Where the folder cannot be written, the key is made all the same and lasts for this run.
+    If the folder cannot be written, the key is created for this process only.
 
     Raises:
-        InputError: There is such a file, and it does not hold a key.
+        InputError: The key's file exists and cannot be read.
     """
     return load_key() or _save_key(_create_key())
 
 
 def load_key() -> LocalKey | None:
-    """Return this installation's key, or None where none was needed so far.
+    """Return this installation's key, or None if none has been created.
 
     Raises:
-        InputError: There is such a file, and it does not hold a key.
+        InputError: The key's file exists and cannot be read.
     """
     path = data_folder() / KEY_FILE
     try:
@@ -84,33 +84,37 @@ def load_key() -> LocalKey | None:
     except OSError as error:
         raise InputError(
             f"cannot read the signing key {path}: {error.strerror or error}",
-            hint="make it readable to you, or delete it: a new one is made",
+            hint="make it readable to you, or delete it: a new one will be created",
         ) from error
     try:
         return _parse_key(text)
     except (ValueError, TypeError, IndexError) as error:
         raise InputError(
             f"{path} does not hold a signing key",
-            hint="delete it: a new one is made, and files signed so far stay valid",
+            hint="delete it: a new one will be created, and signed files stay valid",
         ) from error
 
 
 def verify_signature(data: bytes, signature: bytes, chain: Sequence[x509.Certificate]) -> bool:
-    """Say whether the first certificate's key signed `data`, and each next one vouches for it."""
+    """Return whether the first certificate's key signed `data`, and the next ones issued it."""
     public = chain[0].public_key()
     if not isinstance(public, ec.EllipticCurvePublicKey):
         return False
     try:
         public.verify(signature, data, ec.ECDSA(hashes.SHA256()))
-        for certificate, above in pairwise(chain):
-            certificate.verify_directly_issued_by(above)
+        for certificate, issuer in pairwise(chain):
+            certificate.verify_directly_issued_by(issuer)
     except (InvalidSignature, ValueError, TypeError):
         return False
     return True
 
 
 def _parse_key(text: bytes) -> LocalKey:
-    """Take the key and the certificates out of the file's text, and check that they fit."""
+    """Return the key and the certificates in the file's text.
+
+    Raises:
+        ValueError, TypeError, IndexError: They cannot be parsed, or do not belong together.
+    """
     private = serialization.load_pem_private_key(text, password=None)
     chain = x509.load_pem_x509_certificates(text)
     if len(chain) != 2 or chain[0].public_key() != private.public_key():
@@ -123,11 +127,11 @@ def _parse_key(text: bytes) -> LocalKey:
 
 
 def _save_key(key: LocalKey) -> LocalKey:
-    """Put a new key on the disk; of two made at once the first is everybody's."""
+    """Write a new key to the disk and return it; if another process was first, return that one."""
     folder = data_folder()
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        # mkstemp makes files that only their owner can read, before anything is in them.
+        # mkstemp creates files that only their owner can read, before anything is in them.
         handle, name = mkstemp(prefix=".signing-key-", dir=folder)
         temporary = Path(name)
         try:
@@ -146,18 +150,18 @@ def _save_key(key: LocalKey) -> LocalKey:
 
 
 def _create_key() -> LocalKey:
-    """Make a key, its certificate, and a root whose own key is then forgotten.
+    """Create a key, its certificate, and a root certificate whose private key is discarded.
 
-    Two, because the C2PA profile of certificates wants the one that signs not to be its own
-    authority; nothing else can ever be signed by that root.
+    The C2PA certificate profile does not allow self-signed signing certificates; the root can never
+    issue another one.
     """
     private, root_private = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
     public = private.public_key()
     encoded = public.public_bytes(
         serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
     )
-    told = sha256(encoded).hexdigest()[:8]
-    root_name = _x509_name(f"{ISSUER} {told}, root")
+    key_id = sha256(encoded).hexdigest()[:8]
+    root_name = _x509_name(f"{ISSUER} {key_id}, root")
     root = (
         _certificate_builder(root_name, root_name, root_private.public_key())
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
@@ -165,10 +169,10 @@ def _create_key() -> LocalKey:
         .sign(root_private, hashes.SHA256())
     )
     leaf = (
-        _certificate_builder(_x509_name(f"{ISSUER} {told}"), root_name, public)
+        _certificate_builder(_x509_name(f"{ISSUER} {key_id}"), root_name, public)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_key_usage(digital_signature=True), critical=True)
-        # Of the purposes the C2PA profile allows, the one readers take without a setting.
+        # Of the purposes the C2PA profile allows, the one readers accept by default.
         .add_extension(
             x509.ExtendedKeyUsage([ExtendedKeyUsageOID.EMAIL_PROTECTION]), critical=False
         )
@@ -188,7 +192,7 @@ def _create_key() -> LocalKey:
 def _certificate_builder(
     subject: x509.Name, issuer: x509.Name, public_key: ec.EllipticCurvePublicKey
 ) -> x509.CertificateBuilder:
-    """Return what both certificates have in common."""
+    """Return a builder with the fields that both certificates have in common."""
     # A day back, for clocks that differ.
     begin = datetime.now(UTC) - timedelta(days=1)
     return (
@@ -204,7 +208,7 @@ def _certificate_builder(
 
 
 def _x509_name(common: str) -> x509.Name:
-    """Return a certificate's name: no person, no machine."""
+    """Return a certificate's name, without the name of a person or machine."""
     return x509.Name(
         [
             x509.NameAttribute(NameOID.ORGANIZATION_NAME, ISSUER),
@@ -216,7 +220,7 @@ def _x509_name(common: str) -> x509.Name:
 def _key_usage(
     *, digital_signature: bool = False, key_cert_sign: bool = False, crl_sign: bool = False
 ) -> x509.KeyUsage:
-    """Return what a key may be used for, and for nothing else."""
+    """Return the key usage extension with only these purposes."""
     return x509.KeyUsage(
         digital_signature=digital_signature,
         key_cert_sign=key_cert_sign,
@@ -235,9 +239,9 @@ def _certificate_pem(certificate: x509.Certificate) -> bytes:
 
 
 def _private_pem(private: object) -> bytes:
-    """Return a private key as text, not encrypted: whoever can read the file can sign."""
+    """Return a private key as unencrypted PEM: access to the file is access to the key."""
     if not isinstance(private, ec.EllipticCurvePrivateKey):
-        raise TypeError("the key is not one of an elliptic curve")
+        raise TypeError("the key is not an elliptic curve key")
     return private.private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,

@@ -1,7 +1,7 @@
-"""The same statement as a picture's ordinary metadata (XMP), for programs that know no C2PA.
+"""The disclosure as XMP metadata of an image, for programs without C2PA: `embed_xmp`.
 
-Social networks and picture agencies read IPTC's digital source type there. Pixels are not touched:
-a packet is put between what the file already holds.
+Social networks and picture agencies read IPTC's digital source type there. Pixels are unchanged: a
+packet is inserted into the file.
 """
 
 import struct
@@ -28,45 +28,45 @@ _PACKET = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
 
 
 def xmp_packet() -> bytes:
-    """Return the XMP packet: IPTC's word, and the sentence for people."""
+    """Return the XMP packet: IPTC's digital source type, and the disclosure."""
     return _PACKET.format(source_type=COMPOSITE, sentence=metadata_comment()).encode()
 
 
 def has_swap_metadata(data: bytes) -> bool:
-    """Say whether a picture's bytes hold an XMP packet with IPTC's word for a composite."""
+    """Return whether an image's bytes contain an XMP packet with IPTC's type of a composite."""
     return b"Iptc4xmpExt:DigitalSourceType" in data and COMPOSITE.encode() in data
 
 
 def embed_xmp(data: bytes) -> bytes:
-    """Return a picture's bytes with the packet in them; other files come back as they are."""
+    """Return an image's bytes with the packet in them; other formats are returned unchanged."""
     if has_swap_metadata(data):
         return data
-    for begin, mark in _EMBEDDERS.items():
-        if data.startswith(begin):
-            return mark(data)
+    for magic, embed in _EMBEDDERS.items():
+        if data.startswith(magic):
+            return embed(data)
     return data
 
 
 def _embed_in_png(data: bytes) -> bytes:
-    """Put an iTXt chunk after the header (PNG specification, 11.3.3.4; XMP part 3, 1.1.5)."""
+    """Insert an iTXt chunk after the header (PNG specification, 11.3.3.4; XMP part 3, 1.1.5)."""
     header_end = 8 + 4 + 4 + 13 + 4
     body = b"XML:com.adobe.xmp\0" + b"\0\0" + b"\0\0" + xmp_packet()
-    chunk = b"iTXt" + body
-    whole = struct.pack(">I", len(body)) + chunk + struct.pack(">I", zlib.crc32(chunk))
-    return data[:header_end] + whole + data[header_end:]
+    typed = b"iTXt" + body
+    chunk = struct.pack(">I", len(body)) + typed + struct.pack(">I", zlib.crc32(typed))
+    return data[:header_end] + chunk + data[header_end:]
 
 
 def _embed_in_jpeg(data: bytes) -> bytes:
-    """Put an APP1 segment at the start, or after a JFIF header (XMP part 3, 1.1.3)."""
-    place = 2
+    """Insert an APP1 segment at the start, or after a JFIF header (XMP part 3, 1.1.3)."""
+    offset = 2
     if data[2:4] == b"\xff\xe0":
-        place = 4 + int.from_bytes(data[4:6], "big")
+        offset = 4 + int.from_bytes(data[4:6], "big")
     body = b"http://ns.adobe.com/xap/1.0/\0" + xmp_packet()
-    return data[:place] + b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body + data[place:]
+    return data[:offset] + b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body + data[offset:]
 
 
 def _embed_in_webp(data: bytes) -> bytes:
-    """Add an XMP chunk at the end, and to a plain file the extended header that announces it."""
+    """Append an XMP chunk, and give a simple file the extended header that announces it."""
     if data[8:12] != b"WEBP":
         return data
     has_xmp = 0x04
@@ -84,7 +84,7 @@ def _embed_in_webp(data: bytes) -> bytes:
 
 
 def _webp_size_and_alpha(chunks: bytes) -> tuple[int, int, bool]:
-    """Return width and height, px, and whether there is transparency, of a plain WebP's image.
+    """Return width and height, px, of a simple WebP's image, and whether it has transparency.
 
     RFC 9649, 2.5 (lossy: the VP8 frame header) and 3.4 (lossless).
     """
@@ -98,4 +98,4 @@ def _webp_size_and_alpha(chunks: bytes) -> tuple[int, int, bool]:
 _EMBEDDERS: Mapping[bytes, Callable[[bytes], bytes]] = MappingProxyType(
     {b"\x89PNG\r\n\x1a\n": _embed_in_png, b"\xff\xd8\xff": _embed_in_jpeg, b"RIFF": _embed_in_webp}
 )
-"""How a file begins, and how it is marked."""
+"""The first bytes of each format, and the function that embeds the packet in it."""

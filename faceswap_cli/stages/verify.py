@@ -1,4 +1,4 @@
-"""Verify: what a file says of itself, whether that still holds, and what it does not prove."""
+"""The verify command: read and check a file's credentials, sidecar and metadata."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -20,156 +20,158 @@ from faceswap_cli.video.probe import open_media
 from faceswap_cli.video.source import IMAGE_SUFFIXES
 
 EXIT_NO_CREDENTIALS = 7
-"""Exit code: neither credentials nor a sidecar. That says nothing of how the file was made."""
+"""Exit code: neither credentials nor a sidecar. It proves nothing about how the file was made."""
 EXIT_MODIFIED = 8
-"""Exit code: what was signed is not what is there."""
+"""Exit code: the file was changed after it was signed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class VerificationResult:
-    """What a file says of itself."""
+    """The provenance of a file."""
 
     path: Path
     credentials: Credentials | None
-    """What is in the file."""
+    """Content Credentials in the file."""
     sidecar: Sidecar | None
-    """What is beside it."""
+    """Provenance file next to it."""
     has_swap_metadata: bool
-    """Whether its ordinary metadata, which anybody can write, says that it is a swap."""
+    """Whether its unsigned metadata states that it is a swap."""
 
     @property
     def is_signed(self) -> bool:
-        """Whether anything signed was found."""
+        """Whether it has credentials or a sidecar."""
         return self.credentials is not None or self.sidecar is not None
 
     @property
     def is_intact(self) -> bool:
-        """Whether all that was found still holds."""
+        """Whether credentials and sidecar, if any, are valid and match the file."""
         return (self.credentials is None or self.credentials.state is ValidationState.INTACT) and (
             self.sidecar is None or (self.sidecar.matches and self.sidecar.is_intact)
         )
 
     @property
     def is_swap(self) -> bool:
-        """Whether it is said that a face was replaced."""
+        """Whether credentials or sidecar state that a face was replaced."""
         return self.sidecar is not None or (
             self.credentials is not None and self.credentials.is_swap
         )
 
     @property
     def claim(self) -> Claim | None:
-        """What faceswap says of its work: what is in the file goes before what is beside it."""
-        inside = self.credentials.claim if self.credentials else None
-        return inside or (self.sidecar.claim if self.sidecar else None)
+        """The claim in the credentials, otherwise the one in the sidecar."""
+        embedded = self.credentials.claim if self.credentials else None
+        return embedded or (self.sidecar.claim if self.sidecar else None)
 
     @property
     def exit_code(self) -> int:
-        """0 if all that was found holds."""
+        """0 if the file is signed and unchanged."""
         if not self.is_signed:
             return EXIT_NO_CREDENTIALS
         return 0 if self.is_intact else EXIT_MODIFIED
 
     @property
     def summary_line(self) -> str:
-        """The answer in one line."""
+        """The result in one line."""
         if not self.is_signed:
             return "no credentials found"
         what = "a face was replaced by a trained model"
         if not self.is_swap:
-            what = "credentials, which do not speak of a trained model"
+            what = "credentials that do not mention a trained model"
         since = (
             "not changed since it was signed" if self.is_intact else "CHANGED SINCE IT WAS SIGNED"
         )
         return f"{what}; {since}"
 
     def to_table(self) -> dict[str, str]:
-        """Return the verdict by name, in plain words."""
-        facts = {"in the file": self._describe_embedded(), "beside it": self._describe_sidecar()}
+        """Return the result as text by label, for people."""
+        table = {"in the file": self._describe_embedded(), "next to it": self._describe_sidecar()}
         if signer := self._describe_signer():
-            facts["signed by"] = signer
+            table["signed by"] = signer
         if self.has_swap_metadata:
-            facts["its metadata"] = "says that it is a swap (not signed: anybody can write it)"
+            table["its metadata"] = "states that it is a swap (not signed: anyone can write it)"
         if claim := self.claim:
-            facts |= _describe_claim(claim)
+            table |= _describe_claim(claim)
         if not self.is_signed:
-            facts["this means"] = (
+            table["this means"] = (
                 "nothing either way: credentials are lost when a file is cut, encoded again or sent"
                 " through most services"
             )
-        return facts
+        return table
 
     def to_dict(self) -> dict[str, object]:
-        """Return the verdict for programs."""
-        inside, beside = self.credentials, self.sidecar
+        """Return the result as JSON values, for programs."""
+        credentials, sidecar = self.credentials, self.sidecar
         return {
             "file": str(self.path),
             "found": self.is_signed,
             "swap": self.is_swap,
             "intact": self.is_intact if self.is_signed else None,
-            "credentials": {**asdict(inside), "state": inside.state.value} if inside else None,
-            "sidecar": asdict(beside) if beside else None,
+            "credentials": (
+                {**asdict(credentials), "state": credentials.state.value} if credentials else None
+            ),
+            "sidecar": asdict(sidecar) if sidecar else None,
             "metadata_says_swap": self.has_swap_metadata,
         }
 
     def _describe_embedded(self) -> str:
-        """Say what the file itself holds."""
+        """Return a description of the credentials in the file."""
         if self.credentials is None:
-            lacks = "" if can_hold_credentials(self.path) else ", and its kind cannot hold any"
-            return f"no Content Credentials{lacks}"
-        held = self.credentials
-        if held.state is ValidationState.INTACT:
-            return f"Content Credentials of {held.made_with}: intact"
-        why = ", ".join(held.problems) or "no reason given"
-        word = (
+            note = "" if can_hold_credentials(self.path) else ", and its format cannot hold any"
+            return f"no Content Credentials{note}"
+        credentials = self.credentials
+        if credentials.state is ValidationState.INTACT:
+            return f"Content Credentials of {credentials.made_with}: intact"
+        reason = ", ".join(credentials.problems) or "no reason given"
+        state = (
             "the file was changed"
-            if held.state is ValidationState.CHANGED
+            if credentials.state is ValidationState.CHANGED
             else "they cannot be checked"
         )
-        return f"Content Credentials of {held.made_with}: {word} ({why})"
+        return f"Content Credentials of {credentials.made_with}: {state} ({reason})"
 
     def _describe_sidecar(self) -> str:
-        """Say what the sidecar comes to."""
+        """Return a description of the sidecar."""
         if self.sidecar is None:
             return "no provenance file"
         if not self.sidecar.is_intact:
             return f"{self.sidecar.path.name}: it was changed after it was signed"
         if not self.sidecar.matches:
-            return f"{self.sidecar.path.name}: it speaks of another file, or this one was changed"
+            return f"{self.sidecar.path.name}: it is for another file, or this one was changed"
         return f"{self.sidecar.path.name}: matches"
 
     def _describe_signer(self) -> str:
-        """Say whose key signed, and what that is worth."""
+        """Return a description of the signing key."""
         signed = self.credentials or self.sidecar
         if signed is None:
             return ""
-        whose = "of this installation" if signed.is_own else "of another installation"
+        key = "key of this installation" if signed.is_own else "key of another installation"
         if not signed.is_own and "local key" not in signed.signer:
-            whose = "which this program has no list to look up in"
-        return f"{signed.signer}, {whose}: it proves no person"
+            key = "not verified: this program has no list of trusted signers"
+        return f"{signed.signer} ({key}); it does not identify a person"
 
 
 def verify(path: Path) -> VerificationResult:
-    """Read what a file says of itself, in it and beside it.
+    """Read and check the provenance of a file, in it and next to it.
 
     Raises:
-        InputError: It is not there, is no video or picture, or what it holds cannot be read.
+        InputError: It does not exist, is neither a video nor an image, or cannot be read.
     """
     if path.is_dir():
-        raise InputError(f"{path} is a folder", hint="name one video or picture")
-    marked = _has_swap_metadata(path)
+        raise InputError(f"{path} is a folder", hint="name one video or image")
+    is_marked = _has_swap_metadata(path)
     return VerificationResult(
         path=path,
         credentials=read_credentials(path),
         sidecar=read_sidecar(path),
-        has_swap_metadata=marked,
+        has_swap_metadata=is_marked,
     )
 
 
 def _has_swap_metadata(path: Path) -> bool:
-    """Say whether a file's ordinary metadata speaks of a swap.
+    """Return whether a file's unsigned metadata states that it is a swap.
 
     Raises:
-        InputError: It is neither a picture nor a video.
+        InputError: It is neither an image nor a video.
     """
     if path.suffix.lower() in IMAGE_SUFFIXES:
         image_io.read_image(path)
@@ -179,13 +181,13 @@ def _has_swap_metadata(path: Path) -> bool:
 
 
 def _describe_claim(claim: Claim) -> Mapping[str, str]:
-    """Return what faceswap says of its work, in words."""
-    consent = "a statement is recorded for everybody the model learned from"
+    """Return a claim as text by label, for people."""
+    consent = "a statement is recorded for every set the model was trained on"
     if not claim.consent:
-        consent = "no statement is recorded for everybody the model learned from"
-    pixels = f"replaced in {claim.swapped:,} of {claim.frames:,} frames"
+        consent = "no statement is recorded for some set the model was trained on"
+    swapped = f"replaced in {claim.swapped:,} of {claim.frames:,} frames"
     return {
-        "the face": pixels if claim.frames > 1 else "replaced in this picture",
+        "the face": swapped if claim.frames > 1 else "replaced in this image",
         "made with": ", ".join(f"{name} {version}" for name, version in claim.versions.items()),
         "model": f"SHA-256 {claim.model}",
         "made from": f"SHA-256 {claim.source}" if claim.source else "more than one file",
@@ -195,10 +197,10 @@ def _describe_claim(claim: Claim) -> Mapping[str, str]:
 
 
 def _format_setting(name: str, value: object) -> str:
-    """Return a setting as a user would say it; one of another version of the program too."""
-    said = f"{value:g}" if isinstance(value, float) else str(value)
+    """Return a setting as `name: value`, for people; also one of another version."""
+    text = f"{value:g}" if isinstance(value, float) else str(value)
     if isinstance(value, bool):
-        said = "yes" if value else "no"
+        text = "yes" if value else "no"
     elif value is None:
-        said = "the usual one"
-    return f"{name.replace('_', ' ')}: {said}"
+        text = "default"
+    return f"{name.replace('_', ' ')}: {text}"
