@@ -1,4 +1,4 @@
-"""People drawn by the program itself: ground truth without a data set."""
+"""Rendered synthetic people: ground truth without a data set."""
 
 from faceswap_cli.synthetic.animation import (
     PITCH_LIMIT,

@@ -1,4 +1,4 @@
-"""What a drawn person does: one moment, or a smooth path of them; not who does it."""
+"""Scenes (pose, expression, light), animations of them, and a sound track for an animation."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -10,30 +10,30 @@ import numpy as np
 from faceswap_cli.synthetic.geometry import Floats, Triple
 
 YAW_LIMIT, PITCH_LIMIT, ROLL_LIMIT = 35.0, 20.0, 15.0
-"""The documented range of poses, degrees either way: what the detectors were measured on."""
+"""The documented range of poses, degrees either way: the detectors were measured on it."""
 
 BLINK_CURVE = (0.3, 0.8, 1.0, 0.8, 0.4)
-"""How far the lids are down in the frames of one blink."""
+"""How far the lids are closed in the frames of one blink."""
 
 BLINK_INTERVAL_FRAMES = (40, 80)
-"""Fewest and most frames from one blink to the next."""
+"""Minimum and maximum number of frames from one blink to the next."""
 
 PEAK_AMPLITUDE = 0.3
-"""No sample is further from zero."""
+"""Bound on the absolute value of samples."""
 
 _PITCH_HZ, _VIBRATO_HZ, _VIBRATO_SHARE = 140.0, 5.0, 0.01
 _HARMONICS = (1.0, 0.5, 0.25, 0.12)
 _SHUT_LOUDNESS = 0.12
-"""Of the loudest: a shut mouth still hums, so that a clip never falls silent."""
+"""Loudness with a shut mouth, relative to a wide open one: a clip is never silent."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SceneParams:
-    """Pose, expression, light and surroundings of one picture.
+    """Pose, expression, light and surroundings of one image.
 
     Convention:
-        yaw + turns the subject towards the image's right; pitch + nods down; roll + leans the head
-        counter-clockwise as seen in the image: what `faces.detect` reports. The head turns by
+        yaw + turns the head towards the image's right; pitch + nods down; roll + leans the head
+        counter-clockwise in the image, as the detectors report it. The head's rotation is
         Rz(roll) @ Ry(yaw) @ Rx(pitch), with x to image right, y up, z to the camera.
     """
 
@@ -52,7 +52,7 @@ class SceneParams:
     brow: float = 0.0
     """-0.3 lowered to 1 raised."""
     gaze: tuple[float, float] = (0.0, 0.0)
-    """degrees to the image's right and up, against the head."""
+    """degrees to the image's right and up, relative to the head."""
     shift: tuple[float, float] = (0.0, 0.0)
     """cm to the image's right and up; the frame shows about 35 cm."""
     scale: float = 1.0
@@ -62,42 +62,43 @@ class SceneParams:
     key: float = 1.0
     """Strength of the lamp."""
     ambient: float = 0.42
-    """Strength of the light from everywhere."""
+    """Strength of the ambient light."""
     warmth: float = 0.0
-    """Colour of the ambient light: 0 sky, 1 lamp-lit room."""
+    """Color of the ambient light: 0 sky, 1 lamp-lit room."""
     background: int = 1
-    """Which blurred room is behind."""
+    """Seed of the blurred room in the background."""
     noise: float = 1.4
-    """Deviation of the sensor noise, in 255ths; the same noise for every person at this moment."""
+    """Standard deviation of the sensor noise, in 255ths; equal scenes have the same noise."""
     hand: tuple[float, float] | None = None
-    """Fingertips of a hand before the face, cm to the image's right and up of the head's centre."""
+    """Fingertips of a hand in front of the face, cm to the image's right and up of the head's
+    center; None without a hand."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Animation:
-    """Moments at an even rate."""
+    """Scenes at a constant rate."""
 
     scenes: tuple[SceneParams, ...]
     rate: Fraction
-    """Moments a second."""
+    """Scenes per second."""
 
     @property
     def seconds(self) -> Fraction:
-        """How long it lasts."""
+        """Duration."""
         return len(self.scenes) / self.rate
 
 
 def animate(seed: int, *, seconds: float, rate: Fraction = Fraction(25)) -> Animation:
-    """Return a smooth performance, like somebody talking to the camera; same seed, same one.
+    """Return a smooth animation of talking to the camera; the same for the same seed.
 
     Every parameter is a sum of three sines with random phases; the eyes blink every 40 to 80
-    frames. Poses stay within the documented range.
+    frames. Poses are within the documented range.
     """
     rng = np.random.default_rng(seed)
     count = max(1, round(seconds * rate))
     wave = _waves(rng, np.arange(count) / float(rate))
     yaw, pitch, roll = wave(-30, 30, 0.25), wave(-14, 14, 0.2), wave(-8, 8, 0.15)
-    # A range that starts below zero keeps the mouth shut for a part of the time.
+    # With a range that starts below zero the mouth is shut for a part of the time.
     jaw, smile = np.maximum(wave(-0.5, 1, 0.9), 0), np.maximum(wave(-0.6, 1, 0.3), 0)
     brow, blink = wave(-0.2, 0.4, 0.3), _blinks(rng, count)
     gaze_x, gaze_y = wave(-15, 15, 0.4), wave(-6, 6, 0.3)
@@ -125,18 +126,18 @@ def animate(seed: int, *, seconds: float, rate: Fraction = Fraction(25)) -> Anim
 
 
 def synthesize_voice(animation: Animation, *, rate_hz: int = 48_000) -> Floats:
-    """Return a hum as long as the performance, its loudness in step with the jaw.
+    """Return a hum as long as the animation, louder the wider the mouth is open.
 
     Args:
-        animation: What the jaw does.
-        rate_hz: Samples a second.
+        animation: Gives the opening of the jaw over time.
+        rate_hz: Samples per second.
 
     Returns:
         float32 (N, 1) in [-0.3, 0.3]; N = seconds * rate_hz, rounded.
     """
     times_s = np.arange(round(animation.seconds * rate_hz)) / rate_hz
     frame_times_s = (np.arange(len(animation.scenes)) + 0.5) / float(animation.rate)
-    jaw = np.interp(times_s, frame_times_s, [m.jaw for m in animation.scenes])
+    jaw = np.interp(times_s, frame_times_s, [scene.jaw for scene in animation.scenes])
     vibrato = np.sin(2 * np.pi * _VIBRATO_HZ * times_s) * _VIBRATO_SHARE / _VIBRATO_HZ
     phase = 2 * np.pi * _PITCH_HZ * (times_s + vibrato)
     hum = sum(weight * np.sin(k * phase) for k, weight in enumerate(_HARMONICS, start=1))
@@ -146,7 +147,7 @@ def synthesize_voice(animation: Animation, *, rate_hz: int = 48_000) -> Floats:
 
 
 def random_scenes(seed: int, count: int) -> Sequence[SceneParams]:
-    """Return `count` unrelated moments over the whole documented range; same seed, same ones."""
+    """Return `count` independent scenes over the documented range; the same for the same seed."""
     rng = np.random.default_rng(seed)
     return [_random_scene(rng) for _ in range(count)]
 
@@ -175,7 +176,7 @@ def _random_scene(rng: np.random.Generator) -> SceneParams:
 
 
 def _waves(rng: np.random.Generator, times_s: Floats) -> Callable[[float, float, float], Floats]:
-    """Return a maker of smooth paths: (low, high, frequency in Hz) -> one value a moment."""
+    """Return a function (low, high, frequency in Hz) -> smooth values at the times."""
 
     def wave(low: float, high: float, frequency_hz: float) -> Floats:
         phases = rng.uniform(0, 2 * math.pi, 3)
@@ -190,7 +191,7 @@ def _waves(rng: np.random.Generator, times_s: Floats) -> Callable[[float, float,
 
 
 def _blinks(rng: np.random.Generator, count: int) -> Floats:
-    """Return how far the lids are down in each of `count` frames."""
+    """Return how far the lids are closed in each of `count` frames, 0 to 1."""
     lids = np.zeros(count + len(BLINK_CURVE))
     start = int(rng.integers(10, BLINK_INTERVAL_FRAMES[0]))
     while start < count:

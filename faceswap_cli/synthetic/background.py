@@ -1,6 +1,6 @@
-"""What is around the head: a blurred room, neck and shoulders, glasses, a hand; not the head.
+"""Everything around the head: a blurred room, neck and shoulders, glasses, a hand.
 
-Solid things are ellipsoids, because a ray meets one at the root of a quadratic.
+Solids are ellipsoids, because a ray meets one at the root of a quadratic.
 """
 
 from dataclasses import dataclass
@@ -23,38 +23,38 @@ from faceswap_cli.synthetic.geometry import (
 from faceswap_cli.synthetic.traits import Person
 
 _EDGE = 9.0
-"""How fast an ellipsoid's soft edge fills, by the squared depth of a ray inside it."""
+"""Slope of the soft edge of an ellipsoid over the squared depth of a ray inside it."""
 
 _HAND_SKIN: Triple = (0.62, 0.44, 0.35)
 _HAND_LEAN, _HAND_BEFORE_CM = 25.0, 14.0
-"""How a hand is held: degrees counter-clockwise, and how far before the head's centre."""
+"""Roll of a hand, degrees counter-clockwise, and its distance in front of the head's center."""
 
 _LENS_Z_CM, _ARM_X_CM = 9.3, 6.9
-"""Where the lenses and the arms of a pair of glasses are."""
+"""Positions of the lenses and the arms of glasses."""
 
 _ROOM_PX = 64
-"""Side of the picture of a room before it is enlarged: nothing in it is sharp."""
+"""Side of the image of a room before it is enlarged: nothing in it is sharp."""
 
 FAR_CM = 1e6
-"""The depth of a pixel that shows nothing but the room."""
+"""Depth of a pixel of the room."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Canvas:
-    """A picture in the making: linear light and the distance of what it shows."""
+    """An image being rendered: linear light and depth."""
 
     light: Floats
     """float32 (S, S, 3)."""
     depth_cm: Floats
-    """float32 (S, S): along the ray."""
+    """float32 (S, S): distance along the ray."""
 
 
 def render_background(scene: SceneParams, size_px: int) -> Canvas:
-    """Return an out-of-focus room, the same for every person at this moment."""
+    """Return an out-of-focus room, the same for every person."""
     rng = np.random.default_rng(1000 + scene.background)
-    grey = rng.uniform(0.25, 0.75)
-    top = grey + rng.uniform(-0.10, 0.10, 3)
-    bottom = grey * rng.uniform(0.6, 1.1) + rng.uniform(-0.08, 0.08, 3)
+    gray = rng.uniform(0.25, 0.75)
+    top = gray + rng.uniform(-0.10, 0.10, 3)
+    bottom = gray * rng.uniform(0.6, 1.1) + rng.uniform(-0.08, 0.08, 3)
     down = np.linspace(0, 1, _ROOM_PX, dtype=np.float32)[:, None, None]
     blobs = 0.08 * rng.standard_normal((6, 6, 1)) + 0.025 * rng.standard_normal((6, 6, 3))
     spread = cv2.resize(
@@ -75,7 +75,7 @@ class _Solid:
     radii_cm: Triple
     color: Triple
     under_head: bool = False
-    """Whether the head keeps the light from its upper end."""
+    """Whether the head shades its upper end."""
 
 
 def _body_parts(person: Person) -> list[_Solid]:
@@ -99,14 +99,14 @@ def _body_parts(person: Person) -> list[_Solid]:
 
 
 def add_body(canvas: Canvas, person: Person, scene: SceneParams, *, camera: Camera) -> None:
-    """Draw neck, shoulders and the hair behind them on `canvas`, in place."""
+    """Render neck, shoulders and the hair behind them on `canvas`, in place."""
     _add(canvas, _body_parts(person), scene, camera=camera, placement=place_body(scene))
 
 
 def add_hand(canvas: Canvas, scene: SceneParams, *, camera: Camera) -> Floats:
-    """Draw the moment's hand, if any, on `canvas`, in place; return how much of it is covered.
+    """Render the scene's hand, if any, on `canvas`, in place; return its coverage (S, S).
 
-    It is somebody else's hand: its skin is the same whoever is behind it.
+    Its skin does not depend on the person.
     """
     if scene.hand is None:
         return np.zeros_like(canvas.depth_cm)
@@ -120,19 +120,19 @@ def add_hand(canvas: Canvas, scene: SceneParams, *, camera: Camera) -> Floats:
 
 def _hand_parts() -> list[_Solid]:
     """Return four fingers pointing up, a thumb, a palm and a forearm; the tips are at y = 0."""
-    places = [
+    centers_and_radii = [
         *(((x, -3.9, 0.0), (0.95, 3.9, 0.9)) for x in (-2.7, -0.9, 0.9, 2.7)),
         ((-4.6, -8.5, 0.3), (1.1, 3.0, 1.0)),
         ((0.0, -9.2, -0.3), (4.1, 4.4, 1.4)),
         ((0.6, -22.0, -0.6), (3.0, 11.0, 2.5)),
     ]
-    return [_Solid(center_cm=c, radii_cm=r, color=_HAND_SKIN) for c, r in places]
+    return [_Solid(center_cm=c, radii_cm=r, color=_HAND_SKIN) for c, r in centers_and_radii]
 
 
 def add_glasses(
     canvas: Canvas, person: Person, scene: SceneParams, *, camera: Camera, placement: Placement
 ) -> None:
-    """Draw the person's glasses, if any, on `canvas`, in place: two rims, a bridge, two arms."""
+    """Render the person's glasses, if any, on `canvas`, in place: two rims, a bridge, two arms."""
     if person.head.glasses == 0:
         return
     eye, dark = placement.camera_cm(), person.head.glasses
@@ -144,7 +144,7 @@ def add_glasses(
     front = (_LENS_Z_CM - eye[2]) / ray[2]
     x, y, _ = point_along(eye, ray, front)
     side_x = np.abs(x)
-    # The distance to a rectangle with round corners, one before each eye.
+    # The distance to a rectangle with round corners, one in front of each eye.
     corner = np.maximum(np.abs(side_x - 3.3) - 1.4, 0), np.maximum(np.abs(y + 0.15) - 0.8, 0)
     rim = smoothstep(0.20, 0.10, np.abs(np.hypot(*corner) - 0.85))
     joined = (side_x < 1.1) | ((side_x > 5.5) & (side_x < _ARM_X_CM))
@@ -168,7 +168,7 @@ def _add(
     camera: Camera,
     placement: Placement,
 ) -> Floats:
-    """Draw ellipsoids on `canvas`, in place; return how much of each pixel they cover."""
+    """Render ellipsoids on `canvas`, in place; return how much of each pixel they cover."""
     eye, lamp = placement.camera_cm(), placement.vector_to_local(lamp_direction(scene))
     covered = np.zeros_like(canvas.depth_cm)
     for solid in solids:
@@ -193,9 +193,9 @@ def _add(
 
 
 def _window(corners_cm: Floats, camera: Camera, placement: Placement) -> tuple[slice, slice]:
-    """Return the rows and columns of the image between points (N, 3)."""
-    seen = placement.to_image(corners_cm, camera)
-    (left, top), (right, bottom) = seen.min(axis=0) - 2, seen.max(axis=0) + 3
+    """Return the rows and columns of the bounding box of points (N, 3) in the image."""
+    points_px = placement.to_image(corners_cm, camera)
+    (left, top), (right, bottom) = points_px.min(axis=0) - 2, points_px.max(axis=0) + 3
     size = camera.size_px
     return (
         slice(int(np.clip(top, 0, size)), int(np.clip(bottom, 0, size))),
@@ -204,7 +204,7 @@ def _window(corners_cm: Floats, camera: Camera, placement: Placement) -> tuple[s
 
 
 def _meet(solid: _Solid, eye: Triple, ray: Vector) -> tuple[Floats, Floats]:
-    """Return how far along each ray an ellipsoid is, cm, and how much of the pixel it covers."""
+    """Return the distance of an ellipsoid along each ray, cm, and its coverage of the pixel."""
     # In units of its radii an ellipsoid is the unit sphere.
     start = [(e - c) / r for e, c, r in zip(eye, solid.center_cm, solid.radii_cm, strict=True)]
     x, y, z = (d * (1 / r) for d, r in zip(ray, solid.radii_cm, strict=True))

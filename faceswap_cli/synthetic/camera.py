@@ -1,4 +1,4 @@
-"""Where the camera stands and how a head is turned before it; nothing of what it sees."""
+"""The camera, and the placement of head and body in the world."""
 
 from dataclasses import dataclass
 
@@ -9,45 +9,45 @@ from faceswap_cli.synthetic.animation import SceneParams
 from faceswap_cli.synthetic.geometry import Floats, Triple, Vector, unit
 
 DISTANCE_CM = 78.0
-"""From the camera to the plane of the head's centre: about an arm's length."""
+"""Distance of the camera from the plane of the head's center: about an arm's length."""
 
 FOCAL_SIDES = 2.2
 """Focal length in sides of the image: the frame shows DISTANCE_CM / FOCAL_SIDES = 35 cm."""
 
 LIFT_CM = 1.2
-"""How far over the frame's middle the head's centre is, to leave room for the shoulders."""
+"""Height of the head's center above the frame's middle, to leave room for the shoulders."""
 
 NEUTRAL_PITCH = -6.5
-"""Pitch, degrees, of the modelled head when `Moment.pitch` is 0: so that MediaPipe's face model,
-whose idea of straight ahead is the field's, agrees with ours on the average person."""
+"""Pitch, degrees, of the modeled head when `SceneParams.pitch` is 0: the average person's pitch
+then agrees with that of MediaPipe's face model."""
 
 Rotation = npt.NDArray[np.float64]
-"""float64 (3, 3): turns head coordinates into world coordinates."""
+"""float64 (3, 3): rotates head coordinates to world coordinates."""
 
 
 def rotation(yaw: float, pitch: float, roll: float) -> Rotation:
-    """Return head_to_world for angles in degrees, signed as in `Moment`."""
+    """Return head_to_world for angles in degrees, signed as in `SceneParams`."""
     y, p, r = np.radians([yaw, pitch, roll])
-    turn = np.array([[np.cos(y), 0, np.sin(y)], [0, 1, 0], [-np.sin(y), 0, np.cos(y)]])
-    nod = np.array([[1, 0, 0], [0, np.cos(p), -np.sin(p)], [0, np.sin(p), np.cos(p)]])
-    tilt = np.array([[np.cos(r), -np.sin(r), 0], [np.sin(r), np.cos(r), 0], [0, 0, 1]])
-    return np.asarray(tilt @ turn @ nod, dtype=np.float64)
+    about_y = np.array([[np.cos(y), 0, np.sin(y)], [0, 1, 0], [-np.sin(y), 0, np.cos(y)]])
+    about_x = np.array([[1, 0, 0], [0, np.cos(p), -np.sin(p)], [0, np.sin(p), np.cos(p)]])
+    about_z = np.array([[np.cos(r), -np.sin(r), 0], [np.sin(r), np.cos(r), 0], [0, 0, 1]])
+    return np.asarray(about_z @ about_y @ about_x, dtype=np.float64)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Placement:
-    """A body part's coordinates against the world's: turned, then moved."""
+    """The transform of a body part's coordinates to the world's: rotated, then translated."""
 
     to_world: Rotation
     origin_cm: Triple
 
     def camera_cm(self) -> Triple:
         """Return the camera's position in these coordinates, cm."""
-        away = np.array([0, 0, DISTANCE_CM]) - np.array(self.origin_cm)
-        return _triple(self.to_world.T @ away)
+        offset = np.array([0, 0, DISTANCE_CM]) - np.array(self.origin_cm)
+        return _triple(self.to_world.T @ offset)
 
     def vectors_to_local(self, vector: Vector) -> Vector:
-        """Turn many world directions into these coordinates."""
+        """Return many world directions in these coordinates."""
         x, y, z = vector
         m = self.to_world
         return (
@@ -57,15 +57,15 @@ class Placement:
         )
 
     def vector_to_local(self, vector: Triple) -> Triple:
-        """Turn one world direction into these coordinates."""
+        """Return one world direction in these coordinates."""
         return _triple(self.to_world.T @ np.array(vector))
 
     def to_image(self, points_cm: Floats, camera: "Camera") -> Floats:
-        """Return where points (N, 3) appear, float32 (N, 2) px."""
+        """Return the projections of points (N, 3), float32 (N, 2) px."""
         x, y, z = (points_cm @ self.to_world.T + np.array(self.origin_cm)).T
-        zoom = camera.focal_px / (DISTANCE_CM - z)
-        seen = np.stack([camera.center_px + x * zoom, camera.center_px - y * zoom], axis=1)
-        return seen.astype(np.float32)
+        scale = camera.focal_px / (DISTANCE_CM - z)
+        points_px = np.stack([camera.center_px + x * scale, camera.center_px - y * scale], axis=1)
+        return points_px.astype(np.float32)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -77,12 +77,12 @@ class Camera:
 
     @property
     def center_px(self) -> float:
-        """The optical axis in the image, both ways: pixel centres are on integers."""
+        """Position of the optical axis, in x and in y: pixel centers are on integers."""
         return (self.size_px - 1) / 2
 
     @property
     def pixel_cm(self) -> float:
-        """Size of a pixel at the head's centre."""
+        """Size of a pixel at the head's center."""
         return DISTANCE_CM / self.focal_px
 
     def rays(self, columns: Floats, rows: Floats) -> Vector:
@@ -93,20 +93,20 @@ class Camera:
 
 
 def camera_for(scene: SceneParams, size_px: int) -> Camera:
-    """Return the camera of this moment."""
+    """Return the scene's camera."""
     return Camera(size_px=size_px, focal_px=size_px * FOCAL_SIDES * scene.scale)
 
 
 def place_head(scene: SceneParams) -> Placement:
     """Return the head's placement."""
-    turned = rotation(scene.yaw, scene.pitch + NEUTRAL_PITCH, scene.roll)
-    return Placement(to_world=turned, origin_cm=_origin(scene))
+    to_world = rotation(scene.yaw, scene.pitch + NEUTRAL_PITCH, scene.roll)
+    return Placement(to_world=to_world, origin_cm=_origin(scene))
 
 
 def place_body(scene: SceneParams) -> Placement:
     """Return the placement of neck and shoulders, which follow the head a little."""
-    turned = rotation(0.30 * scene.yaw, 0.15 * scene.pitch, 0.25 * scene.roll)
-    return Placement(to_world=turned, origin_cm=_origin(scene))
+    to_world = rotation(0.30 * scene.yaw, 0.15 * scene.pitch, 0.25 * scene.roll)
+    return Placement(to_world=to_world, origin_cm=_origin(scene))
 
 
 def _origin(scene: SceneParams) -> Triple:

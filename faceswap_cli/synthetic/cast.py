@@ -1,4 +1,4 @@
-"""People to draw: five made by hand, and as many random ones as there are seeds."""
+"""Synthetic people: `CAST`, five made by hand, and `random_person`."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -194,12 +194,12 @@ _LIGHT_IRISES: tuple[Triple, ...] = ((0.25, 0.42, 0.45), (0.30, 0.40, 0.55), (0.
 
 
 def random_person(seed: int) -> Person:
-    """Return a person from the ranges the detectors were checked on; same seed, same one."""
+    """Return a person within the ranges the detectors were tested on; the same for a seed."""
     rng = np.random.default_rng(seed)
     lightness = float(rng.uniform())
-    light = lightness > 0.5
-    hairs = _DARK_HAIR + _LIGHT_HAIR * light
-    hair = hairs[int(rng.integers(len(hairs)))]
+    is_light = lightness > 0.5
+    hair_colors = _DARK_HAIR + _LIGHT_HAIR * is_light
+    hair = hair_colors[int(rng.integers(len(hair_colors)))]
     return Person(face=_random_face(rng, lightness, hair), head=_random_head(rng, hair))
 
 
@@ -261,23 +261,23 @@ def _random_head(rng: np.random.Generator, hair: Triple) -> HeadTraits:
 
 
 def _random_clothes(rng: np.random.Generator) -> Triple:
-    """Return a muted colour, dark or light."""
-    grey = _uniform(rng, 0.12, 0.75)
+    """Return a muted color, dark or light."""
+    gray = _uniform(rng, 0.12, 0.75)
     dye = _jitter_color((1, 1, 1), rng, (0.1, 0.1, 0.1), (0.9, 0.9, 0.9))
-    return _interpolate((grey, grey, grey), dye, 0.35)
+    return _interpolate((gray, gray, gray), dye, 0.35)
 
 
 def _uniform(rng: np.random.Generator, low: float, high: float) -> float:
     return float(rng.uniform(low, high))
 
 
-def _interpolate(first: Triple, second: Triple, share: float) -> Triple:
-    red, green, blue = (a + (b - a) * share for a, b in zip(first, second, strict=True))
+def _interpolate(first: Triple, second: Triple, fraction: float) -> Triple:
+    red, green, blue = (a + (b - a) * fraction for a, b in zip(first, second, strict=True))
     return red, green, blue
 
 
 def _jitter_color(color: Triple, rng: np.random.Generator, low: Triple, high: Triple) -> Triple:
-    """Return `color` with each channel times a random factor, kept off black and white."""
+    """Return `color` with each channel times a random factor, neither black nor white."""
     red, green, blue = (
         min(max(c * _uniform(rng, a, b), 0.03), 0.92)
         for c, a, b in zip(color, low, high, strict=True)

@@ -1,8 +1,8 @@
-"""How a face moves: an inverse warp of directions, so that every feature stays attached.
+"""Facial expressions as an inverse warp of directions, so that every feature stays attached.
 
-A *deformed* direction is where something is seen; its *canonical* direction is where it lies on
-the face at rest. The warp goes from deformed to canonical, because a renderer asks "what is here?".
-Blinks and gaze are not here: lids and eyeballs are drawn by `eyes`.
+A *deformed* direction is where a feature is on the moved face; its *canonical* direction is where
+it is on the face at rest. The warp maps deformed to canonical, as rendering needs it. Blinks and
+gaze are in `eyes`.
 """
 
 from dataclasses import dataclass
@@ -24,22 +24,22 @@ from faceswap_cli.synthetic.head_shape import MOUTH_BOW_CM
 from faceswap_cli.synthetic.traits import FaceTraits
 
 UPPER_LIP_RISE = float(np.radians(1.6))
-"""How far the upper lip lifts when the jaw is wide open, rad."""
+"""Rise of the upper lip when the jaw is wide open, rad."""
 LOWER_LIP_DROP = float(np.radians(17.5))
-"""How far the lower lip falls when the jaw is wide open, rad."""
+"""Drop of the lower lip when the jaw is wide open, rad."""
 
 _JAW_OUT_CM = 0.7
-"""How much further from the head's centre the chin is when the jaw is wide open."""
+"""Additional distance of the chin from the head's center when the jaw is wide open."""
 
 SMILE_OUT, SMILE_UP = 0.065, 0.065
-"""How far a full smile pulls a mouth corner, rad."""
+"""Displacement of a mouth corner by a full smile, rad."""
 _CORNER_SPREAD = (0.17, 0.15)
-"""Reach of that pull, rad of azimuth and elevation."""
+"""Reach of that displacement, rad of azimuth and elevation."""
 _CHEEK_RISE_CM, _CHEEK = 0.45, (0.50, -0.36)
-"""How much a full smile lifts a cheek, and where (azimuth, elevation; rad)."""
+"""Bulge of a cheek by a full smile, and its position (azimuth, elevation; rad)."""
 
 BROW_RISE = 0.085
-"""How far a raised brow moves, rad; at 9 cm this is 0.75 cm."""
+"""Displacement of a raised brow, rad; at 9 cm this is 0.75 cm."""
 _BROW_AT, _BROW_SPREAD, _BROW_HALF = 0.27, 0.17, 0.75
 """Elevation and reach of the skin that moves with the brows, rad; and half its azimuth."""
 
@@ -73,7 +73,7 @@ class MouthLine:
         return float(np.interp(self.corner, self.azimuth, self.elevation))
 
     def opening(self, azimuth: Floats) -> Floats:
-        """Return how far the mouth opens at `azimuth` against its middle, 0 to 1."""
+        """Return how far the mouth opens at `azimuth` relative to its middle, 0 to 1."""
         profile: Floats = np.sqrt(clip(1 - (azimuth * (1 / self.corner)) ** 2, 0, 1))
         return profile
 
@@ -95,29 +95,29 @@ def find_mouth_line(radius: SphereMap, face: FaceTraits) -> MouthLine:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Opening:
-    """Where the mouth is open, for the directions below the nose only."""
+    """The open mouth, for those of N directions that are below the nose."""
 
     index: Floats
-    """Which of the directions asked about these are, int (M,)."""
+    """Indices into the N directions, int (M,)."""
     below_upper: Floats
-    """rad under the upper lip's edge."""
+    """rad below the upper lip's edge."""
     above_lower: Floats
-    """rad over the lower lip's edge."""
+    """rad above the lower lip's edge."""
     profile: Floats
-    """How far the mouth opens at this azimuth against its middle."""
+    """How far the mouth opens at this azimuth relative to its middle, 0 to 1."""
     inside: Floats
     """bool (M,): between the lips."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Expression:
-    """The warp of one moment on one face."""
+    """The warp of one face by one scene's expression."""
 
     scene: SceneParams
     mouth: MouthLine
 
     def to_canonical(self, azimuth: Floats, elevation: Floats) -> tuple[Floats, Floats, Opening]:
-        """Return where the features seen at these directions (N,) lie on the face at rest."""
+        """Return the canonical directions of deformed ones (N,)."""
         elevation = self._brows_down(azimuth, elevation)
         near = (elevation < _MOVING_TOP) & (np.abs(azimuth) < _MOVING_SIDE)
         index = np.flatnonzero(near)
@@ -128,24 +128,24 @@ class Expression:
         return rest_azimuth, rest_elevation, opening
 
     def to_deformed(self, azimuth: Floats, elevation: Floats) -> tuple[Floats, Floats]:
-        """Return where features at rest at these directions are seen: the warp's inverse."""
-        seen_azimuth, seen_elevation = azimuth.copy(), elevation.copy()
+        """Return the deformed directions of canonical ones (N,), by fixed-point iteration."""
+        out_azimuth, out_elevation = azimuth.copy(), elevation.copy()
         for _ in range(24):
-            rest_azimuth, rest_elevation, _ = self.to_canonical(seen_azimuth, seen_elevation)
-            seen_azimuth += 0.6 * (azimuth - rest_azimuth)
-            seen_elevation += 0.6 * (elevation - rest_elevation)
-        return seen_azimuth, seen_elevation
+            rest_azimuth, rest_elevation, _ = self.to_canonical(out_azimuth, out_elevation)
+            out_azimuth += 0.6 * (azimuth - rest_azimuth)
+            out_elevation += 0.6 * (elevation - rest_elevation)
+        return out_azimuth, out_elevation
 
     def deform_radius(self, rest: SphereMap) -> SphereMap:
         """Return the radius table of the moved face, cm."""
         rows, columns = rest.values.shape
         azimuth, elevation = directions(columns, rows)
         window = _moving_cells(columns, rows)
-        seen_azimuth, seen_elevation = azimuth[window].ravel(), elevation[window].ravel()
-        rest_azimuth, rest_elevation, opening = self.to_canonical(seen_azimuth, seen_elevation)
+        near_azimuth, near_elevation = azimuth[window].ravel(), elevation[window].ravel()
+        rest_azimuth, rest_elevation, opening = self.to_canonical(near_azimuth, near_elevation)
         r = rest.sample(rest_azimuth, rest_elevation)
-        r += self._cheeks(seen_azimuth, seen_elevation)
-        low_azimuth, low_elevation = seen_azimuth[opening.index], seen_elevation[opening.index]
+        r += self._cheeks(near_azimuth, near_elevation)
+        low_azimuth, low_elevation = near_azimuth[opening.index], near_elevation[opening.index]
         if self.scene.jaw > 0:
             r[opening.index] -= self._hollow(low_azimuth, low_elevation, opening)
         values = rest.values.copy()
@@ -178,7 +178,7 @@ class Expression:
         rise, drop = jaw * UPPER_LIP_RISE, jaw * LOWER_LIP_DROP
         upper_edge, lower_edge = seam + rise * profile, seam - drop * profile
         below_upper, above_lower = upper_edge - elevation, elevation - lower_edge
-        # Under the lip the fall spreads to the whole jaw, and fades out under the chin.
+        # Below the lip the drop spreads to the whole jaw, and fades out below the chin.
         to_jaw = smoothstep(0, 0.40, -above_lower)
         jaw_wide = 0.9 * bump((azimuth / 0.95) ** 2)
         fall = profile + (jaw_wide - profile) * to_jaw
@@ -203,9 +203,9 @@ class Expression:
         return rise
 
     def _hollow(self, azimuth: Floats, elevation: Floats, opening: Opening) -> Floats:
-        """Return how far the open mouth goes back and (negative) the jaw comes out, cm."""
+        """Return the depth of the open mouth, negative where the jaw protrudes, cm."""
         depth = clip(np.minimum(opening.below_upper, opening.above_lower) / 0.05, 0, 1)
-        # The hinge is behind the head's centre, so a falling jaw gets further from that.
+        # The hinge is behind the head's center, so an opening jaw gets further from the center.
         jaw = smoothstep(-0.65, -1.05, elevation) * smoothstep(-1.5, -1.2, elevation)
         jaw = jaw * bump((azimuth / 0.9) ** 2)
         hollow: Floats = 0.25 * depth * opening.inside - _JAW_OUT_CM * self.scene.jaw * jaw

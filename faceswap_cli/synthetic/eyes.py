@@ -1,4 +1,4 @@
-"""Eyeballs, lids and lashes: drawn at each pixel, because they are sharper than any map."""
+"""Eyeballs, lids and lashes, computed per pixel because they are sharper than any map."""
 
 from dataclasses import dataclass
 
@@ -23,7 +23,7 @@ from faceswap_cli.synthetic.traits import FaceTraits
 
 EYEBALL_RADIUS_CM = 1.38
 IRIS_RADIUS, PUPIL_RADIUS = 0.425, 0.168
-"""rad seen from the eyeball's middle."""
+"""Angular radii from the eyeball's center, rad."""
 
 _WHITE: Triple = (0.90, 0.87, 0.85)
 _TEAR_DUCT: Triple = (0.62, 0.36, 0.34)
@@ -36,9 +36,9 @@ class Lids:
     across: Floats
     """-1 at the inner corner, 1 at the outer."""
     height: Floats
-    """cm over the line through the corners."""
+    """cm above the line through the corners."""
     upper: Floats
-    """The upper lid's edge now, cm."""
+    """The upper lid's edge, cm."""
     open_upper: Floats
     """The upper lid's edge of the open eye, cm."""
     lower: Floats
@@ -46,7 +46,7 @@ class Lids:
 
     @property
     def opening(self) -> Floats:
-        """1 where the eyeball is seen."""
+        """1 where the eyeball is visible."""
         return (
             smoothstep(-0.035, 0.045, self.upper - self.height)
             * smoothstep(-0.04, 0.05, self.height - self.lower)
@@ -65,16 +65,16 @@ def add_eyes(
     face: FaceTraits,
     scene: SceneParams,
 ) -> None:
-    """Draw both eyes into `light` (N, 3), in place.
+    """Render both eyes into `light` (N, 3), in place.
 
     Args:
         light: Shaded pixels.
-        rest: The canonical points they show, cm.
+        rest: The canonical points of the pixels, cm.
         ray: Their unit rays in head coordinates.
         eye: The camera in head coordinates, cm.
-        lamp: Towards the lamp, in head coordinates.
+        lamp: Unit vector towards the lamp, in head coordinates.
         shadow: 1 where the lamp reaches.
-        face: Whose eyes.
+        face: The face's traits.
         scene: Blink, gaze and light.
     """
     x, y, z = rest
@@ -86,20 +86,20 @@ def add_eyes(
         if index.size == 0:
             continue
         lids = _lids(across[index], height[index], face, scene)
-        centre = (side * face.eye_x_cm, face.eye_y_cm - 0.02, EYEBALL_DEPTH_CM)
+        center = (side * face.eye_x_cm, face.eye_y_cm - 0.02, EYEBALL_DEPTH_CM)
         ball = _eyeball(
             subset(ray, index),
             lids,
-            center=centre,
+            center=center,
             eye=eye,
             lamp=lamp,
             shadow=shadow[index],
             face=face,
             scene=scene,
         )
-        seen = light[index]
-        seen += (ball - seen) * lids.opening[:, None]
-        light[index] = seen * (1 - _lashes_and_crease(lids, face, scene))[:, None]
+        pixels = light[index]
+        pixels += (ball - pixels) * lids.opening[:, None]
+        light[index] = pixels * (1 - _lashes_and_crease(lids, face, scene))[:, None]
 
 
 def _lids(across: Floats, height: Floats, face: FaceTraits, scene: SceneParams) -> Lids:
@@ -123,9 +123,9 @@ def _eyeball(
     face: FaceTraits,
     scene: SceneParams,
 ) -> Floats:
-    """Return the colour (N, 3) of an eyeball where the rays meet it."""
+    """Return the light (N, 3) from an eyeball where the rays meet it."""
     normal = _sphere_normal(ray, eye, center)
-    # Eyes at rest look straight ahead, not along the modelled head.
+    # Eyes at rest are directed straight ahead, not along the modeled head.
     gaze_x, gaze_y = np.radians([scene.gaze[0], scene.gaze[1] + NEUTRAL_PITCH])
     gaze = (
         float(np.sin(gaze_x) * np.cos(gaze_y)),
@@ -138,12 +138,12 @@ def _eyeball(
     iris = smoothstep(IRIS_RADIUS + 0.03, IRIS_RADIUS - 0.03, off)
     pupil = smoothstep(PUPIL_RADIUS + 0.018, PUPIL_RADIUS - 0.018, off)
     rim = bump((off - IRIS_RADIUS) / 0.05) * iris
-    fibres = (1 + 0.25 * np.sin(17 * around + 3 * np.sin(5 * around))) * (
+    fibers = (1 + 0.25 * np.sin(17 * around + 3 * np.sin(5 * around))) * (
         0.75 + 0.6 * smoothstep(0.1, 0.4, off)
     )
     white = 1 - 0.20 * smoothstep(0.55, 1.0, np.abs(lids.across))
     ball = white[:, None] * np.array(_WHITE, np.float32)
-    ball += (fibres[:, None] * np.array(face.iris, np.float32) - ball) * iris[:, None]
+    ball += (fibers[:, None] * np.array(face.iris, np.float32) - ball) * iris[:, None]
     ball *= (1 - 0.55 * rim)[:, None]
     ball += (0.02 - ball) * pupil[:, None]
     towards_lamp = normal[0] * lamp[0] + normal[1] * lamp[1] + normal[2] * lamp[2]
@@ -167,7 +167,7 @@ def _sphere_normal(ray: Vector, eye: Triple, center: Triple) -> Vector:
 
 
 def _lashes_and_crease(lids: Lids, face: FaceTraits, scene: SceneParams) -> Floats:
-    """Return how much the lash lines and the lid's crease darken each pixel."""
+    """Return the darkening of each pixel by lashes and the lid's crease, 0 to 1."""
     side, openness = np.abs(lids.across), 1 - scene.blink
     thick = face.lashes**0.5
     upper = bump((lids.height - lids.upper - 0.03) / (0.085 * thick))

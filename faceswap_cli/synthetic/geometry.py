@@ -1,9 +1,9 @@
-"""Shapes and tables on the sphere of directions around a head's centre, and nothing of faces.
+"""Vector math, signed distances, and tables over the directions from a head's center.
 
 Convention:
     Lengths in cm, angles in rad; x to the image's right, y up, z towards the camera. A direction is
     `azimuth = atan2(x, z)` in [-pi, pi] and `elevation = asin(y / radius)` in [-pi/2, pi/2]. Arrays
-    are float32; a point is three arrays of one shape, because numpy is fastest on whole rows.
+    are float32; points are three arrays of one shape, because numpy is fastest on whole rows.
 """
 
 from dataclasses import dataclass
@@ -24,11 +24,11 @@ Triple: TypeAlias = tuple[float, float, float]
 """The x, y and z of one point, or red, green and blue in [0, 1]."""
 
 _ROW = 1024
-"""Samples a row of a look-up: `cv2.remap` refuses more than 32,767 columns."""
+"""Samples per row of a look-up: `cv2.remap` refuses more than 32,767 columns."""
 
 
 def clip(values: Floats, low: float, high: float) -> Floats:
-    """Return `values` held between `low` and `high`."""
+    """Return `values` clipped to between `low` and `high`."""
     clipped: Floats = np.minimum(np.maximum(values, low), high)
     return clipped
 
@@ -50,14 +50,14 @@ def bump(*offsets: Floats) -> Floats:
 
 
 def smooth_min(first: Floats, second: Floats, width_cm: float) -> Floats:
-    """Return the lesser of two distances, rounded over `width_cm` (Quilez's polynomial)."""
-    share = clip(0.5 + (second - first) * (0.5 / width_cm), 0, 1)
-    joined: Floats = second + (first - second) * share - width_cm * share * (1 - share)
-    return joined
+    """Return the minimum of two distances, smooth over `width_cm` (Quilez's polynomial)."""
+    weight = clip(0.5 + (second - first) * (0.5 / width_cm), 0, 1)
+    minimum: Floats = second + (first - second) * weight - width_cm * weight * (1 - weight)
+    return minimum
 
 
 def smooth_max(first: Floats, second: Floats, width_cm: float) -> Floats:
-    """Return the greater of two distances, rounded over `width_cm`."""
+    """Return the maximum of two distances, smooth over `width_cm`."""
     return -smooth_min(-first, -second, width_cm)
 
 
@@ -73,7 +73,7 @@ def ellipsoid(point: Vector, center_cm: Triple, radii_cm: Triple) -> Floats:
 def capsule(
     point: Vector, start_cm: Triple, end_cm: Triple, *, start_radius_cm: float, end_radius_cm: float
 ) -> Floats:
-    """Return the signed distance to a rod with round ends, cm, negative inside."""
+    """Return the signed distance to a cone with round ends, cm, negative inside."""
     axis = [e - s for s, e in zip(start_cm, end_cm, strict=True)]
     away = [p - s for p, s in zip(point, start_cm, strict=True)]
     length_squared = sum(a * a for a in axis)
@@ -104,7 +104,7 @@ def scale_vector(vector: Vector, factor: Floats | float) -> Vector:
 
 
 def unit(vector: Vector) -> Vector:
-    """Return many vectors at length 1."""
+    """Return many vectors scaled to length 1."""
     return scale_vector(vector, 1 / (norm(vector) + 1e-9))
 
 
@@ -118,12 +118,12 @@ def point_along(origin: Triple, step: Vector, distance: Floats | float) -> Vecto
 
 
 def subset(vector: Vector, index: npt.NDArray[Any]) -> Vector:
-    """Return the chosen ones of many vectors."""
+    """Return many vectors at an index."""
     return vector[0][index], vector[1][index], vector[2][index]
 
 
 def direction(azimuth: Floats, elevation: Floats) -> Vector:
-    """Return the unit vectors that look along `azimuth` and `elevation`."""
+    """Return the unit vectors of directions `azimuth` and `elevation`."""
     level = np.cos(elevation)
     return np.sin(azimuth) * level, np.sin(elevation), np.cos(azimuth) * level
 
@@ -163,13 +163,13 @@ class SphereMap:
         return SphereMap(values=cv2.pyrDown(self.values, borderType=cv2.BORDER_WRAP))
 
     def smooth(self) -> "SphereMap":
-        """Return the map with its steps rounded over about a cell."""
+        """Return the map blurred by about a cell."""
         padded = np.pad(self.values, ((0, 0), (4, 4)), mode="wrap")
         return SphereMap(values=cv2.GaussianBlur(padded, (0, 0), 0.8)[:, 4:-4].copy())
 
     @cached_property
     def with_slopes(self) -> "SphereMap":
-        """The map with two more channels: change by azimuth and by elevation, cm / rad."""
+        """The map with two more channels: derivatives by azimuth and by elevation, cm / rad."""
         rows, columns = self.values.shape
         padded = np.pad(self.values, ((0, 0), (1, 1)), mode="wrap")
         across = cv2.Sobel(padded, cv2.CV_32F, 1, 0, scale=columns / (16 * np.pi))[:, 1:-1]
@@ -178,12 +178,12 @@ class SphereMap:
 
 
 def _bilinear(table: Floats, across: Floats, down: Floats) -> Floats:
-    """Sample `table` at many places, folding the list of samples into rows of a picture."""
+    """Sample `table` at many positions, arranged in rows of an image for `cv2.remap`."""
     count = across.size
     rows = max(1, -(-count // _ROW))
-    places = np.zeros((2, rows * _ROW), np.float32)
-    places[0, :count], places[1, :count] = across, down
-    grid = places.reshape(2, rows, _ROW)
+    positions = np.zeros((2, rows * _ROW), np.float32)
+    positions[0, :count], positions[1, :count] = across, down
+    grid = positions.reshape(2, rows, _ROW)
     sampled = cv2.remap(table, grid[0], grid[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
     flat: Floats = sampled.reshape(rows * _ROW, *table.shape[2:])[:count]
     return flat
@@ -195,7 +195,7 @@ def soft_noise(
     """Return noise (rows, columns) of mean 0 and deviation 1.
 
     Args:
-        rng: Where the randomness comes from.
+        rng: Source of randomness.
         shape: Rows and columns.
         octaves: Layers to add up: cells from top to bottom, and weight.
     """

@@ -1,4 +1,4 @@
-"""Where hair grows on a head and how thick it lies; its colour is `paint`'s business."""
+"""Shape of the hair: where it grows and how thick it is."""
 
 import numpy as np
 
@@ -18,11 +18,11 @@ _RADIUS_CM = 8.0
 """Turns an angle at the side of the head into a length."""
 
 _SIDEBURN, _NAPE, _CURTAIN = 1.20, 1.87, 1.24
-"""Azimuths (rad) behind which hair grows beside the eyes, behind the ears, and hangs down."""
+"""Azimuths (rad) behind which sideburns and the hair behind the ears grow, and long hair hangs."""
 
 
 def hair_depth(point: Vector, azimuth: Floats, elevation: Floats, *, head: HeadTraits) -> Floats:
-    """Return how far inside the hair a point of the bare head lies, cm, negative outside."""
+    """Return the distance of points of the bare head from the hairline, cm, negative outside."""
     x, y, z = point
     side = np.abs(azimuth)
     off_parting = x - 4 * head.parting
@@ -42,7 +42,7 @@ def hair_depth(point: Vector, azimuth: Floats, elevation: Floats, *, head: HeadT
 
 
 def with_hair(bare: SphereMap, head: HeadTraits) -> SphereMap:
-    """Return the radius table of the head with its hair on, cm."""
+    """Return the radius table of the head with its hair, cm."""
     rows, columns = bare.values.shape
     azimuth, elevation = directions(columns, rows)
     point = scale_vector(direction(azimuth, elevation), bare.values)

@@ -1,7 +1,7 @@
-"""The shape of one person's head: a signed distance, and the radius table it becomes.
+"""The shape of a person's head: a signed distance, and its radius table (`radius_table`).
 
-The head is one star-shaped surface: a ray from its centre meets it once, so a table of radii over
-direction holds all of it. Sizes in cm, origin in the middle of the head (see `geometry`).
+The head is one star-shaped surface: a ray from its center meets it once, so a table of radii over
+direction describes all of it. Sizes in cm, origin in the middle of the head (see `geometry`).
 """
 
 import numpy as np
@@ -25,23 +25,23 @@ COLUMNS, ROWS = 600, 300
 """Cells of the radius table: 0.6 degrees, 1 mm on the face."""
 
 OUTER_RADIUS_CM = 15.5
-"""No head reaches further, hair not counted."""
+"""Upper bound on the radius of a head without hair."""
 
 _STEPS, _RELAXATION = 12, 0.9
 """Sphere tracing inwards; 12 damped steps leave less than 0.02 cm."""
 
 MOUTH_BOW_CM = 0.065
-"""How far the seam between the lips curves: a straight one looks sullen."""
+"""Curvature of the seam between the lips."""
 
 EYEBALL_DEPTH_CM = 6.30
-"""How far before the head's centre the middle of an eyeball lies."""
+"""Distance of an eyeball's center in front of the head's center."""
 
 
 def radius_table(person: Person) -> SphereMap:
     """Return the radius of the bare head (no hair) over direction, cm."""
     azimuth, elevation = directions(COLUMNS, ROWS)
     middle = COLUMNS // 2
-    # Both halves are alike: trace azimuth 0 to pi, then mirror it.
+    # The head is symmetric: trace azimuth 0 to pi, then mirror it.
     right = _traced(person, azimuth[:, middle:], elevation[:, middle:])
     last = right[:, -1:]
     return SphereMap(values=np.hstack([last, right[:, :0:-1], right]))

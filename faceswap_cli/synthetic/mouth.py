@@ -24,14 +24,14 @@ def add_mouth(
     mouth: MouthLine,
     scene: SceneParams,
 ) -> None:
-    """Draw the inside of the mouth into `light` (N, 3), in place, where `opening` says so."""
+    """Render the inside of the mouth into `light` (N, 3), in place, where it is open."""
     chosen = np.flatnonzero(opening.inside)
     if chosen.size == 0:
         return
     index = opening.index[chosen]
-    here, towards = subset(point, index), subset(ray, index)
+    lips, lip_ray = subset(point, index), subset(ray, index)
     below_upper, above_lower = opening.below_upper[chosen], opening.above_lower[chosen]
-    teeth, gaps = _teeth(here, towards, opening.profile[chosen], mouth=mouth, scene=scene)
+    teeth, gaps = _teeth(lips, lip_ray, opening.profile[chosen], mouth=mouth, scene=scene)
     inner = np.array(_GULLET, np.float32) * (1 - teeth)[:, None]
     inner += np.array(_TEETH, np.float32) * (gaps * teeth)[:, None]
     tongue = smoothstep(0, 0.10, np.radians(4.5) * scene.jaw - above_lower)
@@ -40,8 +40,8 @@ def add_mouth(
     depth = np.minimum(below_upper, above_lower)
     strength = 0.42 + 0.40 * scene.key * min(max(lamp[2], 0), 1)
     inner *= (strength * (0.55 + 0.45 * smoothstep(0, 0.05, depth)))[:, None]
-    seen = light[index]
-    light[index] = seen + (inner - seen) * smoothstep(0, 0.012, depth)[:, None]
+    outer = light[index]
+    light[index] = outer + (inner - outer) * smoothstep(0, 0.012, depth)[:, None]
 
 
 def _teeth(

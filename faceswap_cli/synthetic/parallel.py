@@ -1,4 +1,4 @@
-"""Draw many moments in order on several cores; what a drawing is, is `render`'s business."""
+"""Rendering many frames in order on several cores: `render_frames`."""
 
 import multiprocessing
 import os
@@ -17,33 +17,32 @@ from faceswap_cli.synthetic.render import HeadModel, RenderedFrame, render_frame
 from faceswap_cli.synthetic.traits import Person
 
 CHUNK = 8
-"""Moments a worker draws before it reports back."""
+"""Scenes per task of a worker."""
 
-_WORTH_STARTING = 12 * CHUNK
-"""With fewer moments than this, drawing here is over before a second process is awake."""
+_MIN_PARALLEL_SCENES = 12 * CHUNK
+"""Fewer scenes than this are rendered here before a second process has started."""
 
 
 def render_frames(
     person: Person, scenes: Iterable[SceneParams], *, size_px: int, processes: int | None = None
 ) -> Iterator[RenderedFrame]:
-    """Draw `person` at each moment, in order, the same bytes as drawing them one by one.
+    """Yield frames of `person` at each scene, in order, equal to those of `render_frame`.
 
-    Only a few chunks are in memory at any time, however many moments there are. The workers are
-    fresh processes (`spawn`: safe beside threads and CUDA), so a script that calls this needs the
-    usual `if __name__ == "__main__":`.
+    Only a few chunks are in memory at any time. The workers are new processes (`spawn`: safe with
+    threads and CUDA), so a script that calls this needs the usual `if __name__ == "__main__":`.
 
     Args:
-        person: Whom to draw.
-        scenes: What they do.
-        size_px: Side of the pictures.
-        processes: How many to use; 1 stays in this one; by default one a core, if there are
-            moments enough to be worth their start.
+        person: The person to render.
+        scenes: Pose, expression and light of each frame.
+        size_px: Side of the images.
+        processes: Number of processes; 1 uses this one; default: one per core, if there are
+            enough scenes.
     """
     chunks = _chunks(iter(scenes))
-    first = list(islice(chunks, _WORTH_STARTING // CHUNK))
+    first = list(islice(chunks, _MIN_PARALLEL_SCENES // CHUNK))
     if processes is None:
-        many = len(first) * CHUNK >= _WORTH_STARTING
-        processes = (os.cpu_count() or 1) if many else 1
+        is_long = len(first) * CHUNK >= _MIN_PARALLEL_SCENES
+        processes = (os.cpu_count() or 1) if is_long else 1
     if processes == 1:
         for chunk in chain(first, chunks):
             yield from _render_chunk(person, chunk, size_px)
@@ -54,17 +53,17 @@ def render_frames(
 def _render_in_parallel(
     person: Person, chunks: Iterable[Sequence[SceneParams]], size_px: int, processes: int
 ) -> Iterator[RenderedFrame]:
-    """Draw chunks in worker processes, a few ahead of what has been asked for."""
+    """Render chunks in worker processes, a few in advance."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(processes, mp_context=context, initializer=_init_worker) as pool:
-        waiting: deque[Callable[[], list[RenderedFrame]]] = deque()
+        pending: deque[Callable[[], list[RenderedFrame]]] = deque()
         try:
             for chunk in chunks:
-                waiting.append(_submit_chunk(pool, person, chunk, size_px))
-                if len(waiting) > 2 * processes:
-                    yield from waiting.popleft()()
-            while waiting:
-                yield from waiting.popleft()()
+                pending.append(_submit_chunk(pool, person, chunk, size_px))
+                if len(pending) > 2 * processes:
+                    yield from pending.popleft()()
+            while pending:
+                yield from pending.popleft()()
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
@@ -72,22 +71,22 @@ def _render_in_parallel(
 def _submit_chunk(
     pool: ProcessPoolExecutor, person: Person, chunk: Sequence[SceneParams], size_px: int
 ) -> Callable[[], list[RenderedFrame]]:
-    """Ask the pool for a chunk; return what waits for it, or draws it here if the pool died.
+    """Submit a chunk; return a function that waits for it, or renders it here if the pool broke.
 
     A pool cannot start from a program read from standard input, and loses workers when memory
     runs out.
     """
-    here = partial(_render_chunk, person, chunk, size_px)
+    render = partial(_render_chunk, person, chunk, size_px)
     try:
-        future = pool.submit(here)
+        future = pool.submit(render)
     except BrokenProcessPool:
-        return here
+        return render
 
     def wait() -> list[RenderedFrame]:
         try:
             return future.result()
         except BrokenProcessPool:
-            return here()
+            return render()
 
     return wait
 
@@ -100,11 +99,11 @@ def _chunks(scenes: Iterator[SceneParams]) -> Iterator[Sequence[SceneParams]]:
 def _render_chunk(
     person: Person, scenes: Sequence[SceneParams], size_px: int
 ) -> list[RenderedFrame]:
-    actor = HeadModel.from_person(person)
-    return [render_frame(actor, moment, size_px) for moment in scenes]
+    head_model = HeadModel.from_person(person)
+    return [render_frame(head_model, scene, size_px) for scene in scenes]
 
 
 def _init_worker() -> None:
-    """Keep a worker to its core, and leave Ctrl-C to the process that started it."""
+    """Limit a worker to one core, and leave Ctrl-C to the process that started it."""
     cv2.setNumThreads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,4 +1,4 @@
-"""Where rays from the camera meet a head; what they see there is `shading`'s business."""
+"""Intersection of camera rays with a head: `cast_rays`."""
 
 from dataclasses import dataclass
 
@@ -21,17 +21,17 @@ from faceswap_cli.synthetic.geometry import (
 _FAR_CM = 1e6
 
 REACH_CM = 16.5
-"""No head with its hair reaches further from its centre."""
+"""Upper bound on the radius of a head with hair."""
 
 COARSE = 4
-"""Rays are first cast at every fourth pixel, to know where the fine ones start."""
+"""Rays are first cast at every fourth pixel, which gives the fine ones their start."""
 
-_FIRST_PACE = 0.62
-"""Share of the height over the surface to go along a ray before its slope is known."""
+_FIRST_STEP = 0.62
+"""Length of the first step along a ray as a fraction of its height above the surface."""
 _SLOPE_RANGE, _STEP_RANGE_CM = (0.55, 3.3), (-0.6, 2.5)
 """Bounds on a secant's slope (1 is a ray straight down) and on a step."""
 _NEAR_CM = 0.008
-"""A ray this close to the surface has met it."""
+"""A ray this close to the surface is a hit."""
 _COARSE_STEPS, _FINE_STEPS = 24, 40
 
 
@@ -46,7 +46,7 @@ class VisiblePixels:
     ray: Vector
     """Unit directions from the camera, head coordinates."""
     point: Vector
-    """What they meet, on the surface, head coordinates, cm."""
+    """Where they meet the surface, head coordinates, cm."""
     distance: Floats
     """cm along the ray."""
 
@@ -58,9 +58,9 @@ def cast_rays(
 
     Args:
         radius: The head's surface.
-        camera: Who looks.
-        placement: Where the head is.
-        nearer_than_cm: What is already in the picture, (S, S): the distance along each ray.
+        camera: The camera.
+        placement: The head's placement.
+        nearer_than_cm: Depth of what is already in the image, (S, S): distance along each ray.
     """
     eye = placement.camera_cm()
     rows, columns, start = _starts(radius, camera, placement)
@@ -71,14 +71,14 @@ def cast_rays(
     # The outline is soft: a near miss covers a part of its pixel.
     cover = np.where(hits.met, 1, clip(0.5 - hits.height * (0.55 / camera.pixel_cm), 0, 1))
     cover = cover * (hits.distance < nearer_than_cm[rows, columns])
-    seen = np.flatnonzero(cover > 0)
-    ray, distance = subset(ray, seen), hits.distance[seen]
+    visible = np.flatnonzero(cover > 0)
+    ray, distance = subset(ray, visible), hits.distance[visible]
     point = point_along(eye, ray, distance)
     azimuth, elevation, height = spherical(point)
     return VisiblePixels(
-        rows=rows[seen],
-        columns=columns[seen],
-        alpha=cover[seen],
+        rows=rows[visible],
+        columns=columns[visible],
+        alpha=cover[visible],
         ray=ray,
         point=scale_vector(point, radius.sample(azimuth, elevation) / height),
         distance=distance,
@@ -92,9 +92,9 @@ class _Hits:
     distance: Floats
     """cm along the ray."""
     height: Floats
-    """cm over the surface at the closest."""
+    """cm above the surface at the closest point."""
     met: Floats
-    """bool."""
+    """bool: whether the ray meets the surface."""
 
 
 def _starts(
@@ -111,7 +111,7 @@ def _starts(
     index = np.flatnonzero(inside > 0)
     start = nearest[index] - np.sqrt(inside[index])
     hits = _march(radius, eye, subset(ray, index), start, steps=_COARSE_STEPS)
-    # A cell matters if it or a neighbour comes within a cell's diagonal of the surface.
+    # A cell matters if it or a neighbor comes within a cell's diagonal of the surface.
     close = hits.met | (hits.height < 1.5 * COARSE * camera.pixel_cm)
     first = np.full(cells * cells, _FAR_CM, np.float32)
     first[index[close]] = hits.distance[close]
@@ -123,28 +123,28 @@ def _starts(
 
 
 def _march(radius: SphereMap, eye: Triple, ray: Vector, start: Floats, *, steps: int) -> _Hits:
-    """Walk along rays until they meet the surface or leave the head behind.
+    """March along rays until they meet the surface or have passed the head.
 
-    The first step is short enough for most slopes; from then on the secant through the last two
-    heights, kept within bounds, says how far it is. A step too far is taken back the same way.
+    The first step is short enough for most slopes; later ones are from the secant through the last
+    two heights, within bounds. A step too far is followed by a negative one.
     """
     leave = 0.3 * REACH_CM - (ray[0] * eye[0] + ray[1] * eye[1] + ray[2] * eye[2])
     distance, height = np.empty_like(start), np.empty_like(start)
     active, here = np.arange(start.size), start
     closest, closest_at = np.full(start.size, _FAR_CM, np.float32), start
     over = _height_over(radius, point_along(eye, ray, here))
-    step = clip(_FIRST_PACE * over, *_STEP_RANGE_CM)
+    step = clip(_FIRST_STEP * over, *_STEP_RANGE_CM)
     for _ in range(steps):
         off = np.abs(over)
         closest_at = np.where(off < closest, here, closest_at)
         closest = np.minimum(off, closest)
         distance[active], height[active] = closest_at, closest
-        kept = np.flatnonzero((off >= _NEAR_CM) & (here + step < leave))
-        if kept.size == 0:
+        left = np.flatnonzero((off >= _NEAR_CM) & (here + step < leave))
+        if left.size == 0:
             break
-        active, closest, closest_at = active[kept], closest[kept], closest_at[kept]
-        ray, leave, step, before = subset(ray, kept), leave[kept], step[kept], over[kept]
-        here = here[kept] + step
+        active, closest, closest_at = active[left], closest[left], closest_at[left]
+        ray, leave, step, before = subset(ray, left), leave[left], step[left], over[left]
+        here = here[left] + step
         over = _height_over(radius, point_along(eye, ray, here))
         slope = clip((before - over) / step, *_SLOPE_RANGE)
         step = clip(over / slope, *_STEP_RANGE_CM)
@@ -152,6 +152,6 @@ def _march(radius: SphereMap, eye: Triple, ray: Vector, start: Floats, *, steps:
 
 
 def _height_over(radius: SphereMap, point: Vector) -> Floats:
-    """Return how far points lie over the surface, cm along their direction."""
+    """Return the height of points above the surface, cm along their direction."""
     azimuth, elevation, height = spherical(point)
     return height - radius.sample(azimuth, elevation)

@@ -1,4 +1,4 @@
-"""Draw one person at one moment: the room, the head before it, and the picture's development."""
+"""Rendering of one frame: `render_frame` of a `HeadModel` at a scene."""
 
 import zlib
 from dataclasses import astuple, dataclass
@@ -39,27 +39,27 @@ from faceswap_cli.synthetic.texture import Texture, paint_texture
 from faceswap_cli.synthetic.traits import FaceTraits, Person
 
 _SHOULDER, _GAMMA = 0.12, 1.15
-"""How bright light rolls off, and the picture's contrast."""
+"""Roll-off of bright light, and the image's contrast."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RenderedFrame:
-    """A picture and everything that is true of it."""
+    """An image and its ground truth."""
 
     image: Image
     """RGB uint8 (S, S, 3)."""
     face_mask: Mask
-    """float32 (S, S): 1 where a true swap shows the other's face."""
+    """float32 (S, S): 1 where a true swap shows the target's face."""
     head_mask: Mask
     """float32 (S, S): 1 on the head, hair included."""
     landmarks: dict[str, tuple[float, float]]
-    """Named points of the face, (x, y) px, hidden ones too; `left` is the image's left."""
+    """Named points of the face, (x, y) px, occluded ones too; `left` is the image's left."""
     scene: SceneParams
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class HeadModel:
-    """A person made ready to be drawn: tables and painted maps."""
+    """A person's precomputed tables and textures, for rendering."""
 
     person: Person
     radius: SphereMap
@@ -69,12 +69,12 @@ class HeadModel:
 
     @classmethod
     def from_person(cls, person: Person) -> "HeadModel":
-        """Return a person made ready: half a second of work, remembered for the last few."""
+        """Return a person's head model, cached for the last few people."""
         return _cached_head_model(person)
 
     @classmethod
     def build(cls, person: Person) -> "HeadModel":
-        """Make a person ready, from nothing."""
+        """Compute a person's head model: takes half a second."""
         bare = radius_table(person)
         return cls(
             person=person,
@@ -90,9 +90,9 @@ def _cached_head_model(person: Person) -> HeadModel:
 
 
 def render_frame(head_model: HeadModel, scene: SceneParams, size_px: int) -> RenderedFrame:
-    """Draw `head_model` at `scene` in a square picture of `size_px`.
+    """Render `head_model` at `scene` as a square image of `size_px`.
 
-    The same arguments give the same bytes, whichever process draws them.
+    Deterministic: the same arguments give the same bytes in every process.
     """
     camera, placement = camera_for(scene, size_px), place_head(scene)
     expression = Expression(scene=scene, mouth=head_model.mouth)
@@ -129,11 +129,11 @@ def _add_head(
     camera: Camera,
     placement: Placement,
 ) -> tuple[Mask, Mask]:
-    """Draw the head on `canvas`, in place; return the face's mask and the head's."""
-    seen = cast_rays(radius, camera, placement, nearer_than_cm=canvas.depth_cm)
+    """Render the head on `canvas`, in place; return the face's mask and the head's."""
+    visible = cast_rays(radius, camera, placement, nearer_than_cm=canvas.depth_cm)
     shaded = shade(
-        seen.point,
-        seen.ray,
+        visible.point,
+        visible.ray,
         person=head_model.person,
         texture=head_model.texture.mip_level(camera.pixel_cm),
         expression=expression,
@@ -141,13 +141,13 @@ def _add_head(
         radius=radius,
         lighting=_lighting(expression.scene, placement),
     )
-    pixels = seen.rows, seen.columns
-    under = canvas.light[pixels]
-    canvas.light[pixels] = under + (shaded.light - under) * seen.alpha[:, None]
-    canvas.depth_cm[pixels] = seen.distance
+    pixels = visible.rows, visible.columns
+    below = canvas.light[pixels]
+    canvas.light[pixels] = below + (shaded.light - below) * visible.alpha[:, None]
+    canvas.depth_cm[pixels] = visible.distance
     masks = np.zeros((2, camera.size_px, camera.size_px), np.float32)
-    masks[0][pixels] = clip(shaded.face, 0, 1) * seen.alpha
-    masks[1][pixels] = seen.alpha
+    masks[0][pixels] = clip(shaded.face, 0, 1) * visible.alpha
+    masks[1][pixels] = visible.alpha
     return masks[0], masks[1]
 
 
@@ -160,18 +160,18 @@ def _find_landmarks(
     camera: Camera,
     placement: Placement,
 ) -> dict[str, tuple[float, float]]:
-    """Return where the named points of a face appear, (x, y) px; `rest` and `radius` in cm."""
+    """Return the projections of a face's named points, (x, y) px; `rest` and `radius` in cm."""
     at_rest = _landmarks_at_rest(face)
     x, y = np.array(list(at_rest.values()), np.float32).T
     azimuth, elevation = expression.to_deformed(*_directions_at(x, y, rest))
     r = radius.sample(azimuth, elevation)
     points = np.stack([r * part for part in direction(azimuth, elevation)], axis=1)
-    seen = placement.to_image(points, camera)
-    return {name: (float(x), float(y)) for name, (x, y) in zip(at_rest, seen, strict=True)}
+    points_px = placement.to_image(points, camera)
+    return {name: (float(x), float(y)) for name, (x, y) in zip(at_rest, points_px, strict=True)}
 
 
 def _landmarks_at_rest(face: FaceTraits) -> dict[str, tuple[float, float]]:
-    """Return the points' x and y on the face at rest, cm."""
+    """Return x and y of the named points on the face at rest, cm."""
     at_rest = {
         "nose_tip": (0.0, -3.75 - face.nose_length_cm),
         "chin": (0.0, -11.0 - face.chin_drop_cm),
@@ -194,7 +194,7 @@ def _landmarks_at_rest(face: FaceTraits) -> dict[str, tuple[float, float]]:
 
 
 def _directions_at(x: Floats, y: Floats, rest: SphereMap) -> tuple[Floats, Floats]:
-    """Return the directions in which the surface at rest has these x and y (fixed point)."""
+    """Return the directions in which the surface at rest has these x and y, by iteration."""
     azimuth, elevation = np.arctan2(x, 8.0), np.arctan2(y, np.hypot(x, 8.0))
     for _ in range(25):
         r = rest.sample(azimuth, elevation)
@@ -213,24 +213,24 @@ def _lighting(scene: SceneParams, placement: Placement) -> Lighting:
 
 
 def _tone_map(light: Floats, scene: SceneParams) -> Image:
-    """Return the picture a camera makes of `light`: a soft shoulder, and sensor noise."""
+    """Return the camera's image of `light`: tone mapped, with sensor noise."""
     linear = np.maximum(light, 0)
     bright: Floats = np.asarray(cv2.pow(linear / (1 + _SHOULDER * linear), 1 / _GAMMA))
     values = bright * 255 + 0.5
     if scene.noise > 0:
         values += _sensor_noise(scene, light.shape)
-    picture: Image = clip(values, 0, 255).astype(np.uint8)
-    return picture
+    image: Image = clip(values, 0, 255).astype(np.uint8)
+    return image
 
 
 def _sensor_noise(scene: SceneParams, shape: tuple[int, ...]) -> Floats:
-    """Return normal noise, in 255ths: of the moment, so that a true swap has the same."""
+    """Return normal noise, in 255ths, seeded by the scene so that a true swap has the same."""
     numbers = [np.ravel(value) for value in astuple(scene) if value is not None]
     # Adding zero makes one of minus zero and zero, as `==` does.
     rng = np.random.default_rng(zlib.crc32((np.concatenate(numbers) + 0.0).tobytes()))
-    # A byte looked up among the normal distribution's 256 quantiles is far faster than a draw.
-    share = rng.integers(0, 256, shape, dtype=np.uint8)
-    return _normal_quantiles()[share] * np.float32(scene.noise)
+    # Looking up 256 quantiles of the normal distribution is far faster than sampling it.
+    index = rng.integers(0, 256, shape, dtype=np.uint8)
+    return _normal_quantiles()[index] * np.float32(scene.noise)
 
 
 @cache

@@ -1,4 +1,4 @@
-"""The light that a head sends to the camera, pixel by pixel; where the pixels are is `render`'s."""
+"""Light from points on a head towards the camera: `shade`."""
 
 from dataclasses import dataclass
 
@@ -26,7 +26,7 @@ from faceswap_cli.synthetic.texture import TextureLevel
 from faceswap_cli.synthetic.traits import Person
 
 SKIN_WRAP = (0.30, 0.18, 0.14)
-"""How far light creeps round the edge of a shadow, by colour: red goes furthest through skin."""
+"""Softness of the light's edge per channel: red is scattered furthest in skin."""
 
 _LAMP: Triple = (0.966, 0.92, 0.874)
 _SKY: Triple = (0.95, 1.00, 1.06)
@@ -39,10 +39,10 @@ _SHADOW_DARKNESS = 0.72
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Lighting:
-    """The light of one moment, in head coordinates."""
+    """The light of one scene, in head coordinates."""
 
     lamp: Triple
-    """Unit vector towards it."""
+    """Unit vector towards the lamp."""
     up: Triple
     """Unit vector towards the sky."""
     eye: Triple
@@ -51,12 +51,12 @@ class Lighting:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Shaded:
-    """What the pixels show."""
+    """Light and face mask of the pixels."""
 
     light: Floats
     """float32 (N, 3)."""
     face: Floats
-    """float32 (N,): 1 where a swap puts the other's face."""
+    """float32 (N,): 1 where a true swap shows the target's face."""
 
 
 def shade(
@@ -75,21 +75,21 @@ def shade(
     Args:
         point: Points on the surface, head coordinates, cm.
         ray: Unit directions from the camera to them.
-        person: Whose head.
-        texture: What is painted on it.
-        expression: How the face is moved.
+        person: The person.
+        texture: The head's texture.
+        expression: The face's expression.
         rest_radius: The radius table of the head at rest.
         radius: The radius table of the moved head.
         lighting: Lamp, sky and camera.
     """
-    moment = expression.scene
+    scene = expression.scene
     azimuth, elevation, r = spherical(point)
     normal = _normal(radius, azimuth, elevation, r)
     rest_azimuth, rest_elevation, opening = expression.to_canonical(azimuth, elevation)
-    colour = texture.color.sample(rest_azimuth, rest_elevation)
+    color = texture.color.sample(rest_azimuth, rest_elevation)
     detail = texture.detail.sample(rest_azimuth, rest_elevation)
     shadow = compute_shadow(radius, lighting.lamp).sample(azimuth, elevation)
-    light = _apply_lighting(colour, detail, normal, ray, shadow, lighting=lighting, scene=moment)
+    light = _apply_lighting(color, detail, normal, ray, shadow, lighting=lighting, scene=scene)
     add_mouth(
         light,
         point,
@@ -98,7 +98,7 @@ def shade(
         ray=ray,
         lamp=lighting.lamp,
         mouth=expression.mouth,
-        scene=moment,
+        scene=scene,
     )
     rest = scale_vector(
         direction(rest_azimuth, rest_elevation), rest_radius.sample(rest_azimuth, rest_elevation)
@@ -111,16 +111,15 @@ def shade(
         lamp=lighting.lamp,
         shadow=shadow,
         face=person.face,
-        scene=moment,
+        scene=scene,
     )
     return Shaded(light=light, face=texture.face.sample(rest_azimuth, rest_elevation))
 
 
 def compute_shadow(radius: SphereMap, lamp: Triple) -> SphereMap:
-    """Return how much of the lamp reaches each direction of the surface, over a coarse map.
+    """Return a coarse map of how much of the lamp's light reaches the surface, 0 to 1.
 
-    A shadow's edge on a face is soft, so a two-degree map of it, made once a picture, will do for
-    every pixel.
+    A shadow's edge on a face is soft, so a two-degree map, computed once per image, is fine enough.
     """
     azimuth, elevation = (a.ravel() for a in directions(_SHADOW_COLUMNS, _SHADOW_ROWS))
     r = radius.sample(azimuth, elevation)
@@ -136,9 +135,9 @@ def compute_shadow(radius: SphereMap, lamp: Triple) -> SphereMap:
         sample_azimuth, sample_elevation, height = spherical((x, y, z))
         depth = radius.sample(sample_azimuth, sample_elevation) - height
         blocked = np.maximum(blocked, clip(depth * (1 / (0.12 + 0.16 * step)), 0, 1))
-    open_share = np.ones(azimuth.size, np.float32)
-    open_share[lit] -= _SHADOW_DARKNESS * blocked
-    return SphereMap(values=open_share.reshape(_SHADOW_ROWS, _SHADOW_COLUMNS))
+    reached = np.ones(azimuth.size, np.float32)
+    reached[lit] -= _SHADOW_DARKNESS * blocked
+    return SphereMap(values=reached.reshape(_SHADOW_ROWS, _SHADOW_COLUMNS))
 
 
 def _normal(radius: SphereMap, azimuth: Floats, elevation: Floats, r: Floats) -> Vector:
@@ -168,7 +167,7 @@ def _apply_lighting(
     lighting: Lighting,
     scene: SceneParams,
 ) -> Floats:
-    """Return painted surface under lamp and sky: diffuse, with a little shine."""
+    """Return the light from the textured surface under lamp and sky: diffuse and specular."""
     hair, gloss, strand = color[:, 3], detail[:, 2], detail[:, 3]
     openness = detail[:, 0] - 0.20 * scene.smile * detail[:, 1]
     wrap = np.array(SKIN_WRAP, np.float32)
@@ -214,6 +213,6 @@ def _specular(
 
 
 def _along(vector: Vector, towards: Triple) -> Floats:
-    """Return the part of many vectors along one direction."""
+    """Return the components of many vectors along one direction."""
     part: Floats = vector[0] * towards[0] + vector[1] * towards[1] + vector[2] * towards[2]
     return part

@@ -1,7 +1,7 @@
-"""What is painted on a head at rest: colours, hair, creases; once per person, as maps of direction.
+"""Textures of a head at rest (colors, hair, creases), as maps over direction: `paint_texture`.
 
-Painting the canonical head once and looking it up per pixel is what makes drawing fast. Each map
-comes with halved copies, so that strands and pores do not flicker in small pictures.
+Textures are painted once per person and looked up per pixel, which makes rendering fast. Each map
+has copies at half the side (mip levels), so that strands and pores do not flicker in small images.
 """
 
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ from faceswap_cli.synthetic.hair import hair_depth
 from faceswap_cli.synthetic.traits import FaceTraits, HeadTraits, Person
 
 COLUMNS, ROWS = 1280, 640
-"""Cells of a painted map: 0.28 degrees, half a millimetre on the face."""
+"""Cells of a map: 0.28 degrees, half a millimeter on the face."""
 
 _CELL_CM = 2 * np.pi * 9 / COLUMNS
 _LEVELS = 4
@@ -38,14 +38,14 @@ _COARSE = ((6, 1.0), (12, 0.7), (24, 0.45), (48, 0.3), (128, 0.15))
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TextureLevel:
-    """The painted maps at one resolution."""
+    """The maps at one resolution."""
 
     color: SphereMap
     """red, green, blue (skin, lips, brows and hair together) and hair, each about [0, 1]."""
     detail: SphereMap
     """openness to the sky, smile fold, lip gloss, strand."""
     face: SphereMap
-    """1 where a swap puts the other's face."""
+    """1 where a true swap shows the target's face."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -65,48 +65,48 @@ def paint_texture(person: Person, bare: SphereMap) -> Texture:
     azimuth, elevation = directions(COLUMNS, ROWS)
     radius = bare.sample(azimuth.ravel(), elevation.ravel()).reshape(azimuth.shape)
     point = scale_vector(direction(azimuth, elevation), radius)
-    colour, detail = _skin(point, person.face)
-    _front(colour, detail, point, person.face)
+    color, detail = _skin(point, person.face)
+    _front(color, detail, point, person.face)
     _ears(detail, point, person.head)
-    hair = _hair(colour, detail, point, azimuth, elevation, head=person.head)
+    hair = _hair(color, detail, point, azimuth, elevation, head=person.head)
     throat = -11.4 - person.face.chin_drop_cm
     face = (1 - hair) * smoothstep(1.25, 1.05, np.abs(azimuth))
     face = face * smoothstep(throat - 0.5, throat + 0.5, point[1])
-    coats = [
+    levels = [
         TextureLevel(
-            color=SphereMap(values=np.dstack([colour, hair])),
+            color=SphereMap(values=np.dstack([color, hair])),
             detail=SphereMap(values=detail),
             face=SphereMap(values=face),
         )
     ]
-    while len(coats) < _LEVELS:
-        last = coats[-1]
-        coats.append(
+    while len(levels) < _LEVELS:
+        last = levels[-1]
+        levels.append(
             TextureLevel(
                 color=last.color.downsample(),
                 detail=last.detail.downsample(),
                 face=last.face.downsample(),
             )
         )
-    return Texture(levels=tuple(coats))
+    return Texture(levels=tuple(levels))
 
 
 def _skin(point: Vector, face: FaceTraits) -> tuple[Floats, Floats]:
-    """Return the colour (rows, columns, 3) of bare skin and a detail map with nothing on it."""
+    """Return the color (rows, columns, 3) of bare skin and a detail map with its shading only."""
     rng = np.random.default_rng(face.seed)
     blotch = soft_noise(rng, (ROWS, COLUMNS), _COARSE)
     pore = soft_noise(rng, (ROWS, COLUMNS), _FINE)
     tone = 1 + 0.028 * blotch + 0.012 * pore
-    # Blood shows in blotches: they are redder, not only darker.
+    # Blotches are redder, not only darker.
     redder = np.array([0.006, -0.010, -0.008], np.float32)
-    colour = np.array(face.skin, np.float32) * (tone[..., None] + blotch[..., None] * redder)
+    color = np.array(face.skin, np.float32) * (tone[..., None] + blotch[..., None] * redder)
     detail = np.zeros((*tone.shape, 4), np.float32)
     detail[..., 0] = 1 - 0.45 * smoothstep(-10.6, -12.5, point[1] + face.chin_drop_cm)
     freckle = smoothstep(1.1, 1.9, pore) * face.freckles
     mirrored_x = np.abs(point[0])
     freckle = freckle * bump((mirrored_x - 2.6) / 2.4, (point[1] + 2.3) / 1.6) * _facing(point)
-    colour *= (1 - 0.22 * freckle)[..., None]
-    return colour, detail
+    color *= (1 - 0.22 * freckle)[..., None]
+    return color, detail
 
 
 def _facing(point: Vector) -> Floats:
@@ -115,24 +115,24 @@ def _facing(point: Vector) -> Floats:
 
 
 def _front(color: Floats, detail: Floats, point: Vector, face: FaceTraits) -> None:
-    """Paint the features into the maps' front, the only part where there are any."""
+    """Paint the facial features into the front of the maps."""
     front = (
         slice(int(0.05 * ROWS), int(0.78 * ROWS)),
         slice(int(0.29 * COLUMNS), int(0.71 * COLUMNS)),
     )
-    here = (point[0][front], point[1][front], point[2][front])
-    skin, marks = color[front], detail[front]  # views: what follows changes the maps
-    _blush(skin, here, face)
-    _creases(marks, here, face)
-    _nostrils(skin, here, face)
-    _stubble(skin, here, face)
-    _brows(skin, here, face)
-    _lips(skin, marks, here, face)
+    front_point = (point[0][front], point[1][front], point[2][front])
+    skin, marks = color[front], detail[front]  # views: painting changes the maps
+    _blush(skin, front_point, face)
+    _creases(marks, front_point, face)
+    _nostrils(skin, front_point, face)
+    _stubble(skin, front_point, face)
+    _brows(skin, front_point, face)
+    _lips(skin, marks, front_point, face)
 
 
-def _blend(color: Floats, over: Floats | Triple, share: Floats) -> None:
-    """Lay `over` on `color` in place, `share` of it."""
-    color += (np.asarray(over, np.float32) - color) * share[..., None]
+def _blend(color: Floats, over: Floats | Triple, alpha: Floats) -> None:
+    """Blend `over` into `color` in place."""
+    color += (np.asarray(over, np.float32) - color) * alpha[..., None]
 
 
 def _blush(skin: Floats, point: Vector, face: FaceTraits) -> None:
@@ -144,7 +144,7 @@ def _blush(skin: Floats, point: Vector, face: FaceTraits) -> None:
 
 
 def _creases(marks: Floats, point: Vector, face: FaceTraits) -> None:
-    """Darken where the sky is hidden: inner eye, under nose and lip; and note the smile fold."""
+    """Paint ambient occlusion at the inner eye, below nose and lip; and the smile fold."""
     x, y, _ = point
     side, facing = np.abs(x), _facing(point)
     off_eye = side - face.eye_x_cm
@@ -231,14 +231,14 @@ def _hair(
     *,
     head: HeadTraits,
 ) -> Floats:
-    """Lay the hair over the maps; return how much of each cell it covers."""
+    """Paint the hair over the maps; return how much of each cell it covers."""
     strand, tuft = _strands(azimuth, elevation, head.seed)
     depth = hair_depth(point, azimuth, elevation, head=head)
-    # Single strands reach over the line, so that it is no cut edge.
+    # Single strands cross the hairline, so that it is not a sharp edge.
     hair = smoothstep(-0.5, 0.6, depth + 0.22 * strand + 0.16 * tuft)
     shade = clip(1 + 0.24 * strand + 0.10 * tuft, 0.35, 2.0)
     _blend(color, np.array(head.hair, np.float32) * shade[..., None], hair)
-    # The skin next to the hair lies in its shadow.
+    # The skin next to the hair is in its shadow.
     detail[..., 0] *= 1 - 0.22 * bump((depth + 0.25) / 0.6)
     detail[..., 3] = strand
     return hair

@@ -1,4 +1,4 @@
-"""Who a drawn person is: two groups of numbers, the face and the head that wears it."""
+"""`Person`: the parameters of a synthetic person, those of the face and those of the head."""
 
 from dataclasses import dataclass, replace
 
@@ -7,10 +7,10 @@ from faceswap_cli.synthetic.geometry import Triple
 
 @dataclass(frozen=True, kw_only=True)
 class FaceTraits:
-    """What a swap carries over: the shape, features and skin of one face.
+    """Shape, features and skin of a face: what a swap replaces.
 
-    Lengths are cm from the head's centre or across; `*_width` and `*_size` without a unit are
-    factors of an average face; colours are display RGB in [0, 1].
+    Lengths are cm from the head's center or across; `*_width` and `*_size` without a unit are
+    factors of an average face; colors are display RGB in [0, 1].
     """
 
     face_width: float = 1.0
@@ -26,12 +26,12 @@ class FaceTraits:
     eye_x_cm: float = 3.2
     eye_y_cm: float = 0.0
     eye_width_cm: float = 1.5
-    """From the middle of the eye to a corner."""
+    """Distance from the middle of the eye to a corner."""
     eye_height_cm: float = 0.62
     eye_tilt: float = 0.06
     """Rise of the outer corner per cm outwards."""
     mouth_width_cm: float = 2.5
-    """From the middle of the mouth to a corner."""
+    """Distance from the middle of the mouth to a corner."""
     mouth_y_cm: float = -6.75
     upper_lip_cm: float = 0.62
     lower_lip_cm: float = 0.78
@@ -48,12 +48,12 @@ class FaceTraits:
     blush: float = 0.5
     freckles: float = 0.0
     seed: int = 1
-    """Which blotches and freckles the skin has."""
+    """Seed of the skin's blotches and freckles."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class HeadTraits:
-    """What a swap leaves alone: skull, ears, hair, glasses, clothes; units as in `FaceTraits`."""
+    """Skull, ears, hair, glasses, clothes: what a swap preserves; units as in `FaceTraits`."""
 
     skull_width: float = 1.0
     skull_height: float = 1.0
@@ -62,19 +62,19 @@ class HeadTraits:
     hair_volume_cm: float = 0.8
     hairline_y_cm: float = 6.6
     long_hair: float = 0.0
-    """0 for short hair, up to 1 for hair that hangs beside the face and covers the ears."""
+    """0 for short hair, up to 1 for hair that hangs next to the face and covers the ears."""
     parting: float = 0.2
-    """Where the hairline peaks: -1 the image's left, +1 its right."""
+    """Position of the hairline's peak: -1 the image's left, +1 its right."""
     clothes: Triple = (0.20, 0.28, 0.42)
     glasses: float = 0.0
-    """Darkness of the frames of a pair of glasses; 0 wears none."""
+    """Darkness of the frames of a pair of glasses; 0 for no glasses."""
     seed: int = 1
-    """Which way the strands fall."""
+    """Seed of the strands of hair."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Person:
-    """One drawn person: a face on a head."""
+    """A synthetic person: a face on a head."""
 
     face: FaceTraits
     head: HeadTraits
@@ -87,6 +87,6 @@ class Person:
         """Return this person in the skin tone of `other`, features unchanged.
 
         `bo.with_skin_of(ada).on_head_of(ada)` is the truth for a converter that matches the
-        colours of the footage it pastes into.
+        colors of the target frame.
         """
         return replace(self, face=replace(self.face, skin=other.face.skin))
