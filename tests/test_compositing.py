@@ -1,4 +1,4 @@
-"""The laws of blending: colors arrive, a face lands where it was taken, the rest is untouched."""
+"""Compositing: colors are matched, a pasted face does not move, and the rest is untouched."""
 
 import cv2
 import numpy as np
@@ -34,11 +34,11 @@ from faceswap_cli.faces.alignment import FaceAlignment
 
 PLAIN = Compositor(color_transfer=None)
 FULL = np.ones((128, 128), dtype=np.float32)
-MATCHES = [match for match in COLOR_TRANSFERS.values() if match is not None]
+TRANSFERS = [one for one in COLOR_TRANSFERS.values() if one is not None]
 
 
 def _random_image(width: int, height: int, *, seed: int, detail_px: int = 12) -> Image:
-    """Draw soft random blotches of `detail_px` px, of a photograph's contrast."""
+    """Return smooth random blotches of `detail_px` px with the contrast of a photo."""
     noise = np.random.default_rng(seed).integers(30, 226, (height // detail_px + 2, 64, 3))
     coarse = noise[:, : width // detail_px + 2].astype(np.uint8)
     return np.asarray(
@@ -46,19 +46,19 @@ def _random_image(width: int, height: int, *, seed: int, detail_px: int = 12) ->
     )
 
 
-def _square_at(*, side: float, centre: tuple[float, float], degrees: float = 0.0) -> FaceAlignment:
-    """Return a square of `side` px around `centre`, turned clockwise."""
-    turn = np.deg2rad(degrees)
-    rotation = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]]) / side
-    offset = 0.5 - rotation @ np.array(centre)
+def _square_at(*, side: float, center: tuple[float, float], degrees: float = 0.0) -> FaceAlignment:
+    """Return a square of `side` px around `center`, rotated clockwise."""
+    angle = np.deg2rad(degrees)
+    rotation = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]]) / side
+    offset = 0.5 - rotation @ np.array(center)
     return FaceAlignment(to_unit=np.column_stack([rotation, offset]))
 
 
 def _oval(size: int) -> Mask:
     """Return an oval that fills most of the square."""
     mask = np.zeros((size, size), dtype=np.uint8)
-    centre, axes = (size // 2, size // 2), (size * 3 // 8, size * 15 // 32)
-    cv2.ellipse(mask, centre, axes, 0, 0, 360, 255, -1, cv2.LINE_AA)
+    center, axes = (size // 2, size // 2), (size * 3 // 8, size * 15 // 32)
+    cv2.ellipse(mask, center, axes, 0, 0, 360, 255, -1, cv2.LINE_AA)
     return (mask / 255).astype(np.float32)
 
 
@@ -69,33 +69,33 @@ def _psnr(one: AnyArray, other: AnyArray) -> float:
 
 
 def _shift_px(still: Image, moved: Image) -> AnyArray:
-    """Return how far the middle of an image moved, x and y (Lucas and Kanade, 1981)."""
+    """Return how far the center of an image moved, x and y (Lucas and Kanade, 1981)."""
     down, across = (np.asarray(np.gradient(still.astype(float), axis=axis)) for axis in (0, 1))
     change = moved.astype(np.float64) - still
-    middle = (slice(85, 155), slice(125, 195))
-    slopes = np.stack([across[middle].ravel(), down[middle].ravel()], axis=1)
-    return np.asarray(-np.linalg.solve(slopes.T @ slopes, slopes.T @ change[middle].ravel()))
+    window = (slice(85, 155), slice(125, 195))
+    slopes = np.stack([across[window].ravel(), down[window].ravel()], axis=1)
+    return np.asarray(-np.linalg.solve(slopes.T @ slopes, slopes.T @ change[window].ravel()))
 
 
 def _lab(image: Image) -> AnyArray:
-    """Return L*a*b* in float."""
+    """Return float32 L*a*b*."""
     return cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
 
 
-def _transfer(match: ColorTransfer, image: Image, reference: Image, mask: Mask) -> Image:
-    """Return the image with the colors the reference has inside the mask."""
-    return match.apply(image, match.compute_statistics(reference, image, mask))
+def _transfer(transfer: ColorTransfer, image: Image, reference: Image, mask: Mask) -> Image:
+    """Return the image with the reference's colors inside the mask."""
+    return transfer.apply(image, transfer.compute_statistics(reference, image, mask))
 
 
 # --- color -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("match", MATCHES)
+@pytest.mark.parametrize("transfer", TRANSFERS)
 @pytest.mark.parametrize("seed", range(3))
-def test_color_transfer_to_itself_is_the_identity(match: ColorTransfer, seed: int) -> None:
-    """An image that has the colors already keeps every pixel, to one level."""
+def test_color_transfer_to_itself_is_the_identity(transfer: ColorTransfer, seed: int) -> None:
+    """An image that has the colors already keeps every pixel, within one level."""
     image, mask = _random_image(128, 128, seed=seed), _oval(128)
-    change = _transfer(match, image, image, mask).astype(int) - image.astype(int)
+    change = _transfer(transfer, image, image, mask).astype(int) - image.astype(int)
     assert np.abs(change[mask > 0.5]).max() <= 1
 
 
@@ -104,141 +104,141 @@ def test_lab_transfer_matches_the_reference() -> None:
     image = np.asarray(_random_image(128, 128, seed=1) * 0.5 + 30, dtype=np.uint8)
     reference = np.asarray(_random_image(128, 128, seed=2) * 0.4 + [90, 60, 40], dtype=np.uint8)
     mask = _oval(128)
-    own, wanted_moments = (measure_lab(face, mask) for face in (image, reference))
-    matched = _lab(transfer_lab(image, own, wanted_moments))[mask > 0.5]
-    wanted = _lab(reference)[mask > 0.5]
-    np.testing.assert_allclose(wanted.mean(axis=0), matched.mean(axis=0), atol=0.3)
-    np.testing.assert_allclose(wanted.std(axis=0), matched.std(axis=0), atol=0.4)
+    own, target_moments = (measure_lab(face, mask) for face in (image, reference))
+    matched = _lab(transfer_lab(image, own, target_moments))[mask > 0.5]
+    target = _lab(reference)[mask > 0.5]
+    np.testing.assert_allclose(target.mean(axis=0), matched.mean(axis=0), atol=0.3)
+    np.testing.assert_allclose(target.std(axis=0), matched.std(axis=0), atol=0.4)
 
 
-@pytest.mark.parametrize("match", [MONGE_KANTOROVICH, HISTOGRAM])
-def test_rgb_transfer_matches_the_reference(match: ColorTransfer) -> None:
+@pytest.mark.parametrize("transfer", [MONGE_KANTOROVICH, HISTOGRAM])
+def test_rgb_transfer_matches_the_reference(transfer: ColorTransfer) -> None:
     """Inside the mask, mean and deviation of red, green and blue become the reference's."""
     image = np.asarray(_random_image(128, 128, seed=1) * 0.5 + 30, dtype=np.uint8)
     reference = np.asarray(_random_image(128, 128, seed=2) * 0.4 + [90, 60, 40], dtype=np.uint8)
     mask = _oval(128)
-    own, wanted_moments = (match.measure(face, mask) for face in (image, reference))
-    matched = match.transfer(image, own, wanted_moments)[mask > 0.5]
-    wanted = reference[mask > 0.5]
-    np.testing.assert_allclose(wanted.mean(axis=0), matched.mean(axis=0), atol=2)
-    np.testing.assert_allclose(wanted.std(axis=0), matched.std(axis=0), rtol=0.12)
+    own, target_moments = (transfer.measure(face, mask) for face in (image, reference))
+    matched = transfer.transfer(image, own, target_moments)[mask > 0.5]
+    target = reference[mask > 0.5]
+    np.testing.assert_allclose(target.mean(axis=0), matched.mean(axis=0), atol=2)
+    np.testing.assert_allclose(target.std(axis=0), matched.std(axis=0), rtol=0.12)
 
 
-@pytest.mark.parametrize("match", MATCHES)
-def test_color_moments_can_be_averaged(match: ColorTransfer) -> None:
-    """The mean of two frames' measures is the measure of both frames together."""
+@pytest.mark.parametrize("transfer", TRANSFERS)
+def test_color_moments_can_be_averaged(transfer: ColorTransfer) -> None:
+    """The mean of two frames' moments are the moments of both frames together."""
     one, other = _random_image(64, 64, seed=1), _random_image(64, 64, seed=2)
     mask = np.ones((64, 64), np.float32)
-    together = match.measure(np.hstack([one, other]), np.hstack([mask, mask]))
-    average = (match.measure(one, mask) + match.measure(other, mask)) / 2
+    together = transfer.measure(np.hstack([one, other]), np.hstack([mask, mask]))
+    average = (transfer.measure(one, mask) + transfer.measure(other, mask)) / 2
     np.testing.assert_allclose(together, average, rtol=1e-5)
 
 
-@pytest.mark.parametrize("match", MATCHES)
-def test_pixels_outside_the_mask_are_ignored(match: ColorTransfer) -> None:
-    """The background of either face does not change the colors that are given."""
+@pytest.mark.parametrize("transfer", TRANSFERS)
+def test_pixels_outside_the_mask_are_ignored(transfer: ColorTransfer) -> None:
+    """The background of either face does not change the result."""
     mask = _oval(128)
     image, reference = _random_image(128, 128, seed=1), _random_image(128, 128, seed=2)
     other = np.where(mask[..., None] > 0.5, reference, 255).astype(np.uint8)
     np.testing.assert_array_equal(
-        _transfer(match, image, reference, mask), _transfer(match, image, other, mask)
+        _transfer(transfer, image, reference, mask), _transfer(transfer, image, other, mask)
     )
 
 
-@pytest.mark.parametrize("match", MATCHES)
-def test_gain_is_limited_on_flat_faces(match: ColorTransfer) -> None:
-    """A nearly even face keeps its little noise little, however rich the reference is."""
+@pytest.mark.parametrize("transfer", TRANSFERS)
+def test_gain_is_limited_on_flat_faces(transfer: ColorTransfer) -> None:
+    """Weak noise on a flat face stays weak, whatever the reference."""
     noise = np.random.default_rng(0).integers(-1, 2, (128, 128, 3))
     flat = np.asarray(128 + noise, dtype=np.uint8)
-    matched = _transfer(match, flat, _random_image(128, 128, seed=2), FULL)
+    matched = _transfer(transfer, flat, _random_image(128, 128, seed=2), FULL)
     assert matched.std(axis=(0, 1)).max() < 6
 
 
-@pytest.mark.parametrize("match", [LAB, MONGE_KANTOROVICH])
-def test_a_blurred_face_is_not_stretched(match: ColorTransfer) -> None:
-    """What a network has left blurred lacks detail, not contrast: its light and shade stay."""
+@pytest.mark.parametrize("transfer", [LAB, MONGE_KANTOROVICH])
+def test_a_blurred_face_is_not_stretched(transfer: ColorTransfer) -> None:
+    """A blurry swap lacks detail, not contrast: its shading stays."""
     light = np.linspace(60, 190, 128)[:, None, None]
     detail = _random_image(128, 128, seed=3, detail_px=4).astype(float) - 128
     reference = np.asarray(np.clip(light + detail * 0.5, 0, 255), dtype=np.uint8)
     blurred = np.asarray(cv2.GaussianBlur(reference, (0, 0), 4), dtype=np.uint8)
-    assert _transfer(match, blurred, reference, FULL).std() / blurred.std() < 1.07
+    assert _transfer(transfer, blurred, reference, FULL).std() / blurred.std() < 1.07
 
 
-@pytest.mark.parametrize("match", MATCHES)
-def test_color_transfer_is_independent_of_size(match: ColorTransfer) -> None:
-    """A face given at twice the size gets the same colors."""
+@pytest.mark.parametrize("transfer", TRANSFERS)
+def test_color_transfer_is_independent_of_size(transfer: ColorTransfer) -> None:
+    """A face of twice the size gets the same colors."""
     image, reference = (
         _random_image(128, 128, seed=1, detail_px=32),
         _random_image(128, 128, seed=2),
     )
     double = np.asarray(cv2.resize(image, (256, 256), interpolation=cv2.INTER_CUBIC), np.uint8)
     small, large = (
-        _transfer(match, image, reference, _oval(128)),
-        _transfer(match, double, reference, _oval(128)),
+        _transfer(transfer, image, reference, _oval(128)),
+        _transfer(transfer, double, reference, _oval(128)),
     )
     assert 2 > np.abs(small.mean(axis=(0, 1)) - large.mean(axis=(0, 1))).max()
 
 
-@pytest.mark.parametrize("match", MATCHES)
-def test_an_empty_mask_is_no_error(match: ColorTransfer) -> None:
-    """Where nothing can be measured an image still comes back."""
+@pytest.mark.parametrize("transfer", TRANSFERS)
+def test_an_empty_mask_is_no_error(transfer: ColorTransfer) -> None:
+    """An image comes back even if nothing can be measured."""
     image = _random_image(64, 64, seed=1)
-    assert image.shape == _transfer(match, image, image, np.zeros((64, 64), np.float32)).shape
+    assert image.shape == _transfer(transfer, image, image, np.zeros((64, 64), np.float32)).shape
 
 
-@pytest.mark.parametrize("match", MATCHES)
-def test_smoothed_statistics_reduce_flicker(match: ColorTransfer) -> None:
-    """A light that flickers by 6 % leaves a sixth of its flicker when seven frames are averaged."""
+@pytest.mark.parametrize("transfer", TRANSFERS)
+def test_smoothed_statistics_reduce_flicker(transfer: ColorTransfer) -> None:
+    """Averaging over six frames reduces a flicker of 6 % to less than a sixth."""
     mask, swap = _oval(128), _random_image(128, 128, seed=1)
     face = _random_image(128, 128, seed=2) * 0.8
     gains = 1 + 0.06 * (-1.0) ** np.arange(7)
-    found = [
-        match.compute_statistics(np.asarray(face * gain, dtype=np.uint8), swap, mask)
+    measured = [
+        transfer.compute_statistics(np.asarray(face * gain, dtype=np.uint8), swap, mask)
         for gain in gains
     ]
-    alone = [match.apply(swap, statistics).mean() for statistics in found]
-    smoothed = [match.apply(swap, np.mean(found[i : i + 6], axis=0)).mean() for i in range(2)]
+    alone = [transfer.apply(swap, statistics).mean() for statistics in measured]
+    smoothed = [transfer.apply(swap, np.mean(measured[i : i + 6], axis=0)).mean() for i in range(2)]
     assert np.ptp(smoothed) < np.ptp(alone) / 6
 
 
 def test_given_statistics_are_used() -> None:
-    """The compositor asks nothing of the frame's colors when it is told what to match."""
+    """Statistics that are passed replace those measured on the frame."""
     frame, swap, mask = _random_image(320, 240, seed=1), _random_image(64, 64, seed=2), _oval(128)
-    place = _square_at(side=100, centre=(160, 120))
-    paste = Compositor()
-    own = paste.color_statistics(place.crop(frame, 128), swap, mask)
-    told = paste.paste(frame, swap, mask, place, statistics=own)
-    np.testing.assert_array_equal(paste.paste(frame, swap, mask, place), told)
-    other = paste.color_statistics(np.full((8, 8, 3), 200, np.uint8), swap, mask)
-    brighter = paste.paste(frame, swap, mask, place, statistics=other)
-    assert brighter[110:130, 150:170].mean() > told[110:130, 150:170].mean() + 20
+    alignment = _square_at(side=100, center=(160, 120))
+    compositor = Compositor()
+    own = compositor.color_statistics(alignment.crop(frame, 128), swap, mask)
+    pasted = compositor.paste(frame, swap, mask, alignment, statistics=own)
+    np.testing.assert_array_equal(compositor.paste(frame, swap, mask, alignment), pasted)
+    other = compositor.color_statistics(np.full((8, 8, 3), 200, np.uint8), swap, mask)
+    brighter = compositor.paste(frame, swap, mask, alignment, statistics=other)
+    assert brighter[110:130, 150:170].mean() > pasted[110:130, 150:170].mean() + 20
 
 
 # --- composite --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("degrees", [0.0, 17.0, -140.0])
-@pytest.mark.parametrize("centre", [(160.0, 120.0), (150.5, 110.25)])
-def test_pasting_a_crop_back_gives_the_frame(degrees: float, centre: tuple[float, float]) -> None:
-    """A crop at native scale, laid back where it came from, changes next to nothing."""
+@pytest.mark.parametrize("center", [(160.0, 120.0), (150.5, 110.25)])
+def test_pasting_a_crop_back_gives_the_frame(degrees: float, center: tuple[float, float]) -> None:
+    """A crop at native scale, pasted back, changes next to nothing."""
     frame = _random_image(320, 240, seed=3)
-    place = _square_at(side=128, centre=centre, degrees=degrees)
-    composed = PLAIN.paste(frame, place.crop(frame, 128), _oval(128), place)
+    alignment = _square_at(side=128, center=center, degrees=degrees)
+    composed = PLAIN.paste(frame, alignment.crop(frame, 128), _oval(128), alignment)
     changed = np.any(composed != frame, axis=2) | (degrees == 0)
     assert _psnr(frame[changed], composed[changed]) > 38
 
 
 @pytest.mark.parametrize("size", [64, 100, 256, 512])
 def test_no_half_pixel_is_lost(size: int) -> None:
-    """A face pasted back does not move, to a twentieth of a pixel."""
+    """A face pasted back does not move, within a twentieth of a pixel."""
     frame = _random_image(320, 240, seed=5, detail_px=24)
-    place = _square_at(side=150.7, centre=(160.3, 120.6), degrees=25)
-    composed = PLAIN.paste(frame, place.crop(frame, size), _oval(128), place)
+    alignment = _square_at(side=150.7, center=(160.3, 120.6), degrees=25)
+    composed = PLAIN.paste(frame, alignment.crop(frame, size), _oval(128), alignment)
     assert np.abs(_shift_px(frame, composed)).max() < 0.05
 
 
 def test_the_shift_measure_sees_a_known_shift() -> None:
-    """The ruler of the test above reads the quarter of a pixel that it is given."""
+    """`_shift_px` measures a shift of a quarter of a pixel."""
     frame = _random_image(320, 240, seed=5, detail_px=24)
     shift = np.array([[1, 0, 0.25], [0, 1, -0.25]])
     moved = np.asarray(cv2.warpAffine(frame, shift, (320, 240)), dtype=np.uint8)
@@ -247,27 +247,27 @@ def test_the_shift_measure_sees_a_known_shift() -> None:
 
 @pytest.mark.parametrize("size", [48, 96])
 def test_pasting_keeps_more_detail_than_a_plain_warp(size: int) -> None:
-    """A network's small picture, enlarged, is nearer to the truth than by linear interpolation."""
+    """A small face, enlarged, is closer to the truth than by linear interpolation."""
     frame = _random_image(320, 240, seed=6, detail_px=5)
-    place = _square_at(side=96.4, centre=(160.3, 120.6), degrees=20)
-    crop = place.crop(frame, size)
-    middle = (slice(100, 140), slice(140, 180))
-    plain = warp_to_frame(crop, place, Rect(0, 0, 320, 240))
-    pasted = PLAIN.paste(frame, crop, FULL, place)
-    assert _psnr(frame[middle], pasted[middle]) > _psnr(frame[middle], plain[middle]) + 0.5
+    alignment = _square_at(side=96.4, center=(160.3, 120.6), degrees=20)
+    crop = alignment.crop(frame, size)
+    window = (slice(100, 140), slice(140, 180))
+    plain = warp_to_frame(crop, alignment, Rect(0, 0, 320, 240))
+    pasted = PLAIN.paste(frame, crop, FULL, alignment)
+    assert _psnr(frame[window], pasted[window]) > _psnr(frame[window], plain[window]) + 0.5
 
 
 @pytest.mark.parametrize("size", [64, 96, 256, 512])
-def test_any_size_lands_in_the_same_place(size: int) -> None:
-    """The same picture given at another size covers the same pixels in the same way."""
+def test_a_face_of_any_size_is_pasted_at_the_same_position(size: int) -> None:
+    """The same face at another size covers the same pixels in the same way."""
     frame = np.zeros((240, 320, 3), dtype=np.uint8)
-    place = _square_at(side=120.4, centre=(158.7, 121.2), degrees=10)
+    alignment = _square_at(side=120.4, center=(158.7, 121.2), degrees=10)
     drawing = _random_image(128, 128, seed=4, detail_px=40)
     resized = np.asarray(
         cv2.resize(drawing, (size, size), interpolation=cv2.INTER_CUBIC), dtype=np.uint8
     )
-    expected = PLAIN.paste(frame, drawing, _oval(128), place)
-    assert _psnr(expected, PLAIN.paste(frame, resized, _oval(128), place)) > 42
+    expected = PLAIN.paste(frame, drawing, _oval(128), alignment)
+    assert _psnr(expected, PLAIN.paste(frame, resized, _oval(128), alignment)) > 42
 
 
 @pytest.mark.parametrize("size", [64, 128, 256])
@@ -275,50 +275,50 @@ def test_a_mask_of_any_size_covers_the_same_pixels(size: int) -> None:
     """The mask's own resolution moves its edge by less than a pixel or two."""
     white = np.full((64, 64, 3), 255, dtype=np.uint8)
     frame = np.zeros((240, 320, 3), dtype=np.uint8)
-    place = _square_at(side=128, centre=(160, 120))
+    alignment = _square_at(side=128, center=(160, 120))
     plain = Compositor(color_transfer=None, shrink=0)
-    one, other = (plain.paste(frame, white, _oval(side), place) for side in (128, size))
+    one, other = (plain.paste(frame, white, _oval(side), alignment) for side in (128, size))
     assert _psnr(one, other) > 28
     assert abs(one.mean() / other.mean() - 1) < 0.04
 
 
 def test_an_empty_mask_leaves_the_frame() -> None:
-    """Nothing under the mask: nothing changes."""
-    frame, place = _random_image(320, 240, seed=1), _square_at(side=100, centre=(160, 120))
+    """An empty mask changes nothing."""
+    frame, alignment = _random_image(320, 240, seed=1), _square_at(side=100, center=(160, 120))
     composed = PLAIN.paste(
-        frame, _random_image(64, 64, seed=2), np.zeros((64, 64), np.float32), place
+        frame, _random_image(64, 64, seed=2), np.zeros((64, 64), np.float32), alignment
     )
     np.testing.assert_array_equal(frame, composed)
 
 
 def test_the_interior_shows_the_swapped_pixels_alone() -> None:
-    """Well inside of the mask the frame does not shine through."""
+    """Well inside the mask only the face is visible."""
     frame = _random_image(320, 240, seed=1)
     green = np.full((64, 64, 3), (10, 200, 30), dtype=np.uint8)
-    composed = PLAIN.paste(frame, green, FULL, _square_at(side=100, centre=(160, 120)))
+    composed = PLAIN.paste(frame, green, FULL, _square_at(side=100, center=(160, 120)))
     assert np.all(composed[90:150, 130:190] == (10, 200, 30))
 
 
 @pytest.mark.parametrize("color", [LAB, None])
 def test_pixels_outside_of_the_square_are_untouched(color: ColorTransfer | None) -> None:
-    """Not one byte changes outside of the face's square, at any angle."""
+    """No byte changes outside the face's square, at any angle."""
     frame = _random_image(320, 240, seed=1)
     before = frame.copy()
-    place = _square_at(side=100, centre=(160, 120), degrees=30)
-    corners = np.rint(place.corners()).astype(np.int32)
+    alignment = _square_at(side=100, center=(160, 120), degrees=30)
+    corners = np.rint(alignment.corners()).astype(np.int32)
     square = cv2.fillConvexPoly(np.zeros((240, 320), np.uint8), corners, 1).astype(bool)
     composed = Compositor(color_transfer=color).paste(
-        frame, _random_image(64, 64, seed=2), FULL, place
+        frame, _random_image(64, 64, seed=2), FULL, alignment
     )
     np.testing.assert_array_equal(frame[~square], composed[~square])
-    np.testing.assert_array_equal(before, frame, "the frame that was given is left as it is")
+    np.testing.assert_array_equal(before, frame, "the input frame was changed")
     assert np.any(frame[square] != composed[square])
 
 
 @pytest.mark.parametrize("feather", [0.0, 0.1, 0.3])
 @pytest.mark.parametrize("shrink", [-0.05, 0.0, 0.1])
-def test_the_soft_edge_lies_around_the_masks_edge(feather: float, shrink: float) -> None:
-    """The face fades over the feather's width, half way where the mask ends less the shrinkage."""
+def test_the_soft_edge_is_centered_on_the_masks_edge(feather: float, shrink: float) -> None:
+    """The face fades over the feather's width, centered on the edge of the shrunk mask."""
     across = np.abs(np.arange(128) - 64)[None, :] / 128
     mask = (np.hypot(across, across.T) < 0.25).astype(np.float32)
     alpha = Compositor(feather=feather, shrink=shrink).make_alpha(mask)[64]
@@ -339,7 +339,7 @@ def test_the_crop_border_is_feathered() -> None:
 
 
 def test_shrinking_and_growing_move_the_edge() -> None:
-    """Half way up, the edge lies `shrink` of a side further in; a negative one moves it out."""
+    """At half height the edge is `shrink` of a side further in; a negative one moves it out."""
     disc = np.zeros((128, 128), np.uint8)
     mask = cv2.circle(disc, (64, 64), 40, 1, -1).astype(np.float32)
     widths = {
@@ -350,74 +350,77 @@ def test_shrinking_and_growing_move_the_edge() -> None:
     assert abs(widths[-0.1] - widths[0.0] - 2 * 0.1 * 128) <= 3
 
 
-@pytest.mark.parametrize("centre", [(0.0, 0.0), (319.0, 100.0), (160.0, 239.0), (1000.0, -500.0)])
-def test_a_face_may_hang_over_the_edge_of_the_frame(centre: tuple[float, float]) -> None:
-    """What lies outside of the frame is left out; a face wholly outside changes nothing."""
-    frame, place = _random_image(320, 240, seed=1), _square_at(side=100, centre=centre, degrees=20)
-    composed = Compositor().paste(frame, _random_image(64, 64, seed=2), _oval(128), place)
+@pytest.mark.parametrize("center", [(0.0, 0.0), (319.0, 100.0), (160.0, 239.0), (1000.0, -500.0)])
+def test_a_face_may_overlap_the_edge_of_the_frame(center: tuple[float, float]) -> None:
+    """The part outside the frame is left out; a face wholly outside changes nothing."""
+    frame, alignment = (
+        _random_image(320, 240, seed=1),
+        _square_at(side=100, center=center, degrees=20),
+    )
+    composed = Compositor().paste(frame, _random_image(64, 64, seed=2), _oval(128), alignment)
     assert frame.shape == composed.shape
-    assert np.any(frame != composed) == (centre[0] < 400)
+    assert np.any(frame != composed) == (center[0] < 400)
 
 
 def test_alpha_blending_is_exact_at_both_ends_and_between() -> None:
-    """Fixed-point mixing equals the real-valued formula within one level."""
-    under, over = _random_image(64, 64, seed=1), _random_image(64, 64, seed=2)
+    """Fixed-point blending equals the real-valued formula within one level."""
+    background, foreground = _random_image(64, 64, seed=1), _random_image(64, 64, seed=2)
     alpha = np.random.default_rng(0).integers(0, 256, (64, 64)).astype(np.uint8)
     alpha[:8], alpha[8:16] = 0, 255
-    mixed = alpha_blend(under, over, alpha)
+    blended = alpha_blend(background, foreground, alpha)
     weight = alpha[..., None] / 255
-    expected = under * (1 - weight) + over * weight
-    assert np.abs(mixed - expected).max() <= 1.001
-    np.testing.assert_array_equal(under[:8], mixed[:8])
-    np.testing.assert_array_equal(over[8:16], mixed[8:16])
+    expected = background * (1 - weight) + foreground * weight
+    assert np.abs(blended - expected).max() <= 1.001
+    np.testing.assert_array_equal(background[:8], blended[:8])
+    np.testing.assert_array_equal(foreground[8:16], blended[8:16])
 
 
 @pytest.mark.parametrize("blend", BLEND_MODES.values())
 def test_every_blend_leaves_what_alpha_hides(blend: Blend) -> None:
-    """Where alpha is 0 not one byte of the picture changes."""
-    under, over = _random_image(160, 140, seed=1), _random_image(160, 140, seed=2)
+    """Where alpha is 0, no byte of the image changes."""
+    background, foreground = _random_image(160, 140, seed=1), _random_image(160, 140, seed=2)
     alpha = np.zeros((140, 160), dtype=np.uint8)
     alpha[6:134, 16:144] = Compositor(feather=0.2).make_alpha(_oval(128))
-    mixed = blend(under, over, alpha)
-    np.testing.assert_array_equal(under[alpha == 0], mixed[alpha == 0])
-    assert np.any(under != mixed)
+    blended = blend(background, foreground, alpha)
+    np.testing.assert_array_equal(background[alpha == 0], blended[alpha == 0])
+    assert np.any(background != blended)
 
 
 @pytest.mark.parametrize("blend", BLEND_MODES.values())
-def test_every_blend_of_equal_pictures_changes_nothing(blend: Blend) -> None:
-    """A picture laid over itself stays as it is, to two levels."""
-    under = _random_image(160, 140, seed=1, detail_px=30)
+def test_every_blend_of_equal_images_changes_nothing(blend: Blend) -> None:
+    """An image blended with itself is unchanged, within two levels."""
+    background = _random_image(160, 140, seed=1, detail_px=30)
     alpha = np.zeros((140, 160), dtype=np.uint8)
     alpha[6:134, 16:144] = Compositor(feather=0.2).make_alpha(_oval(128))
-    change = blend(under, under, alpha).astype(int) - under
+    change = blend(background, background, alpha).astype(int) - background
     assert np.abs(change).max() <= 2
 
 
 def test_a_pyramid_blend_shows_the_swapped_pixels_inside() -> None:
-    """Where alpha is 255 the face shows as it is, for all its bands together are the picture."""
-    under, over = _random_image(160, 140, seed=1), _random_image(160, 140, seed=2)
+    """Where alpha is 255 the face is unchanged, since its bands sum to the image."""
+    background, foreground = _random_image(160, 140, seed=1), _random_image(160, 140, seed=2)
     alpha = np.zeros((140, 160), dtype=np.uint8)
     alpha[6:134, 16:144] = Compositor(feather=0.2).make_alpha(_oval(128))
-    mixed = pyramid_blend(under, over, alpha)
-    np.testing.assert_array_equal(over[alpha == 255], mixed[alpha == 255])
+    blended = pyramid_blend(background, foreground, alpha)
+    np.testing.assert_array_equal(foreground[alpha == 255], blended[alpha == 255])
 
 
 def test_the_protect_mask_shows_the_frame() -> None:
-    """An opening in the mask keeps the frame's own pixels, however narrow beside the soft edge."""
+    """A protected area shows the frame, however narrow it is compared with the soft edge."""
     frame, swap = _random_image(320, 240, seed=1), np.zeros((64, 64, 3), np.uint8)
-    place = _square_at(side=128, centre=(160, 120))
-    keep = np.zeros((128, 128), np.float32)
-    keep[60:72, 50:78] = 1
-    composed = PLAIN.paste(frame, swap, _oval(128), place, protect_mask=keep)
+    alignment = _square_at(side=128, center=(160, 120))
+    protect_mask = np.zeros((128, 128), np.float32)
+    protect_mask[60:72, 50:78] = 1
+    composed = PLAIN.paste(frame, swap, _oval(128), alignment, protect_mask=protect_mask)
     np.testing.assert_array_equal(frame[120:124, 150:170], composed[120:124, 150:170])
     assert 0 == composed[100:108, 150:170].max()
-    whole = PLAIN.paste(frame, swap, _oval(128), place)
+    whole = PLAIN.paste(frame, swap, _oval(128), alignment)
     rows, columns = np.nonzero(np.any(whole != composed, axis=2))
     assert 112 <= rows.min() <= rows.max() <= 132
     assert 142 <= columns.min() <= columns.max() <= 178
 
 
-# --- finish -----------------------------------------------------------------------------------
+# --- postprocessing ---------------------------------------------------------------------------
 
 
 INSIDE = np.ones((200, 240), np.uint8)
@@ -425,19 +428,19 @@ OPAQUE = np.full((200, 240), 255, np.uint8)
 
 
 def _add_noise(image: Image, sigma: float, *, seed: int = 0) -> Image:
-    """Return an image with white noise of a deviation."""
+    """Return an image with white noise of deviation `sigma`."""
     noise = np.random.default_rng(seed).normal(0, sigma, image.shape[:2])[..., None]
     return np.asarray(np.clip(np.rint(image + noise), 0, 255), dtype=np.uint8)
 
 
 def _gaussian(image: Image, sigma: float) -> Image:
-    """Return an image out of focus."""
+    """Return a blurred image."""
     return np.asarray(cv2.GaussianBlur(image, (0, 0), sigma), dtype=np.uint8)
 
 
 @pytest.mark.parametrize("sigma", [1.0, 2.5, 5.0, 8.0])
 def test_grain_is_measured_and_matched(sigma: float) -> None:
-    """The noise that was added is read within a tenth, and put on a clean face."""
+    """Noise is estimated within 12 %, and added to a clean face."""
     clean = _random_image(240, 200, seed=1, detail_px=40)
     frame = _add_noise(clean, sigma)
     assert sigma == pytest.approx(estimate_grain(frame, INSIDE), rel=0.12)
@@ -447,7 +450,7 @@ def test_grain_is_measured_and_matched(sigma: float) -> None:
 
 
 def test_grain_varies_by_frame_and_is_deterministic() -> None:
-    """Other pixels, other grain: it must not stand; the same frame gets the same once more."""
+    """Different frames get different grain; the same frame gets the same again."""
     clean = _random_image(240, 200, seed=1, detail_px=40)
     one, other = (_add_noise(clean, 4, seed=seed) for seed in (1, 2))
     add = Postprocessor(match_grain=True)
@@ -459,7 +462,7 @@ def test_grain_varies_by_frame_and_is_deterministic() -> None:
 @pytest.mark.parametrize("sigma", [0.8, 1.2, 2.0])
 @pytest.mark.parametrize("noise", [0.0, 3.0])
 def test_a_blurred_frame_blurs_the_face(sigma: float, noise: float) -> None:
-    """The blur is found within a fifth, grain or not, and brings the face nearer to the truth."""
+    """The blur is estimated within 20 %, with or without grain, and brings the face closer."""
     sharp = _random_image(240, 200, seed=3, detail_px=4)
     frame = _add_noise(_gaussian(sharp, sigma), noise)
     assert sigma == pytest.approx(estimate_blur_px(sharp, frame, INSIDE), rel=0.2)
@@ -468,15 +471,15 @@ def test_a_blurred_frame_blurs_the_face(sigma: float, noise: float) -> None:
 
 
 def test_a_sharp_frame_leaves_a_blurred_face_alone() -> None:
-    """Blur is matched one way only: nothing is made up."""
+    """Blur is added, never removed."""
     sharp = _random_image(240, 200, seed=3, detail_px=4)
     np.testing.assert_array_equal(
         _gaussian(sharp, 2), Postprocessor(match_blur=True)(_gaussian(sharp, 2), sharp, OPAQUE)
     )
 
 
-def test_sharpening_strengthens_what_is_fine() -> None:
-    """Fine detail grows by the amount; flat ground stays."""
+def test_sharpening_strengthens_fine_detail() -> None:
+    """Fine detail grows by the amount; flat areas are unchanged."""
     image = _random_image(240, 200, seed=3, detail_px=4)
     before, after = (
         one - _gaussian(one, 1).astype(float) for one in (image, unsharp_mask(image, 0.5))
@@ -487,16 +490,16 @@ def test_sharpening_strengthens_what_is_fine() -> None:
 
 
 @pytest.mark.parametrize(
-    "finish", [Postprocessor(), Postprocessor(match_blur=True, match_grain=True)]
+    "postprocess", [Postprocessor(), Postprocessor(match_blur=True, match_grain=True)]
 )
-def test_a_tiny_interior_is_no_error(finish: Postprocessor) -> None:
-    """A face that leaves the frame has next to nothing to measure."""
+def test_a_tiny_interior_is_no_error(postprocess: Postprocessor) -> None:
+    """With too few pixels to measure, the face is unchanged."""
     image = _random_image(240, 200, seed=3)
-    np.testing.assert_array_equal(image, finish(image, image, np.zeros((200, 240), np.uint8)))
+    np.testing.assert_array_equal(image, postprocess(image, image, np.zeros((200, 240), np.uint8)))
 
 
 def test_a_face_larger_than_the_noise_tile_is_grainy_all_over() -> None:
-    """Noise comes round again where the tile ends."""
+    """The noise tile repeats."""
     large = np.full((1_300, 1_200, 3), 128, np.uint8)
     noisy = add_grain(large, 4.0, seed=1)
     corners = [noisy[:100, :100], noisy[-100:, -100:], noisy[:100, -100:]]

@@ -63,7 +63,7 @@ def parse_assignments(
     if len({one.spec for one in assignments}) < len(assignments):
         raise ConfigurationError(
             "one face cannot get two others: each --face must choose another one",
-            hint="to swap two people: --face match:ADA.jpg=bo --face match:BO.jpg=ada",
+            hint="to swap two faces: --face match:ADA.jpg=bo --face match:BO.jpg=ada",
         )
     return assignments
 

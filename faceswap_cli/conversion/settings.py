@@ -1,4 +1,4 @@
-"""What a conversion can be told, as `convert` takes it: `ConvertSettings`.
+"""Settings of a conversion: `ConvertSettings`.
 
 Imports nothing heavy: the command line makes its options from it. `swapper.validate_settings`
 checks the values, `swapper.build_swapper` applies them.
@@ -24,7 +24,7 @@ class ConvertSettings:
         tuple[str, ...],
         Option(
             "Face to replace: largest (the default), all, track:N or match:PHOTO, and the identity "
-            "it gets. Repeatable: --face match:a.jpg=bo --face match:b.jpg=ada swaps two people.",
+            "it gets. Repeatable: --face match:a.jpg=bo --face match:b.jpg=ada swaps two faces.",
             flags="--face",
             metavar="CHOICE[=NAME]",
         ),

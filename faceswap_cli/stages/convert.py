@@ -204,8 +204,8 @@ class _Renderer:
             def threaded(items: Iterator[Item], depth: int = depth) -> Iterator[Item]:
                 return stack.enter_context(closing(prefetch(items, depth=depth)))
 
-            seen = join_faces(threaded(read), self.face_index.iter_tasks(self.identities))
-            crops = threaded(crop_faces(seen, self.swapper), self.batch_size)
+            joined = join_faces(threaded(read), self.face_index.iter_tasks(self.identities))
+            crops = threaded(crop_faces(joined, self.swapper), self.batch_size)
             layers = threaded(run_model(crops, self.swapper, batch_size=self.batch_size))
             finished = composite_faces(smooth_over_time(layers), self.swapper)
             labeled = add_label(finished, self.label_corner) if self.label_corner else finished
