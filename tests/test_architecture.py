@@ -26,8 +26,8 @@ FLOORS: tuple[tuple[str, ...], ...] = (
 )
 """The rooms from the ground up: a room imports lower floors, and its own floor without circles."""
 FLOOR_OF = {room: number for number, floor in enumerate(FLOORS) for room in floor}
-COMPOSITE_STAGES = {"demo", "benchmark", "compare"}
-"""The stages that call other stages: what a user would type, or the evaluation alone."""
+COMPOSITE_STAGES = {"demo", "benchmark"}
+"""The stages that call other stages, as a user would type them."""
 MAX_FILES_PER_ROOM = 18
 
 ONLY_IN = {

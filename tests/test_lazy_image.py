@@ -1,4 +1,4 @@
-"""Looking at a part of a frame shows what looking at all of it shows, bit for bit."""
+"""Reading an area of a frame gives what reading all of it gives, bit for bit."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,42 +23,42 @@ from faceswap_cli.video.probe import probe
 from faceswap_cli.video.reader import read_frames
 
 UPRIGHT = Orientation(transposed=False, mirrored_x=False, mirrored_y=False)
-WAYS = [
-    Orientation(transposed=swapped, mirrored_x=x, mirrored_y=y)
-    for swapped in (False, True)
+ORIENTATIONS = [
+    Orientation(transposed=transposed, mirrored_x=x, mirrored_y=y)
+    for transposed in (False, True)
     for x in (False, True)
     for y in (False, True)
 ]
 
 
 def noise(width: int = 192, height: int = 128, seed: int = 0) -> Image:
-    """A picture in which no two places are alike."""
+    """Return an image of noise."""
     return np.random.default_rng(seed).integers(0, 255, (height, width, 3), dtype=np.uint8)
 
 
 def make_lazy_frame(
-    image: Image, *, pixel_format: str = "yuv420p", way: Orientation = UPRIGHT
+    image: Image, *, pixel_format: str = "yuv420p", orientation: Orientation = UPRIGHT
 ) -> LazyFrame:
-    """A frame as a decoder gives it, lying that way."""
+    """Return a frame as a decoder gives it, stored with an orientation."""
     frame = VideoFrame.from_ndarray(image).reformat(format=pixel_format, threads=SWSCALE_THREADS)
     to_rgb = ToRGB(read_color_tags(frame), size=(frame.width, frame.height))
-    return LazyFrame(frame, to_rgb=to_rgb, orientation=way)
+    return LazyFrame(frame, to_rgb=to_rgb, orientation=orientation)
 
 
 def random_areas(size: tuple[int, int], count: int, *, seed: int = 0) -> Iterator[Rect]:
-    """Areas of all sizes all over a picture, those in its corners and itself among them."""
+    """Yield areas of all sizes all over an image, its corners and the whole among them."""
     width, height = size
-    chance = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     yield from (Rect(0, 0, 1, 1), Rect(width - 1, height - 1, width, height))
     for _ in range(count):
-        left, top = int(chance.integers(width)), int(chance.integers(height))
-        right, bottom = chance.integers(left, width) + 1, chance.integers(top, height) + 1
+        left, top = int(rng.integers(width)), int(rng.integers(height))
+        right, bottom = rng.integers(left, width) + 1, rng.integers(top, height) + 1
         yield Rect(left, top, int(right), int(bottom))
     yield Rect(0, 0, width, height)
 
 
 def crop(image: Image, area: Rect) -> Image:
-    """An area of a picture."""
+    """Return an area of an image."""
     return image[area.slices]
 
 
@@ -70,8 +70,8 @@ def crop(image: Image, area: Rect) -> Image:
     ],
 )
 @pytest.mark.parametrize("size", [(192, 128), (191, 127), (33, 64)])
-def test_a_part_is_that_of_the_whole(pixel_format: str, size: tuple[int, int]) -> None:
-    """Whatever the samples are, and wherever the area lies, alone and after others."""
+def test_an_area_is_that_of_the_whole(pixel_format: str, size: tuple[int, int]) -> None:
+    """Whatever the pixel format and wherever the area is, alone and after others."""
     image = noise(*size)
     whole = make_lazy_frame(image, pixel_format=pixel_format).to_array()
 
@@ -82,20 +82,20 @@ def test_a_part_is_that_of_the_whole(pixel_format: str, size: tuple[int, int]) -
         np.testing.assert_array_equal(crop(whole, area), crop(again.to_partial_array(area), area))
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_a_part_of_a_turned_frame_is_upright(way: Orientation) -> None:
-    """Areas count in the picture as it is shown, not as it is stored."""
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+def test_an_area_of_a_rotated_frame_is_upright(orientation: Orientation) -> None:
+    """Areas are those of the upright image, not of the stored one."""
     image = noise()
-    whole = make_lazy_frame(image, way=way).to_array()
+    whole = make_lazy_frame(image, orientation=orientation).to_array()
 
     for area in random_areas(whole.shape[1::-1], 8):
-        turned = make_lazy_frame(image, way=way)
-        assert whole.shape[1::-1] == turned.size
-        np.testing.assert_array_equal(crop(whole, area), crop(turned.to_partial_array(area), area))
+        rotated = make_lazy_frame(image, orientation=orientation)
+        assert whole.shape[1::-1] == rotated.size
+        np.testing.assert_array_equal(crop(whole, area), crop(rotated.to_partial_array(area), area))
 
 
 def clip(path: Path, **options: str) -> Path:
-    """Three frames as a file has them, coarse enough to survive."""
+    """Write a clip of three frames, coarse enough to survive compression."""
     with av.open(str(path), "w") as output:
         stream = output.add_stream("libx264", rate=25, width=320, height=192, options=options)
         for seed in range(3):
@@ -107,20 +107,20 @@ def clip(path: Path, **options: str) -> Path:
 
 
 @pytest.mark.parametrize("options", [{}, {"x264-params": "tff=1"}])
-def test_parts_of_a_file_are_those_of_the_whole(options: dict[str, str], tmp_path: Path) -> None:
-    """A file says where colour samples lie and whether fields are woven: parts follow it."""
+def test_areas_of_a_file_are_those_of_the_whole(options: dict[str, str], tmp_path: Path) -> None:
+    """Areas respect the chroma location and the interlacing of a file."""
     path = clip(tmp_path / "clip.mp4", **options)
     assert bool(options) == probe(path).interlaced
 
     for seed, (one, other) in enumerate(zip(read_frames(path), read_frames(path), strict=True)):
         for area in random_areas((320, 192), 10, seed=seed):
-            shown = one.view.to_partial_array(area)
-            np.testing.assert_array_equal(crop(other.image, area), crop(shown, area))
+            partial = one.view.to_partial_array(area)
+            np.testing.assert_array_equal(crop(other.image, area), crop(partial, area))
         np.testing.assert_array_equal(other.image, one.image)
 
 
-def test_threads_see_the_same() -> None:
-    """Whoever looks, at the same moment as others, sees the picture."""
+def test_threads_read_the_same() -> None:
+    """Threads that read concurrently get the right pixels."""
     image = noise()
     whole = make_lazy_frame(image).to_array()
     view = make_lazy_frame(image)
@@ -133,32 +133,34 @@ def test_threads_see_the_same() -> None:
 
 
 @pytest.mark.parametrize("pixel_format", ["yuv420p", "yuvj420p", "yuv420p10le", "nv12"])
-def test_the_light_is_that_of_the_picture(pixel_format: str) -> None:
+def test_the_luma_is_that_of_the_image(pixel_format: str) -> None:
     """Black is 0 and white 255, whatever they are in the file."""
     ramp = np.repeat(np.linspace(0, 255, 192).astype(np.uint8)[None, :, None], 128, axis=0)
     view = make_lazy_frame(np.repeat(ramp, 3, axis=2), pixel_format=pixel_format)
 
-    grey = view.sample_luma(4)
+    luma = view.sample_luma(4)
 
-    assert (32, 48) == grey.shape
-    assert int(np.abs(grey - ramp[::4, ::4, 0].astype(int)).max()) <= 2
-    np.testing.assert_allclose(grey, ArrayImage(image=view.to_array()).sample_luma(4), atol=2)
-
-
-def test_the_light_of_a_turned_frame_is_upright() -> None:
-    """Width and height change places with the picture's."""
-    way = Orientation(transposed=True, mirrored_x=True, mirrored_y=False)
-
-    assert (192 // 4, 128 // 4) == make_lazy_frame(noise(), way=way).sample_luma(4).shape
+    assert (32, 48) == luma.shape
+    assert int(np.abs(luma - ramp[::4, ::4, 0].astype(int)).max()) <= 2
+    np.testing.assert_allclose(luma, ArrayImage(image=view.to_array()).sample_luma(4), atol=2)
 
 
-def test_an_area_comes_apart_without_a_rest() -> None:
-    """What lies beyond a hole and what the two share make up the area, each pixel once."""
-    chance = list(random_areas((24, 16), 30))
-    for area, hole in zip(chance, reversed(chance), strict=True):
+def test_the_luma_of_a_rotated_frame_is_upright() -> None:
+    """Width and height are exchanged as those of the image."""
+    orientation = Orientation(transposed=True, mirrored_x=True, mirrored_y=False)
+
+    assert (192 // 4, 128 // 4) == make_lazy_frame(noise(), orientation=orientation).sample_luma(
+        4
+    ).shape
+
+
+def test_subtracting_an_area_leaves_each_pixel_once() -> None:
+    """The parts outside of a hole cover the area without the hole, without overlap."""
+    rng = list(random_areas((24, 16), 30))
+    for area, hole in zip(rng, reversed(rng), strict=True):
         count = np.zeros((16, 24), int)
-        for piece in area.subtract(hole):
-            crop(count, piece)[:] += 1
+        for part in area.subtract(hole):
+            crop(count, part)[:] += 1
         expected = np.zeros((16, 24), int)
         crop(expected, area)[:] = 1
         crop(expected, hole)[:] = 0
@@ -166,28 +168,28 @@ def test_an_area_comes_apart_without_a_rest() -> None:
 
 
 def test_an_area_outside_is_the_nearest_pixel() -> None:
-    """A face may have left the picture: there is always something to look at."""
+    """A face may have left the image: there is always a pixel to read."""
     assert (0, 0, 24, 16) == Rect(-5, -5, 99, 99).clip_nonempty((24, 16))
     assert (23, 0, 24, 1) == Rect(40, -9, 50, -3).clip_nonempty((24, 16))
     assert (3, 4, 5, 6) == Rect(3, 4, 5, 6).clip_nonempty((24, 16))
 
 
-def test_a_still_shows_itself() -> None:
-    """A picture that is there is handed out as it is."""
+def test_an_array_image_is_its_array() -> None:
+    """The array is returned as it is."""
     image = noise()
-    still = ArrayImage(image=image)
+    array = ArrayImage(image=image)
 
-    assert (192, 128) == still.size
-    assert still.to_array() is still.to_partial_array(Rect(1, 2, 3, 4)) is image
+    assert (192, 128) == array.size
+    assert array.to_array() is array.to_partial_array(Rect(1, 2, 3, 4)) is image
 
 
-@pytest.mark.parametrize("kind", ["still", "decoded"])
-def test_what_is_laid_over_a_picture_shows_and_nothing_else(kind: str) -> None:
-    """One after the other, the later over the earlier, wherever one looks."""
+@pytest.mark.parametrize("kind", ["array", "decoded"])
+def test_patches_show_and_nothing_else_changes(kind: str) -> None:
+    """Later patches cover earlier ones, whatever area is read."""
     image = noise(192, 128)
-    under = (
+    base = (
         ArrayImage(image=image)
-        if kind == "still"
+        if kind == "array"
         else make_lazy_frame(image, pixel_format="yuv420p")
     )
     bright, dark = np.full((40, 50, 3), 250, np.uint8), np.full((30, 20, 3), 5, np.uint8)
@@ -195,15 +197,17 @@ def test_what_is_laid_over_a_picture_shows_and_nothing_else(kind: str) -> None:
         Patch(area=Rect(20, 30, 70, 70), image=bright),
         Patch(area=Rect(60, 50, 80, 80), image=dark),
     ]
-    expected = under.to_array().copy()
+    expected = base.to_array().copy()
     expected[30:70, 20:70] = bright
     expected[50:80, 60:80] = dark
 
-    laid = PatchedImage(base=under, patches=patches)
+    patched = PatchedImage(base=base, patches=patches)
 
-    np.testing.assert_array_equal(expected, laid.to_array())
+    np.testing.assert_array_equal(expected, patched.to_array())
     for area in random_areas((192, 128), 20, seed=3):
-        np.testing.assert_array_equal(crop(expected, area), crop(laid.to_partial_array(area), area))
-    assert under.to_array() is PatchedImage(base=under, patches=[]).to_array()
-    assert laid.size == under.size
-    np.testing.assert_array_equal(ArrayImage(image=expected).sample_luma(3), laid.sample_luma(3))
+        np.testing.assert_array_equal(
+            crop(expected, area), crop(patched.to_partial_array(area), area)
+        )
+    assert base.to_array() is PatchedImage(base=base, patches=[]).to_array()
+    assert patched.size == base.size
+    np.testing.assert_array_equal(ArrayImage(image=expected).sample_luma(3), patched.sample_luma(3))

@@ -16,13 +16,14 @@ from faceswap_cli import synthetic
 from faceswap_cli.core import image_io
 from faceswap_cli.core.progress import Reporter
 from faceswap_cli.core.types import Image, Mask
+from faceswap_cli.evaluation import evaluator
 from faceswap_cli.evaluation.evaluation import Evaluation, read_values
+from faceswap_cli.evaluation.evaluator import evaluate_frames
 from faceswap_cli.evaluation.frame_eval import FramePair
 from faceswap_cli.faces.alignment import align_face
 from faceswap_cli.faces.dataset import FaceRecord, FaceSet
 from faceswap_cli.faces.detectors.litert import LiteRTDetector
-from faceswap_cli.stages import evaluate as stage
-from faceswap_cli.stages.evaluate import evaluate_frames, write_evaluation
+from faceswap_cli.stages.evaluate import write_evaluation
 
 DRIVING, TARGET, WRONG_IDENTITY = "ada", "ed", "bo"
 SIDE_PX = 256
@@ -38,10 +39,10 @@ METRIC_ORDERS: Mapping[str, Sequence[str]] = {
     # light blur takes away tells nobody apart.
     "identity_dlib": ("good", "blurred", "wrong", "unswapped"),
     "identity_sface": ("good", "blurred", "unswapped"),
-    "margin_dlib": ("good", "unswapped"),
-    "margin_sface": ("good", "unswapped"),
-    "retrieval_dlib": ("good", "wrong"),
-    "retrieval_sface": ("good", "wrong"),
+    "identity_margin_dlib": ("good", "unswapped"),
+    "identity_margin_sface": ("good", "unswapped"),
+    "id_retrieval_dlib": ("good", "wrong"),
+    "id_retrieval_sface": ("good", "wrong"),
     # Whom the face belongs to is no matter for following: the unswapped face follows best.
     "pose": ("unswapped", "true", "frozen"),
     "pose_3ddfa": ("unswapped", "true", "frozen"),
@@ -54,8 +55,8 @@ METRIC_ORDERS: Mapping[str, Sequence[str]] = {
     "flicker": ("true", "flickering"),
     # A true swap has the light and the skin of the scene; another face has other shadows.
     "seam_gradient": ("unswapped", "true", "hard"),
-    "seam_colour": ("unswapped", "true", "wrong"),
-    "colour_gap": ("unswapped", "true", "coloured"),
+    "seam_color": ("unswapped", "true", "wrong"),
+    "color_offset": ("unswapped", "true", "coloured"),
     "sharpness": ("unswapped", "true", "good", "blurred"),
     "coverage": ("true", "dropped", "unswapped"),
     "unswapped": ("true", "dropped", "unswapped"),
@@ -69,12 +70,12 @@ METRIC_ORDERS: Mapping[str, Sequence[str]] = {
 
 FAULTS: Mapping[str, Sequence[str]] = {
     "blurred": ("sharpness", "eyes"),
-    "wrong": ("retrieval_dlib", "retrieval_sface"),
-    "unswapped": ("margin_dlib", "margin_sface", "coverage", "unswapped"),
+    "wrong": ("id_retrieval_dlib", "id_retrieval_sface"),
+    "unswapped": ("identity_margin_dlib", "identity_margin_sface", "coverage", "unswapped"),
     "frozen": ("expression_motion", "mouth", "jitter"),
     "jittered": ("jitter",),
     "flickering": ("flicker",),
-    "coloured": ("colour_gap", "seam_colour"),
+    "coloured": ("color_offset", "seam_color"),
     "hard": ("seam_gradient",),
     "dropped": ("unswapped",),
 }
@@ -188,11 +189,13 @@ def judged(
     original, made = cases
     found = {}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stage, "MAX_REFERENCES", 3)
+        patch.setattr(evaluator, "MAX_REFERENCES", 3)
         for name, images in made.items():
             # Recognition takes most of the time, and the faults outside the ladder do not touch it.
             looks = 4 if name in QUALITY_ORDER else 1
-            patch.setattr(stage, "MAX_SLOW_FRAMES", dict.fromkeys(stage.MAX_SLOW_FRAMES, looks))
+            patch.setattr(
+                evaluator, "MAX_SLOW_FRAMES", dict.fromkeys(evaluator.MAX_SLOW_FRAMES, looks)
+            )
             shots = (
                 FramePair(time=index / 25, original=before, swapped=after, truth=true)
                 for index, (before, after, true) in enumerate(
@@ -245,7 +248,7 @@ def test_the_true_swap_is_good_throughout(judged: dict[str, Evaluation]) -> None
     assert [] == [name for name, one in true.results.items() if one.rating == "poor"]
     assert np.inf == true.values["psnr"]
     assert pytest.approx(1) == true.values["ssim"]
-    assert [100, 0, 0] == [true.values[name] for name in ("coverage", "unswapped", "lost")]
+    assert [100, 0, 0] == [true.values[name] for name in ("coverage", "unswapped", "undetected")]
 
 
 @pytest.mark.slow

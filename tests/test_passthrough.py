@@ -1,4 +1,4 @@
-"""Sound, subtitles, chapters and titles arrive with the picture, whole or cut to its part."""
+"""Audio, subtitles, chapters and metadata are copied with the video, whole or trimmed."""
 
 from collections.abc import Sequence
 from fractions import Fraction
@@ -26,7 +26,7 @@ WORDS = [("early", 200, 700), ("long", 900, 2_200), ("late", 2_600, 2_900)]
 
 
 def make_clicks(seconds: float, *, hz: float) -> AnyArray:
-    """Return a sound, float32 (2, N): a click each tenth of a second on a quiet tone."""
+    """Return audio, float32 (2, N): a click each tenth of a second on a quiet tone."""
     time = np.arange(round(seconds * RATE_HZ)) / RATE_HZ
     tone = 0.05 * np.sin(2 * np.pi * hz * time)
     tone[(time * RATE_HZ) % (RATE_HZ // 10) < 24] = 0.9
@@ -43,22 +43,25 @@ def write_clip(
     words: bool = True,
     bframes: int = 2,
 ) -> Path:
-    """Write a clip of 3 s with sounds in two languages, subtitles, chapters and a title."""
+    """Write a clip of 3 s with audio in two languages, subtitles, chapters and a title."""
     base = 1 / rate
     text = path.with_suffix(".srt")
-    text.write_text("".join(cue(*one) for one in WORDS), encoding="utf-8")
+    text.write_text("".join(cue(*entry) for entry in WORDS), encoding="utf-8")
     options = {"movie_timescale": "240000"} if path.suffix in (".mp4", ".mov") else {}
     options |= {"avoid_negative_ts": "disabled"} if path.suffix == ".mkv" else {}
-    with av.open(str(path), "w", container_options=options) as output, av.open(str(text)) as told:
+    with (
+        av.open(str(path), "w", container_options=options) as output,
+        av.open(str(text)) as subtitles,
+    ):
         stream = output.add_stream(
             "libx264", rate=rate, width=WIDTH, height=HEIGHT, options={"bf": str(bframes)}
         )
         stream.codec_context.time_base = base
-        voices = [output.add_stream(codec, rate=RATE_HZ) for codec in codecs]
-        for voice, language in zip(voices, ["eng", "jpn"], strict=False):
-            voice.metadata["language"] = language
-        written = output.add_stream_from_template(told.streams[0]) if words else None
-        output.metadata["title"] = "a film"
+        audio_streams = [output.add_stream(codec, rate=RATE_HZ) for codec in codecs]
+        for audio, language in zip(audio_streams, ["eng", "jpn"], strict=False):
+            audio.metadata["language"] = language
+        written = output.add_stream_from_template(subtitles.streams[0]) if words else None
+        output.metadata["title"] = "a title"
         output.set_chapters(
             [
                 {
@@ -77,15 +80,15 @@ def write_clip(
             frame.pts, frame.time_base = number, base
             output.mux(stream.encode(frame))
         output.mux(stream.encode(None))
-        for pitch, voice in enumerate(voices):
-            piece = AudioFrame.from_ndarray(
+        for pitch, audio in enumerate(audio_streams):
+            samples = AudioFrame.from_ndarray(
                 make_clicks(seconds, hz=300 + 200 * pitch), format="fltp", layout="stereo"
             )
-            piece.sample_rate, piece.pts, piece.time_base = RATE_HZ, 0, Fraction(1, RATE_HZ)
-            for part in AudioResampler(format=voice.codec_context.format.name).resample(piece):
-                output.mux(voice.encode(part))
-            output.mux(voice.encode(None))
-        for packet in told.demux():
+            samples.sample_rate, samples.pts, samples.time_base = RATE_HZ, 0, Fraction(1, RATE_HZ)
+            for part in AudioResampler(format=audio.codec_context.format.name).resample(samples):
+                output.mux(audio.encode(part))
+            output.mux(audio.encode(None))
+        for packet in subtitles.demux():
             if written is not None and packet.size:
                 packet.stream = written
                 output.mux(packet)
@@ -107,18 +110,18 @@ def convert_clip(
     end: Fraction | None = None,
     codec: str = "h264",
 ) -> list[str]:
-    """Write a film, or the part of it from `start` to `end` s, as convert does."""
-    picture = EncodeSpec.from_info(probe(source), codec=codec, hardware=False)
+    """Write a clip, or the part of it from `start` to `end` s, as convert does."""
+    spec = EncodeSpec.from_info(probe(source), codec=codec, hardware=False)
     part = start is not None or end is not None
-    with SegmentedWriter(output.parent / f"{output.name} pieces", picture, key="") as pieces:
+    with SegmentedWriter(output.parent / f"{output.name} segments", spec, key="") as writer:
         for frame in read_frames(source):
             if (start or 0) <= frame.time and (end is None or frame.time < end):
-                pieces.write(frame.image, frame.time, original=frame.original)
-    return pieces.finalize(output, source=source, is_part=part)
+                writer.write(frame.image, frame.time, original=frame.original)
+    return writer.finalize(output, source=source, is_part=part)
 
 
 def read_audio(path: Path, track: int = 0) -> AnyArray:
-    """Return what a player plays of a sound from time 0 on: the left channel, at `RATE_HZ`."""
+    """Return what a player plays of an audio stream from time 0 on: left channel, at `RATE_HZ`."""
     with av.open(str(path)) as container:
         resampler = AudioResampler(format="fltp", layout="stereo", rate=RATE_HZ)
         found = np.zeros(10 * RATE_HZ, np.float32)
@@ -136,7 +139,7 @@ def read_audio(path: Path, track: int = 0) -> AnyArray:
 
 
 def find_clicks(samples: AnyArray) -> list[float]:
-    """Return when the clicks of `ticking` are heard, s."""
+    """Return the times of the clicks of `make_clicks`, s."""
     loud = np.flatnonzero(np.abs(samples) > 0.45)
     first = loud[np.diff(loud, prepend=-RATE_HZ) > RATE_HZ // 50]
     return [float(index) / RATE_HZ for index in first]
@@ -149,7 +152,7 @@ def list_streams(path: Path) -> list[tuple[str, str]]:
 
 
 def read_chapters(path: Path) -> list[tuple[str, Fraction, Fraction]]:
-    """Return the chapters with their beginnings and ends, s."""
+    """Return the chapters with start and end, s."""
     with av.open(str(path)) as container:
         return [
             (
@@ -162,7 +165,7 @@ def read_chapters(path: Path) -> list[tuple[str, Fraction, Fraction]]:
 
 
 def read_subtitles(path: Path) -> list[tuple[str, Fraction, Fraction]]:
-    """Return the subtitles with their beginnings and ends, s."""
+    """Return the subtitles with start and end, s."""
     found = []
     with av.open(str(path)) as container:
         for packet in container.demux(subtitles=0):
@@ -177,18 +180,16 @@ def read_subtitles(path: Path) -> list[tuple[str, Fraction, Fraction]]:
 
 @pytest.fixture(scope="module")
 def mkv(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A film that has everything."""
-    return write_clip(tmp_path_factory.mktemp("films") / "in.mkv")
+    """A clip with every kind of stream."""
+    return write_clip(tmp_path_factory.mktemp("clips") / "in.mkv")
 
 
 @pytest.mark.parametrize("suffix", [".mkv", ".mp4", ".mov"])
-def test_everything_beside_the_picture_is_carried_over(
-    suffix: str, mkv: Path, tmp_path: Path
-) -> None:
-    """Two sounds with their languages, subtitles and chapters at their times, and the title."""
+def test_all_other_streams_are_copied(suffix: str, mkv: Path, tmp_path: Path) -> None:
+    """Two audio streams with languages, subtitles and chapters at their times, and the title."""
     output = tmp_path / f"out{suffix}"
     notes = convert_clip(mkv, output)
-    expected = f"subtitle 3 (srt) is turned into mov_text: {suffix} cannot hold it"
+    expected = f"subtitle 3 (srt) is converted to mov_text: {suffix} cannot hold it"
     assert ([] if suffix == ".mkv" else [expected]) == notes
     kinds = ["video", "audio", "audio", "subtitle"]
     assert kinds == [kind for kind, _ in list_streams(output)][:4]
@@ -198,7 +199,7 @@ def test_everything_beside_the_picture_is_carried_over(
     assert read_subtitles(mkv) == read_subtitles(output)
     assert read_chapters(mkv) == read_chapters(output)
     with av.open(str(output)) as container:
-        assert "a film" == container.metadata["title"]
+        assert "a title" == container.metadata["title"]
     for track in (0, 1):
         before, after = read_audio(mkv, track), read_audio(output, track)
         np.testing.assert_array_equal(before[:RATE_HZ], after[:RATE_HZ])
@@ -214,34 +215,34 @@ PARTS = [
 
 @pytest.mark.parametrize("suffix", [".mkv", ".mp4", ".mov"])
 @pytest.mark.parametrize(("start", "end"), PARTS)
-def test_a_part_is_cut_out_with_what_is_heard_and_read_in_it(
+def test_a_part_has_the_audio_and_subtitles_of_its_time(
     start: Fraction | None, end: Fraction | None, suffix: str, mkv: Path, tmp_path: Path
 ) -> None:
-    """Times count from the first frame; sound keeps its place to a thousandth of a second."""
+    """Times count from the first frame; audio is in sync to a millisecond."""
     output = tmp_path / f"out{suffix}"
     convert_clip(mkv, output, start=start, end=end)
     frames = [frame.time for frame in read_frames(mkv)]
-    kept = [time for time in frames if (start or 0) <= time and (end is None or time < end)]
-    first, last = kept[0], kept[-1] + Fraction(1, 30)
+    selected = [time for time in frames if (start or 0) <= time and (end is None or time < end)]
+    first, last = selected[0], selected[-1] + Fraction(1, 30)
     slack = Fraction(1, 500) if suffix == ".mkv" else Fraction(1, 900)  # the source counts in ms
-    shown = [frame.time for frame in read_frames(output)]
-    assert len(kept) == len(shown)
-    assert all(abs(old - first - new) <= slack for old, new in zip(kept, shown, strict=True))
-    length = last - first
+    written = [frame.time for frame in read_frames(output)]
+    assert len(selected) == len(written)
+    assert all(abs(old - first - new) <= slack for old, new in zip(selected, written, strict=True))
+    duration = last - first
     with av.open(str(output)) as container:
-        # Matroska counts the 21 ms before the sound that its decoder swallows.
-        swallowed = Fraction(1024, RATE_HZ) if suffix == ".mkv" else 0
+        # Matroska counts the 21 ms of priming samples that the decoder drops.
+        priming = Fraction(1024, RATE_HZ) if suffix == ".mkv" else 0
         claimed = Fraction(container.duration or 0, av.time_base)
-        assert abs(claimed - swallowed - length) <= Fraction(1, 1000)
+        assert abs(claimed - priming - duration) <= Fraction(1, 1000)
     for track in (0, 1):
         before = [time - float(first) for time in find_clicks(read_audio(mkv, track))]
         after = find_clicks(read_audio(output, track))
-        due = [time for time in before if 0.01 < time < float(length) - 0.03]
-        found = [time for time in after if 0.01 < time < float(length) - 0.03]
-        assert due == pytest.approx(found, abs=0.0012)
-        assert len(read_audio(output, track)) / RATE_HZ == pytest.approx(float(length), abs=0.025)
+        expected = [time for time in before if 0.01 < time < float(duration) - 0.03]
+        found = [time for time in after if 0.01 < time < float(duration) - 0.03]
+        assert expected == pytest.approx(found, abs=0.0012)
+        assert len(read_audio(output, track)) / RATE_HZ == pytest.approx(float(duration), abs=0.025)
     words = [
-        (word, max(a - first, Fraction(0)), min(b - first, length))
+        (word, max(a - first, Fraction(0)), min(b - first, duration))
         for word, a, b in read_subtitles(mkv)
         if b > first and a < last
     ]
@@ -249,7 +250,7 @@ def test_a_part_is_cut_out_with_what_is_heard_and_read_in_it(
         assert old[0] == new[0]
         assert max(abs(old[1] - new[1]), abs(old[2] - new[2])) <= Fraction(1, 500)
     parts = [
-        (name, max(a - first, Fraction(0)), min(b - first, length))
+        (name, max(a - first, Fraction(0)), min(b - first, duration))
         for name, a, b in read_chapters(mkv)
         if b > first and a < last
     ]
@@ -258,8 +259,8 @@ def test_a_part_is_cut_out_with_what_is_heard_and_read_in_it(
         assert max(abs(part[1] - made[1]), abs(part[2] - made[2])) <= Fraction(1, 500)
 
 
-def test_a_part_begins_with_the_sound_that_was_there(tmp_path: Path) -> None:
-    """From its first sample on: decoders are given what they need of what went before."""
+def test_a_part_starts_with_its_own_audio(tmp_path: Path) -> None:
+    """From its first sample on: decoders get the packets before it that they need."""
     source = write_clip(tmp_path / "in.mp4", words=False)
     start = Fraction(31, 30)  # in the middle of a packet
     convert_clip(source, tmp_path / "out.mp4", start=start, end=Fraction(2))
@@ -267,10 +268,8 @@ def test_a_part_begins_with_the_sound_that_was_there(tmp_path: Path) -> None:
     np.testing.assert_allclose(before[:9_600], after[:9_600], atol=2e-3)
 
 
-def test_nothing_is_said_of_chapters_that_an_mp4_holds_as_a_track(
-    mkv: Path, tmp_path: Path
-) -> None:
-    """An .mp4 goes into an .mp4 without a word."""
+def test_no_note_about_chapters_that_an_mp4_holds_as_a_track(mkv: Path, tmp_path: Path) -> None:
+    """An .mp4 is copied to an .mp4 without a note."""
     convert_clip(mkv, tmp_path / "once.mp4")
     assert [] == convert_clip(tmp_path / "once.mp4", tmp_path / "twice.mp4")
     assert read_chapters(mkv) == read_chapters(tmp_path / "twice.mp4")
@@ -280,10 +279,10 @@ def test_nothing_is_said_of_chapters_that_an_mp4_holds_as_a_track(
 @pytest.mark.parametrize("bframes", [0, 2])
 @pytest.mark.parametrize("seconds", [1.3, 4.1])
 @pytest.mark.parametrize("rate", [Fraction(30_000, 1_001), Fraction(24)])
-def test_durations_are_the_sources(
+def test_durations_are_those_of_the_source(
     rate: Fraction, seconds: float, bframes: int, tmp_path: Path
 ) -> None:
-    """Sound longer or shorter than the picture stays so, to the millisecond."""
+    """Audio longer or shorter than the video stays so, to the millisecond."""
     source = write_clip(
         tmp_path / "in.mp4", rate=rate, seconds=seconds, words=False, bframes=bframes
     )
@@ -292,28 +291,28 @@ def test_durations_are_the_sources(
 
 
 def read_durations(path: Path) -> list[float]:
-    """Return how long each stream is, and the file, s."""
+    """Return the duration of each stream, and of the file, s."""
     with av.open(str(path)) as container:
         found = [float((one.duration or 0) * (one.time_base or 0)) for one in container.streams]
         return [*found, float(Fraction(container.duration or 0, av.time_base))]
 
 
-def test_a_film_without_sound_stays_one(tmp_path: Path) -> None:
-    """No stream is made up."""
+def test_a_clip_without_audio_gets_none(tmp_path: Path) -> None:
+    """The output has the same streams."""
     source = write_clip(tmp_path / "in.mp4", codecs=(), words=False)
     assert [] == convert_clip(source, tmp_path / "out.mp4")
     assert list_streams(source) == list_streams(tmp_path / "out.mp4")
 
 
-def test_webm_gets_the_sound_and_words_it_can_hold(mkv: Path, tmp_path: Path) -> None:
-    """AAC becomes Opus, the subtitles WebVTT, and both are said; a part is cut as elsewhere."""
+def test_webm_gets_audio_and_subtitles_it_can_hold(mkv: Path, tmp_path: Path) -> None:
+    """AAC becomes Opus, subtitles WebVTT, with notes; a part is trimmed as elsewhere."""
     notes = convert_clip(
         mkv, tmp_path / "out.webm", codec="av1", start=Fraction(1), end=Fraction(2)
     )
     assert [
         "audio 1 (aac) is encoded again as Opus: .webm cannot hold it",
         "audio 2 (aac) is encoded again as Opus: .webm cannot hold it",
-        "subtitle 3 (srt) is turned into webvtt: .webm cannot hold it",
+        "subtitle 3 (srt) is converted to webvtt: .webm cannot hold it",
     ] == notes
     before = [time - 1 for time in find_clicks(read_audio(mkv)) if 1.01 < time < 1.95]
     after = [time for time in find_clicks(read_audio(tmp_path / "out.webm")) if 0.01 < time < 0.95]
@@ -321,7 +320,7 @@ def test_webm_gets_the_sound_and_words_it_can_hold(mkv: Path, tmp_path: Path) ->
     assert [("long", 0, 1)] == read_subtitles(tmp_path / "out.webm")
 
 
-def test_sound_that_is_encoded_again_is_cut_to_a_part_too(tmp_path: Path) -> None:
+def test_audio_that_is_encoded_again_is_trimmed_too(tmp_path: Path) -> None:
     """Opus into a .mov: AAC, with every click where it was."""
     source = write_clip(tmp_path / "in.mkv", codecs=("libopus",), words=False)
     (note,) = convert_clip(source, tmp_path / "out.mov", start=Fraction(1), end=Fraction(2))
@@ -331,8 +330,8 @@ def test_sound_that_is_encoded_again_is_cut_to_a_part_too(tmp_path: Path) -> Non
     assert before == pytest.approx(after, abs=0.003)
 
 
-def test_the_cover_picture_stays(tmp_path: Path) -> None:
-    """It is a still beside the film, not one of its frames."""
+def test_the_cover_image_is_copied(tmp_path: Path) -> None:
+    """It is an attached image, not one of the frames."""
     bare = write_clip(tmp_path / "bare.mp4", words=False)
     source = tmp_path / "in.mp4"
     cover = VideoFrame.from_ndarray(np.full((32, 32, 3), 200, np.uint8)).reformat(format="yuvj420p")
@@ -359,12 +358,12 @@ def test_the_cover_picture_stays(tmp_path: Path) -> None:
     assert 90 == len(list(read_frames(tmp_path / "out.mp4")))
 
 
-def test_a_telephones_own_titles_and_the_ones_that_are_added_are_kept(tmp_path: Path) -> None:
-    """What only its maker knows stays; the comment of this program is added."""
+def test_vendor_metadata_and_added_metadata_are_written(tmp_path: Path) -> None:
+    """A phone's own keys are copied; the comment of this program is added."""
     source = tmp_path / "in.mov"
     with av.open(str(source), "w", container_options={"movflags": "use_metadata_tags"}) as output:
         stream = output.add_stream("libx264", rate=30, width=WIDTH, height=HEIGHT)
-        output.metadata["com.apple.quicktime.model"] = "a telephone"
+        output.metadata["com.apple.quicktime.model"] = "a phone"
         output.mux(stream.encode(VideoFrame(WIDTH, HEIGHT)))
         output.mux(stream.encode(None))
     info = probe(source)
@@ -378,5 +377,5 @@ def test_a_telephones_own_titles_and_the_ones_that_are_added_are_kept(tmp_path: 
         for frame in read_frames(source):
             video.write(frame.image, frame.time)
     with av.open(str(tmp_path / "out.mov")) as container:
-        assert "a telephone" == container.metadata["com.apple.quicktime.model"]
+        assert "a phone" == container.metadata["com.apple.quicktime.model"]
         assert "the face was replaced" == container.metadata["comment"]

@@ -1,4 +1,4 @@
-"""The law of work ahead: the same items, only sooner, and nothing left running."""
+"""Prefetching yields the same items, only sooner, and leaves nothing running."""
 
 import threading
 from collections.abc import Iterator
@@ -8,27 +8,27 @@ import pytest
 from faceswap_cli.core.prefetch import prefetch
 
 
-def test_what_is_made_ahead_comes_in_order() -> None:
-    """A thread of its own changes nothing but when the work is done."""
+def test_prefetched_items_are_in_order() -> None:
+    """The thread only changes when the work is done."""
     assert list(range(100)) == list(prefetch(iter(range(100)), depth=3))
 
 
-def test_a_failure_comes_after_what_was_made_before_it() -> None:
-    """The user of the iterator gets everything that is good, then the exception."""
+def test_an_exception_comes_after_the_items_before_it() -> None:
+    """The consumer gets all items, then the exception."""
 
     def failing() -> Iterator[int]:
         yield from range(3)
         raise ValueError("no fourth")
 
-    seen = []
+    received = []
     with pytest.raises(ValueError, match="no fourth"):
         for item in prefetch(failing(), depth=10):
-            seen.append(item)  # noqa: PERF402 - what came before the failure counts
-    assert [0, 1, 2] == seen
+            received.append(item)  # noqa: PERF402 - the items before the exception count
+    assert [0, 1, 2] == received
 
 
-def test_work_ahead_is_bounded() -> None:
-    """No more is made than `depth`, one in the hand and one at the door."""
+def test_prefetching_is_bounded() -> None:
+    """No more items are made than `depth`, one with the consumer and one waiting for room."""
     made = []
 
     def counted() -> Iterator[int]:
@@ -44,8 +44,8 @@ def test_work_ahead_is_bounded() -> None:
     assert len(made) <= 50 + 4 + 2
 
 
-def test_closing_stops_the_thread_and_closes_the_source() -> None:
-    """Nothing runs on after its user has gone."""
+def test_closing_stops_the_thread_and_closes_the_iterator() -> None:
+    """Nothing keeps running after its consumer is gone."""
     closed = threading.Event()
 
     def endless() -> Iterator[int]:
@@ -64,7 +64,7 @@ def test_closing_stops_the_thread_and_closes_the_source() -> None:
     assert threads == threading.active_count()
 
 
-def test_two_stages_run_one_behind_the_other() -> None:
+def test_two_stages_run_concurrently() -> None:
     """Iterators wrapped in each other stop together, whichever is waiting."""
     threads = threading.active_count()
     numbers = prefetch(iter(range(1000)), depth=2)

@@ -1,4 +1,4 @@
-"""Where a network looks: upright with the face, and the way back into the frame."""
+"""Regions of interest: rotated with the face, and mapped back into the frame."""
 
 import cv2
 import numpy as np
@@ -8,18 +8,18 @@ from faceswap_cli.faces.alignment import transform_points
 from faceswap_cli.faces.detectors.roi import RoI
 
 
-@pytest.mark.parametrize("turn", [0.0, 25.0, 90.0, -170.0])
-def test_roi_keeps_the_center_and_levels_the_eyes(turn: float) -> None:
-    """The box's centre becomes the crop's, the eyes one height, at any lean."""
-    angle = np.radians(turn)
+@pytest.mark.parametrize("roll", [0.0, 25.0, 90.0, -170.0])
+def test_roi_keeps_the_center_and_levels_the_eyes(roll: float) -> None:
+    """The box's center becomes the crop's, and the eyes are level, at any roll."""
+    angle = np.radians(roll)
     across = np.array([np.cos(angle), np.sin(angle)], dtype=np.float32)
     box = np.array([[100, 60], [180, 140]], dtype=np.float32)
     eyes = np.array([140, 90], dtype=np.float32) + np.outer([-20, 20], across).astype(np.float32)
 
-    region = RoI.from_box(box, eyes, margin=1.5)
-    to_crop = cv2.invertAffineTransform(region.roi_to_frame(96))
+    roi = RoI.from_box(box, eyes, margin=1.5)
+    to_crop = cv2.invertAffineTransform(roi.roi_to_frame(96))
 
-    assert region.rotation_deg == pytest.approx(turn, abs=1e-3)
+    assert roi.rotation_deg == pytest.approx(roll, abs=1e-3)
     np.testing.assert_allclose(
         transform_points(np.float32([[140, 100]]), to_crop), [[48, 48]], atol=1e-3
     )
@@ -29,21 +29,21 @@ def test_roi_keeps_the_center_and_levels_the_eyes(turn: float) -> None:
 
 
 def test_roi_crop_shows_its_content() -> None:
-    """A bright spot in the frame is where the region's matrix says in the crop."""
+    """A bright spot of the frame is where the roi's matrix says in the crop."""
     image = np.zeros((200, 300, 3), dtype=np.uint8)
     image[50:55, 150:155] = 255
-    region = RoI(center=(140, 70), size=(80, 80), rotation_deg=30)
+    roi = RoI(center=(140, 70), size=(80, 80), rotation_deg=30)
 
-    crop = region.crop(image, 80, border=cv2.BORDER_REPLICATE)
+    crop = roi.crop(image, 80, border=cv2.BORDER_REPLICATE)
 
     y, x = np.unravel_index(crop[..., 0].argmax(), crop.shape[:2])
     np.testing.assert_allclose(
-        transform_points(np.float32([[x, y]]), region.roi_to_frame(80)), [[152, 52]], atol=3
+        transform_points(np.float32([[x, y]]), roi.roi_to_frame(80)), [[152, 52]], atol=3
     )
 
 
 def test_roi_of_an_image_is_a_centered_square() -> None:
-    """An oblong image is fitted in, with a black edge on two sides."""
+    """A wide image is fitted in, with a black margin on two sides."""
     image = np.full((50, 100, 3), 200, dtype=np.uint8)
 
     crop = RoI.from_image(image).crop(image, 100, border=cv2.BORDER_CONSTANT)

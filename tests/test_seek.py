@@ -1,4 +1,4 @@
-"""Looking into the middle of a video gives what reading all of it gives."""
+"""Frames found by seeking are those of a reading from the start."""
 
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -16,12 +16,12 @@ from faceswap_cli.video.frame import Frame, FramePosition
 from faceswap_cli.video.reader import VideoReader, read_frames
 
 TICKS = [0, 3, 4, 9, 10, 11, 15, 20, 22, 23, 30, 31, 32, 40, 41, 44, 50, 51, 53, 60]
-"""Frames at uneven distances, the way phones record."""
+"""Frames at irregular intervals, as phones record them."""
 
 
 @pytest.fixture(params=["open.mp4", "open.mkv", "even.avi", "late.mp4", "open.ts", "late.ts"])
 def clip(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """A clip with frames stored out of order and few of them whole pictures."""
+    """A clip with frames stored out of order and few key frames."""
     path = tmp_path / request.param
     ticks = list(range(len(TICKS))) if path.suffix == ".avi" else TICKS
     late = 100 if path.stem == "late" else 0
@@ -42,18 +42,18 @@ def make_image(index: int) -> Image:
     return np.random.default_rng(index).integers(0, 255, (48, 64, 3), dtype=np.uint8)
 
 
-def test_a_moment_shows_the_frame_that_a_player_would(clip: Path) -> None:
+def test_a_time_gives_the_frame_that_a_player_shows(clip: Path) -> None:
     """Between two frames it is the earlier one, before the first the first, at the end the last."""
     frames = list(read_frames(clip))
     shown = [frame.time for frame in frames]
     step = Fraction(1, 90)
-    moments = [shown[11] + step, shown[0] - 1, shown[3], shown[-1] + 5, shown[0], shown[7] - step]
-    positions = [FramePosition(index=9 - n, time=moment) for n, moment in enumerate(moments)]
+    times = [shown[11] + step, shown[0] - 1, shown[3], shown[-1] + 5, shown[0], shown[7] - step]
+    positions = [FramePosition(index=9 - n, time=time) for n, time in enumerate(times)]
     with VideoReader(clip) as reader:
         found = list(reader.frames_at(positions))
     assert [position.index for position in positions] == [frame.index for frame in found]
-    for moment, frame in zip(moments, found, strict=True):
-        expected = frames[max(0, bisect_right(shown, moment) - 1)]
+    for time, frame in zip(times, found, strict=True):
+        expected = frames[max(0, bisect_right(shown, time) - 1)]
         assert_same_frames([expected], [replace(frame, index=expected.index)])
 
 

@@ -1,4 +1,4 @@
-"""What a user names becomes frames: videos, pictures, folders and patterns, or one clear line."""
+"""What a user names becomes a source: videos, images, folders, patterns, or one clear error."""
 
 from dataclasses import replace
 from fractions import Fraction
@@ -22,7 +22,7 @@ from faceswap_cli.video.writer import VideoWriter
 
 
 def write_image(path: Path, level: int) -> Path:
-    """Write a picture of one grey."""
+    """Write an image of one gray level."""
     path.parent.mkdir(parents=True, exist_ok=True)
     image_io.write_png(path, np.full((20, 30, 3), level, dtype=np.uint8))
     return path
@@ -38,60 +38,60 @@ def write_video(path: Path) -> Path:
 
 
 def read_levels(
-    album: ImageSequence, *, start: int = 0, notes: list[str] | None = None
+    source: ImageSequence, *, start: int = 0, notes: list[str] | None = None
 ) -> list[tuple[int, int]]:
-    """Index and grey of an album's frames."""
-    heard = [] if notes is None else notes
-    frames = album.frames(
-        resume_after=FramePosition(index=start - 1, time=Fraction(start - 1, 25)), note=heard.append
+    """Return index and gray level of a sequence's frames."""
+    lines = [] if notes is None else notes
+    frames = source.frames(
+        resume_after=FramePosition(index=start - 1, time=Fraction(start - 1, 25)), note=lines.append
     )
     return [(frame.index, int(frame.image[0, 0, 0])) for frame in frames]
 
 
-def test_a_folder_of_pictures_is_an_album_in_the_order_of_names(tmp_path: Path) -> None:
-    """Other files and hidden ones are left out; going on begins anywhere."""
+def test_a_folder_of_images_is_a_sequence_in_the_order_of_names(tmp_path: Path) -> None:
+    """Other files and hidden ones are left out; resuming begins anywhere."""
     for level, name in [(30, "c.png"), (10, "a.PNG"), (20, "b.png"), (99, ".hidden.png")]:
         write_image(tmp_path / "Ada's" / name, level)
     (tmp_path / "Ada's" / "notes.txt").write_text("no picture")
 
-    [album] = find_sources([tmp_path / "Ada's"])
+    [source] = find_sources([tmp_path / "Ada's"])
 
-    assert isinstance(album, ImageSequence)
+    assert isinstance(source, ImageSequence)
     assert ("Ada's", "Ada's", 3, False) == (
-        album.name,
-        album.stem,
-        album.count,
-        album.is_continuous,
+        source.name,
+        source.stem,
+        source.count,
+        source.is_continuous,
     )
-    assert [(0, 10), (1, 20), (2, 30)] == read_levels(album)
-    assert [(2, 30)] == read_levels(album, start=2)
+    assert [(0, 10), (1, 20), (2, 30)] == read_levels(source)
+    assert [(2, 30)] == read_levels(source, start=2)
 
 
-def test_single_pictures_are_one_album_as_given(tmp_path: Path) -> None:
-    """Pictures named one by one stay in the order of the command line."""
+def test_single_images_are_one_sequence_as_given(tmp_path: Path) -> None:
+    """Images named one by one stay in the order of the command line."""
     names = [
         write_image(tmp_path / "faces" / name, level)
         for level, name in [(7, "z.png"), (5, "a.png")]
     ]
 
-    [album] = find_sources(names)
+    [source] = find_sources(names)
     [one] = find_sources(names[:1])
 
-    assert isinstance(album, ImageSequence)
-    assert ("faces", "z") == (album.stem, one.stem)
-    assert [(0, 7), (1, 5)] == read_levels(album)
+    assert isinstance(source, ImageSequence)
+    assert ("faces", "z") == (source.stem, one.stem)
+    assert [(0, 7), (1, 5)] == read_levels(source)
 
 
-def test_a_damaged_picture_is_left_out_and_named(tmp_path: Path) -> None:
+def test_a_damaged_image_is_left_out_and_named(tmp_path: Path) -> None:
     """The others keep their numbers; if all are damaged that is an error."""
     write_image(tmp_path / "a.png", 1)
     (tmp_path / "b.jpg").write_bytes(b"no picture")
     write_image(tmp_path / "c.png", 3)
     notes: list[str] = []
 
-    [album] = find_sources([tmp_path])
-    assert isinstance(album, ImageSequence)
-    assert [(0, 1), (2, 3)] == read_levels(album, notes=notes)
+    [source] = find_sources([tmp_path])
+    assert isinstance(source, ImageSequence)
+    assert [(0, 1), (2, 3)] == read_levels(source, notes=notes)
     assert [f"left out: {tmp_path / 'b.jpg'} is not an image"] == notes
 
     [bad] = find_sources([tmp_path / "b.jpg"])
@@ -99,44 +99,44 @@ def test_a_damaged_picture_is_left_out_and_named(tmp_path: Path) -> None:
         list(bad.frames(note=notes.append))
 
 
-def test_a_picture_is_turned_as_its_camera_says(tmp_path: Path) -> None:
-    """A phone's photo is upright: its orientation tag is obeyed."""
+def test_an_image_is_rotated_by_its_exif_orientation(tmp_path: Path) -> None:
+    """A phone's photo is read upright."""
     wide = np.zeros((20, 40, 3), dtype=np.uint8)
     data = cv2.imencode(".jpg", wide)[1].tobytes()
     tag = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"
     marker = b"\xff\xe1" + (len(tag) + 2).to_bytes(2, "big") + tag
     (tmp_path / "phone.jpg").write_bytes(data[:2] + marker + data[2:])
 
-    [album] = find_sources([tmp_path / "phone.jpg"])
-    [frame] = album.frames(note=print)
+    [source] = find_sources([tmp_path / "phone.jpg"])
+    [frame] = source.frames(note=print)
 
     assert (40, 20, 3) == frame.image.shape
 
 
-def test_a_folder_of_videos_is_several_films(tmp_path: Path) -> None:
+def test_a_folder_of_videos_is_several_sources(tmp_path: Path) -> None:
     """Each keeps its own name, size and length."""
     write_video(tmp_path / "b.mp4")
     write_video(tmp_path / "a.mp4")
 
-    films = find_sources([tmp_path])
+    sources = find_sources([tmp_path])
 
-    assert ["a", "b"] == [film.stem for film in films]
-    assert isinstance(films[0], VideoSource)
-    assert ((64, 48), 3, True) == (films[0].size, films[0].count, films[0].is_continuous)
+    assert ["a", "b"] == [source.stem for source in sources]
+    assert isinstance(sources[0], VideoSource)
+    assert ((64, 48), 3, True) == (sources[0].size, sources[0].count, sources[0].is_continuous)
 
 
-def test_a_pattern_reaches_into_folders(tmp_path: Path) -> None:
-    """`**` stands for folders within folders; a file whose name looks like a pattern is itself."""
+def test_a_pattern_matches_in_folders(tmp_path: Path) -> None:
+    """`**` matches any folders; an existing file with the name of a pattern is that file."""
     write_video(tmp_path / "one" / "c23" / "000_003.mp4")
     write_video(tmp_path / "two" / "c23" / "001.mp4")
     odd = write_video(tmp_path / "take [1].mp4")
 
-    assert ["000_003", "001"] == [film.stem for film in find_sources([tmp_path / "*/**/*.mp4"])]
-    assert ["take [1]"] == [film.stem for film in find_sources([odd])]
+    assert ["000_003", "001"] == [source.stem for source in find_sources([tmp_path / "*/**/*.mp4"])]
+    assert ["take [1]"] == [source.stem for source in find_sources([odd])]
 
 
-def test_a_data_set_is_walked(tmp_path: Path) -> None:
-    """Of FaceForensics++'s layout the source videos are taken, the best of each, with partners."""
+def test_a_faceforensics_data_set_is_read(tmp_path: Path) -> None:
+    """The source videos are taken, the least compressed of each, with partners."""
     originals = tmp_path / "original_sequences"
     for name in ("youtube/c40/videos/000", "youtube/c23/videos/000", "youtube/c40/videos/003"):
         write_video(originals / f"{name}.mp4")
@@ -147,19 +147,19 @@ def test_a_data_set_is_walked(tmp_path: Path) -> None:
     (tmp_path / "splits" / "train.json").write_text('[["003", "000"], ["008", "990"]]')
     (tmp_path / "splits" / "readme.json").write_text("no list")
 
-    films = [film for film in find_sources([tmp_path]) if isinstance(film, VideoSource)]
+    sources = [source for source in find_sources([tmp_path]) if isinstance(source, VideoSource)]
 
     assert [("000", "003"), ("003", "000"), ("01__talking", None)] == [
-        (film.stem, film.partner) for film in films
+        (source.stem, source.partner) for source in sources
     ]
-    assert "c23" == films[0].path.parts[-3]
-    assert "003" == films[0].describe()["partner"]
+    assert "c23" == sources[0].path.parts[-3]
+    assert "003" == sources[0].describe()["partner"]
     [fake] = find_sources([fakes])
     assert "000_003" == fake.stem
 
 
-def test_what_is_odd_about_a_picture_is_remarked(tmp_path: Path) -> None:
-    """Interlaced frames and oblong pixels are told, an ordinary film has nothing to tell."""
+def test_oddities_of_a_video_are_warned_about(tmp_path: Path) -> None:
+    """Interlaced frames and oblong pixels give warnings, an ordinary video none."""
     plain = probe(write_video(tmp_path / "plain.mp4"))
     odd = replace(plain, interlaced=True, sample_aspect=Fraction(64, 45))
 
@@ -169,7 +169,7 @@ def test_what_is_odd_about_a_picture_is_remarked(tmp_path: Path) -> None:
     assert "1.42 times as wide as high" in oblong
 
 
-def test_a_data_set_without_videos_is_said(tmp_path: Path) -> None:
+def test_a_data_set_without_videos_is_an_error(tmp_path: Path) -> None:
     """The folders alone are not enough."""
     (tmp_path / "original_sequences" / "youtube" / "c23").mkdir(parents=True)
 
@@ -180,28 +180,28 @@ def test_a_data_set_without_videos_is_said(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("empty", "there are neither pictures nor videos in the folder"),
+        ("empty", "there are neither images nor videos in the folder"),
         ("*.mp4", "nothing matches"),
         ("gone.mp4", "there is no file"),
         ("gone.png", "there is no file"),
     ],
 )
-def test_nothing_to_look_at_is_one_clear_line(tmp_path: Path, name: str, message: str) -> None:
-    """What was meant, and that it is not there."""
+def test_missing_input_is_one_clear_line(tmp_path: Path, name: str, message: str) -> None:
+    """The error names what is missing."""
     (tmp_path / "empty").mkdir()
 
     with pytest.raises(InputError, match=message):
         find_sources([tmp_path / name])
 
 
-def test_footage_is_known_by_its_content(tmp_path: Path) -> None:
-    """One changed picture makes another album; another name of the folder does not."""
+def test_a_description_depends_on_the_content(tmp_path: Path) -> None:
+    """One changed image gives another description; another name of the folder does not."""
     write_image(tmp_path / "one" / "a.png", 1)
     write_image(tmp_path / "two" / "a.png", 1)
     write_image(tmp_path / "three" / "a.png", 2)
 
-    known = [find_sources([tmp_path / name])[0].describe() for name in ("one", "two", "three")]
+    described = [find_sources([tmp_path / name])[0].describe() for name in ("one", "two", "three")]
 
-    for one in known:
+    for one in described:
         one.pop("name")
-    assert known[0] == known[1] != known[2]
+    assert described[0] == described[1] != described[2]

@@ -1,15 +1,18 @@
 """Start and end count from the first frame of the footage, for extract and convert."""
 
-from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
 import pytest
-from fakes import FRAMES, read_frame_number, remux, run_extract, write_clip
+from fakes import FRAMES, RecordingReporter, read_frame_number, remux, run_extract, write_clip
 
+from faceswap_cli.conversion.analysis import (
+    analyze_clip,
+    find_extracted_sets,
+    find_reusable_set,
+)
 from faceswap_cli.conversion.assignment import FaceAssignment
 from faceswap_cli.conversion.clip import Clip
-from faceswap_cli.conversion.known_sets import find_reusable_set, read_set_faces
 from faceswap_cli.core.workspace import Workspace
 from faceswap_cli.faces.selection import SelectLargest
 from faceswap_cli.faces.settings import ExtractSettings
@@ -17,6 +20,7 @@ from faceswap_cli.video.reader import read_frames
 
 BROADCAST_START_S = 36_000
 """First time stamp of a recording of a broadcast, seconds."""
+LARGEST = FaceAssignment(selector=SelectLargest(), identity="bo")
 
 
 @pytest.fixture(params=["plain.mp4", "broadcast.ts"])
@@ -60,17 +64,29 @@ def test_a_clip_and_a_set_have_the_same_frames(footage: Path, tmp_path: Path) ->
     clip = Clip.open(footage, start_s=0.4, end_s=0.64)
 
     frames = [frame.index for frame in clip.frames(note=pytest.fail)]
-    assignment = FaceAssignment(selector=SelectLargest(), identity="bo")
-    known = find_reusable_set(clip, assignment, workspace)
-
-    assert known is not None
-    assert frames == [position.index for position, _ in read_set_faces(known, clip)]
+    assert frames == read_known_frames(clip, workspace, tmp_path / "index")
     narrower = Clip.open(footage, start_s=0.44, end_s=0.6)
-    assert [*range(11, 15)] == [one.index for one, _ in read_set_faces(known, narrower)]
-    wider = [replace(settings, start_s=0.36), replace(settings, end_s=0.8)]
-    for one in wider:
-        clip = Clip.open(footage, start_s=one.start_s, end_s=one.end_s)
-        assert find_reusable_set(clip, assignment, workspace) is None
+    assert [*range(11, 15)] == read_known_frames(narrower, workspace, tmp_path / "narrower")
+    for change in ({"start_s": 0.36, "end_s": 0.64}, {"start_s": 0.4, "end_s": 0.8}):
+        wider = Clip.open(footage, **change)
+        sets = find_extracted_sets(wider, workspace)
+        assert 1 == len(sets)
+        assert find_reusable_set(sets, wider, [LARGEST]) is None
+
+
+def read_known_frames(clip: Clip, workspace: Workspace, folder: Path) -> list[int]:
+    """Return the frames of a clip in which a set holds a face."""
+    report = RecordingReporter()
+    index = analyze_clip(
+        clip,
+        [LARGEST],
+        sets=find_extracted_sets(clip, workspace),
+        folder=folder,
+        report=report,
+        note=pytest.fail,
+    )
+    assert ['the faces are those of the set "spot"'] == report.notes
+    return sorted(index.frames_to_swap())
 
 
 def test_previewed_frames_are_spread_over_the_clip(footage: Path) -> None:

@@ -34,8 +34,8 @@ class Clip:
         assert isinstance(first, VideoSource | ImageSequence)
         if isinstance(first, ImageSequence) and not time_range.is_whole:
             raise ConfigurationError(
-                "pictures have no time: --start and --end are for videos",
-                hint="put the pictures that are wanted into a folder of their own",
+                "images have no time: --start and --end are for videos",
+                hint="put the images you want into a folder of their own",
             )
         clip = cls(source=first, time_range=time_range)
         clip.first_index()

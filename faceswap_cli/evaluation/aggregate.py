@@ -1,4 +1,4 @@
-"""From what was seen in each frame to a value and a curve for each metric; looks at no picture."""
+"""Aggregation: `compute_metrics` turns measurements of frames into values and curves of metrics."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -20,9 +20,9 @@ Array = npt.NDArray[np.float64]
 Pose = tuple[float, float, float]
 
 MIN_JITTER = 0.001
-"""Least trembling, in eye distances, that another is compared with: landmarks are no finer."""
+"""Lower bound of the original's jitter, in eye distances: the resolution of landmarks."""
 MIN_RESIDUAL_LEVELS = 0.3
-"""Least residual that another is compared with: a picture of 8 bits is no finer."""
+"""Lower bound of residuals in ratios: the resolution of 8-bit images."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -36,43 +36,43 @@ class FaceFeatures:
     blendshapes: Sequence[float]
     """52 coefficients."""
     embeddings: Mapping[str, Array] = field(default_factory=dict)
-    """What networks that tell people apart make of it, by network."""
+    """By face recognition model, of those that ran on this frame."""
     pose_3ddfa: Pose | None = None
-    """The pose by a second network."""
+    """The pose by a second model."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FrameMeasurement:
-    """What was seen in one frame of the original and the swapped footage."""
+    """Measurements of one frame of the original and the swapped video."""
 
     time: float
     """Seconds."""
     original: FaceFeatures | None = None
     """The face in the original."""
     swapped: FaceFeatures | None = None
-    """The face in its place in the swapped footage."""
+    """The face at its position in the swapped video."""
     is_continuous: bool = False
-    """Whether it is the face of the frame before, in the same shot."""
+    """Whether the previous frame has the same face, in the same shot."""
     is_changed: bool = False
-    """Whether the face's pixels were changed at all."""
+    """Whether the face was swapped rather than passed through."""
     residuals: tuple[TemporalResidual, TemporalResidual] | None = None
-    """After motion compensation: the swapped footage's, and the original's."""
+    """After motion compensation: swapped, original."""
     artifacts: Mapping[str, float] = field(default_factory=dict)
-    """Seam, colour and sharpness, by metric."""
+    """Seam, color and sharpness, by metric."""
     reconstruction: Mapping[str, float] = field(default_factory=dict)
-    """Against the true swap: mean squared error and SSIM, and LPIPS in some frames."""
+    """Against the true swap: `mean_squared_error`, `ssim`, and in some frames `lpips`."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class IdentityCentroids:
-    """The centres of everyone's directions, by one network."""
+    """Centroids of the identities' embeddings, by one face recognition model."""
 
     target: Array
     """float64 (D,)."""
     original: Array
     """float64 (D,)."""
     distractors: Array
-    """float64 (P, D), without the two."""
+    """float64 (P, D), of the other identities."""
 
 
 def compute_metrics(
@@ -81,83 +81,86 @@ def compute_metrics(
     centroids: Mapping[str, IdentityCentroids],
     missing_reasons: Mapping[str, str],
 ) -> dict[str, MetricResult]:
-    """Return every metric of the catalogue, in its order.
+    """Return the results of all `METRICS`, in their order.
 
     Args:
-        frames: The frames.
-        centroids: Who is known to each network that tells people apart.
-        missing_reasons: Why a metric has no value, by its name.
+        frames: Measurements of all frames.
+        centroids: By face recognition model.
+        missing_reasons: Why metrics have no value, by metric.
     """
-    found: dict[str, MetricResult] = {}
-    for judge, known in centroids.items():
-        found |= _measure_identity(frames, judge, known)
-    found |= _measure_motion(frames)
-    found |= _measure_stability(frames)
-    found |= _measure_artifacts(frames)
-    found |= _measure_coverage(frames)
-    found |= _measure_reconstruction(frames)
-    return {name: _fill_missing_reason(found.get(name), name, missing_reasons) for name in METRICS}
+    results: dict[str, MetricResult] = {}
+    for model, model_centroids in centroids.items():
+        results |= _measure_identity(frames, model, model_centroids)
+    results |= _measure_motion(frames)
+    results |= _measure_stability(frames)
+    results |= _measure_artifacts(frames)
+    results |= _measure_coverage(frames)
+    results |= _measure_reconstruction(frames)
+    return {
+        name: _fill_missing_reason(results.get(name), name, missing_reasons) for name in METRICS
+    }
 
 
 def _fill_missing_reason(
     result: MetricResult | None, name: str, missing_reasons: Mapping[str, str]
 ) -> MetricResult:
-    """Return a measure, or why there is none."""
+    """Return a result, or one with the reason for its missing value."""
     if result is not None and result.value is not None and not math.isnan(result.value):
         return result
-    reason = missing_reasons.get(name, "no frame tells")
+    reason = missing_reasons.get(name, "no measured frame has a value")
     return MetricResult(metric=METRICS[name], value=None, missing_reason=reason)
 
 
 def _measure_identity(
     frames: Sequence[FrameMeasurement], model: str, centroids: IdentityCentroids
 ) -> dict[str, MetricResult]:
-    """Return what one network says about whose face it is."""
-    swapped = _stack_embeddings([sight.swapped for sight in frames], model, centroids)
-    original = _stack_embeddings([sight.original for sight in frames], model, centroids)
+    """Return the metrics of one face recognition model."""
+    swapped = _stack_embeddings([frame.swapped for frame in frames], model, centroids)
+    original = _stack_embeddings([frame.original for frame in frames], model, centroids)
     others = np.vstack([centroids.original, centroids.distractors])
 
-    def both(of: Callable[[Array], Curve], name: str, factor: float = 1.0) -> MetricResult:
-        curve = of(swapped) * factor
-        own = _nan_mean(of(original)) * factor
-        return _make_result(f"{name}_{model}", curve, original=own)
-
-    def to_wanted(faces: Array) -> Curve:
+    def target_similarity(faces: Array) -> Curve:
         return identity.cosine_similarity(faces, centroids.target)
 
-    def to_original(faces: Array) -> Curve:
+    def original_similarity(faces: Array) -> Curve:
         return identity.cosine_similarity(faces, centroids.original)
 
-    def retrieved(faces: Array) -> Curve:
-        return identity.retrieval_hits(faces, centroids.target, others)
+    def margin(faces: Array) -> Curve:
+        return target_similarity(faces) - original_similarity(faces)
 
-    made = (
-        both(to_wanted, "identity"),
-        both(to_original, "residue"),
-        both(lambda faces: to_wanted(faces) - to_original(faces), "margin"),
-        both(retrieved, "retrieval", factor=100),
-    )
-    return {one.metric.name: one for one in made}
+    def retrieval_percent(faces: Array) -> Curve:
+        return 100 * identity.retrieval_hits(faces, centroids.target, others)
+
+    functions = {
+        f"identity_{model}": target_similarity,
+        f"original_similarity_{model}": original_similarity,
+        f"identity_margin_{model}": margin,
+        f"id_retrieval_{model}": retrieval_percent,
+    }
+    return {
+        name: _make_result(name, function(swapped), original=_nan_mean(function(original)))
+        for name, function in functions.items()
+    }
 
 
 def _stack_embeddings(
     faces: Sequence[FaceFeatures | None], model: str, centroids: IdentityCentroids
 ) -> Array:
-    """Return the faces' directions (T, D), NaN where the network did not look."""
-    nothing = np.full_like(centroids.target, np.nan)
+    """Return the faces' embeddings (T, D), NaN where the model did not run."""
+    missing = np.full_like(centroids.target, np.nan)
     return np.stack(
-        [nothing if face is None else face.embeddings.get(model, nothing) for face in faces]
+        [missing if face is None else face.embeddings.get(model, missing) for face in faces]
     )
 
 
 def _measure_motion(frames: Sequence[FrameMeasurement]) -> dict[str, MetricResult]:
-    """Return how well pose, expression and gaze follow."""
-    pairs = [(sight.swapped, sight.original) for sight in frames]
-    swapped, driving = (_FaceSeries.from_faces([pair[side] for pair in pairs]) for side in (0, 1))
+    """Return the errors of pose, expression, eyes, mouth and gaze."""
+    swapped, driving = _stack_faces(frames)
     angles = angle_errors_deg(swapped.poses, driving.poses)
-    eyes = [motion_fidelity.eye_openness(track.landmarks) for track in (swapped, driving)]
-    mouths = [motion_fidelity.mouth_openness(track.landmarks) for track in (swapped, driving)]
-    gazes = [motion_fidelity.estimate_gaze(track.landmarks) for track in (swapped, driving)]
+    pair = (swapped, driving)
+    eyes = [motion_fidelity.eye_openness(series.landmarks) for series in pair]
+    mouths = [motion_fidelity.mouth_openness(series.landmarks) for series in pair]
+    gazes = [motion_fidelity.estimate_gaze(series.landmarks) for series in pair]
     curves = {
         "pose": pose_error_deg(swapped.poses, driving.poses),
         **{name: angles[:, axis] for axis, name in enumerate(("yaw", "pitch", "roll"))},
@@ -174,34 +177,31 @@ def _measure_motion(frames: Sequence[FrameMeasurement]) -> dict[str, MetricResul
 
 
 def _measure_stability(frames: Sequence[FrameMeasurement]) -> dict[str, MetricResult]:
-    """Return what trembles and flickers."""
-    joined = np.array([sight.is_continuous for sight in frames])
-    swapped, driving = (
-        _FaceSeries.from_faces(faces)
-        for faces in ([one.swapped for one in frames], [one.original for one in frames])
-    )
+    """Return jitter and flicker."""
+    is_continuous = np.array([frame.is_continuous for frame in frames])
+    swapped, driving = _stack_faces(frames)
     points = list(temporal.JITTER_LANDMARKS)
     left, right = motion_fidelity.EYE_CORNERS[0][0], motion_fidelity.EYE_CORNERS[1][1]
     scale = np.linalg.norm(driving.landmarks[:, right] - driving.landmarks[:, left], axis=1)
     new, old = (
-        temporal.landmark_jitter(track.landmarks[:, points], scale, joined)
-        for track in (swapped, driving)
+        temporal.landmark_jitter(series.landmarks[:, points], scale, is_continuous)
+        for series in (swapped, driving)
     )
-    # Only frames in which both can be told are compared.
+    # Only frames with both values are compared.
     old = np.where(np.isfinite(new), old, np.nan)
-    found = {}
+    results = {}
     if np.isfinite(new).any():
-        floor = max(temporal.root_mean_square(old), MIN_JITTER)
-        found["jitter"] = _make_result(
-            "jitter", new / floor, value=temporal.root_mean_square(new) / floor
+        reference = max(temporal.root_mean_square(old), MIN_JITTER)
+        results["jitter"] = _make_result(
+            "jitter", new / reference, value=temporal.root_mean_square(new) / reference
         )
-    ratios = np.array([_flicker_ratio(sight.residuals) for sight in frames])
-    found["flicker"] = _make_result("flicker", ratios)
-    return found
+    ratios = np.array([_flicker_ratio(frame.residuals) for frame in frames])
+    results["flicker"] = _make_result("flicker", ratios)
+    return results
 
 
 def _flicker_ratio(residuals: tuple[TemporalResidual, TemporalResidual] | None) -> float:
-    """Return the residual in the face over that around it, against the original's own."""
+    """Return (residual in the face over residual around it), swapped over original."""
     if residuals is None:
         return math.nan
     swapped, original = (
@@ -212,40 +212,37 @@ def _flicker_ratio(residuals: tuple[TemporalResidual, TemporalResidual] | None) 
 
 
 def _measure_artifacts(frames: Sequence[FrameMeasurement]) -> dict[str, MetricResult]:
-    """Return seam, colour and sharpness; ratios are averaged by their logarithms."""
-    names = dict.fromkeys(name for sight in frames for name in sight.artifacts)
-    found = {}
+    """Return seam, color and sharpness; ratios are averaged by their logarithms."""
+    names = dict.fromkeys(name for frame in frames for name in frame.artifacts)
+    results = {}
     for name in names:
-        curve = np.array([sight.artifacts.get(name, math.nan) for sight in frames])
+        curve = np.array([frame.artifacts.get(name, math.nan) for frame in frames])
         is_ratio = METRICS[name].unit == "x original"
         value = float(np.exp(_nan_mean(np.log(np.maximum(curve, 1e-6))))) if is_ratio else None
-        found[name] = _make_result(name, curve, value=value)
-    return found
+        results[name] = _make_result(name, curve, value=value)
+    return results
 
 
 def _measure_coverage(frames: Sequence[FrameMeasurement]) -> dict[str, MetricResult]:
-    """Return how many faces were swapped."""
-    there = np.array([sight.original is not None for sight in frames])
-    unswapped = there & ~np.array([sight.is_changed for sight in frames])
-    lost = there & np.array([sight.swapped is None for sight in frames])
-    if not there.any():
+    """Return how many faces were swapped and are still detected."""
+    has_face = np.array([frame.original is not None for frame in frames])
+    if not has_face.any():
         return {}
-    share = 100 * float((there & ~unswapped & ~lost).sum()) / float(there.sum())
-    return {
-        "coverage": MetricResult(metric=METRICS["coverage"], value=share),
-        **{
-            name: _make_result(
-                name, np.where(there, flags.astype(np.float64), np.nan), value=float(flags.sum())
-            )
-            for name, flags in (("unswapped", unswapped), ("lost", lost))
-        },
-    }
+    unswapped = has_face & ~np.array([frame.is_changed for frame in frames])
+    undetected = has_face & np.array([frame.swapped is None for frame in frames])
+    good_count = (has_face & ~unswapped & ~undetected).sum()
+    percent = 100 * float(good_count) / float(has_face.sum())
+    results = {"coverage": MetricResult(metric=METRICS["coverage"], value=percent)}
+    for name, flags in (("unswapped", unswapped), ("undetected", undetected)):
+        curve = np.where(has_face, flags.astype(np.float64), np.nan)
+        results[name] = _make_result(name, curve, value=float(flags.sum()))
+    return results
 
 
 def _measure_reconstruction(frames: Sequence[FrameMeasurement]) -> dict[str, MetricResult]:
-    """Return how close the swap is to the truth."""
+    """Return PSNR, SSIM and LPIPS against the true swap."""
     errors, ssims, distances = (
-        np.array([sight.reconstruction.get(name, math.nan) for sight in frames])
+        np.array([frame.reconstruction.get(name, math.nan) for frame in frames])
         for name in ("mean_squared_error", "ssim", "lpips")
     )
     if not np.isfinite(errors).any():
@@ -260,7 +257,7 @@ def _measure_reconstruction(frames: Sequence[FrameMeasurement]) -> dict[str, Met
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _FaceSeries:
-    """Faces over time, NaN where there is none."""
+    """Faces over time, NaN where there is no face."""
 
     landmarks: Array
     """float64 (T, 478, 2)."""
@@ -272,25 +269,34 @@ class _FaceSeries:
 
     @classmethod
     def from_faces(cls, faces: Sequence[FaceFeatures | None]) -> "_FaceSeries":
-        def stacked(of: Callable[[FaceFeatures], object], shape: tuple[int, ...]) -> Array:
-            nothing = np.full(shape, np.nan)
-            rows = [None if face is None else of(face) for face in faces]
-            return np.stack([nothing if row is None else np.asarray(row) for row in rows]).astype(
-                np.float64
-            )
+        """Stack the features of faces, one for each frame."""
+
+        def stack(get: Callable[[FaceFeatures], object], shape: tuple[int, ...]) -> Array:
+            missing = np.full(shape, np.nan)
+            values = [None if face is None else get(face) for face in faces]
+            rows = [missing if value is None else np.asarray(value) for value in values]
+            return np.stack(rows).astype(np.float64)
 
         return cls(
-            landmarks=stacked(lambda face: face.landmarks, (478, 2)),
-            poses=stacked(lambda face: face.pose, (3,)),
-            poses_3ddfa=stacked(lambda face: face.pose_3ddfa, (3,)),
-            blendshapes=stacked(lambda face: face.blendshapes, (52,)),
+            landmarks=stack(lambda face: face.landmarks, (478, 2)),
+            poses=stack(lambda face: face.pose, (3,)),
+            poses_3ddfa=stack(lambda face: face.pose_3ddfa, (3,)),
+            blendshapes=stack(lambda face: face.blendshapes, (52,)),
         )
+
+
+def _stack_faces(frames: Sequence[FrameMeasurement]) -> tuple[_FaceSeries, _FaceSeries]:
+    """Return the faces over time: swapped, original."""
+    return (
+        _FaceSeries.from_faces([frame.swapped for frame in frames]),
+        _FaceSeries.from_faces([frame.original for frame in frames]),
+    )
 
 
 def _make_result(
     name: str, curve: Curve, *, value: float | None = None, original: float | None = None
 ) -> MetricResult:
-    """Return a measure; its value is the curve's mean unless given."""
+    """Return a result; its value is the curve's mean unless given."""
     return MetricResult(
         metric=METRICS[name],
         value=_nan_mean(curve) if value is None else value,
@@ -300,6 +306,6 @@ def _make_result(
 
 
 def _nan_mean(curve: Curve) -> float:
-    """Return the mean of the values there are, NaN without any."""
-    there = curve[~np.isnan(curve)]
-    return float(there.mean()) if there.size else math.nan
+    """Return the mean of the values that are not NaN; NaN without any."""
+    values = curve[~np.isnan(curve)]
+    return float(values.mean()) if values.size else math.nan

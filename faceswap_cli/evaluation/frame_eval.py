@@ -192,8 +192,8 @@ class _FaceCrops:
         crops = (artifacts.to_lab(self.swapped), artifacts.to_lab(self.original), self.zones)
         return {
             "seam_gradient": artifacts.seam_gradient(*crops),
-            "seam_colour": artifacts.seam_color_step(*crops),
-            "colour_gap": artifacts.color_offset(*crops),
+            "seam_color": artifacts.seam_color_step(*crops),
+            "color_offset": artifacts.color_offset(*crops),
             "sharpness": artifacts.sharpness_ratio(*crops),
         }
 

@@ -58,9 +58,9 @@ class CropWriter:
         records_path = self._folder.records
         _remove_temp_files(self._folder.root)
         with translate_os_errors(records_path):
-            self.resumed_progress, kept = _read_progress(self._folder.progress, records_path)
+            self.resumed_progress, size = _read_progress(self._folder.progress, records_path)
             self._file = records_path.open("ab")
-            self._file.truncate(kept)
+            self._file.truncate(size)
         self.face_count = self.resumed_progress["faces"] if self.resumed_progress else 0
         self._appender = _RecordAppender(
             file=self._file, records_path=records_path, progress_path=self._folder.progress
@@ -124,7 +124,7 @@ class CropWriter:
         self._wait(at_most=0)
 
     def _wait(self, *, at_most: int | None) -> None:
-        """Wait until at most so many writes are pending; None: for all, ignoring their errors."""
+        """Wait until at most `at_most` writes are pending; None waits for all, ignoring errors."""
         while self._pending and (at_most is None or len(self._pending) > at_most):
             done = self._pending.popleft()
             if at_most is None:
@@ -205,8 +205,8 @@ def _read_progress(progress_path: Path, records_path: Path) -> tuple[Progress | 
     size = records_path.stat().st_size if records_path.exists() else 0
     try:
         progress: Progress = json.loads(progress_path.read_text(encoding="utf-8"))
-        kept = int(progress["bytes"])
+        checkpoint_size = int(progress["bytes"])
     except (OSError, ValueError, KeyError, TypeError):
         return None, 0
     # With records missing, the checkpoint is not to be trusted.
-    return (progress, kept) if kept <= size else (None, 0)
+    return (progress, checkpoint_size) if checkpoint_size <= size else (None, 0)

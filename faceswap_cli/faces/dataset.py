@@ -40,7 +40,7 @@ class FaceRecord:
     input_index: int = 0
     """Which of the set's inputs the frame is of, counted from 0."""
     cut_off: float = 0.0
-    """Part of the face's area that lies outside the frame, 0 to 1."""
+    """Part of the face's area that is outside the frame, 0 to 1."""
     track: int = 0
     """The same number for the same face of one input as long as it is tracked, from 0."""
     outline: Points = field(default_factory=lambda: np.zeros((0, 2), np.float32))

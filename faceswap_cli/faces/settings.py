@@ -1,4 +1,4 @@
-"""What an extraction can be told, as `extract` takes it: `ExtractSettings`.
+"""Settings of an extraction: `ExtractSettings`.
 
 Imports nothing heavy: the command line makes its options from it. `stages.extract` checks the
 values.

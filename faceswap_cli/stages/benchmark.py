@@ -34,8 +34,10 @@ from faceswap_cli.evaluation.baselines import (
 )
 from faceswap_cli.evaluation.clips import render_clip, render_true_swap
 from faceswap_cli.evaluation.evaluation import Evaluation
+from faceswap_cli.evaluation.evaluator import evaluate_frames
 from faceswap_cli.evaluation.frame_eval import FramePair
 from faceswap_cli.evaluation.metrics.reconstruction import ReconstructionScores
+from faceswap_cli.evaluation.metrics.registry import current_name
 from faceswap_cli.evaluation.trials import (
     TRIALS,
     VERSION,
@@ -47,7 +49,6 @@ from faceswap_cli.evaluation.trials import (
 from faceswap_cli.faces.dataset import FaceSet
 from faceswap_cli.faces.settings import ExtractSettings
 from faceswap_cli.stages.convert import convert
-from faceswap_cli.stages.evaluate import evaluate_frames
 from faceswap_cli.stages.extract import extract
 from faceswap_cli.stages.train import StopCriterion, TrainJob, train
 from faceswap_cli.video.frame import Frame
@@ -56,7 +57,7 @@ from faceswap_cli.video.reader import read_frames
 __all__ = ["BenchmarkRow", "BenchmarkSize", "BenchmarkSummary", "StopCriterion", "benchmark"]
 
 TABLE_METRICS: Mapping[str, tuple[str, int]] = {
-    "margin_dlib": ("wanted over original", 3),
+    "identity_margin_dlib": ("identity margin", 3),
     "pose": ("pose, degrees", 2),
     "expression_motion": ("expression", 3),
     "jitter": ("jitter, x", 2),
@@ -110,6 +111,15 @@ class BenchmarkRow:
     """Of the evaluation, means over the clips; None: not available."""
     settings: dict[str, str | int | float] = field(default_factory=dict)
     """How it was trained; empty for answers that need no training."""
+
+    @classmethod
+    def from_dict(cls, table: Mapping[str, Any]) -> "BenchmarkRow":
+        """Read a row back, also one with the keys of evaluation format 1."""
+        metrics = {current_name(name): value for name, value in table["metrics"].items()}
+        settings = dict(table["settings"])
+        if "processor_minutes" in settings:
+            settings["cpu_minutes"] = settings.pop("processor_minutes")
+        return cls(**{**table, "metrics": metrics, "settings": settings})
 
     def truth_cells(self) -> list[str]:
         """Return the row of the table against the true swap."""
@@ -327,7 +337,7 @@ class _Harness:
                 "preset": recipe.preset,
                 "images": done.images_seen,
                 "minutes": round(done.seconds / 60, 2),
-                "processor_minutes": round(processor / 60, 2),
+                "cpu_minutes": round(processor / 60, 2),
                 "seed": seed,
             },
         )
@@ -454,8 +464,8 @@ class _ResultStore:
         """Return the known rows by name, in the order they were made."""
         if not self.path.exists():
             return {}
-        found: dict[str, Any] = json.loads(self.path.read_text(encoding="utf-8"))
-        return {one["name"]: BenchmarkRow(**one) for one in found["rows"]}
+        document: dict[str, Any] = json.loads(self.path.read_text(encoding="utf-8"))
+        return {row["name"]: BenchmarkRow.from_dict(row) for row in document["rows"]}
 
     def ordered_rows(self) -> list[BenchmarkRow]:
         """Return floors, then what was trained, then ceilings."""

@@ -21,12 +21,12 @@ from faceswap_cli.core.progress import Reporter
 from faceswap_cli.core.types import Image
 from faceswap_cli.core.workspace import RunFolder, Workspace
 from faceswap_cli.evaluation.evaluation import format_number
+from faceswap_cli.evaluation.evaluator import evaluate_frames
 from faceswap_cli.evaluation.frame_eval import FramePair
 from faceswap_cli.evaluation.metrics.registry import METRICS, Metric
 from faceswap_cli.faces.alignment import FaceAlignment, transform_points
 from faceswap_cli.faces.dataset import FaceRecord, FaceSet
 from faceswap_cli.faces.masks import face_mask, intersect_masks
-from faceswap_cli.stages.evaluate import evaluate_frames
 from faceswap_cli.training.checkpoint import TrainedModel, load_weights, read_metadata
 from faceswap_cli.training.dataset import VALIDATION_FRACTION, read_crop, split_train_val
 from faceswap_cli.training.report import Curves, LogEntry, collect_curves, read_log
@@ -366,19 +366,12 @@ def _format_cell(metric: Metric, first: float | None, value: float | None, place
         return "n/a"
     if first is None or place == 0 or value == first:
         return format_number(value)
-    better = _badness(metric, value) < _badness(metric, first)
+    better = metric.badness(value) < metric.badness(first)
     shown = format_number(value)
     digits = max(len(one.partition(".")[2]) for one in (shown, format_number(first)))
     if not round(value - first, digits):
         return f"{shown} (the same)"
     return f"{shown} ({value - first:+,.{digits}f}, {'better' if better else 'worse'})"
-
-
-def _badness(metric: Metric, value: float) -> float:
-    """Return a number that is lower for better values."""
-    if metric.better == "near one":
-        return max(value, 1 / max(value, 1e-6))
-    return value if metric.better == "lower" else -value
 
 
 def _render_page(

@@ -145,7 +145,7 @@ def _validate_settings(settings: ExtractSettings) -> None:
     for kind, name, known in (
         ("face detector", settings.detector, DETECTORS),
         ("framing", settings.framing, FRAMINGS),
-        ("picture format", settings.format, CROP_ENCODERS),
+        ("image format", settings.format, CROP_ENCODERS),
     ):
         if name not in known:
             raise ConfigurationError(
@@ -153,12 +153,12 @@ def _validate_settings(settings: ExtractSettings) -> None:
             )
     if settings.fps is not None and settings.every > 1:
         raise ConfigurationError(
-            f"--fps {settings.fps:g} and --every {settings.every} say the same thing twice",
+            f"--fps {settings.fps:g} and --every {settings.every} exclude each other",
             hint="choose one of them",
         )
     if settings.fps is not None and not 0 < settings.fps < math.inf:
         raise ConfigurationError(
-            f"{settings.fps:g} frames a second make no sense", hint="1 looks at one each second"
+            f"{settings.fps:g} frames a second make no sense", hint="1 uses one each second"
         )
     if not 16 <= settings.size_px <= 4096:
         raise ConfigurationError(
@@ -171,7 +171,7 @@ def _validate_settings(settings: ExtractSettings) -> None:
         )
     if settings.every < 1:
         raise ConfigurationError(
-            f"every {settings.every} frames makes no sense", hint="1 looks at every frame"
+            f"every {settings.every} frames makes no sense", hint="1 uses every frame"
         )
 
 

@@ -1,17 +1,15 @@
-"""Which encoder writes the picture, in which pixels, and how hard it presses; knows no file.
-
-One number says how good the picture is to be, whatever the codec:
+"""Codecs, encoders and one quality scale for all of them (`select_encoder`).
 
     0           lossless (h264, h265, av1)
-    1 to 17     for further work: larger than anybody needs to look at
-    18          hardly to be told from the source: the default
+    1 to 17     for further editing: larger than viewing needs
+    18          looks the same as the source: the default
     19 to 28    good to watch, a half to a fifth of the size
     29 to 51    ever coarser
 
-It is x264's rate factor. H.265 and AV1 are given the rate factor that came out as good, or a little
-better, on the same pictures (`tests/benchmarks/codecs.py`); hardware encoders their makers' own
-scale, which was not measured. ProRes knows four sizes, which stand for ranges of it; FFV1
-is lossless at any.
+The scale is x264's rate factor. H.265 and AV1 get the rate factor that measured as good, or a
+little better, on the same frames (`tests/benchmarks/codecs.py`); hardware encoders their vendors'
+own scale, which was not measured. ProRes has four sizes, which stand for ranges of it; FFV1 is
+always lossless.
 """
 
 import os
@@ -45,28 +43,28 @@ class Encoder:
     """One of the library's encoders."""
 
     name: str
-    """FFmpeg's name of it."""
+    """FFmpeg's name."""
     pixel_formats: tuple[str, ...]
-    """The pixels it takes, in FFmpeg's names."""
+    """The pixel formats it takes, in FFmpeg's names."""
     options: Callable[[int], dict[str, str]]
-    """Its options for a quality."""
+    """Return its options for a quality."""
     is_hardware: bool = False
     allows_odd_size: bool = False
-    """It keeps an odd width or height though colour is stored at half of it."""
+    """It takes an odd width or height although chroma has half of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderChoice:
-    """How a picture is going to be encoded."""
+    """An encoder with its input format."""
 
     encoder: Encoder
     pixel_format: str
     notes: tuple[str, ...] = ()
-    """What the user might have expected otherwise, one line each."""
+    """What the user may not expect, one line each."""
 
 
 def _x264(quality: int) -> dict[str, str]:
-    """Return options of libx264; its rate factor of 0 would not be lossless at 10 bits."""
+    """Return options of libx264; a rate factor of 0 would not be lossless at 10 bits."""
     rate = {"crf": str(quality)} if quality else {"qp": "0"}
     return {**rate, "preset": "veryfast"}
 
@@ -80,7 +78,7 @@ def _x265(quality: int) -> dict[str, str]:
 
 def _svt_av1(quality: int) -> dict[str, str]:
     """Return options of SVT-AV1, whose scale goes to 63."""
-    os.environ.setdefault("SVT_LOG", "1")  # it writes to the terminal by itself: errors only
+    os.environ.setdefault("SVT_LOG", "1")  # it writes to the terminal directly: errors only
     if not quality:
         return {"preset": "8", "svtav1-params": "lossless=1"}
     return {
@@ -92,7 +90,7 @@ def _svt_av1(quality: int) -> dict[str, str]:
 H265_CRF_STEP, AV1_CRF_STEP = 1.3, 2.2
 """Steps of x265's and SVT-AV1's rate factors for one of x264's.
 
-Measured at five qualities on a close face of little noise, for x265 on a street too: SSIM is
+Measured at five qualities on a close-up face with little noise, for x265 on a street too: SSIM is
 x264's within 0.001 from 12 to 28 for x265, and never below it from 18 on for SVT-AV1.
 """
 
@@ -105,18 +103,18 @@ def map_quality(
 
 
 def _prores(quality: int) -> dict[str, str]:
-    """Return the size of ProRes 422: HQ, standard, LT or proxy."""
+    """Return options of ProRes 422: HQ, standard, LT or proxy."""
     profile = 3 - sum(quality > last for last in (18, 24, 32))
     return {"profile": str(profile), "vendor": "apl0"}
 
 
 def _prores_444(quality: int) -> dict[str, str]:
-    """Return the size of ProRes 4444: XQ or standard."""
+    """Return options of ProRes 4444: XQ or standard."""
     return {"profile": "5" if quality <= 10 else "4", "vendor": "apl0"}
 
 
 def _ffv1(_: int) -> dict[str, str]:
-    """Return options of FFV1: version 3, every frame for itself, with check sums."""
+    """Return options of FFV1: version 3, intra only, with checksums."""
     return {"level": "3", "g": "1", "slicecrc": "1", "slices": "4"}
 
 
@@ -133,7 +131,7 @@ def _qsv(quality: int) -> dict[str, str]:
 
 
 def _amf(quality: int) -> dict[str, str]:
-    """Return options of AMD's encoders: constant quantiser."""
+    """Return options of AMD's encoders: constant quantizer."""
     return {"rc": "cqp", "qp_i": str(quality), "qp_p": str(quality)}
 
 
@@ -143,17 +141,17 @@ def _videotoolbox(quality: int) -> dict[str, str]:
 
 
 def _hardware_encoders(codec: str) -> tuple[Encoder, ...]:
-    """Return the makers' encoders of a codec; which of them are there is found by trying."""
-    deep = ("yuv420p10le",) if codec != "h264" else ()
-    makers = {"nvenc": _nvenc, "qsv": _qsv, "amf": _amf, "videotoolbox": _videotoolbox}
+    """Return the hardware encoders of a codec; `is_available` tries which of them work."""
+    ten_bit = ("yuv420p10le",) if codec != "h264" else ()
+    vendors = {"nvenc": _nvenc, "qsv": _qsv, "amf": _amf, "videotoolbox": _videotoolbox}
     return tuple(
         Encoder(
-            name=f"{codec}_{maker}",
-            pixel_formats=("yuv420p", *deep),
+            name=f"{codec}_{vendor}",
+            pixel_formats=("yuv420p", *ten_bit),
             options=options,
             is_hardware=True,
         )
-        for maker, options in makers.items()
+        for vendor, options in vendors.items()
     )
 
 
@@ -187,14 +185,14 @@ CODECS: Mapping[str, tuple[Encoder, ...]] = {
     "prores": (_PRORES_422, _PRORES_444),
     "ffv1": (_FFV1,),
 }
-"""The codecs by the names a user types, each with its encoders, the preferred ones first."""
+"""The codecs by the names that the user types, each with its encoders, preferred ones first."""
 
 
 def check_codec(codec: str, quality: int) -> None:
-    """Refuse what is not on offer.
+    """Refuse an unknown codec or a wrong quality.
 
     Raises:
-        ConfigurationError: There is no such codec, or the quality is off the scale.
+        ConfigurationError: The codec is unknown, or the quality is off the scale.
     """
     if codec not in CODECS:
         raise ConfigurationError(
@@ -203,8 +201,8 @@ def check_codec(codec: str, quality: int) -> None:
     if not BEST_QUALITY <= quality <= WORST_QUALITY:
         raise ConfigurationError(
             f"quality {quality} is off the scale",
-            hint=f"{BEST_QUALITY} is lossless, {DEFAULT_QUALITY} hardly to be told from the source, "
-            f"{WORST_QUALITY} the worst",
+            hint=f"{BEST_QUALITY} is lossless, {DEFAULT_QUALITY} looks the same as the source, "
+            f"{WORST_QUALITY} is the worst",
         )
 
 
@@ -215,37 +213,41 @@ def select_encoder(
     source_pixel_format: str | None = None,
     hardware: bool = True,
 ) -> EncoderChoice:
-    """Return the encoder for a picture, and the pixels nearest to those of the source.
+    """Return the encoder for frames of a size, with the pixel format nearest to the source's.
 
     Args:
         codec: A name in `CODECS`.
         size: (width, height) px.
-        source_pixel_format: The source's pixel format; None for RGB that wants no more than 8 bits and colour at
-            half the resolution.
-        hardware: Whether an encoder of the machine's may be taken, if it does not cost bits.
+        source_pixel_format: The source's pixel format; None for RGB that needs no more than 8 bits
+            and chroma at half the resolution.
+        hardware: Whether a hardware encoder may be used, if it preserves as much.
 
     Raises:
-        ConfigurationError: There is no such codec.
+        ConfigurationError: The codec is unknown.
     """
     check_codec(codec, DEFAULT_QUALITY)
     wanted = source_pixel_format or "yuv420p"
-    candidates = [one for one in CODECS[codec] if not one.is_hardware]
     software = min(
-        (_select_pixel_format(one, wanted, size) for one in candidates),
-        key=lambda c: _conversion_loss(wanted, c),
+        (
+            _select_pixel_format(encoder, wanted, size)
+            for encoder in CODECS[codec]
+            if not encoder.is_hardware
+        ),
+        key=lambda choice: _conversion_loss(wanted, choice),
     )
     notes: list[str] = []
-    if hardware:
-        for one in (one for one in CODECS[codec] if one.is_hardware and is_available(one.name)):
-            choice = _select_pixel_format(one, wanted, size)
-            if choice.pixel_format == software.pixel_format and is_available(
-                one.name, size=size, pixel_format=choice.pixel_format
-            ):
-                return choice
-            notes.append(
-                f"{one.name} cannot hold {software.pixel_format} at {size[0]}x{size[1]}: "
-                f"{software.encoder.name} encodes instead"
-            )
+    for encoder in CODECS[codec] if hardware else ():
+        if not encoder.is_hardware or not is_available(encoder.name):
+            continue
+        choice = _select_pixel_format(encoder, wanted, size)
+        if choice.pixel_format == software.pixel_format and is_available(
+            encoder.name, size=size, pixel_format=choice.pixel_format
+        ):
+            return choice
+        notes.append(
+            f"{encoder.name} cannot hold {software.pixel_format} at {size[0]}x{size[1]}: "
+            f"{software.encoder.name} encodes instead"
+        )
     notes += _describe_losses(wanted, software.pixel_format) if source_pixel_format else []
     return EncoderChoice(
         encoder=software.encoder, pixel_format=software.pixel_format, notes=tuple(notes)
@@ -253,52 +255,52 @@ def select_encoder(
 
 
 def _select_pixel_format(encoder: Encoder, wanted: str, size: tuple[int, int]) -> EncoderChoice:
-    """Return the encoder with those of its pixels that lose least."""
-    holding = [
-        one
-        for one in encoder.pixel_formats
-        if encoder.allows_odd_size or _is_size_divisible(one, size)
+    """Return the encoder with the one of its pixel formats that loses least."""
+    fitting = [
+        pixel_format
+        for pixel_format in encoder.pixel_formats
+        if encoder.allows_odd_size or _is_size_divisible(pixel_format, size)
     ]
     return min(
         (
-            EncoderChoice(encoder=encoder, pixel_format=one)
-            for one in holding or encoder.pixel_formats
+            EncoderChoice(encoder=encoder, pixel_format=pixel_format)
+            for pixel_format in fitting or encoder.pixel_formats
         ),
         key=lambda choice: _conversion_loss(wanted, choice),
     )
 
 
 def _conversion_loss(wanted: str, choice: EncoderChoice) -> tuple[int, int, int]:
-    """Return what is lost between two kinds of pixels, then what is wasted: smaller is better."""
+    """Return what a pixel format loses of another, then what it wastes: smaller is better."""
     bits, columns, rows = _format_layout(wanted)
     given_bits, given_columns, given_rows = _format_layout(choice.pixel_format)
-    lost_bits, lost_colour = max(0, bits - given_bits), max(0, columns - given_columns)
-    lost_colour += max(0, rows - given_rows)
+    lost_bits, lost_chroma = max(0, bits - given_bits), max(0, columns - given_columns)
+    lost_chroma += max(0, rows - given_rows)
     wasted = abs(bits - given_bits) + abs(columns - given_columns) + abs(rows - given_rows)
-    return lost_colour, lost_bits, wasted
+    return lost_chroma, lost_bits, wasted
 
 
 def _format_layout(pixel_format: str) -> tuple[int, int, int]:
-    """Return bits a sample, and 2 or 1: colour samples for two columns and for two rows."""
-    known = VideoFormat(pixel_format, 16, 16)
-    return known.components[0].bits, known.chroma_width(16) // 8, known.chroma_height(16) // 8
+    """Return bits a sample, and 2 or 1: chroma samples for two columns and for two rows."""
+    layout = VideoFormat(pixel_format, 16, 16)
+    return layout.components[0].bits, layout.chroma_width(16) // 8, layout.chroma_height(16) // 8
 
 
 def _is_size_divisible(pixel_format: str, size: tuple[int, int]) -> bool:
-    """Return whether colour at its resolution covers a picture of this size exactly."""
-    _, *at_half = _format_layout(pixel_format)
-    return not any(side % 2 and shared == 1 for side, shared in zip(size, at_half, strict=True))
+    """Return whether chroma samples of this format cover an image of this size exactly."""
+    _, *chroma = _format_layout(pixel_format)
+    return not any(side % 2 and samples == 1 for side, samples in zip(size, chroma, strict=True))
 
 
 def _describe_losses(wanted: str, given: str) -> list[str]:
-    """Say what the codec cannot keep."""
-    bits, *colour = _format_layout(wanted)
-    given_bits, *given_colour = _format_layout(given)
+    """Return what the codec cannot preserve, one line each."""
+    bits, *chroma = _format_layout(wanted)
+    given_bits, *given_chroma = _format_layout(given)
     notes = []
     if given_bits < bits:
-        notes.append(f"{bits} bits a colour become {given_bits}: the codec holds no more")
-    if any(there < here for here, there in zip(colour, given_colour, strict=True)):
-        notes.append("colour is stored at a lower resolution: the codec holds no more")
+        notes.append(f"{bits} bits a color become {given_bits}: the codec holds no more")
+    if any(after < before for before, after in zip(chroma, given_chroma, strict=True)):
+        notes.append("color is stored at a lower resolution: the codec holds no more")
     return notes
 
 
@@ -306,16 +308,16 @@ def _describe_losses(wanted: str, given: str) -> list[str]:
 def is_available(
     name: str, *, size: tuple[int, int] = (256, 256), pixel_format: str = "yuv420p"
 ) -> bool:
-    """Return whether an encoder is there and encodes; there is no other way to know than to try."""
+    """Return whether an encoder works on this machine, by encoding three frames."""
     try:
         LibraryCodec(name, "w")
         context = open_encoder(
             name, size=size, pixel_format=pixel_format, time_base=Fraction(1, 25), options={}
         )
         width, height = size
-        grey = VideoFrame.from_ndarray(np.full((height, width, 3), 128, np.uint8))
+        gray = VideoFrame.from_ndarray(np.full((height, width, 3), 128, np.uint8))
         for tick in range(3):
-            frame = grey.reformat(format=pixel_format)
+            frame = gray.reformat(format=pixel_format)
             frame.pts = tick
             context.encode(frame)
         context.encode(None)
@@ -334,7 +336,7 @@ def open_encoder(
     rate: Fraction = Fraction(25),
     configure: Callable[[VideoCodecContext], None] | None = None,
 ) -> VideoCodecContext:
-    """Return an open encoder whose headers are kept apart from its packets."""
+    """Return an open encoder whose headers are separate from its packets."""
     context = CodecContext.create(name, "w")
     assert isinstance(context, VideoCodecContext)
     context.width, context.height = size

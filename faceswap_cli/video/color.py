@@ -1,9 +1,9 @@
-"""How the YUV of a file and the RGB of the program turn into each other; knows no file.
+"""Conversion between the YUV of files and RGB (`ToRGB`, `FromRGB`), and access to YUV planes.
 
-One conversion serves every stage, in both directions, so that a pixel nobody touched comes back as
-it was. Speed was traded for truth here: the usual fast path of swscale darkens by one level on
-average and errs by up to three; rounding accurately, with chroma interpolated, errs by at most one
-and has no bias.
+One conversion serves every stage, in both directions, so that an unchanged pixel comes back as it
+was. Accuracy is preferred to speed: the usual fast path of swscale darkens by one level on average
+and errs by up to three; rounding accurately, with chroma interpolated, errs by at most one and has
+no bias.
 """
 
 import threading
@@ -19,7 +19,7 @@ from faceswap_cli.core.types import AnyArray, Image
 
 
 class YuvMatrix(IntEnum):
-    """The YUV matrices that can be converted, by their numbers in ITU-T H.273, table 4."""
+    """The YUV matrices supported here, by their numbers in ITU-T H.273, table 4."""
 
     BT709 = 1
     FCC = 4
@@ -30,7 +30,7 @@ class YuvMatrix(IntEnum):
 
 
 class ColorRange(IntEnum):
-    """What black and white are: 16 and 235, or 0 and 255."""
+    """The levels of black and white: 16 and 235, or 0 and 255."""
 
     LIMITED = 1
     FULL = 2
@@ -38,7 +38,7 @@ class ColorRange(IntEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class ColorTags:
-    """What a file says of its colours, in the numbers of ITU-T H.273; None where it is silent."""
+    """A file's color tags, in the numbers of ITU-T H.273; None where it has none."""
 
     primaries: int | None = None
     transfer: int | None = None
@@ -47,13 +47,13 @@ class ColorTags:
     """1 limited, 2 full."""
 
     def with_defaults(self, size: tuple[int, int]) -> "ColorTags":
-        """Return tags whose matrix and range can be computed with.
+        """Return tags with a matrix and a range that can be converted.
 
-        An untagged file is taken as players take it: limited range, and BT.709 from high
+        An untagged file is interpreted as players do: limited range, and BT.709 from high
         definition on (a longer side of 1280 px or a shorter one above 576), BT.601 below.
 
         Args:
-            size: (width, height) px, either way up.
+            size: (width, height) px, upright or not.
         """
         convertible = self.matrix in set(YuvMatrix)
         guess = YuvMatrix.BT709 if _is_high_definition(size) else YuvMatrix.SMPTE170M
@@ -65,32 +65,32 @@ class ColorTags:
 
 
 BT709 = ColorTags(primaries=1, transfer=1, matrix=YuvMatrix.BT709, range=ColorRange.LIMITED)
-"""What a drawn clip is tagged with: the colours every player expects of today's video."""
+"""Tags of a synthetic clip: what every player expects of today's video."""
 
 UNSPECIFIED = 2
 """ITU-T H.273: primaries, transfer and matrix unknown."""
 
 _TO_RGB_FLAGS = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
-# Averaging each 2x2 block is what undoes the interpolation of _READING best (measured: chroma
+# Averaging each 2x2 block undoes the interpolation of _TO_RGB_FLAGS best (measured: chroma
 # comes back at 54 to 68 dB, luma at 64 to 87 dB).
 _FROM_RGB_FLAGS = Interpolation.AREA | Interpolation.ACCURATE_RND
-# With more, swscale works on slices side by side, and the last row of one may be written over the
-# first of the next: of a width that is no multiple of 16, eight pixels are wrong now and then.
+# With more, swscale works on slices in parallel, and the last row of one may overwrite the first of
+# the next: if the width is not a multiple of 16, eight pixels are wrong now and then.
 SWSCALE_THREADS = 1
 
 
 _DEPTHS = ("", "9le", "10le", "12le", "14le", "16le")
 PLANAR_FORMATS = frozenset(
-    f"yuv{colour}p{depth}" for colour in (420, 422, 444) for depth in _DEPTHS
+    f"yuv{chroma}p{depth}" for chroma in (420, 422, 444) for depth in _DEPTHS
 )
-"""The pixel formats whose planes are understood here."""
+"""The planar YUV formats that are supported sample by sample."""
 
 
 def to_planar_format(name: str, *, transposed: bool = False) -> str | None:
-    """Return a decoder's pixel format by its plain name, or None if it is of another kind.
+    """Return the plain name of a decoder's pixel format, or None if it is not planar YUV.
 
-    Full range is a tag of its own here (yuvj420p is yuv420p). A picture turned on its side with
-    colour at half the columns would have it at half the rows, which no encoder here takes.
+    Full range is a tag of its own here (yuvj420p is yuv420p). A transposed image with chroma at
+    half the columns would have it at half the rows, which no encoder here takes.
     """
     plain = name.replace("yuvj", "yuv")
     if plain not in PLANAR_FORMATS or (transposed and "422" in plain):
@@ -112,7 +112,7 @@ def get_planes(frame: VideoFrame) -> list[AnyArray]:
 
 
 def read_color_tags(frame: VideoFrame) -> ColorTags:
-    """Return what a decoded frame says about its colours."""
+    """Return the color tags of a decoded frame."""
     full = frame.format.name.startswith("yuvj")
     return ColorTags(
         primaries=_tag_or_none(frame.color_primaries),
@@ -123,10 +123,10 @@ def read_color_tags(frame: VideoFrame) -> ColorTags:
 
 
 class ToRGB:
-    """Turns the decoded frames of one video into RGB, whole or in part; for any thread.
+    """Converts the decoded frames of one video to RGB, whole or in part; thread-safe.
 
     Args:
-        tags: What the file says.
+        tags: The file's color tags.
         size: (width, height) px as coded, before any rotation.
     """
 
@@ -136,32 +136,32 @@ class ToRGB:
         self._thread_state = _ThreadState()
 
     def __call__(self, frame: VideoFrame) -> Image:
-        """Return uint8 (H, W, 3), 8 bits whatever the file has."""
+        """Return a frame as uint8 (H, W, 3), whatever bit depth the file has."""
         self._apply_tags(frame)
         return _convert_to_rgb(frame, self._thread_state.reformatter, size=self.size)
 
     def convert_area(self, frame: VideoFrame, area: Rect) -> Image:
-        """Return what the whole has in an area of the picture as coded, the very same numbers."""
+        """Return an area of the frame as coded, equal to that part of the whole conversion."""
         left, top, right, bottom = area
-        around = self._pad_area(frame, area)
-        if around is None:
+        padded = self._pad_area(frame, area)
+        if padded is None:
             return self(frame)[top:bottom, left:right]
-        x0, y0, x1, y1 = around
-        stencil = self._get_tile_buffer(frame, size=(x1 - x0, y1 - y0))
-        stencil.copy_from(frame, x0, y0)
-        rgb = _convert_to_rgb(stencil.frame, stencil.reformatter, size=(x1 - x0, y1 - y0))
+        x0, y0, x1, y1 = padded
+        buffer = self._get_tile_buffer(frame, size=(x1 - x0, y1 - y0))
+        buffer.copy_from(frame, x0, y0)
+        rgb = _convert_to_rgb(buffer.frame, buffer.reformatter, size=(x1 - x0, y1 - y0))
         return rgb[top - y0 : bottom - y0, left - x0 : right - x0]
 
     def _apply_tags(self, frame: VideoFrame) -> None:
-        """Have a frame say what its numbers mean."""
+        """Set the tags by which swscale converts a frame."""
         if not frame.format.is_rgb:
             frame.colorspace = self.tags.matrix or UNSPECIFIED
             frame.color_range = self.tags.range or ColorRange.LIMITED
 
     def _pad_area(self, frame: VideoFrame, area: Rect) -> Rect | None:
-        """Return the area to be converted for one that is wanted; None: the whole frame."""
+        """Return the area to convert for one that is requested; None: the whole frame."""
         width, height = self.size
-        # Of an odd size colour is stretched by not quite two, and woven fields interpolate apart.
+        # With an odd size chroma is scaled by not quite two; interlaced fields interpolate apart.
         if (
             to_planar_format(frame.format.name) is None
             or frame.interlaced_frame
@@ -176,26 +176,26 @@ class ToRGB:
         return None if is_all else Rect(left, top, right, bottom)
 
     def _get_tile_buffer(self, frame: VideoFrame, *, size: tuple[int, int]) -> "_TileBuffer":
-        """Return room for a part of a frame of this size."""
-        kept, key = self._thread_state.tile_buffers, (frame.format.name, size)
-        if key not in kept:
+        """Return the thread's buffer for a part of a frame of this size."""
+        buffers, key = self._thread_state.tile_buffers, (frame.format.name, size)
+        if key not in buffers:
             self._apply_tags(frame)
-            while len(kept) >= _MAX_TILE_BUFFERS:
-                del kept[next(iter(kept))]
-            kept[key] = _TileBuffer(frame, size=size)
-        return kept[key]
+            while len(buffers) >= _MAX_TILE_BUFFERS:
+                del buffers[next(iter(buffers))]
+            buffers[key] = _TileBuffer(frame, size=size)
+        return buffers[key]
 
 
 _MARGIN_PX = 8
-"""Converted around an area: interpolation of colour reaches less far."""
+"""Converted around an area: interpolation of chroma reaches less far."""
 TILE_ALIGN_PX = 32
-"""Parts are of whole such sizes: swscale prepares tables for each size."""
+"""Sizes of parts are multiples of this: swscale prepares tables for each size."""
 _MAX_TILE_BUFFERS = 4
-"""Sizes that a thread keeps prepared."""
+"""Buffers of different sizes that a thread keeps."""
 
 
 class _ThreadState(threading.local):
-    """What each thread has for itself: swscale's tables are not to be shared."""
+    """State of one thread: swscale's tables must not be shared."""
 
     def __init__(self) -> None:
         self.reformatter = VideoReformatter()
@@ -203,7 +203,7 @@ class _ThreadState(threading.local):
 
 
 class _TileBuffer:
-    """Room for a part of a frame, which is converted as the frame is.
+    """A small frame that takes a part of a large one, and is converted as that is.
 
     Args:
         frame: A frame of the video, tagged.
@@ -212,8 +212,8 @@ class _TileBuffer:
 
     def __init__(self, frame: VideoFrame, *, size: tuple[int, int]) -> None:
         width, height = size
-        # Made by shrinking, for what it says besides: PyAV has no name for where the colour samples
-        # lie between the pixels, which moves colours by half a pixel.
+        # Made by scaling, which copies all metadata: PyAV has no name for the chroma location,
+        # which shifts colors by half a pixel.
         self.frame = VideoReformatter().reformat(
             frame,
             width=width,
@@ -225,16 +225,16 @@ class _TileBuffer:
         self.reformatter = VideoReformatter()
 
     def copy_from(self, frame: VideoFrame, left: int, top: int) -> None:
-        """Take over the samples of a frame from (left, top) px on."""
-        for own, all_ in zip(get_planes(self.frame), get_planes(frame), strict=True):
-            height, width = own.shape
-            y = top * all_.shape[0] // frame.height
-            x = left * all_.shape[1] // frame.width
-            own[:] = all_[y : y + height, x : x + width]
+        """Copy the samples of a frame from (left, top) px on."""
+        for part, whole in zip(get_planes(self.frame), get_planes(frame), strict=True):
+            height, width = part.shape
+            y = top * whole.shape[0] // frame.height
+            x = left * whole.shape[1] // frame.width
+            part[:] = whole[y : y + height, x : x + width]
 
 
 def _pad_interval(start: int, end: int, max_end: int) -> tuple[int, int]:
-    """Return the ends of the stretch to be converted for one of a side of `max_end` px."""
+    """Return the interval to convert for one that is requested, within 0 to `max_end` px."""
     length = -(-(end - start + 2 * _MARGIN_PX + 1) // TILE_ALIGN_PX) * TILE_ALIGN_PX
     begin = max(0, min((start - _MARGIN_PX) // 2 * 2, max_end - length))
     return begin, min(begin + length, max_end)
@@ -243,7 +243,7 @@ def _pad_interval(start: int, end: int, max_end: int) -> tuple[int, int]:
 def _convert_to_rgb(
     frame: VideoFrame, reformatter: VideoReformatter, *, size: tuple[int, int]
 ) -> Image:
-    """Return a tagged frame as uint8 (H, W, 3), 8 bits whatever it has."""
+    """Return a tagged frame as uint8 (H, W, 3), whatever its bit depth."""
     width, height = size
     rgb = reformatter.reformat(
         frame,
@@ -258,10 +258,10 @@ def _convert_to_rgb(
 
 
 class FromRGB:
-    """Turns RGB into the frames an encoder takes.
+    """Converts RGB to the frames that an encoder takes.
 
     Args:
-        tags: What the file will say; completed by the same rule as for reading.
+        tags: The color tags of the output; completed by the same rule as for reading.
         size: (width, height) px.
         pixel_format: FFmpeg's name, such as yuv420p.
     """
@@ -285,10 +285,10 @@ class FromRGB:
 
 
 def _is_high_definition(size: tuple[int, int]) -> bool:
-    """Return whether a picture of this size is BT.709 by custom."""
+    """Return whether players take an untagged image of this size as BT.709."""
     return max(size) >= 1280 or min(size) > 576
 
 
 def _tag_or_none(tag: int) -> int | None:
-    """Return a tag, or None for the numbers that mean nothing."""
+    """Return a tag, or None for the numbers without a meaning."""
     return int(tag) if tag not in (0, UNSPECIFIED, 3) else None

@@ -1,4 +1,4 @@
-"""The forms of file that can be written, and what each can hold."""
+"""The containers that can be written (`CONTAINER_FORMATS`), and what each can hold."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,34 +17,34 @@ from faceswap_cli.video.codecs import CODECS
 
 @dataclass(frozen=True, kw_only=True)
 class ContainerFormat:
-    """A form of file that can be written."""
+    """A container that can be written."""
 
     name: str
-    """FFmpeg's name of it."""
+    """FFmpeg's name."""
     codecs: tuple[str, ...]
-    """The codecs of the picture it holds, the usual one first."""
+    """Names in `codecs.CODECS`, the default first."""
     options: Callable[[int, bool], dict[str, str]]
-    """Its options, given a number of ticks a second in which every stream's start is whole, and
-    whether there are titles that only their makers know, such as a telephone's."""
+    """Return its options, given a time scale in which every stream starts on a whole tick, and
+    whether there is metadata with vendors' own keys, such as a phone's."""
     audio_codec: str
-    """What sound is encoded as if it cannot be held as it is."""
+    """Codec for audio that it cannot hold as it is."""
     subtitle_codec: str
-    """What subtitles made of text are turned into if they cannot be held as they are."""
+    """Codec for text subtitles that it cannot hold as they are."""
 
     @property
     def stores_durations(self) -> bool:
-        """Whether it stores the steps between times of decoding, and no times of showing."""
+        """Whether it stores the steps between times of decoding instead of the times."""
         return self.name in ("mp4", "mov")
 
 
 def _quicktime_options(timescale: int, custom_metadata: bool) -> dict[str, str]:
-    """Put the index first, and keep the starts of the streams exact (the default is 1 ms)."""
+    """Return options that put the index first and keep stream starts exact (default: 1 ms)."""
     flags = "+faststart" + "+use_metadata_tags" * custom_metadata
     return {"movflags": flags, "movie_timescale": str(timescale)}
 
 
 def _matroska_options(_: int, __: bool) -> dict[str, str]:
-    """Keep the times as they are even where the sound begins before 0."""
+    """Return options that keep times as they are even where audio begins before 0."""
     return {"avoid_negative_ts": "disabled"}
 
 
@@ -84,44 +84,45 @@ CONTAINER_FORMATS: Mapping[str, ContainerFormat] = {
     ".mkv": _MKV,
     ".webm": _WEBM,
 }
-"""The forms by the endings of files' names."""
+"""The containers by file name extension."""
 
 
 def format_for_path(path: Path) -> ContainerFormat:
-    """Return the form of file that a name's ending asks for.
+    """Return the container for a file name extension.
 
     Raises:
-        InputError: None that this program writes.
+        InputError: The extension is not that of a container that can be written.
     """
     try:
         return CONTAINER_FORMATS[path.suffix.lower()]
     except KeyError:
         raise InputError(
             f"cannot write a video named {path.name}",
-            hint=f"give it one of these endings: {', '.join(CONTAINER_FORMATS)}",
+            hint=f"give it one of these extensions: {', '.join(CONTAINER_FORMATS)}",
         ) from None
 
 
 def resolve_codec(path: Path, wanted: str | None) -> str:
-    """Return the codec for a file: the one that is asked for, or the usual one of its form.
+    """Return the codec for a file: the requested one, or the default of its container.
 
     Raises:
-        InputError: The name's ending is not that of a video.
-        ConfigurationError: There is no such codec, or a file of this form cannot hold it.
+        InputError: The extension is not that of a video.
+        ConfigurationError: The container cannot hold the codec.
     """
-    form = format_for_path(path)
-    codec = wanted or form.codecs[0]
-    if codec in form.codecs or codec not in CODECS:
+    container_format = format_for_path(path)
+    codec = wanted or container_format.codecs[0]
+    if codec in container_format.codecs or codec not in CODECS:
         return codec
-    endings = [ending for ending, other in CONTAINER_FORMATS.items() if codec in other.codecs]
+    suffixes = [suffix for suffix, other in CONTAINER_FORMATS.items() if codec in other.codecs]
     raise ConfigurationError(
         f"a {path.suffix.lower()} file cannot hold {codec}",
-        hint=f"end the name in {' or '.join(endings)}, or choose {' or '.join(form.codecs)}",
+        hint=f"end the name in {' or '.join(suffixes)}, "
+        f"or choose {' or '.join(container_format.codecs)}",
     )
 
 
 def can_hold(container_format: ContainerFormat, stream: Stream) -> bool:
-    """Return whether a form of file can hold a stream as it is; FFmpeg only tells when it tries."""
+    """Return whether a container can hold a stream as it is, by trying: FFmpeg has no list."""
     try:
         with av.open(BytesIO(), "w", format=container_format.name) as attempt:
             attempt.add_stream_from_template(stream)
@@ -137,9 +138,9 @@ def common_timescale(
     """Return a time scale in which every stream starts on a whole tick, within reason.
 
     Args:
-        video_timescale: Ticks a second of the picture.
-        source: Where sound is copied from, if it is.
-        audio_rate_hz: Samples a second of sound that is encoded; 1 if none is.
+        video_timescale: Ticks a second of the video stream.
+        source: The file that audio is copied from, if any.
+        audio_rate_hz: Sample rate of audio that is encoded; 1 if none is.
     """
     scales = [video_timescale, audio_rate_hz]
     if source is not None:
@@ -149,4 +150,4 @@ def common_timescale(
 
 
 MAX_TIMESCALE = 10_000_000
-"""Above this a film's length in ticks would leave what old players read."""
+"""Above this the duration of a feature film in ticks would exceed what old players read."""

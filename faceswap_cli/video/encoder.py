@@ -1,4 +1,4 @@
-"""The picture's encoder: frames in, packets with their times out; knows no container."""
+"""The video encoder (`VideoEncoder`): frames in, packets with presentation times out."""
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -35,31 +35,31 @@ AnyPacket: TypeAlias = "Packet[Any]"
 
 @dataclass(frozen=True, kw_only=True)
 class EncodeSpec:
-    """What a video's picture is, and how it is to be encoded."""
+    """The properties of a video's frames, and how to encode them."""
 
     size: tuple[int, int]
     """(width, height) px."""
     rate: Fraction
     """Frames a second, on average."""
     time_base: Fraction
-    """Seconds a tick: times are kept to the tick."""
+    """Seconds a tick: times are exact to the tick."""
     sample_aspect: Fraction = Fraction(1)
     """Width over height of one pixel."""
     color: ColorTags
     source_pixel_format: str | None = None
-    """The source's pixel format, which is kept where the codec can."""
+    """The source's pixel format, which is preserved where the codec can."""
     codec: str = "h264"
     """A name in `codecs.CODECS`."""
     quality: int = 18
     """On the scale of `codecs`: 0 is lossless, 51 the worst."""
     hardware: bool = True
-    """Whether an encoder of the machine's may be taken."""
+    """Whether a hardware encoder may be used."""
 
     @classmethod
     def from_info(
         cls, info: VideoInfo, *, codec: str = "h264", quality: int = 18, hardware: bool = True
     ) -> "EncodeSpec":
-        """Return the picture of a video that stays what it is, but for being encoded anew."""
+        """Return the spec that encodes a video again with its own properties."""
         return cls(
             size=info.size,
             rate=info.average_rate,
@@ -73,10 +73,10 @@ class EncodeSpec:
         )
 
     def resolve_encoder(self) -> EncoderChoice:
-        """Return how it is going to be encoded on this machine.
+        """Return the encoder to use on this machine.
 
         Raises:
-            ConfigurationError: There is no such codec, or the quality is off the scale.
+            ConfigurationError: The codec is unknown, or the quality is off the scale.
         """
         check_codec(self.codec, self.quality)
         return select_encoder(
@@ -89,12 +89,12 @@ class EncodeSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class EncodedPacket:
-    """One encoded picture."""
+    """One encoded frame."""
 
     pts: int
-    """When it is shown, in ticks of the picture's time base."""
+    """Presentation time in ticks of the video's time base."""
     is_keyframe: bool
-    """It can be shown without any other."""
+    """It can be decoded without any other."""
     data: bytes
 
 
@@ -103,7 +103,7 @@ class VideoEncoder:
 
     Args:
         spec: What is encoded.
-        choice: How, as `picture.choice()` found it.
+        choice: The encoder, as `EncodeSpec.resolve_encoder` returned it.
     """
 
     def __init__(self, spec: EncodeSpec, choice: EncoderChoice) -> None:
@@ -127,13 +127,13 @@ class VideoEncoder:
         original: SourceSamples | Path | None = None,
         changed: Sequence[Rect] = (),
     ) -> list[EncodedPacket]:
-        """Take a frame and return the packets that became ready.
+        """Encode a frame and return the packets that became ready.
 
         Args:
-            image: uint8 RGB (H, W, 3) of the picture's size, or a view of it.
-            time: Seconds; later than that of the frame before by a tick at least.
+            image: uint8 RGB (H, W, 3) of the video's size, or a lazy one.
+            time: Seconds; at least a tick later than the frame before.
             original: The source's frame: its samples are encoded outside of `changed`.
-            changed: The parts of it that `image` shows instead.
+            changed: The areas, px, to take from `image` instead.
         """
         view = as_lazy(image)
         if view.size != self.spec.size:
@@ -170,31 +170,31 @@ class VideoEncoder:
         )
 
     def _to_packets(self, packets: Sequence[AnyPacket]) -> Iterator[EncodedPacket]:
-        """Yield packets in our own words."""
+        """Yield the library's packets as `EncodedPacket`s."""
         for packet in packets:
             assert packet.pts is not None
             yield EncodedPacket(pts=packet.pts, is_keyframe=packet.is_keyframe, data=bytes(packet))
 
 
 class FramePatcher:
-    """Builds the frames an encoder is given from originals and what was changed in them.
+    """Builds the frames to encode from the source's samples and the areas changed in RGB.
 
     Args:
-        tags: The colours' tags, as the file will have them.
+        tags: Color tags of the output.
         size: (width, height) px, upright.
-        pixel_format: The originals' own, a name in `PLANAR_FORMATS`.
+        pixel_format: The source's, a name in `PLANAR_FORMATS`.
     """
 
     def __init__(self, tags: ColorTags, *, size: tuple[int, int], pixel_format: str) -> None:
         self.size = size
         self.pixel_format = pixel_format
         self._tags = tags.with_defaults(size)
-        form = VideoFormat(pixel_format, 16, 16)
+        layout = VideoFormat(pixel_format, 16, 16)
         self._from_rgb = FromRGB(tags, size=size, pixel_format=pixel_format)
-        self._block = 16 // form.chroma_width(16), 16 // form.chroma_height(16)
+        self._block = 16 // layout.chroma_width(16), 16 // layout.chroma_height(16)
 
     def accepts(self, original: SourceSamples) -> bool:
-        """Return whether a frame is of the kind that is expected; a damaged file changes kinds."""
+        """Return whether a frame has the expected size and format; damaged files change them."""
         decoded = original.decoded
         size = decoded.width, decoded.height
         upright = size[::-1] if original.orientation.transposed else size
@@ -205,12 +205,12 @@ class FramePatcher:
     ) -> VideoFrame:
         """Return a frame that shows `view` in the changed areas and the original elsewhere.
 
-        Where several pixels share a colour sample, it changes only if all of them may.
+        Where several pixels share a chroma sample, it changes only if all of them may.
         """
         frame = VideoFrame(*self.size, self.pixel_format)
         planes = get_planes(frame)
-        for own, plane in zip(planes, get_planes(original.decoded), strict=True):
-            own[:] = original.orientation.to_upright(plane)
+        for target, plane in zip(planes, get_planes(original.decoded), strict=True):
+            target[:] = original.orientation.to_upright(plane)
         for area in changed:
             self._patch(planes, view, area.clip(self.size))
         frame.colorspace = self._tags.matrix or 0
@@ -224,18 +224,18 @@ class FramePatcher:
         left, top, right, bottom = area
         across, down = self._block
         width, height = self.size
-        # Whole blocks of pixels that share their colour, so that the outermost are averaged right.
+        # Whole blocks of pixels that share chroma samples: the outermost are averaged correctly.
         x0, y0 = left // across * across, top // down * down
         x1, y1 = min(-(-right // across) * across, width), min(-(-bottom // down) * down, height)
         blocks = Rect(x0, y0, x1, y1)
         part = view.to_partial_array(blocks)[blocks.slices]
-        luma, *colour = get_planes(self._from_rgb(_pad_to_tile(part)))
+        luma, *chroma = get_planes(self._from_rgb(_pad_to_tile(part)))
         planes[0][top:bottom, left:right] = luma[top - y0 : bottom - y0, left - x0 : right - x0]
-        # Of the colour samples those whose pixels all lie inside, or beyond the picture's border.
+        # Of the chroma samples those with all pixels inside the area or beyond the image's border.
         first_x, first_y = -(-left // across), -(-top // down)
         last_x = -(-right // across) if right == width else right // across
         last_y = -(-bottom // down) if bottom == height else bottom // down
-        for plane, new in zip(planes[1:], colour, strict=True):
+        for plane, new in zip(planes[1:], chroma, strict=True):
             plane[first_y:last_y, first_x:last_x] = new[
                 first_y - y0 // down : last_y - y0 // down,
                 first_x - x0 // across : last_x - x0 // across,
@@ -245,7 +245,7 @@ class FramePatcher:
 def _pad_to_tile(part: Image) -> Image:
     """Return a part with black to the right of it and below, which changes no sample of its own.
 
-    One of an odd size ends with the picture, where colour is not averaged over whole blocks.
+    A part of odd size ends with the image, where chroma is not averaged over whole blocks.
     """
     height, width = part.shape[:2]
     if height % 2 or width % 2:
@@ -265,7 +265,7 @@ def _pad_to_tile(part: Image) -> Image:
 def spec_digest(spec: EncodeSpec, choice: EncoderChoice) -> str:
     """Return a digest of all that decides whether packets of two encoders fit into one stream."""
     context = _open_context(spec, choice)
-    told = [
+    parts = [
         repr(spec),
         choice.encoder.name,
         choice.pixel_format,
@@ -273,11 +273,11 @@ def spec_digest(spec: EncodeSpec, choice: EncoderChoice) -> str:
         av.__version__,
         (context.extradata or b"").hex(),
     ]
-    return hashlib.sha256("\n".join(told).encode()).hexdigest()
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 def apply_color_tags(context: VideoCodecContext, spec: EncodeSpec) -> None:
-    """Give an encoder's context the tags and the pixels' shape of a picture."""
+    """Set the color tags and the pixel aspect of an encoder's context."""
     tags = spec.color
     context.sample_aspect_ratio = spec.sample_aspect
     context.color_primaries = tags.primaries or UNSPECIFIED
@@ -287,7 +287,7 @@ def apply_color_tags(context: VideoCodecContext, spec: EncodeSpec) -> None:
 
 
 def select_matrix_tag(spec: EncodeSpec) -> int:
-    """Return the matrix tag: the source's, unless it is one that nobody here converts to."""
+    """Return the matrix tag: the source's, unless `color` cannot convert to it."""
     tag = spec.color.matrix
     if tag is None or tag in set(YuvMatrix):
         return tag or UNSPECIFIED
@@ -295,7 +295,7 @@ def select_matrix_tag(spec: EncodeSpec) -> int:
 
 
 def _open_context(spec: EncodeSpec, choice: EncoderChoice) -> VideoCodecContext:
-    """Return an encoder at work on a picture."""
+    """Return an open encoder."""
     return open_encoder(
         choice.encoder.name,
         size=spec.size,

@@ -1,4 +1,4 @@
-"""A data set laid out as FaceForensics++ is: where its source videos lie, and who goes with whom.
+"""A data set in the layout of FaceForensics++: its source videos, and which were swapped.
 
     original_sequences/youtube/c23/videos/000.mp4                  a source video
     manipulated_sequences/Deepfakes/c23/videos/000_003.mp4         000 with the face of 003
@@ -16,16 +16,16 @@ ORIGINAL, MANIPULATED = "original_sequences", "manipulated_sequences"
 COMPRESSIONS = ("raw", "c0", "c23", "c40")
 """From the least compressed to the most."""
 PAIR = re.compile(r"(\d+)_(\d+)")
-"""Name of a manipulated video: whose head, and whose face is on it."""
+"""Name of a manipulated video: number of the target video, number of the source of the face."""
 
 
 def is_faceforensics(folder: Path) -> bool:
-    """Whether a folder is such a data set."""
+    """Return whether a folder is such a data set."""
     return (folder / ORIGINAL).is_dir()
 
 
 def find_source_videos(folder: Path) -> list[Path]:
-    """Return its source videos in the order of their names, each in the best form there is."""
+    """Return its source videos in the order of their names, each as the least compressed file."""
     best: dict[tuple[str, str], Path] = {}
     for path in sorted(
         folder.glob(f"{ORIGINAL}/*/*/videos/*.mp4"), key=_compression_rank, reverse=True
@@ -35,29 +35,29 @@ def find_source_videos(folder: Path) -> list[Path]:
 
 
 def find_partners(folder: Path) -> dict[str, str]:
-    """Return with whom each person changes faces, by the names of their source videos."""
+    """Return the partner of each person in a swap, by the names of their source videos."""
     return dict(_iter_pairs(folder))
 
 
 def _iter_pairs(folder: Path) -> Iterator[tuple[str, str]]:
-    """Yield whose head and whose face, both ways round where the data set says so."""
+    """Yield target and source of each swap, both ways round where the data set says so."""
     for path in sorted(folder.glob("splits/*.json")):
         try:
-            listed = json.loads(path.read_text(encoding="utf-8"))
+            pairs = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             continue
-        for pair in listed if isinstance(listed, list) else ():
+        for pair in pairs if isinstance(pairs, list) else ():
             if isinstance(pair, list) and len(pair) == 2:
-                one, two = map(str, pair)
-                yield one, two
-                yield two, one
+                first, second = map(str, pair)
+                yield first, second
+                yield second, first
     for path in sorted(folder.glob(f"{MANIPULATED}/*/*/videos/*.mp4")):
         if names := PAIR.fullmatch(path.stem):
             yield names[1], names[2]
 
 
 def _compression_rank(path: Path) -> tuple[int, str]:
-    """Return how much a video was compressed, as a number to sort by."""
+    """Return a key that sorts videos from the least compressed to the most."""
     name = path.parts[-3]
-    known = COMPRESSIONS.index(name) if name in COMPRESSIONS else len(COMPRESSIONS)
-    return known, path.name
+    rank = COMPRESSIONS.index(name) if name in COMPRESSIONS else len(COMPRESSIONS)
+    return rank, path.name

@@ -66,12 +66,12 @@ class Frame:
 
 
 class LazyFrame:
-    """A decoded frame that becomes RGB where it is looked at, once.
+    """A decoded frame as a `LazyImage`: areas become upright RGB when they are read, once.
 
     Args:
         frame: The frame.
-        to_rgb: Turns it into RGB.
-        orientation: How it lies.
+        to_rgb: Its converter.
+        orientation: How it is stored.
     """
 
     def __init__(self, frame: VideoFrame, *, to_rgb: ToRGB, orientation: Orientation) -> None:
@@ -81,7 +81,7 @@ class LazyFrame:
         self._lock = threading.Lock()
         self._image: Image | None = None
         self._valid_areas: list[Rect] = []
-        """Where the image is right."""
+        """Areas of the image that are converted."""
         self._is_complete = False
 
     @property
@@ -91,7 +91,7 @@ class LazyFrame:
         return (height, width) if self._orientation.transposed else (width, height)
 
     def to_array(self) -> Image:
-        """Return all of it."""
+        """Return the whole image."""
         with self._lock:
             if self._image is None or not self._is_complete:
                 self._image = self._orientation.to_upright(self._to_rgb(self._frame))
@@ -99,7 +99,7 @@ class LazyFrame:
             return self._image
 
     def to_partial_array(self, area: Rect) -> Image:
-        """Return an array of its shape that is right inside `area` and has anything elsewhere."""
+        """Return an array of the whole image's shape that is valid inside `area` only."""
         width, height = self.size
         area = area.clip_nonempty(self.size)
         with self._lock:
@@ -111,23 +111,23 @@ class LazyFrame:
             return self._image
 
     def _find_missing(self, area: Rect) -> list[Rect]:
-        """Return the parts of an area that nobody looked at."""
+        """Return the parts of an area that are not converted yet."""
         parts = [area]
         for done in self._valid_areas:
             parts = [rest for part in parts for rest in part.subtract(done)]
         return parts
 
     def _convert_area(self, area: Rect) -> Image:
-        """Return what an area shows."""
+        """Return the pixels of an area."""
         stored = self._orientation.to_stored_area(area, self.size)
         return self._orientation.to_upright(self._to_rgb.convert_area(self._frame, stored))
 
     def sample_luma(self, step: int) -> Gray:
-        """Return the light of every `step`-th pixel both ways: the luma as the file has it."""
+        """Return the file's luma of every `step`-th pixel both ways, scaled to 0-255."""
         if to_planar_format(self._frame.format.name) is None:
             return ArrayImage(image=self.to_array()).sample_luma(step)
         luma = get_planes(self._frame)[0][::step, ::step]
-        light = luma.astype(np.float32) / 2 ** (self._frame.format.components[0].bits - 8)
+        levels = luma.astype(np.float32) / 2 ** (self._frame.format.components[0].bits - 8)
         if self._to_rgb.tags.range == ColorRange.LIMITED:
-            light = (light - 16) * (255 / 219)
-        return self._orientation.to_upright(np.clip(np.rint(light), 0, 255).astype(np.uint8))
+            levels = (levels - 16) * (255 / 219)
+        return self._orientation.to_upright(np.clip(np.rint(levels), 0, 255).astype(np.uint8))

@@ -1,13 +1,13 @@
-"""Pictures written as a video is: one by one, kept if the work is stopped, then put in place.
+"""Writing an image sequence that can be stopped and resumed (`ImageSequenceWriter`).
 
-    prints = ImageSequenceWriter(folder, album, key=digest_of_settings)
-    with prints:
-        for frame in album.frames(note=report.note, after=last_one_done):
-            prints.write(image, frame.time, original=frame.original, changed=[rectangle])
-    notes = prints.join(output)
+    writer = ImageSequenceWriter(folder, source, key=digest_of_settings)
+    with writer:
+        for frame in source.frames(note=report.note, resume_after=last_one_done):
+            writer.write(image, frame.time, original=frame.original, changed=[area])
+    notes = writer.finalize(output)
 
-A picture in which nothing changes is copied byte for byte; of the others, what is not changed keeps
-its own levels, its transparency and its 16 bits where the form of file does.
+An image in which nothing changes is copied byte for byte; in the others, what does not change keeps
+its own levels, its transparency and its 16 bits where the file format does.
 """
 
 import shutil
@@ -33,14 +33,15 @@ from faceswap_cli.video.source import IMAGE_SEQUENCE_FPS, IMAGE_SUFFIXES, ImageS
 
 
 class ImageSequenceWriter:
-    """Finished pictures in a folder of their own until all are done.
+    """Images being written, in a folder of their own until all are done.
 
     Args:
-        folder: Where they are kept; made if it is not there.
-        source: The pictures they are made from.
-        key: What tells them from all others: settings, model. Those of another key are removed.
-        suffix: The form of file to write; None keeps each picture's own.
-        quality: On the scale of `codecs`, for the forms that lose something.
+        folder: The folder of finished images; created if missing.
+        source: The images they are made from.
+        key: Digest of what decides what they show: settings, model. Images of another key are
+            removed.
+        suffix: The file format to write; None keeps each image's own.
+        quality: On the scale of `codecs`, for lossy formats.
     """
 
     def __init__(
@@ -59,24 +60,24 @@ class ImageSequenceWriter:
         self._notes: list[str] = []
         if suffix is not None and suffix.lower() not in IMAGE_SUFFIXES:
             raise InputError(
-                f"cannot write a picture that ends in {suffix}",
-                hint="pictures become pictures: name a .png or .jpg, or a folder for several",
+                f"cannot write an image that ends in {suffix}",
+                hint="images become images: name a .png or .jpg, or a folder for several",
             )
-        mark, told = folder / "key.txt", f"{key} {suffix} {quality}"
+        key_path, full_key = folder / "key.txt", f"{key} {suffix} {quality}"
         with translate_os_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            if not mark.is_file() or mark.read_text(encoding="utf-8") != told:
+            if not key_path.is_file() or key_path.read_text(encoding="utf-8") != full_key:
                 for path in self._finished_files():
                     path.unlink()
-                write_text(mark, told)
+                write_text(key_path, full_key)
 
     @property
     def frames_done(self) -> int:
-        """Number of the picture to go on with; those before are finished or cannot be read."""
+        """Number of the image to resume with; those before are finished or cannot be read."""
         return max((int(path.stem) + 1 for path in self._finished_files()), default=0)
 
     def __enter__(self) -> Self:
-        """Go on; every picture is kept as soon as it is written."""
+        """Start or resume writing."""
         return self
 
     def __exit__(
@@ -85,7 +86,7 @@ class ImageSequenceWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Nothing is open between pictures."""
+        """Keep the images written so far; none is open between two calls of `write`."""
 
     def write(
         self,
@@ -95,14 +96,14 @@ class ImageSequenceWriter:
         original: SourceSamples | Path | None = None,
         changed: Sequence[Rect] = (),
     ) -> None:
-        """Add a picture.
+        """Add an image.
 
         Args:
-            image: uint8 RGB (H, W, 3), or a view of it.
-            time: That of the album's frame, which tells its number.
-            original: The picture's file (`Frame.original`). If it is given, everything outside of
+            image: uint8 RGB (H, W, 3), or a lazy one.
+            time: Time of the source's frame, which gives its number.
+            original: The image's file (`Frame.original`). If it is given, everything outside of
                 `changed` is taken from it.
-            changed: The rectangles (left, top, right, bottom) px to take from `image` instead.
+            changed: The areas, px, to take from `image` instead.
 
         Raises:
             InputError: The disk is full.
@@ -114,9 +115,9 @@ class ImageSequenceWriter:
             if original is not None and not changed and suffix.lower() == source.suffix.lower():
                 shutil.copyfile(source, temporary)
                 return
-            shown = as_lazy(image).to_array()
-            pixels = _patch_pixels(source, shown, changed) if original is not None else None
-            self._save(temporary, shown if pixels is None else pixels, source)
+            array = as_lazy(image).to_array()
+            pixels = _patch_pixels(source, array, changed) if original is not None else None
+            self._save(temporary, array if pixels is None else pixels, source)
 
     def finalize(self, output: Path) -> list[str]:
         """Put the images in place: in the folder `output`, or as the file of that name.
@@ -128,13 +129,13 @@ class ImageSequenceWriter:
         """
         finished = self._finished_files()
         if not finished:
-            raise InputError(f"not one picture to write to {output}")
+            raise InputError(f"not one image to write to {output}")
         if output.suffix.lower() in IMAGE_SUFFIXES and len(self.source.paths) == 1:
             _copy_into_place(finished[0], output)
             return self._notes
         if output.is_dir() and any(output.samefile(path.parent) for path in self.source.paths):
             raise InputError(
-                f"{output} is where the pictures come from; they would be lost",
+                f"{output} is the folder of the source's images; they would be lost",
                 hint="name another folder with --output",
             )
         for path in finished:
@@ -143,40 +144,40 @@ class ImageSequenceWriter:
         return self._notes
 
     def discard(self) -> None:
-        """Remove the pictures that are kept."""
+        """Remove the finished images and their folder."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _finished_files(self) -> list[Path]:
-        """Return the pictures that are there, in order."""
+        """Return the finished images in order."""
         return sorted(path for path in self.folder.glob("[0-9]*") if path.stem.isdecimal())
 
     def _save(self, path: Path, pixels: AnyArray, source: Path) -> None:
-        """Encode a picture, with what its source says of its colours and its making."""
+        """Encode an image, with its source's color profile and EXIF data."""
         if pixels.dtype == np.uint16:
             order = cv2.COLOR_RGBA2BGRA if pixels.shape[2] == 4 else cv2.COLOR_RGB2BGR
             encoded, data = cv2.imencode(path.suffix.lower(), cv2.cvtColor(pixels, order))
             assert encoded
             path.write_bytes(data.tobytes())
             return
-        kept = _read_metadata(source)
+        options = _read_metadata(source)
         suffix = path.suffix.lower()
         if suffix in (".jpg", ".jpeg"):
-            kept |= {"quality": _to_percent(self._quality), "subsampling": 0}
+            options |= {"quality": _to_percent(self._quality), "subsampling": 0}
         elif suffix in (".webp", ".avif"):
-            kept |= {"quality": _to_percent(self._quality)}
+            options |= {"quality": _to_percent(self._quality)}
         opaque = suffix in (".jpg", ".jpeg", ".ppm", ".bmp") and pixels.shape[2] == 4
-        Pillow.fromarray(pixels[..., :3] if opaque else pixels).save(path, **kept)
+        Pillow.fromarray(pixels[..., :3] if opaque else pixels).save(path, **options)
 
 
 def _to_percent(quality: int) -> int:
-    """Return the quality as pictures have it: 100 for 0, 95 for the default, 50 for the worst."""
+    """Return the quality as image encoders have it: 100 for 0, 95 for the default, 50 at worst."""
     return round(float(np.interp(quality, [0, DEFAULT_QUALITY, WORST_QUALITY], [100, 95, 50])))
 
 
 def _patch_pixels(source: Path, image: Image, changed: Sequence[Rect]) -> AnyArray | None:
     """Return the source's own pixels with the changed areas from `image`.
 
-    RGB or RGBA, uint8 or uint16; None where the file has another layout, or is not upright.
+    RGB or RGBA, uint8 or uint16; None where the file has another layout, or is stored rotated.
     """
     data = np.frombuffer(source.read_bytes(), dtype=np.uint8)
     own = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
@@ -195,27 +196,27 @@ def _patch_pixels(source: Path, image: Image, changed: Sequence[Rect]) -> AnyArr
 
 
 _ORIENTATION = 0x0112
-"""EXIF's number of the tag that says how a picture lies."""
+"""EXIF's number of the orientation tag."""
 
 
 def _is_rotated(source: Path) -> bool:
-    """Return whether a picture is stored otherwise than it is shown."""
+    """Return whether an image is stored rotated or mirrored."""
     with Pillow.open(source) as opened:
         return bool(opened.getexif().get(_ORIENTATION, 1) != 1)
 
 
 def _read_metadata(source: Path) -> dict[str, Any]:
-    """Return the colour profile and the notes of a picture's making, which is upright now."""
+    """Return the color profile and the EXIF data of an image, for its upright pixels."""
     try:
         with Pillow.open(source) as opened:
             upright = ImageOps.exif_transpose(opened)
-            kept = {"icc_profile": opened.info.get("icc_profile"), "exif": upright.getexif()}
-    except OSError:  # a form of file that only OpenCV reads
+            metadata = {"icc_profile": opened.info.get("icc_profile"), "exif": upright.getexif()}
+    except OSError:  # a file format that only OpenCV reads
         return {}
-    return {name: value for name, value in kept.items() if value}
+    return {name: value for name, value in metadata.items() if value}
 
 
 def _copy_into_place(finished: Path, output: Path) -> None:
-    """Copy a finished picture to its final name in one step."""
+    """Copy a finished image to its final name in one step."""
     with atomic_write(output) as temporary:
         shutil.copyfile(finished, temporary)

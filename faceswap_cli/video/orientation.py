@@ -1,4 +1,4 @@
-"""Which way up a picture is stored, and how it is turned to be shown; whole quarter turns only."""
+"""How a frame is stored, rotated or mirrored, and how to make it upright; quarter turns only."""
 
 from dataclasses import dataclass
 from typing import Self, cast
@@ -14,7 +14,7 @@ from faceswap_cli.core.types import AnyArray
 
 @dataclass(frozen=True, kw_only=True)
 class Orientation:
-    """How the stored picture is laid out to be shown: swap the axes first, then mirror them."""
+    """How a stored image becomes upright: the axes are transposed first, then mirrored."""
 
     transposed: bool
     mirrored_x: bool
@@ -22,7 +22,7 @@ class Orientation:
 
     @classmethod
     def from_frame(cls, frame: VideoFrame) -> Self:
-        """Return what a frame's display matrix asks for, to the nearest quarter turn.
+        """Return the orientation in a frame's display matrix, to the nearest quarter turn.
 
         Convention: ISO/IEC 14496-12, 8.3.2. A point is a row vector times the matrix, so
         x' = a x + c y and y' = b x + d y, y pointing down.
@@ -40,7 +40,7 @@ class Orientation:
 
     @property
     def rotation_deg(self) -> int:
-        """0, 90, 180 or 270; a mirrored picture is turned after it was mirrored left to right."""
+        """Clockwise, 0, 90, 180 or 270; a mirrored image is mirrored left to right first."""
         quarter_turns = {
             (False, False, False): 0,
             (False, True, False): 0,
@@ -55,11 +55,11 @@ class Orientation:
 
     @property
     def is_mirrored(self) -> bool:
-        """Whether left and right change places."""
+        """Whether left and right are exchanged."""
         return self.transposed ^ self.mirrored_x ^ self.mirrored_y
 
     def to_stored_area(self, area: Rect, size: tuple[int, int]) -> Rect:
-        """Return where an area of the upright picture of (width, height) px is stored."""
+        """Return where an area of the upright image of (width, height) px is stored."""
         left, top, right, bottom = area
         width, height = size
         if self.mirrored_x:
@@ -70,8 +70,8 @@ class Orientation:
         return Rect(*stored)
 
     def to_upright(self, image: AnyArray) -> AnyArray:
-        """Return an image, or one plane of its samples, as it is to be shown."""
-        turned = cv2.transpose(image) if self.transposed else image
+        """Return a stored image, or one plane of its samples, upright."""
+        transposed = cv2.transpose(image) if self.transposed else image
         flips = {(True, False): 1, (False, True): 0, (True, True): -1}
-        how = flips.get((self.mirrored_x, self.mirrored_y))
-        return turned if how is None else cv2.flip(turned, how)
+        flip = flips.get((self.mirrored_x, self.mirrored_y))
+        return transposed if flip is None else cv2.flip(transposed, flip)

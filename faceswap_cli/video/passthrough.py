@@ -1,8 +1,8 @@
-"""What goes beside the picture: sound, subtitles, chapters, titles; copied, or the nearest thing.
+"""Audio, subtitles, chapters and metadata of a source, copied or converted (`CopiedStreams`).
 
-Packets are carried over as they are. What the output's form cannot hold is encoded again (sound),
-turned into another kind (subtitles of text), or left out; a note says so. Of a part of a source
-only what is heard and read during it is kept.
+Packets are copied as they are. What the output's container cannot hold is encoded again (audio),
+converted (text subtitles), or left out; a note says so. Of a part of a source only what belongs to
+it is copied.
 """
 
 import re
@@ -27,7 +27,7 @@ from faceswap_cli.video.encoder import AnyPacket
 
 @dataclass(frozen=True, kw_only=True)
 class AudioTrack:
-    """Sound made by the program itself, to be encoded beside a drawn clip."""
+    """Audio samples to encode, for example for a synthetic clip."""
 
     samples: npt.NDArray[np.float32]
     """float32 (N, channels) in [-1, 1]; one channel or two."""
@@ -45,15 +45,14 @@ class TimestampRange:
 
 
 PREROLL_PACKETS = 1
-"""Packets of sound kept before a part's start: decoders need what went before. Players are told
-not to play them."""
+"""Audio packets copied from before a part's start: decoders need them. Players skip them."""
 READ_PAST_END_S = 30
-"""Seconds behind the end of a part for which packets are still looked for: files are not always
-well mixed."""
+"""Packets are searched up to this long after the end of a part, seconds: files are not always well
+interleaved."""
 
 
 class AuxiliaryStreams:
-    """What goes beside the picture: here nothing; subclasses yield packets in the order of time."""
+    """The streams besides the video: here none; subclasses yield packets in the order of time."""
 
     def __init__(self) -> None:
         self.notes: list[str] = []
@@ -64,14 +63,14 @@ class AuxiliaryStreams:
 
 
 class CopiedStreams(AuxiliaryStreams):
-    """Sound, subtitles, cover pictures and attachments of a source.
+    """Audio, subtitles, cover images and attachments of a source.
 
     Args:
-        source: Where they come from.
-        output: Where they go; its streams and titles are added at once.
-        container_format: The output's form.
-        video_index: Number of the source's stream that the output has anew.
-        time_range: The part that is kept; None keeps everything, at its own times.
+        source: The open source.
+        output: The output; its streams, metadata and chapters are added at once.
+        container_format: The output's container.
+        video_index: Index of the source's video stream, which is not copied.
+        time_range: The part that is copied; None copies everything, at its own times.
     """
 
     def __init__(
@@ -94,37 +93,37 @@ class CopiedStreams(AuxiliaryStreams):
             if stream.type in ("audio", "subtitle", "attachment") or _is_cover_image(stream):
                 self._add_stream(stream)
             elif stream.index != video_index and stream.discard != Discard.all:
-                others += 1  # what is to be discarded is a list of chapters in another form
+                others += 1  # a stream marked for discarding is a copy of the chapters
         if others:
             self.notes.append(f"{others} track{'s' * (others > 1)} of data or video left out")
         output.metadata.update(filter_file_metadata(source.metadata))
         output.set_chapters(list(_trim_chapters(source.chapters(), time_range)))
 
     def packets(self) -> Iterator[tuple[Fraction, AnyPacket]]:
-        """Yield what becomes of the source's packets."""
-        wanted = [self._source.streams[index] for index in self._converters]
+        """Yield the source's packets, copied or converted."""
+        streams = [self._source.streams[index] for index in self._converters]
         try:
-            for packet in self._source.demux(wanted) if wanted else ():
-                if not packet.size:  # the sign that a stream has ended
+            for packet in self._source.demux(streams) if streams else ():
+                if not packet.size:  # marks the end of a stream
                     continue
                 if self._is_past_end(packet):
                     break
                 yield from self._converters[packet.stream_index].process(packet)
         except FFmpegError:
             name = Path(self._source.name).name
-            self.notes.append(f"{name} is damaged: its sound may end early")
-        for carrier in self._converters.values():
-            yield from carrier.flush()
+            self.notes.append(f"{name} is damaged: its audio may end early")
+        for converter in self._converters.values():
+            yield from converter.flush()
 
     def _is_past_end(self, packet: AnyPacket) -> bool:
-        """Return whether nothing behind this packet can belong to the part that is kept."""
+        """Return whether no packet after this one can belong to the part that is copied."""
         return (
             self._time_range is not None
             and _packet_time(packet) > self._time_range.end + READ_PAST_END_S
         )
 
     def _add_stream(self, stream: Stream) -> None:
-        """Give the output a stream like this one, or the nearest it can hold."""
+        """Add this stream to the output, or the nearest one that it can hold."""
         suffix = Path(self._output.name).suffix
         name = f"{stream.type} {stream.index} ({_codec_name(stream)})"
         if can_hold(self._container_format, stream):
@@ -138,8 +137,8 @@ class CopiedStreams(AuxiliaryStreams):
                 codec=self._container_format.audio_codec,
                 time_range=self._time_range,
             )
-            sound = {"aac": "AAC", "libopus": "Opus"}[self._container_format.audio_codec]
-            self.notes.append(f"{name} is encoded again as {sound}: {suffix} cannot hold it")
+            codec = {"aac": "AAC", "libopus": "Opus"}[self._container_format.audio_codec]
+            self.notes.append(f"{name} is encoded again as {codec}: {suffix} cannot hold it")
         elif _is_text_subtitle(stream):
             self._converters[stream.index] = _SubtitleConvert(
                 stream,
@@ -147,30 +146,29 @@ class CopiedStreams(AuxiliaryStreams):
                 codec=self._container_format.subtitle_codec,
                 time_range=self._time_range,
             )
-            self.notes.append(
-                f"{name} is turned into {self._container_format.subtitle_codec}: {suffix} cannot hold it"
-            )
+            codec = self._container_format.subtitle_codec
+            self.notes.append(f"{name} is converted to {codec}: {suffix} cannot hold it")
         else:
             self.notes.append(f"{name} is left out: {suffix} cannot hold it")
 
 
 class _StreamConverter(Protocol):
-    """Brings one stream's packets into the output."""
+    """Turns the packets of one stream of the source into packets of the output."""
 
     def process(self, packet: AnyPacket) -> Iterator[tuple[Fraction, AnyPacket]]:
-        """Yield what becomes of a packet, each with its time of decoding in seconds."""
+        """Yield the packets that one becomes, each with its time of decoding in seconds."""
 
     def flush(self) -> Iterator[tuple[Fraction, AnyPacket]]:
-        """Yield what is left at the end."""
+        """Yield the remaining packets after the last one."""
 
 
 class _StreamCopy:
-    """Carries packets unchanged; of a part of the source those that are heard or read in it."""
+    """Copies packets; of a part of the source those that are played or shown in it."""
 
     def __init__(
         self, stream: Stream, output: OutputContainer, *, time_range: TimestampRange | None
     ) -> None:
-        # What the template does to the stream's context is of no use for a cover picture.
+        # What the template does to the stream's context is of no use for a cover image.
         self._copy = output.add_stream_from_template(stream, opaque=True)
         self._time_range = time_range
         self._preroll: list[AnyPacket] = []
@@ -208,7 +206,7 @@ class _StreamCopy:
 
 
 class _AudioTranscode:
-    """Decodes a sound and encodes it again."""
+    """Decodes an audio stream and encodes it again."""
 
     def __init__(
         self,
@@ -238,7 +236,7 @@ class _AudioTranscode:
         yield from self._encode(None)
 
     def _trim_and_encode(self, frame: AudioFrame) -> Iterator[tuple[Fraction, AnyPacket]]:
-        """Yield the packets that a frame completes, or nothing if it is not in the part kept."""
+        """Yield the packets that a frame completes; nothing if it is not in the part copied."""
         if self._time_range is not None:
             assert frame.time_base is not None
             start = (frame.pts or 0) * frame.time_base
@@ -254,7 +252,7 @@ class _AudioTranscode:
 
 
 class _SubtitleConvert:
-    """Turns subtitles made of text into another kind of them."""
+    """Converts text subtitles to another codec."""
 
     def __init__(
         self,
@@ -264,17 +262,17 @@ class _SubtitleConvert:
         codec: str,
         time_range: TimestampRange | None,
     ) -> None:
-        reading = stream.codec_context
-        assert isinstance(reading, SubtitleCodecContext)
-        reading.open(strict=False)
-        self._decoder = reading
+        decoder = stream.codec_context
+        assert isinstance(decoder, SubtitleCodecContext)
+        decoder.open(strict=False)
+        self._decoder = decoder
         self._copy = output.add_stream(codec)
         self._time_range = time_range
-        writing = self._copy.codec_context
-        assert isinstance(writing, SubtitleCodecContext)
-        self._encoder = writing
-        writing.subtitle_header = reading.subtitle_header
-        writing.time_base = Fraction(1, 1000)
+        encoder = self._copy.codec_context
+        assert isinstance(encoder, SubtitleCodecContext)
+        self._encoder = encoder
+        encoder.subtitle_header = decoder.subtitle_header
+        encoder.time_base = Fraction(1, 1000)
         self._copy.time_base = Fraction(1, 1000)
         _copy_metadata(self._copy, stream)
 
@@ -284,23 +282,23 @@ class _SubtitleConvert:
             start >= self._time_range.end or start + length <= self._time_range.start
         ):
             return
-        told = self._decoder.decode2(packet)
-        if told is None:
+        subtitle = self._decoder.decode2(packet)
+        if subtitle is None:
             return
-        again = self._encoder.encode_subtitle(told)
-        again.time_base, again.duration = packet.time_base, packet.duration
-        again.pts = again.dts = packet.pts
+        converted = self._encoder.encode_subtitle(subtitle)
+        converted.time_base, converted.duration = packet.time_base, packet.duration
+        converted.pts = converted.dts = packet.pts
         if self._time_range is not None:
-            again = shift_packet(again, self._time_range, trim_start=True)
-        again.stream = self._copy
-        yield _packet_time(again), again
+            converted = shift_packet(converted, self._time_range, trim_start=True)
+        converted.stream = self._copy
+        yield _packet_time(converted), converted
 
     def flush(self) -> Iterator[tuple[Fraction, AnyPacket]]:
         yield from ()
 
 
 class EncodedAudio(AuxiliaryStreams):
-    """A sound of our own, encoded piece by piece."""
+    """An `AudioTrack`, encoded a tenth of a second at a time."""
 
     def __init__(
         self, audio: AudioTrack, output: OutputContainer, *, container_format: ContainerFormat
@@ -315,7 +313,7 @@ class EncodedAudio(AuxiliaryStreams):
         )
 
     def packets(self) -> Iterator[tuple[Fraction, AnyPacket]]:
-        """Yield the packets of a tenth of a second after the other."""
+        """Yield the encoded packets."""
         step = self._audio.rate_hz // 10
         for start in range(0, len(self._audio.samples), step):
             time = Fraction(start, self._audio.rate_hz)
@@ -336,13 +334,13 @@ class EncodedAudio(AuxiliaryStreams):
 
 
 def shift_packet(packet: AnyPacket, time_range: TimestampRange, *, trim_start: bool) -> AnyPacket:
-    """Return a packet at its time in the output, ending where the part that is kept ends.
+    """Return a packet at its time in the output, ending no later than the part that is copied.
 
     Args:
         packet: With the source's times; it is changed.
-        time_range: The part that is kept.
-        trim_start: Whether what began earlier begins with the part, as a subtitle does; sound that
-            began earlier keeps its negative time, and players pass over what lies before 0.
+        time_range: The part that is copied.
+        trim_start: Whether what starts earlier is trimmed to start with the part, as subtitles are;
+            audio keeps its negative time, and players skip what lies before 0.
     """
     base = packet.time_base
     offset, end = round(time_range.start / base), round((time_range.end - time_range.start) / base)
@@ -363,7 +361,7 @@ def _packet_time(packet: AnyPacket) -> Fraction:
 
 
 def _packet_duration(packet: AnyPacket) -> Fraction:
-    """Return how long what a packet holds lasts, in seconds."""
+    """Return a packet's duration, in seconds."""
     return (packet.duration or 0) * packet.time_base
 
 
@@ -377,14 +375,14 @@ _SAMPLE_RATES_HZ = {
 
 
 def select_sample_rate(codec: str, rate_hz: int) -> int:
-    """Return the sampling rate to encode with: the same if the codec knows it."""
+    """Return the sample rate to encode with: the same if the codec supports it."""
     return rate_hz if rate_hz in _SAMPLE_RATES_HZ[codec] else 48_000
 
 
 def add_audio_stream(
     output: OutputContainer, *, codec: str, rate_hz: int, channels: int
 ) -> AudioStream:
-    """Add a sound to be encoded at a rate that is not heard to be compressed."""
+    """Add an audio stream to encode, at a bit rate that sounds uncompressed."""
     stream = output.add_stream(codec, rate=rate_hz)
     assert isinstance(stream, AudioStream)
     stream.codec_context.layout = _CHANNEL_LAYOUTS.get(channels, "stereo")
@@ -393,20 +391,21 @@ def add_audio_stream(
 
 
 def _channel_layout(stream: AudioStream) -> str:
-    """Return how a sound's channels are laid out; old files give their number and no more."""
-    given = stream.codec_context.layout.name
-    bare = re.fullmatch(r"\d+ channels?", given)
-    return _CHANNEL_LAYOUTS.get(stream.codec_context.channels, "stereo") if bare else given
+    """Return the name of an audio stream's layout; old files only give the number of channels."""
+    name = stream.codec_context.layout.name
+    if re.fullmatch(r"\d+ channels?", name):
+        return _CHANNEL_LAYOUTS.get(stream.codec_context.channels, "stereo")
+    return name
 
 
 def _copy_metadata(copy: Stream, original: Stream) -> None:
-    """Give a stream its language, title and place among the others."""
+    """Copy a stream's language, title and disposition."""
     copy.metadata.update(filter_stream_metadata(original.metadata))
     copy.disposition = original.disposition
 
 
 def _codec_name(stream: Stream) -> str:
-    """Return what a stream is encoded with, as far as it is known."""
+    """Return the name of a stream's codec, or "unknown"."""
     return stream.codec_context.name if stream.codec_context else "unknown"
 
 
@@ -414,19 +413,19 @@ _TEXT_SUBTITLE_CODECS = ("srt", "subrip", "ass", "ssa", "webvtt", "mov_text", "t
 
 
 def _is_text_subtitle(stream: Stream) -> bool:
-    """Return whether a stream holds subtitles made of letters, not of pictures."""
+    """Return whether a stream holds subtitles as text, not as images."""
     return stream.type == "subtitle" and _codec_name(stream) in _TEXT_SUBTITLE_CODECS
 
 
 def _is_cover_image(stream: Stream) -> bool:
-    """Return whether a stream is a cover picture."""
+    """Return whether a stream is a cover image."""
     return stream.type == "video" and bool(stream.disposition & Disposition.attached_pic)
 
 
 def _trim_chapters(
     chapters: Iterable[Mapping[str, Any]], time_range: TimestampRange | None
 ) -> Iterator[Any]:
-    """Yield the chapters that are seen in a part, at their times in the output."""
+    """Yield the chapters that overlap a part, at their times in the output."""
     for chapter in chapters:
         if time_range is None:
             yield chapter
@@ -443,12 +442,12 @@ _STREAM_METADATA = {"duration", "rotate", "encoder", "number_of_frames", "number
 
 
 def filter_file_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
-    """Return a file's metadata but for what describes the file itself."""
+    """Return a file's metadata without what describes its container."""
     return {key: text for key, text in metadata.items() if key.lower() not in _CONTAINER_METADATA}
 
 
 def filter_stream_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
-    """Return a stream's metadata but for what describes how it is stored."""
+    """Return a stream's metadata without what describes how it is stored."""
     left_out = ("_statistics", "vendor_id")
     return {
         key: text

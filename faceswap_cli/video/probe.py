@@ -1,4 +1,4 @@
-"""Opening a local video file: what it is (`probe`), its decoder, and its packets' time stamps."""
+"""Opening a local video file: its properties (`probe`), its decoder, its packets' time stamps."""
 
 import os
 import re
@@ -24,7 +24,7 @@ from faceswap_cli.video.orientation import Orientation
 
 @dataclass(frozen=True, kw_only=True)
 class VideoInfo:
-    """What a file says about its picture."""
+    """Properties of a video file's video stream."""
 
     path: Path
     size: tuple[int, int]
@@ -36,9 +36,9 @@ class VideoInfo:
     time_base: Fraction
     """Seconds a tick: every frame's time is a whole number of these."""
     rotation: int
-    """Degrees clockwise that the stored picture is turned to be shown: 0, 90, 180 or 270."""
+    """Degrees clockwise by which the stored frames are rotated for display: 0, 90, 180 or 270."""
     mirrored: bool
-    """The stored picture is shown as in a mirror (some front cameras)."""
+    """The stored frames are mirrored for display (some front cameras)."""
     start_time: Fraction
     """Time stamp of the first frame, seconds: recordings of broadcasts do not begin at 0."""
     duration: Fraction | None
@@ -46,20 +46,20 @@ class VideoInfo:
     frame_count: int | None
     """As the file claims, or duration times rate. Good for a progress bar; never to be trusted."""
     interlaced: bool
-    """Two half pictures are woven into each frame."""
+    """Each frame consists of two fields."""
     audio_count: int
     subtitle_count: int
     color: ColorTags
     pixel_format: str | None
-    """FFmpeg's name of the upright picture's samples, such as yuv420p10le; None if there is no
-    way to write them as they are."""
+    """FFmpeg's name of the upright frames' pixel format, such as yuv420p10le; None if they cannot
+    be written sample by sample."""
 
 
 def probe(path: Path) -> VideoInfo:
-    """Return what the video at `path` is, having decoded its first frame.
+    """Return the properties of the video at `path`, having decoded its first frame.
 
     Raises:
-        InputError: There is no such file, or it holds no image that can be decoded.
+        InputError: There is no such file, or no frame of it can be decoded.
     """
     with open_decoder(path) as decoder:
         return read_info(path, decoder)
@@ -70,14 +70,14 @@ def open_decoder(path: Path) -> Iterator["Decoder"]:
     """Open a video for decoding.
 
     Raises:
-        InputError: There is no such file, or it holds no image that can be decoded.
+        InputError: There is no such file, or no frame of it can be decoded.
     """
     with open_media(path) as container:
         yield Decoder(path, container, find_video_stream(container, path))
 
 
 def read_info(path: Path, decoder: "Decoder") -> VideoInfo:
-    """Return what the file and its first frame say."""
+    """Return the properties in the headers of a file and in its first frame."""
     container, stream, first = decoder.container, decoder.stream, decoder.first
     orientation = Orientation.from_frame(first)
     aspect = stream.sample_aspect_ratio or Fraction(1)
@@ -87,7 +87,7 @@ def read_info(path: Path, decoder: "Decoder") -> VideoInfo:
     estimate = round(duration * rate) if duration is not None else None
     width, height = first.width, first.height
     tags = read_color_tags(first)
-    known = tags.matrix is None or tags.matrix in set(YuvMatrix)
+    is_supported = tags.matrix is None or tags.matrix in set(YuvMatrix)
     return VideoInfo(
         path=path,
         size=(height, width) if orientation.transposed else (width, height),
@@ -104,13 +104,13 @@ def read_info(path: Path, decoder: "Decoder") -> VideoInfo:
         subtitle_count=len(container.streams.subtitles),
         color=tags,
         pixel_format=to_planar_format(first.format.name, transposed=orientation.transposed)
-        if known
+        if is_supported
         else None,
     )
 
 
 def _declared_duration(container: InputContainer, stream: VideoStream) -> Fraction | None:
-    """Return the picture's length in seconds as claimed by its stream, a tag or the container."""
+    """Return the video's duration in seconds as claimed by its stream, a tag or the container."""
     if stream.duration and stream.time_base:
         return stream.duration * stream.time_base
     if tag := re.fullmatch(r"(\d+):(\d+):([\d.]+)", stream.metadata.get("DURATION", "")):
@@ -122,7 +122,7 @@ def _declared_duration(container: InputContainer, stream: VideoStream) -> Fracti
 
 
 def declared_end(container: InputContainer, stream: VideoStream) -> Fraction | None:
-    """Return the time at which the picture should end, or None where nobody says."""
+    """Return the time stamp, s, at which the video claims to end; None if it claims nothing."""
     duration = _declared_duration(container, stream)
     if duration is None:
         return None
@@ -130,7 +130,7 @@ def declared_end(container: InputContainer, stream: VideoStream) -> Fraction | N
 
 
 class Decoder:
-    """Decodes the frames of a video past damage, which it counts; its first frame is there at once.
+    """Decodes the frames of a video past damage, which it counts; the first is decoded at once.
 
     Args:
         path: The video, for errors.
@@ -154,11 +154,11 @@ class Decoder:
                 hint="the file is damaged; copy it again from where it came from",
             )
         self.first = first
-        """In the order of showing."""
+        """The first frame in the order of showing."""
 
     def read_pts(self, frame: VideoFrame) -> int | None:
-        """Return the tick when a frame is shown; None if the file does not say."""
-        # AVI stores no times of showing, and what FFmpeg makes up for them is wrong where frames
+        """Return a frame's presentation time in ticks; None if the file has none."""
+        # AVI stores no presentation times, and what FFmpeg makes up for them is wrong where frames
         # were reordered; its times of decoding, counted from the first frame, are right.
         if self.container.format.name == "avi":
             return None if frame.dts is None else frame.dts - (self.first.dts or 0)
@@ -170,14 +170,14 @@ class Decoder:
         yield from self._frames
 
     def seek(self, tick: int) -> Iterator[VideoFrame]:
-        """Yield the frames from one that the container leads to for `tick`; it may be a later one."""
+        """Yield the frames from where the container seeks to for `tick`; the first may be later."""
         self._frames = iter(())
-        self.damaged_count = 0  # what an earlier search passed over is not missing
+        self.damaged_count = 0  # damage that an earlier search met is not part of this reading
         self.container.seek(tick, stream=self.stream)
         return self._decode_packets()
 
     def _decode_packets(self) -> Iterator[VideoFrame]:
-        """Yield the frames from here on."""
+        """Yield the frames from the container's position on."""
         for packet in self._packets():
             yield from self._decode(packet)
         yield from self._decode(None)
@@ -197,7 +197,7 @@ class Decoder:
                 yield packet
 
     def _decode(self, packet: "Packet[VideoStream] | None") -> list[VideoFrame]:
-        """Return the frames a packet completes; None asks for those still inside."""
+        """Return the frames a packet completes; None flushes the decoder."""
         try:
             return self.stream.decode(packet)
         except FFmpegError:
@@ -212,9 +212,12 @@ _ALLOWED_FORMATS = (
 
 @contextmanager
 def open_media(path: Path) -> Iterator[InputContainer]:
-    """Open one local media file, and nothing that points elsewhere.
+    """Open one local media file, but no playlist or URL.
 
-    Playlists and URLs make FFmpeg open other files and connections; the white lists shut that.
+    Those make FFmpeg open other files and connections; the whitelists prevent that.
+
+    Raises:
+        InputError: There is no such file, or FFmpeg cannot read it.
     """
     _check_file(path)
     try:
@@ -226,7 +229,7 @@ def open_media(path: Path) -> Iterator[InputContainer]:
     except (FFmpegError, OSError) as error:
         raise InputError(
             f"{path} is not a video that can be read: {_diagnose(path)}",
-            hint="videos in mp4, mov, mkv, webm, avi and a dozen more forms are understood",
+            hint="videos in mp4, mov, mkv, webm, avi and a dozen more formats are supported",
         ) from error
     with container:
         yield container
@@ -236,28 +239,28 @@ def _check_file(path: Path) -> None:
     """Refuse what cannot be a video before anything is opened.
 
     Raises:
-        InputError: Nothing there, a folder, no ordinary file, empty, or not ours to read.
+        InputError: It is missing, a folder, no ordinary file, empty, or may not be read.
     """
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError as error:
         names = _list_siblings(path.parent)
         hint = did_you_mean(path.name, names)
         if len(names) > 12 and not hint.startswith("did you mean"):
             hint = ""  # a whole folder's list is no help
         raise InputError(f"there is no file {path}", hint=hint) from error
-    if stat.S_ISDIR(found.st_mode):
+    if stat.S_ISDIR(status.st_mode):
         raise InputError(f"{path} is a folder, not a video", hint="name a video inside it")
-    if not stat.S_ISREG(found.st_mode):
+    if not stat.S_ISREG(status.st_mode):
         raise InputError(f"{path} is not an ordinary file", hint="copy it to a file first")
-    if not found.st_size:
+    if not status.st_size:
         raise InputError(f"{path} is empty (0 bytes)", hint="copy it again from where it came from")
     if not os.access(path, os.R_OK):
         raise InputError(f"{path} may not be read", hint=f"try: chmod u+r {path.name}")
 
 
 def _list_siblings(folder: Path) -> list[str]:
-    """Return the names beside a missing file, hidden ones left out."""
+    """Return the names in the folder of a missing file, without hidden ones."""
     try:
         return [name for name in os.listdir(folder) if not name.startswith(".")]  # noqa: PTH208
     except OSError:
@@ -265,7 +268,7 @@ def _list_siblings(folder: Path) -> list[str]:
 
 
 def _diagnose(path: Path) -> str:
-    """Return what a file is that FFmpeg cannot make sense of."""
+    """Return why FFmpeg cannot read a file, by its first bytes."""
     try:
         with path.open("rb") as file:
             head = file.read(4096)
@@ -275,11 +278,11 @@ def _diagnose(path: Path) -> str:
         return "its index is missing, the recording or the copy was cut off"
     if b"\0" not in head and _is_text(head):
         return "it is a text file"
-    return "its form is unknown, or it is damaged from its first bytes"
+    return "its format is unknown, or it is damaged from its first bytes"
 
 
 def _is_text(head: bytes) -> bool:
-    """Return whether bytes read as UTF-8, a character cut at the end aside."""
+    """Return whether bytes are UTF-8, but for a character cut off at the end."""
     for cut in range(4):
         try:
             head[: len(head) - cut].decode("utf-8")
@@ -290,10 +293,10 @@ def _is_text(head: bytes) -> bool:
 
 
 def find_video_stream(container: InputContainer, path: Path) -> VideoStream:
-    """Return the moving picture, not a cover image.
+    """Return the first video stream that is not a cover image.
 
     Raises:
-        InputError: There is none, or no decoder for it.
+        InputError: The file has none, or there is no decoder for it.
     """
     moving = [
         stream
@@ -301,22 +304,24 @@ def find_video_stream(container: InputContainer, path: Path) -> VideoStream:
         if not stream.disposition & Disposition.attached_pic
     ]
     if not moving:
-        what = "sound but no picture" if container.streams.audio else "no picture"
-        raise InputError(f"{path} holds {what}", hint="name a video with moving pictures")
+        what = "audio but no video" if container.streams.audio else "no video"
+        raise InputError(f"{path} holds {what}", hint="name a file with a video stream")
     # Streams whose codec this FFmpeg does not know come without a context.
     if getattr(moving[0], "codec_context", None) is None:
         raise InputError(
-            f"{path} is in a form this program has no decoder for",
+            f"{path} has a codec this program has no decoder for",
             hint="convert it to H.264 first, with any video editor",
         )
     return moving[0]
 
 
 def count_frames_before(path: Path, time: Fraction) -> int | None:
-    """Return how many frames are shown before `time` s, told without decoding; None: untold.
+    """Return how many frames are shown before time stamp `time` s, without decoding.
+
+    None if the packets have no time stamps.
 
     Raises:
-        InputError: There is no such file, or it holds no picture.
+        InputError: There is no such file, or it has no video stream.
     """
     with open_media(path) as container:
         stream = find_video_stream(container, path)
@@ -328,36 +333,39 @@ def count_frames_before(path: Path, time: Fraction) -> int | None:
                 continue
             if packet.pts is None or packet.dts is None:
                 return None
-            if packet.dts >= limit:  # shown later still, and so are all that follow
+            if (
+                packet.dts >= limit
+            ):  # its presentation time is later still, and so are all that follow
                 return count
             count += packet.pts < limit
         return count
 
 
 def read_frame_duration(path: Path, time: Fraction) -> Fraction | None:
-    """Return how long the frame shown at `time` stays, s; None if the file does not say."""
+    """Return the duration, s, of the frame with time stamp `time`; None if the file has none."""
     with open_media(path) as container:
         stream = find_video_stream(container, path)
         if container.format.name == "avi" or not stream.time_base:
-            return None  # AVI stores no times of showing
+            return None  # AVI stores no presentation times
         with suppress(FFmpegError):
             container.seek(max(0, int((time - 1) * av.time_base)), backward=True)
-        own: Fraction | None = None
+        duration: Fraction | None = None
         following: list[Fraction] = []
         with suppress(FFmpegError):
             for packet in container.demux(stream):
                 if packet.size and packet.pts is not None:
                     shown = packet.pts * packet.time_base
                     if shown == time:
-                        own = (packet.duration or 0) * packet.time_base
+                        duration = (packet.duration or 0) * packet.time_base
                     elif shown > time:
                         following.append(shown)
                 if len(following) > MAX_REORDER_DEPTH:
                     break
-        if own is None:
+        if duration is None:
             return None
-        return min(following) - time if following else own or None
+        return min(following) - time if following else duration or None
 
 
 MAX_REORDER_DEPTH = 16
-"""Frames that may be stored between one and the next that is shown: H.264's and H.265's limit."""
+"""Frames that may be stored between one and the next in the order of showing: H.264's and H.265's
+limit."""

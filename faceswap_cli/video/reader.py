@@ -34,14 +34,14 @@ def read_frames(path: Path) -> Iterator[Frame]:
     """Yield all frames of a video.
 
     Raises:
-        InputError: There is no such file, or it holds no image that can be decoded.
+        InputError: There is no such file, or no frame of it can be decoded.
     """
     with VideoReader(path) as reader:
         yield from reader.frames()
 
 
 class VideoReader:
-    """A video being read, used as a context; one reading at a time.
+    """A video being read, used as a context. Any number of readings, one at a time.
 
     Args:
         path: The video.
@@ -50,7 +50,7 @@ class VideoReader:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.truncation_note: str | None = None
-        """After the last frame: what the file claims to hold and does not give, in one line."""
+        """After the last frame: what the file claims to hold but does not, in one line."""
         self._resources = ExitStack()
         self._is_at_start = False
 
@@ -58,7 +58,7 @@ class VideoReader:
         """Open the file and decode its first frame.
 
         Raises:
-            InputError: There is no such file, or it holds no image that can be decoded.
+            InputError: There is no such file, or no frame of it can be decoded.
         """
         self._open()
         self.info: VideoInfo = read_info(self.path, self._decoder)
@@ -169,9 +169,9 @@ class VideoReader:
     def _seek(self, time: Fraction) -> Iterator[tuple[VideoFrame, Fraction]]:
         """Yield frames with their times, the first of them not later than `time` s if one is.
 
-        A container may lead to a frame that is shown later: where frames depend on the group of
-        pictures after theirs, or where it is searched by time of decoding (MPEG-TS). Then the
-        search is repeated further back, and at last everything is decoded.
+        Seeking may lead to a frame that is shown later: where frames depend on the group of
+        pictures after theirs, or where a container is searched by time of decoding (MPEG-TS). Then
+        it is repeated further back, and at last everything is decoded.
         """
         self._is_at_start = False
         earliest = self._decoder.first.pts or 0
@@ -188,13 +188,13 @@ class VideoReader:
         yield from self._decode_all()
 
     def _describe_truncation(self, read: Fraction) -> str | None:
-        """Return what the file should have held beyond the time `read` in seconds, or None."""
+        """Return what is missing of a file that was read up to the time `read`, s, or None."""
         parts = []
         end = declared_end(self._decoder.container, self._decoder.stream)
         if end is not None and end - read > max(2 / self.info.average_rate, end / 100):
             parts.append(f"ends after {float(read):.1f} s of {float(end):.1f} s")
         if damaged := self._decoder.damaged_count:
-            parts.append(f"holds {damaged} damaged piece{'s' * (damaged > 1)} left out")
+            parts.append(f"holds {damaged} damaged part{'s' * (damaged > 1)} left out")
         return f"{self.path.name} {' and '.join(parts)}" if parts else None
 
 
@@ -224,16 +224,16 @@ class _FrameClock:
 def _skip_to(
     timed: Iterator[tuple[VideoFrame, Fraction]], time: Fraction
 ) -> Iterator[tuple[VideoFrame, Fraction]]:
-    """Yield the last of the frames that begins at `time` or before, or the first, and what follows.
+    """Yield frames from the last one that begins at `time` or before, or from the first.
 
     Args:
-        timed: Frames, each with when it begins to be shown, s.
+        timed: Frames, each with its time, s.
         time: Seconds.
     """
-    latest = next(timed, None)
-    for one in timed:
-        if latest is not None and one[1] > time:
-            yield latest
-        latest = one
-    if latest is not None:
-        yield latest
+    previous = next(timed, None)
+    for current in timed:
+        if previous is not None and current[1] > time:
+            yield previous
+        previous = current
+    if previous is not None:
+        yield previous

@@ -1,4 +1,4 @@
-"""What a stage makes of footage, in sittings: a film of a film, pictures of pictures."""
+"""Output that can be stopped and resumed: `open_output` opens a video or an image sequence."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -20,14 +20,14 @@ from faceswap_cli.video.source import ImageSequence, VideoSource
 
 
 class ResumableOutput(Protocol):
-    """What can be written in sittings: `SegmentedWriter` of a video, `ImageSequenceWriter` of an album."""
+    """A writer that can be stopped and resumed: `SegmentedWriter` or `ImageSequenceWriter`."""
 
     @property
     def frames_done(self) -> int:
-        """Number of the frame to go on with."""
+        """Number of frames that need not be written again: resume with the frame of this number."""
 
     def __enter__(self) -> Self:
-        """Go on writing."""
+        """Start or resume writing."""
 
     def __exit__(
         self,
@@ -35,7 +35,7 @@ class ResumableOutput(Protocol):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """End the sitting."""
+        """Finish what is open; after an exception keep only what is whole."""
 
     def write(
         self,
@@ -45,13 +45,13 @@ class ResumableOutput(Protocol):
         original: SourceSamples | Path | None = None,
         changed: Sequence[Rect] = (),
     ) -> None:
-        """Add a frame."""
+        """Add the next frame: `original`, with the `changed` areas taken from `image`."""
 
     def finalize(self, output: Path) -> list[str]:
         """Write the finished file or folder; return a line for each thing that got lost."""
 
     def discard(self) -> None:
-        """Remove what was kept."""
+        """Remove all that was written but not finalized."""
 
 
 def open_output(
@@ -65,36 +65,36 @@ def open_output(
     hardware: bool = True,
     side_by_side: bool = False,
 ) -> ResumableOutput:
-    """Return the work of writing what footage becomes, as far as it was done before.
+    """Return a writer for a changed copy of a source, resuming what was written before.
 
-        work = begin(footage, output, folder=folder, key=digest)
-        with work:
-            for frame in footage.frames(note=report.note, after=last_one_done):
-                work.write(image, frame.time, original=frame.original, changed=rectangles)
-        notes = work.join(output, source=footage.path)  # of pictures: no source
+        writer = open_output(source, output, folder=folder, key=digest)
+        with writer:
+            for frame in source.frames(note=report.note, resume_after=last_one_done):
+                writer.write(image, frame.time, original=frame.original, changed=areas)
+        notes = writer.finalize(output)
+
+    Call `writer.check_output` before: it refuses an output that does not fit the source.
 
     Args:
         source: What is read.
-        output: What is to be written: a video of a video; a picture of one picture; of several a
-            folder.
-        folder: Where finished parts are kept.
-        key: What tells the frames from all other frames: settings, model, source.
-        codec: A name in `codecs.CODECS`; None takes the usual one for the output's ending.
+        output: A video for a video, an image for one image, a folder for several.
+        folder: The folder of unfinished work.
+        key: Digest of all that decides what the frames show: settings, model, source.
+        codec: A name in `codecs.CODECS`; None takes the default for the output's extension.
         quality: On the scale of `codecs`.
-        hardware: Whether an encoder of the machine's may be taken.
-        side_by_side: The frames are twice as wide as the footage's.
-
-    `writer.check_output` says whether the source can be written to that output; call it before.
+        hardware: Whether a hardware encoder may be used.
+        side_by_side: The frames are twice as wide as the source's.
 
     Raises:
-        ConfigurationError: There is no such codec or quality, or it does not fit the ending.
+        InputError: The extension is not that of an image, or of a video.
+        ConfigurationError: The codec or quality is unknown, or does not fit the extension.
     """
     if isinstance(source, VideoSource):
-        wanted = resolve_codec(output, codec)
+        codec = resolve_codec(output, codec)
         info = probe(source.path)
-        picture = EncodeSpec.from_info(info, codec=wanted, quality=quality, hardware=hardware)
+        spec = EncodeSpec.from_info(info, codec=codec, quality=quality, hardware=hardware)
         if side_by_side:
-            picture = replace(picture, size=(2 * picture.size[0], picture.size[1]))
-        return SegmentedWriter(folder, picture, key=key, error_path=output)
+            spec = replace(spec, size=(2 * spec.size[0], spec.size[1]))
+        return SegmentedWriter(folder, spec, key=key, error_path=output)
     suffix = output.suffix or None if len(source.paths) == 1 else None
     return ImageSequenceWriter(folder, source, key=key, suffix=suffix, quality=quality)

@@ -1,7 +1,7 @@
-"""One finished piece of a video's picture as a file: packets, then an index; nothing of containers.
+"""The file of one segment of a video: encoded packets, then an index (`SegmentWriter`, `Segment`).
 
-A piece gets its name when it is whole and on the disk. Its last bytes say where the index is, and a
-check sum covers every byte, so neither half a piece nor a damaged one is ever taken for whole.
+A segment gets its name when it is whole and on the disk. Its last bytes say where the index is, and
+checksums cover every byte, so neither half a segment nor a damaged one is ever taken for whole.
 """
 
 import json
@@ -18,25 +18,25 @@ from faceswap_cli.video.encoder import EncodedPacket
 
 _MAGIC = b"FSPIECE1"
 _FOOTER = struct.Struct("<QII8s")
-"""Where the index begins, the check sums of the packets and of the index, and the magic."""
+"""Position of the index, checksums of the packets and of the index, and the magic."""
 SEGMENT_SUFFIX = ".piece"
 
 
 class DamagedSegmentError(Exception):
-    """A piece whose bytes have changed since it was written."""
+    """A segment whose bytes have changed since it was written."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Segment:
-    """A whole piece on the disk."""
+    """A whole segment on the disk."""
 
     path: Path
     key: str
-    """What made it: pieces of different keys are never joined."""
+    """Digest of its settings: segments of different keys are never concatenated."""
     first_frame: int
     """Number of its first frame."""
     pts: tuple[int, ...]
-    """When each packet is shown, in the order of storing."""
+    """Presentation times of the packets, in the order of storing."""
     sizes: tuple[int, ...]
     keyframes: tuple[bool, ...]
     checksum: int
@@ -48,7 +48,7 @@ class Segment:
 
     @classmethod
     def read(cls, path: Path) -> "Segment | None":
-        """Return what the file at `path` holds, or None if it is not a whole piece."""
+        """Return the segment in the file at `path`, or None if it is not a whole one."""
         try:
             size = path.stat().st_size
             with path.open("rb") as file:
@@ -58,16 +58,16 @@ class Segment:
                 index = file.read(size - _FOOTER.size - start)
             if magic != _MAGIC or zlib.crc32(index) != index_sum:
                 return None
-            told = json.loads(index)
+            entries = json.loads(index)
         except (OSError, ValueError, struct.error):
             return None
         return cls(
             path=path,
-            key=told["key"],
-            first_frame=told["first"],
-            pts=tuple(told["ticks"]),
-            sizes=tuple(told["sizes"]),
-            keyframes=tuple(map(bool, told["keys"])),
+            key=entries["key"],
+            first_frame=entries["first"],
+            pts=tuple(entries["ticks"]),
+            sizes=tuple(entries["sizes"]),
+            keyframes=tuple(map(bool, entries["keys"])),
             checksum=checksum,
         )
 
@@ -88,11 +88,11 @@ class Segment:
 
 
 class SegmentWriter:
-    """A piece that is being written, under another name until it is `finish`ed.
+    """A segment being written, under another name until `finish`.
 
     Args:
         path: Its name once it is whole.
-        key: What makes it.
+        key: Digest of its settings.
         first_frame: Number of its first frame.
     """
 
@@ -106,18 +106,18 @@ class SegmentWriter:
         self._file: BinaryIO = self._temporary.open("wb")
 
     def write(self, packets: Sequence[EncodedPacket]) -> None:
-        """Add packets."""
+        """Append packets."""
         for packet in packets:
             self._file.write(packet.data)
             self._checksum = zlib.crc32(packet.data, self._checksum)
             self._index.append((packet.pts, len(packet.data), packet.is_keyframe))
 
     def finish(self) -> None:
-        """Put everything on the disk, then give the piece its name."""
+        """Flush everything to the disk, then give the segment its name."""
         ticks, sizes, keys = zip(*self._index, strict=True)
-        told = {"key": self._key, "first": self._first_frame}
-        told |= {"ticks": ticks, "sizes": sizes, "keys": [int(key) for key in keys]}
-        index = json.dumps(told, separators=(",", ":")).encode()
+        entries = {"key": self._key, "first": self._first_frame}
+        entries |= {"ticks": ticks, "sizes": sizes, "keys": [int(key) for key in keys]}
+        index = json.dumps(entries, separators=(",", ":")).encode()
         start = self._file.tell()
         self._file.write(index)
         self._file.write(_FOOTER.pack(start, self._checksum, zlib.crc32(index), _MAGIC))
@@ -127,7 +127,7 @@ class SegmentWriter:
         fsync(self.path.parent)
 
     def abort(self) -> None:
-        """Remove what there is of it."""
-        with suppress(OSError):  # a full disk refuses what is still to be written, too
+        """Remove the unfinished file."""
+        with suppress(OSError):  # a full disk also refuses what is still buffered
             self._file.close()
         self._temporary.unlink(missing_ok=True)

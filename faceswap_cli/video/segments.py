@@ -1,17 +1,17 @@
-"""A video's picture written piece by piece, so that a stopped run goes on; joined at the end.
+"""Writing a video in segments, so that a stopped run can be resumed; concatenated at the end.
 
-Every piece is a file of whole packets, encoded by itself. Whoever comes back finds how many frames
-are done, writes the others, and joins everything with the sound, subtitles and chapters of the
-source. Nothing is encoded twice and no time stamp is made up.
+A segment is a file of whole packets, encoded by itself. A resumed run finds how many frames are
+done, writes the others, and concatenates all with the audio, subtitles and chapters of the source.
+Nothing is encoded twice and no time stamp is made up.
 
-    pieces = SegmentedWriter(folder, Picture.of(info, codec="h264", quality=18), key=digest_of_settings)
-    with pieces:
-        for frame in read_frames(source, start=pieces.done):
-            pieces.write(image, frame.time, original=frame.original, changed=[rectangle])
-    notes = pieces.join(output, source=source)
+    spec = EncodeSpec.from_info(probe(source), codec="h264", quality=18)
+    with SegmentedWriter(folder, spec, key=digest_of_settings) as writer:
+        for frame in islice(read_frames(source), writer.frames_done, None):
+            writer.write(image, frame.time, original=frame.original, changed=[area])
+    notes = writer.finalize(output, source=source)
 
-After a crash the same lines go on where the last whole piece ended. With --start and --end, count
-`done` from the first frame of the part, and `join(..., part=True)`.
+After a crash the same lines resume after the last whole segment. With --start and --end, count
+`frames_done` from the first frame of the range, and `finalize(..., is_part=True)`.
 """
 
 import shutil
@@ -67,20 +67,20 @@ from faceswap_cli.video.segment_file import (
 )
 
 SEGMENT_FRAMES = 240
-"""Frames in a piece: what a crash costs at most. Each begins with a picture that needs no other,
-of which encoders make one in 250 anyway."""
+"""Frames in a segment: what a crash costs at most. Each begins with a key frame, of which encoders
+make one in 250 anyway."""
 
 
 class SegmentedWriter:
-    """The pieces of one video's picture in a folder.
+    """A video being written as segments in a folder.
 
     Args:
-        folder: Where they are kept; made if it is not there.
+        folder: The folder of the segments; created if missing.
         spec: What is encoded, and how.
-        key: What tells the frames from all other frames: settings, model, source. Pieces of
+        key: Digest of all that decides what the frames show: settings, model, source. Segments of
             another key, or another encoder, are removed.
-        segment_frames: Frames in a piece.
-        error_path: The file that errors are about; None takes the folder.
+        segment_frames: Frames in a segment.
+        error_path: The file that errors name; None takes the folder.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class SegmentedWriter:
         self.folder = folder
         self.spec = spec
         self.choice: EncoderChoice = spec.resolve_encoder()
-        """Which encoder is at work, and what it cannot keep (`choice.notes`)."""
+        """The encoder in use, and what it cannot preserve (`choice.notes`)."""
         self._segment_frames = segment_frames
         self._error_path = error_path or folder
         self._key = f"{key} {spec_digest(spec, self.choice)}"
@@ -107,11 +107,11 @@ class SegmentedWriter:
 
     @property
     def frames_done(self) -> int:
-        """Frames that are in whole pieces, from the first on without a gap."""
+        """Frames in whole segments, from the first on without a gap."""
         return self._segments[-1].end_frame if self._segments else 0
 
     def __enter__(self) -> Self:
-        """Begin, or go on, writing frames from number `done` on."""
+        """Start, or resume, writing frames from number `frames_done` on."""
         self._count = self.frames_done
         return self
 
@@ -121,7 +121,7 @@ class SegmentedWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Finish the last piece; after an exception leave it out, and keep those before it."""
+        """Finish the last segment; after an exception drop it, and keep those before it."""
         if error is not None:
             if self._open is not None:
                 self._open[0].abort()
@@ -140,7 +140,7 @@ class SegmentedWriter:
         """Add the next frame.
 
         Args:
-            image: uint8 RGB (H, W, 3) of the picture's size, or a view of it.
+            image: uint8 RGB (H, W, 3) of the video's size, or a lazy one.
             time: Seconds, in the source's own time.
             original: The source's frame (`Frame.original`). If it is given, everything outside
                 of `changed` is encoded from its samples, which keeps them and their bits exactly.
@@ -148,27 +148,27 @@ class SegmentedWriter:
 
         Raises:
             InputError: The disk is full.
-            ValueError: The time does not follow the one before, or the size is another.
+            ValueError: The time does not follow the one before, or the size differs.
         """
         if self._count % self._segment_frames == 0:
             self.finish_segment()
         with translate_os_errors(self._error_path), translate_ffmpeg_errors(self._error_path):
-            piece, encoder = self._open = self._open or self._open_segment()
-            piece.write(encoder.encode(image, time, original=original, changed=changed))
+            segment, encoder = self._open = self._open or self._open_segment()
+            segment.write(encoder.encode(image, time, original=original, changed=changed))
         self._count += 1
 
     def finish_segment(self) -> None:
-        """Finish the open piece, which may be shorter than the others."""
+        """Finish the open segment, which may be shorter than the others."""
         if self._open is None:
             return
-        piece, encoder = self._open
+        segment, encoder = self._open
         with translate_os_errors(self._error_path), translate_ffmpeg_errors(self._error_path):
-            piece.write(encoder.flush())
-            piece.finish()
+            segment.write(encoder.flush())
+            segment.finish()
         self._open = None
-        whole = Segment.read(piece.path)
-        assert whole is not None
-        self._segments.append(whole)
+        finished = Segment.read(segment.path)
+        assert finished is not None
+        self._segments.append(finished)
 
     def finalize(
         self,
@@ -183,19 +183,19 @@ class SegmentedWriter:
 
         Args:
             output: .mp4, .m4v, .mov, .mkv or .webm.
-            source: Whose sound, subtitles, chapters and titles to carry over.
+            source: The video to copy audio, subtitles, chapters and metadata from.
             is_part: The frames are a part of the source: time counts from the first of them, and
-                what goes beside the picture is cut to match.
-            audio: Sound to encode instead; not together with `source`.
+                what is copied is trimmed to match.
+            audio: Audio to encode instead; not together with `source`.
             metadata: Metadata to add for the whole file, such as a comment.
 
         Returns:
-            What could not be carried over as it is, one line each.
+            What could not be copied as it is, one line each.
 
         Raises:
-            InputError: There are no frames, the output cannot be written, or a piece was damaged;
-                damaged pieces are removed, so the same command makes them again.
-            ConfigurationError: A file of this form cannot hold the codec.
+            InputError: There are no frames, the output cannot be written, or a segment was damaged;
+                damaged segments are removed, so the same command makes them again.
+            ConfigurationError: The container cannot hold the codec.
         """
         if not self._segments:
             raise InputError(f"not one frame to write to {output}", hint=_EMPTY_HINT)
@@ -204,7 +204,7 @@ class SegmentedWriter:
             opened_source = stack.enter_context(open_media(source)) if source else None
             temporary = stack.enter_context(atomic_write(output))
             stack.enter_context(translate_ffmpeg_errors(output))
-            joining = _SegmentConcat(
+            concat = _SegmentConcat(
                 container_format=format_for_path(output),
                 spec=self.spec,
                 choice=self.choice,
@@ -214,49 +214,48 @@ class SegmentedWriter:
                 is_part=is_part,
             )
             try:
-                notes = joining.write(temporary, audio=audio, metadata=metadata or {})
+                notes = concat.write(temporary, audio=audio, metadata=metadata or {})
             except DamagedSegmentError as error:
                 self._remove_damaged()
                 raise InputError(
-                    f"a finished piece in {self.folder} has been damaged: {error}",
-                    hint="run the same command again: only that piece is made anew",
+                    f"a finished segment in {self.folder} has been damaged: {error}",
+                    hint="run the same command again: only that segment is made again",
                 ) from error
         return [*self.choice.notes, *notes]
 
     def discard(self) -> None:
-        """Remove the pieces and their folder."""
+        """Remove the segments and their folder."""
         shutil.rmtree(self.folder, ignore_errors=True)
         self._segments = []
 
     def _load_segments(self) -> list[Segment]:
-        """Return the whole pieces from the first frame on; remove what fits nowhere."""
-        whole: list[Segment] = []
+        """Return the whole segments from the first frame on; remove all others."""
+        segments: list[Segment] = []
         for path in sorted(self.folder.glob(f"*{SEGMENT_SUFFIX}")):
-            piece = Segment.read(path)
-            end = whole[-1].end_frame if whole else 0
-            fits = piece is not None and piece.key == self._key and piece.first_frame == end
-            if piece is None or not fits:
-                path.unlink(missing_ok=True)
+            segment = Segment.read(path)
+            end = segments[-1].end_frame if segments else 0
+            if segment and segment.key == self._key and segment.first_frame == end:
+                segments.append(segment)
             else:
-                whole.append(piece)
+                path.unlink(missing_ok=True)
         for path in self.folder.glob("*.part"):
             path.unlink(missing_ok=True)
-        return whole
+        return segments
 
     def _open_segment(self) -> tuple[SegmentWriter, VideoEncoder]:
-        """Open the next piece."""
+        """Open the next segment, and an encoder for it."""
         path = self.folder / f"{self._count:08}{SEGMENT_SUFFIX}"
-        piece = SegmentWriter(path, key=self._key, first_frame=self._count)
-        return piece, VideoEncoder(self.spec, self.choice)
+        segment = SegmentWriter(path, key=self._key, first_frame=self._count)
+        return segment, VideoEncoder(self.spec, self.choice)
 
     def _remove_damaged(self) -> None:
-        """Remove the pieces whose bytes have changed since they were written."""
-        for piece in self._segments:
+        """Remove the segments whose bytes have changed since they were written."""
+        for segment in self._segments:
             try:
-                for _ in piece.packets():
+                for _ in segment.packets():
                     pass
             except (OSError, DamagedSegmentError):
-                piece.path.unlink(missing_ok=True)
+                segment.path.unlink(missing_ok=True)
         self._segments = self._load_segments()
 
 
@@ -265,7 +264,7 @@ _EMPTY_HINT = "is the part to be written beyond the end of the video?"
 
 @dataclass(frozen=True, kw_only=True)
 class _SegmentConcat:
-    """Pieces, and what goes beside them, on their way into one file."""
+    """Writes segments and the auxiliary streams into one container."""
 
     container_format: ContainerFormat
     spec: EncodeSpec
@@ -278,7 +277,7 @@ class _SegmentConcat:
     def write(
         self, temporary: Path, *, audio: AudioTrack | None, metadata: Mapping[str, str]
     ) -> list[str]:
-        """Write the file and return its notes."""
+        """Write the file and return what could not be copied, one line each."""
         rate_hz = audio.rate_hz if audio else 1
         scale = common_timescale(self.spec.time_base.denominator, self.source, rate_hz)
         keys = [*(self.source.metadata if self.source else ()), *metadata]
@@ -290,22 +289,22 @@ class _SegmentConcat:
             if self.source is not None and self.path is not None:
                 own = find_video_stream(self.source, self.path)
                 stream.metadata.update(filter_stream_metadata(own.metadata))
-            beside = self._add_auxiliary_streams(output, audio)
+            auxiliary = self._add_auxiliary_streams(output, audio)
             output.metadata.update(metadata)
             output.start_encoding()
             for _, packet in merge(
-                self._video_packets(stream), beside.packets(), key=lambda timed: timed[0]
+                self._video_packets(stream), auxiliary.packets(), key=lambda timed: timed[0]
             ):
                 output.mux(packet)
-        return beside.notes
+        return auxiliary.notes
 
     def _add_auxiliary_streams(
         self, output: OutputContainer, audio: AudioTrack | None
     ) -> AuxiliaryStreams:
-        """Add the streams that go beside the picture."""
+        """Add the streams besides the video."""
         if self.source is not None and self.path is not None:
             base = self.spec.time_base
-            span = (
+            time_range = (
                 TimestampRange(start=self._first_pts * base, end=self._end_pts * base)
                 if self.is_part
                 else None
@@ -316,7 +315,7 @@ class _SegmentConcat:
                 output,
                 container_format=self.container_format,
                 video_index=index,
-                time_range=span,
+                time_range=time_range,
             )
         if audio is not None:
             return EncodedAudio(audio, output, container_format=self.container_format)
@@ -324,68 +323,68 @@ class _SegmentConcat:
 
     @property
     def _pts(self) -> list[int]:
-        """When every packet is shown, in the order of storing."""
-        return [tick for piece in self.segments for tick in piece.pts]
+        """Presentation times of all packets, in the order of storing."""
+        return [tick for segment in self.segments for tick in segment.pts]
 
     @property
     def _first_pts(self) -> int:
-        """When the first frame is shown."""
+        """Presentation time of the first frame."""
         return min(self.segments[0].pts)
 
     @property
     def _end_pts(self) -> int:
-        """When the last frame has been shown: as the source says, or as long as the one before."""
-        ticks = (tick for piece in self.segments[-2:] for tick in piece.pts)
+        """End of the last frame: as the source says, or with the duration of the one before."""
+        ticks = (tick for segment in self.segments[-2:] for tick in segment.pts)
         last, *others = sorted(ticks, reverse=True)
         base = self.spec.time_base
-        length = read_frame_duration(self.path, last * base) if self.path else None
-        if length is not None:
-            return last + max(1, round(length / base))
+        duration = read_frame_duration(self.path, last * base) if self.path else None
+        if duration is not None:
+            return last + max(1, round(duration / base))
         usual = max(1, round(1 / (self.spec.rate * base)))
         return last + (last - others[0] if others else usual)
 
     def _video_packets(self, stream: VideoStream) -> Iterator[tuple[Fraction, AnyPacket]]:
-        """Yield the picture's packets with their times of decoding in seconds."""
+        """Yield the video packets with their times of decoding in seconds."""
         order = self._pts
         end = self._end_pts
         shift = self._first_pts if self.is_part else 0
         decoded = compute_dts(order, end=end)
-        shown = sorted(order)
-        coded = (one for piece in self.segments for one in piece.packets())
+        ordered = sorted(order)
+        encoded = (packet for segment in self.segments for packet in segment.packets())
         lead = order[0] - decoded[0]
-        for number, (one, tick) in enumerate(zip(coded, decoded, strict=True)):
-            packet: AnyPacket = Packet(one.data)
+        for number, (source, tick) in enumerate(zip(encoded, decoded, strict=True)):
+            packet: AnyPacket = Packet(source.data)
             packet.stream, packet.time_base = stream, self.spec.time_base
-            packet.pts, packet.dts = one.pts - shift, tick - shift
-            packet.is_keyframe = one.is_keyframe
-            after = bisect_right(shown, one.pts)
-            packet.duration = (shown[after] if after < len(shown) else end) - one.pts
+            packet.pts, packet.dts = source.pts - shift, tick - shift
+            packet.is_keyframe = source.is_keyframe
+            after = bisect_right(ordered, source.pts)
+            packet.duration = (ordered[after] if after < len(ordered) else end) - source.pts
             if self.container_format.stores_durations and number == len(order) - 1:
-                # The steps between times of decoding, which run ahead by the lead, are added up:
-                # the last one makes the sum the length of what is shown.
+                # The steps between times of decoding, which run ahead by the lead, are summed: the
+                # last one makes the sum the duration of what is shown.
                 packet.duration = end - lead - tick
             yield packet.dts * self.spec.time_base, packet
 
 
 def compute_dts(order: Sequence[int], *, end: int) -> list[int]:
-    """Return times of decoding for packets shown at the ticks `order`, given as they are stored.
+    """Return times of decoding for packets with presentation times `order`, in stored order.
 
-    They grow, none is after its packet's time of showing, and as few frames as possible run ahead:
-    what every decoder expects. Encoders make up their own, which do not fit together where pieces
-    of varying rate meet.
+    They grow, none is after its packet's presentation time, and as few frames as possible run
+    ahead: what every decoder expects. Encoders make up their own, which do not fit together where
+    segments of varying rate meet.
 
     Args:
-        order: Ticks of showing.
-        end: The tick when the last frame has been shown.
+        order: Presentation times, ticks.
+        end: End of the last frame, ticks.
     """
-    shown = sorted(order)
+    ordered = sorted(order)
     ahead = 0
-    while any(shown[i - ahead] > order[i] for i in range(ahead, len(order))):
+    while any(ordered[i - ahead] > order[i] for i in range(ahead, len(order))):
         ahead += 1
     if not ahead:
-        return shown
-    step = min(shown[1] - shown[0], (end - shown[-1 - ahead] - 1) // ahead)
-    return [shown[0] - (ahead - i) * step for i in range(ahead)] + shown[:-ahead]
+        return ordered
+    step = min(ordered[1] - ordered[0], (end - ordered[-1 - ahead] - 1) // ahead)
+    return [ordered[0] - (ahead - i) * step for i in range(ahead)] + ordered[:-ahead]
 
 
 def _add_video_stream(
@@ -395,7 +394,7 @@ def _add_video_stream(
     *,
     container_format: ContainerFormat,
 ) -> VideoStream:
-    """Add the picture's stream: an encoder like that of the pieces tells what they are."""
+    """Add the video stream, described by an encoder with the settings of the segments' encoder."""
     stream = output.add_stream(
         choice.encoder.name,
         rate=spec.rate.limit_denominator(1_000_000),
@@ -408,7 +407,7 @@ def _add_video_stream(
     stream.codec_context.pix_fmt = choice.pixel_format
     apply_color_tags(stream.codec_context, spec)
     if spec.codec == "h265" and container_format.stores_durations:
-        stream.codec_context.codec_tag = "hvc1"  # the name under which Apple's players look for it
+        stream.codec_context.codec_tag = "hvc1"  # the tag that Apple's players expect
     return stream
 
 
@@ -426,7 +425,7 @@ def open_container(
     try:
         yield output
     except BaseException:
-        temporary.unlink(missing_ok=True)  # closing would first reorder gigabytes to no purpose
+        temporary.unlink(missing_ok=True)  # closing would first reorder gigabytes in vain
         with suppress(FFmpegError, OSError):
             output.close()
         raise
@@ -435,7 +434,7 @@ def open_container(
 
 @contextmanager
 def translate_ffmpeg_errors(path: Path) -> Iterator[None]:
-    """Turn FFmpeg's refusals to write into one line; the system's own are `files`' to explain."""
+    """Turn FFmpeg's errors into one line; `translate_os_errors` does it for the system's own."""
     try:
         yield
     except FFmpegError as error:

@@ -1,4 +1,4 @@
-"""What a user names is what can be looked at frame by frame: a video, or pictures in a row."""
+"""Sources of frames: `find_sources` opens what a user names, a video or an image sequence."""
 
 import glob
 import hashlib
@@ -21,19 +21,19 @@ from faceswap_cli.video.reader import VideoReader
 from faceswap_cli.video.time_range import WHOLE, TimeRange
 
 Note = Callable[[str], None]
-"""Is told one line."""
+"""Is called with one line of text."""
 
 IMAGE_SUFFIXES = frozenset(
     {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".jp2", ".ppm", ".pgm", ".avif"}
 )
-"""Ends of the names of picture files, in small letters."""
+"""File name extensions of images, in lower case."""
 VIDEO_SUFFIXES = frozenset(
     {".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".ts", ".mts", ".m2ts", ".mpg", ".mpeg"}
     | {".3gp", ".flv", ".wmv", ".ogv", ".gif", ".mxf"}
 )
-"""Those of videos that are looked for in a folder; one that is named may be called anything."""
+"""Those of the videos that are taken from a folder; a video that is named may have any."""
 IMAGE_SEQUENCE_FPS = Fraction(25)
-"""Pictures in a row are taken to follow each other at this rate, frames a second."""
+"""Frame rate of an image sequence, frames a second."""
 
 
 class FrameSource(Protocol):
@@ -108,10 +108,10 @@ class VideoSource:
 
     @classmethod
     def open(cls, path: Path) -> "VideoSource":
-        """Read what the video at `path` is.
+        """Open the video at `path`.
 
         Raises:
-            InputError: There is no such file, or it holds no picture that can be decoded.
+            InputError: There is no such file, or no frame of it can be decoded.
         """
         info = probe(path)
         return cls(
@@ -130,11 +130,11 @@ class VideoSource:
 
     @property
     def stem(self) -> str:
-        """The file's name without its end."""
+        """The file's name without its extension."""
         return self.path.stem
 
     def describe(self) -> dict[str, str | int]:
-        """Return the name, and what the file's content is known by."""
+        """Return the name, and a fingerprint of the file's content."""
         width, height = self.size
         return {
             "name": to_printable(self.name),
@@ -169,7 +169,7 @@ class VideoSource:
 
 
 def _find_warnings(info: VideoInfo) -> Iterator[str]:
-    """Yield what the user should know of a video's picture."""
+    """Yield the oddities of a video's frames that the user should know, a line each."""
     if info.interlaced:
         yield f"{info.path.name} is interlaced: what moves has combed edges, in the crops too"
     if info.sample_aspect != 1:
@@ -181,7 +181,7 @@ def _find_warnings(info: VideoInfo) -> Iterator[str]:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageSequence:
-    """Picture files in the order of their names, or as they were given."""
+    """Image files in the order of their names, or as they were given."""
 
     name: str
     stem: str
@@ -193,17 +193,17 @@ class ImageSequence:
 
     @property
     def count(self) -> int:
-        """Pictures, readable or not."""
+        """Number of images, readable or not."""
         return len(self.paths)
 
     def describe(self) -> dict[str, str | int]:
-        """Return the name, and what the pictures' content is known by."""
-        prints = [fingerprint(path) for path in self.paths]
-        digest = hashlib.sha256(json.dumps(prints).encode()).hexdigest()
+        """Return the name, and a fingerprint of the images' content."""
+        fingerprints = [fingerprint(path) for path in self.paths]
+        digest = hashlib.sha256(json.dumps(fingerprints).encode()).hexdigest()
         return {
             "name": to_printable(self.name),
             "pictures": len(self.paths),
-            "bytes": sum(int(one["bytes"]) for one in prints),
+            "bytes": sum(int(one["bytes"]) for one in fingerprints),
             "sha256_of_ends": digest,
         }
 
@@ -295,32 +295,32 @@ class FrameSampler:
 
 
 def find_sources(names: Sequence[Path]) -> list[FrameSource]:
-    """Return what the names mean: videos as named, and all single pictures as one album.
+    """Return the sources that names stand for: each video, and all single images as one sequence.
 
-    A name is a video, a picture, a folder of either, a pattern such as `clips/*.mp4`, or a data set
-    laid out as FaceForensics++ is, of which the source videos are taken.
+    A name is a video, an image, a folder of either, a pattern such as `clips/*.mp4`, or a data set
+    in the layout of FaceForensics++, of which the source videos are taken.
 
     Raises:
-        InputError: There is nothing by a name, or nothing in it that can be looked at.
+        InputError: A name does not exist, or holds neither videos nor images.
     """
-    found: list[FrameSource] = []
-    loose: list[Path] = []
+    sources: list[FrameSource] = []
+    images: list[Path] = []
     for path in (path for name in names for path in _expand_pattern(name)):
         if path.is_dir():
-            found += _scan_folder(path)
+            sources += _scan_folder(path)
         elif path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
-            loose.append(path)
+            images.append(path)
         else:
-            found.append(VideoSource.open(path))
-    if loose:
-        first = loose[0]
-        stem = first.stem if len(loose) == 1 else first.resolve().parent.name
-        found.append(ImageSequence(name=first.name, stem=stem, paths=tuple(loose)))
-    return found
+            sources.append(VideoSource.open(path))
+    if images:
+        first = images[0]
+        stem = first.stem if len(images) == 1 else first.resolve().parent.name
+        sources.append(ImageSequence(name=first.name, stem=stem, paths=tuple(images)))
+    return sources
 
 
 def _expand_pattern(name: Path) -> list[Path]:
-    """Return the paths that a pattern stands for, in order, or the name itself.
+    """Return the paths that match a pattern, in order, or the name itself.
 
     Raises:
         InputError: It is a pattern, and nothing matches.
@@ -329,12 +329,12 @@ def _expand_pattern(name: Path) -> list[Path]:
         return [name]
     matches = sorted(Path(match) for match in glob.glob(str(name), recursive=True))  # noqa: PTH207
     if not matches:
-        raise InputError(f"nothing matches {name}", hint="** stands for folders within folders")
+        raise InputError(f"nothing matches {name}", hint="** matches any folders")
     return matches
 
 
 def _scan_folder(folder: Path) -> list[FrameSource]:
-    """Return the pictures of a folder as one album, or else its videos.
+    """Return the images of a folder as one sequence, or else its videos.
 
     Raises:
         InputError: It holds neither, or may not be read.
@@ -342,38 +342,38 @@ def _scan_folder(folder: Path) -> list[FrameSource]:
     try:
         files = sorted(path for path in folder.iterdir() if path.is_file())
     except OSError as error:
-        raise InputError(f"cannot look into {folder}: {error.strerror or error}") from error
+        raise InputError(f"cannot read {folder}: {error.strerror or error}") from error
     if is_faceforensics(folder):
         return [*_scan_faceforensics(folder)]
     visible = [path for path in files if not path.name.startswith(".")]
-    shown = tuple(path for path in visible if path.suffix.lower() in IMAGE_SUFFIXES)
-    if shown:
+    images = tuple(path for path in visible if path.suffix.lower() in IMAGE_SUFFIXES)
+    if images:
         name = folder.resolve().name
-        return [ImageSequence(name=name, stem=name, paths=shown)]
-    films = [VideoSource.open(path) for path in visible if path.suffix.lower() in VIDEO_SUFFIXES]
-    if not films:
+        return [ImageSequence(name=name, stem=name, paths=images)]
+    videos = [VideoSource.open(path) for path in visible if path.suffix.lower() in VIDEO_SUFFIXES]
+    if not videos:
         raise InputError(
-            f"there are neither pictures nor videos in the folder {folder}",
-            hint='name what to look at, or a pattern in quotes: "folder/**/*.mp4"',
+            f"there are neither images nor videos in the folder {folder}",
+            hint='name the files, or a pattern in quotes: "folder/**/*.mp4"',
         )
-    return [*films]
+    return [*videos]
 
 
 def _scan_faceforensics(folder: Path) -> list[VideoSource]:
-    """Return the source videos of a data set laid out as FaceForensics++ is.
+    """Return the source videos of a data set in the layout of FaceForensics++.
 
     Raises:
-        InputError: There is none.
+        InputError: There are none.
     """
-    paths, known = find_source_videos(folder), find_partners(folder)
+    paths, partners = find_source_videos(folder), find_partners(folder)
     if not paths:
         raise InputError(
             f"there are no videos in {folder / 'original_sequences'}",
-            hint="they lie in original_sequences/youtube/c23/videos/*.mp4",
+            hint="expected in original_sequences/youtube/c23/videos/*.mp4",
         )
-    return [replace(VideoSource.open(path), partner=known.get(path.stem)) for path in paths]
+    return [replace(VideoSource.open(path), partner=partners.get(path.stem)) for path in paths]
 
 
 def to_printable(name: str) -> str:
-    """Return a name as any text file can hold it."""
+    """Return a name with question marks for what is not printable."""
     return "".join(c if c.isprintable() else "?" for c in name)

@@ -20,7 +20,7 @@ class TimeRange:
     def from_seconds(cls, start_s: float = 0.0, end_s: float | None = None) -> Self:
         """Return the range between two numbers of seconds.
 
-        They are taken as typed: 0.64 is 16 frames of 1/25 s, which the nearest binary number is not.
+        They are taken as typed: 0.64 is 16 frames of 1/25 s; the nearest binary number is not.
 
         Raises:
             ConfigurationError: It ends before it begins.

@@ -1,7 +1,6 @@
-"""Writing a video in one go: frames at their exact times, and everything else of a source.
+"""Writing a video in one go (`VideoWriter`): frames at exact times, other streams of a source.
 
-Work that must survive being stopped uses `segments` itself; this is the same in a folder that is
-removed when the video is there.
+What must survive being stopped uses `segments` itself; this is the same in a temporary folder.
 """
 
 import tempfile
@@ -29,29 +28,27 @@ __all__ = ["AudioTrack", "VideoWriter"]
 
 
 class VideoWriter:
-    """A video being written; use it as a context and `write` every frame in the order of showing.
+    """A video being written, used as a context: `write` every frame in the order of showing.
 
     On success the file appears under its name in one step; on an exception nothing of it remains
     and an older file of that name is untouched.
 
     Args:
-        path: Where to; .mp4, .m4v, .mov, .mkv or .webm.
+        path: The output; .mp4, .m4v, .mov, .mkv or .webm.
         size: (width, height) px of every frame. H.264 and H.265 can only store an odd size with
-            full colour resolution (4:4:4), which some players do not show.
+            full chroma resolution (4:4:4), which some players do not show.
         rate: Frames a second, on average.
-        time_base: Seconds a tick. Times are kept to the tick; Matroska itself rounds them to a
+        time_base: Seconds a tick. Times are exact to the tick; Matroska itself rounds them to a
             millisecond. None: that of `copy_from`, or what makes `rate` exact.
-        copy_from: A video whose sound, subtitles, chapters, titles and shape of pixels are
-            carried over; packets are copied, never encoded again.
-        is_part: What is written is a part of `copy_from`: times count from the first frame, and what
-            is copied is cut to match.
-        color: What the colours are tagged with and converted by. None: as in `copy_from`, or
-            BT.709.
-        audio: Sound to encode; not together with `copy_from`.
-        codec: A name in `codecs.CODECS`; None takes the usual one for the file's ending.
-        quality: On the scale of `codecs`: 0 is lossless, 18 hardly to be told from the source,
-            51 the worst.
-        hardware: Whether an encoder of the machine's may be taken.
+        copy_from: A video to copy audio, subtitles, chapters, metadata and the pixel aspect from;
+            packets are copied, never encoded again.
+        is_part: The frames are a part of `copy_from`: times count from the first of them, and what
+            is copied is trimmed to match.
+        color: Color tags, and what RGB is converted by. None: as in `copy_from`, or BT.709.
+        audio: Audio to encode; not together with `copy_from`.
+        codec: A name in `codecs.CODECS`; None takes the default for the file's extension.
+        quality: On the scale of `codecs`: 0 is lossless, 18 looks like the source, 51 the worst.
+        hardware: Whether a hardware encoder may be used.
         metadata: Metadata to add for the whole file, such as a comment.
     """
 
@@ -72,7 +69,7 @@ class VideoWriter:
         metadata: Mapping[str, str] | None = None,
     ) -> None:
         if copy_from is not None and audio is not None:
-            raise ValueError("a video has the sound of `copy_from` or a `sound` of its own")
+            raise ValueError("a video has the audio of `copy_from` or an `audio` of its own")
         self.path = path
         self.size = size
         self.copy_from = copy_from
@@ -83,7 +80,7 @@ class VideoWriter:
         self.hardware = hardware
         self.metadata = metadata
         self.notes: list[str] = []
-        """What could not be carried over, one line each."""
+        """What could not be copied, one line each."""
         self._rate = Fraction(rate)
         self._time_base = time_base
         self._color = color
@@ -93,13 +90,13 @@ class VideoWriter:
         """Prepare the output.
 
         Raises:
-            InputError: The suffix is unknown, the folder cannot be written, or `copy_from` cannot
-                be read.
-            ConfigurationError: There is no such codec, or a file of this form cannot hold it.
+            InputError: The extension is unknown, the folder cannot be written, or `copy_from`
+                cannot be read.
+            ConfigurationError: The codec is unknown, or the container cannot hold it.
         """
         codec = resolve_codec(self.path, self.codec)
         check_output_path(self.path, self.copy_from)
-        picture = self._make_spec(codec)
+        spec = self._make_spec(codec)
         with ExitStack() as stack:
             with translate_os_errors(self.path):
                 self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -107,8 +104,8 @@ class VideoWriter:
                     tempfile.TemporaryDirectory(prefix=f".{self.path.stem}-", dir=self.path.parent)
                 )
             stack.enter_context(translate_ffmpeg_errors(self.path))
-            pieces = SegmentedWriter(Path(folder), picture, key="once", error_path=self.path)
-            self._segments = stack.enter_context(pieces)
+            writer = SegmentedWriter(Path(folder), spec, key="once", error_path=self.path)
+            self._segments = stack.enter_context(writer)
             self._resources = stack.pop_all()
         return self
 
@@ -118,7 +115,7 @@ class VideoWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Finish the file and give it its name, or remove what there is of it."""
+        """Finish the file and give it its name; after an exception remove it."""
         if error is not None:
             self._resources.__exit__(kind, error, trace)
             return
@@ -148,7 +145,7 @@ class VideoWriter:
         self._segments.write(image, time, original=original, changed=changed)
 
     def _make_spec(self, codec: str) -> EncodeSpec:
-        """Return how the picture is to be encoded, what was left open taken from the source."""
+        """Return how to encode, with defaults taken from the source."""
         info = probe(self.copy_from) if self.copy_from else None
         return EncodeSpec(
             size=self.size,
@@ -164,7 +161,7 @@ class VideoWriter:
 
 
 def check_output(source: VideoSource | ImageSequence, output: Path, *, codec: str | None) -> None:
-    """Refuse before any work an output that cannot be made of a source.
+    """Refuse an output that cannot be made from a source, before any work.
 
     Raises:
         InputError: It would overwrite the source, its name does not fit, or it cannot be written.
@@ -189,15 +186,15 @@ def check_output(source: VideoSource | ImageSequence, output: Path, *, codec: st
 
 
 def check_output_path(path: Path, source: Path | None) -> None:
-    """Refuse before any work what could only fail after it.
+    """Refuse an output that could only fail after all work is done.
 
     Raises:
-        InputError: The output is a folder, or the very file that is read.
+        InputError: The output is a folder, or the source itself.
     """
     if path.is_dir():
         raise InputError(f"{path} is a folder", hint=f"name a file: {path}/video.mp4")
     if source and path.exists() and path.samefile(source):
         raise InputError(
-            f"{path} is what is being read; it would be lost",
+            f"{path} is the source; it would be lost",
             hint="choose another name for the output",
         )

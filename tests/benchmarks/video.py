@@ -1,4 +1,4 @@
-"""How near reading and writing come to the bare library, as ratios from one interleaved run.
+"""How fast reading and writing are compared with the bare library, in one interleaved run.
 
 Run by hand:  python tests/benchmarks/video.py
 """
@@ -14,6 +14,7 @@ import av
 import numpy as np
 from av.video.frame import VideoFrame
 
+from faceswap_cli.core.lazy_image import Rect
 from faceswap_cli.core.types import Image
 from faceswap_cli.video.reader import read_frames
 from faceswap_cli.video.writer import VideoWriter
@@ -24,7 +25,7 @@ ROUNDS = 3
 
 
 def make_frames() -> list[Image]:
-    """Return frames with movement, edges and grain, so that the encoder has honest work."""
+    """Return frames with movement, edges and grain, so that the encoder has realistic work."""
     rng = np.random.default_rng(0)
     wide = rng.integers(0, 255, (HEIGHT // 16, (WIDTH + 4 * FRAMES) // 16 + 1, 3))
     scene = np.kron(wide, np.ones((16, 16, 1)))[:HEIGHT]
@@ -45,22 +46,22 @@ def write_video(path: Path, images: list[Image]) -> None:
 
 
 def write_originals(path: Path, source: Path) -> None:
-    """Write a clip that was read, one face's rectangle of every frame changed, as convert does."""
+    """Rewrite a clip with one face's area of every frame changed, as convert does."""
     with VideoWriter(path, size=SIZE, rate=Fraction(30), copy_from=source) as video:
         for frame in read_frames(source):
-            changed = [(490, 200, 790, 530)]
+            changed = [Rect(490, 200, 790, 530)]
             video.write(frame.image, frame.time, original=frame.original, changed=changed)
 
 
 def write_rgb_only(path: Path, source: Path) -> None:
-    """Write a clip that was read from RGB alone."""
+    """Rewrite a clip from RGB alone."""
     with VideoWriter(path, size=SIZE, rate=Fraction(30), copy_from=source) as video:
         for frame in read_frames(source):
             video.write(frame.image, frame.time)
 
 
 def write_bare(path: Path, images: list[Image]) -> None:
-    """Write with PyAV alone: the same encoder and settings, no care for colours or times."""
+    """Write with PyAV alone: the same encoder and settings, no care for colors or times."""
     with av.open(str(path), "w") as output:
         stream = output.add_stream(
             "libx264",
@@ -89,17 +90,17 @@ def decode_bare(path: Path) -> None:
 
 
 def read_bare(path: Path) -> None:
-    """Decode and convert as PyAV does by itself: fast, a level too dark, BT.601 for everything."""
+    """Decode and convert as PyAV does by default: fast, a level too dark, BT.601 for everything."""
     with av.open(str(path)) as container:
         container.streams.video[0].thread_type = "AUTO"
         for frame in container.decode(video=0):
             frame.to_ndarray(format="rgb24")
 
 
-def seconds(work: Callable[[], None]) -> float:
-    """Return the processor time that some work takes: others on the machine do not count."""
+def seconds(call: Callable[[], None]) -> float:
+    """Return the processor time of a call: other processes do not count."""
     start = process_time()
-    work()
+    call()
     return process_time() - start
 
 
@@ -109,7 +110,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder) / "in.mp4", Path(folder) / "out.mp4"
         write_video(source, images)
-        works: dict[str, Callable[[], None]] = {
+        calls: dict[str, Callable[[], None]] = {
             "bare decode": lambda: decode_bare(source),
             "bare decode and conversion": lambda: read_bare(source),
             "our read": lambda: read(source),
@@ -118,10 +119,10 @@ def main() -> None:
             "read and write, RGB": lambda: write_rgb_only(target, source),
             "read and write, originals": lambda: write_originals(target, source),
         }
-        taken: dict[str, list[float]] = {name: [] for name in works}
+        taken: dict[str, list[float]] = {name: [] for name in calls}
         for turn in range(ROUNDS):
-            for name in list(works)[:: 1 if turn % 2 else -1]:
-                taken[name].append(seconds(works[name]))
+            for name in list(calls)[:: 1 if turn % 2 else -1]:
+                taken[name].append(seconds(calls[name]))
     middle = {name: median(times) for name, times in taken.items()}
     for name, time in middle.items():
         print(f"{name:28} {FRAMES / time:7.1f} frames/s")

@@ -89,10 +89,10 @@ def sound(path: Path) -> None:
 
 BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "gone.mp4": (Path.resolve, "there is no file"),
-    "a folder": (Path.mkdir, "there are neither pictures nor videos in the folder"),
+    "a folder": (Path.mkdir, "there are neither images nor videos in the folder"),
     "empty.mp4": (Path.touch, "is empty (0 bytes)"),
     "text.mp4": (lambda path: path.write_text("dear diary\n" * 99), "it is a text file"),
-    "sound.mp4": (sound, "holds sound but no picture"),
+    "sound.mp4": (sound, "holds audio but no video"),
     "noise.mp4": (lambda path: path.write_bytes(bytes(range(256)) * 99), "not a video that can be"),
     "no index.mp4": (
         lambda path: path.write_bytes(b"\0\0\0\x20ftypisom" + bytes(9999)),

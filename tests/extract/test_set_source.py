@@ -159,9 +159,9 @@ def test_detector_load_failure_leaves_no_set(clip: Path, folder: SetFolder) -> N
         (ExtractSettings(every=0), "every 0 frames makes no sense"),
         (ExtractSettings(detector="lightrt"), 'no face detector called "lightrt"'),
         (ExtractSettings(framing="hed"), 'no framing called "hed"'),
-        (ExtractSettings(format="bmp"), 'no picture format called "bmp"'),
+        (ExtractSettings(format="bmp"), 'no image format called "bmp"'),
         (ExtractSettings(fps=0), "0 frames a second make no sense"),
-        (ExtractSettings(fps=5, every=2), "say the same thing twice"),
+        (ExtractSettings(fps=5, every=2), "exclude each other"),
         (ExtractSettings(start_s=3, end_s=2), "the end, 2 s, is not after the start, 3 s"),
     ],
 )

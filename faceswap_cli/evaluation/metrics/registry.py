@@ -1,6 +1,6 @@
-"""What is measured of a swap: each metric's name, unit and limits; nothing of how.
+"""The metrics of a swap: names, units and limits. The entry point is `METRICS`.
 
-Formulas and sources stand in docs/metrics.md under the same names.
+Formulas and sources are in docs/metrics.md under the same names.
 """
 
 from collections.abc import Mapping
@@ -14,19 +14,25 @@ Better = Literal["higher", "lower", "near one"]
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:
-    """One number of a swap."""
+    """One metric of a swap."""
 
     name: str
-    """What programs call it; stays the same over versions."""
+    """Key in files and in `--json`; stays the same over versions."""
     title: str
-    """What people call it."""
+    """Name in tables."""
     group: str
     unit: str
     better: Better
     good: float | None = None
-    """Limit of what is good; for `near one` the largest factor away from 1."""
+    """Limit of good values; for `near one` the largest factor away from 1."""
     poor: float | None = None
-    """Limit of what is poor; without limits nothing is judged."""
+    """Limit of poor values; without limits a metric is not rated."""
+
+    def badness(self, value: float) -> float:
+        """Return a number that is lower for better values."""
+        if self.better == "near one":
+            return max(value, 1 / max(value, 1e-6))
+        return value if self.better == "lower" else -value
 
     def severity(self, value: float) -> float:
         """Return how bad a value is: 0 at the limit of good, 1 at the limit of poor.
@@ -37,55 +43,53 @@ class Metric:
         if self.good is None or self.poor is None:
             raise TypeError(f"{self.name} has no limits")
         if self.better == "near one":
-            value = max(value, 1 / max(value, 1e-6))
+            value = self.badness(value)
         return (value - self.good) / (self.poor - self.good)
 
     def rate(self, value: float) -> Rating:
-        """Return what to think of a value."""
+        """Return the rating of a value; empty without limits."""
         if self.good is None or self.poor is None:
             return ""
-        excess = self.severity(value)
-        if excess <= 0:
+        severity = self.severity(value)
+        if severity <= 0:
             return "good"
-        return "fair" if excess < 1 else "poor"
+        return "fair" if severity < 1 else "poor"
 
 
 def _identity_metrics(model: str, title: str, *, limits: tuple[float, float]) -> tuple[Metric, ...]:
-    """Return the four numbers of one network that tells people apart."""
+    """Return the four metrics of one face recognition model."""
     return (
-        Metric(
-            name=f"identity_{model}",
-            title=f"likeness to the wanted person, {title}",
-            group="identity",
-            unit="cosine",
+        _metric(
+            "identity",
+            f"identity_{model}",
+            f"similarity to the target, {title}",
+            "cosine",
+            *limits,
             better="higher",
-            good=limits[0],
-            poor=limits[1],
         ),
-        Metric(
-            name=f"residue_{model}",
-            title=f"likeness to the original person, {title}",
-            group="identity",
-            unit="cosine",
-            better="lower",
+        _metric(
+            "identity",
+            f"original_similarity_{model}",
+            f"similarity to the original, {title}",
+            "cosine",
         ),
-        Metric(
-            name=f"margin_{model}",
-            title=f"wanted over original, {title}",
-            group="identity",
-            unit="cosine",
+        _metric(
+            "identity",
+            f"identity_margin_{model}",
+            f"identity margin, {title}",
+            "cosine",
+            0.0,
+            -0.02,
             better="higher",
-            good=0.0,
-            poor=-0.02,
         ),
-        Metric(
-            name=f"retrieval_{model}",
-            title=f"frames nearest to the wanted person, {title}",
-            group="identity",
-            unit="%",
+        _metric(
+            "identity",
+            f"id_retrieval_{model}",
+            f"ID retrieval, {title}",
+            "%",
+            95,
+            80,
             better="higher",
-            good=95,
-            poor=80,
         ),
     )
 
@@ -100,7 +104,6 @@ def _metric(
     *,
     better: Better = "lower",
 ) -> Metric:
-    """Return a metric."""
     return Metric(
         name=name,
         title=title,
@@ -115,48 +118,64 @@ def _metric(
 _METRICS = (
     *_identity_metrics("dlib", "dlib", limits=(0.94, 0.91)),
     *_identity_metrics("sface", "SFace", limits=(0.55, 0.36)),
-    _metric("following", "pose", "pose error", "degrees", 5, 9),
-    _metric("following", "yaw", "yaw error", "degrees", 3, 5),
-    _metric("following", "pitch", "pitch error", "degrees", 3, 5),
-    _metric("following", "roll", "roll error", "degrees", 2, 5),
-    _metric("following", "pose_3ddfa", "pose error, 3DDFA-V2", "degrees", 6, 11),
-    _metric("following", "expression", "expression error, 52 coefficients", "0 to 1"),
-    _metric(
-        "following",
-        "expression_motion",
-        "the same without its constant part",
-        "0 to 1",
-        0.035,
-        0.045,
-    ),
-    _metric("following", "eyes", "eyes' openness", "of width", 0.022, 0.035),
-    _metric("following", "mouth", "mouth's openness", "of width", 0.045, 0.10),
-    _metric("following", "gaze", "gaze error", "degrees", 4, 8),
-    _metric("stillness", "jitter", "landmark jitter", "x original", 1.25, 2),
-    _metric("stillness", "flicker", "flicker, face over surroundings", "x original", 1.4, 2),
-    _metric("surface", "seam_gradient", "edge along the border", "delta E / px", 0.4, 0.55),
-    _metric("surface", "seam_colour", "colour step at the border", "delta E", 4, 8),
-    _metric("surface", "colour_gap", "colour of the face against its rim", "delta E", 4, 8),
-    _metric("surface", "sharpness", "detail in the face", "x original", 1.45, 2, better="near one"),
+    _metric("motion", "pose", "pose error", "degrees", 5, 9),
+    _metric("motion", "yaw", "yaw error", "degrees", 3, 5),
+    _metric("motion", "pitch", "pitch error", "degrees", 3, 5),
+    _metric("motion", "roll", "roll error", "degrees", 2, 5),
+    _metric("motion", "pose_3ddfa", "pose error, 3DDFA-V2", "degrees", 6, 11),
+    _metric("motion", "expression", "expression error", "0 to 1"),
+    _metric("motion", "expression_motion", "expression motion error", "0 to 1", 0.035, 0.045),
+    _metric("motion", "eyes", "eye openness error", "of width", 0.022, 0.035),
+    _metric("motion", "mouth", "mouth openness error", "of width", 0.045, 0.10),
+    _metric("motion", "gaze", "gaze error", "degrees", 4, 8),
+    _metric("stability", "jitter", "landmark jitter", "x original", 1.25, 2),
+    _metric("stability", "flicker", "flicker, face over surroundings", "x original", 1.4, 2),
+    _metric("artifacts", "seam_gradient", "gradient along the seam", "delta E / px", 0.4, 0.55),
+    _metric("artifacts", "seam_color", "color step across the seam", "delta E", 4, 8),
+    _metric("artifacts", "color_offset", "color offset of the face", "delta E", 4, 8),
+    _metric("artifacts", "sharpness", "sharpness", "x original", 1.45, 2, better="near one"),
     _metric("coverage", "coverage", "faces swapped", "%", 99, 95, better="higher"),
-    _metric("coverage", "unswapped", "faces passed through unswapped", "frames", 0, 1),
-    _metric("coverage", "lost", "faces no longer found", "frames", 0, 1),
-    _metric("truth", "psnr", "PSNR in the face", "dB", better="higher"),
-    _metric("truth", "ssim", "SSIM in the face", "", better="higher"),
-    _metric("truth", "lpips", "LPIPS in the face, AlexNet", ""),
+    _metric("coverage", "unswapped", "faces not swapped", "frames", 0, 1),
+    _metric("coverage", "undetected", "faces no longer detected", "frames", 0, 1),
+    _metric("reconstruction", "psnr", "PSNR in the face", "dB", better="higher"),
+    _metric("reconstruction", "ssim", "SSIM in the face", "", better="higher"),
+    _metric("reconstruction", "lpips", "LPIPS in the face, AlexNet", ""),
 )
 
 METRICS: Mapping[str, Metric] = MappingProxyType({metric.name: metric for metric in _METRICS})
-"""Every metric by name, in the order they are shown."""
+"""Every metric by name, in the order of tables."""
 
 GROUPS: Mapping[str, str] = MappingProxyType(
     {
-        "identity": "Who it is",
-        "following": "Following the performance",
-        "stillness": "Stillness",
-        "surface": "Seam, colour, sharpness",
+        "identity": "Identity",
+        "motion": "Motion fidelity",
+        "stability": "Temporal stability",
+        "artifacts": "Seam, color, sharpness",
         "coverage": "Coverage",
-        "truth": "Against the true swap",
+        "reconstruction": "Against the true swap",
     }
 )
-"""What a group is called."""
+"""Titles of the groups."""
+
+_OLD_NAMES: Mapping[str, str] = MappingProxyType(
+    {
+        **{
+            f"{old}_{model}": f"{new}_{model}"
+            for old, new in (
+                ("residue", "original_similarity"),
+                ("margin", "identity_margin"),
+                ("retrieval", "id_retrieval"),
+            )
+            for model in ("dlib", "sface")
+        },
+        "seam_colour": "seam_color",
+        "colour_gap": "color_offset",
+        "lost": "undetected",
+    }
+)
+"""Names in files of evaluation format 1 and in old results of the benchmark -> current names."""
+
+
+def current_name(name: str) -> str:
+    """Return the current name of a metric that is read from a file, which may be an old one."""
+    return _OLD_NAMES.get(name, name)

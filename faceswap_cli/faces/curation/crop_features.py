@@ -227,7 +227,7 @@ def _decode_gray(features: CropFeatures) -> npt.NDArray[np.float32]:
 def _compute_embeddings(
     faces: FaceSet, features: list[CropFeatures], track_runs: Runs, load_sface: Callable[[], SFace]
 ) -> None:
-    """Embed some faces of each run that are not yet, as `_sample_run` yields them, in place."""
+    """Add the missing embeddings of the faces that `_sample_run` yields, in place."""
     sampled = [i for run in track_runs for i in _sample_run(faces.records, run)]
     missing = [i for i in sampled if features[i].embedding is None]
     if not missing:

@@ -144,9 +144,9 @@ def _collect_traits(records: Sequence[FaceRecord]) -> dict[str, BoolArray]:
     """Return which faces have each of the traits that a gap can consist of."""
     yaws, pitches = _bin_poses(records)
     usual = {"looks ahead", "looks level"}
-    looks = {f"looks {name}": marks for name, marks in {**yaws, **pitches}.items()}
+    gaze = {f"looks {name}": marks for name, marks in {**yaws, **pitches}.items()}
     return {
-        **{name: marks for name, marks in looks.items() if name not in usual},
+        **{name: marks for name, marks in gaze.items() if name not in usual},
         **_classify_expressions(records),
     }
 
@@ -172,5 +172,5 @@ def _format_traits(names: frozenset[str]) -> str:
     face = [name for name in EXPRESSION_RULES if name in names]
     if not where:
         return f"has {' and '.join(face)}"
-    looks = f"looks {' and '.join(where)}"
-    return f"{looks} with {' and '.join(face)}" if face else looks
+    gaze = f"looks {' and '.join(where)}"
+    return f"{gaze} with {' and '.join(face)}" if face else gaze

@@ -289,12 +289,12 @@ def build_face(
 
 def _non_max_suppression(faces: Iterable[Face]) -> list[Face]:
     """Return the faces less those whose box overlaps that of an earlier one."""
-    kept: list[Face] = []
+    distinct: list[Face] = []
     for face in faces:
-        boxes = np.array([other.box for other in kept], np.float32).reshape(-1, 4)
+        boxes = np.array([other.box for other in distinct], np.float32).reshape(-1, 4)
         if not (compute_iou(boxes, face.box) > IOU_THRESHOLD).any():
-            kept.append(face)
-    return kept
+            distinct.append(face)
+    return distinct
 
 
 @contextmanager
