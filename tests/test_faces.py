@@ -273,7 +273,7 @@ def test_rejected_crops_are_restored_unchanged(ada: Workspace) -> None:
     assert 3 == stage.reject_faces(folder, list(OUTLIER_TYPES), report=Reporter())
     (shown,) = stage.inspect_sets(["ada"], workspace=ada, report=Reporter()).sets
     assert (9, 3) == (shown.faces, shown.rejected)
-    assert 0 == sum(shown.flawed.values())
+    assert 0 == sum(shown.outlier_counts.values())
     assert 3 == stage.restore_faces(folder, report=Reporter())
     assert before == {name: (folder.root / name).read_bytes() for name in crops(ada)}
     assert lines == folder.records.read_bytes()
@@ -301,7 +301,7 @@ def test_page_is_self_contained(ada: Workspace) -> None:
 def test_outliers_come_first_on_a_full_page() -> None:
     """All outliers are shown, and some of the others, evenly spaced."""
     is_outlier = np.arange(1000) % 10 == 0
-    shown = stage.select_tiles(is_outlier, max_shown=200)
+    shown = stage.select_tiles(is_outlier, max_tiles=200)
     assert 200 == len(shown)
     assert set(np.flatnonzero(is_outlier)) <= set(shown)
     assert {1, 999} <= set(shown)

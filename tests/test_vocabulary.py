@@ -1,7 +1,7 @@
 """Public names use the field's words: a list of refused words, each with the word to use instead.
 
-A public name is a module, class, function, parameter, dataclass field, attribute, constant, setting,
-command line option or key of a dictionary. Names are read from the source by `public_names`.
+A public name is a module, class, function, parameter, dataclass field, attribute, constant,
+setting, command line option or key of a dictionary. `public_names` reads them from the source.
 """
 
 import ast
@@ -61,7 +61,6 @@ REFUSED: Mapping[str, str] = {
         "rehearse rehearsed rehearsal": "dry_run",
         "steadied steady": "smoothed",
         "tinted tint": "color_jitter",
-        "ahead": "prefetch",
         "moment": "frame, scene or timestamp",
         "advice": "hints",
         "facts": "to_table or to_dict",
@@ -83,7 +82,7 @@ REFUSED: Mapping[str, str] = {
 }
 """Words that no public name has, each with what to use instead."""
 
-REFUSED_FUNCTIONS: Mapping[str, str] = {"of": "from_x, open or create"}
+REFUSED_FUNCTIONS: Mapping[str, str] = {"of": "from_x, open or create", "ahead": "prefetch"}
 """Words that are refused as the whole name of a function."""
 
 OLD_NAME_TABLES = ("ALIASES", "RENAMED")

@@ -65,13 +65,13 @@ class SetSummary:
     faces: int
     rejected: int
     """Crops in its `rejected` folder."""
-    flawed: Mapping[str, int]
+    outlier_counts: Mapping[str, int]
     """Faces by type of outlier: the names in `OUTLIER_TYPES`."""
     coverage: PoseCoverage
 
     def counts(self) -> dict[str, int]:
         """Return the counts by name."""
-        return {"faces": self.faces, "rejected": self.rejected, **self.flawed}
+        return {"faces": self.faces, "rejected": self.rejected, **self.outlier_counts}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +79,7 @@ class FacesSummary:
     """The result of inspecting one set or two."""
 
     sets: Sequence[SetSummary]
-    lacking: Mapping[str, Sequence[CoverageGap]]
+    gaps_by_set: Mapping[str, Sequence[CoverageGap]]
     """Set -> what the other set shows and it does not."""
     page: Path
 
@@ -106,7 +106,7 @@ class FacesSummary:
         names = [one.name for one in self.sets]
         return [
             gap.to_sentence(other, name)
-            for name, gaps in self.lacking.items()
+            for name, gaps in self.gaps_by_set.items()
             for other in names
             if other != name
             for gap in gaps
@@ -128,7 +128,7 @@ class _InspectedSet:
             name=self.folder.name,
             faces=len(self.faces),
             rejected=len(_rejected_crops(self.folder)),
-            flawed={kind: int(is_kind.sum()) for kind, is_kind in self.outliers.items()},
+            outlier_counts={kind: int(is_kind.sum()) for kind, is_kind in self.outliers.items()},
             coverage=measure_coverage(self.faces.records),
         )
 
@@ -154,7 +154,7 @@ def inspect_sets(names: Sequence[str], *, workspace: Workspace, report: Reporter
     pairs = [(one, other) for one in inspected for other in inspected if one is not other]
     summary = FacesSummary(
         sets=[one.summarize() for one in inspected],
-        lacking={
+        gaps_by_set={
             one.folder.name: find_gaps(other.faces.records, one.faces.records)[:MAX_GAPS]
             for other, one in pairs
         },
@@ -262,7 +262,7 @@ def _render_page(inspected: Sequence[_InspectedSet], summary: FacesSummary) -> s
     names = [one.name for one in summary.sets]
     about = ", ".join(f"{one.name}: {one.faces:,} faces" for one in summary.sets)
     parts = [html_page.table(["", *names], _count_rows(summary.sets))]
-    for name in summary.lacking:
+    for name in summary.gaps_by_set:
         parts.append(html_page.heading(f"What {name} lacks"))
         hints = [text for text in summary.hints() if text.endswith(f" of {name}")]
         parts += map(html_page.paragraph, hints or ["Nothing that the other set shows."])
@@ -329,11 +329,11 @@ def _render_gallery(inspected: _InspectedSet) -> list[str]:
     return [*notes, html_page.gallery(tiles, numbers=SORT_KEYS, tags=list(OUTLIER_TYPES))]
 
 
-def select_tiles(is_outlier: BoolArray, max_shown: int = MAX_TILES) -> list[int]:
-    """Return the indices of the faces on a page in order: at most `max_shown`, outliers first."""
+def select_tiles(is_outlier: BoolArray, max_tiles: int = MAX_TILES) -> list[int]:
+    """Return the indices of the faces on a page in order: at most `max_tiles`, outliers first."""
     selected: list[int] = []
     for indices in (np.flatnonzero(is_outlier), np.flatnonzero(~is_outlier)):
-        room = max_shown - len(selected)
+        room = max_tiles - len(selected)
         if len(indices) > room:
             indices = indices[np.linspace(0, len(indices) - 1, room).round().astype(np.int64)]
         selected += indices.tolist()

@@ -102,7 +102,7 @@ def format_for_path(path: Path) -> ContainerFormat:
         ) from None
 
 
-def resolve_codec(path: Path, wanted: str | None) -> str:
+def resolve_codec(path: Path, requested: str | None) -> str:
     """Return the codec for a file: the requested one, or the default of its container.
 
     Raises:
@@ -110,7 +110,7 @@ def resolve_codec(path: Path, wanted: str | None) -> str:
         ConfigurationError: The container cannot hold the codec.
     """
     container_format = format_for_path(path)
-    codec = wanted or container_format.codecs[0]
+    codec = requested or container_format.codecs[0]
     if codec in container_format.codecs or codec not in CODECS:
         return codec
     suffixes = [suffix for suffix, other in CONTAINER_FORMATS.items() if codec in other.codecs]

@@ -71,12 +71,12 @@ class CoverageGap:
     other_share: float
     """Share of the other's; a twentieth of `share` at most."""
 
-    def to_sentence(self, shown_by: str, lacked_by: str) -> str:
+    def to_sentence(self, present_in: str, missing_in: str) -> str:
         """Return it as advice, given the names of both sets."""
         seldom = "never" if self.other_share == 0 else f"in {self.other_share:.1%}"
         return (
-            f"{shown_by} {self.what} in {self.share:.0%} of its frames, {lacked_by} {seldom}: "
-            f"add such footage of {lacked_by}"
+            f"{present_in} {self.what} in {self.share:.0%} of its frames, {missing_in} {seldom}: "
+            f"add such footage of {missing_in}"
         )
 
 
@@ -97,19 +97,19 @@ def measure_coverage(records: Sequence[FaceRecord]) -> PoseCoverage:
     )
 
 
-def find_gaps(shown: Sequence[FaceRecord], other: Sequence[FaceRecord]) -> list[CoverageGap]:
-    """Return the traits that the faces `shown` show and `other` do not, the most frequent first.
+def find_gaps(records: Sequence[FaceRecord], other: Sequence[FaceRecord]) -> list[CoverageGap]:
+    """Return the traits that `records` show and `other` do not, the most frequent first.
 
     Each is as general as possible: if `other` never looks left, that it never looks left with an
     open mouth is left out.
     """
-    ours, theirs = _collect_traits(shown), _collect_traits(other)
+    ours, theirs = _collect_traits(records), _collect_traits(other)
     gaps: dict[frozenset[str], CoverageGap] = {}
     for names in _combine_traits(ours):
         if any(general <= names for general in gaps):
             continue
         share, other_share = _trait_share(ours, names), _trait_share(theirs, names)
-        enough = share >= MIN_SHARE and share * len(shown) >= MIN_FACES
+        enough = share >= MIN_SHARE and share * len(records) >= MIN_FACES
         if enough and other_share <= share / 20:
             gaps[names] = CoverageGap(
                 what=_format_traits(names), share=share, other_share=other_share
