@@ -1,4 +1,4 @@
-"""The law of convert: the footage stays what it is, only the face in it is another."""
+"""Convert: the source is preserved, and only its faces are swapped."""
 
 import json
 import signal
@@ -35,7 +35,7 @@ from faceswap_cli.faces.types import Face
 from faceswap_cli.provenance.credentials import read_credentials as read_credentials
 from faceswap_cli.provenance.sidecar import read_sidecar, sidecar_path
 from faceswap_cli.stages import convert as stage
-from faceswap_cli.stages import preview as look
+from faceswap_cli.stages import preview as preview_stage
 from faceswap_cli.stages.extract import extract
 from faceswap_cli.synthetic import CAST, HeadModel, animate, render_frame
 from faceswap_cli.training import checkpoint
@@ -49,24 +49,24 @@ from faceswap_models.base import ModelSettings, SwapModel, SwapOutput, TrainSett
 SIDE_PX = 160
 TICK = Fraction(1, 1000)
 TIMES = [Fraction(ms, 1000) for ms in (0, 40, 80, 133, 160, 200, 230, 280, 320, 351, 400, 440)]
-"""Frames at uneven distances, as phones record."""
+"""Uneven frame times, as phones record."""
 TINTS = {"ada": (0, 160, 0), "bo": (0, 0, 160)}
-"""What the people look like for the model that paints."""
+"""Color of each identity for the model that paints."""
 
 
 class Echo(SwapModel):
-    """A model for which everybody looks as they are."""
+    """A model that returns its input."""
 
     def __init__(self) -> None:
         super().__init__(ModelSettings(size_px=64), TrainSettings(), ("ada", "bo"))
         self.nothing = nn.Parameter(torch.zeros(1))
 
     def parameter_groups(self) -> Mapping[str, list[nn.Parameter]]:
-        """Return nothing to learn."""
+        """Return one unused parameter."""
         return {"all": [self.nothing]}
 
     def train_step(self, *_: object) -> dict[str, Tensor]:
-        """Learn nothing."""
+        """Do no training."""
         return {}
 
     def swap(self, faces: Tensor, identity: str) -> SwapOutput:
@@ -75,10 +75,10 @@ class Echo(SwapModel):
 
 
 class Painter(Echo):
-    """A model that paints everybody in the color of the person asked for."""
+    """A model that fills every crop with the identity's color."""
 
     def swap(self, faces: Tensor, identity: str) -> SwapOutput:
-        """Return squares of one color."""
+        """Return images of one color."""
         tint = torch.tensor(TINTS[identity]) / 127.5 - 1
         return SwapOutput(tint.view(1, 3, 1, 1).expand_as(faces), None)
 
@@ -98,7 +98,7 @@ class Broken(Echo):
 
 @dataclass(kw_only=True)
 class ScriptedDetector:
-    """A detector that finds what a script says of a picture, known by its first pixel's red."""
+    """A detector that returns the faces that a script gives for an image."""
 
     script: Callable[[Image], list[Face]]
 
@@ -107,12 +107,12 @@ class ScriptedDetector:
         return self.script(image)
 
     def track(self, view: LazyImage, faces: Sequence[Face]) -> list[Face]:
-        """Return what is there of those."""
+        """Return the script's faces close to the tracked ones."""
         now = self.script(view.to_array())
         return [face for face in now if any(abs(face.box - one.box).max() < 9 for one in faces)]
 
     def close(self) -> None:
-        """Hold nothing."""
+        """Release nothing."""
 
     def __enter__(self) -> "ScriptedDetector":
         return self
@@ -122,31 +122,31 @@ class ScriptedDetector:
 
 
 @pytest.fixture(scope="module")
-def drawn() -> list[Image]:
-    """Twelve pictures of a drawn person who moves."""
+def images() -> list[Image]:
+    """Twelve images of a moving synthetic face."""
     return _render_images("ada")
 
 
 def _render_images(name: str, *, seed: int = 3) -> list[Image]:
-    """Return twelve pictures of somebody who moves."""
+    """Return twelve images of a moving synthetic face."""
     actor = HeadModel.from_person(CAST[name])
-    moments = animate(seed, seconds=4).scenes[:: 100 // len(TIMES)]
-    return [render_frame(actor, moment, SIDE_PX).image for moment in moments[: len(TIMES)]]
+    scenes = animate(seed, seconds=4).scenes[:: 100 // len(TIMES)]
+    return [render_frame(actor, scene, SIDE_PX).image for scene in scenes[: len(TIMES)]]
 
 
 @pytest.fixture(scope="module")
-def face(drawn: Sequence[Image]) -> Face:
-    """The face found in the first of them."""
+def face(images: Sequence[Image]) -> Face:
+    """The face detected in the first of them."""
     with LiteRTDetector() as detector:
-        return detector.detect(drawn[0])[0]
+        return detector.detect(images[0])[0]
 
 
 @pytest.fixture(scope="module")
-def clip(drawn: Sequence[Image], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The pictures as a video with uneven frames and a sound."""
+def clip(images: Sequence[Image], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The images as a video with uneven frame times and audio."""
     path = tmp_path_factory.mktemp("clip") / "ada.mp4"
     tone = np.sin(np.arange(24_000) * 0.05)[:, None].astype(np.float32) * 0.3
-    _write_video(path, drawn, sound=AudioTrack(samples=tone, rate_hz=48_000))
+    _write_video(path, images, sound=AudioTrack(samples=tone, rate_hz=48_000))
     return path
 
 
@@ -157,7 +157,7 @@ def _write_video(
     sound: AudioTrack | None = None,
     times: Sequence[Fraction] = TIMES,
 ) -> Path:
-    """Write pictures at uneven times, or others."""
+    """Write images as a video, by default at uneven times."""
     size = (images[0].shape[1], images[0].shape[0])
     with VideoWriter(path, size=size, rate=Fraction(25), time_base=TICK, audio=sound) as writer:
         for image, time in zip(images, times, strict=False):
@@ -188,8 +188,8 @@ def _loaded(monkeypatch: pytest.MonkeyPatch, model: Echo) -> Echo:
 
 
 def _find(monkeypatch: pytest.MonkeyPatch, script: Callable[[Image], list[Face]]) -> None:
-    """Make the stages find what the script says, without loading a detector."""
-    for module, name in ((analysis, "LOCATION_DETECTORS"), (look, "DETECTORS")):
+    """Make the stages detect the script's faces, without loading a detector."""
+    for module, name in ((analysis, "LOCATION_DETECTORS"), (preview_stage, "DETECTORS")):
         monkeypatch.setattr(
             module, name, {DEFAULT_DETECTOR: lambda: ScriptedDetector(script=script)}
         )
@@ -197,7 +197,7 @@ def _find(monkeypatch: pytest.MonkeyPatch, script: Callable[[Image], list[Face]]
 
 @pytest.fixture(autouse=True)
 def _weights(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """A file that stands for the model's."""
+    """A file in place of weights."""
     path = tmp_path_factory.mktemp("weights") / "any.safetensors"
     path.write_bytes(b"weights")
     global WEIGHTS
@@ -208,7 +208,7 @@ WEIGHTS = Path("any")
 
 
 def _convert(video: Path, output: Path, **changes: object) -> stage.ConvertSummary:
-    """Run the stage with what every test here uses."""
+    """Run the stage with the arguments that all tests share."""
     arguments = {
         "weights": WEIGHTS,
         "to": None,
@@ -236,7 +236,7 @@ def _psnr(one: AnyArray, other: AnyArray) -> float:
 
 
 def _painted_identity(image: Image, face: Face) -> str | None:
-    """Return whose color a face has, or None if it is nobody's."""
+    """Return the identity whose color a face has, or None."""
     x, y = face.landmarks[[1, 4, 5]].mean(axis=0).astype(int)
     near = {name: abs(image[y, x].astype(int) - tint).max() for name, tint in TINTS.items()}
     name = min(near, key=lambda one: near[one])
@@ -244,7 +244,7 @@ def _painted_identity(image: Image, face: Face) -> str | None:
 
 
 PLAIN = ConvertSettings(color="none", match_blur=False, match_grain=False, quality=8, hwaccel=False)
-"""Nothing but the network's own pixels."""
+"""The model's own pixels, without postprocessing."""
 
 
 # --- the whole stage --------------------------------------------------------------------------
@@ -269,7 +269,7 @@ def test_video_timing_and_audio_are_preserved(clip: Path, tmp_path: Path, model:
 def test_the_swapped_face_is_in_the_video(
     clip: Path, face: Face, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The middle of the face shows what the network made of it, the corner does not."""
+    """The middle of the face shows the model's output, the corner does not."""
     _loaded(monkeypatch, Painter())
     _find(monkeypatch, lambda _: [face])
     output = tmp_path / "green.mp4"
@@ -282,7 +282,7 @@ def test_the_swapped_face_is_in_the_video(
 def test_a_clip_without_a_face_is_not_written(
     tmp_path: Path, model: Echo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No face anywhere: one clear line, and nothing on the disk."""
+    """Without a face there is an error and nothing on the disk."""
     video = _write_video(tmp_path / "wall.mp4", [np.full((96, 128, 3), 90, np.uint8)] * 5)
     _find(monkeypatch, lambda _: [])
     with pytest.raises(NoFacesError, match=r"there is no face in wall\.mp4"):
@@ -293,7 +293,7 @@ def test_a_clip_without_a_face_is_not_written(
 def test_an_older_output_stays_until_the_new_one_is_finished(
     clip: Path, face: Face, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A failure in the network's thread reaches the caller, and leaves the older file as it was."""
+    """An error in the model's thread is raised in the caller, and the older file stays."""
     _loaded(monkeypatch, Broken())
     _find(monkeypatch, lambda _: [face])
     output = tmp_path / "out.mp4"
@@ -308,7 +308,7 @@ def test_an_older_output_stays_until_the_new_one_is_finished(
 def test_ctrl_c_stops_every_thread_and_leaves_no_file(
     clip: Path, face: Face, tmp_path: Path, model: Echo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An interruption in the middle of the work is passed on when everything has stopped."""
+    """An interruption is raised after all threads have stopped."""
 
     class Impatient(Reporter):
         def update(self, done: float, numbers: Mapping[str, Number] | None = None) -> None:
@@ -323,21 +323,21 @@ def test_ctrl_c_stops_every_thread_and_leaves_no_file(
     assert threads == threading.active_count()
 
 
-# --- steadiness -------------------------------------------------------------------------------
+# --- time -------------------------------------------------------------------------------------
 
 
 def _numbered_images(count: int, *, side: int = 64) -> list[Image]:
-    """Return pictures that tell their number by the level of all their pixels."""
+    """Return images whose level encodes their index."""
     return [np.full((side, side, 3), 20 + 4 * index, np.uint8) for index in range(count)]
 
 
 def _image_number(image: Image) -> int:
-    """Return the number a picture tells."""
+    """Return the index that an image's level encodes."""
     return round((float(image.mean()) - 20) / 4)
 
 
 def _face_at(face: Face, x: float, *, side: int = 64) -> Face:
-    """Return a face moved to be centred at (x, side / 2), `side` / 2 wide."""
+    """Return a face scaled and moved to be centered at (x, side / 2), `side` / 2 high."""
     low, high = face.landmarks.min(axis=0), face.landmarks.max(axis=0)
     scale = side / 2 / float((high - low)[1])
     landmarks = (face.landmarks - (low + high) / 2) * scale + np.float32([x, side / 2])
@@ -356,7 +356,7 @@ def _swapped_frames(source: Path, output: Path) -> list[bool]:
 def test_short_gaps_are_interpolated(
     face: Face, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A face missed for a moment is bridged; one that is gone for long is not made up."""
+    """A face missed in a few frames is interpolated; one absent for long is not."""
     _loaded(monkeypatch, Painter())
     missed, gone = {6, 7, 13}, set(range(20, 34))
     here = _face_at(face, 32)
@@ -371,7 +371,7 @@ def test_short_gaps_are_interpolated(
     assert expected == _swapped_frames(video, tmp_path / "out.mp4")
 
 
-# --- going on ---------------------------------------------------------------------------------
+# --- resuming ---------------------------------------------------------------------------------
 
 KILLED = """
 import os, signal, sys
@@ -379,24 +379,24 @@ from pathlib import Path
 sys.path.insert(0, {tests!r})
 import numpy as np
 import pytest
-import test_convert as laws
+import test_convert as convert_tests
 monkeypatch = pytest.MonkeyPatch()
-laws._loaded(monkeypatch, laws.Painter())
-laws._find(monkeypatch, laws.drifting_face(np.load({landmarks!r})))
-class Deadly(laws.Reporter):
+convert_tests._loaded(monkeypatch, convert_tests.Painter())
+convert_tests._find(monkeypatch, convert_tests.drifting_face(np.load({landmarks!r})))
+class Deadly(convert_tests.Reporter):
     def start_task(self, title, **_):
         self.title = title
     def update(self, done, numbers=None):
         if self.title.startswith({title!r}) and done >= {at}:
             os.kill(os.getpid(), signal.SIGKILL)
-laws.WEIGHTS = Path({weights!r})
-settings = laws.replace(laws.PLAIN, color={color!r}, quality=0)
-laws._convert(Path({video!r}), Path({output!r}), settings=settings, report=Deadly())
+convert_tests.WEIGHTS = Path({weights!r})
+settings = convert_tests.replace(convert_tests.PLAIN, color={color!r}, quality=0)
+convert_tests._convert(Path({video!r}), Path({output!r}), settings=settings, report=Deadly())
 """
 
 
 def drifting_face(landmarks: AnyArray) -> Callable[[Image], list[Face]]:
-    """Return a script by which a face wanders with the brightness of the picture."""
+    """Return a script that moves a face with the image's brightness."""
 
     def script(image: Image) -> list[Face]:
         points = landmarks + np.float32([float(image[:8].mean()) / 16, 0])
@@ -408,7 +408,7 @@ def drifting_face(landmarks: AnyArray) -> Callable[[Image], list[Face]]:
 
 @pytest.fixture(scope="module")
 def long_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A clip of two pieces and more, of a size that takes no time."""
+    """A clip of more than one segment, small to be quick."""
     rng = np.random.default_rng(0)
     waves = [np.uint8(90 + 60 * np.sin(index / 9)) for index in range(300)]
     images = [rng.integers(0, 40, (64, 64, 3), dtype=np.uint8) + wave for wave in waves]
@@ -417,7 +417,7 @@ def long_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("title", "at", "color", "kept"),
+    ("title", "at", "color", "reused"),
     [("find", 270, "none", 0), ("convert", 260, "none", 240), ("convert", 260, "lab", 0)],
     ids=["while finding faces", "while encoding", "with other settings"],
 )
@@ -425,15 +425,15 @@ def test_a_killed_conversion_resumes_to_the_same_frames(
     title: str,
     at: int,
     color: str,
-    kept: int,
+    reused: int,
     long_clip: Path,
     face: Face,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """After kill -9 the same command ends with the very frames of a run that was not killed.
+    """After kill -9 the same command writes the same frames as a run that was not killed.
 
-    What was made with other settings is not taken. Encoded without loss, for an encoder may choose
+    Frames of other settings are not reused. Encoded losslessly, since an encoder may choose
     differently from run to run.
     """
     landmarks, output = tmp_path / "face.npy", tmp_path / "out.mp4"
@@ -459,20 +459,20 @@ def test_a_killed_conversion_resumes_to_the_same_frames(
     exact = replace(PLAIN, quality=0)
     summary = _convert(long_clip, output, settings=exact, report=report)
     assert (300, 300) == (summary.frames, summary.swapped)
-    assert (f"resuming after {kept} finished frames" in notes) == bool(kept)
+    assert (f"resuming after {reused} finished frames" in notes) == bool(reused)
     _convert(long_clip, tmp_path / "whole.mp4", settings=exact)
     for one, other in zip(read_frames(tmp_path / "whole.mp4"), read_frames(output), strict=True):
         assert one.time == other.time
         np.testing.assert_array_equal(one.image, other.image)
 
 
-# --- whose face -------------------------------------------------------------------------------
+# --- assignments ------------------------------------------------------------------------------
 
 
 def test_two_identities_are_swapped_with_each_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each is known from a photograph and gets the other's face, on whichever side of a cut."""
+    """Each is recognized by a photo and gets the other's face, before and after a cut."""
     _loaded(monkeypatch, Painter())
     ada, bo = _render_images("ada"), _render_images("bo", seed=5)
     left = [np.concatenate(pair, axis=1) for pair in zip(ada, bo, strict=True)]
@@ -492,7 +492,7 @@ def test_two_identities_are_swapped_with_each_other(
 
 
 def test_a_missing_track_is_reported(clip: Path, tmp_path: Path, model: Echo) -> None:
-    """A track that does not exist: which there are, and nothing is left behind."""
+    """The error names the tracks that exist, and nothing is left on the disk."""
     with pytest.raises(NoFacesError, match=r"no face in ada\.mp4 .* track:7") as caught:
         _convert(clip, tmp_path / "out.mp4", settings=ConvertSettings(faces=("track:7",)))
     assert "its tracks are 0 to 0" in caught.value.hint
@@ -502,7 +502,7 @@ def test_a_missing_track_is_reported(clip: Path, tmp_path: Path, model: Echo) ->
 def test_faces_are_reused_from_an_extracted_set(
     clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nobody looks again; it is another's face; and where a crop was deleted the face stays."""
+    """Nothing is detected again, and faces with deleted crops are not swapped."""
     _loaded(monkeypatch, Painter())
     workspace = Workspace.open(tmp_path / "workspace")
     folder = workspace.set_folder("bo")
@@ -530,7 +530,7 @@ def test_faces_are_reused_from_an_extracted_set(
 @pytest.mark.parametrize("first_pass", ["fresh", "from a set", "finished earlier"])
 def test_a_truncated_source_is_reported_once(
     first_pass: str,
-    drawn: Sequence[Image],
+    images: Sequence[Image],
     face: Face,
     tmp_path: Path,
     model: Echo,
@@ -538,7 +538,7 @@ def test_a_truncated_source_is_reported_once(
 ) -> None:
     """What is missing is said once, whether or not the first pass reads the file."""
     video, output = tmp_path / "cut.mkv", tmp_path / "out.mkv"
-    data = _write_video(video, drawn).read_bytes()
+    data = _write_video(video, images).read_bytes()
     video.write_bytes(data[: len(data) * 7 // 10])
     workspace = Workspace.open(tmp_path / "workspace")
     if first_pass == "from a set":
@@ -563,13 +563,13 @@ def test_a_truncated_source_is_reported_once(
     assert any("the faces are" in text for text in notes) == (first_pass != "fresh")
 
 
-# --- the other forms --------------------------------------------------------------------------
+# --- kinds of output --------------------------------------------------------------------------
 
 
 def test_a_trimmed_output_starts_at_zero(
     clip: Path, face: Face, tmp_path: Path, model: Echo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Only the frames from start to end are there, their distances kept, with their sound."""
+    """Only the frames from start to end are written, with their spacing and audio."""
     _find(monkeypatch, lambda _: [face])
     output = tmp_path / "part.mp4"
     summary = _convert(clip, output, settings=replace(PLAIN, start_s=0.13, end_s=0.4))
@@ -581,14 +581,14 @@ def test_a_trimmed_output_starts_at_zero(
 def test_a_recording_of_a_broadcast_is_trimmed_from_its_first_frame(
     clip: Path, face: Face, tmp_path: Path, model: Echo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Start and end are the same frames where the time stamps of the file begin at ten hours."""
+    """Start and end select the same frames if the file's time stamps begin at ten hours."""
     _find(monkeypatch, lambda _: [face])
     late, output = remux(clip, tmp_path / "late.ts", start_s=36_000), tmp_path / "part.mp4"
     summary = _convert(late, output, settings=replace(PLAIN, start_s=0.13, end_s=0.4))
     assert [time - TIMES[3] for time in TIMES[3:10]] == [one.time for one in read_frames(output)]
     assert (7, 7) == (summary.frames, summary.swapped)
     settings = replace(PLAIN, start_s=0.13)
-    count = look.preview(
+    count = preview_stage.preview(
         late,
         weights=WEIGHTS,
         to=None,
@@ -607,7 +607,7 @@ def test_a_recording_of_a_broadcast_is_trimmed_from_its_first_frame(
 def test_side_by_side_shows_the_original_on_the_left(
     clip: Path, face: Face, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Side by side: twice as wide, the left half untouched, the right half swapped."""
+    """The output is twice as wide, with the original on the left and the swap on the right."""
     _loaded(monkeypatch, Painter())
     _find(monkeypatch, lambda _: [face])
     output = tmp_path / "both.mp4"
@@ -619,14 +619,14 @@ def test_side_by_side_shows_the_original_on_the_left(
 
 
 def test_images_become_images(
-    drawn: Sequence[Image], face: Face, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    images: Sequence[Image], face: Face, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A folder becomes a folder of the same names; a picture without a face stays to the byte."""
+    """A folder becomes a folder of the same names; images without a face are copied."""
     _loaded(monkeypatch, Painter())
     _find(monkeypatch, lambda image: [] if image.shape[0] < 100 else [face])
     album = tmp_path / "album"
     album.mkdir()
-    image_io.write_png(album / "a.png", drawn[0])
+    image_io.write_png(album / "a.png", images[0])
     image_io.write_png(album / "b.png", np.full((80, 90, 3), 77, np.uint8))
     summary = _convert(album, tmp_path / "out", settings=PLAIN)
     assert (2, 1) == (summary.frames, summary.swapped)
@@ -634,7 +634,7 @@ def test_images_become_images(
     assert (album / "b.png").read_bytes() == (tmp_path / "out" / "b.png").read_bytes()
     made = image_io.read_image(tmp_path / "out" / "a.png")
     assert "bo" == _painted_identity(made, face)
-    np.testing.assert_array_equal(drawn[0][:16], made[:16])
+    np.testing.assert_array_equal(images[0][:16], made[:16])
     _convert(album / "a.png", tmp_path / "one.png", settings=PLAIN)
     np.testing.assert_array_equal(made, image_io.read_image(tmp_path / "one.png"))
 
@@ -649,24 +649,28 @@ def test_images_become_images(
     ],
 )
 def test_default_output_name_keeps_the_container(name: str, expected: str) -> None:
-    """A name is found for what nobody named: of the same form where that is written."""
+    """The default name has the source's suffix if that can be written."""
     assert expected == default_output_name(Path(name))
 
 
-# --- what it says of itself -------------------------------------------------------------------
+# --- provenance -------------------------------------------------------------------------------
 
 
 def test_output_is_signed_unless_disabled(
     clip: Path, face: Face, tmp_path: Path, model: Echo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Signed inside and beside; without credentials neither, nor an older note that lies."""
+    """Signed in the file and beside it; without credentials neither, and no older sidecar."""
     _find(monkeypatch, lambda _: [face])
     output = tmp_path / "out.mp4"
     _convert(clip, output, settings=PLAIN)
-    told = read_credentials(output)
-    assert told is not None
-    assert told.claim is not None
-    assert (True, 12, 12) == (told.is_swap, told.claim.frames, told.claim.swapped)
+    signed = read_credentials(output)
+    assert signed is not None
+    assert signed.claim is not None
+    assert (True, 12, 12) == (
+        signed.is_swap,
+        signed.claim.frames,
+        signed.claim.swapped,
+    )
     beside = read_sidecar(output)
     assert beside is not None
     assert beside.matches
@@ -678,7 +682,7 @@ def test_output_is_signed_unless_disabled(
 def test_missing_credentials_are_logged_in_the_run(
     clip: Path, face: Face, tmp_path: Path, model: Echo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One line each time, beside what the run's log holds; nothing where files are signed."""
+    """Each unsigned output adds a line to the run's log; a signed one adds none."""
     _find(monkeypatch, lambda _: [face])
     monkeypatch.setattr(stage.checkpoint, "read_metadata", lambda _: {"images_seen": 7})
     run = RunFolder(root=tmp_path / "run")
@@ -699,7 +703,7 @@ def test_missing_credentials_are_logged_in_the_run(
 def test_the_label_is_visible_in_every_frame(
     clip: Path, face: Face, tmp_path: Path, model: Echo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The line is burnt into a corner, and the rest stays."""
+    """The label is in a corner of every frame, and the rest is preserved."""
     _find(monkeypatch, lambda _: [face])
     output = tmp_path / "out.mp4"
     _convert(clip, output, settings=replace(PLAIN, visible_label=True))
@@ -711,65 +715,69 @@ def test_the_label_is_visible_in_every_frame(
         assert rows.min() >= 130 or rows.max() < 40
 
 
-# --- looking before ---------------------------------------------------------------------------
+# --- previews ---------------------------------------------------------------------------------
 
 
 def _preview_arguments(**changes: object) -> dict[str, object]:
-    """Return the arguments of a picture."""
+    """Return the arguments that previews share."""
     return {"weights": WEIGHTS, "to": None, "device": "cpu", "report": Reporter()} | changes
 
 
 def test_a_preview_samples_the_whole_clip(
     clip: Path, face: Face, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One sheet: each moment as it is, swapped, and under its mask; two moments a row."""
+    """Each frame is three tiles (original, swapped, mask), two frames a row."""
     _loaded(monkeypatch, Painter())
     _find(monkeypatch, lambda _: [face])
     output = tmp_path / "preview.png"
-    count = look.preview(clip, output=output, count=5, **_preview_arguments())  # type: ignore[arg-type]
+    count = preview_stage.preview(clip, output=output, count=5, **_preview_arguments())  # type: ignore[arg-type]
     assert 5 == count
-    sheet = image_io.read_image(output)
-    height, width = sheet.shape[:2]
-    assert 6 * look.TILE_PX < width < 6.3 * look.TILE_PX
-    assert 3 * look.TILE_PX < height < 3.4 * look.TILE_PX
+    image = image_io.read_image(output)
+    height, width = image.shape[:2]
+    assert 6 * preview_stage.TILE_PX < width < 6.3 * preview_stage.TILE_PX
+    assert 3 * preview_stage.TILE_PX < height < 3.4 * preview_stage.TILE_PX
 
 
 def test_preview_tiles_are_aligned(clip: Path, face: Face, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The swapped tile is the original but for the face, where the third tile is bright."""
+    """The swapped tile differs in the face only, where the mask's tile is bright."""
     _loaded(monkeypatch, Painter())
     _find(monkeypatch, lambda _: [face])
-    one, swap, roles, _ = look._prepare(clip, WEIGHTS, "bo", "cpu", PLAIN, None)
-    (moment,) = look.search_frames(one, roles, count=1)
-    before, after, veiled = (tile.astype(int) for tile in look.render_tiles(swap, moment))
+    opened, swapper, assignments, _ = preview_stage._prepare(
+        clip, WEIGHTS, "bo", "cpu", PLAIN, None
+    )
+    (item,) = preview_stage.search_frames(opened, assignments, count=1)
+    before, after, dimmed = (tile.astype(int) for tile in preview_stage.render_tiles(swapper, item))
     middle, corner = (128, 128), (4, 4)
     assert before[corner].tolist() == after[corner].tolist()
     np.testing.assert_allclose(TINTS["bo"], after[middle], atol=2)
-    assert before[middle].tolist() == veiled[middle].tolist()
-    np.testing.assert_allclose(before[corner] * look.DIMMED_LEVEL / 255, veiled[corner], atol=1)
+    assert before[middle].tolist() == dimmed[middle].tolist()
+    np.testing.assert_allclose(
+        before[corner] * preview_stage.DIMMED_LEVEL / 255, dimmed[corner], atol=1
+    )
 
 
 def test_the_grid_compares_all_blends_and_color_transfers(
     clip: Path, face: Face, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A row for each way to blend, a column for each way to match colors, and the original."""
+    """A row for each blend mode, a column for the original and each color transfer."""
     _loaded(monkeypatch, Painter())
     _find(monkeypatch, lambda _: [face])
     output = tmp_path / "grid.png"
-    look.compare_settings(clip, output=output, **_preview_arguments())  # type: ignore[arg-type]
+    preview_stage.compare_settings(clip, output=output, **_preview_arguments())  # type: ignore[arg-type]
     height, width = image_io.read_image(output).shape[:2]
-    assert len(look.BLEND_MODES) == height // look.TILE_PX
-    assert 1 + len(look.COLOR_TRANSFERS) == width // look.TILE_PX
+    assert len(preview_stage.BLEND_MODES) == height // preview_stage.TILE_PX
+    assert 1 + len(preview_stage.COLOR_TRANSFERS) == width // preview_stage.TILE_PX
 
 
-def _frame_indices(moments: Sequence[look.PreviewFrame]) -> list[int]:
-    """Return the numbers of the frames."""
-    return [moment.frame.index for moment in moments]
+def _frame_indices(items: Sequence[preview_stage.PreviewFrame]) -> list[int]:
+    """Return the indices of the frames."""
+    return [item.frame.index for item in items]
 
 
 def test_a_preview_excludes_deleted_crops(
     clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A set of the clip tells the moments: nobody looks again, and deleted faces are not shown."""
+    """The faces come from a set: nothing is detected, and deleted ones are left out."""
     _loaded(monkeypatch, Painter())
     space = Workspace.open(tmp_path / "workspace")
     folder = space.set_folder("bo")
@@ -777,47 +785,47 @@ def test_a_preview_excludes_deleted_crops(
     crops = sorted(folder.root.glob("*.png"))
     for path in crops[:9]:
         path.unlink()
-    for module, name in ((analysis, "LOCATION_DETECTORS"), (look, "DETECTORS")):
+    for module, name in ((analysis, "LOCATION_DETECTORS"), (preview_stage, "DETECTORS")):
         monkeypatch.setattr(module, name, {})
     output = tmp_path / "preview.png"
 
-    told = _preview_arguments(workspace=space)
-    assert 3 == look.preview(clip, output=output, count=5, **told)  # type: ignore[arg-type]
-    look.compare_settings(clip, output=output, **told)  # type: ignore[arg-type]
+    arguments = _preview_arguments(workspace=space)
+    assert 3 == preview_stage.preview(clip, output=output, count=5, **arguments)  # type: ignore[arg-type]
+    preview_stage.compare_settings(clip, output=output, **arguments)  # type: ignore[arg-type]
 
-    one, _, roles, sets = look._prepare(clip, WEIGHTS, None, "cpu", PLAIN, space)
-    told_moments = look.select_known_frames(one, roles, sets, count=2, report=Reporter())
-    moments = list(look.iter_preview_frames(one, roles, told_moments, count=2))
-    assert [9, 11] == _frame_indices(moments)
+    opened, _, assignments, sets = preview_stage._prepare(clip, WEIGHTS, None, "cpu", PLAIN, space)
+    known = preview_stage.select_known_frames(opened, assignments, sets, count=2, report=Reporter())
+    items = list(preview_stage.iter_preview_frames(opened, assignments, known, count=2))
+    assert [9, 11] == _frame_indices(items)
     frames = list(read_frames(clip))
-    for moment in moments:
-        np.testing.assert_array_equal(frames[moment.frame.index].image, moment.frame.image)
+    for item in items:
+        np.testing.assert_array_equal(frames[item.frame.index].image, item.frame.image)
 
 
 def test_a_preview_of_a_track_shows_only_that_track(
     face: Face, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The second face of two, and only where it is there; one that is not there is told."""
+    """Only frames with the second face are task; an unknown track is an error."""
     _loaded(monkeypatch, Painter())
     video = _write_video(tmp_path / "in.mp4", _numbered_images(12))
     both = [_face_at(face, 4), _face_at(face, 36)]
     _find(monkeypatch, lambda image: both if _image_number(image) >= 4 else both[:1])
-    one, _, roles, sets = look._prepare(
+    opened, _, assignments, sets = preview_stage._prepare(
         video, WEIGHTS, "bo", "cpu", replace(PLAIN, faces=("track:1",)), None
     )
 
-    told = look.select_known_frames(one, roles, sets, count=3, report=Reporter())
-    moments = list(look.iter_preview_frames(one, roles, told, count=3))
+    known = preview_stage.select_known_frames(opened, assignments, sets, count=3, report=Reporter())
+    items = list(preview_stage.iter_preview_frames(opened, assignments, known, count=3))
 
-    assert [5, 8, 10] == _frame_indices(moments)
-    for moment in moments:
-        (shown,) = moment.tasks
-        assert 1 == shown.track
-        assert _image_number(moment.frame.image) == moment.frame.index
-        np.testing.assert_allclose(both[1].landmarks, shown.landmarks, atol=0.01)
+    assert [5, 8, 10] == _frame_indices(items)
+    for item in items:
+        (task,) = item.tasks
+        assert 1 == task.track
+        assert _image_number(item.frame.image) == item.frame.index
+        np.testing.assert_allclose(both[1].landmarks, task.landmarks, atol=0.01)
     settings = replace(PLAIN, faces=("track:7",))
     with pytest.raises(NoFacesError, match="track:7"):
-        look.compare_settings(
+        preview_stage.compare_settings(
             video, output=tmp_path / "a.png", **_preview_arguments(settings=settings)
         )  # type: ignore[arg-type]
 
@@ -825,15 +833,15 @@ def test_a_preview_of_a_track_shows_only_that_track(
 def test_a_preview_without_faces_fails(
     clip: Path, tmp_path: Path, model: Echo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No face at any of the moments: the same error as converting, and no picture."""
+    """Without a face there is the same error as for convert, and no image."""
     _find(monkeypatch, lambda _: [])
     output = tmp_path / "preview.png"
     with pytest.raises(NoFacesError, match="there is no face"):
-        look.preview(clip, output=output, count=5, **_preview_arguments())  # type: ignore[arg-type]
+        preview_stage.preview(clip, output=output, count=5, **_preview_arguments())  # type: ignore[arg-type]
     assert not output.exists()
 
 
-# --- what cannot be done ----------------------------------------------------------------------
+# --- errors -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -862,7 +870,7 @@ def test_settings_are_checked_before_any_work(
     model: Echo,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A setting that makes no sense is refused with what would, and nothing is written."""
+    """A wrong setting is refused with a hint, and nothing is written."""
     monkeypatch.setattr(stage, "analyze_clip", lambda *_, **__: pytest.fail("began to work"))
     with pytest.raises(ConfigurationError, match=message) as caught:
         _convert(clip, tmp_path / "out.mp4", settings=settings)
@@ -894,7 +902,7 @@ def _flip_bit(data: bytes) -> bytes:
 def test_weights_that_cannot_be_used_are_refused(
     spoil: Callable[[bytes], bytes], backend: str, message: str, clip: Path, tmp_path: Path
 ) -> None:
-    """One clear line, exit code 6, what to do, and nothing written."""
+    """The error has exit code 6 and a hint, and nothing is written."""
     recipe = resolve("autoencoder", "debug", [])
     model = registry.load("autoencoder")(recipe.model, recipe.train, ("ada", "bo"))
     header = {
@@ -916,7 +924,7 @@ def test_weights_that_cannot_be_used_are_refused(
 def test_the_model_is_not_loaded_for_an_input_that_is_no_video(
     clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A missing input, or an output that cannot be written, is told first."""
+    """A missing input or an output that cannot be written is reported first."""
     monkeypatch.setattr(loading, "load_weights", lambda *_: pytest.fail("loaded"))
     with pytest.raises(InputError, match="there is no file"):
         _convert(tmp_path / "no.mp4", tmp_path / "out.mp4")
@@ -943,7 +951,7 @@ def test_the_input_is_never_the_output(clip: Path, tmp_path: Path, model: Echo) 
 
 
 def test_large_frames_reduce_the_batch_size() -> None:
-    """The memory of the frames on their way is bounded; a batch is never empty."""
+    """The memory of frames in flight is bounded, and a batch has at least one frame."""
     assert 16 == stage.limit_batch_size((1280, 720), requested=16)
     assert 3 == stage.limit_batch_size((3840, 2160), requested=16)
     assert 1 == stage.limit_batch_size((32768, 32768), requested=16)
