@@ -1,9 +1,10 @@
-"""A quick stand-in for faces: bright fakes, clips of them, and a detector that finds them.
+"""Fakes for quick tests: clips of a bright spot, and a detector that takes it for a face.
 
-It can run anything ahead of an image, which it knows by the number in its corner: die there, say.
+The detector can call a function before each image, whose number it reads from a corner.
 """
 
 from collections.abc import Callable, Sequence, Set
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Self
@@ -11,7 +12,7 @@ from typing import Self
 import av
 import numpy as np
 
-from faceswap_cli.core.lazy_image import LazyImage
+from faceswap_cli.core.lazy_image import ArrayImage, LazyImage, Rect
 from faceswap_cli.core.progress import Reporter
 from faceswap_cli.core.types import Image
 from faceswap_cli.core.workspace import SetFolder
@@ -24,18 +25,18 @@ FRAMES = 24
 FRAMES_WITHOUT_FACE = frozenset({0, 22, 23})
 """Frames without a face: the first and the last ones."""
 FRAMES_MISSED = frozenset({7, 8})
-"""Frames in which it is there, and nobody sees it."""
+"""Frames in which it is too dark to be detected."""
 FACE_COUNT = FRAMES - len(FRAMES_WITHOUT_FACE)
 
 
 def no_op(index: int) -> None:
-    """Do nothing ahead of the image number `index`."""
+    """Do nothing before the image number `index`."""
 
 
 class SpotDetector:
-    """Takes the bright part of an image for a face; runs `before` ahead of each image.
+    """Takes the bright part of an image for a face; calls `before` for each image.
 
-    It reads the number of an image off its corner, where `write_clip` put it.
+    It reads the number of an image from its corner, where `write_clip` put it.
     """
 
     def __init__(self, before: Callable[[int], None] = no_op) -> None:
@@ -48,7 +49,7 @@ class SpotDetector:
         self.close()
 
     def close(self) -> None:
-        """Hold nothing."""
+        """Release nothing."""
 
     def detect(self, image: Image, *, exclude: Sequence[Face] = ()) -> list[Face]:
         """Return one face around the bright pixels, if there are any; excluded or not."""
@@ -81,43 +82,55 @@ class SpotDetector:
 def read_frame_number(image: Image) -> int:
     """Return the number in an image's corner."""
     bits = image[:8, :64, 0].reshape(8, 8, 8).mean(axis=(0, 2)) > 60
-    return int(sum(1 << place for place in np.flatnonzero(bits)))
+    return int(sum(1 << bit for bit in np.flatnonzero(bits)))
 
 
 def stamp_frame_number(image: Image, number: int) -> Image:
     """Put a number into an image's corner, below 128 levels."""
-    for place in range(8):
-        image[:8, 8 * place : 8 * place + 8] = 115 * (number >> place & 1)
+    for bit in range(8):
+        image[:8, 8 * bit : 8 * bit + 8] = 115 * (number >> bit & 1)
     return image
 
 
 class RecordingReporter(Reporter):
-    """Keeps what a stage says."""
+    """Records the notes and the progress of a stage."""
 
     def __init__(self) -> None:
         self.notes: list[str] = []
         self.done: list[float] = []
 
     def note(self, text: str) -> None:
-        """Keep a line."""
+        """Record a note."""
         self.notes.append(text)
 
     def update(self, done: float, numbers: object = None) -> None:
-        """Keep the progress."""
+        """Record the progress."""
         self.done.append(done)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PartialImage(ArrayImage):
+    """An image that is noise outside the requested area."""
+
+    def to_partial_array(self, area: Rect) -> Image:
+        """Return the image in the area, and noise around it."""
+        left, top, right, bottom = area.clip_nonempty(self.size)
+        noise = np.random.default_rng(0).integers(0, 255, self.image.shape, dtype=np.uint8)
+        noise[top:bottom, left:right] = self.image[top:bottom, left:right]
+        return noise
 
 
 def write_clip(
     path: Path, *, frames: int = FRAMES, empty: Set[int] = FRAMES_WITHOUT_FACE, first: int = 0
 ) -> Path:
-    """Write a clip of a bright spot that wanders over a dark ground, its images numbered."""
-    chance = np.random.default_rng(3)
+    """Write a clip of a bright spot that moves over a dark background, its images numbered."""
+    rng = np.random.default_rng(3)
     with VideoWriter(path, size=(160, 120), rate=Fraction(25), quality=10) as writer:
         for index in range(frames):
-            image = chance.integers(0, 40, (120, 160, 3), dtype=np.uint8)
+            image = rng.integers(0, 40, (120, 160, 3), dtype=np.uint8)
             if index not in empty:
                 x = 20 + 3 * (index % 30)
-                image[30:90, x : x + 50] = chance.integers(190, 255, (60, 50, 3))
+                image[30:90, x : x + 50] = rng.integers(190, 255, (60, 50, 3))
             if index in FRAMES_MISSED:
                 image[..., 0] = np.minimum(image[..., 0], 90)
             writer.write(stamp_frame_number(image, first + index), Fraction(index, 25))
@@ -144,7 +157,7 @@ def run_extract(
     before: Callable[[int], None] = no_op,
     report: RecordingReporter | None = None,
 ) -> ExtractSummary:
-    """Extract with the quick detector."""
+    """Extract with `SpotDetector`."""
     return extract(
         clip,
         folder=folder,
@@ -155,11 +168,11 @@ def run_extract(
 
 
 def read_set_files(folder: SetFolder) -> dict[str, bytes]:
-    """Every file of a set by name."""
+    """Return the content of every file of a set by name."""
     return {path.name: path.read_bytes() for path in sorted(folder.root.iterdir())}
 
 
 def mark_unfinished(folder: SetFolder) -> None:
-    """Make a finished set look like one that was stopped."""
+    """Make a finished set one that was interrupted."""
     text = folder.source.read_text()
     folder.source.write_text(text[: text.index("\n[result]")])

@@ -1,4 +1,4 @@
-"""What the tests of extract share: a clip of a spot, and a set that is not there yet."""
+"""Fixtures of the tests of extract: a clip of a spot, and a set that does not exist yet."""
 
 from pathlib import Path
 
@@ -10,8 +10,8 @@ from faceswap_cli.faces import crop_writer
 
 
 @pytest.fixture(autouse=True)
-def _marks_every_frame(monkeypatch: pytest.MonkeyPatch) -> None:
-    """How far the work got is said after every frame: the clips here last no two seconds."""
+def _checkpoint_every_frame(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Write a checkpoint after every frame: the clips here take less than two seconds."""
     monkeypatch.setattr(crop_writer, "CHECKPOINT_INTERVAL_S", 0.0)
 
 
@@ -23,13 +23,13 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> SetFolder:
-    """A set that is not there yet."""
+    """A set that does not exist yet."""
     return SetFolder(root=tmp_path / "workspace" / "faces" / "spot")
 
 
 @pytest.fixture(scope="module")
 def whole(clip: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """The files of an extraction that nothing disturbed."""
+    """The files of an uninterrupted extraction."""
     undisturbed = SetFolder(root=tmp_path_factory.mktemp("whole") / "undisturbed")
     run_extract(clip, undisturbed)
     return read_set_files(undisturbed)

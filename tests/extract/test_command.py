@@ -1,4 +1,4 @@
-"""The command: bad input is one line and an exit code, and leaves what was there before."""
+"""The command: bad input gives one line and an exit code, and changes nothing."""
 
 import errno
 import os
@@ -38,10 +38,10 @@ def test_extract_needs_no_torch() -> None:
 
 @pytest.mark.skipif(not shutil.which("strace"), reason="needs strace")
 def test_extract_opens_no_connection(tmp_path: Path) -> None:
-    """The whole command, with the real detector, asks the system for no connection."""
-    drawn = render_frames(CAST["bo"], animate(4, seconds=0.1).scenes, size_px=192, processes=1)
-    for index, drawing in enumerate(drawn):
-        image_io.write_png(tmp_path / "bo" / f"{index}.png", drawing.image)
+    """The whole command, with the real detector, makes no system call for a connection."""
+    rendered = render_frames(CAST["bo"], animate(4, seconds=0.1).scenes, size_px=192, processes=1)
+    for index, frame in enumerate(rendered):
+        image_io.write_png(tmp_path / "bo" / f"{index}.png", frame.image)
     command = [sys.executable, "-m", "faceswap_cli", "extract", "bo", "--quiet"]
     watch = ["strace", "-f", "-e", "trace=socket,connect,sendto", "-o", "calls"]
 
@@ -55,7 +55,7 @@ def test_extract_opens_no_connection(tmp_path: Path) -> None:
 
 @pytest.fixture
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A workspace that holds nothing, in the current folder; the quick detector finds faces."""
+    """An empty workspace in the current folder; `SpotDetector` finds faces."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(stage, "DETECTORS", {"litert": SpotDetector})
     return tmp_path / "workspace"
@@ -68,8 +68,8 @@ def command(*words: str) -> int:
     return int(ended.value.code or 0)
 
 
-def truncated(path: Path) -> Path:
-    """A clip of which the last third was not copied; its index comes first."""
+def write_truncated(path: Path) -> Path:
+    """Write a clip without its last third; its index comes first."""
     whole = write_clip(path.with_name("whole.mp4"), frames=120, empty=frozenset())
     remux(whole, path)
     whole.unlink()
@@ -77,8 +77,8 @@ def truncated(path: Path) -> Path:
     return path
 
 
-def sound(path: Path) -> None:
-    """A film without a picture."""
+def write_audio(path: Path) -> None:
+    """Write a video file without a video stream."""
     with av.open(str(path), "w") as target:
         stream = target.add_stream("aac", rate=44100)
         silence = AudioFrame.from_ndarray(np.zeros((1, 44100), np.float32), "fltp", "mono")
@@ -92,7 +92,7 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "a folder": (Path.mkdir, "there are neither images nor videos in the folder"),
     "empty.mp4": (Path.touch, "is empty (0 bytes)"),
     "text.mp4": (lambda path: path.write_text("dear diary\n" * 99), "it is a text file"),
-    "sound.mp4": (sound, "holds audio but no video"),
+    "sound.mp4": (write_audio, "holds audio but no video"),
     "noise.mp4": (lambda path: path.write_bytes(bytes(range(256)) * 99), "not a video that can be"),
     "no index.mp4": (
         lambda path: path.write_bytes(b"\0\0\0\x20ftypisom" + bytes(9999)),
@@ -105,7 +105,7 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
 def test_bad_input_exits_with_code_3_and_one_line(
     workspace: Path, clip: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
-    """What it is, what to do, exit code 3; and a set that was there before is as it was."""
+    """The problem, a hint, exit code 3; an existing set is unchanged."""
     make, message = BAD[name]
     assert 0 == command(str(clip), "--name", "set", "--quiet")
     before = read_set_files(SetFolder(root=workspace / "faces" / "set"))
@@ -127,7 +127,7 @@ def test_bad_input_exits_with_code_3_and_one_line(
 def test_unreadable_images_leave_no_set(
     workspace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """They are found out only when they are looked at; what was begun is taken away."""
+    """They are noticed only when they are read; the set begun by then is removed."""
     (workspace.parent / "photo.png").write_bytes(b"no photo")
 
     assert 3 == command("photo.png", "--quiet")
@@ -139,61 +139,61 @@ def test_unreadable_images_leave_no_set(
 def test_permission_error_names_the_video(
     workspace: Path, clip: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The system's refusal is told with the command that lifts it."""
+    """The error names the command that grants access."""
     mine = Path(shutil.copy(clip, "mine.mp4"))
-    really = os.access
+    access = os.access
 
     def refused(path: Path, *how: int) -> bool:
-        return os.fspath(path) != str(mine) and really(path, *how)
+        return os.fspath(path) != str(mine) and access(path, *how)
 
     monkeypatch.setattr(os, "access", refused)
 
     assert 3 == command("mine.mp4", "--quiet")
 
-    said = capsys.readouterr().err
-    assert "mine.mp4 may not be read" in said
-    assert "chmod u+r mine.mp4" in said
+    error = capsys.readouterr().err
+    assert "mine.mp4 may not be read" in error
+    assert "chmod u+r mine.mp4" in error
 
 
 def test_truncated_video_keeps_its_readable_part(
     workspace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The frames that are there become faces, and what is missing is said."""
-    truncated(workspace.parent / "cut.mp4")
+    """The readable frames become faces, and a note says what is missing."""
+    write_truncated(workspace.parent / "cut.mp4")
 
     assert 0 == command("cut.mp4")
 
-    said = capsys.readouterr()
-    kept = len((workspace / "faces" / "cut" / "faces.jsonl").read_bytes().splitlines())
-    assert 40 <= kept < 120
-    assert "cut.mp4 ends after" in said.err
-    assert "of 4.8 s" in said.err
+    output = capsys.readouterr()
+    count = len((workspace / "faces" / "cut" / "faces.jsonl").read_bytes().splitlines())
+    assert 40 <= count < 120
+    assert "cut.mp4 ends after" in output.err
+    assert "of 4.8 s" in output.err
 
 
 def test_no_face_exits_with_code_4(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """With what to try."""
-    write_clip(workspace.parent / "nobody.mp4", frames=3, empty={0, 1, 2})
+    """The error has a hint."""
+    write_clip(workspace.parent / "empty.mp4", frames=3, empty={0, 1, 2})
 
-    assert 4 == command("nobody.mp4", "--quiet")
+    assert 4 == command("empty.mp4", "--quiet")
     assert "try a closer shot" in capsys.readouterr().err
 
 
 def test_time_range_beyond_the_end_is_reported_once(
     workspace: Path, clip: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Not that its faces are too small; and there is no set."""
+    """The error is about the time range, not about small faces; there is no set."""
     assert 4 == command(str(clip), "--start", "9")
 
-    said = capsys.readouterr()
-    assert 1 == (said.out + said.err).count("spot.mp4 has no frame in the time range")
-    assert "choose an earlier --start" in said.err
+    output = capsys.readouterr()
+    assert 1 == (output.out + output.err).count("spot.mp4 has no frame in the time range")
+    assert "choose an earlier --start" in output.err
     assert not (workspace / "faces" / "spot").exists()
 
 
 def test_newer_workspace_format_is_rejected(
     workspace: Path, clip: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Nothing in it is touched."""
+    """Nothing in it is changed."""
     workspace.mkdir()
     (workspace / "workspace.toml").write_text("format = 99\n")
 
@@ -217,18 +217,18 @@ def test_unusual_set_names_are_accepted(workspace: Path, clip: Path) -> None:
 def test_full_disk_exits_with_code_3(
     workspace: Path, clip: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One line that says so, and what was written stays."""
-    really = Path.write_bytes
+    """The error says so, and what was written stays."""
+    write_bytes = Path.write_bytes
 
     def full(path: Path, content: bytes) -> int:
         if path.name.startswith(".000010-0-"):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return really(path, content)
+        return write_bytes(path, content)
 
     monkeypatch.setattr(Path, "write_bytes", full)
 
     assert 3 == command(str(clip), "--quiet")
-    said = capsys.readouterr().err
-    assert "no space left on the disk" in said
-    assert "run the same command again" in said
+    error = capsys.readouterr().err
+    assert "no space left on the disk" in error
+    assert "run the same command again" in error
     assert (workspace / "faces" / "spot" / "000009-0.png").is_file()

@@ -1,4 +1,4 @@
-"""What extract keeps of a face: its crop, its line, and the progress on the way."""
+"""What extract writes for a face: its crop and its record; and the progress it reports."""
 
 import json
 from fractions import Fraction
@@ -29,7 +29,7 @@ from faceswap_cli.video.writer import VideoWriter
 
 
 def test_every_face_gets_a_crop_and_a_record(clip: Path, folder: SetFolder) -> None:
-    """Records name their crop, frame and exact time; frames without a face leave nothing."""
+    """Records have their crop, frame and exact time; frames without a face have no record."""
     summary = run_extract(clip, folder)
 
     found = FaceSet.load("spot", folder=folder.root, records=folder.records)
@@ -49,7 +49,7 @@ def test_every_face_gets_a_crop_and_a_record(clip: Path, folder: SetFolder) -> N
 
 
 def test_crop_matches_its_record(clip: Path, folder: SetFolder) -> None:
-    """The recorded landmarks and alignment land on the bright spot of the crop."""
+    """The recorded landmarks, mapped by the alignment, are on the bright spot of the crop."""
     run_extract(clip, folder)
 
     found = FaceSet.load("spot", folder=folder.root, records=folder.records)
@@ -79,14 +79,14 @@ def test_progress_counts_frames(clip: Path, folder: SetFolder) -> None:
 
 
 def test_synthetic_face_is_extracted(tmp_path: Path) -> None:
-    """With the real detector every frame of a drawn person becomes a face, killed or not."""
+    """With the real detector every frame of a person becomes a face, also after a crash."""
     performance = animate(4, seconds=1)
-    drawn = render_frames(CAST["ada"], performance.scenes, size_px=192, processes=1)
+    rendered = render_frames(CAST["ada"], performance.scenes, size_px=192, processes=1)
     with VideoWriter(tmp_path / "ada.mp4", size=(192, 192), rate=performance.rate) as writer:
-        for index, drawing in enumerate(drawn):
-            writer.write(drawing.image, index / performance.rate)
+        for index, frame in enumerate(rendered):
+            writer.write(frame.image, index / performance.rate)
 
-    def extracted(name: str) -> SetFolder:
+    def extract_to(name: str) -> SetFolder:
         folder = SetFolder(root=tmp_path / name)
         summary = extract(
             tmp_path / "ada.mp4", folder=folder, settings=ExtractSettings(), report=Reporter()
@@ -94,16 +94,16 @@ def test_synthetic_face_is_extracted(tmp_path: Path) -> None:
         assert (25, 25) == (summary.frames, summary.faces)
         return folder
 
-    first, second = extracted("first"), extracted("second")
+    first, second = extract_to("first"), extract_to("second")
     lines = second.records.read_bytes().splitlines(keepends=True)
     second.records.write_bytes(b"".join(lines[:17]) + lines[17][:100])
     mark_unfinished(second)
 
-    assert read_set_files(first) == read_set_files(extracted("second"))
+    assert read_set_files(first) == read_set_files(extract_to("second"))
 
 
 def test_head_framing_in_jpeg(clip: Path, folder: SetFolder, tmp_path: Path) -> None:
-    """A head's crop shows more, says so, and holds its face; JPEG hardly differs from PNG."""
+    """A head crop has its framing in the record and gives its face; JPEG is close to PNG."""
     faces = SetFolder(root=tmp_path / "faces")
     run_extract(clip, faces)
     run_extract(clip, folder, settings=ExtractSettings(size_px=96, framing="head", format="jpeg"))
@@ -118,15 +118,17 @@ def test_head_framing_in_jpeg(clip: Path, folder: SetFolder, tmp_path: Path) -> 
         np.testing.assert_allclose(
             large.alignment.shrink_to_face().to_unit, small.alignment.to_unit, atol=1e-9
         )
-        # The spot is noise: what is left of it in a smaller picture is its colours.
-        cuts = [crop_with_masks(*each, 64) for each in ((one, small), (two, large))]
-        near, far = (cv2.resize(cut, (6, 6), interpolation=cv2.INTER_AREA) for cut in cuts)
-        assert np.corrcoef(near.ravel(), far.ravel())[0, 1] > 0.9
-        assert np.abs(cuts[0][..., 3].astype(int) - cuts[1][..., 3]).max() <= 1
+        # The spot is noise: in a smaller image only its mean colors remain.
+        crops = [crop_with_masks(*each, 64) for each in ((one, small), (two, large))]
+        from_face, from_head = (
+            cv2.resize(crop, (6, 6), interpolation=cv2.INTER_AREA) for crop in crops
+        )
+        assert np.corrcoef(from_face.ravel(), from_head.ravel())[0, 1] > 0.9
+        assert np.abs(crops[0][..., 3].astype(int) - crops[1][..., 3]).max() <= 1
 
 
 def test_record_holds_every_field(clip: Path, folder: SetFolder) -> None:
-    """Every field of a line that other programs may read, under its name."""
+    """Every field that other programs may read has its documented name."""
     run_extract(clip, folder)
 
     line = json.loads(folder.records.read_text().splitlines()[0])

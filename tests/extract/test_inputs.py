@@ -1,4 +1,4 @@
-"""Many inputs, parts of them, and how closely they are looked at."""
+"""Several inputs, time ranges, and frame steps."""
 
 import json
 import shutil
@@ -37,7 +37,7 @@ from faceswap_cli.video.source import FrameSource, find_sources
 
 @pytest.fixture(scope="module")
 def reel(tmp_path_factory: pytest.TempPathFactory) -> list[FrameSource]:
-    """Two clips with one between them that shows nobody, and four pictures."""
+    """Two clips with one without a face between them, and a sequence of four images."""
     root = tmp_path_factory.mktemp("reel")
     write_clip(root / "a.mp4", frames=14)
     write_clip(root / "b.mp4", frames=6, empty=set(range(6)), first=14)
@@ -50,7 +50,7 @@ def reel(tmp_path_factory: pytest.TempPathFactory) -> list[FrameSource]:
 
 
 def run_all(reel: Sequence[FrameSource], folder: SetFolder, **changes: object) -> ExtractSummary:
-    """Put all of the footage into one set, with the quick detector."""
+    """Extract all of the footage into one set with `SpotDetector`."""
     before = changes.pop("before", no_op)
     return extract(
         reel,
@@ -62,15 +62,15 @@ def run_all(reel: Sequence[FrameSource], folder: SetFolder, **changes: object) -
 
 
 def test_several_inputs_become_one_set(reel: Sequence[FrameSource], folder: SetFolder) -> None:
-    """Crops keep the frame numbers and times of their own input, and are named apart."""
+    """Crops have the frame numbers and times of their own input, and distinct names."""
     summary = run_all(reel, folder)
 
     found = FaceSet.load("spot", folder=folder.root, records=folder.records)
-    places = [(record.input_index, record.frame) for record in found.records]
+    positions = [(record.input_index, record.frame) for record in found.records]
     assert (39, 13 + 14 + 4) == (summary.frames, summary.faces)
-    assert sorted(places) == places
-    assert {0: 13, 2: 14, 3: 4} == Counter(source for source, _ in places)
-    assert len(places) == len({record.file for record in found.records})
+    assert sorted(positions) == positions
+    assert {0: 13, 2: 14, 3: 4} == Counter(source for source, _ in positions)
+    assert len(positions) == len({record.file for record in found.records})
     assert "3-000003-0.png" in {record.file for record in found.records}
     assert all(Fraction(record.frame, 25) == record.time for record in found.records)
 
@@ -79,7 +79,7 @@ def test_several_inputs_become_one_set(reel: Sequence[FrameSource], folder: SetF
 def test_multi_input_set_resumes(
     reel: Sequence[FrameSource], folder: SetFolder, tmp_path: Path, at: int
 ) -> None:
-    """Stopped in any of the inputs, the set ends with the same bytes."""
+    """Interrupted in any of the inputs and resumed, the set has the same bytes."""
     undisturbed = SetFolder(root=tmp_path / "undisturbed")
     run_all(reel, undisturbed)
 
@@ -95,7 +95,7 @@ def test_multi_input_set_resumes(
 
 
 def test_different_inputs_need_another_set(reel: Sequence[FrameSource], folder: SetFolder) -> None:
-    """A set of several inputs is not gone on with by fewer."""
+    """A set of several inputs is not continued with fewer."""
     run_all(reel, folder)
 
     with pytest.raises(ConfigurationError) as caught:
@@ -122,7 +122,7 @@ def test_different_inputs_need_another_set(reel: Sequence[FrameSource], folder: 
 def test_time_range_limits_extraction(
     clip: Path, folder: SetFolder, tmp_path: Path, changes: dict[str, float], frames: list[int]
 ) -> None:
-    """Only what is asked for is kept, and a stopped run goes on to the same bytes."""
+    """Only the requested frames are saved, and a resumed run gives the same bytes."""
     whole = SetFolder(root=tmp_path / "whole")
     summary = run_all(find_sources([clip]), whole, **changes)
 
@@ -142,7 +142,7 @@ def test_time_range_limits_extraction(
 
 @pytest.mark.parametrize("kind", ["mp4", "mkv", "ts"])
 def test_start_time_is_seeked(folder: SetFolder, tmp_path: Path, kind: str) -> None:
-    """Beginning later gives the frames that beginning at once does, by number, time and picture."""
+    """Frames after a seek have the number, time and faces that reading from the start gives."""
     clip = write_clip(tmp_path / "long.mp4", frames=60, empty=frozenset())
     clip = remux(clip, tmp_path / f"other.{kind}")
     whole = SetFolder(root=tmp_path / "whole")
@@ -151,16 +151,16 @@ def test_start_time_is_seeked(folder: SetFolder, tmp_path: Path, kind: str) -> N
 
     run_extract(clip, folder, settings=ExtractSettings(**settings, start_s=1.5))  # type: ignore[arg-type]
 
-    before = FaceSet.load("whole", folder=whole.root, records=whole.records).records
+    expected = FaceSet.load("whole", folder=whole.root, records=whole.records).records
     found = FaceSet.load("part", folder=folder.root, records=folder.records).records
     assert list(range(38, 60)) == [record.frame for record in found]
-    for one, other in zip(before[-len(found) :], found, strict=True):
+    for one, other in zip(expected[-len(found) :], found, strict=True):
         assert (one.file, one.time) == (other.file, other.time)
         np.testing.assert_array_equal(one.landmarks, other.landmarks)
 
 
 def test_changed_limit_is_a_different_setting(clip: Path, folder: SetFolder) -> None:
-    """What is not written down counts as its usual value."""
+    """A setting missing in source.toml has its default."""
     run_extract(clip, folder)
 
     with pytest.raises(ConfigurationError, match=r"other settings \(max_faces none, now 3\)"):
@@ -168,12 +168,12 @@ def test_changed_limit_is_a_different_setting(clip: Path, folder: SetFolder) -> 
 
 
 def test_each_input_becomes_its_own_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Without --name a folder of pictures and a video are two sets; one without faces is noted."""
-    drawn = render_frames(CAST["ada"], animate(4, seconds=0.2).scenes, size_px=192, processes=1)
-    for index, drawing in enumerate(drawn):
-        image_io.write_png(tmp_path / "ada" / f"{index}.png", drawing.image)
-    write_clip(tmp_path / "nobody.mp4", frames=3)
-    command = ["extract", str(tmp_path / "ada"), str(tmp_path / "nobody.mp4"), "--json"]
+    """Without --name a folder of images and a video are two sets; one without faces is noted."""
+    rendered = render_frames(CAST["ada"], animate(4, seconds=0.2).scenes, size_px=192, processes=1)
+    for index, frame in enumerate(rendered):
+        image_io.write_png(tmp_path / "ada" / f"{index}.png", frame.image)
+    write_clip(tmp_path / "empty.mp4", frames=3)
+    command = ["extract", str(tmp_path / "ada"), str(tmp_path / "empty.mp4"), "--json"]
 
     with pytest.raises(SystemExit) as ended:
         app([*command, "--workspace", str(tmp_path / "space")])
@@ -182,27 +182,27 @@ def test_each_input_becomes_its_own_set(tmp_path: Path, capsys: pytest.CaptureFi
     summary = json.loads(capsys.readouterr().out)
     assert ("ada", 5, 5) == (summary["name"], summary["frames"], summary["faces"])
     assert 5 == len(list((tmp_path / "space" / "faces" / "ada").glob("*.png")))
-    assert not (tmp_path / "space" / "faces" / "nobody").exists()
+    assert not (tmp_path / "space" / "faces" / "empty").exists()
 
 
 def test_inputs_of_the_same_name_need_one_set(clip: Path, tmp_path: Path) -> None:
-    """Names that would collide are said before anything is done."""
+    """Names that would collide are an error before anything is written."""
     (tmp_path / "other").mkdir()
-    twin = Path(shutil.copy(clip, tmp_path / "other"))
+    copy = Path(shutil.copy(clip, tmp_path / "other"))
 
     with pytest.raises(ConfigurationError, match='two inputs would both become the set "spot"'):
-        set_names(find_sources([clip, twin]))
+        set_names(find_sources([clip, copy]))
 
 
 def test_frame_step(clip: Path, folder: SetFolder) -> None:
-    """With every=5 frames 0, 5, 10, ... are looked at, and no others."""
-    seen: set[int] = set()
+    """With every=5 only the frames 0, 5, 10, ... are processed."""
+    processed: set[int] = set()
 
     summary = run_extract(
-        clip, folder, settings=ExtractSettings(size_px=64, every=5), before=seen.add
+        clip, folder, settings=ExtractSettings(size_px=64, every=5), before=processed.add
     )
 
-    assert {0, 5, 10, 15, 20} == seen
+    assert {0, 5, 10, 15, 20} == processed
     assert (5, 4) == (summary.frames, summary.faces)
     found = FaceSet.load("spot", folder=folder.root, records=folder.records)
     assert [5, 10, 15, 20] == [record.frame for record in found.records]

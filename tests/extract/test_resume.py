@@ -1,4 +1,4 @@
-"""Stopped anyhow and run again, extract ends with the same bytes."""
+"""Interrupted in any way and resumed, extract gives the same bytes."""
 
 import errno
 import os
@@ -36,7 +36,7 @@ def test_resume_after_interrupt_is_byte_identical(
     at: int,
     failure: type[BaseException],
 ) -> None:
-    """Ctrl-C or an error at any frame, then the same command: as if nothing had happened."""
+    """Ctrl-C or an error at any frame, then the same command: the files are the same."""
 
     def stop(index: int) -> None:
         if index == at:
@@ -44,12 +44,12 @@ def test_resume_after_interrupt_is_byte_identical(
 
     with pytest.raises(failure):
         run_extract(clip, folder, before=stop)
-    seen: set[int] = set()
-    summary = run_extract(clip, folder, before=seen.add)
+    processed: set[int] = set()
+    summary = run_extract(clip, folder, before=processed.add)
 
     assert whole == read_set_files(folder)
     assert (FRAMES, FACE_COUNT) == (summary.frames, summary.faces)
-    assert set(range(max(0, at - TrackingConfig().lookahead), FRAMES)) >= seen
+    assert set(range(max(0, at - TrackingConfig().lookahead), FRAMES)) >= processed
 
 
 KILLED = """
@@ -64,7 +64,7 @@ crop_writer.CHECKPOINT_INTERVAL_S = 0.0
 
 def die(index):
     if index == {at}:
-        time.sleep({delay})  # lets the writing thread get to another place
+        time.sleep({delay})  # lets the writing thread get further
         os.kill(os.getpid(), signal.SIGKILL)
 
 here.run_extract(Path({clip!r}), SetFolder(root=Path({root!r})), before=die)
@@ -76,7 +76,7 @@ here.run_extract(Path({clip!r}), SetFolder(root=Path({root!r})), before=die)
 def test_resume_after_kill_is_byte_identical(
     clip: Path, folder: SetFolder, whole: dict[str, bytes], at: int, delay: float
 ) -> None:
-    """A process killed without warning, twice over, loses nothing and leaves nothing behind."""
+    """A process killed twice without warning loses no frame and leaves no extra file."""
     script = KILLED.format(
         tests=str(Path(__file__).parents[1]),
         at=at,
@@ -98,7 +98,7 @@ def test_resume_after_kill_is_byte_identical(
 def test_torn_last_record_is_redone(
     clip: Path, folder: SetFolder, whole: dict[str, bytes], cut: int
 ) -> None:
-    """Whatever of the records a crash left, the run goes on from the last whole line."""
+    """With records torn by a crash, the run resumes at a whole line."""
     run_extract(clip, folder)
     os.truncate(folder.records, folder.records.stat().st_size - cut)
     mark_unfinished(folder)
@@ -111,7 +111,7 @@ def test_torn_last_record_is_redone(
 def test_zero_filled_records_are_redone(
     clip: Path, folder: SetFolder, whole: dict[str, bytes]
 ) -> None:
-    """A power cut can leave a file's length and not its content."""
+    """A power cut can leave a file with its length and without its content."""
     run_extract(clip, folder)
     size = folder.records.stat().st_size
     os.truncate(folder.records, size - 6000)
@@ -126,7 +126,7 @@ def test_zero_filled_records_are_redone(
 def test_stale_temp_files_are_removed(
     clip: Path, folder: SetFolder, whole: dict[str, bytes]
 ) -> None:
-    """Half-written temporary files go; a crop without a line is written again; others stay."""
+    """Temporary files are removed; a crop without a record is overwritten; other files stay."""
     folder.root.mkdir(parents=True)
     (folder.root / ".000003-0-abcd_123.png").write_bytes(b"half a")
     (folder.root / "000004-0.png").write_bytes(b"half a")
@@ -145,13 +145,13 @@ def test_full_disk_stops_the_run_without_data_loss(
     monkeypatch: pytest.MonkeyPatch,
     number: int,
 ) -> None:
-    """A crop that cannot be written has no line, nor has any after it; the next run repairs it."""
-    really = Path.write_bytes
+    """A crop that cannot be written has no record, nor has any after it; the next run adds them."""
+    write_bytes = Path.write_bytes
 
     def full(path: Path, content: bytes) -> int:
         if path.name.startswith(".000010-0-"):
             raise OSError(number, os.strerror(number))
-        return really(path, content)
+        return write_bytes(path, content)
 
     monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(InputError) as caught:
@@ -162,7 +162,7 @@ def test_full_disk_stops_the_run_without_data_loss(
     assert b"000010-0.png" not in folder.records.read_bytes()
     assert b"000011-0.png" not in folder.records.read_bytes()
 
-    monkeypatch.setattr(Path, "write_bytes", really)
+    monkeypatch.setattr(Path, "write_bytes", write_bytes)
     run_extract(clip, folder)
 
     assert whole == read_set_files(folder)
@@ -171,33 +171,33 @@ def test_full_disk_stops_the_run_without_data_loss(
 def test_resume_after_last_face_repeats_no_work(
     clip: Path, folder: SetFolder, whole: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All faces are on the disk, and only the last word is missing: it is added."""
-    really = set_source.write_text
+    """With all faces on the disk, only the missing `[result]` is added."""
+    write_text = set_source.write_text
 
     def fails(path: Path, text: str) -> None:
         if "[result]" in text:
             raise MemoryError
-        really(path, text)
+        write_text(path, text)
 
     monkeypatch.setattr(set_source, "write_text", fails)
     with pytest.raises(MemoryError):
         run_extract(clip, folder)
-    monkeypatch.setattr(set_source, "write_text", really)
-    seen: list[int] = []
+    monkeypatch.setattr(set_source, "write_text", write_text)
+    processed: list[int] = []
 
-    run_extract(clip, folder, before=seen.append)
+    run_extract(clip, folder, before=processed.append)
 
-    assert [] == seen
+    assert [] == processed
     assert whole == read_set_files(folder)
 
 
 def test_interrupt_finishes_the_current_frame(
     clip: Path, folder: SetFolder, whole: dict[str, bytes]
 ) -> None:
-    """A signal ends the run after the frame at hand; all that was done is on the disk."""
+    """A signal ends the run after the current frame; the work so far is on the disk."""
     report = RecordingReporter()
 
-    def ask(index: int) -> None:
+    def request_stop(index: int) -> None:
         if index == 12:
             signal.raise_signal(signal.SIGTERM)
 
@@ -207,7 +207,7 @@ def test_interrupt_finishes_the_current_frame(
             folder=folder,
             settings=ExtractSettings(size_px=64),
             report=report,
-            detector=lambda: SpotDetector(ask),
+            detector=lambda: SpotDetector(request_stop),
         )
 
     lines = len(folder.records.read_bytes().splitlines())

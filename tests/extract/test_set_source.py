@@ -1,4 +1,4 @@
-"""Whose set it is: made once of one source with one choice of settings, or not at all."""
+"""A set is made of one source with one choice of settings, or not at all."""
 
 import shutil
 import tomllib
@@ -24,12 +24,12 @@ from faceswap_cli.stages.extract import ExtractSummary, extract
 
 
 def test_finished_set_is_not_redone(clip: Path, folder: SetFolder) -> None:
-    """The same command a second time says so, looks at nothing and changes nothing."""
+    """The same command a second time says so, processes nothing and changes nothing."""
     first = run_extract(clip, folder)
     before, report = read_set_files(folder), RecordingReporter()
 
     def never(index: int) -> None:
-        pytest.fail("looked at a frame again")
+        pytest.fail("processed a frame again")
 
     second = run_extract(clip, folder, before=never, report=report)
 
@@ -39,7 +39,7 @@ def test_finished_set_is_not_redone(clip: Path, folder: SetFolder) -> None:
 
 
 def test_deleted_crop_stays_deleted(clip: Path, folder: SetFolder) -> None:
-    """Going on does not bring back what the user threw out, and it is out of the set."""
+    """A second run does not restore a crop that the user deleted; it is not in the set."""
     run_extract(clip, folder)
     folder.crop_path(5, 0).unlink()
 
@@ -50,7 +50,7 @@ def test_deleted_crop_stays_deleted(clip: Path, folder: SetFolder) -> None:
 
 
 def test_renamed_video_is_the_same_source(clip: Path, folder: SetFolder) -> None:
-    """A source is known by its content: moving it does not stop a run from going on."""
+    """A source is identified by its content: a set can be continued from a moved file."""
     run_extract(clip, folder)
     moved = Path(shutil.copy(clip, folder.root.parent / "renamed.mp4"))
     report = RecordingReporter()
@@ -77,10 +77,10 @@ def test_different_video_needs_another_set(clip: Path, folder: SetFolder, tmp_pa
 def test_one_changed_byte_is_a_different_source(
     clip: Path, folder: SetFolder, tmp_path: Path
 ) -> None:
-    """A file of the same size is told from the first by its content."""
+    """A file of the same size with other content is another source."""
     run_extract(clip, folder)
     data = clip.read_bytes()
-    assert b"x264" in data  # the encoder's signature, which no decoder minds
+    assert b"x264" in data  # the encoder's signature, which decoders ignore
     (tmp_path / "other.mp4").write_bytes(data.replace(b"x264", b"y264", 1))
 
     with pytest.raises(ConfigurationError, match="the faces of another video"):
@@ -96,7 +96,7 @@ def test_different_settings_need_another_set(clip: Path, folder: SetFolder) -> N
 
 
 def test_set_without_source_file_is_not_touched(clip: Path, folder: SetFolder) -> None:
-    """A folder with records and without a source is somebody else's."""
+    """A folder with records and without a source is not ours."""
     folder.root.mkdir(parents=True)
     folder.records.write_text("{}\n")
 
@@ -106,7 +106,7 @@ def test_set_without_source_file_is_not_touched(clip: Path, folder: SetFolder) -
 
 
 def test_unreadable_source_file_is_reported(clip: Path, folder: SetFolder) -> None:
-    """A damaged source.toml stops the run before anything is overwritten."""
+    """A damaged source.toml is an error before anything is overwritten."""
     folder.root.mkdir(parents=True)
     folder.source.write_text("[input\n")
 
@@ -116,26 +116,26 @@ def test_unreadable_source_file_is_reported(clip: Path, folder: SetFolder) -> No
 
 def test_no_face_leaves_no_set(folder: SetFolder, tmp_path: Path) -> None:
     """A clip without faces ends with exit code 4, advice, and no folder."""
-    clip = write_clip(tmp_path / "nobody.mp4", frames=3, empty={0, 1, 2})
+    clip = write_clip(tmp_path / "empty.mp4", frames=3, empty={0, 1, 2})
 
     with pytest.raises(NoFacesError) as caught:
         run_extract(clip, folder)
 
     assert 4 == caught.value.exit_code
-    assert "no face was found in the 3 frames of nobody.mp4" == caught.value.message
+    assert "no face was found in the 3 frames of empty.mp4" == caught.value.message
     assert "30 px wide or more: try a closer shot" in caught.value.hint
     assert not folder.root.exists()
 
 
 def test_a_missing_video_leaves_no_set(folder: SetFolder, tmp_path: Path) -> None:
-    """A typing mistake in the name changes nothing on the disk."""
+    """A typo in the name changes nothing on the disk."""
     with pytest.raises(InputError, match=r"nowhere\.mp4"):
         run_extract(tmp_path / "nowhere.mp4", folder)
     assert not folder.root.exists()
 
 
 def test_detector_load_failure_leaves_no_set(clip: Path, folder: SetFolder) -> None:
-    """What is missing on the machine is said before anything is written."""
+    """A missing library is an error before anything is written."""
 
     def refuse() -> SpotDetector:
         raise InputError("no detector here")
@@ -168,14 +168,14 @@ def test_detector_load_failure_leaves_no_set(clip: Path, folder: SetFolder) -> N
 def test_settings_are_checked(
     clip: Path, folder: SetFolder, settings: ExtractSettings, message: str
 ) -> None:
-    """A setting that makes no sense is named before the video is read."""
+    """An invalid setting is an error before the video is read."""
     with pytest.raises(ConfigurationError, match=message):
         run_extract(clip, folder, settings=settings)
 
 
 def test_user_sections_are_preserved(clip: Path, folder: SetFolder) -> None:
-    """It is in source.toml from the beginning, stays without being said again, and may change."""
-    said = {"consent": {"kind": "written", "note": "“contract” \n of 3 May 😀"}}
+    """They are in source.toml from the start, stay if not repeated, and can be changed."""
+    consent = {"consent": {"kind": "written", "note": "“contract” \n of 3 May 😀"}}
 
     def stop(index: int) -> None:
         if index == 9:
@@ -191,13 +191,13 @@ def test_user_sections_are_preserved(clip: Path, folder: SetFolder) -> None:
             settings=ExtractSettings(size_px=64),
             report=Reporter(),
             detector=lambda: SpotDetector(stop if "stop" in more else no_op),
-            extra_sections=more.get("said", {}),  # type: ignore[arg-type]
+            extra_sections=more.get("sections", {}),  # type: ignore[arg-type]
         )
 
     with pytest.raises(KeyboardInterrupt):
-        again(said=said, stop=True)
-    assert said["consent"] == declared()
+        again(sections=consent, stop=True)
+    assert consent["consent"] == declared()
     again()
-    assert said["consent"] == declared()
-    assert FACE_COUNT == again(said={"consent": {"kind": "myself"}}).faces
+    assert consent["consent"] == declared()
+    assert FACE_COUNT == again(sections={"consent": {"kind": "myself"}}).faces
     assert {"kind": "myself"} == declared()
