@@ -1,12 +1,12 @@
-"""Which colours, edge and finish bring a swapped face nearest to the true swap, and what they cost.
+"""Which color transfer, edge and postprocessing come closest to the true swap, and what they cost.
 
-Run by hand:  python tests/benchmarks/compositing.py [--picture docs/pictures/blending.jpg] [CLIP ...]
+Run by hand:  python tests/benchmarks/compositing.py [--picture IMAGE] [CLIP ...]
 
-People are drawn, so the true swap is known: B's face on A's head, in A's skin, in A's light. What a
-network hands over is imitated: B's face in B's own skin, seen at the network's size, its colours a
-little off. Every way to blend is given the same faces and judged inside the face and around it.
-In a filmed clip the truth is the frame itself: its own face is taken out, spoilt in the same way,
-and laid back.
+The people are synthetic, so the true swap is known: B's face on A's head, in A's skin and light. A
+model's output is imitated: B's face in B's own skin, at the model's size, its colors a little off.
+Every compositor gets the same faces and is evaluated inside the face and around it. In a filmed
+clip the truth is the frame itself: its own face is cropped, degraded in the same way and pasted
+back.
 """
 
 import argparse
@@ -48,12 +48,12 @@ COVERAGE = 0.8
 SIZES = (64, 128)
 TILE_PX = 160
 EVAL_SCALE = 1.25
-"""What is judged is the face's square, seen at this many times its side."""
+"""Side of the evaluated square as a multiple of the face's square."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Case:
-    """One face to be blended, and how it should come out."""
+    """One face to composite, and the true result."""
 
     frame: Image
     truth: Image
@@ -65,11 +65,11 @@ class Case:
 def synthetic_cases(
     pairs: int, *, each: int, soft_px: float = 0, grain: float = 0
 ) -> Iterator[Case]:
-    """Draw people, find their faces, and imitate what a network makes of them.
+    """Render people, detect their faces, and imitate a model's output for them.
 
     Args:
         pairs: Pairs of people.
-        each: Moments a pair.
+        each: Scenes per pair.
         soft_px: Blur of the camera, px.
         grain: Noise of the camera, levels.
     """
@@ -80,29 +80,29 @@ def synthetic_cases(
         for seed, (target, source) in enumerate(chosen):
             a, b = CAST[target], CAST[source]
             swapped, toned = b.on_head_of(a), b.with_skin_of(a).on_head_of(a)
-            for number, moment in enumerate(random_scenes(seed, each)):
-                plain = replace(moment, hand=None)
+            for number, scene in enumerate(random_scenes(seed, each)):
+                plain = replace(scene, hand=None)
                 frame, truth, given = (
                     render_frame(HeadModel.from_person(one), plain, SIDE_PX).image
                     for one in (a, toned, swapped)
                 )
-                found = detector.detect(frame)
-                if not found:
+                faces = detector.detect(frame)
+                if not faces:
                     continue
-                place = align_face(found[0].landmarks).center_crop(COVERAGE)
+                alignment = align_face(faces[0].landmarks).center_crop(COVERAGE)
                 size = SIZES[number % len(SIZES)]
                 frame, truth = (simulate_camera(one, soft_px, grain, rng) for one in (frame, truth))
                 yield Case(
                     frame=frame,
                     truth=truth,
-                    swapped=shift_colors(place.crop(given, size), rng),
-                    mask=face_mask(found[0].landmarks, place),
-                    alignment=place,
+                    swapped=shift_colors(alignment.crop(given, size), rng),
+                    mask=face_mask(faces[0].landmarks, alignment),
+                    alignment=alignment,
                 )
 
 
 def video_cases(clip: Path, *, each: int) -> Iterator[Case]:
-    """Take faces out of a clip and spoil them: the frame itself is how they should come out."""
+    """Crop and degrade the faces of a clip: the frame itself is the true result."""
     rng = np.random.default_rng(1)
     info = probe(clip)
     count = info.frame_count or each
@@ -114,39 +114,41 @@ def video_cases(clip: Path, *, each: int) -> Iterator[Case]:
     with MediaPipeDetector() as detector, VideoReader(clip) as reader:
         for number, frame in enumerate(reader.frames_at(positions)):
             for face in detector.detect(frame.image)[:1]:
-                place = align_face(face.landmarks).center_crop(COVERAGE)
+                alignment = align_face(face.landmarks).center_crop(COVERAGE)
                 yield Case(
                     frame=frame.image,
                     truth=frame.image,
-                    swapped=shift_colors(place.crop(frame.image, SIZES[number % len(SIZES)]), rng),
-                    mask=face_mask(face.landmarks, place),
-                    alignment=place,
+                    swapped=shift_colors(
+                        alignment.crop(frame.image, SIZES[number % len(SIZES)]), rng
+                    ),
+                    mask=face_mask(face.landmarks, alignment),
+                    alignment=alignment,
                 )
 
 
 def simulate_camera(image: Image, soft_px: float, grain: float, rng: np.random.Generator) -> Image:
-    """Return a picture as a camera out of focus, or in poor light, takes it."""
+    """Return an image as a camera takes it out of focus or in poor light."""
     soft = cv2.GaussianBlur(image, (0, 0), soft_px) if soft_px else image
     noise = rng.normal(0, grain, image.shape[:2])[..., None] if grain else 0
     return np.asarray(np.clip(np.rint(soft + noise), 0, 255), dtype=np.uint8)
 
 
 def shift_colors(image: Image, rng: np.random.Generator) -> Image:
-    """Return a face with its colours off by up to a tenth, as networks leave them."""
+    """Return a face with its colors off by up to a tenth, as models produce them."""
     gain, shift = rng.uniform(0.9, 1.1, 3), rng.uniform(-10, 10, 3)
     return np.asarray(np.clip(image * gain + shift, 0, 255), dtype=np.uint8)
 
 
 @dataclass(frozen=True)
 class Score:
-    """How a way to blend did on average."""
+    """Mean scores of a compositor."""
 
     psnr_db: float
     ssim: float
     edge: float
     """Slope along the mask's edge over the frame's own; 1 is no seam."""
     step: float
-    """Step in colour across the edge beyond the true swap's, delta E."""
+    """Step in color across the edge compared with the true swap's, delta E."""
     detail: float
     """Detail in the face over that of the true swap."""
     grain: float
@@ -155,7 +157,7 @@ class Score:
 
 
 def evaluate(compositor: Compositor, given: list[Case]) -> Score:
-    """Blend every case and return the mean scores."""
+    """Composite every case and return the mean scores."""
     rows = []
     for case in given:
         start = time.process_time()
@@ -192,7 +194,7 @@ def edge_slope(image: Image, zones: FaceZones) -> float:
 
 
 def pad_mask(mask: Mask, side: int) -> Mask:
-    """Return a mask as it lies in the wider square that is judged."""
+    """Return a mask padded to the wider square that is evaluated."""
     inner = round(side / EVAL_SCALE)
     margin = (side - inner) // 2
     small = cv2.resize(mask, (inner, inner), interpolation=cv2.INTER_AREA)
@@ -201,13 +203,13 @@ def pad_mask(mask: Mask, side: int) -> Mask:
     return np.asarray(padded, dtype=np.float32)
 
 
-def print_table(title: str, ways: Mapping[str, Compositor], given: list[Case]) -> None:
-    """Print a table: one line for every way."""
+def print_table(title: str, compositors: Mapping[str, Compositor], given: list[Case]) -> None:
+    """Print a table with a line for every compositor."""
     print(
-        f"\n{title}\n| | PSNR dB | SSIM | edge | colour step | detail | grain | ms |\n|"
+        f"\n{title}\n| | PSNR dB | SSIM | edge | color step | detail | grain | ms |\n|"
         + " --- |" * 8
     )
-    for name, compositor in ways.items():
+    for name, compositor in compositors.items():
         score = evaluate(compositor, given)
         print(
             f"| {name} | {score.psnr_db:.2f} | {score.ssim:.4f} | {score.edge:.2f}"
@@ -217,7 +219,7 @@ def print_table(title: str, ways: Mapping[str, Compositor], given: list[Case]) -
 
 
 def write_grid(path: Path, given: list[Case]) -> None:
-    """Write a grid: the frame, the truth, and every colour match under every blend."""
+    """Write a grid: the frame, the truth, and every color transfer with every blend mode."""
     columns = ["frame", "true swap", *COLOR_TRANSFERS]
     rows: list[list[Image]] = []
     labels: list[str] = []
@@ -226,12 +228,12 @@ def write_grid(path: Path, given: list[Case]) -> None:
         for name, blend in BLEND_MODES.items():
             tiles = [case.frame, case.truth]
             for match in COLOR_TRANSFERS.values():
-                made = Compositor(color_transfer=match, blend=blend)
-                tiles.append(made.paste(case.frame, case.swapped, case.mask, case.alignment))
+                compositor = Compositor(color_transfer=match, blend=blend)
+                tiles.append(compositor.paste(case.frame, case.swapped, case.mask, case.alignment))
             rows.append([around.crop(tile, TILE_PX) for tile in tiles])
             labels.append(name)
-    sheet = image_io.make_grid(rows, side=TILE_PX, columns=columns, labels=labels)
-    Pillow.fromarray(sheet).save(path, quality=82)
+    grid = image_io.make_grid(rows, side=TILE_PX, columns=columns, labels=labels)
+    Pillow.fromarray(grid).save(path, quality=82)
 
 
 def compare_with_naive(given: list[Case]) -> None:
@@ -250,7 +252,7 @@ def compare_with_naive(given: list[Case]) -> None:
 
 
 def enlarge(case: Case) -> Case:
-    """Return a case in the middle of a frame of 1280x720 px, its square 300 px wide."""
+    """Return a case in a frame of 1280x720 px, its square 300 px wide."""
     scale = 300 / case.alignment.side_px
     wide = cv2.resize(case.frame, None, fx=scale, fy=scale)
     canvas = np.zeros((720, 1280, 3), np.uint8)
@@ -261,15 +263,18 @@ def enlarge(case: Case) -> Case:
     return replace(case, frame=canvas, alignment=FaceAlignment(to_unit=to_unit))
 
 
-def naive_blend(frame: Image, swap: Image, mask: Mask, place: FaceAlignment) -> AnyArray:
-    """Blend as is done without care for time: everything in float, on the whole frame."""
+def naive_blend(frame: Image, swap: Image, mask: Mask, alignment: FaceAlignment) -> AnyArray:
+    """Composite the plain way: everything in float, on the whole frame."""
     height, width = frame.shape[:2]
     side = swap.shape[0]
     in_frame = cv2.warpAffine(
-        swap.astype(np.float32), place.crop_to_frame(side), (width, height), flags=cv2.INTER_CUBIC
+        swap.astype(np.float32),
+        alignment.crop_to_frame(side),
+        (width, height),
+        flags=cv2.INTER_CUBIC,
     )
-    alpha = cv2.warpAffine(mask, place.crop_to_frame(mask.shape[0]), (width, height))
-    reach = place.side_px * 0.05
+    alpha = cv2.warpAffine(mask, alignment.crop_to_frame(mask.shape[0]), (width, height))
+    reach = alignment.side_px * 0.05
     alpha = cv2.GaussianBlur(alpha, (0, 0), reach / 2)[..., None]
     lab = [
         cv2.cvtColor(one.astype(np.float32) / 255, cv2.COLOR_RGB2LAB) for one in (in_frame, frame)
@@ -290,9 +295,9 @@ def variants(
 
 
 def print_tables(given: list[Case]) -> None:
-    """Print what colour, blend, feather and shrinking do."""
+    """Print the tables of color transfers, blend modes, feathers and shrinkages."""
     print_table(
-        "colour", {n: Compositor(color_transfer=m) for n, m in COLOR_TRANSFERS.items()}, given
+        "color", {n: Compositor(color_transfer=m) for n, m in COLOR_TRANSFERS.items()}, given
     )
     print_table("blend", {n: Compositor(blend=b) for n, b in BLEND_MODES.items()}, given)
     print_table(
@@ -304,7 +309,7 @@ def print_tables(given: list[Case]) -> None:
 
 
 def print_postprocessing(title: str, given: list[Case]) -> None:
-    """Print what the finish does."""
+    """Print the table of postprocessing steps."""
     kinds = {
         "none": Postprocessor(),
         "sharpen 0.25": Postprocessor(sharpen=0.25),
@@ -313,37 +318,39 @@ def print_postprocessing(title: str, given: list[Case]) -> None:
         "grain": Postprocessor(match_grain=True),
         "all of them": build_compositor(ConvertSettings()).postprocess,
     }
-    laid = {name: Compositor(postprocess=finish) for name, finish in kinds.items()}
-    print_table(f"finish, {title}", laid, given)
+    compositors = {name: Compositor(postprocess=kind) for name, kind in kinds.items()}
+    print_table(f"postprocessing, {title}", compositors, given)
 
 
 def main() -> None:
-    """Print the tables, then draw the picture."""
+    """Print the tables, then write the image."""
     parser = argparse.ArgumentParser()
     parser.add_argument("clips", type=Path, nargs="*")
     parser.add_argument("--pairs", type=int, default=8)
     parser.add_argument("--each", type=int, default=3)
     parser.add_argument("--picture", type=Path)
-    told = parser.parse_args()
+    options = parser.parse_args()
     cv2.setNumThreads(1)
-    if told.clips:
-        given = [case for clip in told.clips for case in video_cases(clip, each=told.each)]
+    if options.clips:
+        given = [case for clip in options.clips for case in video_cases(clip, each=options.each)]
         print(f"{len(given)} filmed faces")
         evaluate(Compositor(), given)  # the first calls of OpenCV are slow
         print_tables(given)
         print_postprocessing("as filmed", given)
         return
-    given = list(synthetic_cases(told.pairs, each=told.each))
-    print(f"{len(given)} drawn faces")
+    given = list(synthetic_cases(options.pairs, each=options.each))
+    print(f"{len(given)} synthetic faces")
     evaluate(Compositor(), given)
     print_tables(given)
     print_postprocessing("a clean camera", given)
     for title, soft, noise in (("soft by 2 px", 2.0, 0.0), ("grain of 5 levels", 0.0, 5.0)):
-        some = list(synthetic_cases(told.pairs // 2, each=told.each, soft_px=soft, grain=noise))
+        some = list(
+            synthetic_cases(options.pairs // 2, each=options.each, soft_px=soft, grain=noise)
+        )
         print_postprocessing(f"a camera with {title}", some)
     compare_with_naive(given)
-    if told.picture:
-        write_grid(told.picture, given)
+    if options.picture:
+        write_grid(options.picture, given)
 
 
 if __name__ == "__main__":

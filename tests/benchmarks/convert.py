@@ -1,6 +1,6 @@
-"""How near convert comes to what bounds it, as ratios from one interleaved run.
+"""How close convert comes to its bounds, as ratios from one interleaved run.
 
-The network of the test costs nothing: what is measured is everything else. Run by hand, on an idle
+The model of the benchmark takes no time: everything else is measured. Run by hand, on an idle
 machine:
 
     python tests/benchmarks/convert.py            # speed at 720p
@@ -46,27 +46,27 @@ from faceswap_cli.video.writer import VideoWriter
 
 SIZE = WIDTH, HEIGHT = 1280, 720
 FACE_PX = 420
-"""Side of the drawn picture; the face in it is about two thirds as high."""
+"""Side of the synthetic face's image; the face is about two thirds as high."""
 FRAMES = 240
 NAIVE_FRAMES = 40
-"""The plain loop sees only so many: it takes long."""
+"""Frames for the plain loop, which is slow."""
 ROUNDS = 3
 RATE = 25
 
 
 def make_frames(count: int) -> list[Image]:
-    """Return frames with a drawn person who moves, a background that pans, and grain."""
+    """Return frames with a moving synthetic face, a panning background, and grain."""
     rng = np.random.default_rng(0)
     wide = rng.integers(40, 200, (HEIGHT // 16, (WIDTH + 2 * count) // 16 + 1, 3))
     backdrop = np.kron(wide, np.ones((16, 16, 1))).astype(np.uint8)[:HEIGHT]
     grain = rng.normal(0, 3, (HEIGHT, WIDTH, 1))
     actor = HeadModel.from_person(CAST["ada"])
     frames = []
-    for index, moment in enumerate(animate(1, seconds=count // RATE + 1).scenes[:count]):
+    for index, scene in enumerate(animate(1, seconds=count // RATE + 1).scenes[:count]):
         frame = backdrop[:, 2 * index : 2 * index + WIDTH].copy()
         left = 400 + index % 60
         frame[150 : 150 + FACE_PX, left : left + FACE_PX] = render_frame(
-            actor, moment, FACE_PX
+            actor, scene, FACE_PX
         ).image
         noisy = frame + np.roll(grain, 37 * index, axis=1)
         frames.append(np.clip(noisy, 0, 255).astype(np.uint8))
@@ -74,25 +74,25 @@ def make_frames(count: int) -> list[Image]:
 
 
 def passthrough_model() -> FaceModel:
-    """Return a network that gives back what it is shown, and takes no time for it."""
+    """Return a model that returns its input and takes no time."""
 
-    def draw_(crops: Sequence[Image], _: str) -> list[SwappedFace]:
+    def infer(crops: Sequence[Image], _: str) -> list[SwappedFace]:
         return [SwappedFace(image=crop, mask=None) for crop in crops]
 
-    return FaceModel(identities=("ada", "bo"), size_px=128, coverage=0.8, infer=draw_)
+    return FaceModel(identities=("ada", "bo"), size_px=128, coverage=0.8, infer=infer)
 
 
 class _PassthroughLoader:
-    """Stands in for `FaceModel` where the stage loads one."""
+    """Replaces `FaceModel` in the stage."""
 
     @staticmethod
     def load(*_: object, **__: object) -> FaceModel:
-        """Return the free network."""
+        """Return the model that takes no time."""
         return passthrough_model()
 
 
 def write_video(path: Path, images: Sequence[Image], *, repeat: int = 1) -> None:
-    """Write frames, and again and again."""
+    """Write a video of the images, `repeat` times over."""
     with VideoWriter(path, size=SIZE, rate=Fraction(RATE)) as video:
         for index in range(len(images) * repeat):
             video.write(images[index % len(images)], Fraction(index, RATE))
@@ -120,13 +120,13 @@ def encode_bare(path: Path, frames: Sequence[VideoFrame]) -> None:
 
 
 def track_faces(images: Sequence[Image]) -> None:
-    """Find and follow the faces of frames in memory, as the stage does."""
+    """Detect and track the faces of frames in memory, as the stage does."""
     frames = (
         Frame(index=index, time=Fraction(index, RATE), view=ArrayImage(image=image))
         for index, image in enumerate(images)
     )
-    with FaceTracker(LOCATION_DETECTORS[DEFAULT_DETECTOR], selection=SelectAll()) as follower:
-        for _ in follower.track(frames):
+    with FaceTracker(LOCATION_DETECTORS[DEFAULT_DETECTOR], selection=SelectAll()) as tracker:
+        for _ in tracker.track(frames):
             pass
 
 
@@ -148,27 +148,27 @@ def naive_loop(source: Path, target: Path) -> None:
     """Do the same operations one frame at a time, in float, on whole frames.
 
     As the peers do it: a search in every frame, the mask blurred and the face warped at the frame's
-    size, colours matched and blended in float32.
+    size, colors matched and blended in float32.
     """
-    network = passthrough_model()
+    model = passthrough_model()
     with ExitStack() as stack:
         detector = stack.enter_context(DETECTORS[DEFAULT_DETECTOR]())
         writer = stack.enter_context(VideoWriter(target, size=SIZE, rate=Fraction(RATE)))
         for frame in read_frames(source):
             image = frame.image
             for face in detector.detect(image)[:1]:
-                image = _paste_naive(image, face.landmarks, network)
+                image = _paste_naive(image, face.landmarks, model)
             writer.write(image, frame.time)
 
 
-def _paste_naive(image: Image, landmarks: AnyArray, network: FaceModel) -> Image:
-    """Return a frame with the network's face in it, the plain way."""
-    alignment = align_face(landmarks).center_crop(network.coverage)
-    to_crop = alignment.frame_to_crop(network.size_px)
-    crop = cv2.warpAffine(image, to_crop, (network.size_px, network.size_px))
-    (drawn,) = network.infer([np.asarray(crop, np.uint8)], "bo")
+def _paste_naive(image: Image, landmarks: AnyArray, model: FaceModel) -> Image:
+    """Return a frame with the model's face in it, the plain way."""
+    alignment = align_face(landmarks).center_crop(model.coverage)
+    to_crop = alignment.frame_to_crop(model.size_px)
+    crop = cv2.warpAffine(image, to_crop, (model.size_px, model.size_px))
+    (swapped,) = model.infer([np.asarray(crop, np.uint8)], "bo")
     full = cv2.warpAffine(
-        drawn.image.astype(np.float32),
+        swapped.image.astype(np.float32),
         to_crop,
         SIZE,
         flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP,
@@ -180,11 +180,11 @@ def _paste_naive(image: Image, landmarks: AnyArray, network: FaceModel) -> Image
     mask = cv2.GaussianBlur(mask, (2 * reach + 1, 2 * reach + 1), 0)[..., None]
     inside = (mask[..., 0] > 0.5).astype(np.uint8)
     own = cv2.cvtColor(full / 255, cv2.COLOR_RGB2LAB)
-    wanted = cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
-    (mean, deviation), (goal, spread) = (cv2.meanStdDev(one, mask=inside) for one in (own, wanted))
+    target = cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
+    (mean, deviation), (goal, spread) = (cv2.meanStdDev(one, mask=inside) for one in (own, target))
     matched = (own - mean.T) / (deviation.T + 1e-6) * spread.T + goal.T
-    recoloured = cv2.cvtColor(matched.astype(np.float32), cv2.COLOR_LAB2RGB) * 255
-    blended = recoloured * mask + image.astype(np.float32) * (1 - mask)
+    recolored = cv2.cvtColor(matched.astype(np.float32), cv2.COLOR_LAB2RGB) * 255
+    blended = recolored * mask + image.astype(np.float32) * (1 - mask)
     return np.asarray(np.clip(np.rint(blended), 0, 255), dtype=np.uint8)
 
 
@@ -192,7 +192,7 @@ NAIVE = "plain loop"
 
 
 def measure_time(work: Callable[[], None], frames: int) -> tuple[float, float]:
-    """Return wall and processor seconds of some work, a frame."""
+    """Return wall and CPU seconds per frame of some work."""
     start, busy = perf_counter(), process_time()
     work()
     return (perf_counter() - start) / frames, (process_time() - busy) / frames
@@ -233,16 +233,16 @@ def benchmark_speed(rounds: int) -> None:
 
 
 def print_report(taken: Mapping[str, Sequence[tuple[float, float]]]) -> None:
-    """Print wall and processor time a frame, as medians, their spread, and the ratios."""
+    """Print median wall and CPU time per frame, the spread, and the ratios."""
     wall = {name: median(one for one, _ in times) for name, times in taken.items()}
     rounds = len(next(iter(taken.values())))
-    print(f"{SIZE[0]}x{SIZE[1]}, {FRAMES} frames, {os.cpu_count()} processors, {rounds} rounds")
+    print(f"{SIZE[0]}x{SIZE[1]}, {FRAMES} frames, {os.cpu_count()} CPUs, {rounds} rounds")
     for label, times in taken.items():
         spread = max(one for one, _ in times) / min(one for one, _ in times) - 1
         busy = median(one for _, one in times)
         print(
             f"{label:30} {1 / wall[label]:7.1f} frames/s (spread {100 * spread:.0f} %)"
-            f" {1000 * busy:8.1f} processor ms a frame"
+            f" {1000 * busy:8.1f} CPU ms a frame"
         )
     parts = ("bare decode", "landmarks", "bare encode")
     slowest = max(parts, key=lambda one: wall[one])
@@ -255,7 +255,7 @@ def print_report(taken: Mapping[str, Sequence[tuple[float, float]]]) -> None:
 
 
 def benchmark_memory(seconds: Sequence[int]) -> None:
-    """Print the peak memory of conversions of clips of different length, each in its process."""
+    """Print the peak memory of converting clips of different length, each in a new process."""
     peaks = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -279,13 +279,13 @@ def print_peak_memory(source: Path) -> None:
     stage.FaceModel = _PassthroughLoader  # type: ignore[misc,assignment]
     with tempfile.TemporaryDirectory() as name:
         convert(source, Path(name), ConvertSettings(hwaccel=False), None)
-    # Not the peak of getrusage, which a child takes over from its parent.
+    # Not the peak of getrusage, which a child inherits from its parent.
     (peak,) = re.findall(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())
     print(peak)
 
 
 def main() -> None:
-    """Run what was asked for."""
+    """Run the selected benchmark."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--memory", action="store_true", help="measure memory instead")
     parser.add_argument("--seconds", type=int, nargs="+", default=[10, 600], help="for --memory")
