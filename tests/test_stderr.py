@@ -1,4 +1,4 @@
-"""Standard error is muted while any thread asks for it, and back afterwards."""
+"""Standard error is muted while any thread is inside `suppress_stderr`, and restored after."""
 
 import os
 import threading
@@ -12,7 +12,7 @@ from faceswap_cli.core.stderr import suppress_stderr
 
 @pytest.fixture
 def same_stderr() -> Iterator[None]:
-    """Check that file descriptor 2 is the same file after the test; put it back in any case."""
+    """Check that file descriptor 2 is the same file after the test; restore it in any case."""
     before, copy = os.fstat(2), os.dup(2)
     yield
     after = os.fstat(2)
@@ -23,7 +23,7 @@ def same_stderr() -> Iterator[None]:
 
 @pytest.mark.usefixtures("same_stderr")
 def test_overlapping_threads_restore_standard_error() -> None:
-    """The first block to begin ends first, while the other is inside: muted to the end of both."""
+    """The block that began first ends first; standard error is muted until the other ends, too."""
     second_is_inside, first_is_over = threading.Event(), threading.Event()
     sizes: list[os.stat_result] = []
 
@@ -46,6 +46,6 @@ def test_overlapping_threads_restore_standard_error() -> None:
 
 @pytest.mark.usefixtures("same_stderr")
 def test_an_error_restores_standard_error() -> None:
-    """A block that fails is counted like one that ends."""
+    """A block that raises restores it like any other."""
     with pytest.raises(ValueError, match="no model"), suppress_stderr():
         raise ValueError("no model")

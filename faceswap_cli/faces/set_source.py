@@ -122,12 +122,12 @@ def _content_keys(source: Source) -> list[dict[str, str | int | float]]:
 
 
 def _describe_inputs(source: Source) -> str:
-    """Return what a set was made of, as `video, a.mp4` or `3 inputs, a.mp4 to c.mp4`."""
+    """Return the inputs of a set, as `video, a.mp4` or `3 inputs, a.mp4 to c.mp4`."""
     inputs = [section for title, section in source.items() if title.startswith("input")]
     names = [str(section.get("name", "of an unknown name")) for section in inputs]
     if len(inputs) > 1:
         return f"{len(inputs)} inputs, {names[0]} to {names[-1]}"
-    kind = "album" if inputs and "pictures" in inputs[0] else "video"
+    kind = "image sequence" if inputs and "pictures" in inputs[0] else "video"
     return f"{kind}, {names[0] if names else 'of an unknown name'}"
 
 
