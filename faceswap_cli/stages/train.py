@@ -74,6 +74,7 @@ from faceswap_cli.training.state import StopCriterion, TrainState
 from faceswap_cli.training.trainer import Trainer
 from faceswap_models import registry
 from faceswap_models.base import SwapModel
+from faceswap_models.growing import GrowingModel
 
 __all__ = [
     "InitConfig",
@@ -181,8 +182,6 @@ def train(job: TrainJob, *, report: Reporter) -> TrainSummary:
         session = build_session(job, hardware, dist=dist, report=report)
         if dist.world_size > 1:
             synchronize(session, dist)
-        for name in job.recipe.ignored:
-            report.note(f"{name} is not a setting of this version: it is ignored")
         summary = training_loop(
             session.trainer,
             session.loader,
@@ -328,6 +327,8 @@ def build_session(
     saved = checkpoint.load_checkpoint(job.run)
     if saved is not None:
         checkpoint.check_compatible(saved, recipe=recipe, identities=identities, run=job.run)
+        for name in saved.recipe.ignored:
+            report.note(f"{name}, which the run was trained with, is not a setting here: ignored")
         identities = list(saved.identities)
     model = build_model(recipe, identities, hardware, seed=job.seed)
     if saved is None:
@@ -469,7 +470,7 @@ def cache_side_px(faces: FaceSet, recipe: Recipe) -> int:
 def estimate_without_speed(trainer: Trainer, job: TrainJob) -> TrainEstimate:
     """Return what a training takes that can be known before its first step."""
     final = trainer
-    if trainer.growth_step != trainer.final_growth_step:
+    if isinstance(trainer.model, GrowingModel) and trainer.model.is_growing:
         model = build_model(job.recipe, trainer.model.identities, trainer.hardware, seed=job.seed)
         final = Trainer(model, job.recipe.train, trainer.hardware)
         grow_to_final(final)

@@ -179,11 +179,6 @@ class Trainer:
         """Growth step of the networks; 0 throughout for networks that do not grow."""
         return self.model.growth_step if isinstance(self.model, GrowingModel) else 0
 
-    @property
-    def final_growth_step(self) -> int:
-        """Growth step of the complete networks."""
-        return self.model.final_growth_step if isinstance(self.model, GrowingModel) else 0
-
     def growth_due(self, progress: TrainProgress) -> int:
         """Return the growth step that the next training step needs."""
         return self.model.growth_due(progress) if isinstance(self.model, GrowingModel) else 0
