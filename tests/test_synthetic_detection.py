@@ -1,4 +1,4 @@
-"""Whether a detector made for real faces takes the drawn ones for faces, and reads them right."""
+"""A detector for real faces detects synthetic ones, and measures them correctly."""
 
 import numpy as np
 import numpy.typing as npt
@@ -24,76 +24,84 @@ MESH_INDICES = {
     "left_mouth_corner": 61, "right_mouth_corner": 291, "lip_top": 0, "lip_bottom": 17,
 }
 # fmt: on
-"""Our points and MediaPipe's."""
+"""Our landmarks and their indices in MediaPipe's mesh."""
 
 
 @pytest.fixture(scope="module")
-def readings() -> npt.NDArray[np.float64]:
-    """Return what is true and what is read of 48 drawings.
+def measurements() -> npt.NDArray[np.float64]:
+    """Return true and measured values of 48 frames.
 
-    The columns: faces found; true yaw, pitch, roll, jaw and blink; the same as read; and how far
-    the landmarks are apart.
+    Columns: faces found; true yaw, pitch, roll, jaw and blink; the same as measured; the error of
+    the landmarks.
     """
     people = [*CAST.values(), random_person(101)]
     rows = []
     with MediaPipeDetector() as detector:
         for seed, person in enumerate(people):
-            actor = HeadModel.from_person(person)
-            for moment in random_scenes(seed, FRAMES_EACH):
-                drawing = render_frame(actor, moment, SIDE_PX)
-                faces = detector.detect(drawing.image)
-                true = (moment.yaw, moment.pitch, moment.roll, moment.jaw, moment.blink)
+            head_model = HeadModel.from_person(person)
+            for scene in random_scenes(seed, FRAMES_EACH):
+                rendered = render_frame(head_model, scene, SIDE_PX)
+                faces = detector.detect(rendered.image)
+                true = (scene.yaw, scene.pitch, scene.roll, scene.jaw, scene.blink)
                 if not faces:
                     rows.append((0.0, *true, *[np.nan] * (len(true) + 1)))
                     continue
                 expression = dict(zip(BLENDSHAPE_NAMES, faces[0].blendshapes, strict=True))
-                read = (*faces[0].pose, expression["jawOpen"], expression["eyeBlinkLeft"])
-                rows.append((float(len(faces)), *true, *read, landmark_error(drawing, faces[0])))
+                measured = (*faces[0].pose, expression["jawOpen"], expression["eyeBlinkLeft"])
+                rows.append(
+                    (float(len(faces)), *true, *measured, landmark_error(rendered, faces[0]))
+                )
     return np.array(rows)
 
 
-def landmark_error(drawing: RenderedFrame, face: Face) -> float:
-    """Return the mean distance of read from true landmarks, in outer eye corners' distances."""
-    eyes = drawing.landmarks["left_eye_outer"], drawing.landmarks["right_eye_outer"]
+def landmark_error(rendered: RenderedFrame, face: Face) -> float:
+    """Return the mean error of landmarks, relative to the distance of the outer eye corners."""
+    eyes = rendered.landmarks["left_eye_outer"], rendered.landmarks["right_eye_outer"]
     off = [
-        np.subtract(face.landmarks[i], drawing.landmarks[name]) for name, i in MESH_INDICES.items()
+        np.subtract(face.landmarks[i], rendered.landmarks[name]) for name, i in MESH_INDICES.items()
     ]
     return float(np.hypot(*np.transpose(off)).mean() / np.hypot(*np.subtract(*eyes)))
 
 
 @pytest.mark.slow
-def test_the_landmarks_are_where_the_detector_sees_them(
-    readings: npt.NDArray[np.float64],
+def test_the_landmarks_agree_with_the_detector(
+    measurements: npt.NDArray[np.float64],
 ) -> None:
-    """Eye corners and mouth are within 5 % of the eyes' distance, seen or computed."""
-    assert np.nanmean(readings[:, -1]) < 0.05
+    """Eye corners and mouth within 5 % of the eyes' distance."""
+    assert np.nanmean(measurements[:, -1]) < 0.05
 
 
 @pytest.mark.slow
-def test_the_detector_finds_one_face_in_every_drawing(readings: npt.NDArray[np.float64]) -> None:
-    """At least 98 % of the documented range is found, and never two faces in one."""
-    assert np.mean(readings[:, 0] == 1) >= 0.98
+def test_the_detector_finds_one_face_in_every_frame(measurements: npt.NDArray[np.float64]) -> None:
+    """Exactly one in at least 98 % of scenes over the documented range."""
+    assert np.mean(measurements[:, 0] == 1) >= 0.98
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "column", "least", "most_off"),
+    ("name", "column", "min_correlation", "max_error"),
     [("yaw", 1, 0.98, 4.0), ("pitch", 2, 0.92, 5.0), ("roll", 3, 0.97, 3.0)],
 )
-def test_the_detector_reads_the_true_pose(
-    readings: npt.NDArray[np.float64], name: str, column: int, least: float, most_off: float
+def test_the_detector_measures_the_true_pose(
+    measurements: npt.NDArray[np.float64],
+    name: str,
+    column: int,
+    min_correlation: float,
+    max_error: float,
 ) -> None:
-    """The pose read follows the pose drawn, with its sign and in degrees."""
-    true, read = readings[readings[:, 0] == 1][:, [column, column + 5]].T
-    assert np.corrcoef(true, read)[0, 1] >= least, name
-    assert np.abs(true - read).mean() <= most_off, name
+    """The measured pose follows the true one, with its sign and in degrees."""
+    true, measured = measurements[measurements[:, 0] == 1][:, [column, column + 5]].T
+    assert np.corrcoef(true, measured)[0, 1] >= min_correlation, name
+    assert np.abs(true - measured).mean() <= max_error, name
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "column", "least"), [("jaw", 4, 0.6), ("blink", 5, 0.85)])
-def test_the_detector_reads_the_expression(
-    readings: npt.NDArray[np.float64], name: str, column: int, least: float
+@pytest.mark.parametrize(
+    ("name", "column", "min_correlation"), [("jaw", 4, 0.6), ("blink", 5, 0.85)]
+)
+def test_the_detector_measures_the_expression(
+    measurements: npt.NDArray[np.float64], name: str, column: int, min_correlation: float
 ) -> None:
-    """An opening mouth and a closing eye are seen as such."""
-    true, read = readings[readings[:, 0] == 1][:, [column, column + 5]].T
-    assert np.corrcoef(true, read)[0, 1] >= least, name
+    """The mouth's opening and the eyes' closing."""
+    true, measured = measurements[measurements[:, 0] == 1][:, [column, column + 5]].T
+    assert np.corrcoef(true, measured)[0, 1] >= min_correlation, name

@@ -1,6 +1,6 @@
-"""Measure the drawn people with the detector made for real ones; draw docs/pictures/cast.png.
+"""Measure synthetic people with a detector for real ones; render docs/pictures/cast.png.
 
-Run by hand: `python tests/benchmarks/synthetic.py`. The figures of docs/synthetic.md come from here.
+Run by hand: `python tests/benchmarks/synthetic.py`. Prints the figures of docs/synthetic.md.
 """
 
 import time
@@ -40,16 +40,16 @@ MESH_INDICES = {
     "left_eye_outer": 33, "right_eye_outer": 263, "left_eye_inner": 133, "right_eye_inner": 362,
     "left_mouth_corner": 61, "right_mouth_corner": 291,
 }
-"""Our points and MediaPipe's."""
+"""Our landmarks and their indices in MediaPipe's mesh."""
 
 BLENDSHAPES = {
     "jaw": ("jawOpen",), "blink": ("eyeBlinkLeft", "eyeBlinkRight"),
     "smile": ("mouthSmileLeft", "mouthSmileRight"), "brow": ("browInnerUp",),
 }
-"""Our numbers and MediaPipe's coefficients."""
+"""Our parameters and MediaPipe's blendshapes."""
 # fmt: on
 
-Readings = list[tuple[str, RenderedFrame, Face]]
+Detections = list[tuple[str, RenderedFrame, Face]]
 
 
 def all_people() -> Mapping[str, Person]:
@@ -57,63 +57,65 @@ def all_people() -> Mapping[str, Person]:
     return {**CAST, **{f"random {seed}": random_person(seed) for seed in range(100, 105)}}
 
 
-def analyze_all(detector: MediaPipeDetector) -> tuple[int, Readings]:
-    """Draw everyone at random moments; return how many drawings, and what was found in them."""
-    found: Readings = []
-    drawn = 0
+def analyze_all(detector: MediaPipeDetector) -> tuple[int, Detections]:
+    """Render all people at random scenes; return the number of frames, and the detections."""
+    found: Detections = []
+    num_frames = 0
     for seed, (name, person) in enumerate(all_people().items()):
-        for moment in random_scenes(seed, FRAMES_EACH):
-            drawing = render_frame(HeadModel.from_person(person), moment, SIDE_PX)
-            drawn += 1
-            found += [(name, drawing, face) for face in detector.detect(drawing.image)[:1]]
-    return drawn, found
+        for scene in random_scenes(seed, FRAMES_EACH):
+            rendered = render_frame(HeadModel.from_person(person), scene, SIDE_PX)
+            num_frames += 1
+            found += [(name, rendered, face) for face in detector.detect(rendered.image)[:1]]
+    return num_frames, found
 
 
-def print_pose(found: Readings) -> None:
-    """Print how the poses read follow the poses drawn."""
+def print_pose(found: Detections) -> None:
+    """Print how measured poses follow the true ones."""
     for index, name in enumerate(("yaw", "pitch", "roll")):
-        true = np.array([getattr(drawing.scene, name) for _, drawing, _ in found])
+        true = np.array([getattr(rendered.scene, name) for _, rendered, _ in found])
         read = np.array([face.pose[index] for _, _, face in found])
         correlation, slope = np.corrcoef(true, read)[0, 1], np.polyfit(true, read, 1)[0]
         off, bias = np.abs(read - true).mean(), (read - true).mean()
         print(f"{name}: r {correlation:.3f}, off {off:.2f}, bias {bias:+.2f}, slope {slope:.2f}")
 
 
-def print_expression(found: Readings) -> None:
-    """Print how the expressions read follow those drawn: over everyone, and within each person."""
+def print_expression(found: Detections) -> None:
+    """Print how measured expressions follow the true ones: overall, and within each person."""
     names = np.array([name for name, _, _ in found])
     for field, coefficients in BLENDSHAPES.items():
-        true = np.array([getattr(drawing.scene, field) for _, drawing, _ in found])
+        true = np.array([getattr(rendered.scene, field) for _, rendered, _ in found])
         columns = [BLENDSHAPE_NAMES.index(c) for c in coefficients]
         read = np.array([np.mean([face.blendshapes[c] for c in columns]) for _, _, face in found])
         within = [np.corrcoef(true[names == n], read[names == n])[0, 1] for n in set(names)]
-        everyone = np.corrcoef(true, read)[0, 1]
-        print(f"{field}: r {everyone:.3f}, within one person {np.mean(within):.3f}")
+        overall = np.corrcoef(true, read)[0, 1]
+        print(f"{field}: r {overall:.3f}, within one person {np.mean(within):.3f}")
 
 
-def print_landmarks(found: Readings) -> None:
-    """Print how far the landmarks read are from the true ones, in shares of the eyes' distance."""
+def print_landmarks(found: Detections) -> None:
+    """Print the errors of landmarks relative to the eyes' distance."""
     for point, mesh in MESH_INDICES.items():
-        shares = []
-        for _, drawing, face in found:
-            eyes = drawing.landmarks["left_eye_outer"], drawing.landmarks["right_eye_outer"]
-            off = np.subtract(face.landmarks[mesh], drawing.landmarks[point])
-            shares.append(np.hypot(*off) / np.hypot(*np.subtract(*eyes)))
-        print(f"{point}: {100 * np.mean(shares):.1f} %")
+        errors = []
+        for _, rendered, face in found:
+            eyes = rendered.landmarks["left_eye_outer"], rendered.landmarks["right_eye_outer"]
+            off = np.subtract(face.landmarks[mesh], rendered.landmarks[point])
+            errors.append(np.hypot(*off) / np.hypot(*np.subtract(*eyes)))
+        print(f"{point}: {100 * np.mean(errors):.1f} %")
 
 
-def print_identity(detector: MediaPipeDetector, found: Readings) -> None:
-    """Print whether SFace knows the people apart, and whom it takes a true swap for."""
+def print_identity(detector: MediaPipeDetector, found: Detections) -> None:
+    """Print how well SFace tells the people apart, and which person a true swap is nearest to."""
     sface = cv2.FaceRecognizerSF.create(str(find_model_file("sface")), "")
-    prints = [(name, face_embedding(sface, drawing, face)) for name, drawing, face in found]
-    everyone = sorted(all_people())
+    embeddings = [(name, face_embedding(sface, rendered, face)) for name, rendered, face in found]
+    names = sorted(all_people())
     right = 0
-    for index, (name, one) in enumerate(prints):
-        others = [p for i, p in enumerate(prints) if i != index]
-        means = [np.mean([p for n, p in others if n == who], axis=0) for who in everyone]
-        right += everyone[int(np.argmax([one @ m / np.linalg.norm(m) for m in means]))] == name
-    print(f"identity: nearest mean is the right one of ten in {100 * right / len(prints):.1f} %")
-    means = {who: np.mean([p for n, p in prints if n == who], axis=0) for who in CAST}
+    for index, (name, one) in enumerate(embeddings):
+        others = [p for i, p in enumerate(embeddings) if i != index]
+        means = [np.mean([p for n, p in others if n == who], axis=0) for who in names]
+        right += names[int(np.argmax([one @ m / np.linalg.norm(m) for m in means]))] == name
+    print(
+        f"identity: nearest mean is the right one of ten in {100 * right / len(embeddings):.1f} %"
+    )
+    means = {who: np.mean([p for n, p in embeddings if n == who], axis=0) for who in CAST}
     wins = [
         one @ means[source] / np.linalg.norm(means[source])
         > one @ means[target] / np.linalg.norm(means[target])
@@ -125,17 +127,17 @@ def print_identity(detector: MediaPipeDetector, found: Readings) -> None:
 def swap_embeddings(
     detector: MediaPipeDetector, sface: cv2.FaceRecognizerSF
 ) -> Iterator[tuple[str, str, npt.NDArray[np.float64]]]:
-    """Yield source, target and print of four true swaps for each ordered pair of the cast."""
+    """Yield source, target and embedding of four true swaps for each ordered pair of the cast."""
     for source, target in permutations(CAST, 2):
-        actor = HeadModel.from_person(CAST[source].on_head_of(CAST[target]))
-        for moment in random_scenes(7, 4):
-            drawing = render_frame(actor, moment, SIDE_PX)
-            for face in detector.detect(drawing.image)[:1]:
-                yield source, target, face_embedding(sface, drawing, face)
+        head_model = HeadModel.from_person(CAST[source].on_head_of(CAST[target]))
+        for scene in random_scenes(7, 4):
+            rendered = render_frame(head_model, scene, SIDE_PX)
+            for face in detector.detect(rendered.image)[:1]:
+                yield source, target, face_embedding(sface, rendered, face)
 
 
 def face_embedding(
-    sface: cv2.FaceRecognizerSF, drawing: RenderedFrame, face: Face
+    sface: cv2.FaceRecognizerSF, rendered: RenderedFrame, face: Face
 ) -> npt.NDArray[np.float64]:
     """Return SFace's unit vector of a face, aligned by MediaPipe's points."""
     x0, y0, x1, y1 = face.box
@@ -143,44 +145,46 @@ def face_embedding(
     eyes = [face.landmarks[[33, 133]].mean(axis=0), face.landmarks[[362, 263]].mean(axis=0)]
     points = [*eyes, face.landmarks[1], face.landmarks[61], face.landmarks[291]]
     row = np.array([x0, y0, x1 - x0, y1 - y0, *np.ravel(points), 1.0], np.float32)
-    bgr = np.ascontiguousarray(drawing.image[..., ::-1])
+    bgr = np.ascontiguousarray(rendered.image[..., ::-1])
     vector = sface.feature(sface.alignCrop(bgr, row))[0].astype(np.float64)
     return vector / np.linalg.norm(vector)
 
 
 def print_speed() -> None:
-    """Print the processor time of the set-up and of one drawing, on one core."""
+    """Print the CPU time of the set-up and of one frame, on one core."""
     cv2.setNumThreads(1)
     start = time.process_time()
-    actors = [HeadModel.build(person) for person in CAST.values()]
-    print(f"set-up: {(time.process_time() - start) / len(actors):.2f} s")
-    moments = random_scenes(3, 20)
+    head_models = [HeadModel.build(person) for person in CAST.values()]
+    print(f"set-up: {(time.process_time() - start) / len(head_models):.2f} s")
+    scenes = random_scenes(3, 20)
     for side_px in (128, 256, 384, 512):
         start = time.process_time()
-        for actor in actors:
-            for moment in moments[:8]:
-                render_frame(actor, moment, side_px)
-        print(f"{side_px} px: {1000 * (time.process_time() - start) / (8 * len(actors)):.0f} ms")
+        for head_model in head_models:
+            for scene in scenes[:8]:
+                render_frame(head_model, scene, side_px)
+        print(
+            f"{side_px} px: {1000 * (time.process_time() - start) / (8 * len(head_models)):.0f} ms"
+        )
 
 
 def print_baselines() -> None:
-    """Print what not swapping at all scores against the true swap, in the face's mask, dB."""
-    moments = animate(3, seconds=6).scenes[::10]
+    """Print the PSNR of the unswapped frame against the true swap, in the face's mask, dB."""
+    scenes = animate(3, seconds=6).scenes[::10]
     for target, source in (("ada", "bo"), ("cy", "ed"), ("di", "ada")):
-        plain, coloured = [], []
-        for moment in moments:
-            before = render_frame(HeadModel.from_person(CAST[target]), moment, SIDE_PX)
+        plain, color_matched = [], []
+        for scene in scenes:
+            before = render_frame(HeadModel.from_person(CAST[target]), scene, SIDE_PX)
             truth = render_frame(
-                HeadModel.from_person(CAST[source].on_head_of(CAST[target])), moment, SIDE_PX
+                HeadModel.from_person(CAST[source].on_head_of(CAST[target])), scene, SIDE_PX
             )
             inside = truth.face_mask > 0.5
             old, new = before.image[inside].astype(float), truth.image[inside].astype(float)
             matched = (old - old.mean(0)) / old.std(0) * new.std(0) + new.mean(0)
             plain.append(psnr(old, new))
-            coloured.append(psnr(np.clip(matched, 0, 255), new))
+            color_matched.append(psnr(np.clip(matched, 0, 255), new))
         print(
             f"{source} onto {target}: no swap {np.mean(plain):.1f} dB, "
-            f"no swap in the right colour {np.mean(coloured):.1f} dB"
+            f"no swap with matched color {np.mean(color_matched):.1f} dB"
         )
 
 
@@ -190,8 +194,8 @@ def psnr(first: npt.NDArray[np.float64], second: npt.NDArray[np.float64]) -> flo
 
 
 def write_figure() -> None:
-    """Draw the cast, a few moments and a true swap."""
-    moments = [
+    """Render the cast at a few scenes, and a true swap."""
+    scenes = [
         SceneParams(smile=0.4, noise=0),
         SceneParams(
             yaw=28, pitch=4, jaw=0.6, gaze=(6, 0), light=(0.5, 0.5, 1), background=3, noise=0
@@ -200,32 +204,32 @@ def write_figure() -> None:
     ]
     rows = [
         [
-            render_frame(HeadModel.from_person(person), moment, TILE_PX).image
+            render_frame(HeadModel.from_person(person), scene, TILE_PX).image
             for person in CAST.values()
         ]
-        for moment in moments
+        for scene in scenes
     ]
     bo, ada = CAST["bo"], CAST["ada"]
-    last_moment = SceneParams(yaw=-14, smile=0.7, jaw=0.25, background=6, noise=0)
+    last_scene = SceneParams(yaw=-14, smile=0.7, jaw=0.25, background=6, noise=0)
     swap = [ada, bo, bo.on_head_of(ada), bo.with_skin_of(ada).on_head_of(ada)]
     last = [
-        render_frame(HeadModel.from_person(person), last_moment, TILE_PX).image for person in swap
+        render_frame(HeadModel.from_person(person), last_scene, TILE_PX).image for person in swap
     ]
     hand = SceneParams(yaw=-14, smile=0.7, background=6, noise=0, hand=(3, -4))
     last.append(render_frame(HeadModel.from_person(CAST["ed"]), hand, TILE_PX).image)
-    sheet = np.vstack([np.hstack(row) for row in [*rows, last]])
+    grid = np.vstack([np.hstack(row) for row in [*rows, last]])
     FIGURE.parent.mkdir(exist_ok=True)
     with atomic_write(FIGURE) as temporary:
-        Image.fromarray(sheet).save(temporary, optimize=True)
+        Image.fromarray(grid).save(temporary, optimize=True)
     print(f"{FIGURE.name}: {FIGURE.stat().st_size / 1000:.0f} kB")
 
 
 def main() -> None:
-    """Print every figure and write the picture."""
+    """Print every figure and write the image."""
     write_figure()
     with MediaPipeDetector() as detector:
-        drawn, found = analyze_all(detector)
-        print(f"found: {len(found)} of {drawn}")
+        num_frames, found = analyze_all(detector)
+        print(f"found: {len(found)} of {num_frames}")
         print_pose(found)
         print_expression(found)
         print_landmarks(found)
