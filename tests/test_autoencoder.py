@@ -35,18 +35,20 @@ VGG = AutoencoderModelSettings(size_px=32, encoder="vgg19", decoder_channels=(8,
 
 
 def build_model(
-    model: AutoencoderModelSettings = SMALL, people: tuple[str, ...] = ("a", "b"), **train: object
+    model: AutoencoderModelSettings = SMALL,
+    identities: tuple[str, ...] = ("a", "b"),
+    **train: object,
 ) -> Autoencoder:
-    """Return fresh networks, the same ones every time."""
+    """Return untrained networks, the same ones every time."""
     torch.manual_seed(0)
-    return Autoencoder(model, AutoencoderTrainSettings(**train), people)  # type: ignore[arg-type]
+    return Autoencoder(model, AutoencoderTrainSettings(**train), identities)  # type: ignore[arg-type]
 
 
-def batch(size: int = 16, *, seed: int = 0, people: int = 2) -> FaceBatch:
-    """Return noise with a face in the left half, and its features in the upper left corner."""
-    chance = torch.Generator().manual_seed(seed)
-    faces = torch.rand((people, 3, 3, size, size), generator=chance) * 2 - 1
-    mask = torch.zeros(people, 3, 1, size, size)
+def batch(size: int = 16, *, seed: int = 0, identities: int = 2) -> FaceBatch:
+    """Return noise, the face in the left half, eyes and mouth in the upper left corner."""
+    rng = torch.Generator().manual_seed(seed)
+    faces = torch.rand((identities, 3, 3, size, size), generator=rng) * 2 - 1
+    mask = torch.zeros(identities, 3, 1, size, size)
     mask[..., : size // 2] = 1
     features = torch.zeros_like(mask)
     features[..., : size // 4, : size // 4] = 1
@@ -54,31 +56,31 @@ def batch(size: int = 16, *, seed: int = 0, people: int = 2) -> FaceBatch:
 
 
 class TrainerSteps:
-    """Learns by the trainer's own `Trainer`, from noise."""
+    """Runs steps of a `Trainer` on noise."""
 
     def __init__(self, model: Autoencoder) -> None:
         train = replace(model.train_settings, learning_rate=0.01)
         self.trainer = Trainer(model, train, find_hardware("cpu"))
         self.size = model.model_settings.size_px
-        self.people = len(model.identities)
+        self.identities = len(model.identities)
 
     def run(self, first: int, last: int) -> dict[str, Tensor]:
         """Take the steps from `first` up to `last`, of one image each; return the last losses."""
         losses: dict[str, Tensor] = {}
         for step in range(first, last):
-            shown = batch(self.size, seed=step, people=self.people)
+            faces = batch(self.size, seed=step, identities=self.identities)
             progress = TrainProgress(images_seen=step, max_images=None)
-            losses = self.trainer.step(shown, progress, lr_scale=1, images=1)
+            losses = self.trainer.step(faces, progress, lr_scale=1, images=1)
         return losses
 
 
 def clone_state(module: nn.Module) -> dict[str, Tensor]:
-    """Return a module's tensors as they are now."""
+    """Return a copy of a module's tensors."""
     return {name: value.clone() for name, value in module.state_dict().items()}
 
 
 def is_same(module: nn.Module, before: dict[str, Tensor]) -> bool:
-    """Say whether a module's tensors are what they were, bit for bit."""
+    """Return whether a module's tensors are unchanged, bit for bit."""
     return all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
 
 
@@ -87,7 +89,7 @@ def is_same(module: nn.Module, before: dict[str, Tensor]) -> bool:
 
 @pytest.fixture(scope="module")
 def imagenet() -> dict[str, Tensor]:
-    """A file's tensors with torchvision's names and shapes of VGG19, but for the dense layers'."""
+    """Tensors with VGG19's names and shapes in torchvision, except its dense layers."""
     torch.manual_seed(5)
     names = [0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28, 30, 32, 34]
     widths = [3, 64, 64, 128, 128, *[256] * 4, *[512] * 8]
@@ -99,22 +101,22 @@ def imagenet() -> dict[str, Tensor]:
 
 
 def test_vgg19_has_the_published_number_of_weights(imagenet: dict[str, Tensor]) -> None:
-    """Sixteen convolutions, 20,024,384 weights, named as torchvision names them."""
+    """Sixteen convolutions, 20,024,384 weights, with torchvision's names."""
     layers = vgg.conv_layers(vgg.VGG19_BLOCKS)
     assert 20_024_384 == sum(one.numel() for one in layers.parameters())
     named = {f"features.{name}" for name in layers.state_dict()}
     assert {name for name in imagenet if name.startswith("features.")} == named
 
 
-def test_vgg19_takes_the_weights_of_a_file(imagenet: dict[str, Tensor]) -> None:
-    """Every convolution is the file's afterwards; the dense layers are passed over."""
+def test_vgg19_loads_pretrained_weights(imagenet: dict[str, Tensor]) -> None:
+    """Every convolution has the file's weights; the dense layers are ignored."""
     model = build_model(VGG)
     model.load_pretrained(imagenet)
     for name, value in model.encoder.features.state_dict().items():
         assert torch.equal(imagenet[f"features.{name}"], value)
 
 
-def test_a_file_that_does_not_fit_is_named(imagenet: dict[str, Tensor]) -> None:
+def test_weights_that_do_not_fit_are_refused(imagenet: dict[str, Tensor]) -> None:
     """A missing layer and a layer of another shape are errors that name it."""
     model = build_model(VGG)
     short = {name: one for name, one in imagenet.items() if name != "features.28.bias"}
@@ -127,8 +129,8 @@ def test_a_file_that_does_not_fit_is_named(imagenet: dict[str, Tensor]) -> None:
         model.load_pretrained({"conv.weight": torch.zeros(1)}, partial=True)
 
 
-def test_a_part_of_vgg19_is_taken_only_when_asked_for(imagenet: dict[str, Tensor]) -> None:
-    """With `partial` the layers that the file lacks stay random, and the others are the file's."""
+def test_some_layers_are_loaded_with_partial_only(imagenet: dict[str, Tensor]) -> None:
+    """With `partial` layers that the file lacks stay random, the others have its weights."""
     model = build_model(VGG)
     fresh = clone_state(model.encoder.features)
     first = {name: one for name, one in imagenet.items() if name.startswith("features.0.")}
@@ -137,17 +139,17 @@ def test_a_part_of_vgg19_is_taken_only_when_asked_for(imagenet: dict[str, Tensor
     assert torch.equal(fresh["34.weight"], model.encoder.features[34].weight)
 
 
-def test_vgg19_normalises_what_it_sees() -> None:
-    """ImageNet's mean colour comes to 0, and a deviation more to 1."""
-    mean, deviation = torch.tensor(vgg.IMAGENET_MEAN), torch.tensor(vgg.IMAGENET_STD)
+def test_vgg19_normalizes_its_input() -> None:
+    """ImageNet's mean color becomes 0, and a standard deviation more 1."""
+    mean, std = torch.tensor(vgg.IMAGENET_MEAN), torch.tensor(vgg.IMAGENET_STD)
     for more in (0.0, 1.0):
-        colour = ((mean + more * deviation) * 2 - 1).view(1, 3, 1, 1)
-        seen = vgg.ImageNetNormalize()(colour)
-        torch.testing.assert_close(torch.full((1, 3, 1, 1), more), seen, rtol=0, atol=1e-5)
+        color = ((mean + more * std) * 2 - 1).view(1, 3, 1, 1)
+        normalized = vgg.ImageNetNormalize()(color)
+        torch.testing.assert_close(torch.full((1, 3, 1, 1), more), normalized, rtol=0, atol=1e-5)
 
 
-def test_the_encoder_learns_when_it_is_unfrozen() -> None:
-    """Until `unfreeze_start_images` images it stays bit for bit while decoders learn; then it learns."""
+def test_the_encoder_is_trained_when_it_is_unfrozen() -> None:
+    """Until `unfreeze_start_images` it is unchanged while decoders are trained."""
     model = build_model(VGG, unfreeze_start_images=2)
     encoder, decoders = clone_state(model.encoder), clone_state(model.decoders)
     steps = TrainerSteps(model)
@@ -159,13 +161,13 @@ def test_the_encoder_learns_when_it_is_unfrozen() -> None:
 
 
 def test_a_side_that_vgg19_cannot_halve_is_refused() -> None:
-    """It halves five times, whatever the side."""
+    """It always halves five times."""
     with pytest.raises(ValueError, match="size_px = 48 cannot be halved five times"):
         replace(VGG, size_px=48)
 
 
 def test_an_unknown_encoder_is_refused() -> None:
-    """The ones there are are named."""
+    """The error names the known ones."""
     with pytest.raises(ValueError, match=r"conv, vgg19, not vgg11"):
         AutoencoderModelSettings(encoder="vgg11")
 
@@ -173,20 +175,20 @@ def test_an_unknown_encoder_is_refused() -> None:
 # --- depth ------------------------------------------------------------------------------------
 
 
-def test_all_five_depths_draw_faces_of_the_same_side() -> None:
-    """A deeper decoder learns more doublings; the side is the same, and 0 is the deepest."""
+def test_decoders_of_all_depths_have_the_same_output_size() -> None:
+    """A deeper decoder learns more upsamplings; 0 is the deepest."""
     models = [build_model(replace(VGG, learned_upsamples=depth)) for depth in (1, 2, 3, 4, 5, 0)]
     faces = torch.zeros(1, 3, 32, 32)
     assert {faces.shape} == {model.swap(faces, "a").image.shape for model in models}
-    learnt = [
+    num_convs = [
         sum(isinstance(one, nn.Conv2d) for one in model.decoders[0].modules()) for model in models
     ]
-    assert [2, 3, 4, 5, 6, 6] == learnt
+    assert [2, 3, 4, 5, 6, 6] == num_convs
 
 
 @pytest.mark.parametrize("depth", [-1, 6])
-def test_a_depth_that_is_not_there_is_refused(depth: int) -> None:
-    """More doublings than the side has, or fewer than none, are named."""
+def test_an_invalid_depth_is_refused(depth: int) -> None:
+    """More upsamplings than the side allows, or fewer than 0."""
     with pytest.raises(
         ValueError, match=f"learned_upsamples = {depth}: .* 32 px upsamples 5 times"
     ):
@@ -197,18 +199,18 @@ def test_a_depth_that_is_not_there_is_refused(depth: int) -> None:
 
 
 def perturbed_loss(model: Autoencoder, change: Callable[[Tensor], None]) -> float:
-    """Return the loss of a perfect picture after `change` was made to it."""
-    shown = batch()
-    image = shown.target[0].clone()
+    """Return the loss of the target image after `change`."""
+    faces = batch()
+    image = faces.target[0].clone()
     change(image)
-    drawn = SwapOutput(image=image, mask=None)
+    output = SwapOutput(image=image, mask=None)
     return float(
-        model._reconstruction_loss(drawn, shown.target[0], shown.mask[0], shown.feature_mask[0])
+        model._reconstruction_loss(output, faces.target[0], faces.mask[0], faces.feature_mask[0])
     )
 
 
-def test_the_background_is_left_to_the_source() -> None:
-    """With no weight on the background, what is drawn there is not looked at."""
+def test_a_background_weight_of_zero_ignores_the_background() -> None:
+    """Errors outside the face's outline add nothing to the loss."""
     model = build_model(background_weight=0.0, eyes_mouth_weight=2.0)
 
     def paint_background(image: Tensor) -> None:
@@ -218,8 +220,8 @@ def test_the_background_is_left_to_the_source() -> None:
     assert perturbed_loss(build_model(), paint_background) > 0.1
 
 
-def test_eyes_and_mouth_weigh_more() -> None:
-    """The same error costs three times as much there as elsewhere in the face."""
+def test_eyes_and_mouth_have_more_weight() -> None:
+    """The same error adds three times as much there as elsewhere in the face."""
 
     def corner(row: int) -> Callable[[Tensor], None]:
         def change(image: Tensor) -> None:
@@ -231,31 +233,31 @@ def test_eyes_and_mouth_weigh_more() -> None:
     assert pytest.approx(3 * perturbed_loss(model, corner(15))) == perturbed_loss(model, corner(0))
 
 
-def test_perceptual_loss_sees_the_face_only(imagenet: dict[str, Tensor]) -> None:
-    """It is 0 for equal faces, looks inside the outline, and reaches the drawn picture."""
+def test_perceptual_loss_compares_the_face_only(imagenet: dict[str, Tensor]) -> None:
+    """It is 0 for equal faces, ignores the background, and has a gradient for the output."""
     scaled = {name: one * 0.05 for name, one in imagenet.items()}
     model = build_model(perceptual_weight=1.0, background_weight=0.0)
     assert "vgg16" == model.perceptual_file
     saved = set(model.state_dict())
     model.load_perceptual(scaled)
     assert saved == set(model.state_dict())
-    [judge] = model._perceptual
-    shown = batch()
-    image = shown.target[0].clone()
-    assert pytest.approx(0, abs=1e-6) == float(judge(image, shown.target[0]))
+    [perceptual_loss] = model._perceptual
+    faces = batch()
+    image = faces.target[0].clone()
+    assert pytest.approx(0, abs=1e-6) == float(perceptual_loss(image, faces.target[0]))
     image[..., 12:] = 0
-    drawn = SwapOutput(image=image.requires_grad_(), mask=None)
-    loss = model._reconstruction_loss(drawn, shown.target[0], shown.mask[0], shown.feature_mask[0])
+    output = SwapOutput(image=image.requires_grad_(), mask=None)
+    loss = model._reconstruction_loss(output, faces.target[0], faces.mask[0], faces.feature_mask[0])
     assert pytest.approx(0, abs=1e-6) == loss.item()
     other = torch.zeros_like(image).requires_grad_()
-    judge(other, shown.target[0]).backward()
+    perceptual_loss(other, faces.target[0]).backward()
     assert other.grad is not None
     assert other.grad.abs().max() > 0
-    assert all(one.grad is None for one in judge.parameters())
+    assert all(one.grad is None for one in perceptual_loss.parameters())
 
 
 def test_without_a_perceptual_loss_no_file_is_needed() -> None:
-    """Its weight is 0 unless somebody sets it."""
+    """Its weight is 0 by default."""
     assert "" == build_model().perceptual_file
     assert "" == build_model().pretrained_file
     assert "vgg19" == build_model(VGG).pretrained_file
@@ -263,37 +265,37 @@ def test_without_a_perceptual_loss_no_file_is_needed() -> None:
 
 # --- the adversarial phase --------------------------------------------------------------------
 
-CRITICAL = replace(SMALL, discriminator_base_channels=4)
+WITH_DISCRIMINATORS = replace(SMALL, discriminator_base_channels=4)
 
 
-def test_the_adversarial_phase_begins_after_so_many_images() -> None:
-    """Until then critics stay as they are, bit for bit; from then on both sides learn."""
-    model = build_model(CRITICAL, adversarial_weight=0.1, adversarial_start_images=2)
-    critics = clone_state(model.critics)
+def test_the_adversarial_phase_starts_at_the_set_image() -> None:
+    """Until then the discriminators are unchanged; from then on they are trained."""
+    model = build_model(WITH_DISCRIMINATORS, adversarial_weight=0.1, adversarial_start_images=2)
+    discriminators = clone_state(model.critics)
     steps = TrainerSteps(model)
     assert 0 == steps.run(0, 2)[DISCRIMINATORS]
-    assert is_same(model.critics, critics)
+    assert is_same(model.critics, discriminators)
     assert steps.run(2, 3)[DISCRIMINATORS] > 0
-    assert not is_same(model.critics, critics)
+    assert not is_same(model.critics, discriminators)
 
 
 def test_without_a_weight_there_is_no_adversarial_phase() -> None:
-    """Critics that nobody asked for stay as they are."""
-    model = build_model(CRITICAL)
-    critics = clone_state(model.critics)
+    """The discriminators are unchanged."""
+    model = build_model(WITH_DISCRIMINATORS)
+    discriminators = clone_state(model.critics)
     TrainerSteps(model).run(0, 3)
-    assert is_same(model.critics, critics)
+    assert is_same(model.critics, discriminators)
 
 
-def test_critics_come_to_tell_drawn_faces_from_real_ones() -> None:
-    """Against decoders that stand still their loss falls."""
-    model = build_model(CRITICAL, adversarial_weight=0.1)
-    shown = batch()
-    drawn = [SwapOutput(image=torch.zeros_like(one), mask=None) for one in shown.target]
+def test_discriminators_learn_to_tell_generated_faces_from_real_ones() -> None:
+    """Their loss falls against constant outputs."""
+    model = build_model(WITH_DISCRIMINATORS, adversarial_weight=0.1)
+    faces = batch()
+    outputs = [SwapOutput(image=torch.zeros_like(one), mask=None) for one in faces.target]
     optimizer = torch.optim.Adam(model.critics.parameters(), lr=0.01)
     losses = []
     for _ in range(30):
-        loss = model._discriminator_loss(drawn, shown)
+        loss = model._discriminator_loss(outputs, faces)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
@@ -301,28 +303,35 @@ def test_critics_come_to_tell_drawn_faces_from_real_ones() -> None:
     assert losses[-1] < 0.3 * losses[0]
 
 
-def test_a_critic_pushes_towards_what_it_takes_for_real() -> None:
-    """A drawn face that the critic finds real costs less than one that it does not."""
-    model = build_model(CRITICAL, adversarial_weight=1.0)
-    shown = batch()
-    drawn = [SwapOutput(image=one, mask=None) for one in shown.target]
-    for critic, bias in zip(model.critics, (1.0, 0.0), strict=True):
-        for one in critic.parameters():
+def test_the_adversarial_loss_rewards_faces_scored_as_real() -> None:
+    """A score of 1 has a loss of 0, a score of 0 a loss of 1."""
+    model = build_model(WITH_DISCRIMINATORS, adversarial_weight=1.0)
+    faces = batch()
+    outputs = [SwapOutput(image=one, mask=None) for one in faces.target]
+    for discriminator, bias in zip(model.critics, (1.0, 0.0), strict=True):
+        for one in discriminator.parameters():
             nn.init.zeros_(one)
-        nn.init.constant_(critic[-1].bias, bias)
-    first, second = model._adversarial_losses(drawn, shown.mask)
+        nn.init.constant_(discriminator[-1].bias, bias)
+    first, second = model._adversarial_losses(outputs, faces.mask)
     assert (0, 1) == (first, second)
 
 
 def test_discriminators_are_not_exported() -> None:
     """They are in the state to resume from, not in what `convert` reads."""
-    trainer = Trainer(build_model(CRITICAL), AutoencoderTrainSettings(), find_hardware("cpu"))
+    trainer = Trainer(
+        build_model(WITH_DISCRIMINATORS), AutoencoderTrainSettings(), find_hardware("cpu")
+    )
     assert any(name.startswith("model/critics.") for name in trainer.state_dict())
     assert {"encoder", "decoders"} == {name.split(".")[0] for name in trainer.export_weights()}
 
 
 @pytest.mark.parametrize(
-    ("file", "model"), [(CRITICAL, CRITICAL), (CRITICAL, SMALL), (SMALL, CRITICAL)]
+    ("file", "model"),
+    [
+        (WITH_DISCRIMINATORS, WITH_DISCRIMINATORS),
+        (WITH_DISCRIMINATORS, SMALL),
+        (SMALL, WITH_DISCRIMINATORS),
+    ],
 )
 def test_exported_discriminators_are_ignored(
     file: AutoencoderModelSettings, model: AutoencoderModelSettings
@@ -333,21 +342,21 @@ def test_exported_discriminators_are_ignored(
     assert is_same(loaded.decoders, clone_state(exported.decoders))
 
 
-def test_groups_hold_everything_once() -> None:
-    """Encoder and decoders are one group, critics another."""
-    groups = build_model(CRITICAL).parameter_groups()
+def test_parameter_groups_contain_every_parameter_once() -> None:
+    """Encoder and decoders are one group, discriminators another."""
+    groups = build_model(WITH_DISCRIMINATORS).parameter_groups()
     assert [AUTOENCODER_GROUP, DISCRIMINATORS] == list(groups)
     assert [AUTOENCODER_GROUP] == list(build_model().parameter_groups())
 
 
-# --- beginning with trained networks ----------------------------------------------------------
+# --- starting from trained networks -----------------------------------------------------------
 
 
-def test_a_trained_encoder_is_taken_over_with_known_decoders() -> None:
-    """Whoever both models know keeps their decoder; somebody new has one of their own."""
+def test_a_trained_encoder_and_known_decoders_are_copied() -> None:
+    """Identities of both models get the trained decoder; a new one stays untrained."""
     torch.manual_seed(1)
     old = Autoencoder(SMALL, AutoencoderTrainSettings(), ("b", "c"))
-    new = build_model(people=("a", "b"))
+    new = build_model(identities=("a", "b"))
     fresh = clone_state(new.decoders[0])
     new.init_from(old)
     assert is_same(new.encoder, clone_state(old.encoder))
@@ -355,24 +364,24 @@ def test_a_trained_encoder_is_taken_over_with_known_decoders() -> None:
     assert is_same(new.decoders[0], fresh)
 
 
-def test_everybodys_decoder_is_where_new_people_begin() -> None:
-    """From a model of one, everyone begins with its one decoder."""
+def test_a_pooled_decoder_initializes_all_identities() -> None:
+    """From a model with one identity, all decoders start from its decoder."""
     torch.manual_seed(1)
     old = Autoencoder(SMALL, AutoencoderTrainSettings(), ("everybody",))
-    new = build_model(people=("a", "b"))
+    new = build_model(identities=("a", "b"))
     new.init_from(old)
     assert all(is_same(one, clone_state(old.decoders[0])) for one in new.decoders)
 
 
-def test_other_networks_are_not_taken_over() -> None:
-    """Networks built differently are refused in words."""
+def test_networks_of_another_layout_are_refused() -> None:
+    """The error says that they are built differently."""
     with pytest.raises(ValueError, match="built differently"):
         build_model().init_from(build_model(replace(SMALL, latent_dim=4)))
 
 
 @pytest.mark.parametrize("size_px", [64, 128, 256])
 def test_hd_can_be_built_at_its_sizes(size_px: int) -> None:
-    """The preset holds at 64, 128 and 256 px: one halving and one doubling more for each."""
+    """At 64, 128 and 256 px: each has one more downsampling and upsampling."""
     recipe = config.resolve("autoencoder", "hd", [f"model.size_px={size_px}"])
     assert isinstance(recipe.model, AutoencoderModelSettings)
     assert {64: 4, 128: 5, 256: 6}[size_px] == recipe.model.num_downsamples

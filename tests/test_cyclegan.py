@@ -1,4 +1,4 @@
-"""The CycleGAN's own numbers: the paper's losses and layout, its two players, its files."""
+"""The CycleGAN: the paper's losses and layout, its two groups, its files."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -23,42 +23,42 @@ from faceswap_models.backends.cyclegan import (
 from faceswap_models.base import FaceBatch, TrainProgress
 
 NARROW = CycleGANModelSettings(size_px=32, generator_channels=(4, 8), discriminator_channels=(4, 8))
-"""The paper's kinds of layers, few of them."""
+"""The paper's layout with few layers and channels."""
 PAPER = CycleGANTrainSettings(batch_size=2, warp_strength=0.0)
 PLAIN = Hardware(
     device=torch.device("cpu"), autocast_dtype=None, memory_format=torch.contiguous_format
 )
 
 
-def batch(people: int = 2, *, side_px: int = 32, seed: int = 0) -> FaceBatch:
+def batch(identities: int = 2, *, side_px: int = 32, seed: int = 0) -> FaceBatch:
     """Return smooth random faces."""
     torch.manual_seed(seed)
-    coarse = torch.rand(people * 2, 3, 4, 4) * 2 - 1
+    coarse = torch.rand(identities * 2, 3, 4, 4) * 2 - 1
     faces = torch.nn.functional.interpolate(coarse, size=(side_px, side_px), mode="bilinear")
-    target = faces.unflatten(0, (people, 2))
-    mask = torch.rand(people, 2, 1, side_px, side_px)
+    target = faces.unflatten(0, (identities, 2))
+    mask = torch.rand(identities, 2, 1, side_px, side_px)
     return FaceBatch(warped=target, target=target, mask=mask)
 
 
-def make_model(people: int = 2, train: CycleGANTrainSettings = PAPER) -> CycleGAN:
-    """Return freshly drawn networks."""
+def make_model(identities: int = 2, train: CycleGANTrainSettings = PAPER) -> CycleGAN:
+    """Return untrained networks."""
     torch.manual_seed(7)
-    return CycleGAN(NARROW, train, ("x", "y", "z")[:people])
+    return CycleGAN(NARROW, train, ("x", "y", "z")[:identities])
 
 
 def no_update(group: str, loss: Tensor) -> None:
-    """Take the place of the trainer's update."""
+    """Do not train: stands in for the trainer's update."""
     del group, loss
 
 
 def step_losses(model: CycleGAN, faces: FaceBatch) -> dict[str, Tensor]:
-    """Return what a step that learns nothing tells."""
+    """Return the losses of a step without updates."""
     return model.train_step(faces, no_update, TrainProgress(images_seen=0, max_images=None))
 
 
 @pytest.mark.parametrize("beta", [5.0, 0.0])
 def test_the_losses_are_the_papers(beta: float) -> None:
-    """Section V-A, written out for two people; beta 0 leaves the identity loss out."""
+    """Section V-A, written out for two identities; beta 0 has no identity loss."""
     model = make_model(train=replace(PAPER, cycle_weight=10.0, identity_weight=beta))
     faces = batch()
     x, y = faces.target
@@ -66,9 +66,9 @@ def test_the_losses_are_the_papers(beta: float) -> None:
     d_x, d_y = (lambda image, one=one: one(image)[0].scores for one in model.discriminators)
 
     def cycle_and_identity(
-        there: torch.nn.Module, back: torch.nn.Module, a: Tensor, b: Tensor
+        forward: torch.nn.Module, back: torch.nn.Module, a: Tensor, b: Tensor
     ) -> Tensor:
-        return 10 * (back(there(a)) - a).abs().mean() + beta * (there(b) - b).abs().mean()
+        return 10 * (back(forward(a)) - a).abs().mean() + beta * (forward(b) - b).abs().mean()
 
     expected = {
         "generator y": (1 - d_y(g(x))).square().mean() + cycle_and_identity(g, f, x, y),
@@ -76,33 +76,33 @@ def test_the_losses_are_the_papers(beta: float) -> None:
         "discriminator y": (1 - d_y(y)).square().mean() + d_y(g(x)).square().mean(),
         "discriminator x": (1 - d_x(x)).square().mean() + d_x(f(y)).square().mean(),
     }
-    found = step_losses(model, faces)
+    losses = step_losses(model, faces)
     for name, value in expected.items():
-        torch.testing.assert_close(value.detach(), found[name])
-    assert (beta > 0) == ("identity" in found)
+        torch.testing.assert_close(value.detach(), losses[name])
+    assert (beta > 0) == ("identity" in losses)
 
 
-def test_all_four_networks_have_a_curve() -> None:
-    """Each network's loss has its person's name; the parts come beside them."""
+def test_losses_of_all_four_networks_are_reported() -> None:
+    """Each network's loss by its identity, and the terms of the generators' losses."""
     names = {f"{kind} {name}" for kind in ("generator", "discriminator") for name in ("x", "y")}
     assert names | {"adversarial", "cycle", "identity"} == set(step_losses(make_model(), batch()))
 
 
-def test_each_player_has_its_own_rate_and_its_own_held_out_loss() -> None:
-    """The discriminators' rate is its own setting; both players tell of held-out faces."""
+def test_each_group_has_its_own_learning_rate_and_validation_loss() -> None:
+    """The discriminators' rate is a setting of its own; both groups have validation losses."""
     model = make_model(train=replace(PAPER, learning_rate=1e-3, d_learning_rate=4e-3))
     assert (1e-3, 4e-3) == (model.learning_rate(GENERATORS), model.learning_rate(DISCRIMINATORS))
     with torch.no_grad():
-        found = model.eval().validation_losses(batch())
-    assert {GENERATORS, DISCRIMINATORS} == set(found)
-    assert not torch.equal(found[GENERATORS], found[DISCRIMINATORS])
+        losses = model.eval().validation_losses(batch())
+    assert {GENERATORS, DISCRIMINATORS} == set(losses)
+    assert not torch.equal(losses[GENERATORS], losses[DISCRIMINATORS])
 
 
-def test_a_player_learns_from_its_own_loss_alone() -> None:
-    """At a discriminator's rate of nought only generators change, and the other way round."""
-    for still, lively in ((DISCRIMINATORS, GENERATORS), (GENERATORS, DISCRIMINATORS)):
+def test_a_group_is_trained_by_its_own_loss_only() -> None:
+    """With a learning rate of 0 for one group only the other changes."""
+    for constant, trained in ((DISCRIMINATORS, GENERATORS), (GENERATORS, DISCRIMINATORS)):
         rates = {"learning_rate": 1e-3, "d_learning_rate": 1e-3}
-        rates["d_learning_rate" if still == DISCRIMINATORS else "learning_rate"] = 0.0
+        rates["d_learning_rate" if constant == DISCRIMINATORS else "learning_rate"] = 0.0
         train = replace(PAPER, **rates)
         trainer = Trainer(make_model(train=train), train, PLAIN)
         before = {name: one.clone() for name, one in trainer.model.named_parameters()}
@@ -112,35 +112,37 @@ def test_a_player_learns_from_its_own_loss_alone() -> None:
             for name, one in trainer.model.named_parameters()
             if not torch.equal(one, before[name])
         }
-        assert {lively} == changed
+        assert {trained} == changed
 
 
-def test_three_people_take_turns_in_all_pairs() -> None:
-    """The first turn shows everybody as the next person, the second as the one after."""
-    model, shown = make_model(3), []
-    draw = model.generate_all
-    model.generate_all = lambda faces, offset: shown.append(offset) or draw(faces, offset=offset)  # type: ignore[method-assign,func-returns-value]
+def test_three_identities_are_paired_in_turn() -> None:
+    """Steps alternate between the next identity and the one after."""
+    model, offsets = make_model(3), []
+    generate = model.generate_all
+    model.generate_all = lambda faces, offset: (  # type: ignore[method-assign]
+        offsets.append(offset) or generate(faces, offset=offset)  # type: ignore[func-returns-value]
+    )
     for step in range(4):
         progress = TrainProgress(images_seen=step * 6, max_images=None)
         model.train_step(batch(3), no_update, progress)
-    assert [1, 2, 1, 2] == shown
+    assert [1, 2, 1, 2] == offsets
 
 
-def test_what_outside_and_structure_ask_for() -> None:
-    """A swap that copies its input costs neither; weights of nought leave both parts out."""
+def test_the_outside_and_structure_losses_are_zero_for_a_copy() -> None:
+    """Both terms exist if their weights are not 0."""
     train = replace(PAPER, outside_mask_weight=1.0, structure_weight=1.0)
     model = make_model(train=train)
     faces = batch()
     assert {"outside", "structure"} <= set(step_losses(model, faces))
-    drawn = model.generate_all(faces, offset=1)
-    copies = drawn._replace(fake=faces.target.roll(1, 0))
-    _, parts = model.generator_losses(faces, copies)
-    assert 0 == parts["outside"]
-    assert 0 == pytest.approx(float(parts["structure"]), abs=1e-5)
+    generated = model.generate_all(faces, offset=1)
+    copies = generated._replace(fake=faces.target.roll(1, 0))
+    _, terms = model.generator_losses(faces, copies)
+    assert 0 == terms["outside"]
+    assert 0 == pytest.approx(float(terms["structure"]), abs=1e-5)
 
 
-def test_the_gradient_penalty_is_the_discriminators_alone() -> None:
-    """It changes what they learn and nothing that generators do; at nought it is not there."""
+def test_the_gradient_penalty_affects_the_discriminators_only() -> None:
+    """It changes their step and not the generators'; with weight 0 it is not computed."""
     steps = {}
     for weight in (0.0, 1e4):
         train = replace(PAPER, r1_weight=weight)
@@ -158,9 +160,9 @@ def test_the_gradient_penalty_is_the_discriminators_alone() -> None:
     assert {"discriminators"} == changed
 
 
-def test_a_discriminators_slope_is_learnt_down() -> None:
-    """After some steps with the penalty it is flatter at real faces than without."""
-    slopes = {}
+def test_the_gradient_penalty_lowers_the_gradient() -> None:
+    """After some steps with the penalty it is smaller at real faces than without."""
+    penalties = {}
     for weight in (0.0, 1e3):
         train = replace(PAPER, r1_weight=weight, d_learning_rate=1e-2)
         trainer = Trainer(make_model(train=train), train, PLAIN)
@@ -168,12 +170,12 @@ def test_a_discriminators_slope_is_learnt_down() -> None:
             progress = TrainProgress(images_seen=4 * step, max_images=None)
             trainer.step(batch(), progress, lr_scale=1.0, images=4)
         assert isinstance(trainer.model, CycleGAN)
-        slopes[weight] = float(torch.stack(trainer.model.r1_penalties(batch())).detach().sum())
-    assert 2 * slopes[1e3] < slopes[0.0]
+        penalties[weight] = float(torch.stack(trainer.model.r1_penalties(batch())).detach().sum())
+    assert 2 * penalties[1e3] < penalties[0.0]
 
 
-def test_what_only_training_needs_is_not_exported(tmp_path: Path) -> None:
-    """Weights hold generators alone, and are read back into networks that swap the same."""
+def test_training_only_parts_are_not_exported(tmp_path: Path) -> None:
+    """Weights contain the generators only, and a loaded model swaps the same."""
     recipe = config.resolve("cyclegan", "debug", [])
     trainer = Trainer(build_model(recipe, ("x", "y"), PLAIN, seed=0), recipe.train, PLAIN)
     trainer.step(batch(), TrainProgress(images_seen=0, max_images=None), lr_scale=1.0, images=4)
@@ -185,15 +187,15 @@ def test_what_only_training_needs_is_not_exported(tmp_path: Path) -> None:
     }
     path = tmp_path / "weights.safetensors"
     checkpoint.save_weights(path, trainer, recipe=recipe, identities=("x", "y"), images_seen=4)
-    back = checkpoint.load_weights(path, torch.device("cpu")).model
-    shown = batch().target[0]
+    loaded = checkpoint.load_weights(path, torch.device("cpu")).model
+    faces = batch().target[0]
     with trainer.ema_weights() as model, torch.no_grad():
-        expected = model.swap(shown, "y").image
-        torch.testing.assert_close(expected, back.swap(shown, "y").image, rtol=0, atol=5e-3)
+        expected = model.swap(faces, "y").image
+        torch.testing.assert_close(expected, loaded.swap(faces, "y").image, rtol=0, atol=5e-3)
 
 
 def test_weights_that_lack_a_generator_are_refused(tmp_path: Path) -> None:
-    """Only what training alone needs may be missing from a file."""
+    """Only training-only parts may be missing in a file."""
     recipe = config.resolve("cyclegan", "debug", [])
     trainer = Trainer(build_model(recipe, ("x", "y"), PLAIN, seed=0), recipe.train, PLAIN)
     path = tmp_path / "weights.safetensors"
@@ -204,7 +206,7 @@ def test_weights_that_lack_a_generator_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "told_as"),
+    ("change", "message"),
     [
         (
             "model.size_px=64",
@@ -215,17 +217,17 @@ def test_weights_that_lack_a_generator_are_refused(tmp_path: Path) -> None:
         ("model.generator_channels=[]", "need at least one value each"),
     ],
 )
-def test_networks_that_cannot_be_built_are_refused(change: str, told_as: str) -> None:
-    """With instance norm a five-layer discriminator fails at 64 px: that is said beforehand."""
-    with pytest.raises(ConfigurationError, match=told_as):
+def test_networks_that_cannot_be_built_are_refused(change: str, message: str) -> None:
+    """With instance norm a five-layer discriminator would fail at 64 px."""
+    with pytest.raises(ConfigurationError, match=message):
         config.resolve("cyclegan", "paper", [change])
 
 
-def test_the_smallest_side_allowed_can_be_learnt_at() -> None:
-    """What is not refused works: five layers at 128 px, two at 16."""
-    for widths, side in (((2, 2, 2, 2, 2), 128), ((2, 2), 16)):
+def test_training_works_at_the_smallest_side() -> None:
+    """Five layers at 128 px, two at 16; half the side is refused."""
+    for channels, side in (((2, 2, 2, 2, 2), 128), ((2, 2), 16)):
         settings = CycleGANModelSettings(
-            size_px=side, generator_channels=widths, discriminator_channels=widths
+            size_px=side, generator_channels=channels, discriminator_channels=channels
         )
         torch.manual_seed(0)
         model = CycleGAN(settings, PAPER, ("x", "y"))

@@ -1,4 +1,4 @@
-"""Growing networks: the final ones are the CycleGAN's, and growing loses and changes nothing."""
+"""Growing networks: they end as the CycleGAN's, and growth preserves outputs, weights and state."""
 
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -59,18 +59,18 @@ Sets = tuple[FaceSet, FaceSet]
 
 @pytest.fixture(autouse=True)
 def _quiet(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One thread, and nobody reads the faces of these sets, which are none."""
+    """Use one thread, and no face models: these sets have no real faces."""
     torch.set_num_threads(1)
 
-    def shut(held: ExitStack) -> FaceAnalyzer:
-        raise InputError("the readers are not here")
+    def unavailable(stack: ExitStack) -> FaceAnalyzer:
+        raise InputError("the face models are not available")
 
-    monkeypatch.setattr(loop, "SwapEvaluator", partial(SwapEvaluator, load_analyzer=shut))
+    monkeypatch.setattr(loop, "SwapEvaluator", partial(SwapEvaluator, load_analyzer=unavailable))
 
 
 @pytest.fixture
 def sets(make_set: Callable[..., FaceSet]) -> Sets:
-    """Return two people's sets."""
+    """Return the sets of two identities."""
     return make_set("ada", 20, hue=0), make_set("bo", 24, hue=1)
 
 
@@ -81,9 +81,9 @@ def run(tmp_path: Path) -> RunFolder:
 
 
 def batch(seed: int = 0) -> FaceBatch:
-    """Return two faces each of two people."""
-    chance = torch.Generator().manual_seed(seed)
-    faces = torch.rand(2, 2, 3, 32, 32, generator=chance) * 2 - 1
+    """Return two faces of each of two identities."""
+    rng = torch.Generator().manual_seed(seed)
+    faces = torch.rand(2, 2, 3, 32, 32, generator=rng) * 2 - 1
     return FaceBatch(warped=faces, target=faces, mask=torch.ones(2, 2, 1, 32, 32))
 
 
@@ -111,17 +111,17 @@ def train_steps(made: Trainer, first: int, last: int) -> None:
         made.step(batch(step), progress, lr_scale=1.0, images=4)
 
 
-def build_paper_networks(backend: str, people: tuple[str, ...]) -> torch.nn.Module:
-    """Build a backend's `paper` networks, without memory for their weights."""
+def build_paper_networks(backend: str, identities: tuple[str, ...]) -> torch.nn.Module:
+    """Build a backend's `paper` networks on the meta device."""
     preset = registry.presets(backend)["paper"]
     kind = registry.load(backend)
     values = {k: tuple(v) if isinstance(v, list) else v for k, v in preset.model.items()}
     with torch.device("meta"):
-        return kind(kind.model_settings_type(**values), kind.train_settings_type(), people)
+        return kind(kind.model_settings_type(**values), kind.train_settings_type(), identities)
 
 
 def test_the_final_networks_are_the_cyclegans() -> None:
-    """Grown in five stages, layer by layer: names, kinds and shapes, as the `paper` presets are."""
+    """After five stages of the `paper` preset: the same names, types and shapes, layer by layer."""
     whole, small = (
         build_paper_networks("cyclegan", ("x", "y")),
         build_paper_networks("progressive", ("x", "y")),
@@ -129,12 +129,12 @@ def test_the_final_networks_are_the_cyclegans() -> None:
     assert isinstance(small, Progressive)
     counts = []
     with torch.device("meta"):
-        for structure in range(9):
-            if structure:
-                small.grow(structure, TrainProgress(images_seen=0, max_images=None))
-            generator, critic = small.generators[0], small.discriminators[0]
-            if structure % 2 == 0:
-                counts.append((len(generator.down), len(generator.up), len(critic.down)))  # type: ignore[arg-type]
+        for growth_step in range(9):
+            if growth_step:
+                small.grow(growth_step, TrainProgress(images_seen=0, max_images=None))
+            generator, discriminator = small.generators[0], small.discriminators[0]
+            if growth_step % 2 == 0:
+                counts.append((len(generator.down), len(generator.up), len(discriminator.down)))  # type: ignore[arg-type]
     assert [(1, 1, 1), (2, 2, 2), (3, 3, 3), (4, 4, 4), (5, 5, 5)] == counts
     for name in ("generators", "discriminators"):
         one, other = getattr(small, name), getattr(whole, name)
@@ -147,29 +147,31 @@ def test_the_final_networks_are_the_cyclegans() -> None:
 
 
 @pytest.mark.parametrize("grow_resolution", [False, True])
-@pytest.mark.parametrize("skips", [False, True])
-def test_growing_changes_nothing_at_first(grow_resolution: bool, skips: bool) -> None:
-    """At every boundary swaps and losses stay what they are; and after fading, at its end."""
-    made = make_trainer(grow_resolution=grow_resolution, skip_connections=skips)
+@pytest.mark.parametrize("skip", [False, True])
+def test_a_growth_step_does_not_change_the_output(grow_resolution: bool, skip: bool) -> None:
+    """At the start and at the end of fading, swaps and losses are the same before and after."""
+    made = make_trainer(grow_resolution=grow_resolution, skip_connections=skip)
     model = made.model
     assert isinstance(model, Progressive)
     faces = batch().target[0]
-    for structure in range(1, 5):
-        train_steps(made, 4 * structure, 4 * structure + 2) if model.is_fading else None
-        if structure % 2 == 0:
+    for growth_step in range(1, 5):
+        train_steps(made, 4 * growth_step, 4 * growth_step + 2) if model.is_fading else None
+        if growth_step % 2 == 0:
             model.fade.fill_(1.0)
         with torch.no_grad():
             before = model.swap(faces, "y").image
-            told = model.validation_losses(batch())
-            made.grow(structure, TrainProgress(images_seen=1_000_000 * structure, max_images=None))
+            losses = model.validation_losses(batch())
+            made.grow(
+                growth_step, TrainProgress(images_seen=1_000_000 * growth_step, max_images=None)
+            )
             after = model.swap(faces, "y").image
             torch.testing.assert_close(before, after, rtol=0, atol=1e-6)
             for group, loss in model.validation_losses(batch()).items():
-                torch.testing.assert_close(told[group], loss, rtol=1e-5, atol=0)
+                torch.testing.assert_close(losses[group], loss, rtol=1e-5, atol=0)
 
 
-def test_layers_that_stay_keep_weights_moments_and_averages() -> None:
-    """Growing leaves what was there bit for bit; what is new begins without moments."""
+def test_growth_preserves_weights_moments_and_averages() -> None:
+    """Existing ones are unchanged, bit for bit; new layers start without moments."""
     made = make_trainer()
     train_steps(made, 0, 2)
     before = {name: value.clone() for name, value in made.model.state_dict().items()}
@@ -207,18 +209,18 @@ def test_layers_that_stay_keep_weights_moments_and_averages() -> None:
 
 
 def run_training(sets: Sets, run: RunFolder, images: int, recipe: Recipe = RECIPE) -> TrainSummary:
-    """Train on the CPU."""
-    goal = StopCriterion(max_images=images, max_minutes=None)
-    training = TrainJob(
-        sets=sets, recipe=recipe, run=run, stop_criterion=goal, device="cpu", seed=1
+    """Train a run on the CPU."""
+    stop_criterion = StopCriterion(max_images=images, max_minutes=None)
+    job = TrainJob(
+        sets=sets, recipe=recipe, run=run, stop_criterion=stop_criterion, device="cpu", seed=1
     )
-    return train(training, report=Reporter())
+    return train(job, report=Reporter())
 
 
 def test_a_run_resumed_across_growth_equals_one_that_was_not(
     sets: Sets, run: RunFolder, tmp_path: Path
 ) -> None:
-    """Stopped before, at, within and after the fading of a stage: all bit for bit."""
+    """Stopped before, at, during and after the fading of a stage: all bit for bit."""
     whole = RunFolder(root=tmp_path / "runs" / "whole")
     run_training(sets, whole, 56)
     for images in (20, 24, 32, 40, 44, 56):
@@ -232,7 +234,7 @@ def test_a_run_resumed_across_growth_equals_one_that_was_not(
 
 
 def test_a_half_grown_network_swaps_from_its_file(sets: Sets, run: RunFolder) -> None:
-    """What is exported while a stage fades in is read back as it was built then."""
+    """Weights exported while a stage fades in are loaded into networks of that growth step."""
     run_training(sets, run, 32)
     trained = checkpoint.load_weights(run.weights, torch.device("cpu")).model
     assert isinstance(trained, Progressive)
@@ -243,35 +245,35 @@ def test_a_half_grown_network_swaps_from_its_file(sets: Sets, run: RunFolder) ->
     assert image.shape == batch().target[0].shape
 
 
-def test_trouble_goes_back_across_growth() -> None:
-    """A state from before a stage is taken up by networks that have grown beyond it."""
-    made, kept = make_trainer(), {}
+def test_a_rollback_works_across_growth() -> None:
+    """Networks that have grown load a state from before that growth."""
+    made, states = make_trainer(), {}
     for step in range(1, 10):
         train_steps(made, step - 1, step)
-        kept[step] = {name: value.clone() for name, value in made.state_dict().items()}
+        states[step] = {name: value.clone() for name, value in made.state_dict().items()}
     assert progressive(made).growth_step == 3
     for step in (8, 6, 3, 2, 7):  # back and forth, into stages in full and half faded in
-        made.load_state_dict(kept[step])
+        made.load_state_dict(states[step])
         now = made.state_dict()
-        assert set(kept[step]) == set(now)
-        assert [] == [name for name, one in kept[step].items() if not torch.equal(one, now[name])]
+        assert set(states[step]) == set(now)
+        assert [] == [name for name, one in states[step].items() if not torch.equal(one, now[name])]
         train_steps(made, step, step + 1)
-        now, expected = made.state_dict(), kept[step + 1]
+        now, expected = made.state_dict(), states[step + 1]
         assert [] == [name for name, one in expected.items() if not torch.equal(one, now[name])]
 
 
 def test_stages_follow_their_lengths() -> None:
-    """8 images, 8 to fade, then the last length again and again; the last stage never ends."""
-    made, seen = make_trainer(), []
+    """8 images, 8 to fade, then 12 each, the last length; the last stage does not end."""
+    made, steps = make_trainer(), []
     for step in range(20):
         train_steps(made, step, step + 1)
-        seen.append((progressive(made).growth_step, progressive(made).growth_stage))
+        steps.append((progressive(made).growth_step, progressive(made).growth_stage))
     expected = [(0, 1)] * 2 + [(1, 2)] * 2 + [(2, 2)] * 3 + [(3, 3)] * 2 + [(4, 3)] * 11
-    assert expected == seen
+    assert expected == steps
 
 
 def test_new_layers_are_faded_in_by_images() -> None:
-    """From 0 at the boundary, in a straight line, to 1."""
+    """Linearly from 0 to 1."""
     made, fades = make_trainer(), []
     for step in range(7):
         train_steps(made, step, step + 1)
@@ -279,8 +281,8 @@ def test_new_layers_are_faded_in_by_images() -> None:
     assert [1.0, 1.0, 0.0, 0.5, 1.0, 1.0, 1.0] == fades
 
 
-def test_growth_by_plateau_goes_by_held_out_scores() -> None:
-    """Two scores in a row that were no better end a stage; what was heard is in the state."""
+def test_growth_by_plateau_depends_on_validation_errors() -> None:
+    """Two validations in a row without improvement end a stage; the record is in the state."""
     made = make_trainer()
     made.model.train_settings = replace(TRAIN, growth_trigger="plateau")
     for error, due in ((0.5, 0), (0.6, 0), (0.4, 0), (0.4, 0)):
@@ -298,7 +300,7 @@ def test_growth_by_plateau_goes_by_held_out_scores() -> None:
 
 
 def test_a_run_grows_by_plateau(sets: Sets, run: RunFolder) -> None:
-    """Through the trainer: with a rate of nearly nought no score gets better, and stages end."""
+    """With a learning rate near 0 no validation error improves, and the stage ends."""
     changes = [
         "train.growth_trigger=plateau",
         "train.learning_rate=1e-30",
@@ -309,8 +311,8 @@ def test_a_run_grows_by_plateau(sets: Sets, run: RunFolder) -> None:
     assert int(load_file(run.resume)["model/built"]) > 0
 
 
-def test_sheets_after_each_progression_and_a_strip_of_all(sets: Sets, run: RunFolder) -> None:
-    """Every stage ends with a sheet, and leaves a column on the strip."""
+def test_every_stage_has_a_preview_and_a_column_on_the_strip(sets: Sets, run: RunFolder) -> None:
+    """The strip shows all stages side by side."""
     run_training(sets, run, 24)
     narrow = image_io.read_image(run.growth_strip).shape
     run_training(sets, run, 48)
@@ -325,21 +327,21 @@ def test_sheets_after_each_progression_and_a_strip_of_all(sets: Sets, run: RunFo
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ("train.growth_stage_images=[]", "growth_stage_images needs at least one length"),
         ("train.growth_trigger=luck", '"luck" is neither images nor plateau'),
         ("model.size_px=64", "too small for 5 generator and 5 discriminator layers"),
     ],
 )
-def test_stages_that_cannot_be_are_refused(change: str, told: str) -> None:
-    """In the settings' own words."""
-    with pytest.raises(ConfigurationError, match=told):
+def test_invalid_growth_settings_are_refused(change: str, message: str) -> None:
+    """The error names the setting."""
+    with pytest.raises(ConfigurationError, match=message):
         config.resolve("progressive", "paper", [change])
 
 
 def test_every_stage_works_at_the_smallest_side() -> None:
-    """Growing pictures too: from 8 px on, nothing is too small for a norm."""
+    """Also with growing resolution: from 8 px on, no layer is too small for its norm."""
     settings = ProgressiveModelSettings(
         size_px=32,
         generator_channels=(2, 2, 2),
