@@ -109,7 +109,7 @@ class Clip:
             for part in range(parts)
         ]
         return self.frames_at(
-            [FramePosition(index=one, time=first_time + one / rate) for one in offsets]
+            [FramePosition(index=offset, time=first_time + offset / rate) for offset in offsets]
         )
 
     def frames_at(self, positions: Sequence[FramePosition]) -> Iterator[Frame]:

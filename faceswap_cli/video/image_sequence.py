@@ -180,13 +180,13 @@ def _patch_pixels(source: Path, image: Image, changed: Sequence[Rect]) -> AnyArr
     RGB or RGBA, uint8 or uint16; None where the file has another layout, or is stored rotated.
     """
     data = np.frombuffer(source.read_bytes(), dtype=np.uint8)
-    own = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
-    if own is None or own.ndim != 3 or own.dtype not in (np.uint8, np.uint16):
+    stored = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+    if stored is None or stored.ndim != 3 or stored.dtype not in (np.uint8, np.uint16):
         return None
-    if own.shape[:2] != image.shape[:2] or _is_rotated(source):
+    if stored.shape[:2] != image.shape[:2] or _is_rotated(source):
         return None
-    order = cv2.COLOR_BGRA2RGBA if own.shape[2] == 4 else cv2.COLOR_BGR2RGB
-    pixels = cv2.cvtColor(own, order)
+    order = cv2.COLOR_BGRA2RGBA if stored.shape[2] == 4 else cv2.COLOR_BGR2RGB
+    pixels = cv2.cvtColor(stored, order)
     scale = 257 if pixels.dtype == np.uint16 else 1
     height, width = image.shape[:2]
     for area in changed:

@@ -41,7 +41,7 @@ def read_frames(path: Path) -> Iterator[Frame]:
 
 
 class VideoReader:
-    """A video being read, used as a context. Any number of readings, one at a time.
+    """A video being read, used as a context: any number of readings, one at a time.
 
     Args:
         path: The video.
@@ -83,8 +83,8 @@ class VideoReader:
         either, is moved to one tick after the frame before it.
 
         Args:
-            start: Time stamp, seconds: frames shown earlier are left out. They are not decoded
-                where the file says of each frame when it is shown.
+            start: Time stamp, seconds: frames shown earlier are left out, and mostly not decoded,
+                if all packets have time stamps.
             resume_after: A frame of an earlier reading: only those after it are yielded, the same
                 as then, whatever `start` is. Little of what comes before is decoded.
         """

@@ -141,10 +141,10 @@ class SegmentedWriter:
 
         Args:
             image: uint8 RGB (H, W, 3) of the video's size, or a lazy one.
-            time: Seconds, in the source's own time.
+            time: Time stamp in the source, seconds.
             original: The source's frame (`Frame.original`). If it is given, everything outside
-                of `changed` is encoded from its samples, which keeps them and their bits exactly.
-            changed: The rectangles (left, top, right, bottom) px to take from `image` instead.
+                of `changed` is encoded from its samples, which preserves them and their bit depth.
+            changed: The areas, px, to take from `image` instead.
 
         Raises:
             InputError: The disk is full.
@@ -287,8 +287,8 @@ class _SegmentConcat:
                 output, self.spec, self.choice, container_format=self.container_format
             )
             if self.source is not None and self.path is not None:
-                own = find_video_stream(self.source, self.path)
-                stream.metadata.update(filter_stream_metadata(own.metadata))
+                original = find_video_stream(self.source, self.path)
+                stream.metadata.update(filter_stream_metadata(original.metadata))
             auxiliary = self._add_auxiliary_streams(output, audio)
             output.metadata.update(metadata)
             output.start_encoding()

@@ -31,7 +31,7 @@ VIDEO_SUFFIXES = frozenset(
     {".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".ts", ".mts", ".m2ts", ".mpg", ".mpeg"}
     | {".3gp", ".flv", ".wmv", ".ogv", ".gif", ".mxf"}
 )
-"""Those of the videos that are taken from a folder; a video that is named may have any."""
+"""Those of the videos that are found in a folder; a video named by the user may have any."""
 IMAGE_SEQUENCE_FPS = Fraction(25)
 """Frame rate of an image sequence, frames a second."""
 
@@ -49,7 +49,7 @@ class FrameSource(Protocol):
 
     @property
     def count(self) -> int | None:
-        """Number of frames as the file claims; good for a progress bar, never to be trusted."""
+        """Number of frames as the file claims, or None; good enough for a progress bar."""
 
     @property
     def average_rate(self) -> Fraction:
@@ -203,7 +203,7 @@ class ImageSequence:
         return {
             "name": to_printable(self.name),
             "pictures": len(self.paths),
-            "bytes": sum(int(one["bytes"]) for one in fingerprints),
+            "bytes": sum(int(entry["bytes"]) for entry in fingerprints),
             "sha256_of_ends": digest,
         }
 
