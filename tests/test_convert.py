@@ -168,10 +168,10 @@ def _write_video(
 @pytest.fixture
 def model(monkeypatch: pytest.MonkeyPatch) -> Echo:
     """Make the stage load a model that changes nothing, whatever file it is given."""
-    return _loaded(monkeypatch, Echo())
+    return _use_model(monkeypatch, Echo())
 
 
-def _loaded(monkeypatch: pytest.MonkeyPatch, model: Echo) -> Echo:
+def _use_model(monkeypatch: pytest.MonkeyPatch, model: Echo) -> Echo:
     """Make the stage load `model`."""
     recipe = Recipe(
         backend="echo",
@@ -187,7 +187,7 @@ def _loaded(monkeypatch: pytest.MonkeyPatch, model: Echo) -> Echo:
     return model
 
 
-def _find(monkeypatch: pytest.MonkeyPatch, script: Callable[[Image], list[Face]]) -> None:
+def _use_detector(monkeypatch: pytest.MonkeyPatch, script: Callable[[Image], list[Face]]) -> None:
     """Make the stages detect the script's faces, without loading a detector."""
     for module, name in ((analysis, "LOCATION_DETECTORS"), (preview_stage, "DETECTORS")):
         monkeypatch.setattr(
@@ -270,8 +270,8 @@ def test_the_swapped_face_is_in_the_video(
     clip: Path, face: Face, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The middle of the face shows the model's output, the corner does not."""
-    _loaded(monkeypatch, Painter())
-    _find(monkeypatch, lambda _: [face])
+    _use_model(monkeypatch, Painter())
+    _use_detector(monkeypatch, lambda _: [face])
     output = tmp_path / "green.mp4"
     _convert(clip, output, to="ada", settings=PLAIN)
     for before, after in zip(read_frames(clip), read_frames(output), strict=True):
@@ -284,7 +284,7 @@ def test_a_clip_without_a_face_is_not_written(
 ) -> None:
     """Without a face there is an error and nothing on the disk."""
     video = _write_video(tmp_path / "wall.mp4", [np.full((96, 128, 3), 90, np.uint8)] * 5)
-    _find(monkeypatch, lambda _: [])
+    _use_detector(monkeypatch, lambda _: [])
     with pytest.raises(NoFacesError, match=r"there is no face in wall\.mp4"):
         _convert(video, tmp_path / "out" / "wall.mp4")
     assert [] == list((tmp_path / "out").iterdir())
@@ -294,8 +294,8 @@ def test_an_older_output_stays_until_the_new_one_is_finished(
     clip: Path, face: Face, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An error in the model's thread is raised in the caller, and the older file stays."""
-    _loaded(monkeypatch, Broken())
-    _find(monkeypatch, lambda _: [face])
+    _use_model(monkeypatch, Broken())
+    _use_detector(monkeypatch, lambda _: [face])
     output = tmp_path / "out.mp4"
     output.write_bytes(b"older")
     threads = threading.active_count()
@@ -315,7 +315,7 @@ def test_ctrl_c_stops_every_thread_and_leaves_no_file(
             if done == 3 and numbers and "fps" in numbers:
                 raise KeyboardInterrupt
 
-    _find(monkeypatch, lambda _: [face])
+    _use_detector(monkeypatch, lambda _: [face])
     threads = threading.active_count()
     with pytest.raises(KeyboardInterrupt):
         _convert(clip, tmp_path / "out.mp4", report=Impatient())
@@ -357,10 +357,12 @@ def test_short_gaps_are_interpolated(
     face: Face, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A face missed in a few frames is interpolated; one absent for long is not."""
-    _loaded(monkeypatch, Painter())
+    _use_model(monkeypatch, Painter())
     missed, gone = {6, 7, 13}, set(range(20, 34))
     here = _face_at(face, 32)
-    _find(monkeypatch, lambda image: [] if _image_number(image) in missed | gone else [here])
+    _use_detector(
+        monkeypatch, lambda image: [] if _image_number(image) in missed | gone else [here]
+    )
     video = _write_video(
         tmp_path / "in.mp4",
         _numbered_images(44),
@@ -381,8 +383,8 @@ import numpy as np
 import pytest
 import test_convert as convert_tests
 monkeypatch = pytest.MonkeyPatch()
-convert_tests._loaded(monkeypatch, convert_tests.Painter())
-convert_tests._find(monkeypatch, convert_tests.drifting_face(np.load({landmarks!r})))
+convert_tests._use_model(monkeypatch, convert_tests.Painter())
+convert_tests._use_detector(monkeypatch, convert_tests.drifting_face(np.load({landmarks!r})))
 class Deadly(convert_tests.Reporter):
     def start_task(self, title, **_):
         self.title = title
@@ -451,8 +453,8 @@ def test_a_killed_conversion_resumes_to_the_same_frames(
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert -signal.SIGKILL == done.returncode, done.stderr
     assert not output.exists()
-    _loaded(monkeypatch, Painter())
-    _find(monkeypatch, drifting_face(np.load(landmarks)))
+    _use_model(monkeypatch, Painter())
+    _use_detector(monkeypatch, drifting_face(np.load(landmarks)))
     notes: list[str] = []
     report = Reporter()
     monkeypatch.setattr(report, "note", notes.append)
@@ -473,7 +475,7 @@ def test_two_identities_are_swapped_with_each_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each is recognized by a photo and gets the other's face, before and after a cut."""
-    _loaded(monkeypatch, Painter())
+    _use_model(monkeypatch, Painter())
     ada, bo = _render_images("ada"), _render_images("bo", seed=5)
     left = [np.concatenate(pair, axis=1) for pair in zip(ada, bo, strict=True)]
     right = [np.concatenate(pair, axis=1) for pair in zip(bo, ada, strict=True)]
@@ -503,7 +505,7 @@ def test_faces_are_reused_from_an_extracted_set(
     clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing is detected again, and faces with deleted crops are not swapped."""
-    _loaded(monkeypatch, Painter())
+    _use_model(monkeypatch, Painter())
     workspace = Workspace.open(tmp_path / "workspace")
     folder = workspace.set_folder("bo")
     extract(clip, folder=folder, settings=ExtractSettings(), report=Reporter())
@@ -546,7 +548,7 @@ def test_a_truncated_source_is_reported_once(
         extract(video, folder=folder, settings=ExtractSettings(), report=Reporter())
         monkeypatch.setattr(analysis, "LOCATION_DETECTORS", {})
     else:
-        _find(monkeypatch, lambda _: [face])
+        _use_detector(monkeypatch, lambda _: [face])
     if first_pass == "finished earlier":
         with monkeypatch.context() as broken:
             broken.setattr(stage, "_cache_key", lambda *_, **__: 1 / 0)
@@ -570,7 +572,7 @@ def test_a_trimmed_output_starts_at_zero(
     clip: Path, face: Face, tmp_path: Path, model: Echo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Only the frames from start to end are written, with their spacing and audio."""
-    _find(monkeypatch, lambda _: [face])
+    _use_detector(monkeypatch, lambda _: [face])
     output = tmp_path / "part.mp4"
     summary = _convert(clip, output, settings=replace(PLAIN, start_s=0.13, end_s=0.4))
     assert [time - TIMES[3] for time in TIMES[3:10]] == [one.time for one in read_frames(output)]
@@ -582,7 +584,7 @@ def test_a_recording_of_a_broadcast_is_trimmed_from_its_first_frame(
     clip: Path, face: Face, tmp_path: Path, model: Echo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Start and end select the same frames if the file's time stamps begin at ten hours."""
-    _find(monkeypatch, lambda _: [face])
+    _use_detector(monkeypatch, lambda _: [face])
     late, output = remux(clip, tmp_path / "late.ts", start_s=36_000), tmp_path / "part.mp4"
     summary = _convert(late, output, settings=replace(PLAIN, start_s=0.13, end_s=0.4))
     assert [time - TIMES[3] for time in TIMES[3:10]] == [one.time for one in read_frames(output)]
@@ -608,8 +610,8 @@ def test_side_by_side_shows_the_original_on_the_left(
     clip: Path, face: Face, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The output is twice as wide, with the original on the left and the swap on the right."""
-    _loaded(monkeypatch, Painter())
-    _find(monkeypatch, lambda _: [face])
+    _use_model(monkeypatch, Painter())
+    _use_detector(monkeypatch, lambda _: [face])
     output = tmp_path / "both.mp4"
     _convert(clip, output, settings=replace(PLAIN, side_by_side=True))
     for before, after in zip(read_frames(clip), read_frames(output), strict=True):
@@ -622,8 +624,8 @@ def test_images_become_images(
     images: Sequence[Image], face: Face, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A folder becomes a folder of the same names; images without a face are copied."""
-    _loaded(monkeypatch, Painter())
-    _find(monkeypatch, lambda image: [] if image.shape[0] < 100 else [face])
+    _use_model(monkeypatch, Painter())
+    _use_detector(monkeypatch, lambda image: [] if image.shape[0] < 100 else [face])
     album = tmp_path / "album"
     album.mkdir()
     image_io.write_png(album / "a.png", images[0])
@@ -660,7 +662,7 @@ def test_output_is_signed_unless_disabled(
     clip: Path, face: Face, tmp_path: Path, model: Echo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Signed in the file and beside it; without credentials neither, and no older sidecar."""
-    _find(monkeypatch, lambda _: [face])
+    _use_detector(monkeypatch, lambda _: [face])
     output = tmp_path / "out.mp4"
     _convert(clip, output, settings=PLAIN)
     signed = read_credentials(output)
@@ -683,7 +685,7 @@ def test_missing_credentials_are_logged_in_the_run(
     clip: Path, face: Face, tmp_path: Path, model: Echo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each unsigned output adds a line to the run's log; a signed one adds none."""
-    _find(monkeypatch, lambda _: [face])
+    _use_detector(monkeypatch, lambda _: [face])
     monkeypatch.setattr(stage.checkpoint, "read_metadata", lambda _: {"images_seen": 7})
     run = RunFolder(root=tmp_path / "run")
     run.root.mkdir()
@@ -704,7 +706,7 @@ def test_the_label_is_visible_in_every_frame(
     clip: Path, face: Face, tmp_path: Path, model: Echo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The label is in a corner of every frame, and the rest is preserved."""
-    _find(monkeypatch, lambda _: [face])
+    _use_detector(monkeypatch, lambda _: [face])
     output = tmp_path / "out.mp4"
     _convert(clip, output, settings=replace(PLAIN, visible_label=True))
     for before, after in zip(read_frames(clip), read_frames(output), strict=True):
@@ -727,8 +729,8 @@ def test_a_preview_samples_the_whole_clip(
     clip: Path, face: Face, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each frame is three tiles (original, swapped, mask), two frames a row."""
-    _loaded(monkeypatch, Painter())
-    _find(monkeypatch, lambda _: [face])
+    _use_model(monkeypatch, Painter())
+    _use_detector(monkeypatch, lambda _: [face])
     output = tmp_path / "preview.png"
     count = preview_stage.preview(clip, output=output, count=5, **_preview_arguments())  # type: ignore[arg-type]
     assert 5 == count
@@ -740,8 +742,8 @@ def test_a_preview_samples_the_whole_clip(
 
 def test_preview_tiles_are_aligned(clip: Path, face: Face, monkeypatch: pytest.MonkeyPatch) -> None:
     """The swapped tile differs in the face only, where the mask's tile is bright."""
-    _loaded(monkeypatch, Painter())
-    _find(monkeypatch, lambda _: [face])
+    _use_model(monkeypatch, Painter())
+    _use_detector(monkeypatch, lambda _: [face])
     opened, swapper, assignments, _ = preview_stage._prepare(
         clip, WEIGHTS, "bo", "cpu", PLAIN, None
     )
@@ -760,8 +762,8 @@ def test_the_grid_compares_all_blends_and_color_transfers(
     clip: Path, face: Face, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A row for each blend mode, a column for the original and each color transfer."""
-    _loaded(monkeypatch, Painter())
-    _find(monkeypatch, lambda _: [face])
+    _use_model(monkeypatch, Painter())
+    _use_detector(monkeypatch, lambda _: [face])
     output = tmp_path / "grid.png"
     preview_stage.compare_settings(clip, output=output, **_preview_arguments())  # type: ignore[arg-type]
     height, width = image_io.read_image(output).shape[:2]
@@ -778,7 +780,7 @@ def test_a_preview_excludes_deleted_crops(
     clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The faces come from a set: nothing is detected, and deleted ones are left out."""
-    _loaded(monkeypatch, Painter())
+    _use_model(monkeypatch, Painter())
     space = Workspace.open(tmp_path / "workspace")
     folder = space.set_folder("bo")
     extract(clip, folder=folder, settings=ExtractSettings(), report=Reporter())
@@ -806,10 +808,10 @@ def test_a_preview_of_a_track_shows_only_that_track(
     face: Face, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Only frames with the second face are task; an unknown track is an error."""
-    _loaded(monkeypatch, Painter())
+    _use_model(monkeypatch, Painter())
     video = _write_video(tmp_path / "in.mp4", _numbered_images(12))
     both = [_face_at(face, 4), _face_at(face, 36)]
-    _find(monkeypatch, lambda image: both if _image_number(image) >= 4 else both[:1])
+    _use_detector(monkeypatch, lambda image: both if _image_number(image) >= 4 else both[:1])
     opened, _, assignments, sets = preview_stage._prepare(
         video, WEIGHTS, "bo", "cpu", replace(PLAIN, faces=("track:1",)), None
     )
@@ -834,7 +836,7 @@ def test_a_preview_without_faces_fails(
     clip: Path, tmp_path: Path, model: Echo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without a face there is the same error as for convert, and no image."""
-    _find(monkeypatch, lambda _: [])
+    _use_detector(monkeypatch, lambda _: [])
     output = tmp_path / "preview.png"
     with pytest.raises(NoFacesError, match="there is no face"):
         preview_stage.preview(clip, output=output, count=5, **_preview_arguments())  # type: ignore[arg-type]

@@ -140,14 +140,14 @@ def convert(
     )
     claim = _build_claim(clip, model, weights=weights, settings=settings)
     key = _cache_key(clip, faces_digest, renderer.identities, claim, model)
-    writer = Output.open(output, clip, key=key, settings=settings)
-    frames = renderer.render(writer)
+    target = Output.open(output, clip, key=key, settings=settings)
+    frames = renderer.render(target)
     claim = replace(claim, frames=frames, swapped=len(swapped))
-    for text in writer.finalize(claim, swapped_frames=swapped):
+    for text in target.finalize(claim, swapped_frames=swapped):
         report.note(text)
     if not settings.credentials:
         _log_unsigned(weights)
-    writer.cleanup()
+    target.cleanup()
     return ConvertSummary(
         frames=frames,
         swapped=len(swapped),
