@@ -297,5 +297,9 @@ def _log_unsigned(weights: Path) -> None:
     run = RunFolder(root=weights.parent)
     if run.recipe.exists():
         images_seen = checkpoint.read_metadata(weights)["images_seen"]
-        event = {"images_seen": images_seen, "event": "converted without credentials, as was asked"}
-        append_line(run.log, json.dumps(event))
+        line = {
+            "images_seen": images_seen,
+            "event": "unsigned_output",
+            "message": "an output was written without credentials (--no-credentials)",
+        }
+        append_line(run.log, json.dumps(line))
