@@ -19,7 +19,9 @@ TICKS = [0, 3, 4, 9, 10, 11, 15, 20, 22, 23, 30, 31, 32, 40, 41, 44, 50, 51, 53,
 """Frames at irregular intervals, as phones record them."""
 
 
-@pytest.fixture(params=["open.mp4", "open.mkv", "even.avi", "late.mp4", "open.ts", "late.ts"])
+@pytest.fixture(
+    params=["open.mp4", "open.mkv", "even.avi", "late.mp4", "open.ts", "late.ts", "bare.h264"]
+)
 def clip(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """A clip with frames stored out of order and few key frames."""
     path = tmp_path / request.param

@@ -170,10 +170,13 @@ class Decoder:
         yield from self._frames
 
     def seek(self, tick: int) -> Iterator[VideoFrame]:
-        """Yield the frames from where the container seeks to for `tick`; the first may be later."""
+        """Yield the frames from where seeking to `tick` leads: maybe later ones, maybe none."""
         self._frames = iter(())
         self.damaged_count = 0  # damage that an earlier search met is not part of this reading
-        self.container.seek(tick, stream=self.stream)
+        try:
+            self.container.seek(tick, stream=self.stream)
+        except FFmpegError:  # a bare H.264 stream cannot be searched
+            return iter(())
         return self._decode_packets()
 
     def _decode_packets(self) -> Iterator[VideoFrame]:
