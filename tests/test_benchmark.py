@@ -1,4 +1,4 @@
-"""The benchmark as a user meets it: one table, and nothing is measured twice."""
+"""`faceswap benchmark`: one table, and no row is computed twice."""
 
 import json
 from dataclasses import replace
@@ -22,8 +22,8 @@ from faceswap_cli.stages.benchmark import (
 RECIPE = config.resolve("autoencoder", "debug", [])
 
 
-def test_a_row_is_known_by_what_it_was_trained_with() -> None:
-    """Other settings, another goal or another seed are another row."""
+def test_run_name_depends_on_settings_limit_and_seed() -> None:
+    """Other settings, another limit or another seed are another row."""
     names = {
         make_run_name(RECIPE, StopCriterion(max_images=640), 0),
         make_run_name(RECIPE, StopCriterion(max_images=650), 0),
@@ -40,13 +40,13 @@ def test_a_row_is_known_by_what_it_was_trained_with() -> None:
     assert "autoencoder-debug-640-images" in names
 
 
-def test_one_person_cannot_be_swapped(tmp_path: Path) -> None:
-    """It is said before anything is drawn."""
+def test_one_person_is_refused(tmp_path: Path) -> None:
+    """The error comes before anything is rendered."""
     with pytest.raises(ConfigurationError, match="two people"):
         benchmark(
             tmp_path,
             recipe=RECIPE,
-            goal=StopCriterion(max_images=64),
+            stop_criterion=StopCriterion(max_images=64),
             num_identities=1,
             device="cpu",
             seed=0,
@@ -72,28 +72,26 @@ def test_rows_with_old_keys_are_read() -> None:
 
 
 @pytest.mark.slow
-def test_floors_swap_and_ceiling_stand_in_one_table(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The ceiling is above all else; a second run measures nothing again."""
-    drawn = BenchmarkSize(side_px=160, seconds=0.9, frames=2)
+def test_bounds_and_swap_are_in_one_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The upper bound is above all other rows; a second run computes none of them again."""
+    size = BenchmarkSize(side_px=160, seconds=0.9, frames=2)
 
     def run() -> stage.BenchmarkSummary:
         return benchmark(
             tmp_path,
             recipe=RECIPE,
-            goal=StopCriterion(max_images=64),
+            stop_criterion=StopCriterion(max_images=64),
             device="cpu",
             seed=0,
             report=Reporter(),
-            size=drawn,
+            size=size,
         )
 
     first = run()
     names = [row.name for row in first.rows]
     assert [*stage.BASELINES, "autoencoder-debug-64-images", "true swap at 32 px"] == names
-    ceiling = first.rows[-1]
-    assert all(ceiling.psnr > row.psnr + 1 for row in first.rows[:-1])
+    upper_bound = first.rows[-1]
+    assert all(upper_bound.psnr > row.psnr + 1 for row in first.rows[:-1])
     assert all(list(TRIALS) == list(row.trials) for row in first.rows)
     assert 64 == first.rows[3].settings["images"]
     html = first.page.read_text()
@@ -101,9 +99,9 @@ def test_floors_swap_and_ceiling_stand_in_one_table(
     stored = json.loads((first.page.parent / "results.json").read_text())
     assert names == [BenchmarkRow.from_dict(row).name for row in stored["rows"]][:3] + names[3:]
 
-    def never(*_: object, **__: object) -> None:
-        raise AssertionError("measured again")
+    def fail(*_: object, **__: object) -> None:
+        raise AssertionError("computed again")
 
-    monkeypatch.setattr(stage, "evaluate_frames", never)
-    monkeypatch.setattr(stage, "train", never)
+    monkeypatch.setattr(stage, "evaluate_frames", fail)
+    monkeypatch.setattr(stage, "train", fail)
     assert first == replace(run(), page=first.page)

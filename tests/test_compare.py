@@ -1,4 +1,4 @@
-"""Laws of laying runs beside each other."""
+"""`faceswap compare`: differences, metrics and the page."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +17,7 @@ MakeSet = Callable[..., FaceSet]
 
 
 def train_run(space: Workspace, sets: list[FaceSet], name: str, *changes: str) -> None:
-    """Train a run for a moment."""
+    """Train a run for 64 images."""
     recipe = config.resolve("autoencoder", "debug", changes)
     train(
         TrainJob(
@@ -33,8 +33,8 @@ def train_run(space: Workspace, sets: list[FaceSet], name: str, *changes: str) -
 
 
 @pytest.fixture
-def two(make_set: MakeSet, tmp_path: Path) -> Workspace:
-    """A workspace with two runs that differ in one setting, and the sets they learnt from."""
+def two_runs(make_set: MakeSet, tmp_path: Path) -> Workspace:
+    """Return a workspace with two runs that differ in one setting, and their sets."""
     space = Workspace.open(tmp_path)
     sets = [make_set("a", hue=0), make_set("b", hue=1)]
     for faces in sets:
@@ -46,32 +46,32 @@ def two(make_set: MakeSet, tmp_path: Path) -> Workspace:
 
 
 @pytest.mark.slow
-def test_runs_stand_beside_each_other_on_one_page(two: Workspace) -> None:
-    """What differs, curves, and the same faces as each swaps them; less if the sets are gone."""
+def test_page_has_differences_curves_and_swaps(two_runs: Workspace) -> None:
+    """Without the sets, it has differences and curves alone."""
 
-    def compared() -> tuple[CompareSummary, str]:
-        found = compare(["slow", "quick"], workspace=two, device="cpu", report=Reporter())
-        return found, found.page.read_text()
+    def run_compare() -> tuple[CompareSummary, str]:
+        summary = compare(["slow", "quick"], workspace=two_runs, device="cpu", report=Reporter())
+        return summary, summary.page.read_text()
 
-    summary, html = compared()
+    summary, html = run_compare()
     assert ["train.learning_rate"] == list(summary.differences)
     assert "0.004" == summary.differences["train.learning_rate"][1]
-    assert "held-out error, last" in html
+    assert "validation error, last" in html
     assert "<svg" in html
-    # A picture for each direction, though no judge finds a face in blots of colour.
+    # A grid for each direction, though no face is detected in blots of color.
     assert 2 == html.count("data:image/jpeg")
     assert "a as b" in html
     assert "b as a" in html
-    two.set_folder("a").records.unlink()
-    summary, html = compared()
+    two_runs.set_folder("a").records.unlink()
+    summary, html = run_compare()
     assert {} == summary.evaluations
     assert 0 == html.count("data:image/jpeg")
     assert "<svg" in html
 
 
-def test_a_setting_that_a_run_lacks_differs() -> None:
+def test_setting_that_a_run_lacks_differs() -> None:
     """Backends have settings of their own."""
-    found = find_differences(
+    differences = find_differences(
         [{"backend": "x", "one": "1"}, {"backend": "y", "two": "2", "same": "3"}]
     )
     assert {
@@ -79,24 +79,24 @@ def test_a_setting_that_a_run_lacks_differs() -> None:
         "one": ["1", "-"],
         "two": ["-", "2"],
         "same": ["-", "3"],
-    } == found
+    } == differences
     assert {} == find_differences([{"one": "1"}, {"one": "1"}])
 
 
-def test_a_delta_says_which_is_better_by_the_metric() -> None:
+def test_differences_are_better_or_worse_by_the_metric() -> None:
     """More PSNR is better, more pose error is worse, sharpness is best near one."""
     rows = metric_rows(
         {"psnr": [20.0, 22.0], "pose": [5.0, 6.0], "sharpness": [2.0, 0.9], "lpips": [None, None]}
     )
-    told = {row[0].partition(",")[0]: row[2] for row in rows}
-    assert told["PSNR in the face"].endswith("(+2, better)")
-    assert told["pose error"].endswith("(+1, worse)")
-    assert told["sharpness"].endswith("(-1.100, better)")
+    cells = {row[0].partition(",")[0]: row[2] for row in rows}
+    assert cells["PSNR in the face"].endswith("(+2, better)")
+    assert cells["pose error"].endswith("(+1, worse)")
+    assert cells["sharpness"].endswith("(-1.100, better)")
     assert 3 == len(rows)
 
 
-def test_a_comparison_needs_two_runs(tmp_path: Path) -> None:
-    """The same one twice is no comparison; an unknown one is named."""
+def test_comparison_needs_two_runs(tmp_path: Path) -> None:
+    """The same run twice is refused; an unknown one is named."""
     space = Workspace.open(tmp_path)
     with pytest.raises(ConfigurationError, match="two different runs"):
         compare(["slow", "slow"], workspace=space, device="cpu", report=Reporter())

@@ -85,7 +85,7 @@ def benchmark(
         summary = stage.benchmark(
             output or Path("faceswap-benchmark"),
             recipe=recipe,
-            goal=stage.StopCriterion(
+            stop_criterion=stage.StopCriterion(
                 max_images=max_images,
                 max_minutes=max_minutes or (None if max_images else stage.DEFAULT_MINUTES),
             ),

@@ -1,4 +1,4 @@
-"""Drawn clips as files, and the true swap of any of them."""
+"""Synthetic clips: `render_clip` writes one to a file, `render_true_swap` yields its true swap."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,14 +16,14 @@ def render_clip(
     side_px: int,
     report: Reporter,
 ) -> None:
-    """Draw a person's performance with its sound into a video."""
-    report.start_task(f"drawing {path.stem}", total=len(performance.scenes), unit="frames")
+    """Render a person's performance with its sound into a video."""
+    report.start_task(f"rendering {path.stem}", total=len(performance.scenes), unit="frames")
     sound = AudioTrack(samples=synthetic.synthesize_voice(performance), rate_hz=48_000)
     with VideoWriter(path, size=(side_px, side_px), rate=performance.rate, audio=sound) as video:
-        for index, drawing in enumerate(
+        for index, frame in enumerate(
             synthetic.render_frames(person, performance.scenes, size_px=side_px)
         ):
-            video.write(drawing.image, index / performance.rate)
+            video.write(frame.image, index / performance.rate)
             report.update(index + 1)
 
 
@@ -34,10 +34,9 @@ def render_true_swap(
     *,
     side_px: int,
 ) -> Iterator[synthetic.RenderedFrame]:
-    """Draw the wanted face on the driving head, in the driving person's skin.
+    """Render the target's face on the driving head, with the skin of the driving person.
 
-    In the driving person's skin, because that is what a swap that keeps the scene's colours should
-    come to: the neck and the ears stay who they were.
+    A swap that keeps the scene's colors should have that skin: neck and ears are not swapped.
     """
     person = target.with_skin_of(driving).on_head_of(driving)
     return synthetic.render_frames(person, performance.scenes, size_px=side_px)

@@ -212,7 +212,7 @@ def _compute_severities(result: MetricResult) -> Curve:
 
 
 def format_number(value: float) -> str:
-    """Return a number with three significant digits or the whole part."""
+    """Return a number for people: whole from 100 on, with two decimals from 1 on, else three."""
     if abs(value) >= 100 or value == round(value):
         return f"{value:,.0f}" if math.isfinite(value) else str(value)
     return f"{value:.2f}" if abs(value) >= 1 else f"{value:.3f}"

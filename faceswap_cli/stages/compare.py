@@ -1,7 +1,7 @@
-"""Compare: runs beside each other, on one page: settings, curves, scores, and the same faces.
+"""Compare: runs side by side on one page: settings, curves, scores, and swaps of the same faces.
 
-What is shown to all runs are the faces kept out of training, in the order of their frames, each
-swapped and laid back into its crop as a conversion would.
+The faces are validation faces in the order of their frames, swapped by each run and composited
+into their crops as a conversion would. The entry point is `compare`.
 """
 
 import tomllib
@@ -33,34 +33,34 @@ from faceswap_cli.training.report import Curves, LogEntry, collect_curves, read_
 from faceswap_models.tensors import to_images, to_masks, to_tensor
 
 MAX_FACES = 32
-"""Held-out faces of each person that are swapped: neighbours, so that stillness can be judged."""
+"""Validation faces of each identity: consecutive ones, so that stability can be measured."""
 GRID_FACES = 8
-"""Of them, those on the page."""
+"""Faces on the page."""
 TILE_PX = 160
 BATCH = 8
 
 CURVES: Mapping[str, str] = {
-    "val_reconstruction": "error on held-out faces, part of the full range",
-    "val_cycle": "the same, there and back",
+    "val_reconstruction": "error on validation faces, fraction of the full range",
+    "val_cycle": "cycle error on validation faces",
     "losses": "training losses",
     "swap_metrics": "pose, expression and identity of swaps",
 }
-"""What of a log is drawn, by its key, and what it measures."""
+"""Curves of the log: label of the y axis, by key."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RunInfo:
-    """What is known of one run before anything is computed."""
+    """Recipe and log of one run."""
 
     folder: RunFolder
     settings: Mapping[str, str]
-    """`section.key` -> value, as the recipe writes them."""
+    """`section.key` -> value, as in the recipe."""
     lines: Sequence[LogEntry]
-    """Of its log."""
+    """Lines of its log."""
 
     @property
     def name(self) -> str:
-        """What the user calls it."""
+        """Name of the run."""
         return self.folder.name
 
     @classmethod
@@ -75,7 +75,7 @@ class RunInfo:
         except (OSError, ValueError) as error:
             raise ConfigurationError(
                 f"{folder.recipe} cannot be read: {error}",
-                hint="name runs that were trained here: they lie in the workspace's runs folder",
+                hint="name runs in the runs folder of this workspace",
             ) from error
         settings = {
             key: _format_value(value) for key, value in recipe.items() if not _is_table(value)
@@ -88,7 +88,7 @@ class RunInfo:
         return cls(folder=folder, settings=settings, lines=list(read_log(folder.log)))
 
     def summarize(self) -> dict[str, str]:
-        """Return how far it is, and how well it does on held-out faces."""
+        """Return images seen, speed and validation errors."""
         errors = [float(line["val_error"]) for line in self.lines if "val_error" in line]
         rates = [
             float(line["images_per_second"]) for line in self.lines if "images_per_second" in line
@@ -97,46 +97,46 @@ class RunInfo:
         return {
             "images seen": f"{seen:,}",
             "images/s": f"{np.median(rates):.1f}" if rates else "n/a",
-            "held-out error, last": f"{errors[-1]:.4f}" if errors else "n/a",
-            "held-out error, best": f"{min(errors):.4f}" if errors else "n/a",
+            "validation error, last": f"{errors[-1]:.4f}" if errors else "n/a",
+            "validation error, best": f"{min(errors):.4f}" if errors else "n/a",
         }
 
 
 @dataclass(frozen=True, kw_only=True)
 class CompareSummary:
-    """What a comparison came to."""
+    """Results of a comparison."""
 
     runs: Sequence[str]
     facts: Mapping[str, Sequence[str]]
-    """How far each run is and how well it does, a value a run, by what it is."""
+    """Images seen, speed and validation errors: one value per run, by name."""
     differences: Mapping[str, Sequence[str]]
-    """Settings that differ, a value a run, by `section.key`."""
+    """Settings that differ: one value per run, by `section.key`."""
     evaluations: Mapping[str, Sequence[float | None]]
-    """Metrics of the swaps of held-out faces, a value a run, by name."""
+    """Metrics of the swaps: one value per run, by metric."""
     page: Path
 
     def tables(self) -> list[tuple[str, list[str], list[list[str]]]]:
-        """Return what a terminal shows: title, columns and rows of each table."""
+        """Return title, columns and rows of each table."""
         columns = ["", *self.runs]
         settings = [[name, *values] for name, values in self.differences.items()]
         facts = [[name, *values] for name, values in self.facts.items()]
         return [
             ("settings that differ", columns, settings or [["none", *[""] * len(self.runs)]]),
-            ("held-out faces", columns, facts),
-            ("their swaps", columns, metric_rows(self.evaluations)),
+            ("training", columns, facts),
+            ("swaps of validation faces", columns, metric_rows(self.evaluations)),
         ]
 
 
 def compare(
     names: Sequence[str], *, workspace: Workspace, device: str, report: Reporter
 ) -> CompareSummary:
-    """Compare runs of one workspace and leave a page.
+    """Compare runs of one workspace and write a page.
 
     Args:
         names: Two runs or more.
-        workspace: Where they are, and the sets of the people they know.
+        workspace: Holds the runs, and the sets that they were trained on.
         device: `auto`, `cpu`, `cuda` or `mps`.
-        report: Hears how far it is.
+        report: Receives progress.
 
     Raises:
         ConfigurationError: There is no such run, or fewer than two different ones.
@@ -145,100 +145,101 @@ def compare(
     if len(set(names)) < 2:
         raise ConfigurationError(
             "a comparison needs two different runs",
-            hint=f"there is: {', '.join(workspace.run_names()) or 'none yet'}",
+            hint=f"runs in this workspace: {', '.join(workspace.run_names()) or 'none'}",
         )
     runs = [RunInfo.load(RunFolder(root=workspace.find_weights(name).parent)) for name in names]
-    shown = _swap_shared_faces(runs, workspace, device, report)
+    swaps = _swap_shared_faces(runs, workspace, device, report)
     summary = CompareSummary(
         runs=[run.name for run in runs],
         facts=_transpose([run.summarize() for run in runs]),
         differences=find_differences([run.settings for run in runs]),
-        evaluations={name: [one.get(name) for one in shown.values] for name in METRICS}
-        if shown
+        evaluations={name: [one.get(name) for one in swaps.values] for name in METRICS}
+        if swaps
         else {},
         page=workspace.runs_page(*(run.name for run in runs)),
     )
-    write_text(summary.page, _render_page(runs, summary, shown))
+    write_text(summary.page, _render_page(runs, summary, swaps))
     return summary
 
 
 def find_differences(settings: Sequence[Mapping[str, str]]) -> dict[str, list[str]]:
-    """Return the settings whose values are not all the same; one that a run lacks is a dash."""
+    """Return the settings whose values are not all the same; a missing one is a dash."""
     names = dict.fromkeys(name for one in settings for name in one)
     rows = {name: [one.get(name, "-") for one in settings] for name in names}
     return {name: values for name, values in rows.items() if len(set(values)) > 1}
 
 
-def _transpose(facts: Sequence[Mapping[str, str]]) -> dict[str, list[str]]:
-    """Return facts by name, a value a run."""
-    return {name: [one[name] for one in facts] for name in facts[0]}
+def _transpose(tables: Sequence[Mapping[str, str]]) -> dict[str, list[str]]:
+    """Return one list of values, one per run, for each name."""
+    return {name: [one[name] for one in tables] for name in tables[0]}
 
 
 def _format_value(value: object) -> str:
-    """Return a value as a recipe has it."""
+    """Return a value as a recipe writes it."""
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _is_table(value: object) -> bool:
-    """Whether a value of a TOML file is a section."""
+    """Return whether a value of a TOML file is a section."""
     return isinstance(value, dict)
 
 
-# --- the same faces -----------------------------------------------------------------------------
+# --- swaps of the same faces --------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _SwapResults:
-    """The same faces as every run swaps them."""
+    """Swaps of the same faces by all runs."""
 
     values: Sequence[Mapping[str, float]]
-    """Metrics by name, a run each."""
+    """Metrics by name, for each run."""
     grids: Sequence[tuple[str, Image]]
-    """Pictures and what they show."""
+    """Title and image of each grid."""
 
 
 def _swap_shared_faces(
     runs: Sequence[RunInfo], workspace: Workspace, device: str, report: Reporter
 ) -> _SwapResults | None:
-    """Swap the same faces with every run; None, and a note, where there are none to swap."""
+    """Swap the same faces with every run; return None, after a note, if the sets are missing."""
     hardware = find_hardware(device)
     models = [load_weights(run.folder.weights, hardware.device) for run in runs]
     try:
         sets = _common_sets(models, workspace)
     except FaceswapError as error:
-        report.note(f"no faces are shown: {error.message}")
+        report.note(f"no swaps are compared: {error.message}")
         return None
-    sheets, found = [], []
-    for own, wanted in zip(sets, [*sets[1:], sets[0]], strict=True):
-        crops = _validation_crops(own, runs)
+    grids, metrics = [], []
+    for driving, target in zip(sets, [*sets[1:], sets[0]], strict=True):
+        crops = _validation_crops(driving, runs)
         swaps = [
-            list(swap_crops(crops, model, identity=wanted.name, device=hardware.device))
+            list(swap_crops(crops, model, identity=target.name, device=hardware.device))
             for model in models
         ]
-        title = f"{own.name} as {wanted.name}"
-        sheets.append((title, _comparison_grid([crop for crop, _ in crops], swaps, runs)))
-        found.append(
+        title = f"{driving.name} as {target.name}"
+        grids.append((title, _comparison_grid([crop for crop, _ in crops], swaps, runs)))
+        metrics.append(
             [
-                _evaluate_swaps(crops, swap, wanted, sets, title=title, report=report)
+                _evaluate_swaps(crops, swap, target, sets, title=title, report=report)
                 for swap in swaps
             ]
         )
     return _SwapResults(
-        values=[_average_metrics(directions) for directions in zip(*found, strict=True)],
-        grids=sheets,
+        values=[_average_metrics(directions) for directions in zip(*metrics, strict=True)],
+        grids=grids,
     )
 
 
 def _common_sets(models: Sequence[TrainedModel], workspace: Workspace) -> list[FaceSet]:
-    """Return the sets of the people that all models know.
+    """Return the sets of the identities that all models were trained on.
 
     Raises:
-        ConfigurationError: There are fewer than two, or a set is gone.
+        ConfigurationError: There are fewer than two, or a set is missing.
     """
-    known = [set(model.identities) for model in models]
-    names = [name for name in models[0].identities if all(name in one for one in known)]
+    names = [
+        name for name in models[0].identities if all(name in model.identities for model in models)
+    ]
     if len(names) < 2:
-        raise ConfigurationError("the runs know fewer than two people in common")
+        raise ConfigurationError("the runs have fewer than two identities in common")
     return [FaceSet.from_folder(workspace.require_set(name)) for name in names]
 
 
@@ -247,15 +248,16 @@ def _validation_crops(faces: FaceSet, runs: Sequence[RunInfo]) -> list[tuple[Ima
 
     A run without a checkpoint, or with one of format 1, split the set by its number of faces.
     """
-    _, by_count = split_train_val(len(faces), VALIDATION_FRACTION)
-    usual = {faces.records[index].file for index in by_count}
-    shared = set.intersection(*(_validation_files(run.folder, faces.name) or usual for run in runs))
-    records = [record for record in faces.records if record.file in (shared or usual)]
+    _, indices = split_train_val(len(faces), VALIDATION_FRACTION)
+    default = {faces.records[index].file for index in indices}
+    files = [_validation_files(run.folder, faces.name) or default for run in runs]
+    shared = set.intersection(*files) or default
+    records = [record for record in faces.records if record.file in shared]
     return [(read_crop(faces.path(record)), record) for record in records[:MAX_FACES]]
 
 
 def _validation_files(run: RunFolder, identity: str) -> set[str]:
-    """Return the crops that a run keeps out of training, as its checkpoint says."""
+    """Return the names of a run's validation crops, which its checkpoint holds."""
     if not run.resume.exists():
         return set()
     return set(read_metadata(run.resume)["validation_files"].get(identity, ()))
@@ -268,36 +270,39 @@ def swap_crops(
     identity: str,
     device: torch.device,
 ) -> Iterator[Image]:
-    """Yield each crop with the swapped face laid into it, as a conversion lays it into a frame."""
+    """Yield each crop with the swapped face composited into it, as conversions do with frames."""
     model, compositor = trained.recipe.model, Compositor()
     for start in range(0, len(crops), BATCH):
-        some = crops[start : start + BATCH]
-        places = [
-            FaceAlignment.from_square(crop.shape[0]).center_crop(model.coverage) for crop, _ in some
+        batch = crops[start : start + BATCH]
+        alignments = [
+            FaceAlignment.from_square(crop.shape[0]).center_crop(model.coverage)
+            for crop, _ in batch
         ]
-        seen = [
-            place.crop(crop, model.size_px) for place, (crop, _) in zip(places, some, strict=True)
+        inputs = [
+            alignment.crop(crop, model.size_px)
+            for alignment, (crop, _) in zip(alignments, batch, strict=True)
         ]
         with torch.inference_mode():
-            answer = trained.model.swap(to_tensor(seen).to(device), identity)
-        drawn = to_images(answer.image)
-        learnt = [None] * len(drawn) if answer.mask is None else to_masks(answer.mask)
-        for (crop, record), place, before, image, mask in zip(
-            some, places, seen, drawn, learnt, strict=True
+            output = trained.model.swap(to_tensor(inputs).to(device), identity)
+        swaps = to_images(output.image)
+        masks = [None] * len(swaps) if output.mask is None else to_masks(output.mask)
+
+        for (crop, record), alignment, original, swap, model_mask in zip(
+            batch, alignments, inputs, swaps, masks, strict=True
         ):
-            points = transform_points(
+            landmarks = transform_points(
                 record.landmarks, record.alignment.frame_to_crop(crop.shape[0])
             )
-            shows = intersect_masks(face_mask(points, place), mask)
-            yield compositor.paste(crop, image, shows, place, original=before)
+            mask = intersect_masks(face_mask(landmarks, alignment), model_mask)
+            yield compositor.paste(crop, swap, mask, alignment, original=original)
 
 
 def _comparison_grid(
     crops: Sequence[Image], swaps: Sequence[Sequence[Image]], runs: Sequence[RunInfo]
 ) -> Image:
-    """Return the same faces below each other: as they are, and as each run swaps them."""
-    places = np.unique(np.linspace(0, len(crops) - 1, GRID_FACES).round().astype(int))
-    rows = [[row[place] for place in places] for row in (crops, *swaps)]
+    """Return a grid of some faces: the originals, and below them each run's swaps."""
+    indices = np.unique(np.linspace(0, len(crops) - 1, GRID_FACES).round().astype(int))
+    rows = [[row[index] for index in indices] for row in (crops, *swaps)]
     return image_io.make_grid(rows, side=TILE_PX, labels=["original", *(run.name for run in runs)])
 
 
@@ -310,17 +315,17 @@ def _evaluate_swaps(
     title: str,
     report: Reporter,
 ) -> Mapping[str, float]:
-    """Return how good one run's swaps of one person's faces are: metrics by name.
+    """Return the metrics of one run's swaps of one identity's faces, by name.
 
-    None, and a note, where no face is found in the crops.
+    Empty, after a note, if no face is found in the crops.
     """
-    shots = (
+    frames = (
         FramePair(time=float(record.time), original=crop, swapped=swap)
         for (crop, record), swap in zip(crops, swaps, strict=True)
     )
     try:
-        found = evaluate_frames(
-            shots,
+        evaluation = evaluate_frames(
+            frames,
             names=(title, title),
             frame_count=len(crops),
             identity=target,
@@ -330,73 +335,73 @@ def _evaluate_swaps(
     except NoFacesError as error:
         report.note(f"{title} is not evaluated: {error.message}")
         return {}
-    return found.values
+    return evaluation.values
 
 
-def _average_metrics(found: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Return the metrics that all evaluations have, averaged."""
+def _average_metrics(evaluations: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Return the means of the metrics that all evaluations have."""
     return {
-        name: float(np.mean([one[name] for one in found]))
-        for name in found[0]
-        if all(name in one for one in found)
+        name: float(np.mean([one[name] for one in evaluations]))
+        for name in evaluations[0]
+        if all(name in one for one in evaluations)
     }
 
 
 # --- the page -----------------------------------------------------------------------------------
 
 
-def metric_rows(found: Mapping[str, Sequence[float | None]]) -> list[list[str]]:
-    """Return the rows of a table of metrics: of each run but the first also how it differs."""
+def metric_rows(evaluations: Mapping[str, Sequence[float | None]]) -> list[list[str]]:
+    """Return the rows of a table of metrics; all runs but the first with the difference from it."""
     return [
         [
             f"{METRICS[name].title}{f', {METRICS[name].unit}' if METRICS[name].unit else ''}",
             *(
-                _format_cell(METRICS[name], values[0], value, place)
-                for place, value in enumerate(values)
+                _format_cell(METRICS[name], values[0], value, column)
+                for column, value in enumerate(values)
             ),
         ]
-        for name, values in found.items()
+        for name, values in evaluations.items()
         if any(value is not None for value in values)
     ]
 
 
-def _format_cell(metric: Metric, first: float | None, value: float | None, place: int) -> str:
-    """Return a value, and for all runs but the first whether it is better than the first's."""
+def _format_cell(metric: Metric, first: float | None, value: float | None, column: int) -> str:
+    """Return a value, in all columns but the first with the difference from the first value."""
     if value is None:
         return "n/a"
-    if first is None or place == 0 or value == first:
+    if first is None or column == 0 or value == first:
         return format_number(value)
     better = metric.badness(value) < metric.badness(first)
-    shown = format_number(value)
-    digits = max(len(one.partition(".")[2]) for one in (shown, format_number(first)))
+    text = format_number(value)
+    digits = max(len(one.partition(".")[2]) for one in (text, format_number(first)))
     if not round(value - first, digits):
-        return f"{shown} (the same)"
-    return f"{shown} ({value - first:+,.{digits}f}, {'better' if better else 'worse'})"
+        return f"{text} (the same)"
+    return f"{text} ({value - first:+,.{digits}f}, {'better' if better else 'worse'})"
 
 
 def _render_page(
     runs: Sequence[RunInfo], summary: CompareSummary, swaps: _SwapResults | None
 ) -> str:
-    """Return the page."""
-    pieces: list[str] = []
+    """Return the HTML of the page."""
+    parts: list[str] = []
     if swaps:
-        pieces.append(html_page.heading("The same held-out faces"))
-        pieces += [html_page.image_figure(sheet, title) for title, sheet in swaps.grids]
+        parts.append(html_page.heading("Swaps of the same validation faces"))
+        parts += [html_page.image_figure(grid, title) for title, grid in swaps.grids]
     settings, *results = summary.tables()
     for title, columns, rows in reversed(results):
         if rows:
-            pieces += [html_page.heading(title.capitalize()), html_page.table(columns, rows)]
-    pieces.append(html_page.heading("Curves"))
+            parts += [html_page.heading(title.capitalize()), html_page.table(columns, rows)]
+    parts.append(html_page.heading("Curves"))
     for key, label in CURVES.items():
-        pieces += _render_curves(runs, key, label)
+        parts += _render_curves(runs, key, label)
     title, columns, rows = settings
-    pieces += [html_page.heading(title.capitalize()), html_page.table(columns, rows)]
-    return html_page.build_page(" against ".join(summary.runs), "runs of one workspace", pieces)
+    parts += [html_page.heading(title.capitalize()), html_page.table(columns, rows)]
+    return html_page.build_page(" and ".join(summary.runs), "runs of one workspace", parts)
 
 
 def _render_curves(runs: Sequence[RunInfo], key: str, label: str) -> Iterator[str]:
-    """Yield a chart for each number that the logs hold under a key, with a curve a run."""
-    found = {run.name: collect_curves(run.lines, key) for run in runs}
-    for name in dict.fromkeys(name for curves in found.values() for name in curves):
-        series: Curves = {run: curves.get(name, []) for run, curves in found.items()}
+    """Yield a chart, with a curve per run, for each number that the logs have under a key."""
+    curves = {run.name: collect_curves(run.lines, key) for run in runs}
+    for name in dict.fromkeys(name for by_name in curves.values() for name in by_name):
+        series: Curves = {run: by_name.get(name, []) for run, by_name in curves.items()}
         yield html_page.line_chart(series, x_label="images seen", y_label=f"{name}: {label}")

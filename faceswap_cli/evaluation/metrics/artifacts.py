@@ -1,11 +1,11 @@
-"""What gives a swap away on the surface: an edge, a colour, a blur; and whether it is one at all.
+"""Visible artifacts of a swap: seam, color, sharpness; and whether a face was swapped at all.
 
-Every measure here compares a crop of the swapped footage with the same place in the original, so
-that what was there before the swap counts for nothing.
+Every metric compares a crop of the swapped frame with the same crop of the original, so that what
+was there before the swap does not count.
 
 Convention:
-    Crops are RGB uint8 (S, S, 3), or what `lab` makes of them; a face's mask is float32 (S, S) in
-    [0, 1]. Distances between colours are CIE76 delta E.
+    Crops are RGB uint8 (S, S, 3), or their `to_lab`; a face's mask is float32 (S, S) in [0, 1].
+    Color differences are CIE76 delta E.
 """
 
 from dataclasses import dataclass
@@ -21,24 +21,25 @@ from faceswap_cli.core.types import Image, Mask
 Lab = npt.NDArray[np.float32]
 """float32 (S, S, 3): L* 0 to 100, a*, b*."""
 ZoneMask = npt.NDArray[np.bool_]
-"""Which pixels (S, S) belong to it."""
+"""bool (S, S)."""
 
 SEAM_HALF_WIDTH = 3 / 256
-"""Half the width of the ring along the mask's border, in sides of the crop."""
+"""Half the width of the ring along the mask's border, as a fraction of the crop's side."""
 BAND_LIMITS = (3 / 256, 14 / 256)
-"""Where the bands on both sides of the border begin and end, in sides of the crop."""
+"""Distances of the bands on both sides of the border, as fractions of the crop's side."""
 SECTOR_COUNT = 24
-"""Parts of the border that are compared on their own: light falls from one side, and where the
-border runs along hair or collar an edge is no fault."""
+"""Sectors of the border, each compared with itself: light falls from one side, and an edge along
+hair or collar is no artifact."""
 DENOISE_SIGMA = 1.2 / 256
-"""Deviation of the blur that takes a camera's noise out of what counts as detail, in sides."""
+"""Deviation of the blur that removes noise before sharpness, as a fraction of the crop's side."""
 CHANGED_LEVELS, CHANGED_RATIO = 0.7, 1.3
-"""A face was changed if inside it the footage differs by this much more than around it."""
+"""A face is changed if it differs by more than this ratio times its surroundings' difference, plus
+these levels."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FaceZones:
-    """Parts of a crop, all from the face's mask."""
+    """Zones of a crop, from the face's mask."""
 
     face: ZoneMask
     seam: ZoneMask
@@ -48,21 +49,21 @@ class FaceZones:
     outer: ZoneMask
     """A band outside it."""
     sector: npt.NDArray[np.int64]
-    """Which way from the middle of the face a pixel lies, 0 to `SECTORS` - 1."""
+    """Sector of each pixel around the middle of the face, 0 to `SECTOR_COUNT` - 1."""
 
     @classmethod
     def from_mask(cls, mask: Mask) -> Self:
         """Return the zones of a face's mask."""
         side = mask.shape[0]
         face = (mask >= 0.5).astype(np.uint8)
-        inwards, outwards = (cv2.distanceTransform(one, cv2.DIST_L2, 5) for one in (face, 1 - face))
-        away = np.maximum(inwards, outwards)
-        band = (away >= BAND_LIMITS[0] * side) & (away < BAND_LIMITS[1] * side)
+        inside, outside = (cv2.distanceTransform(one, cv2.DIST_L2, 5) for one in (face, 1 - face))
+        distance = np.maximum(inside, outside)
+        band = (distance >= BAND_LIMITS[0] * side) & (distance < BAND_LIMITS[1] * side)
         rows, columns = np.nonzero(face)
         middle = (columns.mean(), rows.mean()) if len(rows) else (side / 2, side / 2)
         return cls(
             face=face > 0,
-            seam=away <= SEAM_HALF_WIDTH * side,
+            seam=distance <= SEAM_HALF_WIDTH * side,
             inner=band & (face > 0),
             outer=band & (face == 0),
             sector=_sectors(side, *(round(value) for value in middle)),
@@ -73,8 +74,8 @@ class FaceZones:
 def _sectors(side: int, x: int, y: int) -> npt.NDArray[np.int64]:
     """Return the sector of each pixel around (x, y)."""
     rows, columns = np.mgrid[:side, :side]
-    turn = np.arctan2(rows - y, columns - x) / (2 * np.pi) + 0.5
-    return np.asarray(np.minimum((turn * SECTOR_COUNT).astype(np.int64), SECTOR_COUNT - 1))
+    turns = np.arctan2(rows - y, columns - x) / (2 * np.pi) + 0.5
+    return np.asarray(np.minimum((turns * SECTOR_COUNT).astype(np.int64), SECTOR_COUNT - 1))
 
 
 def to_lab(image: Image) -> Lab:
@@ -84,48 +85,48 @@ def to_lab(image: Image) -> Lab:
 
 
 def seam_gradient(swapped: Lab, original: Lab, zones: FaceZones) -> float:
-    """Return how much steeper colours change along the border than before, delta E a pixel.
+    """Return the increase of the color gradient along the border, delta E per px.
 
-    Sector by sector, what became smoother counts for nothing; then the mean of the sectors.
+    The mean over sectors; a sector that became smoother counts 0.
     """
     new, old = (
-        _sector_means(_color_gradient(picture)[..., None], zones.seam, zones.sector)
-        for picture in (swapped, original)
+        _sector_means(_color_gradient(image)[..., None], zones.seam, zones.sector)
+        for image in (swapped, original)
     )
     return float(np.nanmean(np.maximum(new - old, 0)))
 
 
 def seam_color_step(swapped: Lab, original: Lab, zones: FaceZones) -> float:
-    """Return how far the step in colour across the border is from the original's, delta E.
+    """Return the change of the color step across the border, delta E, mean over sectors.
 
     A sector's step is the mean of the band inside less that of the band outside.
     """
     new, old = (
-        _sector_means(picture, zones.inner, zones.sector)
-        - _sector_means(picture, zones.outer, zones.sector)
-        for picture in (swapped, original)
+        _sector_means(image, zones.inner, zones.sector)
+        - _sector_means(image, zones.outer, zones.sector)
+        for image in (swapped, original)
     )
     return float(np.nanmean(np.linalg.norm(new - old, axis=1)))
 
 
 def color_offset(swapped: Lab, original: Lab, zones: FaceZones) -> float:
-    """Return how far the whole face's mean colour moved against its surroundings', delta E.
+    """Return the change of the face's mean color relative to its surroundings', delta E.
 
     The surroundings are the band just outside the mask: forehead, temples, jaw and neck.
     """
     new, old = (
-        picture[zones.face].mean(axis=0) - picture[zones.outer].mean(axis=0)
-        for picture in (swapped, original)
+        image[zones.face].mean(axis=0) - image[zones.outer].mean(axis=0)
+        for image in (swapped, original)
     )
     return float(np.linalg.norm(new - old))
 
 
 def sharpness_ratio(swapped: Lab, original: Lab, zones: FaceZones) -> float:
-    """Return the detail in the face over that around it, against the original's; 1 is as sharp.
+    """Return the sharpness of the face over that of its surroundings, relative to the original.
 
-    Detail is the deviation of the Laplacian of the lightness, the measure of J. L. Pech-Pacheco et
-    al., "Diatom autofocusing in brightfield microscopy", ICPR 2000, after a blur that takes out
-    the grain: a network does not draw a camera's noise, and is not to be blamed for that.
+    Sharpness is the deviation of the Laplacian of the lightness, the measure of J. L. Pech-Pacheco
+    et al., "Diatom autofocusing in brightfield microscopy", ICPR 2000, after a blur that removes
+    grain: a network does not generate noise, which is no artifact.
     """
     inside, outside = (
         _sharpness(swapped, zone) / max(_sharpness(original, zone), 1e-6)
@@ -135,20 +136,20 @@ def sharpness_ratio(swapped: Lab, original: Lab, zones: FaceZones) -> float:
 
 
 def is_changed(swapped: Image, original: Image, zones: FaceZones) -> bool:
-    """Whether the face was swapped, and not passed through: it differs more than what is around.
+    """Return whether the face was swapped: it differs more than its surroundings.
 
-    Encoding changes a picture everywhere; a swap changes the face.
+    Encoding changes an image everywhere; a swap changes the face.
     """
     difference = cv2.absdiff(swapped, original).mean(axis=2)
     around = ~(zones.face | zones.seam | zones.outer)
-    before = float(difference[around].mean()) if around.any() else 0.0
-    return float(difference[zones.face].mean()) > CHANGED_RATIO * before + CHANGED_LEVELS
+    background = float(difference[around].mean()) if around.any() else 0.0
+    return float(difference[zones.face].mean()) > CHANGED_RATIO * background + CHANGED_LEVELS
 
 
 def _sector_means(
     values: npt.NDArray[np.float32], zone: ZoneMask, sector: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.float64]:
-    """Return the means (SECTORS, C) of values (S, S, C) in a zone, NaN where it is empty."""
+    """Return the means (SECTOR_COUNT, C) of values (S, S, C) in a zone, NaN for empty sectors."""
     where, inside = sector[zone], values[zone]
     count = np.bincount(where, minlength=SECTOR_COUNT).astype(np.float64)
     count[count == 0] = np.nan
@@ -157,7 +158,7 @@ def _sector_means(
 
 
 def _color_gradient(image: Lab) -> npt.NDArray[np.float32]:
-    """Return how steeply colours change, delta E a pixel (S, S)."""
+    """Return the magnitude of the color gradient (S, S), delta E per px."""
     across = cv2.Sobel(image, cv2.CV_32F, 1, 0, scale=1 / 8)
     down = cv2.Sobel(image, cv2.CV_32F, 0, 1, scale=1 / 8)
     return np.asarray(np.sqrt((across**2 + down**2).sum(axis=2)), dtype=np.float32)

@@ -1,7 +1,6 @@
-"""Whose face it is: directions of faces against those of the people they may be.
+"""Identity metrics: embeddings of faces against the centroids of identities.
 
-A direction is what a recognition network makes of a face, a vector of length 1; the product of two
-is the cosine of the angle between them. Which network it was does not matter here.
+Embeddings are vectors of length 1; the dot product of two is their cosine similarity.
 """
 
 import numpy as np
@@ -14,19 +13,19 @@ Embeddings = npt.NDArray[np.float64]
 def cosine_similarity(
     embeddings: Embeddings, centroid: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.float64]:
-    """Return the cosine between each face and a person's centre, -1 to 1 (N,)."""
+    """Return the cosine similarities (N,) of faces and a centroid (D,), -1 to 1."""
     return np.asarray(embeddings @ centroid)
 
 
 def retrieval_hits(
     embeddings: Embeddings, target: npt.NDArray[np.float64], distractors: Embeddings
 ) -> npt.NDArray[np.float64]:
-    """Return 1 for each face that is nearest to the wanted person, 0 for the rest (N,).
+    """Return 1 for each face that is nearest to the target, 0 for others, NaN without a face (N,).
 
     Args:
-        embeddings: Faces.
-        target: The wanted person's centre (D,).
-        distractors: The centres of everybody else (P, D).
+        embeddings: The faces (N, D).
+        target: Centroid of the target identity (D,).
+        distractors: Centroids of the other identities (P, D).
     """
     nearest = cosine_similarity(embeddings, target) > (embeddings @ distractors.T).max(axis=1)
     return np.where(np.isfinite(embeddings).all(axis=1), nearest.astype(np.float64), np.nan)

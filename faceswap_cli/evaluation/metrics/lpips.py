@@ -1,4 +1,4 @@
-"""LPIPS: how far two pictures are apart for the eye, by the layers of AlexNet.
+"""LPIPS: perceptual distance of two images, by the layers of AlexNet.
 
 R. Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric", CVPR
 2018, version 0.1.
@@ -11,7 +11,7 @@ from typing import Self
 
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812 - the name everybody knows
+import torch.nn.functional as F  # noqa: N812 - the usual name
 from torch import Tensor
 
 from faceswap_cli.core.model_files import find_model_file, read_array
@@ -28,17 +28,17 @@ KERNELS = (
 """In alexnet.ckpt: offset in bytes and shape (height, width, in, out) of each layer's kernel."""
 BIAS_OFFSETS = (93188, 1322351, 3977436, 7518026, 9878456)
 CHANNEL_WEIGHT_OFFSETS = (9879558, 9879892, 9880739, 9882354, 9883457)
-"""Offsets of how much each channel of a layer counts."""
+"""Offsets of the channel weights of each layer."""
 STRIDE_PADDING = ((4, 2), (1, 2), (1, 1), (1, 1), (1, 1))
 """Stride and padding of each layer."""
 POOL_BEFORE = (1, 2)
-"""Layers with a pooling before them."""
+"""Layers after a max pooling."""
 SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
-"""What pictures in [-1, 1] are brought to before the first layer."""
+"""Normalization of images in [-1, 1] before the first layer."""
 
 
 class Lpips:
-    """A loaded LPIPS.
+    """The LPIPS network.
 
     Args:
         model: Its file.
@@ -61,7 +61,7 @@ class Lpips:
 
     @classmethod
     def open(cls) -> Self:
-        """Load it.
+        """Load the network.
 
         Raises:
             InputError: Its file is not installed.
@@ -69,24 +69,24 @@ class Lpips:
         return cls(find_model_file("lpips_alexnet"))
 
     def __call__(self, image: Image, truth: Image) -> float:
-        """Return the distance of two pictures (S, S, 3) of at least 32 px; 0 is equal."""
+        """Return the distance of two images (S, S, 3) of at least 32 px; 0 if equal."""
         with torch.inference_mode():
             both = torch.from_numpy(np.stack([image, truth]))
             total = 0.0
             layers = self._extract_features(from_levels(both.permute(0, 3, 1, 2)))
-            for features, head in zip(layers, self._channel_weights, strict=True):
+            for features, weights in zip(layers, self._channel_weights, strict=True):
                 length = features.square().sum(dim=1, keepdim=True).sqrt()
                 unit = features / (length + 1e-10)
-                apart = (unit[0] - unit[1]).square()  # (C, H, W)
-                total += float((apart * head[:, None, None]).sum(dim=0).mean())
+                distance = (unit[0] - unit[1]).square()  # (C, H, W)
+                total += float((distance * weights[:, None, None]).sum(dim=0).mean())
         return total
 
     def _extract_features(self, images: Tensor) -> Iterator[Tensor]:
-        """Yield the features (2, C, H, W) of each layer of pictures in [-1, 1]."""
+        """Yield the features (2, C, H, W) of each layer, from images in [-1, 1]."""
         x = (images - torch.tensor(SHIFT)[:, None, None]) / torch.tensor(SCALE)[:, None, None]
-        weights = zip(self._kernels, self._biases, STRIDE_PADDING, strict=True)
-        for number, (kernel, bias, (stride, padding)) in enumerate(weights):
-            if number in POOL_BEFORE:
+        layers = zip(self._kernels, self._biases, STRIDE_PADDING, strict=True)
+        for index, (kernel, bias, (stride, padding)) in enumerate(layers):
+            if index in POOL_BEFORE:
                 x = F.max_pool2d(x, 3, stride=2)
             x = F.relu(F.conv2d(x, kernel, bias, stride=stride, padding=padding))
             yield x

@@ -1,7 +1,7 @@
-"""What trembles and flickers in a face, measured against what moves in the original footage.
+"""Temporal stability: landmark jitter, and flicker as residual after motion compensation.
 
 Convention:
-    Crops of two frames in a row are cut at the same place, so what moves between them moves.
+    Crops of two consecutive frames have the same alignment, so they keep all motion.
 """
 
 from dataclasses import dataclass
@@ -15,37 +15,37 @@ from faceswap_cli.core.types import Image, Mask
 Array = npt.NDArray[np.float64]
 
 JITTER_LANDMARKS = (33, 133, 362, 263, 1, 61, 291, 105, 334, 152, 10)
-"""Landmarks whose trembling is seen first: eyes, nose, mouth's corners, brows, chin, forehead."""
+"""Landmarks whose jitter is most visible: eyes, nose, mouth corners, brows, chin, forehead."""
 MAX_FLOW_ERROR_LEVELS = 20.0
-"""Where the original itself differs more than this after motion compensation, the flow is wrong."""
+"""The flow is unreliable where the original itself has a larger residual."""
 
 
 def landmark_jitter(landmarks: Array, scale: Array, is_continuous: npt.NDArray[np.bool_]) -> Array:
-    """Return the root mean square of the landmarks' second difference over the face's scale (T,).
+    """Return the RMS of the landmarks' second difference over the face's scale (T,).
 
-    The second difference leaves out all steady motion. The first and last frame of each run of
-    frames have none, nor has one beside a gap: NaN.
+    The second difference removes constant motion. It is NaN at both ends of each run of continuous
+    frames.
 
     Args:
         landmarks: (T, K, 2) px; NaN where there is no face.
         scale: Distance between the outer corners of the eyes, px (T,).
-        is_continuous: Whether a frame goes on with the face of the one before, (T,).
+        is_continuous: Whether the previous frame has the same face, (T,).
     """
-    bend = np.full(landmarks.shape, np.nan)
-    bend[1:-1] = landmarks[:-2] - 2 * landmarks[1:-1] + landmarks[2:]
-    bend[:-1][~is_continuous[1:]] = np.nan
-    bend[~is_continuous] = np.nan
-    return np.asarray(np.sqrt((bend**2).sum(axis=2).mean(axis=1)) / scale)
+    second = np.full(landmarks.shape, np.nan)
+    second[1:-1] = landmarks[:-2] - 2 * landmarks[1:-1] + landmarks[2:]
+    second[:-1][~is_continuous[1:]] = np.nan
+    second[~is_continuous] = np.nan
+    return np.asarray(np.sqrt((second**2).sum(axis=2).mean(axis=1)) / scale)
 
 
 def root_mean_square(values: Array) -> float:
-    """Return the root of the mean square of those values that are."""
+    """Return the RMS of the values that are not NaN."""
     return float(np.sqrt(np.nanmean(values**2)))
 
 
 @dataclass(frozen=True, kw_only=True)
 class TemporalResidual:
-    """What motion compensation leaves over from one frame to the next, mean levels of 255."""
+    """Mean absolute difference of consecutive frames after motion compensation, levels."""
 
     inside: float
     """In the face."""
@@ -54,14 +54,14 @@ class TemporalResidual:
 
 
 class MotionCompensation:
-    """The motion between two frames of the original, by which any like picture is compensated.
+    """The motion between two frames of the original, which also compensates the swapped ones.
 
     Dense inverse search: T. Kroeger et al., "Fast optical flow using dense inverse search", ECCV
     2016, as OpenCV has it.
 
     Args:
-        previous: Crop of the original's frame before, uint8 (S, S, 3).
-        current: The same place in its next frame.
+        previous: Crop of the original, uint8 (S, S, 3).
+        current: The same crop of its next frame.
     """
 
     def __init__(self, previous: Image, current: Image) -> None:
@@ -73,36 +73,36 @@ class MotionCompensation:
     def compute_residual(
         self, previous: Image, current: Image, *, face: Mask, surroundings: Mask
     ) -> TemporalResidual:
-        """Return what is left over between two crops that move as the original does.
+        """Return the residual between two crops that move like the original.
 
         Args:
-            previous: The frame before, uint8 (S, S, 3).
-            current: The next one.
-            face: What counts as inside, float32 (S, S).
-            surroundings: What counts as just outside.
+            previous: Crop of the previous frame, uint8 (S, S, 3).
+            current: Crop of the current frame.
+            face: Weights of the pixels inside, float32 (S, S).
+            surroundings: Weights of the pixels just outside.
         """
-        left = self._compensated_difference(previous, current)
+        difference = self._compensated_difference(previous, current)
         inside, outside = face * self._is_reliable, surroundings * self._is_reliable
         return TemporalResidual(
-            inside=_weighted_mean(left, inside), outside=_weighted_mean(left, outside)
+            inside=_weighted_mean(difference, inside), outside=_weighted_mean(difference, outside)
         )
 
     def _compensated_difference(self, previous: Image, current: Image) -> npt.NDArray[np.float32]:
-        """Return how far `current` is from `previous` moved along, mean of the channels (S, S)."""
-        moved = cv2.remap(
+        """Return |current - warped previous|, mean of the channels (S, S)."""
+        warped = cv2.remap(
             previous,
             self._columns,
             self._rows,
             cv2.INTER_LINEAR,
             borderMode=cv2.BORDER_REPLICATE,
         )
-        return np.asarray(cv2.absdiff(current, moved).mean(axis=2, dtype=np.float32))
+        return np.asarray(cv2.absdiff(current, warped).mean(axis=2, dtype=np.float32))
 
 
 def _estimate_flow(current: Image, previous: Image) -> npt.NDArray[np.float32]:
-    """Return where each pixel (H, W) of `current` was before, as a shift (H, W, 2) px."""
+    """Return the flow (H, W, 2) from each pixel of `current` to its position in `previous`, px."""
     search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
-    # OpenCV has no types for an output it makes itself.
+    # OpenCV's stubs do not allow None for the output.
     return np.asarray(search.calc(current, previous, None), dtype=np.float32)  # type: ignore[call-overload]
 
 
@@ -111,6 +111,6 @@ def _to_gray(image: Image) -> Image:
 
 
 def _weighted_mean(values: npt.NDArray[np.float32], weights: Mask) -> float:
-    """Return the weighted mean, NaN where nothing weighs."""
+    """Return the weighted mean, NaN if all weights are 0."""
     total = float(weights.sum(dtype=np.float64))
     return float((values * weights).sum(dtype=np.float64)) / total if total > 0 else float("nan")
