@@ -116,8 +116,8 @@ class FaceSwapper:
             color_statistics=self.compositor.color_statistics(crop.image, face.image, mask),
         )
 
-    def render_patches(self, view: LazyImage, layers: Sequence[FaceLayer]) -> list[Patch]:
-        """Return what changes in a frame when the layers are composited one after the other."""
+    def composite(self, view: LazyImage, layers: Sequence[FaceLayer]) -> PatchedImage:
+        """Return the frame with the swapped faces composited into it, one after the other."""
         patches: list[Patch] = []
         for layer in layers:
             patch = self.compositor.render_patch(
@@ -129,11 +129,7 @@ class FaceSwapper:
                 protect_mask=layer.protect_mask,
             )
             patches.append(patch)
-        return patches
-
-    def composite(self, view: LazyImage, layers: Sequence[FaceLayer]) -> PatchedImage:
-        """Return the frame with the swapped faces composited into it."""
-        return PatchedImage(base=view, patches=self.render_patches(view, layers))
+        return PatchedImage(base=view, patches=patches)
 
     def alpha_in_frame(self, size: tuple[int, int], layers: Sequence[FaceLayer]) -> Image:
         """Return how much of any swapped face a frame of (width, height) px shows, uint8 (H, W)."""
