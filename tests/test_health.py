@@ -1,4 +1,4 @@
-"""The signs of trouble: each is seen, and a healthy run shows none."""
+"""Failures of training: each is detected, and a healthy run shows none."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -30,76 +30,101 @@ GOOD = ValidationResult(
 
 
 class FakeModel(SwapModel):
-    """Draws whatever it is told to."""
+    """Swaps by a given function of faces and target identity."""
 
-    def __init__(self, paint: Callable[[Tensor, str], Tensor]) -> None:
+    def __init__(self, generate: Callable[[Tensor, str], Tensor]) -> None:
         super().__init__(ModelSettings(size_px=16), TrainSettings(), ("ada", "bo"))
-        self.paint = paint
+        self.generate = generate
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """Return nothing to learn."""
+        """Return no groups: there is nothing to train."""
         return {}
 
     def train_step(self, batch: object, update: object, progress: object) -> dict[str, Tensor]:
-        """Learn nothing."""
+        """Return no losses."""
         return {}
 
     def swap(self, faces: Tensor, identity: str) -> SwapOutput:
-        """Draw."""
-        return SwapOutput(image=self.paint(faces, identity), mask=None)
+        """Return what the function makes of faces."""
+        return SwapOutput(image=self.generate(faces, identity), mask=None)
 
 
-def is_same_identity(faces: Tensor, to: str) -> bool:
-    """Say whether faces are of the person they are to be shown as: each has its own colour."""
-    return bool(faces.mean((0, 2, 3)).argmax() == ("ada", "bo").index(to))
+def is_same_identity(faces: Tensor, target: str) -> bool:
+    """Return whether faces are of the target identity already: each has its own color."""
+    return bool(faces.mean((0, 2, 3)).argmax() == ("ada", "bo").index(target))
 
 
 @pytest.fixture
-def feed(make_set: Callable[..., FaceSet], tmp_path: Path) -> FaceLoader:
-    """Return a feed of two people with six held-out faces each."""
-    people = [
+def loader(make_set: Callable[..., FaceSet], tmp_path: Path) -> FaceLoader:
+    """Return a loader of two identities with six validation faces each."""
+    datasets = [
         dataset.load_identity(make_set(name, 60, hue=hue), cache=tmp_path / "cache", side_px=24)
         for hue, name in enumerate(("ada", "bo"))
     ]
     settings = TrainSettings(batch_size=4)
     return CpuLoader(
-        people, model=ModelSettings(size_px=16), train=settings, seed=0, device=torch.device("cpu")
+        datasets,
+        model=ModelSettings(size_px=16),
+        train=settings,
+        seed=0,
+        device=torch.device("cpu"),
     )
 
 
-def test_a_perfect_copy_scores_nought(feed: FaceLoader) -> None:
-    """Showing faces as they are: no error, all variety, no change, full likeness."""
-    found = validate(FakeModel(lambda faces, _: faces), feed)
-    assert (0.0, 0.0) == (found.error, found.swap_change)
-    assert (1.0, 1.0) == pytest.approx((found.swap_diversity, found.recon_correlation))
+def test_perfect_copies_have_no_error(loader: FaceLoader) -> None:
+    """Outputs that equal the inputs: no error, full diversity, no change, full correlation."""
+    result = validate(FakeModel(lambda faces, _: faces), loader)
+    assert (0.0, 0.0) == (result.error, result.swap_change)
+    assert (1.0, 1.0) == pytest.approx((result.swap_diversity, result.recon_correlation))
 
 
-def test_a_known_error_scores_what_it_is(feed: FaceLoader) -> None:
-    """Everything a tenth of the range too bright scores 0.1, and 0.2 there and back."""
-    found = validate(FakeModel(lambda faces, _: faces + 0.2), feed)
-    assert {"ada": 0.1, "bo": 0.1} == pytest.approx(dict(found.reconstruction_error))
-    assert {"ada": 0.2, "bo": 0.2} == pytest.approx(dict(found.cycle_error))
-    assert 0.1 == pytest.approx(found.swap_change)
+def test_errors_are_fractions_of_the_full_range(loader: FaceLoader) -> None:
+    """Outputs a tenth of the range too bright have an error of 0.1, and a cycle error of 0.2."""
+    result = validate(FakeModel(lambda faces, _: faces + 0.2), loader)
+    assert {"ada": 0.1, "bo": 0.1} == pytest.approx(dict(result.reconstruction_error))
+    assert {"ada": 0.2, "bo": 0.2} == pytest.approx(dict(result.cycle_error))
+    assert 0.1 == pytest.approx(result.swap_change)
 
 
-def test_only_the_inside_of_the_face_counts(feed: FaceLoader) -> None:
-    """What is drawn in the crop's corners does not change the error."""
+def test_only_the_inside_of_the_face_counts(loader: FaceLoader) -> None:
+    """The corners of the crop do not change the error."""
 
-    def spoilt(faces: Tensor, _: str) -> Tensor:
-        drawn = faces.clone()
-        drawn[..., :2, :2] = 1
-        return drawn
+    def spoil_corner(faces: Tensor, _: str) -> Tensor:
+        output = faces.clone()
+        output[..., :2, :2] = 1
+        return output
 
-    assert 0.0 == validate(FakeModel(spoilt), feed).error
+    assert 0.0 == validate(FakeModel(spoil_corner), loader).error
+
+
+@pytest.mark.parametrize("is_random", [True, False])
+def test_healthy_faces_with_an_unconstrained_background_stay_healthy(
+    loader: FaceLoader, is_random: bool
+) -> None:
+    """Diversity and correlation are of the face: backgrounds may be random, or all inverted."""
+    [dataset, _] = loader.datasets
+    mask = loader.clean_batch(dataset, dataset.val_indices[:1]).mask[0]  # the same oval for all
+
+    def generate(faces: Tensor, target: str) -> Tensor:
+        mixed = (faces + faces[:, [1, 0, 2]]) / 2
+        swaps = faces if is_same_identity(faces * mask, target) else mixed
+        background = 20 * torch.rand_like(faces) - 10 if is_random else -9 * faces
+        return torch.where(mask > 0, swaps, background)
+
+    torch.manual_seed(0)
+    result = validate(FakeModel(generate), loader)
+    assert "" == HealthBaseline().update(GOOD).check(result)
+    assert 0.9 < result.recon_correlation
+    assert 0.5 < result.swap_diversity < 1.0
 
 
 @pytest.mark.parametrize(
-    ("paint", "sign"),
+    ("generate", "problem"),
     [
         (lambda faces, _: faces * torch.nan, "come out as no numbers at all"),
         (lambda faces, _: -faces, "faces come out inverted"),
         (
-            lambda faces, to: faces * (1 if is_same_identity(faces, to) else -1),
+            lambda faces, target: faces * (1 if is_same_identity(faces, target) else -1),
             "swaps come out inverted",
         ),
         (lambda faces, _: torch.zeros_like(faces), "different faces come out alike"),
@@ -107,73 +132,78 @@ def test_only_the_inside_of_the_face_counts(feed: FaceLoader) -> None:
         (lambda faces, _: 5 * faces, "validation error has exploded"),
     ],
 )
-def test_each_collapse_is_seen(
-    feed: FaceLoader, paint: Callable[[Tensor, str], Tensor], sign: str
+def test_each_collapse_is_detected(
+    loader: FaceLoader, generate: Callable[[Tensor, str], Tensor], problem: str
 ) -> None:
-    """After a good score, outputs that no healthy network makes are named."""
-    vitals = HealthBaseline().update(GOOD)
-    assert "" == vitals.check(GOOD)
-    assert sign in vitals.check(validate(FakeModel(paint), feed))
+    """After a good validation, outputs that no healthy network makes are named."""
+    baseline = HealthBaseline().update(GOOD)
+    assert "" == baseline.check(GOOD)
+    assert problem in baseline.check(validate(FakeModel(generate), loader))
 
 
-def test_a_run_that_has_not_learnt_yet_is_no_trouble(feed: FaceLoader) -> None:
-    """Grey outputs, copies and negatives are how networks begin."""
-    grey, copy, negative = torch.zeros_like, torch.clone, torch.neg
-    for paint in (lambda faces, _: grey(faces), lambda f, _: copy(f), lambda f, _: negative(f)):
-        assert "" == HealthBaseline().check(validate(FakeModel(paint), feed))
+@pytest.mark.parametrize("generate", [torch.zeros_like, torch.clone, torch.neg])
+def test_untrained_networks_are_not_failures(
+    loader: FaceLoader, generate: Callable[[Tensor], Tensor]
+) -> None:
+    """Gray outputs, copies and negatives are how networks begin."""
+    assert "" == HealthBaseline().check(
+        validate(FakeModel(lambda faces, _: generate(faces)), loader)
+    )
 
 
-def test_a_little_worse_is_no_trouble() -> None:
-    """Scores go up and down."""
+def test_slightly_worse_validations_are_not_failures() -> None:
+    """Validation goes up and down."""
     worse = replace(
         GOOD, reconstruction_error={"ada": 0.1}, cycle_error={"ada": 0.1}, swap_diversity=0.5
     )
     assert "" == HealthBaseline().update(GOOD).check(worse)
 
 
-def test_losses_that_wander_are_no_trouble() -> None:
+def test_varying_losses_are_not_failures() -> None:
     """A loss may fall, rise tenfold from small, and change its sign."""
-    watch = LossMonitor()
+    monitor = LossMonitor()
     for value in (0.5, 0.3, 0.1, 0.05, 0.02, 0.01, 0.2, -0.2, 0.9):
-        assert "" == watch.check({"loss": value})
+        assert "" == monitor.check({"loss": value})
 
 
-def test_a_loss_that_explodes_is_seen() -> None:
+def test_exploding_losses_are_detected() -> None:
     """Twenty times the usual size, in either direction; and it does not become usual."""
-    watch = LossMonitor()
+    monitor = LossMonitor()
     for value in (0.5, 0.4, 0.5, 0.6, 0.5):
-        assert "" == watch.check({"loss": value, "other": 1.0})
-    assert "the loss loss has exploded (30, usually 0.5)" == watch.check({"loss": 30.0})
-    assert "exploded" in watch.check({"loss": -30.0})
+        assert "" == monitor.check({"loss": value, "other": 1.0})
+    assert "the loss loss has exploded (30, usually 0.5)" == monitor.check({"loss": 30.0})
+    assert "exploded" in monitor.check({"loss": -30.0})
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
-def test_a_loss_that_is_no_number_is_seen_at_once(value: float) -> None:
-    """No readings are needed to know that."""
+def test_losses_that_are_not_finite_are_detected_at_once(value: float) -> None:
+    """That needs no earlier readings."""
     assert "is not a number any more" in LossMonitor().check({"loss": value})
 
 
-def test_a_dead_critic_is_seen() -> None:
-    """A group whose loss stays at nought is named; one lively reading begins the count anew."""
-    watch = DeadGroupMonitor()
+def test_dead_discriminators_are_detected() -> None:
+    """A group whose loss stays at 0 is named; one larger reading starts the count again."""
+    monitor = DeadGroupMonitor()
 
-    def sign(critic: float, reading: int) -> str:
-        return watch.check({"critic": critic, "generator": 0.8 + 0.01 * reading})
+    def check(discriminator: float, reading: int) -> str:
+        return monitor.check({"discriminators": discriminator, "generator": 0.8 + 0.01 * reading})
 
-    assert {""} == {sign(1e-5, reading) for reading in range(DEAD_GROUP_READINGS - 1)}
-    assert "" == sign(-0.2, 0)
-    assert {""} == {sign(-1e-5, reading) for reading in range(DEAD_GROUP_READINGS - 1)}
-    assert "critic has nothing left to learn from" in sign(0.0, DEAD_GROUP_READINGS)
+    assert {""} == {check(1e-5, reading) for reading in range(DEAD_GROUP_READINGS - 1)}
+    assert "" == check(-0.2, 0)
+    assert {""} == {check(-1e-5, reading) for reading in range(DEAD_GROUP_READINGS - 1)}
+    assert "discriminators has nothing left to learn from" in check(0.0, DEAD_GROUP_READINGS)
 
 
-def test_a_critic_that_says_the_same_of_everything_is_seen() -> None:
-    """A loss that no batch changes is no loss of what is shown; one that wanders a little is."""
-    watch = DeadGroupMonitor()
+def test_constant_discriminators_are_detected() -> None:
+    """A loss that is the same for every batch ignores its input; a little variation is enough."""
+    monitor = DeadGroupMonitor()
     for reading in range(3 * DEAD_GROUP_READINGS + 1):
-        assert "" == watch.check({"critic": 0.5 + 1e-4 * (reading % 2), "generator": 0.8 + reading})
-    signs = [
-        watch.check({"critic": 0.5, "generator": 0.8 + reading})
+        losses = {"discriminators": 0.5 + 1e-4 * (reading % 2), "generator": 0.8 + reading}
+        assert "" == monitor.check(losses)
+    problems = [
+        monitor.check({"discriminators": 0.5, "generator": 0.8 + reading})
         for reading in range(DEAD_GROUP_READINGS)
     ]
-    assert "critic gives the same output for every input (its loss stays 0.5)" == signs[-1]
-    assert {""} == set(signs[:-1])
+    expected = "discriminators gives the same output for every input (its loss stays 0.5)"
+    assert expected == problems[-1]
+    assert {""} == set(problems[:-1])

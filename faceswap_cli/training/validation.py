@@ -1,7 +1,4 @@
-"""How well a run does on faces it never learnt from: a number for every backend alike.
-
-Knows what networks make of held-out faces; refuses to know what is done about it.
-"""
+"""`validate`: reconstructions and swaps of validation faces, measured alike for every backend."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,71 +11,69 @@ from faceswap_cli.training.loader import FaceLoader
 from faceswap_models.base import FaceBatch, SwapModel
 
 MAX_FACES = 48
-"""Held-out faces of each person that are looked at; more change the score by less than noise."""
+"""Validation faces of each identity that are used; more change the result by less than noise."""
 VALIDATION_SEED = 0
-"""Held-out losses always meet the same warps and the same chance, so that they can be compared."""
+"""Validation losses always have the same warps and the same randomness, to be comparable."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ValidationResult:
-    """What networks make of held-out faces; errors are parts of the full range, 0 to 1."""
+    """Measurements of validation faces, all inside the face; errors are parts of the full range."""
 
     reconstruction_error: Mapping[str, float]
-    """Mean absolute error inside the face, shown as the person it is, by person."""
+    """Mean absolute error of the reconstruction, 0 to 1, by identity."""
     cycle_error: Mapping[str, float]
-    """The same after being shown as somebody else and back, by person."""
+    """The same after a swap to another identity and back, by identity."""
     swap_diversity: float
-    """How much swaps of different faces differ, as a part of how much the faces do."""
+    """Deviation over swaps of different faces, as a part of the deviation over the faces."""
     swap_change: float
-    """Mean absolute difference between faces and their swaps, inside the face; 1 where there is
-    nobody to swap with."""
+    """Mean absolute difference between faces and their swaps; 1 with a single identity, which has
+    no swaps."""
     recon_correlation: float
     """Correlation of faces with their reconstructions, -1 to 1; negative means inverted."""
     swap_correlation: float = 1.0
     """Correlation of faces with their swaps, -1 to 1; negative means inverted."""
     losses: Mapping[str, float] = field(default_factory=dict)
-    """What groups of parameters minimise, by group, for those that the backend tells of."""
+    """Validation loss by parameter group, for the groups that the backend computes it for."""
 
     @property
     def error(self) -> float:
-        """The one number runs are compared by: lower is better."""
-        every = [*self.reconstruction_error.values(), *self.cycle_error.values()]
-        return sum(every) / len(every)
+        """The validation error that runs are compared by: lower is better."""
+        errors = [*self.reconstruction_error.values(), *self.cycle_error.values()]
+        return sum(errors) / len(errors)
 
 
 def validate(model: SwapModel, loader: FaceLoader) -> ValidationResult:
-    """Look at held-out faces of everybody, unwarped.
+    """Measure reconstructions, swaps and cycles of unwarped validation faces of each identity.
 
     Args:
         model: In evaluation mode, without gradients.
-        loader: Gives the people and their faces.
+        loader: Gives the identities and their faces.
     """
-    people = loader.datasets
-    views = {
-        person.name: _run_all(model, loader, person, other.name)
-        for person, other in zip(people, [*people[1:], people[0]], strict=True)
+    datasets = loader.datasets
+    outputs = {
+        dataset.name: _run_all(model, loader, dataset, target.name)
+        for dataset, target in zip(datasets, [*datasets[1:], datasets[0]], strict=True)
     }
     return ValidationResult(
         reconstruction_error={
-            name: _masked_error(view.reconstructed, view) for name, view in views.items()
+            name: _masked_error(one.reconstructed, one) for name, one in outputs.items()
         },
-        cycle_error={name: _masked_error(view.cycled, view) for name, view in views.items()},
-        swap_diversity=_mean([_diversity(view.swapped, view.faces) for view in views.values()]),
-        # Shown as themselves is all that one person alone can be.
-        swap_change=_mean([_masked_error(view.swapped, view) for view in views.values()])
-        if len(people) > 1
+        cycle_error={name: _masked_error(one.cycled, one) for name, one in outputs.items()},
+        swap_diversity=_mean([_diversity(one.swapped, one) for one in outputs.values()]),
+        # A single identity is only ever reconstructed.
+        swap_change=_mean([_masked_error(one.swapped, one) for one in outputs.values()])
+        if len(datasets) > 1
         else 1.0,
-        recon_correlation=_mean(
-            [_correlation(view.reconstructed, view.faces) for view in views.values()]
-        ),
-        swap_correlation=_mean([_correlation(view.swapped, view.faces) for view in views.values()]),
+        recon_correlation=_mean([_correlation(one.reconstructed, one) for one in outputs.values()]),
+        swap_correlation=_mean([_correlation(one.swapped, one) for one in outputs.values()]),
         losses=compute_validation_losses(model, loader),
     )
 
 
 def compute_validation_losses(model: SwapModel, loader: FaceLoader) -> dict[str, float]:
-    """Return what each group minimises on held-out faces, for the groups the backend tells of."""
-    count = min(MAX_FACES, *(len(person.val_indices) for person in loader.datasets))
+    """Return the validation loss of each parameter group that the backend computes it for."""
+    count = min(MAX_FACES, *(len(dataset.val_indices) for dataset in loader.datasets))
     size = loader.train.batch_size
     total: dict[str, float] = {}
     torch.manual_seed(derive_seed(VALIDATION_SEED, 0, "held-out losses"))
@@ -92,27 +87,26 @@ def compute_validation_losses(model: SwapModel, loader: FaceLoader) -> dict[str,
 
 
 def _validation_batch(loader: FaceLoader, count: int, start: int, end: int) -> FaceBatch:
-    """Return everybody's held-out faces from `start` to `end` of `count`, the inputs warped."""
-    everyone = [
+    """Return each identity's validation faces from `start` to `end` of `count`, inputs warped."""
+    batches = [
         loader.warped_batch(
-            person,
-            evenly_spaced(person.val_indices, count)[start:end],
+            dataset,
+            evenly_spaced(dataset.val_indices, count)[start:end],
             seed=VALIDATION_SEED + start,
         )
-        for person in loader.datasets
+        for dataset in loader.datasets
     ]
-    names = vars(everyone[0])
-    return FaceBatch(
-        **{name: torch.cat([getattr(one, name) for one in everyone]) for name in names}
-    )
+    names = vars(batches[0])
+    return FaceBatch(**{name: torch.cat([getattr(one, name) for one in batches]) for name in names})
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Outputs:
-    """One person's held-out faces (N, 3, S, S) in [-1, 1], and what became of them."""
+    """One identity's validation faces (N, 3, S, S) in [-1, 1], and their outputs."""
 
     faces: Tensor
     mask: Tensor
+    """(N, 1, S, S): 1 inside the face, 0 outside."""
     reconstructed: Tensor
     swapped: Tensor
     cycled: Tensor
@@ -121,7 +115,7 @@ class _Outputs:
 def _run_all(
     model: SwapModel, loader: FaceLoader, dataset: IdentityDataset, target: str
 ) -> _Outputs:
-    """Show one person's held-out faces as the person, as another, and back again."""
+    """Reconstruct one identity's validation faces, and swap them to `target` and back."""
     indices = evenly_spaced(dataset.val_indices, MAX_FACES)
     size = loader.train.batch_size
     parts = [
@@ -135,16 +129,16 @@ def _run_all(
 
 
 def _run_batch(model: SwapModel, batch: FaceBatch, name: str, target: str) -> _Outputs:
-    """Do so with one batch of them."""
+    """Do the same with one batch."""
     faces = batch.target[0]
     swapped = model.swap(faces, target).image
-    own, back = model.swap(faces, name).image, model.swap(swapped, name).image
+    reconstructed, cycled = model.swap(faces, name).image, model.swap(swapped, name).image
     return _Outputs(
         faces=faces.cpu(),
         mask=batch.mask[0].cpu(),
-        reconstructed=own.float().cpu(),
+        reconstructed=reconstructed.float().cpu(),
         swapped=swapped.float().cpu(),
-        cycled=back.float().cpu(),
+        cycled=cycled.float().cpu(),
     )
 
 
@@ -154,19 +148,31 @@ def _masked_error(images: Tensor, outputs: _Outputs) -> float:
     return float((difference * outputs.mask).sum() / outputs.mask.sum().clamp(min=1))
 
 
-def _diversity(images: Tensor, faces: Tensor) -> float:
-    """Return the deviation over different images as a part of that over the faces."""
-    if len(faces) < 2:
+def _diversity(images: Tensor, outputs: _Outputs) -> float:
+    """Return the deviation over different images as a part of that over the faces.
+
+    Inside the face, as everything here: backgrounds may be unconstrained, and then are noise.
+    """
+    if len(outputs.faces) < 2:
         return 1.0
-    return float(images.std(0).mean() / faces.std(0).mean().clamp(min=1e-6))
+    ours = _masked_deviation(images, outputs.mask)
+    return ours / max(_masked_deviation(outputs.faces, outputs.mask), 1e-6)
 
 
-def _correlation(images: Tensor, faces: Tensor) -> float:
-    """Return the correlation of two batches' values."""
-    pair = torch.stack([images.flatten(), faces.flatten()])
+def _masked_deviation(images: Tensor, mask: Tensor) -> float:
+    """Return each pixel's deviation over the images whose face it is in, averaged over pixels."""
+    weight = mask.sum(0)
+    mean = (images * mask).sum(0) / weight.clamp(min=1e-6)
+    variance = ((images - mean).square() * mask).sum(0) / weight.clamp(min=1e-6)
+    return float((variance.sqrt().mean(0) * weight).sum() / weight.sum().clamp(min=1e-6))
+
+
+def _correlation(images: Tensor, outputs: _Outputs) -> float:
+    """Return the correlation of the values of images and faces, inside the face."""
+    inside = outputs.mask.expand_as(images) > 0.5
+    pair = torch.stack([images[inside], outputs.faces[inside]])
     return float(torch.corrcoef(pair)[0, 1].nan_to_num())
 
 
 def _mean(values: Sequence[float]) -> float:
-    """Return the mean."""
     return sum(values) / len(values)
