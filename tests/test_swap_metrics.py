@@ -1,4 +1,4 @@
-"""What swaps keep and move, as models that read faces see it; and that they never stop training."""
+"""Swap metrics: what they measure, and that their failures never stop training."""
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -42,71 +42,72 @@ def make_face(*, pose: tuple[float, float, float] = (0, 0, 0), expression: float
 
 
 class FakeAnalyzer(FaceAnalyzer):
-    """Reads a crop by its mean colours: red is ada, green is bo, blue opens the mouth."""
+    """Reads a crop by its mean colors: red is ada, green is bo, blue opens the mouth."""
 
     def __init__(self, *, lost: Sequence[str] = ()) -> None:
         self.lost = lost
 
     def analyze(self, image: Image) -> FaceReading | None:
-        """Read an original."""
+        """Return a reading of an original."""
         return None if "originals" in self.lost else self.analyze_colors(image)
 
     def analyze_near(self, image: Image, face: Face) -> FaceReading | None:
-        """Read a swap."""
+        """Return a reading of a swap."""
         return None if "swaps" in self.lost else self.analyze_colors(image)
 
     def analyze_colors(self, image: Image) -> FaceReading:
-        """Read the colours in the middle."""
+        """Return a reading of the colors in the middle."""
         red, green, blue = image[20:28, 20:28].mean(axis=(0, 1)) / 255
-        direction = np.where(red > green, ADA, BO)
+        embedding = np.where(red > green, ADA, BO)
         return FaceReading(
-            face=make_face(pose=(10 * blue, 0, 0), expression=blue), embedding=direction
+            face=make_face(pose=(10 * blue, 0, 0), expression=blue), embedding=embedding
         )
 
 
 class ColorSwapModel(SwapModel):
-    """Shows everybody with red and green exchanged: ada becomes bo, and the mouth stays."""
+    """Exchanges red and green: ada becomes bo, and the mouth stays."""
 
     def __init__(self) -> None:
         super().__init__(ModelSettings(size_px=16), TrainSettings(), ("ada", "bo"))
 
-    parameter_groups = train_step = None  # type: ignore[assignment]  # nothing is learnt here
+    parameter_groups = train_step = None  # type: ignore[assignment]  # not trained here
 
     def swap(self, faces: Tensor, identity: str) -> SwapOutput:
-        """Exchange colours."""
+        """Return faces with red and green exchanged."""
         return SwapOutput(image=faces[:, [1, 0, 2]], mask=None)
 
 
 class IdentityModel(ColorSwapModel):
-    """Shows everybody as they are."""
+    """Returns its input."""
 
     def swap(self, faces: Tensor, identity: str) -> SwapOutput:
-        """Copy."""
+        """Return the faces themselves."""
         return SwapOutput(image=faces, mask=None)
 
 
 @pytest.fixture
-def feed(make_set: Callable[..., FaceSet], tmp_path: Path) -> FaceLoader:
-    """Return a feed of a reddish person and a greenish one."""
-    people = [
+def loader(make_set: Callable[..., FaceSet], tmp_path: Path) -> FaceLoader:
+    """Return a loader of a reddish identity and a greenish one."""
+    datasets = [
         dataset.load_identity(make_set(name, 24, hue=hue), cache=tmp_path / "cache", side_px=48)
         for name, hue in (("ada", 0), ("bo", 1))
     ]
     settings = ModelSettings(size_px=16)
     return CpuLoader(
-        people, model=settings, train=TrainSettings(), seed=0, device=torch.device("cpu")
+        datasets, model=settings, train=TrainSettings(), seed=0, device=torch.device("cpu")
     )
 
 
-def evaluate(feed: FaceLoader, model: SwapModel, eyes: FaceAnalyzer) -> SwapMetrics | None:
-    """Judge a model with given eyes."""
-    return SwapEvaluator(feed, load_analyzer=lambda _: eyes).evaluate(model)
+def evaluate(loader: FaceLoader, model: SwapModel, analyzer: FaceAnalyzer) -> SwapMetrics:
+    """Return the metrics of a model's swaps, measured by `analyzer`."""
+    metrics = SwapEvaluator(loader, load_analyzer=lambda _: analyzer).evaluate(model)
+    assert isinstance(metrics, SwapMetrics)
+    return metrics
 
 
-def test_a_true_swap_moves_the_person_and_keeps_the_rest(feed: FaceLoader) -> None:
-    """Who is shown changes wholly; the blue that stands for pose and mouth stays nearly."""
-    found = evaluate(feed, ColorSwapModel(), FakeAnalyzer())
-    assert found is not None
+def test_a_swap_moves_the_identity_and_preserves_the_rest(loader: FaceLoader) -> None:
+    """The identity changes entirely; the blue that stands for pose and mouth nearly stays."""
+    found = evaluate(loader, ColorSwapModel(), FakeAnalyzer())
     assert (1.0, 1.0, -1.0) == (found.detection_rate, found.identity_shift, found.identity_baseline)
     assert found.expression_error is not None
     assert found.expression_error < 0.02
@@ -114,16 +115,15 @@ def test_a_true_swap_moves_the_person_and_keeps_the_rest(feed: FaceLoader) -> No
     assert found.pose_error_deg < 0.1
 
 
-def test_a_copy_moves_nobody(feed: FaceLoader) -> None:
-    """What shows the input again is as far from the wanted person as the originals."""
-    found = evaluate(feed, IdentityModel(), FakeAnalyzer())
-    assert found is not None
+def test_a_copy_does_not_move_the_identity(loader: FaceLoader) -> None:
+    """A copy is as far from the target identity as the original."""
+    found = evaluate(loader, IdentityModel(), FakeAnalyzer())
     assert found.identity_baseline == found.identity_shift == -1.0
 
 
-def test_swaps_that_are_no_faces_are_counted(feed: FaceLoader) -> None:
-    """Where no swap is a face there is nothing to compare, and that is said."""
-    found = evaluate(feed, ColorSwapModel(), FakeAnalyzer(lost=["swaps"]))
+def test_swaps_that_are_no_faces_are_counted(loader: FaceLoader) -> None:
+    """If no swap is a face there is nothing to compare, and the metrics are None."""
+    found = evaluate(loader, ColorSwapModel(), FakeAnalyzer(lost=["swaps"]))
     assert (
         SwapMetrics(
             detection_rate=0,
@@ -158,25 +158,25 @@ def test_differences_are_means_over_faces_found() -> None:
     )
 
 
-def test_a_swap_is_put_where_it_was_cut_from(feed: FaceLoader) -> None:
-    """The cut of a crop, put back, is the crop, up to what the network's few pixels lose."""
-    person = feed.datasets[0]
-    pixels = np.dstack([person.pixels[0][..., :3], np.full((48, 48), 255, np.uint8)])
+def test_a_swap_is_pasted_where_it_was_cropped(loader: FaceLoader) -> None:
+    """The center of a crop, pasted back, is the crop, up to what resampling loses."""
+    ada = loader.datasets[0]
+    pixels = np.dstack([ada.pixels[0][..., :3], np.full((48, 48), 255, np.uint8)])
     sharp = CpuLoader(
-        feed.datasets,
+        loader.datasets,
         model=ModelSettings(size_px=48, coverage=0.5),
-        train=feed.train,
+        train=loader.train,
         seed=0,
-        device=feed.device,
+        device=loader.device,
     )
-    [cut] = swap_metrics.to_images(sharp.clean_batch(person, np.array([0])).target[0])
-    back = swap_metrics.paste_into_crop(cut, pixels, mask=None, coverage=0.5)[14:34, 14:34]
+    [center] = swap_metrics.to_images(sharp.clean_batch(ada, np.array([0])).target[0])
+    back = swap_metrics.paste_into_crop(center, pixels, mask=None, coverage=0.5)[14:34, 14:34]
     assert np.abs(back.astype(int) - pixels[14:34, 14:34, :3]).mean() < 1.5
 
 
-def test_outside_the_outline_a_crop_stays(feed: FaceLoader) -> None:
+def test_outside_the_outline_a_crop_stays(loader: FaceLoader) -> None:
     """Only the face is replaced."""
-    pixels = feed.datasets[0].pixels[0]
+    pixels = loader.datasets[0].pixels[0]
     white = swap_metrics.paste_into_crop(
         np.full((16, 16, 3), 255, np.uint8), pixels, mask=None, coverage=0.8
     )
@@ -188,9 +188,9 @@ def test_outside_the_outline_a_crop_stays(feed: FaceLoader) -> None:
     assert (white[inside] == 255).all()
 
 
-def test_outside_the_learned_mask_a_crop_stays(feed: FaceLoader) -> None:
-    """Where the network saw no face nothing is replaced; where it saw one, as without a mask."""
-    pixels = feed.datasets[0].pixels[0]
+def test_outside_the_learned_mask_a_crop_stays(loader: FaceLoader) -> None:
+    """A mask of zeros replaces nothing; a mask of ones replaces as much as no mask."""
+    pixels = loader.datasets[0].pixels[0]
     swap = np.full((16, 16, 3), 255, np.uint8)
     nothing, everything = np.zeros((16, 16), np.float32), np.ones((16, 16), np.float32)
     assert np.array_equal(
@@ -202,13 +202,13 @@ def test_outside_the_learned_mask_a_crop_stays(feed: FaceLoader) -> None:
     )
 
 
-def raise_missing_file(held: ExitStack) -> FaceAnalyzer:
-    """Fail as a model file does that is nowhere to be had."""
+def raise_missing_file(stack: ExitStack) -> FaceAnalyzer:
+    """Fail as a model file that is not found."""
     raise InputError("the model file sface.onnx is not on this machine")
 
 
-def raise_unexpected(held: ExitStack) -> FaceAnalyzer:
-    """Fail as no one expected."""
+def raise_unexpected(stack: ExitStack) -> FaceAnalyzer:
+    """Fail with an error of a library."""
     raise RuntimeError("no operator")
 
 
@@ -223,22 +223,45 @@ def raise_unexpected(held: ExitStack) -> FaceAnalyzer:
         ),
     ],
 )
-def test_what_cannot_be_judged_has_a_reason(
-    feed: FaceLoader, load_analyzer: Callable[[ExitStack], FaceAnalyzer], reason: str
+def test_failures_are_returned_as_texts(
+    loader: FaceLoader, load_analyzer: Callable[[ExitStack], FaceAnalyzer], reason: str
 ) -> None:
-    """Nothing is raised; the reason stays, and nothing is tried again."""
-    judge = SwapEvaluator(feed, load_analyzer=load_analyzer)
-    assert reason == judge.evaluate(ColorSwapModel()) == judge.evaluate(ColorSwapModel())
+    """Nothing is raised; the text stays the same, and nothing is tried again."""
+    evaluator = SwapEvaluator(loader, load_analyzer=load_analyzer)
+    assert reason == evaluator.evaluate(ColorSwapModel()) == evaluator.evaluate(ColorSwapModel())
 
 
-def test_directions_are_of_length_one_and_tell_pictures_apart() -> None:
-    """The same face has the same direction, a different picture another."""
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError()])
+def test_after_out_of_memory_the_next_preview_tries_again(
+    loader: FaceLoader, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """The models are released and loaded again; the metrics are not disabled."""
+    closed = []
+
+    def load_analyzer(stack: ExitStack) -> FaceAnalyzer:
+        stack.callback(closed.append, True)
+        return FakeAnalyzer()
+
+    def swap(*_: object) -> SwapOutput:
+        raise error
+
+    evaluator = SwapEvaluator(loader, load_analyzer=load_analyzer)
+    with monkeypatch.context() as patch:
+        patch.setattr(ColorSwapModel, "swap", swap)
+        text = evaluator.evaluate(ColorSwapModel())
+    assert "memory ran out; the next preview tries again" == text
+    assert [True] == closed
+    assert isinstance(evaluator.evaluate(ColorSwapModel()), SwapMetrics)
+
+
+def test_embeddings_have_unit_length_and_differ_between_images() -> None:
+    """The same face has the same embedding, a different image another."""
     sface = SFace(model_files.find_model_file("sface"))
-    chance = np.random.default_rng(0)
-    landmarks = (chance.random((478, 2)) * 60 + 30).astype(np.float32)
+    rng = np.random.default_rng(0)
+    landmarks = (rng.random((478, 2)) * 60 + 30).astype(np.float32)
     landmarks[[33, 133]], landmarks[[362, 263]] = (40, 50), (80, 50)
     landmarks[[1, 61, 291]] = (60, 70), (46, 90), (74, 90)
-    one, other = chance.integers(0, 255, (2, 120, 120, 3), dtype=np.uint8)
+    one, other = rng.integers(0, 255, (2, 120, 120, 3), dtype=np.uint8)
     first = sface.embed(one, landmarks)
     assert (128,) == first.shape
     assert pytest.approx(1) == np.linalg.norm(first)

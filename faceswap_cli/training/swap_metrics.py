@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+import torch
 
 from faceswap_cli.compositing.compositor import Compositor
 from faceswap_cli.core.errors import FaceswapError
@@ -23,6 +24,7 @@ from faceswap_cli.faces.masks import MASK_PX, intersect_masks
 from faceswap_cli.faces.types import Face, FaceDetector, expression_error
 from faceswap_cli.training.dataset import IdentityDataset, evenly_spaced, unpack_face_mask
 from faceswap_cli.training.loader import FaceLoader
+from faceswap_cli.training.trainer import is_out_of_memory
 from faceswap_models.base import SwapModel
 from faceswap_models.tensors import to_images, to_masks
 
@@ -41,7 +43,8 @@ class SwapMetrics:
     expression_error: float | None
     """Mean expression error against the original (`faces.types.expression_error`), 0 to 1."""
     identity_shift: float | None
-    """Mean cosine to the target identity less that to the original one, -2 to 2; higher is better."""
+    """Mean cosine to the target identity less that to the original one, -2 to 2: higher is
+    better."""
     identity_baseline: float
     """The same for the unswapped faces."""
 
@@ -59,7 +62,7 @@ class SwapMetrics:
 
 @dataclass(frozen=True, kw_only=True)
 class FaceReading:
-    """One face as the models read it."""
+    """Measurements of one face."""
 
     face: Face
     embedding: Embedding
@@ -70,7 +73,7 @@ class FaceAnalyzer:
 
     Args:
         detector: Finds faces; inside its `with` block.
-        sface: Tells people apart.
+        sface: Computes identity embeddings.
     """
 
     def __init__(self, detector: FaceDetector, sface: SFace) -> None:
@@ -88,15 +91,15 @@ class FaceAnalyzer:
         return cls(detector, SFace(find_model_file("sface")))
 
     def analyze(self, image: Image) -> FaceReading | None:
-        """Read the largest face of an image, if there is one."""
+        """Return the largest face of an image; None if no face is found."""
         return self._analyze_first(image, self._detector.detect(image))
 
     def analyze_near(self, image: Image, face: Face) -> FaceReading | None:
-        """Read the face that is where `face` was in a like image, if it is still a face."""
+        """Return the face at the position that `face` had in a similar image; None if not found."""
         return self._analyze_first(image, self._detector.track(ArrayImage(image=image), [face]))
 
     def _analyze_first(self, image: Image, faces: Sequence[Face]) -> FaceReading | None:
-        """Read the first of the faces in an image."""
+        """Return the first of the faces in an image with its embedding."""
         for face in faces[:1]:
             return FaceReading(face=face, embedding=self._sface.embed(image, face.landmarks))
         return None
@@ -104,24 +107,24 @@ class FaceAnalyzer:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ReferenceFaces:
-    """Held-out faces of one person that a face was found in."""
+    """Validation faces of one identity in which a face was found."""
 
     dataset: IdentityDataset
     indices: AnyArray
-    """Which of the person's faces they are, int64 (N,)."""
+    """Their indices in the dataset, int64 (N,)."""
     readings: Sequence[FaceReading]
 
     @property
     def mean_embedding(self) -> Embedding:
-        """The person's direction: that of the mean over the faces."""
+        """The identity's embedding: the normalized mean over the faces."""
         return compute_centroid(np.stack([one.embedding for one in self.readings]))
 
 
 class SwapEvaluator:
     """Measures swaps of validation faces with face models that training does not use.
 
-    The models are loaded on first use. Whatever they fail with is never a reason for training to
-    stop: it is returned as a text, and nothing is measured any more.
+    The models are loaded on first use. Their failures never stop training: they are returned as a
+    text, and nothing is measured any more. Only after memory ran out is it tried again.
 
     Args:
         loader: Gives the identities and their faces.
@@ -142,7 +145,7 @@ class SwapEvaluator:
         self._references: list[ReferenceFaces] = []
 
     def evaluate(self, model: SwapModel) -> SwapMetrics | str:
-        """Compare faces with their swaps; a text says why that cannot be done.
+        """Compare validation faces with their swaps; a text says why that failed.
 
         Args:
             model: In evaluation mode, without gradients.
@@ -153,14 +156,18 @@ class SwapEvaluator:
             return self._evaluate(model)
         except FaceswapError as error:
             self._failure = error.message
-        except (cv2.error, ImportError, OSError, RuntimeError, ValueError) as error:
-            self._failure = f"the face models failed: {error}"
+        except (cv2.error, ImportError, MemoryError, OSError, RuntimeError, ValueError) as error:
+            if not is_out_of_memory(error):
+                self._failure = f"the face models failed: {error}"
+        # Outside `except`, whose traceback would keep the failed swaps alive.
         self.close()
-        return self._failure
+        torch.cuda.empty_cache()
+        return self._failure or "memory ran out; the next preview tries again"
 
     def close(self) -> None:
-        """Let go of the models; harmless when repeated."""
+        """Release the models; harmless when repeated."""
         self._analyzer = None
+        self._references = []
         self._stack.close()
 
     def _evaluate(self, model: SwapModel) -> SwapMetrics | str:
@@ -190,14 +197,14 @@ class SwapEvaluator:
         swapped = model.swap(faces, target.dataset.name)
         swaps = to_images(swapped.image)
         masks = [None] * len(swaps) if swapped.mask is None else to_masks(swapped.mask)
-        for place, before, swap, mask in zip(
+        for index, original, swap, mask in zip(
             source.indices, source.readings, swaps, masks, strict=True
         ):
-            pixels = source.dataset.pixels[place]
+            pixels = source.dataset.pixels[index]
             pasted = paste_into_crop(swap, pixels, mask=mask, coverage=self.loader.model.coverage)
             yield FacePair(
-                original=before,
-                swapped=self._analyzer.analyze_near(pasted, before.face),
+                original=original,
+                swapped=self._analyzer.analyze_near(pasted, original.face),
                 identity_axis=target.mean_embedding - source.mean_embedding,
             )
 
@@ -208,48 +215,50 @@ class FacePair:
 
     original: FaceReading
     swapped: FaceReading | None
-    """None where no face was found."""
+    """None if no face was found in it."""
     identity_axis: Embedding
-    """The wanted person's direction less the own: its product with a face's is how far the face
-    has moved."""
+    """Embedding of the target identity less that of the original one: its product with a face's
+    embedding says how far that has moved towards the target."""
 
 
 def read_reference_faces(analyzer: FaceAnalyzer, dataset: IdentityDataset) -> ReferenceFaces:
-    """Read some of a person's held-out faces."""
-    places = evenly_spaced(dataset.val_indices, FACES_PER_IDENTITY)
-    found = [
-        analyzer.analyze(np.ascontiguousarray(dataset.pixels[place][..., :3])) for place in places
+    """Measure some validation faces of an identity."""
+    indices = evenly_spaced(dataset.val_indices, FACES_PER_IDENTITY)
+    readings = [
+        analyzer.analyze(np.ascontiguousarray(dataset.pixels[index][..., :3])) for index in indices
     ]
-    is_found = np.array([one is not None for one in found], dtype=bool)
+    is_found = np.array([one is not None for one in readings], dtype=bool)
     return ReferenceFaces(
         dataset=dataset,
-        indices=places[is_found],
-        readings=[one for one in found if one is not None],
+        indices=indices[is_found],
+        readings=[one for one in readings if one is not None],
     )
 
 
 def compute_swap_metrics(pairs: Sequence[FacePair]) -> SwapMetrics:
     """Return how faces and their swaps compare on average.
 
-    Angles and coefficients are compared with those read in the original's crop, not with the
-    record's: seen in its frame a head is rolled, and stands elsewhere before the camera.
+    Poses and blendshapes are compared with those measured in the original's crop, not with the
+    record's: in its frame a head is rolled, and has another position before the camera.
     """
-    seen = [(pair, pair.swapped) for pair in pairs if pair.swapped is not None]
+    found = [(pair, pair.swapped) for pair in pairs if pair.swapped is not None]
     return SwapMetrics(
-        detection_rate=len(seen) / len(pairs),
+        detection_rate=len(found) / len(pairs),
         pose_error_deg=_mean(
             [
                 float(pose_error_deg(after.face.pose, pair.original.face.pose))
-                for pair, after in seen
+                for pair, after in found
             ]
         ),
         expression_error=_mean(
             [
                 float(expression_error(pair.original.face.blendshapes, after.face.blendshapes))
-                for pair, after in seen
+                for pair, after in found
             ]
         ),
-        identity_shift=_mean([float(after.embedding @ pair.identity_axis) for pair, after in seen]),
+        identity_shift=_mean(
+            [float(after.embedding @ pair.identity_axis) for pair, after in found]
+        ),
         identity_baseline=float(
             np.mean([pair.original.embedding @ pair.identity_axis for pair in pairs])
         ),
@@ -257,12 +266,12 @@ def compute_swap_metrics(pairs: Sequence[FacePair]) -> SwapMetrics:
 
 
 def paste_into_crop(swap: Image, pixels: AnyArray, *, mask: Mask | None, coverage: float) -> Image:
-    """Put a swap into its crop as a conversion would: inside the outline and the learned mask.
+    """Composite a swap into its crop as `convert` would: inside the outline and the predicted mask.
 
     Args:
-        swap: uint8 (s, s, 3): the central part of the crop, as a network made it.
-        pixels: uint8 (S, S, 4): the crop and its marks.
-        mask: float32 (s, s): where the network saw the face, if it learns that.
+        swap: uint8 (s, s, 3): a network's output for the central part of the crop.
+        pixels: uint8 (S, S, 4): the crop and its mask levels.
+        mask: float32 (s, s): the face mask that the network predicts, if it does.
         coverage: Side of that part as a fraction of the crop's.
     """
     crop = np.ascontiguousarray(pixels[..., :3])
@@ -273,9 +282,9 @@ def paste_into_crop(swap: Image, pixels: AnyArray, *, mask: Mask | None, coverag
 
 
 PLAIN_COMPOSITOR = Compositor(feather=0, color_transfer=None)
-"""Shows what the model drew as it drew it, up to the mask's edge."""
+"""Pastes the output unchanged, with a hard edge."""
 
 
 def _mean(values: Sequence[float]) -> float | None:
-    """Return the mean; None of nothing."""
+    """Return the mean; None for no values."""
     return float(np.mean(values)) if values else None

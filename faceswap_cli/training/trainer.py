@@ -331,7 +331,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Return whether an error means that memory ran out; CPU and MPS say so in words only."""
     words = str(error)
     return (
-        isinstance(error, torch.OutOfMemoryError)
+        isinstance(error, torch.OutOfMemoryError | MemoryError)
         or "can't allocate memory" in words
         or "MPS backend out of memory" in words
     )
