@@ -84,7 +84,7 @@ def test_settings_are_told_as_a_user_would(clip: Clip) -> None:
     told = ConvertSettings().render_settings() | {"feather": 0.15}
     sign_file(path, replace(CLAIM, settings=told))
 
-    said = verify(path).to_table()["settings"]
+    said = verify(path).to_rows()["settings"]
 
     expected = {"codec: default", "forehead: yes", "side by side: no", "feather: 0.15"}
     assert expected | {"shrink: 0", "color: mkl", "quality: 18"} <= set(said.split(", "))

@@ -63,7 +63,7 @@ REFUSED: Mapping[str, str] = {
         "tinted tint": "color_jitter",
         "moment": "frame, scene or timestamp",
         "advice": "hints",
-        "facts": "to_table or to_dict",
+        "facts": "to_rows or to_dict",
         # American spelling, as torch, OpenCV and PIL have it.
         "colour colours coloured": "color",
         "centre centres centred": "center",

@@ -137,9 +137,9 @@ def train(
             job = stage.resolve_batch_size(job, report=terminal)
         if dry_run:
             estimate = stage.dry_run(job, report=terminal)
-            shown = dataclasses.asdict(estimate) if common.as_json else estimate.facts()
+            shown = dataclasses.asdict(estimate) if common.as_json else estimate.to_rows()
             terminal.print_result(f"what {run.name} would take", shown)
             return
         summary = stage.train(job, report=terminal)
-        shown = dataclasses.asdict(summary) if common.as_json else summary.facts()
+        shown = dataclasses.asdict(summary) if common.as_json else summary.to_rows()
         terminal.print_result(f"trained {run.name}", shown)

@@ -26,7 +26,7 @@ def verify(
         verdict = run_verify(file)
         terminal.print_result(
             f"{file.name}: {verdict.summary_line}",
-            verdict.to_dict() if common.as_json else verdict.to_table(),
+            verdict.to_dict() if common.as_json else verdict.to_rows(),
         )
         if verdict.exit_code:
             raise typer.Exit(verdict.exit_code)

@@ -82,7 +82,7 @@ class VerificationResult:
         )
         return f"{what}; {since}"
 
-    def to_table(self) -> dict[str, str]:
+    def to_rows(self) -> dict[str, str]:
         """Return the result as text by label, for people."""
         table = {"in the file": self._describe_embedded(), "next to it": self._describe_sidecar()}
         if signer := self._describe_signer():

@@ -57,7 +57,7 @@ class TrainEstimate:
     remaining_seconds: float | None = None
     """Time left; None without a limit."""
 
-    def facts(self) -> dict[str, str]:
+    def to_rows(self) -> dict[str, str]:
         """Return the estimate as rows of a table, name to text."""
         if self.remaining_seconds is None:
             remaining = "until the validation error stops improving"

@@ -54,11 +54,11 @@ class TrainSummary:
     swap_metrics: dict[str, float | None] | str = ""
     """`SwapMetrics` of validation faces; a text says why there are none."""
 
-    def facts(self) -> dict[str, str]:
+    def to_rows(self) -> dict[str, str]:
         """Return the summary as rows of a table, name to text; empty rows are left out."""
         losses = ", ".join(f"{name} {value:.3g}" for name, value in self.losses.items())
         swaps = self.swap_metrics
-        facts = {
+        rows = {
             "model": self.weights_path,
             "ended": self.stop_reason,
             "images seen": f"{self.images_seen:,}, {self.images_per_second:,.0f} a second",
@@ -67,7 +67,7 @@ class TrainSummary:
             "validation error": "" if self.val_error is None else f"{self.val_error:.1%}",
             "swaps": swaps if isinstance(swaps, str) else str(SwapMetrics(**swaps)),  # type: ignore[arg-type]
         }
-        return {name: fact for name, fact in facts.items() if fact}
+        return {name: text for name, text in rows.items() if text}
 
 
 class RunLog:
@@ -246,7 +246,7 @@ class RunLog:
             remaining_images=images,
             remaining_seconds=seconds,
         )
-        self._report.show_values(f"what {self._run.name} takes", estimate.facts())
+        self._report.show_values(f"what {self._run.name} takes", estimate.to_rows())
 
     def _write(self, state: TrainState, **values: object) -> None:
         """Add one line to `log.jsonl`."""
