@@ -273,9 +273,9 @@ def test_the_adversarial_phase_starts_at_the_set_image() -> None:
     model = build_model(WITH_DISCRIMINATORS, adversarial_weight=0.1, adversarial_start_images=2)
     discriminators = clone_state(model.critics)
     steps = TrainerSteps(model)
-    assert 0 == steps.run(0, 2)[DISCRIMINATORS]
+    assert 0 == steps.run(0, 2)["discriminator"]
     assert is_same(model.critics, discriminators)
-    assert steps.run(2, 3)[DISCRIMINATORS] > 0
+    assert steps.run(2, 3)["discriminator"] > 0
     assert not is_same(model.critics, discriminators)
 
 

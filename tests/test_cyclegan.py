@@ -71,10 +71,10 @@ def test_the_losses_are_the_papers(beta: float) -> None:
         return 10 * (back(forward(a)) - a).abs().mean() + beta * (forward(b) - b).abs().mean()
 
     expected = {
-        "generator y": (1 - d_y(g(x))).square().mean() + cycle_and_identity(g, f, x, y),
-        "generator x": (1 - d_x(f(y))).square().mean() + cycle_and_identity(f, g, y, x),
-        "discriminator y": (1 - d_y(y)).square().mean() + d_y(g(x)).square().mean(),
-        "discriminator x": (1 - d_x(x)).square().mean() + d_x(f(y)).square().mean(),
+        "generator_y": (1 - d_y(g(x))).square().mean() + cycle_and_identity(g, f, x, y),
+        "generator_x": (1 - d_x(f(y))).square().mean() + cycle_and_identity(f, g, y, x),
+        "discriminator_y": (1 - d_y(y)).square().mean() + d_y(g(x)).square().mean(),
+        "discriminator_x": (1 - d_x(x)).square().mean() + d_x(f(y)).square().mean(),
     }
     losses = step_losses(model, faces)
     for name, value in expected.items():
@@ -84,7 +84,7 @@ def test_the_losses_are_the_papers(beta: float) -> None:
 
 def test_losses_of_all_four_networks_are_reported() -> None:
     """Each network's loss by its identity, and the terms of the generators' losses."""
-    names = {f"{kind} {name}" for kind in ("generator", "discriminator") for name in ("x", "y")}
+    names = {f"{kind}_{name}" for kind in ("generator", "discriminator") for name in ("x", "y")}
     assert names | {"adversarial", "cycle", "identity"} == set(step_losses(make_model(), batch()))
 
 

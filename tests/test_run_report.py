@@ -1,4 +1,4 @@
-"""The page of a run: its log read honestly, its sheets in order, nothing from outside."""
+"""The page of a run: curves from its log, its previews in order, no outside links."""
 
 import json
 from pathlib import Path
@@ -15,19 +15,20 @@ RECIPE = config.resolve("autoencoder", "debug", ["train.warp_strength=0.25"])
 
 @pytest.fixture
 def run(tmp_path: Path) -> RunFolder:
-    """Return a run of two readings, an event and a torn line."""
-    made = RunFolder(root=tmp_path / "ada & bo")
-    made.root.mkdir()
+    """Return a run whose log, of format 1, has two readings, an event and a torn line."""
+    run = RunFolder(root=tmp_path / "ada & bo")
+    run.root.mkdir()
     rate = {"autoencoder": 1e-4}
     lines = [
         {"images_seen": 10, "losses": {"ada": 0.5, "bo": 0.4}, "learning_rate": rate},
         {"images_seen": 20, "losses": {"ada": 0.3, "bo": 0.2}, "learning_rate": rate},
-        {"images_seen": 20, "held out": 0.1, "reconstruction": {"ada": 0.1}, "cycle": {"ada": 0.2}},
+        {"images_seen": 20, "held out": 0.1, "reconstruction": {"ada": 0.1, "bo": 0.1}},
+        {"images_seen": 20, "cycle": {"ada": 0.2, "bo": 0.2}},
         {"images_seen": 20, "event": "the goal of 20 images is reached"},
     ]
     text = "\n".join(json.dumps(line) for line in lines)
-    made.log.write_text(text + '\n{"images_se')
-    return made
+    run.log.write_text(text + '\n{"images_se')
+    return run
 
 
 def render(run: RunFolder, *, is_training: bool) -> str:
@@ -36,8 +37,8 @@ def render(run: RunFolder, *, is_training: bool) -> str:
     return run.report.read_text(encoding="utf-8")
 
 
-def test_a_page_needs_nothing_else(run: RunFolder) -> None:
-    """Curves, events, settings and sheets are inside; no link leads out."""
+def test_page_is_self_contained(run: RunFolder) -> None:
+    """Curves, events, settings and previews are inside; no link leads out."""
     image_io.write_png(run.preview_path(20), np.zeros((4, 4, 3), np.uint8))
     html = render(run, is_training=True)
     for text in (
@@ -57,50 +58,72 @@ def test_a_page_needs_nothing_else(run: RunFolder) -> None:
     assert "href=" not in html
 
 
-def test_what_networks_lose_and_its_parts_come_apart(run: RunFolder) -> None:
-    """Losses with a person's name have one picture, their small parts another, if there are any."""
-    assert "parts of losses" not in render(run, is_training=False)
-    losses = {"generator ada": 3.0, "discriminator ada": 0.5, "cycle": 0.01}
+@pytest.mark.parametrize("separator", ["_", " "])
+def test_losses_and_their_terms_have_separate_charts(run: RunFolder, separator: str) -> None:
+    """Losses of whole networks are in one chart, their small terms in another, if there are any."""
+    assert "terms of losses" not in render(run, is_training=False)
+    losses = {f"generator{separator}ada": 3.0, f"discriminator{separator}ada": 0.5, "cycle": 0.01}
     run.log.write_text(json.dumps({"images_seen": 8, "losses": losses}))
-    networks, parts = render(run, is_training=False).split("<svg")[1:3]
-    assert "parts of losses" in parts
-    for name in losses:
-        assert (name == "cycle") == (name in parts) != (name in networks)
+    networks, terms = render(run, is_training=False).split("<svg")[1:3]
+    assert "terms of losses" in terms
+    for name in ("generator_ada", "discriminator_ada", "cycle"):
+        assert (name == "cycle") == (name in terms) != (name in networks)
 
 
-def test_a_finished_run_does_not_load_itself_again(run: RunFolder) -> None:
-    """Only while training goes on."""
+def test_losses_of_old_logs_continue_under_their_names_now(tmp_path: Path) -> None:
+    """Losses were named by identity alone, and by words with spaces."""
+    path = tmp_path / "log.jsonl"
+    lines = [
+        {"losses": {"ada": 0.5, "critics": 0.1}},
+        {"val_reconstruction": {"ada": 0.1}},
+        {"losses": {"recon_ada": 0.4, "discriminator": 0.2}},
+        {"losses": {"generator ada": 3.0, "ada": 0.1}},
+    ]
+    path.write_text("\n".join(json.dumps({"images_seen": 8, **line}) for line in lines))
+    losses = [line["losses"] for line in report.read_log(path) if "losses" in line]
+    assert [
+        {"recon_ada": 0.5, "discriminator": 0.1},
+        {"recon_ada": 0.4, "discriminator": 0.2},
+        {"generator_ada": 3.0, "ada": 0.1},
+    ] == losses
+
+
+def test_page_of_a_finished_run_does_not_reload(run: RunFolder) -> None:
+    """The page reloads itself only during training."""
     assert "http-equiv" not in render(run, is_training=False)
 
 
-def test_a_run_without_a_log_has_a_page(tmp_path: Path) -> None:
-    """There is nothing to show yet, and that is no error."""
+def test_run_without_a_log_has_a_page(tmp_path: Path) -> None:
+    """The page says that there are no values yet."""
     assert "no values yet" in render(RunFolder(root=tmp_path), is_training=True)
 
 
-def test_what_was_trained_again_replaces_what_was_lost(tmp_path: Path) -> None:
-    """After a kill or a rollback the curve goes on from where training did; events stay."""
+def test_positions_trained_again_replace_the_earlier_ones(tmp_path: Path) -> None:
+    """After a kill or a rollback the curve continues from where training did; events stay."""
     path = tmp_path / "log.jsonl"
-    seen = [10, 20, 30, 40, 20, 30, 35]
-    lines = [json.dumps({"images_seen": images, "turn": turn}) for turn, images in enumerate(seen)]
-    lines.insert(4, json.dumps({"images_seen": 40, "event": "trouble"}))
+    positions = [10, 20, 30, 40, 20, 30, 35]
+    lines = [
+        json.dumps({"images_seen": images, "number": number})
+        for number, images in enumerate(positions)
+    ]
+    lines.insert(4, json.dumps({"images_seen": 40, "event": "failure"}))
     path.write_text("\n".join(lines))
-    kept = list(report.read_log(path))
-    assert [0, 1, 4, 5, 6] == [line["turn"] for line in kept if "turn" in line]
-    assert 1 == sum("event" in line for line in kept)
+    entries = list(report.read_log(path))
+    assert [0, 1, 4, 5, 6] == [line["number"] for line in entries if "number" in line]
+    assert 1 == sum("event" in line for line in entries)
 
 
-def test_long_curves_are_thinned_by_means() -> None:
-    """A million readings become as many points as can be seen, with the same mean."""
+def test_long_curves_are_downsampled_by_means() -> None:
+    """A million readings become as many points as are visible, with the same mean."""
     points = [(float(x), float(x % 2)) for x in range(6000)]
-    thin = report.downsample_curve(points)
-    assert 600 == len(thin)
-    assert {0.5} == {y for _, y in thin}
+    curve = report.downsample_curve(points)
+    assert 600 == len(curve)
+    assert {0.5} == {y for _, y in curve}
     assert points[:5] == report.downsample_curve(points[:5])
 
 
-def test_the_newest_sheet_comes_first_and_few_are_shown(run: RunFolder) -> None:
-    """Of twenty sheets six are shown: the last, the first, and some between."""
+def test_newest_preview_comes_first_and_only_some_are_included(run: RunFolder) -> None:
+    """Of twenty previews the page has six: the last, the first, and some between."""
     for images in range(1000, 21000, 1000):
         image_io.write_png(run.preview_path(images), np.zeros((2, 2, 3), np.uint8))
     html = render(run, is_training=False)

@@ -216,7 +216,7 @@ def test_the_log_has_the_numbers_of_the_console(sets: Sets, run: RunFolder) -> N
         line["images_per_second"],
         line["losses"],
     )
-    assert {"ada", "bo", "images/s", "val error"} == set(ears.metrics[-1])
+    assert {"recon_ada", "recon_bo", "images/s", "val error"} == set(ears.metrics[-1])
     assert summary.val_error == pytest.approx(ears.metrics[-1]["val error"], abs=1e-5)
     expected = {"images_seen": 32, "event": "end", "message": summary.stop_reason}
     assert expected == read_log_lines(run)[-1]
@@ -486,7 +486,9 @@ def test_tensorboard_files_can_be_read(sets: Sets, run: RunFolder) -> None:
 
     events = EventAccumulator(str(run.tensorboard)).Reload()
     tags = events.Tags()
-    assert {"loss/ada", "lr/autoencoder", "val/recon/bo", "val/cycle/ada"} <= {*tags["scalars"]}
+    assert {"loss/recon_ada", "lr/autoencoder", "val/recon/bo", "val/cycle/ada"} <= {
+        *tags["scalars"]
+    }
     assert ["preview"] == tags["images"]
     assert 64 == events.Scalars("val/recon/bo")[-1].step
 
@@ -510,7 +512,7 @@ def test_tensorboard_gets_losses_rates_errors_and_previews(sets: Sets, run: RunF
         patch.setattr(run_log, "open_tensorboard", lambda *_: Recorder())
         train_run(sets, run, 64)
     assert {
-        ("loss", "ada", 32),
+        ("loss", "recon_ada", 32),
         ("lr", "autoencoder", 64),
         ("val/recon", "bo", 64),
         ("val/cycle", "bo", 64),
@@ -629,7 +631,7 @@ def test_what_a_run_takes_in_words(seconds: float | None, expected: str) -> None
         disk_bytes=20_000_000,
         remaining_images=None if seconds is None else 91_500,
         remaining_seconds=seconds,
-    ).facts()
+    ).to_rows()
     assert expected == facts["remaining"]
     assert ["12 images/s", "1.5 GB", "20 MB", "82,062,470", "ada 1,200, bo 900"] == [
         facts[name] for name in ("speed", "memory", "disk", "parameters", "faces")
@@ -696,8 +698,8 @@ def exploding_losses(trainer: Trainer, losses: Tensors) -> Tensors:
 @pytest.mark.parametrize(
     ("spoil", "sign"),
     [
-        (nan_weights, "the loss ada is not a number any more (nan): back to 64 images"),
-        (exploding_losses, "the loss ada has exploded"),
+        (nan_weights, "the loss recon_ada is not a number any more (nan): back to 64 images"),
+        (exploding_losses, "the loss recon_ada has exploded"),
     ],
 )
 def test_trouble_goes_back_and_goes_on_slower(

@@ -4,7 +4,8 @@
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,8 @@ RENAMED_SWAP_METRICS: Mapping[str, str] = {
     "unswapped": "identity_baseline",
 }
 """The same inside `swap_metrics`."""
+NETWORK_LOSSES = ("generator", "discriminator", "recon")
+"""Beginnings of names of whole losses; other names are terms of them, and much smaller."""
 
 
 def write_run_report(run: RunFolder, recipe: Recipe, *, is_training: bool) -> None:
@@ -105,7 +108,11 @@ def read_log(path: Path) -> Iterator[LogEntry]:
         if entries and seen < entries[-1]["images_seen"]:
             entries = [one for one in entries if "event" in one or one["images_seen"] <= seen]
         entries.append(entry)
-    yield from entries
+    identities = {name for one in entries for name in one.get("val_reconstruction", {})}
+    for entry in entries:
+        if "losses" in entry:
+            entry["losses"] = _rename_losses(entry["losses"], identities)
+        yield entry
 
 
 def _rename_keys(entry: LogEntry) -> LogEntry:
@@ -118,6 +125,17 @@ def _rename_keys(entry: LogEntry) -> LogEntry:
     if "event" in entry and "message" not in entry:
         entry |= {"event": "note", "message": entry["event"]}
     return entry
+
+
+def _rename_losses(losses: Mapping[str, float], identities: Collection[str]) -> dict[str, float]:
+    """Return losses by the names of this version: `generator ada`, `ada` and `critics` are old."""
+    if any(name.startswith(NETWORK_LOSSES) for name in losses):
+        return {
+            re.sub("^(generator|discriminator) ", r"\1_", name): value
+            for name, value in losses.items()
+        }
+    renamed = {"critics": "discriminator", **{name: f"recon_{name}" for name in identities}}
+    return {renamed.get(name, name): value for name, value in losses.items()}
 
 
 def collect_curves(lines: Sequence[LogEntry], key: str, *, prefix: str = "") -> Curves:
@@ -139,18 +157,19 @@ def downsample_curve(points: Sequence[tuple[float, float]]) -> list[tuple[float,
 
 
 def _loss_charts(lines: Sequence[LogEntry]) -> list[str]:
-    """Return the curves of the losses; where networks have their own, its parts come apart."""
-    found = collect_curves(lines, "losses")
-    held_out = collect_curves(lines, "val_losses", prefix="validation: ")
-    # "generator ada" is a network's, "cycle" is a part, and much smaller.
-    parts = {name: points for name, points in found.items() if " " not in name}
-    networks = {name: points for name, points in found.items() if name not in parts}
-    if not networks:
-        return [html_page.line_chart({**found, **held_out}, x_label="images seen", y_label="loss")]
+    """Return the chart of the losses, and one of their terms if the backend logs them."""
+    losses = collect_curves(lines, "losses")
+    validation = collect_curves(lines, "val_losses", prefix="validation: ")
+    networks = {name: points for name, points in losses.items() if name.startswith(NETWORK_LOSSES)}
+    terms = {name: points for name, points in losses.items() if name not in networks}
+    if not (networks and terms):
+        return [
+            html_page.line_chart({**losses, **validation}, x_label="images seen", y_label="loss")
+        ]
     return [
-        html_page.line_chart({**networks, **held_out}, x_label="images seen", y_label="loss"),
+        html_page.line_chart({**networks, **validation}, x_label="images seen", y_label="loss"),
         html_page.line_chart(
-            parts, x_label="images seen", y_label="parts of losses, before they are weighted"
+            terms, x_label="images seen", y_label="terms of losses, before they are weighted"
         ),
     ]
 

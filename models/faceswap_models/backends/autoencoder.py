@@ -283,7 +283,7 @@ class Autoencoder(PretrainedModel):
     def train_step(
         self, batch: FaceBatch, update: UpdateFn, progress: TrainProgress
     ) -> dict[str, Tensor]:
-        """Train to undo the warp; return each identity's loss by name.
+        """Train to undo the warp; return each identity's loss, such as `recon_ada`.
 
         The paper's loss (section IV-B): the mean absolute error between the output of the
         identity's own decoder for a warped face and the face before the warp. Optionally weighted
@@ -310,8 +310,8 @@ class Autoencoder(PretrainedModel):
         else:
             update(AUTOENCODER_GROUP, torch.stack(losses).mean())
             discriminator_loss = losses[0].new_zeros(())
-        named = {name: loss.detach() for name, loss in zip(self.identities, losses, strict=True)}
-        return named | ({DISCRIMINATORS: discriminator_loss.detach()} if self.critics else {})
+        named = {f"recon_{k}": one.detach() for k, one in zip(self.identities, losses, strict=True)}
+        return named | ({"discriminator": discriminator_loss.detach()} if self.critics else {})
 
     def swap(self, faces: Tensor, identity: str) -> SwapOutput:
         """Encode `faces` (B, 3, S, S) and decode them with the decoder of `identity`.

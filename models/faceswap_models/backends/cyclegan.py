@@ -184,7 +184,8 @@ class CycleGAN(SwapModel):
     ) -> dict[str, Tensor]:
         """Update the generators, then the discriminators on the generated faces.
 
-        Returns each network's loss by its identity, and the terms of the generators' losses.
+        Returns each network's loss, such as `generator_ada` and `discriminator_ada`, and the terms
+        of the generators' losses.
         """
         count = len(self.identities)
         step = progress.images_seen // (count * self.train_settings.batch_size)
@@ -197,9 +198,9 @@ class CycleGAN(SwapModel):
             terms["slope"] = torch.stack(self.r1_penalties(batch)).mean()
             d_loss = d_loss + self.train_settings.r1_weight * count * terms["slope"]
         update(DISCRIMINATORS, d_loss)
-        losses = {f"generator {k}": one for k, one in zip(self.identities, g_losses, strict=True)}
+        losses = {f"generator_{k}": one for k, one in zip(self.identities, g_losses, strict=True)}
         losses |= {
-            f"discriminator {k}": one for k, one in zip(self.identities, d_losses, strict=True)
+            f"discriminator_{k}": one for k, one in zip(self.identities, d_losses, strict=True)
         }
         return {name: loss.detach() for name, loss in (losses | terms).items()}
 
