@@ -136,6 +136,8 @@ class RunLog:
         self._status_time, self._status_images = now, state.images_seen
         self._last_losses = self._losses.compute() or self._last_losses
         rates = trainer.learning_rates()
+        if self._stop.progress_unit != "images":
+            self._shown["images"] = state.images_seen
         self._shown |= {"images/s": round(speed, 1), **_round(self._last_losses)}
         self._report.update(self._stop.progress(state), self._shown)
         self._write(
