@@ -8,9 +8,9 @@ from faceswap_cli.core.errors import InputError
 from faceswap_cli.core.fileio import atomic_write, check_writable, translate_os_errors, write_text
 
 
-def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
-    """A failure while writing leaves the old file, and nothing beside it."""
-    path = tmp_path / "kept.txt"
+def test_a_failed_write_preserves_the_old_file(tmp_path: Path) -> None:
+    """A failure while writing leaves the old file, and no temporary one."""
+    path = tmp_path / "file.txt"
     write_text(path, "old")
     with pytest.raises(RuntimeError, match="half way"), atomic_write(path) as temporary:
         temporary.write_text("new, but torn")
@@ -19,9 +19,9 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
     assert [path] == list(tmp_path.iterdir())
 
 
-def test_the_old_file_is_there_until_the_new_one_is_whole(tmp_path: Path) -> None:
-    """A reader in the middle of the writing sees the old text; afterwards the new one."""
-    path = tmp_path / "kept.txt"
+def test_a_file_is_replaced_when_the_new_one_is_complete(tmp_path: Path) -> None:
+    """During writing a reader gets the old text, afterwards the new one."""
+    path = tmp_path / "file.txt"
     write_text(path, "old")
     with atomic_write(path) as temporary:
         temporary.write_text("new")
@@ -30,7 +30,7 @@ def test_the_old_file_is_there_until_the_new_one_is_whole(tmp_path: Path) -> Non
 
 
 def test_a_written_file_has_the_permissions_of_any_new_file(tmp_path: Path) -> None:
-    """The temporary file's private mode is not passed on."""
+    """It does not have the temporary file's private mode."""
     plain, ours = tmp_path / "plain", tmp_path / "ours"
     plain.touch()
     write_text(ours, "")
@@ -46,24 +46,24 @@ def test_a_written_file_has_the_permissions_of_any_new_file(tmp_path: Path) -> N
         (errno.EROFS, "read-only file system"),
     ],
 )
-def test_the_systems_refusal_is_said_in_one_line(number: int, message: str) -> None:
-    """A full disk and a forbidden folder are told apart, with the path."""
+def test_system_errors_become_input_errors(number: int, message: str) -> None:
+    """With the reason, the path and a hint."""
     with pytest.raises(InputError, match=message) as caught, translate_os_errors(Path("x/y.png")):
         raise OSError(number, os.strerror(number))
     assert "x/y.png" in caught.value.message
     assert caught.value.hint
 
 
-def test_other_failures_pass_unchanged() -> None:
-    """What cannot be improved is not caught."""
+def test_other_system_errors_are_not_translated() -> None:
+    """They are raised unchanged."""
     with pytest.raises(IsADirectoryError), translate_os_errors(Path("x")):
         raise IsADirectoryError(errno.EISDIR, "is a directory")
 
 
-def test_what_cannot_be_written_is_known_before_the_work(
+def test_paths_that_cannot_be_written_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A file in the place of a folder, or a folder that is locked; what is missing is fine."""
+    """A parent that is a file or read-only; missing folders are accepted and not created."""
     check_writable(tmp_path / "not" / "yet" / "there.mp4")
     assert [] == list(tmp_path.iterdir())
     (tmp_path / "file").touch()

@@ -11,7 +11,7 @@ VOID_TAGS = {"meta", "img", "input", "line", "polyline", "circle", "br"}
 
 
 class TagBalanceParser(HTMLParser):
-    """Fails where a tag is closed that was not open."""
+    """Checks that tags are closed in the reverse order of opening."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -19,12 +19,12 @@ class TagBalanceParser(HTMLParser):
         self.text = ""
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Remember what is open."""
+        """Push an opened tag."""
         if tag not in VOID_TAGS:
             self.open.append(tag)
 
     def handle_endtag(self, tag: str) -> None:
-        """Close what was opened last."""
+        """Pop the last opened tag, which must be this one."""
         if tag not in VOID_TAGS:
             assert self.open.pop() == tag
 
@@ -34,15 +34,15 @@ class TagBalanceParser(HTMLParser):
 
 
 def parse_page(html: str) -> TagBalanceParser:
-    """Return the parsed page, every tag closed."""
+    """Return the parsed page, after checking that every tag is closed."""
     parser = TagBalanceParser()
     parser.feed(html)
     assert [] == parser.open
     return parser
 
 
-def test_a_page_carries_its_pictures_and_asks_for_nothing(tmp_path: Path) -> None:
-    """No address is fetched: the page can be mailed or opened without a network."""
+def test_a_page_is_self_contained(tmp_path: Path) -> None:
+    """Images are in the page and nothing is fetched, so it can be mailed or opened offline."""
     image = tmp_path / "x.png"
     image_io.write_png(image, np.zeros((4, 4, 3), np.uint8))
     html = html_page.build_page(
@@ -55,15 +55,15 @@ def test_a_page_carries_its_pictures_and_asks_for_nothing(tmp_path: Path) -> Non
         ],
         refresh_seconds=30,
     )
-    found = parse_page(html)
-    assert "run <1>" in found.text
-    assert "<b>" in found.text
+    page = parse_page(html)
+    assert "run <1>" in page.text
+    assert "<b>" in page.text
     assert not re.search(r'(src|href)="(?!data:)', html)
     assert 'http-equiv="refresh" content="30"' in html
 
 
-def test_a_gallery_carries_each_tile_with_its_numbers_and_marks() -> None:
-    """A tile has as many numbers as there are names to sort by; marks are counted."""
+def test_a_gallery_has_each_tile_with_its_numbers_and_tags() -> None:
+    """A button for each number to sort by, and the count of each tag."""
     tiles = [
         html_page.Tile(jpeg=b"one", title='"a" & b', numbers=[1.5, math.nan], tags=["soft"]),
         html_page.Tile(jpeg=b"two", title="c", numbers=[-2, 3]),
@@ -79,7 +79,7 @@ def test_a_gallery_carries_each_tile_with_its_numbers_and_marks() -> None:
 
 
 def test_a_curve_goes_up_where_its_values_do() -> None:
-    """Larger values stand higher, later ones further right."""
+    """Larger values are higher, later ones further right."""
     html = html_page.line_chart({"a": [(0, 1), (5, 3), (10, 2)]}, x_label="x", y_label="y")
     match = re.search(r'points="([^"]+)"', html)
     assert match
@@ -88,8 +88,8 @@ def test_a_curve_goes_up_where_its_values_do() -> None:
     assert ys[1] < ys[2] < ys[0]
 
 
-def test_values_that_cannot_be_drawn_are_left_out() -> None:
-    """NaN and infinity do not spoil a curve; neither does zero on a logarithmic axis."""
+def test_values_that_cannot_be_plotted_are_left_out() -> None:
+    """NaN and infinity, and zero on a logarithmic axis."""
     points = [(0.0, math.nan), (1.0, math.inf), (2.0, 0.0), (3.0, 5.0), (4.0, 6.0)]
     html = html_page.line_chart({"a": points}, x_label="x", y_label="y", log_y=True)
     match = re.search(r'points="([^"]+)"', html)
@@ -98,17 +98,17 @@ def test_values_that_cannot_be_drawn_are_left_out() -> None:
     assert "no values yet" in html_page.line_chart({"a": []}, x_label="x", y_label="y")
 
 
-def test_one_point_is_seen_and_a_name_keeps_its_colour() -> None:
-    """A curve of one point is a dot; names without points leave the others' colours alone."""
+def test_a_single_point_is_a_dot_in_its_color() -> None:
+    """Curves without points do not change the colors of others."""
     html = html_page.line_chart({"a": [], "b": [(3, 1)]}, x_label="x", y_label="y")
     assert 1 == html.count("<circle")
     assert "var(--c1)" in html
     assert "var(--c0)" not in html
 
 
-def test_names_stand_beside_the_curves_and_no_two_look_alike() -> None:
-    """With more curves than colours, dashes tell them apart; no name lies over a curve."""
-    series = {f"curve number {place}": [(0.0, place), (9.0, place + 1)] for place in range(11)}
+def test_the_legend_is_next_to_the_curves_and_all_styles_differ() -> None:
+    """With more curves than colors they differ by dashes; no name is over a curve."""
+    series = {f"curve number {index}": [(0.0, index), (9.0, index + 1)] for index in range(11)}
     html = html_page.line_chart(series, x_label="x", y_label="y")
     styles = re.findall(r'<polyline points="[^"]+" style="([^"]+)"', html)
     assert 11 == len(set(styles))
@@ -124,20 +124,20 @@ def test_names_stand_beside_the_curves_and_no_two_look_alike() -> None:
 
 
 def legend_lines(html: str) -> list[str]:
-    """Return how the lines beside the names are drawn."""
+    """Return the styles of the legend's lines."""
     return re.findall(
         r'<line x1="[0-9]+" x2="[0-9]+" y1="[0-9]+" y2="[0-9]+" style="([^"]+)"', html
     )
 
 
-def test_one_place_has_one_mark() -> None:
-    """Where all points have one x, it is written once."""
+def test_a_single_x_has_one_tick() -> None:
+    """If all points have the same x, its value is written once."""
     html = html_page.line_chart({"a": [(1576, 1)], "b": [(1576, 2)]}, x_label="x", y_label="y")
     assert 1 == html.count(">1,576<")
 
 
-def test_a_value_that_never_changes_runs_through_the_middle() -> None:
-    """A constant learning rate is a level line halfway up, on either kind of axis."""
+def test_a_constant_curve_is_in_the_middle() -> None:
+    """A constant learning rate is a horizontal line at half the height, on both kinds of axes."""
     for logarithmic in (False, True):
         points = [(0.0, 0.002), (10.0, 0.002)]
         html = html_page.line_chart({"a": points}, x_label="x", y_label="y", log_y=logarithmic)

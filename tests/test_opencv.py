@@ -1,4 +1,4 @@
-"""Two builds of OpenCV share one `cv2` folder; what we use of it must be there and agree."""
+"""Two builds of OpenCV share the folder `cv2`: the names that the program uses must exist."""
 
 import ast
 from importlib.metadata import version
@@ -24,24 +24,24 @@ def names_used() -> set[str]:
     }
 
 
-def test_both_builds_are_of_one_version() -> None:
-    """They write the same folder: a mixture of two versions would break in strange ways."""
+def test_both_builds_have_the_same_version() -> None:
+    """They install to the same folder: a mixture of two versions would break."""
     assert version("opencv-python") == version("opencv-contrib-python")
     assert version("opencv-python").startswith(cv2.__version__)
 
 
 @pytest.mark.parametrize("name", sorted(names_used()))
-def test_what_we_use_is_there(name: str) -> None:
-    """Each function and constant the program names exists in the installed build."""
+def test_used_names_exist(name: str) -> None:
+    """Each function and constant that the program uses exists in the installed build."""
     assert hasattr(cv2, name)
 
 
-def test_there_is_something_to_check() -> None:
-    """The list above is read from the source, and not empty."""
+def test_used_names_are_found() -> None:
+    """The list of names that is read from the source is not empty."""
     assert {"warpAffine", "cvtColor", "imencode"} <= names_used()
 
 
-def test_pixel_centres_lie_on_integers() -> None:
+def test_pixel_centers_are_on_integers() -> None:
     """`warpAffine` with a shift of one moves a pixel by exactly one: our convention is OpenCV's."""
     image = np.zeros((5, 5, 3), np.uint8)
     image[2, 2] = 200

@@ -1,4 +1,4 @@
-"""What is installed: the two packages, their presets, and nothing that collides with others."""
+"""The wheel contains the two packages with their presets, and nothing else."""
 
 import subprocess
 import sys
@@ -12,14 +12,14 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Names of the files in a wheel built from the working tree."""
+    """Return the names of the files in a wheel built from the working tree."""
     folder = tmp_path_factory.mktemp("wheel")
     command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     return zipfile.ZipFile(next(folder.glob("*.whl"))).namelist()
 
 
-def test_the_wheel_holds_two_packages_and_no_models_folder(wheel: list[str]) -> None:
+def test_the_wheel_has_two_packages_and_no_models_folder(wheel: list[str]) -> None:
     """`models` is only a source root: installed, it would overwrite other packages' folders."""
     tops = {name.partition("/")[0] for name in wheel}
     assert {"faceswap_cli", "faceswap_models"} == {
@@ -27,8 +27,8 @@ def test_the_wheel_holds_two_packages_and_no_models_folder(wheel: list[str]) -> 
     }
 
 
-def test_the_wheel_holds_presets_and_type_markers(wheel: list[str]) -> None:
-    """Data files travel with the code."""
+def test_the_wheel_has_presets_and_type_markers(wheel: list[str]) -> None:
+    """Data files are packaged with the code."""
     expected = {
         "faceswap_models/presets/autoencoder-light.toml",
         "faceswap_models/py.typed",

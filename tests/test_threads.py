@@ -1,4 +1,4 @@
-"""A training computes on as many threads as its settings say, and leaves the rest as it was."""
+"""Training uses the number of threads in its settings, and restores it afterwards."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -15,8 +15,8 @@ from faceswap_cli.core.workspace import RunFolder
 from faceswap_cli.stages import train as stage
 
 
-def test_threads_are_held_and_given_back() -> None:
-    """Never more than there are; 0 is all; also after an error."""
+def test_the_number_of_threads_is_limited_and_restored() -> None:
+    """At most the current number; 0 does not limit; restored after an error too."""
     before = torch.get_num_threads()
     with limit_threads(1):
         assert 1 == torch.get_num_threads()
@@ -29,11 +29,11 @@ def test_threads_are_held_and_given_back() -> None:
     assert before == torch.get_num_threads()
 
 
-def test_a_training_takes_its_threads_from_its_settings(
+def test_training_uses_the_number_of_threads_in_its_settings(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The preset for laptops keeps to one."""
+    """The `light` preset uses one thread."""
     seen: list[int] = []
 
     def build_session(*_: object, **__: object) -> NoReturn:

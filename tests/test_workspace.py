@@ -9,7 +9,7 @@ from faceswap_cli.core.workspace import FORMAT, Workspace, validate_name
 
 @pytest.fixture
 def space(tmp_path: Path) -> Workspace:
-    """A fresh workspace with two sets and two runs, the second one newer."""
+    """Return a workspace with two sets and two runs, the second one newer."""
     space = Workspace.open(tmp_path / "space")
     for name in ("alice", "bob"):
         space.set_folder(name).root.mkdir(parents=True)
@@ -22,14 +22,14 @@ def space(tmp_path: Path) -> Workspace:
     return space
 
 
-def test_opening_twice_is_opening_once(tmp_path: Path) -> None:
-    """A workspace is made where there is none, and found again."""
+def test_a_workspace_is_created_once(tmp_path: Path) -> None:
+    """Opening it again finds it."""
     first = Workspace.open(tmp_path / "new" / "deep")
     assert first == Workspace.open(tmp_path / "new" / "deep")
 
 
 def test_sets_and_runs_are_found_by_name(space: Workspace) -> None:
-    """What holds records is a set; what holds weights is a run; the newest run is the latest."""
+    """A folder with records is a set, one with weights a run; `latest` has the newest weights."""
     assert ["alice", "bob"] == space.set_names()
     assert ["first", "second"] == space.run_names()
     assert space.run_folder("second").weights == space.find_weights("latest")
@@ -42,70 +42,72 @@ def test_sets_and_runs_are_found_by_name(space: Workspace) -> None:
     )
 
 
-def test_an_unknown_set_names_the_nearest(space: Workspace) -> None:
-    """A slip of the finger gets the right name back."""
+def test_an_unknown_set_has_a_suggestion(space: Workspace) -> None:
+    """The hint is the nearest set's name."""
     with pytest.raises(ConfigurationError, match='no set called "alcie"') as caught:
         space.require_set("alcie")
     assert 'did you mean "alice"?' == caught.value.hint
 
 
-def test_an_unknown_model_names_the_nearest(space: Workspace) -> None:
-    """Likewise for runs."""
+def test_an_unknown_model_has_a_suggestion(space: Workspace) -> None:
+    """The hint is the nearest run's name."""
     with pytest.raises(ConfigurationError, match='no trained model called "secnd"') as caught:
         space.find_weights("secnd")
     assert 'did you mean "second"?' == caught.value.hint
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "a\\b", ".hidden", "a\nb", "c:d"])
-def test_no_name_reaches_out_of_the_workspace(name: str) -> None:
-    """Names are folder names and nothing more."""
+def test_names_that_are_paths_are_refused(name: str) -> None:
+    """A name is that of one visible folder in the workspace."""
     with pytest.raises(ConfigurationError, match="cannot be the name of a folder"):
         validate_name(name)
 
 
 @pytest.mark.parametrize("name", ["a", "Clip 1 (final)", "Zoë", "日本", "a.b-c_d"])
-def test_names_people_use_are_names(name: str) -> None:
-    """Spaces, dots and any alphabet are fine."""
+def test_usual_names_are_accepted(name: str) -> None:
+    """With spaces, dots and any alphabet."""
     assert name == validate_name(name)
 
 
 @pytest.mark.parametrize(
-    ("stamp", "message"),
+    ("version", "message"),
     [
         (f"format = {FORMAT + 1}", "newer faceswap"),
         ("format = ", "cannot be read"),
-        ("colour = 1", "cannot be read"),
+        ("color = 1", "cannot be read"),
     ],
 )
-def test_a_strange_workspace_is_left_alone(tmp_path: Path, stamp: str, message: str) -> None:
-    """A newer or damaged stamp is refused, and kept as it is."""
-    (tmp_path / "workspace.toml").write_text(stamp)
+def test_a_newer_or_damaged_workspace_is_refused(
+    tmp_path: Path, version: str, message: str
+) -> None:
+    """Its version file is unchanged."""
+    (tmp_path / "workspace.toml").write_text(version)
     with pytest.raises(InputError, match=message):
         Workspace.open(tmp_path)
-    assert stamp == (tmp_path / "workspace.toml").read_text()
+    assert version == (tmp_path / "workspace.toml").read_text()
 
 
-def test_a_file_is_no_workspace(tmp_path: Path) -> None:
-    """A file in the place of the folder is said to be one."""
+def test_a_file_as_workspace_is_refused(tmp_path: Path) -> None:
+    """The error says that it is a file."""
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="is a file, not a workspace folder"):
         Workspace.open(tmp_path / "file")
 
 
-def test_looking_writes_nothing(tmp_path: Path) -> None:
-    """A workspace that is only asked after is not made."""
+def test_from_path_writes_nothing(tmp_path: Path) -> None:
+    """A workspace that does not exist is empty and is not created."""
     space = Workspace.from_path(tmp_path / "none")
     assert ([], []) == (space.set_names(), space.run_names())
     assert not space.root.exists()
 
 
-def test_tidying_removes_only_what_is_empty(space: Workspace) -> None:
-    """Sets and runs stay; a workspace with nothing in it goes."""
-    there = sorted(space.root.rglob("*"))
+def test_only_empty_folders_are_removed(space: Workspace) -> None:
+    """Sets and runs stay; an empty workspace is removed."""
+    before = sorted(space.root.rglob("*"))
     space.exports.mkdir()
     space.remove_empty_folders()
-    assert there == sorted(space.root.rglob("*"))
-    bare = Workspace(root=space.root / "bare")
-    bare.exports.mkdir(parents=True)
-    bare.remove_empty_folders()
-    assert not bare.root.exists()
+    assert before == sorted(space.root.rglob("*"))
+    empty = Workspace(root=space.root / "empty")
+    empty.exports.mkdir(parents=True)
+    empty.remove_empty_folders()
+    assert not empty.root.exists()

@@ -1,7 +1,7 @@
-"""The law every backend obeys, whatever its networks: read it before writing one.
+"""The contract of all backends.
 
-Each backend is built from its own `debug` preset, so a file copied into `backends/` with a
-`debug` preset beside it is tested with no edit here.
+Each backend is built from its own `debug` preset, so a module copied into `backends/` and its
+`debug` preset are tested with no edit here.
 """
 
 import ast
@@ -24,34 +24,34 @@ from faceswap_models.base import FaceBatch, ModelSettings, SwapModel, TrainProgr
 from faceswap_models.growing import GrowingModel
 
 IDENTITIES = ("ada", "bo b.", "c/d")
-"""Names as people choose them: a network may not care what they look like."""
+"""Names as users choose them: any characters must work."""
 Settings = TypeVar("Settings", ModelSettings, TrainSettings)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Backend:
-    """One backend and its `debug` values."""
+    """A backend and its `debug` settings."""
 
     model_type: type[SwapModel]
     model: ModelSettings
     train: TrainSettings
 
-    def make(self, *, people: int = 2, size_px: int | None = None) -> SwapModel:
-        """Return freshly drawn networks, the same ones every time."""
+    def make(self, *, identities: int = 2, size_px: int | None = None) -> SwapModel:
+        """Return untrained networks, the same ones every time."""
         torch.manual_seed(7)
         model = replace(self.model, size_px=size_px or self.model.size_px)
-        return self.model_type(model, self.train, IDENTITIES[:people])
+        return self.model_type(model, self.train, IDENTITIES[:identities])
 
 
 @pytest.fixture(params=registry.names())
 def name(request: pytest.FixtureRequest) -> str:
-    """Every backend in turn."""
+    """Return each backend's name."""
     return str(request.param)
 
 
 @pytest.fixture
 def backend(name: str) -> Backend:
-    """The backend with its `debug` values."""
+    """Return the backend with its `debug` settings."""
     build, preset = registry.load(name), registry.presets(name)["debug"]
     return Backend(
         model_type=build,
@@ -61,19 +61,19 @@ def backend(name: str) -> Backend:
 
 
 def settings(section: type[Settings], values: Mapping[str, Any]) -> Settings:
-    """Return a section from what a TOML holds, where every tuple is a list."""
+    """Return a section from TOML values, with lists as tuples."""
     return section(
         **{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
     )
 
 
 def faces(model: SwapModel, *, seed: int, count: int = 4) -> FaceBatch:
-    """Draw `count` faces of each person: an oval of the person's colour, two eyes, a mouth."""
-    people, size = len(model.identities), model.model_settings.size_px
-    chance = torch.Generator().manual_seed(seed)
-    shift = torch.rand((2, people, count, 1, 1, 1), generator=chance) * 0.3 - 0.15
-    openness = 0.04 + 0.1 * torch.rand((people, count, 1, 1, 1), generator=chance)
-    skin = torch.linspace(-0.6, 0.8, 3 * people).reshape(people, 1, 3, 1, 1)
+    """Return `count` faces per identity: an oval of the identity's color, two eyes, a mouth."""
+    identities, size = len(model.identities), model.model_settings.size_px
+    rng = torch.Generator().manual_seed(seed)
+    shift = torch.rand((2, identities, count, 1, 1, 1), generator=rng) * 0.3 - 0.15
+    openness = 0.04 + 0.1 * torch.rand((identities, count, 1, 1, 1), generator=rng)
+    skin = torch.linspace(-0.6, 0.8, 3 * identities).reshape(identities, 1, 3, 1, 1)
     line = torch.linspace(-1, 1, size)
 
     def draw(dx: Tensor | float, dy: Tensor | float) -> tuple[Tensor, Tensor]:
@@ -87,12 +87,12 @@ def faces(model: SwapModel, *, seed: int, count: int = 4) -> FaceBatch:
     return FaceBatch(
         warped=draw(shift[0] + 0.05, shift[1] - 0.05)[0].clamp(-1, 1),
         target=target.clamp(-1, 1),
-        mask=oval.expand(people, count, 1, size, size).clamp(0, 1),
+        mask=oval.expand(identities, count, 1, size, size).clamp(0, 1),
     )
 
 
 class MinimalTrainer:
-    """The smallest trainer: an Adam for each group, and a seed from the position."""
+    """A minimal trainer: one Adam per group, seeded by the step."""
 
     def __init__(self, model: SwapModel) -> None:
         self.model = model.train()
@@ -101,7 +101,7 @@ class MinimalTrainer:
         self.rebind_parameters()
 
     def rebind_parameters(self) -> None:
-        """Take up the parameters there are; those that were there before keep their moments."""
+        """Create optimizers of the current parameters; existing ones keep their moments."""
         train = self.model.train_settings
         for group, parameters in self.model.parameter_groups().items():
             before = self.optimizers[group].state if group in self.optimizers else {}
@@ -122,7 +122,7 @@ class MinimalTrainer:
         self.optimizers[group].step()
 
     def run(self, first: int, last: int) -> dict[str, Tensor]:
-        """Take the steps from `first` up to `last`; return the last one's losses."""
+        """Run the steps from `first` up to `last`; return the last one's losses."""
         losses: dict[str, Tensor] = {}
         for step in range(first, last):
             batch = faces(self.model, seed=step)
@@ -147,59 +147,59 @@ class MinimalTrainer:
         }
 
 
-@pytest.mark.parametrize("people", [1, 2, 3])
+@pytest.mark.parametrize("identities", [1, 2, 3])
 @pytest.mark.parametrize("scale", [1, 2])
 def test_a_swap_has_the_shape_and_range_of_its_input(
-    backend: Backend, people: int, scale: int
+    backend: Backend, identities: int, scale: int
 ) -> None:
-    """Faces go in and come out as float32 (B, 3, S, S) in [-1, 1], masks in [0, 1], any people."""
-    model = backend.make(people=people, size_px=scale * backend.model.size_px).eval()
+    """Swaps are float32 (B, 3, S, S) in [-1, 1], masks float32 in [0, 1], for all identities."""
+    model = backend.make(identities=identities, size_px=scale * backend.model.size_px).eval()
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.mul_(5)  # wild networks: what bounds a picture is not that weights are small
-    shown = faces(model, seed=0, count=5).target[-1]
-    for person in model.identities:
+            parameter.mul_(5)  # with large weights the output must still be in range
+    inputs = faces(model, seed=0, count=5).target[-1]
+    for identity in model.identities:
         with torch.inference_mode():
-            swapped = model.swap(shown, person)
-        assert shown.shape == swapped.image.shape
+            swapped = model.swap(inputs, identity)
+        assert inputs.shape == swapped.image.shape
         assert torch.float32 == swapped.image.dtype
         assert -1 <= swapped.image.min() <= swapped.image.max() <= 1
         if swapped.mask is not None:
-            assert (5, 1, *shown.shape[-2:]) == swapped.mask.shape
+            assert (5, 1, *inputs.shape[-2:]) == swapped.mask.shape
             assert torch.float32 == swapped.mask.dtype
             assert 0 <= swapped.mask.min() <= swapped.mask.max() <= 1
 
 
-def test_a_swap_of_one_face_does_not_depend_on_its_neighbours(backend: Backend) -> None:
-    """A face swapped in a batch is the face swapped alone."""
+def test_a_swap_does_not_depend_on_the_rest_of_the_batch(backend: Backend) -> None:
+    """A face swapped in a batch equals the face swapped by itself."""
     model = backend.make().eval()
-    shown = faces(model, seed=0).target[0]
+    inputs = faces(model, seed=0).target[0]
     with torch.inference_mode():
-        together = model.swap(shown, IDENTITIES[1]).image
-        alone = model.swap(shown[2:3], IDENTITIES[1]).image
-    torch.testing.assert_close(together[2:3], alone, rtol=0, atol=1e-4)
+        together = model.swap(inputs, IDENTITIES[1]).image
+        single = model.swap(inputs[2:3], IDENTITIES[1]).image
+    torch.testing.assert_close(together[2:3], single, rtol=0, atol=1e-4)
 
 
-def test_people_become_different_people(backend: Backend) -> None:
-    """The same face shown as two people gives two pictures."""
+def test_swaps_to_two_identities_differ(backend: Backend) -> None:
+    """The same face swapped to two identities gives two images."""
     model = backend.make().eval()
-    shown = faces(model, seed=0).target[0]
+    inputs = faces(model, seed=0).target[0]
     with torch.inference_mode():
-        first, second = (model.swap(shown, person).image for person in IDENTITIES[:2])
+        first, second = (model.swap(inputs, identity).image for identity in IDENTITIES[:2])
     assert not torch.equal(first, second)
 
 
-def test_an_unknown_person_is_a_key_error(backend: Backend) -> None:
-    """Asking for somebody who was not trained names them in a KeyError."""
+def test_an_unknown_identity_is_a_key_error(backend: Backend) -> None:
+    """The error names it."""
     model = backend.make()
     with pytest.raises(KeyError, match="zoe"):
         model.swap(faces(model, seed=0).target[0], "zoe")
 
 
-@pytest.mark.parametrize("people", [1, 2, 3])
-def test_losses_are_finite_scalars_with_names(backend: Backend, people: int) -> None:
-    """A step reports at least one loss; each is a number without a graph behind it."""
-    losses = MinimalTrainer(backend.make(people=people)).run(0, 1)
+@pytest.mark.parametrize("identities", [1, 2, 3])
+def test_losses_are_finite_scalars_with_names(backend: Backend, identities: int) -> None:
+    """A step returns at least one loss; each is a scalar without a gradient."""
+    losses = MinimalTrainer(backend.make(identities=identities)).run(0, 1)
     assert losses
     for name, loss in losses.items():
         assert isinstance(name, str)
@@ -208,8 +208,8 @@ def test_losses_are_finite_scalars_with_names(backend: Backend, people: int) -> 
         assert not loss.requires_grad, name
 
 
-def test_held_out_losses_are_finite_scalars_of_groups_that_exist(backend: Backend) -> None:
-    """What a backend tells of held-out faces is of its own groups, and needs no gradient."""
+def test_validation_losses_are_finite_scalars_of_existing_groups(backend: Backend) -> None:
+    """They can be computed without gradients."""
     model = backend.make().eval()
     with torch.no_grad():
         losses = model.validation_losses(faces(model, seed=0))
@@ -219,8 +219,8 @@ def test_held_out_losses_are_finite_scalars_of_groups_that_exist(backend: Backen
         assert loss.isfinite()
 
 
-def test_sixteen_bits_are_enough_for_a_step_and_give_full_precision_back(backend: Backend) -> None:
-    """Under bfloat16 autocast the losses stay finite and a swap is still float32."""
+def test_bfloat16_autocast_works_and_swaps_are_float32(backend: Backend) -> None:
+    """Losses are finite, and a swap is float32 in [-1, 1]."""
     steps = MinimalTrainer(backend.make())
     with torch.autocast("cpu", dtype=torch.bfloat16):
         losses = steps.run(0, 2)
@@ -230,27 +230,29 @@ def test_sixteen_bits_are_enough_for_a_step_and_give_full_precision_back(backend
     assert -1 <= swapped.image.min() <= swapped.image.max() <= 1
 
 
-def test_groups_share_out_the_parameters(backend: Backend) -> None:
-    """Every parameter that learns belongs to exactly one group."""
-    model = backend.make(people=3)
+def test_every_trainable_parameter_is_in_exactly_one_group(backend: Backend) -> None:
+    """Groups neither overlap nor leave out a parameter."""
+    model = backend.make(identities=3)
     grouped = [id(p) for group in model.parameter_groups().values() for p in group]
     assert sorted(id(p) for p in model.parameters() if p.requires_grad) == sorted(grouped)
 
 
-def test_each_group_is_updated_once_and_all_of_it_learns(backend: Backend) -> None:
-    """A step calls `update` once a group, and every parameter of the group gets a gradient."""
-    model = backend.make(people=3)
+def test_each_group_is_updated_once_with_all_gradients(backend: Backend) -> None:
+    """A step calls `update` once per group, and every parameter of the group has a gradient."""
+    model = backend.make(identities=3)
     steps = MinimalTrainer(model)
-    starved: list[str] = []
+    without_gradient: list[str] = []
     names = {id(parameter): name for name, parameter in model.named_parameters()}
 
     def update(group: str, loss: Tensor) -> None:
         steps.update(group, loss)
-        starved.extend(names[id(p)] for p in model.parameter_groups()[group] if p.grad is None)
+        without_gradient.extend(
+            names[id(p)] for p in model.parameter_groups()[group] if p.grad is None
+        )
 
     model.train_step(faces(model, seed=0), update, TrainProgress(images_seen=0, max_images=None))
     assert sorted(model.parameter_groups()) == sorted(steps.updated)
-    assert starved == []
+    assert without_gradient == []
 
 
 def test_a_network_grows_only_when_growth_is_due(backend: Backend) -> None:
@@ -269,13 +271,13 @@ def test_a_network_grows_only_when_growth_is_due(backend: Backend) -> None:
 
 
 def test_learning_rates_are_positive(backend: Backend) -> None:
-    """Every group says how fast it learns."""
+    """For every group."""
     model = backend.make()
     assert all(model.learning_rate(group) > 0 for group in model.parameter_groups())
 
 
-def test_training_brings_everybody_closer_to_themselves(backend: Backend) -> None:
-    """After some steps each person's own face is drawn better than at first."""
+def test_training_lowers_the_reconstruction_error(backend: Backend) -> None:
+    """After some steps it is at most 80 % of the initial one, for each identity."""
     steps = MinimalTrainer(backend.make())
     before = reconstruction_error(steps.model)
     steps.run(0, 60)
@@ -284,29 +286,29 @@ def test_training_brings_everybody_closer_to_themselves(backend: Backend) -> Non
 
 
 def reconstruction_error(model: SwapModel) -> list[float]:
-    """Return each person's mean absolute error when shown as themselves, on unseen faces."""
-    shown = faces(model, seed=999_999, count=8).target
+    """Return each identity's mean absolute reconstruction error on validation faces."""
+    inputs = faces(model, seed=999_999, count=8).target
     with torch.inference_mode():
         return [
-            float((model.swap(own, person).image - own).abs().mean())
-            for own, person in zip(shown, model.identities, strict=True)
+            float((model.swap(own, identity).image - own).abs().mean())
+            for own, identity in zip(inputs, model.identities, strict=True)
         ]
 
 
-def test_weights_survive_a_file(backend: Backend) -> None:
-    """Weights written and read back into other networks are equal bit for bit, and so is a swap."""
+def test_weights_can_be_saved_and_loaded(backend: Backend) -> None:
+    """Loaded weights and a swap with them are equal, bit for bit."""
     trained, other = MinimalTrainer(backend.make()), backend.make().eval()
     trained.run(0, 2)
     other.load_state_dict(safetensors.load(safetensors.save(trained.model.state_dict())))
     assert_equal(trained.model.state_dict(), other.state_dict())
-    shown = faces(other, seed=0).target[0]
+    inputs = faces(other, seed=0).target[0]
     with torch.inference_mode():
-        expected = trained.model.eval().swap(shown, IDENTITIES[1]).image
-        assert torch.equal(expected, other.swap(shown, IDENTITIES[1]).image)
+        expected = trained.model.eval().swap(inputs, IDENTITIES[1]).image
+        assert torch.equal(expected, other.swap(inputs, IDENTITIES[1]).image)
 
 
 def test_a_resumed_run_equals_an_uninterrupted_one(backend: Backend) -> None:
-    """Six steps are three, a reload and three more, bit for bit: weights and Adam's moments."""
+    """Six steps equal three, a reload and three more, bit for bit: weights and Adam's moments."""
     whole, first, second = (MinimalTrainer(backend.make()) for _ in range(3))
     whole.run(0, 6)
     first.run(0, 3)
@@ -320,7 +322,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(backend: Backend) -> None:
 
 
 def test_the_same_seed_gives_the_same_step(backend: Backend) -> None:
-    """Chance comes from torch's global generator alone: equal seeds make equal steps."""
+    """Randomness comes from torch's seeded global generator only."""
     one, other = MinimalTrainer(backend.make()), MinimalTrainer(backend.make())
     torch.manual_seed(1)
     one.run(0, 2)
@@ -337,15 +339,15 @@ def assert_equal(expected: Mapping[str, Tensor], actual: Mapping[str, Tensor]) -
 
 
 @pytest.mark.parametrize("section", ["model", "train"])
-def test_settings_survive_a_file(backend: Backend, section: str) -> None:
-    """Settings written as TOML and read back are equal: plain values only, lists for tuples."""
+def test_settings_can_be_written_as_toml_and_read(backend: Backend, section: str) -> None:
+    """They are plain values, with lists for tuples."""
     values: ModelSettings | TrainSettings = getattr(backend, section)
     text = "\n".join(f"{key} = {json.dumps(value)}" for key, value in asdict(values).items())
     assert values == settings(type(values), tomllib.loads(text))
 
 
-def test_every_setting_says_what_it_is(name: str, backend: Backend) -> None:
-    """Each field a backend adds has a docstring under it: the reference page is made of them."""
+def test_every_setting_has_a_docstring(name: str, backend: Backend) -> None:
+    """The reference page consists of them."""
     body = ast.parse(_file(name).read_text(encoding="utf-8")).body
     sections = [
         node
@@ -363,8 +365,8 @@ def test_every_setting_says_what_it_is(name: str, backend: Backend) -> None:
                 assert isinstance(after, ast.Expr), ast.unparse(field)
 
 
-def test_every_preset_fits_its_backend(name: str) -> None:
-    """All presets name settings that exist, one is the default, and `debug` is not it."""
+def test_every_preset_is_valid(name: str) -> None:
+    """All settings exist, and exactly one preset is the default, which is not `debug`."""
     build, presets = registry.load(name), registry.presets(name)
     for preset in presets.values():
         settings(build.model_settings_type, preset.model)
