@@ -1,4 +1,4 @@
-"""What is said of consent: typed, kept with the set, carried on as a digest and as nothing else."""
+"""Statements of consent: typed, stored with the set, and published as digests only."""
 
 import json
 import tomllib
@@ -35,7 +35,7 @@ from faceswap_cli.provenance.consent import (
     ],
 )
 def test_consent_is_typed_as_a_kind_and_a_note(text: str, consent: Consent) -> None:
-    """The note is whatever follows the first colon."""
+    """The note is everything after the first colon."""
     assert consent == parse_consent(text)
 
 
@@ -49,8 +49,8 @@ def test_consent_is_typed_as_a_kind_and_a_note(text: str, consent: Consent) -> N
         ("yes", "there is: myself, other, synthetic, written"),
     ],
 )
-def test_what_says_nothing_is_refused(text: str, hint: str) -> None:
-    """With what to type instead; the exit code of a wrong setting."""
+def test_an_invalid_statement_is_refused(text: str, hint: str) -> None:
+    """The hint says what to type instead."""
     with pytest.raises(ConfigurationError, match="--consent") as caught:
         parse_consent(text)
     assert hint in caught.value.hint
@@ -69,13 +69,13 @@ def write_source(path: Path, consent: Consent | None) -> Path:
 @pytest.mark.parametrize(
     "consent", [Consent(kind=kind, note=note) for kind in CONSENT_KINDS for note in ("", "Ä “b”")]
 )
-def test_a_statement_is_kept_and_found_again(tmp_path: Path, consent: Consent) -> None:
-    """There and back through a set's file."""
+def test_a_statement_is_read_as_it_was_written(tmp_path: Path, consent: Consent) -> None:
+    """In a set's `source.toml`."""
     assert consent == read_consent(write_source(tmp_path / "source.toml", consent))
 
 
 def test_no_statement_is_none(tmp_path: Path) -> None:
-    """Whether the file says nothing, nonsense, or is not there."""
+    """If the file does not exist, has no statement, or an invalid one."""
     path = tmp_path / "source.toml"
     assert read_consent(path) is None
     assert read_consent(write_source(path, None)) is None
@@ -85,21 +85,21 @@ def test_no_statement_is_none(tmp_path: Path) -> None:
 
 
 def test_the_sets_without_a_statement_are_named(tmp_path: Path) -> None:
-    """One line, with what to type; nothing where each set has one."""
-    said = write_source(tmp_path / "said.toml", Consent(kind="myself"))
-    silent = write_source(tmp_path / "silent.toml", None)
+    """One line, with what to type; None if each set has one."""
+    with_consent = write_source(tmp_path / "a.toml", Consent(kind="myself"))
+    without_consent = write_source(tmp_path / "b.toml", None)
 
-    assert consent_reminder({"anna": said}) is None
+    assert consent_reminder({"anna": with_consent}) is None
     assert consent_reminder({}) is None
-    line = consent_reminder({"anna": said, "bo": silent, "cy": silent})
+    line = consent_reminder({"anna": with_consent, "bo": without_consent, "cy": without_consent})
     assert line is not None
     assert 'for "bo", "cy": run' in line
     assert "--consent myself|written|synthetic|other" in line
-    assert "and 2 more" in str(consent_reminder(dict.fromkeys("abcde", silent)))
+    assert "and 2 more" in str(consent_reminder(dict.fromkeys("abcde", without_consent)))
 
 
-def test_only_digests_travel(tmp_path: Path) -> None:
-    """A model's header tells that there is a statement, and not what it says."""
+def test_a_models_header_has_digests_only(tmp_path: Path) -> None:
+    """Neither the statement nor the records."""
     source = write_source(tmp_path / "source.toml", Consent(kind="written", note="Anna Example"))
     records = tmp_path / "faces.jsonl"
     records.write_text('{"landmarks": [[123.45, 6.7]]}\n', encoding="utf-8")
@@ -112,16 +112,16 @@ def test_only_digests_travel(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[1]", "null", '[["a"]]'])
-def test_a_header_of_another_kind_tells_nothing(text: str) -> None:
-    """Models trained before this was recorded are read as before."""
+def test_a_header_without_origins_is_read(text: str) -> None:
+    """Models of older versions have none."""
     assert () == origins_from_json(text)
 
 
-def test_consent_holds_only_if_everybody_gave_it() -> None:
-    """One set without a statement is enough for none; another statement is another digest."""
-    yes, also, missing = (Origin(records="", consent=one) for one in ("a" * 64, "b" * 64, None))
+def test_the_combined_digest_needs_a_statement_for_every_set() -> None:
+    """It is None if one is missing; other statements give another digest."""
+    first, second, missing = (Origin(records="", consent=one) for one in ("a" * 64, "b" * 64, None))
 
     assert combined_consent_digest([]) is None
-    assert combined_consent_digest([yes, missing]) is None
-    assert combined_consent_digest([yes, also]) is not None
-    assert combined_consent_digest([yes, also]) != combined_consent_digest([yes, yes])
+    assert combined_consent_digest([first, missing]) is None
+    assert combined_consent_digest([first, second]) is not None
+    assert combined_consent_digest([first, second]) != combined_consent_digest([first, first])

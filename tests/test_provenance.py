@@ -1,4 +1,4 @@
-"""What a finished file says of itself: signed on this machine, read back, and not to be forged."""
+"""Credentials, sidecars, XMP and keys: written, read, and checked for changes."""
 
 import json
 import shutil
@@ -44,7 +44,7 @@ CLAIM = Claim(
     sets=("01" * 32, "23" * 32),
     consent=True,
     consent_sha256="45" * 32,
-    settings={"colour": "lab", "feather": 0.1, "label": False, "to": None},
+    settings={"color": "lab", "feather": 0.1, "label": False, "to": None},
     versions=package_versions(),
 )
 
@@ -53,12 +53,12 @@ Make = Callable[[str], Path]
 
 @pytest.fixture
 def make(tmp_path: Path) -> Make:
-    """Return a function that makes a small video or picture of a given file name."""
+    """Return a function that creates a small video or image with a given file name."""
 
-    def made(name: str) -> Path:
+    def create(name: str) -> Path:
         path = tmp_path / name
-        chance = np.random.default_rng(len(name))
-        image = chance.integers(0, 255, (48, 64, 3), dtype=np.uint8)
+        rng = np.random.default_rng(len(name))
+        image = rng.integers(0, 255, (48, 64, 3), dtype=np.uint8)
         if path.suffix in (".mp4", ".mov", ".m4v", ".mkv"):
             with VideoWriter(path, size=(64, 48), rate=Fraction(25)) as writer:
                 for index in range(8):
@@ -69,11 +69,11 @@ def make(tmp_path: Path) -> Make:
             path.write_bytes(data.tobytes())
         return path
 
-    return made
+    return create
 
 
 def packets(path: Path) -> list[bytes]:
-    """Return what the streams of a video hold, as it is encoded."""
+    """Return the encoded packets of a video."""
     with av.open(str(path)) as container:
         return [bytes(packet) for packet in container.demux()]
 
@@ -81,8 +81,8 @@ def packets(path: Path) -> list[bytes]:
 @pytest.mark.parametrize(
     "name", ["a.mp4", "a.mov", "a.m4v", "a.png", "a.jpg", "a.webp", "a.tif", "a.avif"]
 )
-def test_a_signed_file_says_what_was_done_to_it(make: Make, name: str) -> None:
-    """Signing and reading is there and back, and costs a few kilobytes."""
+def test_a_signed_file_has_its_claim(make: Make, name: str) -> None:
+    """It is read as it was written, and takes a few kilobytes."""
     path, source = make(name), make("source.mp4")
     before = path.stat().st_size
     assert read_credentials(path) is None
@@ -100,24 +100,22 @@ def test_a_signed_file_says_what_was_done_to_it(make: Make, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.mov", "a.png", "a.webp"])
-def test_signing_changes_nothing_of_the_picture(make: Make, name: str) -> None:
-    """Only what is beside the streams grows: every packet, or every pixel, is the one before."""
+def test_signing_preserves_packets_and_pixels(make: Make, name: str) -> None:
+    """Every packet of a video, or every pixel of an image, is unchanged."""
     path = make(name)
-    is_picture = path.suffix in (".png", ".webp")
-    before = [image_io.read_image(path).tobytes()] if is_picture else packets(path)
+    is_image = path.suffix in (".png", ".webp")
+    before = [image_io.read_image(path).tobytes()] if is_image else packets(path)
 
     sign_file(path, CLAIM)
 
-    after = [image_io.read_image(path).tobytes()] if is_picture else packets(path)
+    after = [image_io.read_image(path).tobytes()] if is_image else packets(path)
     assert before == after
 
 
 @pytest.mark.parametrize("kind", ["png", "jpeg", "lossy webp", "lossless webp", "clear webp"])
 @pytest.mark.parametrize(("width", "height"), [(64, 48), (63, 1), (1, 47)])
-def test_pictures_say_it_in_their_ordinary_metadata_too(
-    tmp_path: Path, kind: str, width: int, height: int
-) -> None:
-    """Another library finds the XMP, before signing and after, and the very same pixels."""
+def test_images_have_xmp_metadata_too(tmp_path: Path, kind: str, width: int, height: int) -> None:
+    """Another library reads the XMP, before signing and after, and the same pixels."""
     values = np.random.default_rng(1).integers(0, 256, (height, width, 4), dtype=np.uint8)
     image = Pillow.fromarray(values, "RGBA")
     plain = BytesIO()
@@ -136,7 +134,7 @@ def test_pictures_say_it_in_their_ordinary_metadata_too(
     assert ValidationState.INTACT == found.state
     for data in (embed_xmp(plain.getvalue()), path.read_bytes()):
         assert has_swap_metadata(data)
-        assert data == embed_xmp(data), "once is enough"
+        assert data == embed_xmp(data), "it is not added twice"
         with Pillow.open(BytesIO(data)) as again, Pillow.open(plain) as before:
             xmp = again.info.get("xmp") or again.info["XML:com.adobe.xmp"].encode()
             assert COMPOSITE in ElementTree.fromstring(xmp)[0][0].attrib.values()
@@ -145,7 +143,7 @@ def test_pictures_say_it_in_their_ordinary_metadata_too(
 
 
 def test_the_manifest_follows_the_standard(make: Make) -> None:
-    """The source is opened as the parent; then a trained model made a part. Nothing else is told.
+    """The source is opened as the parent, then edited by a trained model; no other details.
 
     C2PA 2.4, section on actions: the first one is `opened` or `created`.
     """
@@ -167,8 +165,8 @@ def test_the_manifest_follows_the_standard(make: Make) -> None:
 
 
 def test_without_a_source_the_first_action_is_created(make: Make) -> None:
-    """A picture made of many, such as a sheet, has no one parent."""
-    path = make("sheet.png")
+    """An image composed of many, such as a grid, has no parent."""
+    path = make("grid.png")
     sign_file(path, CLAIM)
 
     with c2pa.Reader(str(path)) as reader:
@@ -179,8 +177,8 @@ def test_without_a_source_the_first_action_is_created(make: Make) -> None:
     assert COMPOSITE == actions["actions"][0]["digitalSourceType"]
 
 
-def test_the_credentials_of_the_source_are_kept(make: Make) -> None:
-    """What a source says of itself is still there in what was made of it."""
+def test_the_credentials_of_the_source_are_preserved(make: Make) -> None:
+    """A converted file has its source's manifest too."""
     source, path = make("source.mp4"), make("a.mp4")
     sign_file(source, replace(CLAIM, model="99" * 32))
     sign_file(path, CLAIM, source=source)
@@ -193,16 +191,16 @@ def test_the_credentials_of_the_source_are_kept(make: Make) -> None:
     assert (ValidationState.INTACT, CLAIM) == (found.state, found.claim)
 
 
-@pytest.mark.parametrize("name", ["source.mkv", "source.txt", "torn.mp4", "forged.mp4"])
-def test_any_source_will_do(make: Make, name: str) -> None:
-    """One that cannot hold credentials, or whose own are torn or forged, is the parent as well."""
+@pytest.mark.parametrize("name", ["source.mkv", "source.txt", "truncated.mp4", "forged.mp4"])
+def test_any_source_can_be_the_parent(make: Make, name: str) -> None:
+    """Also one that cannot hold credentials, or has truncated or forged ones."""
     path, source = make("a.mp4"), make(name)
     if name == "source.txt":
         source.write_text("not a video", encoding="utf-8")
-    if name == "torn.mp4":
-        whole = make("source.mp4")
-        sign_file(whole, CLAIM)
-        source.write_bytes(whole.read_bytes()[:3000])
+    if name == "truncated.mp4":
+        signed = make("source.mp4")
+        sign_file(signed, CLAIM)
+        source.write_bytes(signed.read_bytes()[:3000])
     if name == "forged.mp4":
         sign_file(source, CLAIM)
         source.write_bytes(source.read_bytes().replace(b"compositeWith", b"compositeWhat"))
@@ -227,16 +225,16 @@ def test_any_source_will_do(make: Make, name: str) -> None:
         ("a.mp4", b"faceswap local key", ValidationState.CHANGED),
     ],
 )
-def test_one_changed_byte_is_noticed(
+def test_one_changed_byte_is_detected(
     make: Make, name: str, mark: bytes, state: ValidationState
 ) -> None:
-    """In the pictures, in what is said, in who says it."""
+    """In the streams or pixels, in the claim, in the certificate."""
     path = make(name)
     sign_file(path, CLAIM, source=make("source.mp4"))
     data = bytearray(path.read_bytes())
-    place = data.rfind(mark)
-    assert place > 0
-    data[place + len(mark) + 12] ^= 1
+    offset = data.rfind(mark)
+    assert offset > 0
+    data[offset + len(mark) + 12] ^= 1
     path.write_bytes(data)
 
     found = read_credentials(path)
@@ -246,36 +244,36 @@ def test_one_changed_byte_is_noticed(
     assert found.problems
 
 
-def append_bytes(path: Path, by: int) -> None:
-    """Make the last box of a video, its pictures and sound, so much longer."""
+def append_bytes(path: Path, count: int) -> None:
+    """Extend the last box of a video, its media data, by `count` bytes."""
     data = path.read_bytes()
     start = data.rindex(b"mdat") - 4
     assert len(data) - start == int.from_bytes(data[start : start + 4], "big")
     with path.open("r+b") as file:
         file.seek(start)
-        file.write((len(data) - start + by).to_bytes(4, "big"))
-        file.truncate(len(data) + by)
+        file.write((len(data) - start + count).to_bytes(4, "big"))
+        file.truncate(len(data) + count)
 
 
-@pytest.mark.parametrize("by", [2**20 - 9000, 2**20, 2**22 + 1])
-def test_videos_are_sealed_to_their_last_byte(make: Make, by: int) -> None:
-    """Shorter or longer than the pieces they are hashed in: intact, and not when an end changed."""
+@pytest.mark.parametrize("count", [2**20 - 9000, 2**20, 2**22 + 1])
+def test_videos_are_hashed_to_their_last_byte(make: Make, count: int) -> None:
+    """At sizes below and above the chunks of the hash, changes at both ends are detected."""
     path = make("a.mp4")
-    append_bytes(path, by)
+    append_bytes(path, count)
 
     sign_file(path, CLAIM)
 
     assert ValidationState.INTACT is _state(path)
     data = bytearray(path.read_bytes())
-    for place in (data.rindex(b"mdat") + 4, len(data) - 1):
+    for offset in (data.rindex(b"mdat") + 4, len(data) - 1):
         changed = data.copy()
-        changed[place] ^= 1
+        changed[offset] ^= 1
         path.write_bytes(changed)
         assert ValidationState.CHANGED is _state(path)
 
 
 def _state(path: Path) -> ValidationState:
-    """Return whether a signed file holds."""
+    """Return the state of a signed file."""
     found = read_credentials(path)
     assert found is not None
     return found.state
@@ -293,9 +291,9 @@ for path in map(Path, sys.argv[1:]):
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="where memory is told differs")
-def test_a_long_video_takes_no_more_memory_to_sign(make: Make) -> None:
-    """A quarter of a gigabyte is signed, and checked, in a few megabytes more than a small file."""
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_signing_memory_does_not_depend_on_the_size(make: Make) -> None:
+    """A quarter of a gigabyte takes at most 48 MB more than a small file, to sign and to check."""
     small, large = make("small.mp4"), make("large.mp4")
     append_bytes(large, 2**28)
 
@@ -309,8 +307,8 @@ def test_a_long_video_takes_no_more_memory_to_sign(make: Make) -> None:
     assert after < before + 48
 
 
-def test_a_file_cut_short_is_not_intact(make: Make) -> None:
-    """Changed while its credentials can be read, refused when not even they can."""
+def test_a_truncated_file_is_not_intact(make: Make) -> None:
+    """It is changed if its credentials can be read, and refused otherwise."""
     path = make("a.mp4")
     sign_file(path, CLAIM)
     data = path.read_bytes()
@@ -326,7 +324,7 @@ def test_a_file_cut_short_is_not_intact(make: Make) -> None:
 
 
 def test_a_remux_loses_the_credentials_and_nothing_else(make: Make, tmp_path: Path) -> None:
-    """Why `sign` comes last: packets copied into a new container leave the manifest behind."""
+    """Packets copied to a new container come without the manifest, so `sign_file` is last."""
     path, copy = make("a.mp4"), tmp_path / "copy.mp4"
     sign_file(path, CLAIM)
     with av.open(str(path)) as old, av.open(str(copy), "w") as new:
@@ -340,12 +338,12 @@ def test_a_remux_loses_the_credentials_and_nothing_else(make: Make, tmp_path: Pa
     assert read_credentials(copy) is None
 
 
-def test_another_machines_key_is_not_our_own(
+def test_a_key_of_another_installation_is_not_own(
     make: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """A file signed elsewhere is intact, and not by us."""
+    """A file signed there is intact and not signed by this installation."""
     path = make("a.mp4")
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "elsewhere"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "other"))
     sign_file(path, CLAIM)
     write_sidecar(path, CLAIM)
 
@@ -353,18 +351,18 @@ def test_another_machines_key_is_not_our_own(
         monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / here))
         if here == "here":
             load_or_create_key()
-        found, beside = read_credentials(path), read_sidecar(path)
+        found, sidecar = read_credentials(path), read_sidecar(path)
         assert found is not None
         assert (ValidationState.INTACT, False) == (found.state, found.is_own)
-        assert beside is not None
-        assert (True, True, False) == (beside.matches, beside.is_intact, beside.is_own)
-    assert not (tmp_path / "empty" / "faceswap").exists(), "reading makes no key"
+        assert sidecar is not None
+        assert (True, True, False) == (sidecar.matches, sidecar.is_intact, sidecar.is_own)
+    assert not (tmp_path / "empty" / "faceswap").exists(), "reading creates no key"
 
 
-def test_the_key_is_made_once_and_is_its_owners_alone(
+def test_the_key_is_created_once_and_readable_by_its_owner_only(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """One key, with the mode 0600, named after nobody; nothing else is left in the folder."""
+    """One file with mode 0600, without a person's name; no temporary file is left."""
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
     assert load_key() is None
 
@@ -377,25 +375,27 @@ def test_the_key_is_made_once_and_is_its_owners_alone(
     assert all("faceswap local key" in str(one.subject) for one in first.chain)
 
 
-def test_of_two_keys_made_at_once_one_wins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Two first conversions side by side end up signing with the same key."""
+def test_of_two_keys_created_at_once_one_is_used(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Two concurrent first conversions sign with the same key."""
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
-    make_new = signing_key._create_key
+    create_key = signing_key._create_key
 
-    def overtaken() -> signing_key.LocalKey:
-        monkeypatch.setattr(signing_key, "_create_key", make_new)
+    def create_second() -> signing_key.LocalKey:
+        monkeypatch.setattr(signing_key, "_create_key", create_key)
         load_or_create_key()
-        return make_new()
+        return create_key()
 
-    monkeypatch.setattr(signing_key, "_create_key", overtaken)
+    monkeypatch.setattr(signing_key, "_create_key", create_second)
 
     assert load_or_create_key() == load_key()
 
 
-def test_a_folder_that_cannot_be_written_does_not_stop_the_signing(
+def test_signing_works_without_a_writable_folder(
     make: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """The key then lasts for this file only."""
+    """The key is then used for this process only."""
     (tmp_path / "file").write_text("in the way", encoding="utf-8")
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "file"))
     path = make("a.png")
@@ -408,17 +408,17 @@ def test_a_folder_that_cannot_be_written_does_not_stop_the_signing(
     assert (ValidationState.INTACT, False) == (found.state, found.is_own)
 
 
-@pytest.mark.parametrize("text", ["", "nonsense", "swapped"])
-def test_a_damaged_key_is_said_and_never_replaced_silently(
+@pytest.mark.parametrize("text", ["", "nonsense", "mismatched"])
+def test_a_damaged_key_is_an_error(
     make: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str
 ) -> None:
-    """One line, with what to do."""
+    """It is not replaced; the hint says what to do."""
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
     path = make("a.png")
     before = path.read_bytes()
-    ours = load_or_create_key()
-    if text == "swapped":
-        text = (ours.private_pem + signing_key._create_key().chain_pem).decode()
+    own = load_or_create_key()
+    if text == "mismatched":
+        text = (own.private_pem + signing_key._create_key().chain_pem).decode()
     (data_folder() / KEY_FILE).write_text(text, encoding="utf-8")
 
     with pytest.raises(InputError, match="does not hold a signing key") as caught:
@@ -428,8 +428,8 @@ def test_a_damaged_key_is_said_and_never_replaced_silently(
     assert before == path.read_bytes()
 
 
-def test_where_a_container_holds_no_credentials_a_sidecar_stands_in(make: Make) -> None:
-    """Matroska is left as it is; the signed file beside it knows it by its digest."""
+def test_a_file_without_credentials_has_a_sidecar(make: Make) -> None:
+    """Matroska is not changed; the signed sidecar identifies it by its digest."""
     path = make("a.mkv")
     before = path.read_bytes()
 
@@ -445,29 +445,29 @@ def test_where_a_container_holds_no_credentials_a_sidecar_stands_in(make: Make) 
     assert CLAIM == found.claim
 
 
-def test_a_sidecar_notices_both_kinds_of_change(make: Make) -> None:
-    """Another video under it, and another claim in it, are told apart."""
+def test_changes_of_the_file_and_of_the_sidecar_are_distinguished(make: Make) -> None:
+    """By `matches` and `is_intact`."""
     path = make("a.mkv")
-    beside = write_sidecar(path, CLAIM)
-    text = beside.read_text(encoding="utf-8")
+    sidecar = write_sidecar(path, CLAIM)
+    text = sidecar.read_text(encoding="utf-8")
 
     path.write_bytes(path.read_bytes()[:-1] + b"!")
     found = read_sidecar(path)
     assert found is not None
     assert (False, True) == (found.matches, found.is_intact)
 
-    beside.write_text(text.replace('"consent": true', '"consent": false'), encoding="utf-8")
+    sidecar.write_text(text.replace('"consent": true', '"consent": false'), encoding="utf-8")
     found = read_sidecar(path)
     assert found is not None
     assert (False, False) == (found.is_intact, found.is_own)
 
 
-def test_a_sidecar_laid_out_anew_is_still_intact(make: Make) -> None:
-    """It is what is said that is signed, not the spaces."""
+def test_a_reformatted_sidecar_is_intact(make: Make) -> None:
+    """The signature covers the contents, not the formatting."""
     path = make("a.mkv")
-    beside = write_sidecar(path, CLAIM)
-    told = json.loads(beside.read_text(encoding="utf-8"))
-    beside.write_text(json.dumps(dict(reversed(told.items()))), encoding="utf-8")
+    sidecar = write_sidecar(path, CLAIM)
+    content = json.loads(sidecar.read_text(encoding="utf-8"))
+    sidecar.write_text(json.dumps(dict(reversed(content.items()))), encoding="utf-8")
 
     found = read_sidecar(path)
 
@@ -476,8 +476,8 @@ def test_a_sidecar_laid_out_anew_is_still_intact(make: Make) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 1}', '{"format": 99}'])
-def test_a_sidecar_of_another_kind_is_refused(make: Make, text: str) -> None:
-    """One line, never a traceback."""
+def test_a_file_that_is_not_a_sidecar_is_refused(make: Make, text: str) -> None:
+    """With an InputError that names it."""
     path = make("a.png")
     sidecar_path(path).write_text(text, encoding="utf-8")
 
@@ -485,33 +485,33 @@ def test_a_sidecar_of_another_kind_is_refused(make: Make, text: str) -> None:
         read_sidecar(path)
 
 
-def test_a_claim_carries_no_path() -> None:
-    """A setting that is a place on somebody's machine is our own mistake, and loud."""
+def test_a_claim_has_no_path() -> None:
+    """A setting that is a path is a bug and fails an assertion."""
     with pytest.raises(AssertionError, match="looks like a path"):
-        replace(CLAIM, settings={"face": "like /home/somebody/anna.jpg"})
+        replace(CLAIM, settings={"face": "match /home/user/anna.jpg"})
 
 
-def test_the_comment_says_it_to_people_and_programs() -> None:
-    """A sentence, and IPTC's word for it."""
+def test_the_comment_has_the_disclosure_and_the_source_type() -> None:
+    """For people and for programs."""
     assert metadata_comment().startswith("A face was replaced by a trained model")
     assert COMPOSITE in metadata_comment()
 
 
-def test_a_manifest_elsewhere_is_not_fetched(make: Make, tmp_path: Path) -> None:
-    """A file may name an address to load its credentials from; nobody calls there."""
+def test_a_remote_manifest_is_not_fetched(make: Make, tmp_path: Path) -> None:
+    """A file may have a URL of its credentials; no connection is opened."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.setblocking(False)
-        address = f"http://127.0.0.1:{listener.getsockname()[1]}/manifest.c2pa"
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/manifest.c2pa"
         plain, path = make("a.jpg"), tmp_path / "remote.jpg"
         builder = c2pa.Builder({"claim_generator_info": [{"name": "x", "version": "1"}]})
         builder.set_intent(
             c2pa.C2paBuilderIntent.CREATE, c2pa.C2paDigitalSourceType.DIGITAL_CAPTURE
         )
         builder.set_no_embed()
-        builder.set_remote_url(address)
+        builder.set_remote_url(url)
         with plain.open("rb") as old, path.open("w+b") as new:
             builder.sign(credentials._create_signer(load_or_create_key()), "image/jpeg", old, new)
-        assert address.encode() in path.read_bytes()
+        assert url.encode() in path.read_bytes()
 
         with pytest.raises(InputError, match="not in it but at http://127"):
             read_credentials(path)
@@ -522,7 +522,7 @@ def test_a_manifest_elsewhere_is_not_fetched(make: Make, tmp_path: Path) -> None
 
 @pytest.mark.skipif(not shutil.which("strace"), reason="needs strace")
 def test_signing_and_reading_open_no_socket(make: Make, tmp_path: Path) -> None:
-    """Neither the library nor its native part asks the system for a connection."""
+    """Neither the program nor its libraries make a network system call."""
     path = make("a.mp4")
     program = (
         "from pathlib import Path\n"
@@ -532,9 +532,9 @@ def test_signing_and_reading_open_no_socket(make: Make, tmp_path: Path) -> None:
         "sign_file(path, Claim(frames=1, swapped=1, model=''), source=path)\n"
         "assert read_credentials(path).is_swap\n"
     )
-    watch = ["strace", "-f", "-e", "trace=socket,connect,sendto", "-o", str(tmp_path / "calls")]
+    trace = ["strace", "-f", "-e", "trace=socket,connect,sendto", "-o", str(tmp_path / "calls")]
 
-    subprocess.run([*watch, sys.executable, "-c", program], check=True)
+    subprocess.run([*trace, sys.executable, "-c", program], check=True)
 
     calls = (tmp_path / "calls").read_text().splitlines()
     assert [] == [line for line in calls if "(" in line]
