@@ -107,7 +107,7 @@ class CompareSummary:
     """Results of a comparison."""
 
     runs: Sequence[str]
-    facts: Mapping[str, Sequence[str]]
+    training: Mapping[str, Sequence[str]]
     """Images seen, speed and validation errors: one value per run, by name."""
     differences: Mapping[str, Sequence[str]]
     """Settings that differ: one value per run, by `section.key`."""
@@ -119,10 +119,10 @@ class CompareSummary:
         """Return title, columns and rows of each table."""
         columns = ["", *self.runs]
         settings = [[name, *values] for name, values in self.differences.items()]
-        facts = [[name, *values] for name, values in self.facts.items()]
+        training = [[name, *values] for name, values in self.training.items()]
         return [
             ("settings that differ", columns, settings or [["none", *[""] * len(self.runs)]]),
-            ("training", columns, facts),
+            ("training", columns, training),
             ("swaps of validation faces", columns, metric_rows(self.evaluations)),
         ]
 
@@ -151,7 +151,7 @@ def compare(
     swaps = _swap_shared_faces(runs, workspace, device, report)
     summary = CompareSummary(
         runs=[run.name for run in runs],
-        facts=_transpose([run.summarize() for run in runs]),
+        training=_transpose([run.summarize() for run in runs]),
         differences=find_differences([run.settings for run in runs]),
         evaluations={name: [one.get(name) for one in swaps.values] for name in METRICS}
         if swaps

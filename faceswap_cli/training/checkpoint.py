@@ -35,7 +35,7 @@ from faceswap_models.base import SwapModel
 
 FORMAT = 2
 """Version of the headers below. Format 1 is read as well: see `RENAMED_SETTINGS`, `RENAMED_STATE`."""
-KEPT_SNAPSHOTS = 3
+MAX_SNAPSHOTS = 3
 """How many of the last states of a run are kept."""
 CHECKSUM_KEY = "sha256"
 """Header key of the checksum over everything else; safetensors itself has none."""
@@ -191,7 +191,7 @@ def save_checkpoint(
     header["validation_files"] = json.dumps(dict(validation_files))
     write_safetensors(path, trainer.state_dict(), header)
     _hard_link_or_copy(path, run.resume)
-    for old in list_snapshots(run)[:-KEPT_SNAPSHOTS]:
+    for old in list_snapshots(run)[:-MAX_SNAPSHOTS]:
         old.unlink()
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from faceswap_cli.core.errors import InputError
-from faceswap_cli.training.checkpoint import KEPT_SNAPSHOTS
+from faceswap_cli.training.checkpoint import MAX_SNAPSHOTS
 from faceswap_cli.training.loader import FaceLoader
 from faceswap_cli.training.trainer import StepOutOfMemoryError, Trainer
 from faceswap_models.base import TrainProgress
@@ -142,7 +142,7 @@ def estimate_disk_bytes(trainer: Trainer, *, cache_bytes: int) -> int:
                 2 * one.numel() * one.element_size() for one in trainer.parameter_groups[group]
             )
     weights = sum(one.numel() * 2 for one in trainer.export_weights().values())
-    return (KEPT_SNAPSHOTS + IN_FLIGHT_SNAPSHOTS) * state + 2 * weights + cache_bytes
+    return (MAX_SNAPSHOTS + IN_FLIGHT_SNAPSHOTS) * state + 2 * weights + cache_bytes
 
 
 def check_disk_space(folder: Path, *, needed_bytes: int) -> None:
