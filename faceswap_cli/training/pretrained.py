@@ -25,7 +25,7 @@ VGG16_LAYERS = (
     (10, 1041286, 2220976, (3, 3, 128, 256)),
     (12, 2222068, 4581406, (3, 3, 256, 256)),
 )
-"""In vgg16.ckpt: torchvision's layer number, offsets of the kernel and of the bias in bytes, and the
+"""In vgg16.ckpt: torchvision's layer number, byte offsets of the kernel and of the bias, and the
 kernel's shape (height, width, in, out); two convolutions of each of the first three blocks."""
 
 
