@@ -1,4 +1,4 @@
-"""Files of a run: there and back, and damage is found and never stepped over."""
+"""Files of a run: they are read back as written, and damage is always detected."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -31,41 +31,41 @@ def run(tmp_path: Path) -> RunFolder:
 
 
 def make_trainer(steps: int = 2, *, seed: int = 0) -> Trainer:
-    """Return a trainer that has learnt from noise for some steps."""
-    made = Trainer(build_model(RECIPE, NAMES, HARDWARE, seed=seed), RECIPE.train, HARDWARE)
-    chance = torch.Generator().manual_seed(seed)
+    """Return a trainer after some steps on noise."""
+    trainer = Trainer(build_model(RECIPE, NAMES, HARDWARE, seed=seed), RECIPE.train, HARDWARE)
+    rng = torch.Generator().manual_seed(seed)
     for step in range(steps):
-        noise = torch.rand(2, 2, 3, 32, 32, generator=chance) * 2 - 1
+        noise = torch.rand(2, 2, 3, 32, 32, generator=rng) * 2 - 1
         batch = FaceBatch(warped=noise, target=noise, mask=torch.ones(2, 2, 1, 32, 32))
-        made.step(
+        trainer.step(
             batch, TrainProgress(images_seen=step * 4, max_images=None), lr_scale=1.0, images=4
         )
-    return made
+    return trainer
 
 
-def save_state(run: RunFolder, made: Trainer, images_seen: int) -> None:
-    """Save a trainer as it is."""
+def save_to_run(run: RunFolder, trainer: Trainer, images_seen: int) -> None:
+    """Write a checkpoint of a trainer."""
     state = TrainState(images_seen=images_seen)
-    checkpoint.save_checkpoint(run, made, recipe=RECIPE, identities=NAMES, state=state)
+    checkpoint.save_checkpoint(run, trainer, recipe=RECIPE, identities=NAMES, state=state)
 
 
-def save_trained(path: Path, made: Trainer, *, images_seen: int = 8) -> Path:
-    """Write a trainer's weights."""
-    checkpoint.save_weights(path, made, recipe=RECIPE, identities=NAMES, images_seen=images_seen)
+def save_trained_weights(path: Path, trainer: Trainer, *, images_seen: int = 8) -> Path:
+    """Write a trainer's weights; return their path."""
+    checkpoint.save_weights(path, trainer, recipe=RECIPE, identities=NAMES, images_seen=images_seen)
     return path
 
 
-def test_a_state_there_and_back(run: RunFolder) -> None:
-    """Weights, averages and moments come back bit for bit, with recipe, people and clock."""
-    made = make_trainer()
+def test_checkpoints_are_read_back_as_written(run: RunFolder) -> None:
+    """Weights, averages and moments bit for bit, and recipe, identities and state."""
+    trainer = make_trainer()
     state = TrainState(images_seen=8, seconds=1.5, best_images=4)
-    checkpoint.save_checkpoint(run, made, recipe=RECIPE, identities=NAMES, state=state)
+    checkpoint.save_checkpoint(run, trainer, recipe=RECIPE, identities=NAMES, state=state)
     resume = checkpoint.load_checkpoint(run)
     assert resume is not None
     assert (RECIPE, NAMES, state) == (resume.recipe, resume.identities, resume.state)
     other = make_trainer(0, seed=9)
     other.load_state_dict(resume.tensors)
-    expected, found = made.state_dict(), other.state_dict()
+    expected, found = trainer.state_dict(), other.state_dict()
     assert set(expected) == set(found)
     assert any(name.endswith("exp_avg_sq") for name in expected)
     assert any(name.startswith("average/") for name in expected)
@@ -73,50 +73,52 @@ def test_a_state_there_and_back(run: RunFolder) -> None:
         assert torch.equal(value, found[name]), name
 
 
-def test_a_run_that_has_not_begun_has_no_state(run: RunFolder) -> None:
-    """No files are no error."""
+def test_a_new_run_has_no_checkpoint(run: RunFolder) -> None:
+    """A folder without files is not an error."""
     assert checkpoint.load_checkpoint(run) is None
 
 
-def test_the_last_states_are_kept(run: RunFolder) -> None:
+def test_the_last_checkpoints_stay(run: RunFolder) -> None:
     """Three snapshots stay, and `resume` is the last."""
-    made = make_trainer(1)
+    trainer = make_trainer(1)
     for images_seen in (4, 8, 12, 16, 20):
-        save_state(run, made, images_seen)
+        save_to_run(run, trainer, images_seen)
     assert [12, 16, 20] == [int(path.stem) for path in checkpoint.list_snapshots(run)]
     resume = checkpoint.load_checkpoint(run)
     assert resume is not None
     assert 20 == resume.state.images_seen
 
 
-@pytest.mark.parametrize("part", [0.001, 0.1, 0.5, 0.9, 0.999])
-def test_a_torn_state_names_the_last_good_one(run: RunFolder, part: float) -> None:
-    """A file cut anywhere is refused, and the hint says which file to copy over it."""
-    made = make_trainer(1)
-    save_state(run, made, 4)
-    save_state(run, made, 8)
+@pytest.mark.parametrize("fraction", [0.001, 0.1, 0.5, 0.9, 0.999])
+def test_a_truncated_checkpoint_names_the_last_good_one(run: RunFolder, fraction: float) -> None:
+    """A file truncated anywhere is refused, and the hint says which file to copy over it."""
+    trainer = make_trainer(1)
+    save_to_run(run, trainer, 4)
+    save_to_run(run, trainer, 8)
     data = run.resume.read_bytes()
-    run.resume.write_bytes(data[: int(len(data) * part)])
+    run.resume.write_bytes(data[: int(len(data) * fraction)])
     with pytest.raises(CheckpointError, match=r"resume\.safetensors is damaged") as caught:
         checkpoint.load_checkpoint(run)
     assert f"copy {run.snapshot_path(4)} over {run.resume}" in caught.value.hint
     assert "4 images" in caught.value.hint
 
 
-@pytest.mark.parametrize("place", [0.02, 0.2, 0.35, 0.5, 0.65, 0.8, 0.95, 0.9999])
-def test_one_flipped_bit_is_found(run: RunFolder, place: float) -> None:
+@pytest.mark.parametrize("position", [0.02, 0.2, 0.35, 0.5, 0.65, 0.8, 0.95, 0.9999])
+def test_a_flipped_bit_is_detected(run: RunFolder, position: float) -> None:
     """Safetensors has no checksum; ours covers header and tensors."""
-    save_state(run, make_trainer(1), 4)
+    save_to_run(run, make_trainer(1), 4)
     data = bytearray(run.resume.read_bytes())
-    data[int(len(data) * place)] ^= 1
+    data[int(len(data) * position)] ^= 1
     run.resume.write_bytes(bytes(data))
     with pytest.raises(CheckpointError, match=r"is damaged|was not written by faceswap"):
         checkpoint.load_checkpoint(run)
 
 
-def test_a_flipped_bit_in_the_header_is_found(tmp_path: Path) -> None:
-    """What the header says of the run is covered too."""
-    path = save_trained(tmp_path / "weights.safetensors", make_trainer(0), images_seen=11111111)
+def test_a_changed_header_is_detected(tmp_path: Path) -> None:
+    """The checksum covers the header too."""
+    path = save_trained_weights(
+        tmp_path / "weights.safetensors", make_trainer(0), images_seen=11111111
+    )
     data = path.read_bytes()
     assert 1 == data.count(b"11111111")
     path.write_bytes(data.replace(b"11111111", b"11111119"))
@@ -124,9 +126,9 @@ def test_a_flipped_bit_in_the_header_is_found(tmp_path: Path) -> None:
         checkpoint.load_weights(path, HARDWARE.device)
 
 
-def test_without_a_good_state_the_hint_says_so(run: RunFolder) -> None:
-    """The only state is damaged: start anew under another name."""
-    save_state(run, make_trainer(0), 4)
+def test_without_a_good_checkpoint_the_hint_says_so(run: RunFolder) -> None:
+    """The only checkpoint is damaged: the hint is another name."""
+    save_to_run(run, make_trainer(0), 4)
     run.snapshot_path(4).unlink()
     run.resume.write_bytes(b"")
     with pytest.raises(CheckpointError) as caught:
@@ -135,36 +137,36 @@ def test_without_a_good_state_the_hint_says_so(run: RunFolder) -> None:
     assert "--name NEW" in caught.value.hint
 
 
-def test_a_missing_state_is_no_fresh_start(run: RunFolder) -> None:
-    """A run with snapshots but without `resume` is not begun again behind the user's back."""
-    save_state(run, make_trainer(0), 4)
-    save_state(run, make_trainer(1), 8)
+def test_a_run_without_its_checkpoint_does_not_start_again(run: RunFolder) -> None:
+    """A run with snapshots but without `resume` is an error, not a new run."""
+    save_to_run(run, make_trainer(0), 4)
+    save_to_run(run, make_trainer(1), 8)
     run.resume.unlink()
-    with pytest.raises(CheckpointError, match="is missing, but the run has begun") as caught:
+    with pytest.raises(CheckpointError, match="is missing, but the run has started") as caught:
         checkpoint.load_checkpoint(run)
     assert f"copy {run.snapshot_path(8)} over {run.resume}" in caught.value.hint
 
 
-def test_weights_there_and_back(tmp_path: Path) -> None:
-    """The averaged weights come back to float16's precision, with all that `convert` needs."""
-    made = make_trainer()
-    path = save_trained(tmp_path / "weights.safetensors", made)
+def test_weights_are_read_back_as_written(tmp_path: Path) -> None:
+    """The averaged weights are the same to float16's precision, with all that `convert` needs."""
+    trainer = make_trainer()
+    path = save_trained_weights(tmp_path / "weights.safetensors", trainer)
     trained = checkpoint.load_weights(path, HARDWARE.device)
     assert (RECIPE, NAMES, 8) == (trained.recipe, trained.identities, trained.images_seen)
     assert not trained.model.training
     faces = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    with made.ema_weights() as model, torch.no_grad():
+    with trainer.ema_weights() as model, torch.no_grad():
         expected = model.swap(faces, "bo").image
         found = trained.model.swap(faces, "bo").image
     assert torch.allclose(expected, found, atol=2 / 255)
     assert not torch.equal(
-        made.model.state_dict()["encoder.code.1.weight"],
-        made.export_weights()["encoder.code.1.weight"],
+        trainer.model.state_dict()["encoder.code.1.weight"],
+        trainer.export_weights()["encoder.code.1.weight"],
     )
 
 
 def test_weights_too_large_for_half_are_stored_in_full() -> None:
-    """float16 ends at 65,504: beyond, and for what is no number, nothing is rounded."""
+    """float16 ends at 65,504: larger values, and NaN, stay float32."""
     large = torch.tensor([1.0, 1e5])
     assert torch.float32 == checkpoint.to_fp16_if_safe(large).dtype
     assert torch.float32 == checkpoint.to_fp16_if_safe(torch.tensor([float("nan")])).dtype
@@ -173,8 +175,8 @@ def test_weights_too_large_for_half_are_stored_in_full() -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"\x00" * 64, b"<html>" * 50, b"\xff" * 100])
-def test_what_is_no_model_is_refused(tmp_path: Path, content: bytes) -> None:
-    """Any other file is one clear error."""
+def test_other_files_are_refused(tmp_path: Path, content: bytes) -> None:
+    """Any other file, or a missing one, is one clear error."""
     path = tmp_path / "weights.safetensors"
     path.write_bytes(content)
     with pytest.raises(CheckpointError, match=r"weights\.safetensors is damaged"):
@@ -183,40 +185,40 @@ def test_what_is_no_model_is_refused(tmp_path: Path, content: bytes) -> None:
         checkpoint.load_weights(tmp_path / "nothing.safetensors", HARDWARE.device)
 
 
-def test_safetensors_of_others_are_refused(tmp_path: Path) -> None:
-    """A file without our header is not guessed at."""
+def test_safetensors_of_other_programs_are_refused(tmp_path: Path) -> None:
+    """A file without our header is an error."""
     from safetensors.torch import save_file
 
-    path = tmp_path / "theirs.safetensors"
+    path = tmp_path / "other.safetensors"
     save_file({"x": torch.zeros(3)}, path)
-    with pytest.raises(CheckpointError, match=r"theirs\.safetensors was not written by faceswap"):
+    with pytest.raises(CheckpointError, match=r"other\.safetensors was not written by faceswap"):
         checkpoint.load_weights(path, HARDWARE.device)
 
 
 def test_a_newer_format_is_refused(tmp_path: Path) -> None:
-    """A file of the future says: update."""
+    """The hint for a file of a newer version is to update."""
     path = tmp_path / "new.safetensors"
     checkpoint.write_safetensors(path, {"x": torch.zeros(1)}, {"format": "99"})
     with pytest.raises(CheckpointError, match="written by a newer faceswap"):
         checkpoint.read_safetensors(path)
 
 
-def test_a_state_is_not_a_model(run: RunFolder) -> None:
-    """Asking `convert` to read resume.safetensors says what to give instead."""
-    save_state(run, make_trainer(0), 4)
+def test_a_checkpoint_is_not_a_trained_model(run: RunFolder) -> None:
+    """The error for resume.safetensors says which file to give instead."""
+    save_to_run(run, make_trainer(0), 4)
     with pytest.raises(CheckpointError, match="is not a trained model") as caught:
         checkpoint.load_weights(run.resume, HARDWARE.device)
     assert "weights.safetensors of a run" in caught.value.hint
 
 
-def test_a_header_can_be_read_without_the_weights(tmp_path: Path) -> None:
-    """What a model is, is known without loading it."""
-    path = save_trained(tmp_path / "weights.safetensors", make_trainer(0))
-    told = checkpoint.read_metadata(path)
+def test_metadata_are_read_without_the_weights(tmp_path: Path) -> None:
+    """Identities, images seen and recipe, without loading tensors."""
+    path = save_trained_weights(tmp_path / "weights.safetensors", make_trainer(0))
+    metadata = checkpoint.read_metadata(path)
     assert (["ada", "bo"], 8, "autoencoder") == (
-        told["identities"],
-        told["images_seen"],
-        told["recipe"]["backend"],
+        metadata["identities"],
+        metadata["images_seen"],
+        metadata["recipe"]["backend"],
     )
 
 
@@ -235,11 +237,11 @@ def test_a_header_can_be_read_without_the_weights(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_another_run_is_told_apart(
+def test_other_networks_and_identities_do_not_resume_a_run(
     run: RunFolder, overrides: Sequence[str], names: Sequence[str], message: str
 ) -> None:
-    """Other networks or people are refused with what differs and how to go on."""
-    save_state(run, make_trainer(0), 4)
+    """The error says what differs, and the hint what to do."""
+    save_to_run(run, make_trainer(0), 4)
     resume = checkpoint.load_checkpoint(run)
     assert resume is not None
     recipe = config.resolve("autoencoder", "debug", overrides)
@@ -249,18 +251,18 @@ def test_another_run_is_told_apart(
 
 
 def test_training_settings_and_the_order_of_sets_may_change(run: RunFolder) -> None:
-    """[train] is free on resume, and `b a` is the run that `a b` was."""
-    save_state(run, make_trainer(0), 4)
+    """[train] may differ on resume, and `b a` is the same run as `a b`."""
+    save_to_run(run, make_trainer(0), 4)
     resume = checkpoint.load_checkpoint(run)
     assert resume is not None
     recipe = replace(RECIPE, train=replace(RECIPE.train, batch_size=9))
     checkpoint.check_compatible(resume, recipe=recipe, identities=("bo", "ada"), run=run)
 
 
-def test_killed_between_the_names_of_the_first_state_a_run_goes_on(run: RunFolder) -> None:
-    """The first state is whole as soon as it has a name; its second name may never have come."""
-    save_state(run, make_trainer(0), 4)
+def test_a_run_killed_before_its_first_checkpoint_was_linked_resumes(run: RunFolder) -> None:
+    """The first snapshot is whole as soon as it has its name; `resume` may be missing."""
+    save_to_run(run, make_trainer(0), 4)
     run.resume.unlink()
-    found = checkpoint.load_checkpoint(run)
-    assert found is not None
-    assert 4 == found.state.images_seen
+    resume = checkpoint.load_checkpoint(run)
+    assert resume is not None
+    assert 4 == resume.state.images_seen

@@ -1,4 +1,4 @@
-"""What a run begins with: everybody's encoder, a trained run, a file of weights, frozen parts."""
+"""Initialization of a run: a pooled encoder, a trained run, a file of weights, frozen parts."""
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -46,18 +46,18 @@ def _one_thread() -> None:
 
 
 @pytest.fixture(autouse=True)
-def _blind(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody reads the faces of these sets, which are none."""
+def _no_face_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Use no face models: these sets have no real faces."""
 
-    def shut(held: ExitStack) -> FaceAnalyzer:
-        raise InputError("the readers are not here")
+    def unavailable(stack: ExitStack) -> FaceAnalyzer:
+        raise InputError("the face models are not available")
 
-    monkeypatch.setattr(loop, "SwapEvaluator", partial(SwapEvaluator, load_analyzer=shut))
+    monkeypatch.setattr(loop, "SwapEvaluator", partial(SwapEvaluator, load_analyzer=unavailable))
 
 
 @pytest.fixture
-def space(tmp_path: Path) -> Callable[[str], RunFolder]:
-    """Return a function that names a run's folder."""
+def run_folder(tmp_path: Path) -> Callable[[str], RunFolder]:
+    """Return a function from a run's name to its folder."""
     return lambda name: RunFolder(root=tmp_path / "runs" / name)
 
 
@@ -71,9 +71,9 @@ def train_run(
     run: RunFolder,
     images: int = 8,
     recipe: Recipe | None = None,
-    **beginning: Any,  # noqa: ANN401 - as `Beginning` takes them
+    **init: Any,  # noqa: ANN401 - as `InitConfig` takes them
 ) -> dict[str, Tensor]:
-    """Train on the CPU; return the raw weights at the end."""
+    """Train on the CPU; return the weights at the end, not averaged."""
     train(
         TrainJob(
             sets=sets,
@@ -82,7 +82,7 @@ def train_run(
             stop_criterion=StopCriterion(max_images=images),
             device="cpu",
             seed=1,
-            init=InitConfig(**beginning),
+            init=InitConfig(**init),
         ),
         report=Reporter(),
     )
@@ -90,102 +90,106 @@ def train_run(
     return {name.removeprefix("model/"): one for name, one in state.items() if "model/" in name}
 
 
-def tensors_of(weights: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+def select_tensors(weights: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """Return the tensors of one part."""
     return {name: one for name, one in weights.items() if name.startswith(prefix)}
 
 
 def is_same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
-    """Say whether two parts are equal bit for bit."""
+    """Return whether two parts are equal bit for bit."""
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_a_new_person_is_trained_into_a_trained_encoder(
-    make_set: MakeSet, space: Callable[[str], RunFolder]
+def test_a_new_identity_is_trained_on_a_trained_encoder(
+    make_set: MakeSet, run_folder: Callable[[str], RunFolder]
 ) -> None:
-    """With the encoder frozen only the new decoder learns, and the encoder stays bit for bit."""
-    old = train_run([make_set("ada", 12), make_set("bo", 12)], space("old"))
+    """With a frozen encoder only the new decoder is trained; the encoder stays bit for bit."""
+    old = train_run([make_set("ada", 12), make_set("bo", 12)], run_folder("old"))
     recipe = debug_recipe("train.freeze=encoder")
-    cy, begin = [make_set("cy", 12, hue=2)], partial(train_run, init_from=space("old").weights)
-    new = begin(cy, space("new"), recipe=recipe, images=2, min_identities=1)
-    later = begin(cy, space("new"), recipe=recipe, images=8, min_identities=1)
-    # What is taken over are the averaged weights, as float16 stores them.
-    stored = {name: value.float() for name, value in load_file(space("old").weights).items()}
-    assert is_same(tensors_of(stored, "encoder."), tensors_of(new, "encoder."))
-    assert is_same(tensors_of(stored, "encoder."), tensors_of(later, "encoder."))
-    assert not is_same(tensors_of(new, "decoders."), tensors_of(later, "decoders."))
-    assert not is_same(tensors_of(old, "encoder."), tensors_of(later, "encoder."))
+    cy, start = [make_set("cy", 12, hue=2)], partial(train_run, init_from=run_folder("old").weights)
+    new = start(cy, run_folder("new"), recipe=recipe, images=2, min_identities=1)
+    later = start(cy, run_folder("new"), recipe=recipe, images=8, min_identities=1)
+    # The averaged weights are copied, as float16 stores them.
+    stored = {name: value.float() for name, value in load_file(run_folder("old").weights).items()}
+    assert is_same(select_tensors(stored, "encoder."), select_tensors(new, "encoder."))
+    assert is_same(select_tensors(stored, "encoder."), select_tensors(later, "encoder."))
+    assert not is_same(select_tensors(new, "decoders."), select_tensors(later, "decoders."))
+    assert not is_same(select_tensors(old, "encoder."), select_tensors(later, "encoder."))
 
 
-def test_a_thawed_encoder_learns_again(
-    make_set: MakeSet, space: Callable[[str], RunFolder]
+def test_an_unfrozen_encoder_is_trained_again(
+    make_set: MakeSet, run_folder: Callable[[str], RunFolder]
 ) -> None:
-    """What is frozen may change when a run goes on: the optimizer's places hold."""
+    """Frozen parts may change when a run resumes: the optimizer's indices stay valid."""
     sets = [make_set("ada", 12), make_set("bo", 12)]
-    train_run(sets, space("old"))
-    begin = partial(train_run, sets, space("new"), init_from=space("old").weights)
-    frozen = begin(recipe=debug_recipe("train.freeze=encoder"), images=8)
-    thawed = begin(images=16)
-    assert not is_same(tensors_of(frozen, "encoder."), tensors_of(thawed, "encoder."))
+    train_run(sets, run_folder("old"))
+    start = partial(train_run, sets, run_folder("new"), init_from=run_folder("old").weights)
+    frozen = start(recipe=debug_recipe("train.freeze=encoder"), images=8)
+    unfrozen = start(images=16)
+    assert not is_same(select_tensors(frozen, "encoder."), select_tensors(unfrozen, "encoder."))
 
 
-def test_everybody_is_one_person(make_set: MakeSet, space: Callable[[str], RunFolder]) -> None:
-    """With `pools` all sets train one decoder; new people begin with it and its encoder."""
+def test_pooled_identities_share_a_decoder(
+    make_set: MakeSet, run_folder: Callable[[str], RunFolder]
+) -> None:
+    """With `pool_identities` all sets train one decoder, from which a new run starts."""
     sets = [make_set("ada", 12, hue=0), make_set("bo", 12, hue=1), make_set("cy", 12, hue=2)]
-    everybody = train_run(sets, space("all"), pool_identities=True, min_identities=1)
-    assert {"decoders.0"} == {name[:10] for name in tensors_of(everybody, "decoders.")}
-    begun = train_run(sets[:2], space("two"), images=4, init_from=space("all").weights)
-    assert {"decoders.0", "decoders.1"} == {name[:10] for name in tensors_of(begun, "decoders.")}
+    pooled = train_run(sets, run_folder("all"), pool_identities=True, min_identities=1)
+    assert {"decoders.0"} == {name[:10] for name in select_tensors(pooled, "decoders.")}
+    weights = train_run(sets[:2], run_folder("two"), images=4, init_from=run_folder("all").weights)
+    assert {"decoders.0", "decoders.1"} == {
+        name[:10] for name in select_tensors(weights, "decoders.")
+    }
 
 
-def test_one_person_alone_is_not_taken_for_a_copy(make_set: MakeSet, tmp_path: Path) -> None:
-    """Where nobody is swapped with, swaps cannot be found to have become copies."""
-    person = load_identity(make_set("ada", 20), cache=tmp_path / "cache", side_px=48)
+def test_a_single_identity_has_a_swap_change_of_one(make_set: MakeSet, tmp_path: Path) -> None:
+    """Without swaps, the check for copies of the input must not fail."""
+    ada = load_identity(make_set("ada", 20), cache=tmp_path / "cache", side_px=48)
     recipe = debug_recipe()
     model = build_model(recipe, ["ada"], find_hardware("cpu"), seed=0).eval()
-    feed = make_loader(
-        [person], model=recipe.model, train=recipe.train, seed=0, device=torch.device("cpu")
+    loader = make_loader(
+        [ada], model=recipe.model, train=recipe.train, seed=0, device=torch.device("cpu")
     )
     with torch.no_grad():
-        assert 1 == validate(model, feed).swap_change
+        assert 1 == validate(model, loader).swap_change
 
 
-def test_three_people_have_a_decoder_each(
-    make_set: MakeSet, space: Callable[[str], RunFolder]
+def test_three_identities_have_a_decoder_each(
+    make_set: MakeSet, run_folder: Callable[[str], RunFolder]
 ) -> None:
-    """One encoder, three decoders; what is trained swaps to each of the three by name."""
+    """One encoder, three decoders; the trained model swaps to each of the three by name."""
     names = ("ada", "bo", "cy")
     weights = train_run(
-        [make_set(name, 12, hue=hue) for hue, name in enumerate(names)], space("three")
+        [make_set(name, 12, hue=hue) for hue, name in enumerate(names)], run_folder("three")
     )
-    assert 3 == len({name.split(".")[1] for name in tensors_of(weights, "decoders.")})
-    trained = load_weights(space("three").weights, torch.device("cpu"))
+    assert 3 == len({name.split(".")[1] for name in select_tensors(weights, "decoders.")})
+    trained = load_weights(run_folder("three").weights, torch.device("cpu"))
     assert names == trained.identities
     faces = torch.zeros(1, 3, 32, 32)
     with torch.no_grad():
         swaps = [trained.model.swap(faces, name).image for name in names]
-    assert not any(torch.equal(one, swaps[turn - 1]) for turn, one in enumerate(swaps))
+    assert not any(torch.equal(one, swaps[index - 1]) for index, one in enumerate(swaps))
 
 
-def test_pooled_sets_are_one_set_in_their_order(make_set: MakeSet) -> None:
-    """Every face of every set is there, and its crop is found."""
+def test_merged_sets_are_one_set_in_their_order(make_set: MakeSet) -> None:
+    """The merged set has every face of every set, and finds its crop."""
     sets = [make_set("ada", 3), make_set("bo", 2)]
-    both = merge_sets(sets, name="everybody")
-    assert 5 == len(both)
+    merged = merge_sets(sets, name="pooled")
+    assert 5 == len(merged)
     assert [one.path(record) for one in sets for record in one.records] == [
-        both.path(record) for record in both.records
+        merged.path(record) for record in merged.records
     ]
 
 
-def test_a_run_goes_on_with_the_preset_it_began_with(
-    make_set: MakeSet, space: Callable[[str], RunFolder]
+def test_a_run_resumes_with_its_preset(
+    make_set: MakeSet, run_folder: Callable[[str], RunFolder]
 ) -> None:
-    """Nobody has to name it again; a run from another begins with that one's; else the default."""
-    train_run([make_set("ada", 12), make_set("bo", 12)], space("old"))
-    fresh, from_old = InitConfig(), InitConfig(init_from=space("old").weights)
+    """It need not be given again; a run from another starts with that one's; else the default."""
+    train_run([make_set("ada", 12), make_set("bo", 12)], run_folder("old"))
+    fresh, from_old = InitConfig(), InitConfig(init_from=run_folder("old").weights)
 
     def preset(backend: str, run: str, init: InitConfig) -> str:
-        recipe = resolve_recipe(backend, None, [], run=space(run), init=init, device="cpu")
+        recipe = resolve_recipe(backend, None, [], run=run_folder(run), init=init, device="cpu")
         return recipe.preset
 
     assert "debug" == preset("autoencoder", "old", fresh)
@@ -194,8 +198,8 @@ def test_a_run_goes_on_with_the_preset_it_began_with(
     assert "light" == preset("cyclegan", "old", fresh)
 
 
-def test_hd_is_what_a_gpu_trains() -> None:
-    """Without a GPU the default is light; a preset that is named is taken either way."""
+def test_hd_is_the_default_on_a_gpu() -> None:
+    """Without a GPU the default is light; a preset that is given is used on both."""
     assert "light" == config.resolve("autoencoder", None).preset
     assert "hd" == config.resolve("autoencoder", None, on_gpu=True).preset
     assert "debug" == config.resolve("autoencoder", "debug", on_gpu=True).preset
@@ -203,7 +207,7 @@ def test_hd_is_what_a_gpu_trains() -> None:
 
 RefusalCase = tuple[type[FaceswapError], str, dict[str, Path], tuple[str, ...]]
 REFUSALS: dict[str, RefusalCase] = {
-    "a frozen part that is not there": (
+    "an unknown frozen part": (
         ConfigurationError,
         'no part called "encodr"',
         {},
@@ -211,61 +215,63 @@ REFUSALS: dict[str, RefusalCase] = {
     ),
     "everything frozen": (
         ConfigurationError,
-        "nothing is left to learn",
+        "nothing is left to train",
         {},
         ("train.freeze=encoder,decoders",),
     ),
     "a random encoder frozen": (
         ConfigurationError,
-        "nothing trained to keep",
+        "nothing trained to freeze",
         {},
         ("train.freeze=encoder",),
     ),
-    "weights that nobody asked for": (
+    "weights for networks that need none": (
         ConfigurationError,
-        "begin at random",
+        "start at random",
         {"encoder_weights": Path("vgg19.pth")},
         (),
     ),
-    "a file of weights that is missing": (
+    "a missing file of weights": (
         InputError,
         "no such file: vgg19.pth",
         {"encoder_weights": Path("vgg19.pth")},
         VGG,
     ),
-    "a run that is missing": (CheckpointError, "does not exist", {"init_from": Path("x")}, ()),
+    "a missing run": (CheckpointError, "does not exist", {"init_from": Path("x")}, ()),
 }
 
 
 @pytest.mark.parametrize("case", REFUSALS)
-def test_what_cannot_begin_is_refused(
-    case: str, make_set: MakeSet, space: Callable[[str], RunFolder]
+def test_invalid_initialization_is_refused(
+    case: str, make_set: MakeSet, run_folder: Callable[[str], RunFolder]
 ) -> None:
-    """Each wrong beginning is one clear line, before anything is written."""
-    kind, told, beginning, changes = REFUSALS[case]
+    """Each is one clear error, before anything is written."""
+    kind, message, init, changes = REFUSALS[case]
     sets = [make_set("ada", 12), make_set("bo", 12)]
-    with pytest.raises(kind, match=told):
-        train_run(sets, space("new"), 8, recipe=debug_recipe(*changes), **beginning)
-    assert not space("new").resume.exists()
+    with pytest.raises(kind, match=message):
+        train_run(sets, run_folder("new"), 8, recipe=debug_recipe(*changes), **init)
+    assert not run_folder("new").resume.exists()
 
 
-def test_other_networks_are_named(make_set: MakeSet, space: Callable[[str], RunFolder]) -> None:
-    """A run whose networks differ cannot be begun with, and the hint names its preset."""
+def test_other_networks_are_refused(
+    make_set: MakeSet, run_folder: Callable[[str], RunFolder]
+) -> None:
+    """A run cannot start from different networks; the hint names their preset."""
     sets = [make_set("ada", 12), make_set("bo", 12)]
-    train_run(sets, space("old"))
+    train_run(sets, run_folder("old"))
     with pytest.raises(ConfigurationError, match="built differently") as caught:
         train_run(
             sets,
-            space("new"),
+            run_folder("new"),
             recipe=debug_recipe("model.latent_dim=4"),
-            init_from=space("old").weights,
+            init_from=run_folder("old").weights,
         )
     assert "'debug'" in str(caught.value.hint)
 
 
 @pytest.fixture(scope="module")
-def imagenet(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file with VGG19's names and shapes as torchvision stores them, dense layers included."""
+def vgg19_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write a file with VGG19's names and shapes as torchvision stores them; return its path."""
     torch.manual_seed(4)
     layers = vgg.conv_layers(vgg.VGG19_BLOCKS)
     state = {f"features.{name}": one for name, one in layers.state_dict().items()}
@@ -276,44 +282,46 @@ def imagenet(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("kind", ["pth", "safetensors"])
-def test_vgg19_begins_with_the_file_that_is_given(
+def test_vgg19_starts_from_the_given_file(
     kind: str,
-    imagenet: Path,
+    vgg19_file: Path,
     tmp_path: Path,
     make_set: MakeSet,
-    space: Callable[[str], RunFolder],
+    run_folder: Callable[[str], RunFolder],
 ) -> None:
-    """The encoder is the file's, and while it is frozen stays so, whichever way it is stored."""
-    state = torch.load(imagenet, weights_only=True)
-    path = imagenet
+    """The encoder is the file's, of either format, and stays so while it is frozen."""
+    state = torch.load(vgg19_file, weights_only=True)
+    path = vgg19_file
     if kind == "safetensors":
         path = tmp_path / "vgg19.safetensors"
         save_file(state, path)
     sets = [make_set("ada", 12), make_set("bo", 12)]
     trained = train_run(
-        sets, space("vgg"), recipe=debug_recipe(*VGG), images=4, encoder_weights=path
+        sets, run_folder("vgg"), recipe=debug_recipe(*VGG), images=4, encoder_weights=path
     )
-    for name, one in tensors_of(trained, "encoder.features.").items():
+    for name, one in select_tensors(trained, "encoder.features.").items():
         assert torch.equal(state[name.removeprefix("encoder.")], one)
 
 
-def test_a_run_that_goes_on_needs_the_file_no_more(
-    imagenet: Path, tmp_path: Path, make_set: MakeSet, space: Callable[[str], RunFolder]
+def test_a_resumed_run_does_not_need_the_file(
+    vgg19_file: Path, tmp_path: Path, make_set: MakeSet, run_folder: Callable[[str], RunFolder]
 ) -> None:
-    """Its weights are the run's own from the first save on."""
+    """Its weights are in the run's first checkpoint."""
     sets = [make_set("ada", 12), make_set("bo", 12)]
-    train_run(sets, space("vgg"), recipe=debug_recipe(*VGG), images=4, encoder_weights=imagenet)
-    gone = tmp_path / "gone.pth"
-    train_run(sets, space("vgg"), recipe=debug_recipe(*VGG), images=8, encoder_weights=gone)
+    train_run(
+        sets, run_folder("vgg"), recipe=debug_recipe(*VGG), images=4, encoder_weights=vgg19_file
+    )
+    missing = tmp_path / "missing.pth"
+    train_run(sets, run_folder("vgg"), recipe=debug_recipe(*VGG), images=8, encoder_weights=missing)
 
 
-def test_without_a_file_and_offline_both_ways_are_said(
+def test_offline_without_a_file_the_hint_names_both_ways(
     make_set: MakeSet,
-    space: Callable[[str], RunFolder],
+    run_folder: Callable[[str], RunFolder],
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
-    """The message says that VGG19 is missing; the hint says where it is, and how to give it."""
+    """The error says that VGG19 is missing; the hint has its address, and how to give a file."""
 
     def offline(*_: object, **__: object) -> None:
         raise OSError("no network here")
@@ -322,13 +330,13 @@ def test_without_a_file_and_offline_both_ways_are_said(
     monkeypatch.setattr("faceswap_cli.core.model_files.urlopen", offline)
     sets = [make_set("ada", 12), make_set("bo", 12)]
     with pytest.raises(InputError, match=r"vgg19-dcbb9e9d\.pth is not on this machine") as caught:
-        train_run(sets, space("vgg"), recipe=debug_recipe(*VGG))
+        train_run(sets, run_folder("vgg"), recipe=debug_recipe(*VGG))
     assert "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth" in str(caught.value.hint)
     assert "--encoder-weights FILE" in str(caught.value.hint)
 
 
-def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
-    """Text, pictures and objects are no weights; of a pickle nothing is run."""
+def test_files_without_tensors_are_refused(tmp_path: Path) -> None:
+    """Text, damaged files and objects are refused; no pickle is run."""
     text = tmp_path / "weights.pth"
     text.write_text("hello", encoding="utf-8")
     with pytest.raises(InputError, match="not a file of weights"):
@@ -337,40 +345,42 @@ def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
     broken.write_bytes(b"123")
     with pytest.raises(InputError, match="not a file of weights"):
         read_tensors(broken)
-    whole = tmp_path / "object.pth"
-    torch.save(Path("x"), whole)
+    not_tensors = tmp_path / "object.pth"
+    torch.save(Path("x"), not_tensors)
     with pytest.raises(InputError, match="not a file of weights"):
-        read_tensors(whole)
-    listed = tmp_path / "list.pth"
-    torch.save([torch.zeros(1)], listed)
+        read_tensors(not_tensors)
+    unnamed = tmp_path / "list.pth"
+    torch.save([torch.zeros(1)], unnamed)
     with pytest.raises(InputError, match="does not hold tensors by name"):
-        read_tensors(listed)
+        read_tensors(unnamed)
 
 
-def test_a_file_with_other_names_says_which_is_missing(
-    tmp_path: Path, make_set: MakeSet, space: Callable[[str], RunFolder]
+def test_the_first_missing_tensor_is_named(
+    tmp_path: Path, make_set: MakeSet, run_folder: Callable[[str], RunFolder]
 ) -> None:
-    """The first layer that is not there is named."""
+    """A file with other names is refused."""
     path = tmp_path / "other.safetensors"
     save_file({"conv1.weight": torch.zeros(1)}, path)
     sets = [make_set("ada", 12), make_set("bo", 12)]
-    with pytest.raises(InputError, match=r"there is no features\.0\.weight"):
-        train_run(sets, space("vgg"), recipe=debug_recipe(*VGG), encoder_weights=path)
+    with pytest.raises(InputError, match=r"features\.0\.weight is missing"):
+        train_run(sets, run_folder("vgg"), recipe=debug_recipe(*VGG), encoder_weights=path)
 
 
-def test_the_perceptual_loss_takes_a_file(
-    imagenet: Path, make_set: MakeSet, space: Callable[[str], RunFolder]
+def test_the_perceptual_loss_is_trained_from_a_file(
+    vgg19_file: Path, make_set: MakeSet, run_folder: Callable[[str], RunFolder]
 ) -> None:
-    """A run learns with it, and leaves none of VGG's weights in its own."""
-    recipe = debug_recipe("train.perceptual_weight=0.1", f"train.perceptual_file={imagenet}")
-    trained = train_run([make_set("ada", 12), make_set("bo", 12)], space("seen"), recipe=recipe)
-    plain = train_run([make_set("ada", 12), make_set("bo", 12)], space("plain"))
+    """It changes the training, and VGG's weights are not saved in the run."""
+    recipe = debug_recipe("train.perceptual_weight=0.1", f"train.perceptual_file={vgg19_file}")
+    trained = train_run(
+        [make_set("ada", 12), make_set("bo", 12)], run_folder("perceptual"), recipe=recipe
+    )
+    plain = train_run([make_set("ada", 12), make_set("bo", 12)], run_folder("plain"))
     assert trained.keys() == plain.keys()
-    assert not is_same(tensors_of(plain, "decoders."), tensors_of(trained, "decoders."))
+    assert not is_same(select_tensors(plain, "decoders."), select_tensors(trained, "decoders."))
 
 
-def test_vgg16_is_read_in_place(tmp_path: Path) -> None:
-    """Kernels lie as height, width, in, out; they come out by torchvision's names and order."""
+def test_vgg16_is_read_by_its_layout(tmp_path: Path) -> None:
+    """Kernels are stored as height, width, in, out; they are read in torchvision's order."""
     last = max(offset for layer in VGG16_LAYERS for offset in layer[1:3])
     data = bytearray(last + 4 * 256)
     kernels = {}

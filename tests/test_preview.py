@@ -1,4 +1,4 @@
-"""The sheet that training draws: the papers' triplets, for faces learnt from and held out."""
+"""The preview grid: the papers' triplets, for training and validation faces."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -21,18 +21,18 @@ LEVELS = {"ada": -0.5, "bo": 0.0, "cy": 0.5}
 
 
 class FakeModel(SwapModel):
-    """Paints everybody in the one colour of the person who is wanted."""
+    """Returns images of the target identity's gray level."""
 
     def parameter_groups(self) -> Mapping[str, list[torch.nn.Parameter]]:
-        """Return nothing to learn."""
+        """Return no groups: there is nothing to train."""
         return {}
 
     def train_step(self, *_: object) -> dict[str, Tensor]:
-        """Learn nothing."""
+        """Return no losses."""
         return {}
 
     def swap(self, faces: Tensor, identity: str) -> SwapOutput:
-        """Paint."""
+        """Return the target's level for all pixels."""
         return SwapOutput(image=torch.full_like(faces, LEVELS[identity]), mask=None)
 
 
@@ -40,39 +40,39 @@ class FakeModel(SwapModel):
 def loader_factory(
     make_set: Callable[..., FaceSet], tmp_path: Path
 ) -> Callable[[list[str]], FaceLoader]:
-    """Return a function that makes a feed of some people."""
+    """Return a function that makes a loader of some identities."""
 
     def make(names: list[str]) -> FaceLoader:
-        people = [
+        datasets = [
             load_identity(make_set(name, 24), cache=tmp_path / "cache", side_px=24)
             for name in names
         ]
         model = ModelSettings(size_px=16)
         device = torch.device("cpu")
-        return CpuLoader(people, model=model, train=TrainSettings(), seed=0, device=device)
+        return CpuLoader(datasets, model=model, train=TrainSettings(), seed=0, device=device)
 
     return make
 
 
 def captured_grid(
-    names: list[str], feed: FaceLoader, monkeypatch: pytest.MonkeyPatch
+    names: list[str], loader: FaceLoader, monkeypatch: pytest.MonkeyPatch
 ) -> tuple[list[list[Image]], list[str], list[str]]:
-    """Return what a sheet lays out: rows, captions of the columns, labels of the rows."""
-    told: dict[str, list[str]] = {}
-    laid: list[list[Image]] = []
+    """Return the contents of a grid: rows, captions of the columns, labels of the rows."""
+    texts: dict[str, list[str]] = {}
+    images: list[list[Image]] = []
 
-    def lay_out(rows: list[list[Image]], **captions: list[str]) -> Image:
-        laid.extend(rows)
-        told.update(captions)
+    def make_grid(rows: list[list[Image]], **captions: list[str]) -> Image:
+        images.extend(rows)
+        texts.update(captions)
         return np.zeros((1, 1, 3), np.uint8)
 
-    monkeypatch.setattr(image_io, "make_grid", lay_out)
-    preview.render_preview_grid(FakeModel(feed.model, feed.train, names), feed)
-    return laid, told["columns"], told["labels"]
+    monkeypatch.setattr(image_io, "make_grid", make_grid)
+    preview.render_preview_grid(FakeModel(loader.model, loader.train, names), loader)
+    return images, texts["columns"], texts["labels"]
 
 
 def mean_level(image: Image) -> float:
-    """Return the level of a picture of one colour, as the networks count."""
+    """Return the level of an image of a single color, -1 to 1."""
     assert len(np.unique(image)) == 1
     return float(image[0, 0, 0]) / 127.5 - 1
 
@@ -83,9 +83,9 @@ def test_a_row_is_reference_own_decoder_and_the_other_decoders(
     loader_factory: Callable[[list[str]], FaceLoader],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The papers' triplet comes first, however many people; what is learnt comes after it."""
-    feed = loader_factory(names)
-    rows, columns, labels = captured_grid(names, feed, monkeypatch)
+    """The papers' triplet comes first, for any number of identities; then the warped input."""
+    loader = loader_factory(names)
+    rows, columns, labels = captured_grid(names, loader, monkeypatch)
     assert ["reference", "own decoder"] == columns[:2]
     assert ["warped", "unwarped"] == columns[-2:]
     assert len(names) + 3 == len(columns) == len(rows[0])
@@ -98,17 +98,17 @@ def test_a_row_is_reference_own_decoder_and_the_other_decoders(
         assert LEVELS[own] == pytest.approx(mean_level(row[-1]), abs=0.01)
 
 
-def test_every_person_has_faces_learnt_from_and_held_out(
+def test_every_identity_has_training_and_validation_faces(
     loader_factory: Callable[[list[str]], FaceLoader], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The references of rows that say so were never learnt from."""
-    feed = loader_factory(["ada", "bo"])
-    rows, _, labels = captured_grid(["ada", "bo"], feed, monkeypatch)
-    for person in feed.datasets:
-        held_out = to_images(feed.clean_batch(person, person.val_indices).target[0])
+    """Rows labeled as validation have faces of the validation indices."""
+    loader = loader_factory(["ada", "bo"])
+    rows, _, labels = captured_grid(["ada", "bo"], loader, monkeypatch)
+    for dataset in loader.datasets:
+        validation = to_images(loader.clean_batch(dataset, dataset.val_indices).target[0])
         for row, label in zip(rows, labels, strict=True):
-            if label.startswith(person.name):
-                is_held_out = any(np.array_equal(row[0], one) for one in held_out)
-                assert label.endswith("held out") == is_held_out
-        assert f"{person.name}, learnt" in labels
-        assert f"{person.name}, held out" in labels
+            if label.startswith(dataset.name):
+                is_validation = any(np.array_equal(row[0], one) for one in validation)
+                assert label.endswith("validation") == is_validation
+        assert f"{dataset.name}, training" in labels
+        assert f"{dataset.name}, validation" in labels

@@ -110,7 +110,7 @@ def train(
         if batch_size and not (is_auto or (batch_size.isdecimal() and int(batch_size))):
             raise ConfigurationError(
                 f'--batch-size: "{batch_size}" is neither a number above 0 nor auto',
-                hint="give the faces of each person in a step, such as --batch-size 16",
+                hint="give the faces of each identity per step, such as --batch-size 16",
             )
         options = [f"train.batch_size={batch_size}"] if batch_size and not is_auto else []
         options += [f"train.freeze={','.join(freeze)}"] if freeze else []
@@ -137,9 +137,9 @@ def train(
             job = stage.resolve_batch_size(job, report=terminal)
         if dry_run:
             estimate = stage.dry_run(job, report=terminal)
-            shown = dataclasses.asdict(estimate) if common.as_json else estimate.to_rows()
-            terminal.print_result(f"what {run.name} would take", shown)
+            output = dataclasses.asdict(estimate) if common.as_json else estimate.to_rows()
+            terminal.print_result(f"what {run.name} would take", output)
             return
         summary = stage.train(job, report=terminal)
-        shown = dataclasses.asdict(summary) if common.as_json else summary.to_rows()
-        terminal.print_result(f"trained {run.name}", shown)
+        output = dataclasses.asdict(summary) if common.as_json else summary.to_rows()
+        terminal.print_result(f"trained {run.name}", output)

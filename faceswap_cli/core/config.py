@@ -1,6 +1,6 @@
 """Recipes: a backend and its settings, each value with its source; `resolve` makes one.
 
-Importing this module is cheap: torch is imported only when a recipe is made.
+Importing this module is cheap: torch is imported only when a recipe is resolved.
 """
 
 import dataclasses
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from faceswap_models.registry import Preset
 
 DEFAULT = "default"
-"""Source of a value that neither preset nor command line named."""
+"""Source of a value that neither the preset nor the command line sets."""
 FROM_SET_OPTION = "--set"
 """Source of a value from the command line."""
 FROM_AUTO_BATCH_SIZE = "--batch-size auto"
-"""Source of a batch size that was found by trying."""
+"""Source of a batch size that was found by trials."""
 SECTIONS = ("model", "train")
 
 RENAMED_SETTINGS: Mapping[str, str] = {
@@ -78,23 +78,23 @@ Values = dict[str, dict[str, Any]]
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """A backend and all of its settings: what a run is, but for its faces."""
+    """A backend and all of its settings."""
 
     backend: str
-    """Name of the backend: its file's name."""
+    """Name of the backend, which is its file's."""
     preset: str
-    """The preset's short name, or empty for a backend that has none."""
+    """The preset's short name; empty for a backend without presets."""
     model: "ModelSettings"
     """Fixed for the life of a checkpoint."""
     train: "TrainSettings"
     """May change when a run is resumed."""
     sources: Mapping[str, str]
-    """`section.key` -> where the value came from: `default`, `preset NAME` or `--set`."""
+    """`section.key` -> source of the value: `default`, `preset NAME` or `--set`."""
     ignored: tuple[str, ...] = ()
     """`section.key` of stored training settings that this version does not have."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the recipe in plain JSON values, as the header of a weights file carries it."""
+        """Return the recipe in plain JSON values, for the header of a weights file."""
         return {
             "backend": self.backend,
             "preset": self.preset,
@@ -111,7 +111,7 @@ class Recipe:
         `[train]`, what is missing or unknown takes the default, since weights do not depend on it.
 
         Raises:
-            ConfigurationError: The backend, or a `[model]` setting of it, is not known here.
+            ConfigurationError: The backend, or a `[model]` setting, is unknown to this version.
         """
         backend = table["backend"]
         kind = _load_backend(backend)
@@ -158,19 +158,19 @@ def resolve(
     Args:
         backend: Name of a backend.
         preset: Short (`light`) or full (`autoencoder-light`) name; None takes the default one.
-        overrides: Texts like `train.batch_size=32`, the last one winning.
-        on_gpu: Whether the default is to be the one for a GPU.
+        overrides: Texts like `train.batch_size=32`; of the same key the last one counts.
+        on_gpu: Whether to take the default preset for a GPU.
 
     Raises:
         ConfigurationError: A name is unknown, or a value is not of its setting's type or range.
     """
     kind = _load_backend(backend)
-    chosen = _find_preset(backend, preset, on_gpu=on_gpu)
+    preset_found = _find_preset(backend, preset, on_gpu=on_gpu)
     values: Values = {section: {} for section in SECTIONS}
     sources: dict[str, str] = {}
-    if chosen is not None:
-        for section, key, value in _preset_values(chosen):
-            origin = f"preset {chosen.name}"
+    if preset_found is not None:
+        for section, key, value in _preset_values(preset_found):
+            origin = f"preset {preset_found.name}"
             _check_key(backend, kind, section, key, origin=origin)
             name = f"{origin}: {section}.{key}"
             values[section][key] = _coerce(value, _field_types(kind, section)[key], origin=name)
@@ -189,24 +189,24 @@ def resolve(
     ):
         for key, value in values[section].items():
             _check_range(f"{section}.{key}", value, settings.ranges.get(key, (0, math.inf)))
-    name = chosen.name.removeprefix(f"{backend}-") if chosen else ""
+    name = preset_found.name.removeprefix(f"{backend}-") if preset_found else ""
     return _build_recipe(backend, name, kind, values, sources)
 
 
 def read_preset(recipe: Path, backend: str) -> str | None:
-    """Return the preset of the recipe that a run left behind; None where there is none to go by."""
+    """Return the preset in a run's recipe.toml; None if it has none that this version knows."""
     try:
         table = tomllib.loads(recipe.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     from faceswap_models import registry
 
-    known = table.get("backend") == backend and table.get("preset") in registry.presets(backend)
-    return str(table["preset"]) if known else None
+    is_known = table.get("backend") == backend and table.get("preset") in registry.presets(backend)
+    return str(table["preset"]) if is_known else None
 
 
 def rename_setting(section: str, key: str, value: Any) -> tuple[str, Any]:  # noqa: ANN401
-    """Return a setting's key and value by the names that this version has for them."""
+    """Return a setting's key and value by their names in this version."""
     name = RENAMED_SETTINGS.get(f"{section}.{key}", f"{section}.{key}")
     if isinstance(value, str):
         value = RENAMED_VALUES.get(name, {}).get(value, value)
@@ -214,7 +214,7 @@ def rename_setting(section: str, key: str, value: Any) -> tuple[str, Any]:  # no
 
 
 def with_batch_size(recipe: Recipe, size: int) -> Recipe:
-    """Return a recipe with the batch size that was found by trying."""
+    """Return a recipe with a batch size that was found by trials."""
     return dataclasses.replace(
         recipe,
         train=dataclasses.replace(recipe.train, batch_size=size),
@@ -223,11 +223,15 @@ def with_batch_size(recipe: Recipe, size: int) -> Recipe:
 
 
 def list_model_differences(old: Recipe, new: Recipe) -> list[str]:
-    """Return what keeps a run of `old` from going on as `new`, as `model.key: 64 -> 128`."""
+    """Return what keeps a run of `old` from resuming as `new`, as `model.key: 64 -> 128`."""
     if old.backend != new.backend:
         return [f"backend: {old.backend} -> {new.backend}"]
-    was, now = _to_json_values(old.model), _to_json_values(new.model)
-    return [f"model.{key}: {was[key]} -> {now[key]}" for key in was if was[key] != now[key]]
+    before, after = _to_json_values(old.model), _to_json_values(new.model)
+    return [
+        f"model.{key}: {value} -> {after[key]}"
+        for key, value in before.items()
+        if value != after[key]
+    ]
 
 
 def _load_backend(backend: str) -> "type[SwapModel]":
@@ -243,19 +247,19 @@ def _load_backend(backend: str) -> "type[SwapModel]":
 
 
 def _find_preset(backend: str, name: str | None, *, on_gpu: bool) -> "Preset | None":
-    """Find a preset by its short or full name; the default one for None."""
+    """Return a preset by its short or full name; for None the default one, if there is one."""
     from faceswap_models import registry
 
-    found = registry.presets(backend)
+    presets = registry.presets(backend)
     if name is None:
-        defaults = [one for one in found.values() if on_gpu and one.default_on_gpu]
-        defaults += [one for one in found.values() if one.default]
+        defaults = [one for one in presets.values() if on_gpu and one.default_on_gpu]
+        defaults += [one for one in presets.values() if one.default]
         return next(iter(defaults), None)
     short = name.removeprefix(f"{backend}-")
-    if short in found:
-        return found[short]
+    if short in presets:
+        return presets[short]
     raise ConfigurationError(
-        f'--preset: {backend} has no preset called "{name}"', hint=did_you_mean(short, found)
+        f'--preset: {backend} has no preset called "{name}"', hint=did_you_mean(short, presets)
     )
 
 
@@ -281,7 +285,7 @@ def _split_override(text: str) -> tuple[str, str, str]:
 def _check_key(
     backend: str, kind: "type[SwapModel]", section: str, key: str, *, origin: str
 ) -> None:
-    """Refuse a section or key that the backend does not have, naming the nearest that exists."""
+    """Refuse a section or key that the backend does not have; the hint names the nearest one."""
     name = f"{section}.{key}"
     known = [f"{part}.{field}" for part in SECTIONS for field in _field_types(kind, part)]
     if name in known:
@@ -298,8 +302,8 @@ def _field_types(kind: "type[SwapModel]", section: str) -> dict[str, Any]:
     return {field.name: hints[field.name] for field in dataclasses.fields(settings)}
 
 
-def _parse_value(text: str, hint: Any, *, name: str) -> Any:  # noqa: ANN401 - any of TOML's types
-    """Read the text of a value as the type its setting has."""
+def _parse_value(text: str, hint: Any, *, name: str) -> Any:  # noqa: ANN401 - any type of TOML
+    """Parse the text of a value as the type of its setting."""
     if hint is str:
         return text.strip("\"'")
     try:
@@ -310,7 +314,7 @@ def _parse_value(text: str, hint: Any, *, name: str) -> Any:  # noqa: ANN401 - a
 
 
 def _normalize_toml_value(text: str, hint: Any) -> str:  # noqa: ANN401
-    """Forgive what people type: `True`, a list without brackets, and texts without quotes."""
+    """Accept what users type: `True`, a list without brackets, and texts without quotes."""
     if hint is bool:
         return text.lower()
     if typing.get_origin(hint) is tuple and not text.startswith("["):
@@ -322,7 +326,7 @@ def _normalize_toml_value(text: str, hint: Any) -> str:  # noqa: ANN401
 
 
 def _coerce(value: Any, hint: Any, *, origin: str) -> Any:  # noqa: ANN401
-    """Return `value` as the type `hint`, refusing what does not fit it exactly."""
+    """Return `value` as the type `hint`; refuse what does not fit it exactly."""
     if typing.get_origin(hint) is tuple and isinstance(value, list | tuple):
         part = typing.get_args(hint)[0]
         return tuple(_coerce(item, part, origin=origin) for item in value)
@@ -334,7 +338,7 @@ def _coerce(value: Any, hint: Any, *, origin: str) -> Any:  # noqa: ANN401
 
 
 def _check_range(name: str, value: Any, limits: tuple[float, float]) -> None:  # noqa: ANN401
-    """Refuse a number, or a list of numbers, that lies outside of its setting's range."""
+    """Refuse a number, or a list of numbers, outside of its setting's range."""
     least, largest = limits
     for number in value if isinstance(value, tuple) else (value,):
         if isinstance(number, int | float) and not (
@@ -345,7 +349,7 @@ def _check_range(name: str, value: Any, limits: tuple[float, float]) -> None:  #
 
 
 def _type_name(hint: Any) -> str:  # noqa: ANN401
-    """Say in plain words what a type is."""
+    """Return the name of a type for users."""
     if typing.get_origin(hint) is tuple:
         return "a list like 1,2,3"
     names = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
@@ -365,7 +369,7 @@ def _build_recipe(
             kind.model_settings_type(**values["model"]),
             kind.train_settings_type(**values["train"]),
         )
-    except ValueError as error:  # a settings class may refuse a value in its own words
+    except ValueError as error:  # a settings class may refuse a value itself
         raise ConfigurationError(str(error)) from error
     names = [f"{section}.{key}" for section in SECTIONS for key in _field_types(kind, section)]
     return Recipe(
@@ -387,5 +391,5 @@ def _to_json_values(settings: "ModelSettings | TrainSettings") -> dict[str, Any]
 
 
 def _format_toml_value(value: Any) -> str:  # noqa: ANN401
-    """Write one value as TOML; JSON's strings, numbers, booleans and lists are TOML's too."""
+    """Return a value as TOML; JSON's strings, numbers, booleans and lists are valid in it."""
     return repr(value) if isinstance(value, float) else json.dumps(value, ensure_ascii=False)

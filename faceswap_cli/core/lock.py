@@ -1,4 +1,4 @@
-"""One training at a time in a run's folder, and nothing left there by one that was killed."""
+"""`run_lock`: one process trains in a run's folder at a time."""
 
 import os
 import sys
@@ -11,14 +11,14 @@ from faceswap_cli.core.errors import ConfigurationError
 from faceswap_cli.core.fileio import translate_os_errors
 
 LOCK_FILENAME = ".lock"
-"""Name of the file that is locked; it stays, and means nothing while nobody locks it."""
+"""Name of the file that is locked; it stays, and means nothing while it is not locked."""
 
 
 @contextmanager
 def run_lock(folder: Path) -> Iterator[None]:
-    """Keep other processes from training in `folder`, and clear what a killed one left half done.
+    """Keep other processes from training in `folder`, and delete temporary files of a killed one.
 
-    The system gives the lock back however this process ends, so no lock is ever stale.
+    The system releases the lock however this process ends, so no lock is ever stale.
 
     Raises:
         ConfigurationError: Another process trains there.
@@ -30,7 +30,8 @@ def run_lock(folder: Path) -> Iterator[None]:
     with file:
         if not _try_lock(file):
             raise ConfigurationError(
-                f'the run "{folder.name}" is being trained by another process{_describe_holder(path)}',
+                f'the run "{folder.name}" is being trained by another process'
+                f"{_describe_holder(path)}",
                 hint="wait for it, or start another run with --name NEW",
             )
         file.truncate(0)
@@ -41,24 +42,24 @@ def run_lock(folder: Path) -> Iterator[None]:
 
 
 def remove_stale_temp_files(folder: Path) -> list[Path]:
-    """Delete what was being written when a process was killed; return its paths.
+    """Delete files that were being written when a process was killed; return their paths.
 
-    That is files by the temporary names of `files.replacing` and, inside it, of safetensors.
+    They have the temporary names of `fileio.atomic_write` and, inside it, of safetensors.
     """
     patterns = (".*-*.*", ".tmp??????")
-    found = [path for pattern in patterns for path in folder.rglob(pattern) if path.is_file()]
-    for path in found:
+    stale = [path for pattern in patterns for path in folder.rglob(pattern) if path.is_file()]
+    for path in stale:
         path.unlink()
-    return found
+    return stale
 
 
 def _try_lock(file: IO[bytes]) -> bool:
-    """Lock an open file for this process, without waiting; say whether that could be done."""
+    """Lock an open file for this process, without waiting; return whether that succeeded."""
     try:
         if sys.platform == "win32":
             import msvcrt
 
-            file.seek(0x7FFF_0000)  # beyond the text, which others may read
+            file.seek(0x7FFF_0000)  # beyond the text, which stays readable for others
             msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
         else:
             import fcntl
@@ -70,6 +71,6 @@ def _try_lock(file: IO[bytes]) -> bool:
 
 
 def _describe_holder(path: Path) -> str:
-    """Return the number of the process that holds a lock, as a sentence has it."""
+    """Return the ID of the process that holds a lock, for the end of a sentence."""
     number = path.read_text(encoding="ascii", errors="ignore").strip()
     return f" (number {number})" if number else ""

@@ -1,7 +1,7 @@
 """Files of a run: checkpoints and trained models, safetensors with a checksum, written atomically.
 
 `CheckpointWriter` writes both, `load_checkpoint` resumes, `load_weights` reads a trained model. No
-pickle: a file from a stranger can hold wrong numbers, but not a program.
+pickle: an untrusted file can hold wrong numbers, but not run code.
 """
 
 import hashlib
@@ -34,9 +34,9 @@ from faceswap_models import registry
 from faceswap_models.base import SwapModel
 
 FORMAT = 2
-"""Version of the headers below. Format 1 is read as well: see `RENAMED_SETTINGS`, `RENAMED_STATE`."""
+"""Version of the headers. Format 1 is read as well: see `RENAMED_SETTINGS` and `RENAMED_STATE`."""
 MAX_SNAPSHOTS = 3
-"""How many of the last states of a run are kept."""
+"""Checkpoints of a run that stay on the disk: the last ones."""
 CHECKSUM_KEY = "sha256"
 """Header key of the checksum over everything else; safetensors itself has none."""
 MAX_FP16 = 60_000.0
@@ -45,30 +45,30 @@ MAX_FP16 = 60_000.0
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TrainedModel:
-    """A model that was trained, ready to swap."""
+    """A trained model, ready to swap."""
 
     model: SwapModel
     """In evaluation mode, on its device."""
     recipe: Recipe
-    """What it was trained with."""
+    """Its backend and settings."""
     identities: tuple[str, ...]
-    """Names of the people it knows."""
+    """Names of the trained identities."""
     images_seen: int
-    """Crops it was shown."""
+    """Images seen in training."""
     origins: tuple[Origin, ...] = ()
-    """What is told of the sets it was trained on, by digests; older files tell nothing."""
+    """Digests of the sets it was trained on; older files have none."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Checkpoint:
-    """A state of a run to go on from."""
+    """A state of a run to resume from."""
 
     tensors: Tensors
     """Weights, averaged weights and optimizer moments."""
     recipe: Recipe
-    """What it was trained with so far."""
+    """Backend and settings of the run."""
     identities: tuple[str, ...]
-    """Names of the people, in the order the networks know them."""
+    """Names of the identities, in the order of the networks."""
     state: TrainState
     """Everything else that training changes."""
     validation_files: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -76,13 +76,13 @@ class Checkpoint:
 
 
 class CheckpointWriter:
-    """Writes what a run leaves on the disk, in the main process.
+    """Writes the checkpoints and trained models of a run, in the main process.
 
     Args:
         run: Its folder.
-        trainer: What is saved.
-        loader: Says which faces are kept out of training.
-        recipe: What it is trained with.
+        trainer: Its model and optimizers.
+        loader: Gives the names of the validation faces.
+        recipe: Backend and settings.
         origins: Digests of the sets, for the header of the trained model.
     """
 
@@ -110,7 +110,7 @@ class CheckpointWriter:
         return time.monotonic() - self._saved_at_s
 
     def begin(self, state: TrainState) -> None:
-        """Write the recipe, and the initial checkpoint of a new run: there to roll back to."""
+        """Write the recipe, and the initial checkpoint of a new run, for a rollback."""
         write_text(self.run.recipe, self._recipe.to_toml())
         if self.run.weights.exists():
             self.saved_images = state.images_seen
@@ -180,10 +180,10 @@ def save_checkpoint(
     state: TrainState,
     validation_files: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> None:
-    """Write everything needed to go on, and keep the last `KEPT` such files.
+    """Write everything needed to resume, and delete all but the last `MAX_SNAPSHOTS` such files.
 
-    The file gets its own name first, `snapshots/<images>`, and `resume` then becomes a second
-    name of it: so a damaged `resume` always has a predecessor.
+    The file is written as `snapshots/<images>` first, and `resume` then becomes a hard link to it:
+    so a damaged `resume` always has a predecessor.
     """
     path = run.snapshot_path(state.images_seen)
     header = _build_metadata(recipe, identities, state.images_seen)
@@ -196,19 +196,19 @@ def save_checkpoint(
 
 
 def load_checkpoint(run: RunFolder) -> Checkpoint | None:
-    """Read where a run stopped; None for a run that has not begun.
+    """Read the last checkpoint of a run; None for a run that has not started.
 
     Raises:
         CheckpointError: The file is damaged or missing; the hint names the last good one.
     """
     if not run.resume.exists():
-        kept = list_snapshots(run)
-        if not kept:
+        snapshots = list_snapshots(run)
+        if not snapshots:
             return None
-        if len(kept) == 1:
-            return read_checkpoint(kept[0])  # killed between the two names of the first
+        if len(snapshots) == 1:
+            return read_checkpoint(snapshots[0])  # killed before the first one was linked
         raise CheckpointError(
-            f"{run.resume} is missing, but the run has begun",
+            f"{run.resume} is missing, but the run has started",
             hint=_last_good_hint(run, exclude=None),
         )
     try:
@@ -220,10 +220,10 @@ def load_checkpoint(run: RunFolder) -> Checkpoint | None:
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """Read one state of a run.
+    """Read one checkpoint.
 
     Raises:
-        CheckpointError: The file is damaged, or is not such a file.
+        CheckpointError: The file is damaged, or is not a checkpoint.
     """
     tensors, header = read_safetensors(path)
     try:
@@ -238,16 +238,16 @@ def read_checkpoint(path: Path) -> Checkpoint:
             },
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path} does not hold a state of training") from error
+        raise CheckpointError(f"{path} does not hold a checkpoint") from error
 
 
 def check_compatible(
     resume: Checkpoint, *, recipe: Recipe, identities: Sequence[str], run: RunFolder
 ) -> None:
-    """Refuse to go on with other networks or other people than a run began with.
+    """Refuse to resume a run with other networks or other identities.
 
     Raises:
-        CheckpointError: It says what differs, and how to go on.
+        CheckpointError: The message says what differs, the hint what to do.
     """
     changes = list_model_differences(resume.recipe, recipe)
     if changes:
@@ -272,7 +272,7 @@ def save_weights(
     images_seen: int,
     origins: Sequence[Origin] = (),
 ) -> None:
-    """Write what `convert` needs: the averaged weights, and all about them in the header."""
+    """Write what `convert` needs: the averaged weights, and their description in the header."""
     header = _build_metadata(recipe, identities, images_seen)
     header["origins"] = origins_to_json(origins)
     model = recipe.model
@@ -299,7 +299,7 @@ def load_weights(path: Path, device: torch.device) -> TrainedModel:
         _load_exported(model, tensors)
     except ConfigurationError as error:
         raise CheckpointError(
-            f"{path} was trained with what this version does not have: {error.message}",
+            f"{path} was trained with settings that this version does not have: {error.message}",
             hint=error.hint,
         ) from error
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
@@ -317,27 +317,27 @@ def load_weights(path: Path, device: torch.device) -> TrainedModel:
 
 
 def list_snapshots(run: RunFolder) -> list[Path]:
-    """Return the states of a run that are kept, oldest first."""
+    """Return the checkpoints of a run, oldest first."""
     return sorted(run.snapshots.glob("[0-9]*.safetensors"))
 
 
 def write_safetensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> None:
-    """Write tensors and a header of texts, with a checksum over both."""
+    """Write tensors and a header, with a checksum over both."""
     stored = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    told = {**header, CHECKSUM_KEY: compute_checksum(stored, header)}
+    metadata = {**header, CHECKSUM_KEY: compute_checksum(stored, header)}
     with (
         atomic_write(path) as temporary,
         translate_os_errors(path),
         _translate_safetensors_errors(),
     ):
-        save_file(stored, temporary, told)
+        save_file(stored, temporary, metadata)
 
 
 def read_safetensors(path: Path) -> tuple[Tensors, dict[str, str]]:
-    """Read tensors and header, and check that not a bit of them has changed.
+    """Read tensors and header, and verify their checksum.
 
     Raises:
-        CheckpointError: The file is not there, torn, damaged, or of a newer version.
+        CheckpointError: The file is missing, incomplete, damaged, or of a newer version.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -371,7 +371,7 @@ def compute_checksum(tensors: Mapping[str, Tensor], header: Mapping[str, str]) -
 
 
 def _build_metadata(recipe: Recipe, identities: Sequence[str], images_seen: int) -> dict[str, str]:
-    """Return what both files say of themselves."""
+    """Return the header entries that checkpoints and trained models share."""
     return {
         "format": str(FORMAT),
         "recipe": json.dumps(recipe.to_dict()),
@@ -381,20 +381,20 @@ def _build_metadata(recipe: Recipe, identities: Sequence[str], images_seen: int)
 
 
 def to_fp16_if_safe(value: Tensor) -> Tensor:
-    """Return weights as float16 where they fit: half the file, and no difference to be seen.
+    """Return weights as float16 where they fit: half the file, without a visible difference.
 
     Measured on the `light` preset's outputs, 0 to 255: float16 changes them by 0.002 on average
-    and 0.02 at most, bfloat16 by 0.016 and 0.14; neither changes the error on held-out faces.
+    and 0.02 at most, bfloat16 by 0.016 and 0.14; neither changes the validation error.
     """
     fits = value.dtype == torch.float32 and bool((value.abs() <= MAX_FP16).all())
     return value.half() if fits else value
 
 
 def _load_exported(model: SwapModel, tensors: Mapping[str, Tensor]) -> None:
-    """Give a model its trained weights; what only training needs stays as it was built.
+    """Load trained weights into a model; what only training needs stays as it was built.
 
     Raises:
-        RuntimeError: They are of other networks.
+        RuntimeError: The weights are of other networks.
     """
     values = {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
     missing, unexpected = model.load_state_dict(values, strict=False)
@@ -409,7 +409,7 @@ def _load_exported(model: SwapModel, tensors: Mapping[str, Tensor]) -> None:
 
 @contextmanager
 def _translate_safetensors_errors() -> Iterator[None]:
-    """Turn safetensors' own word for a full disk back into the system's error, by its number."""
+    """Raise the operating system's error, such as a full disk, for safetensors' own of it."""
     try:
         yield
     except SafetensorError as error:
@@ -420,17 +420,17 @@ def _translate_safetensors_errors() -> Iterator[None]:
 
 
 def _hard_link_or_copy(path: Path, name: Path) -> None:
-    """Make `name` a second name of the file at `path`, in one step; a copy where that cannot be."""
+    """Make `name` a hard link to `path`, atomically; a copy if the file system has none."""
     with atomic_write(name) as temporary, translate_os_errors(name):
         temporary.unlink()
         try:
             os.link(path, temporary)
-        except OSError:  # the file system has no second names
+        except OSError:  # the file system has no hard links
             shutil.copyfile(path, temporary)
 
 
 def _last_good_hint(run: RunFolder, *, exclude: Path | None) -> str:
-    """Say how to go on from the newest state that is whole."""
+    """Return a hint how to resume from the newest checkpoint that is whole."""
     for path in reversed(list_snapshots(run)):
         if exclude is not None and path.samefile(exclude):
             continue
@@ -443,15 +443,15 @@ def _last_good_hint(run: RunFolder, *, exclude: Path | None) -> str:
 
 
 def _join_names(names: Sequence[str]) -> str:
-    """Return names in a row, as a sentence has them."""
+    """Return names in quotes, joined for a sentence."""
     return " and ".join(f'"{name}"' for name in names)
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
-    """Return what a trained model's header says, without reading its weights.
+    """Return the header of a trained model, without reading its weights.
 
     Raises:
-        CheckpointError: The file is not such a file.
+        CheckpointError: The file is not a trained model.
     """
     try:
         with safe_open(path, framework="pt") as file:

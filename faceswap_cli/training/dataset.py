@@ -1,7 +1,6 @@
-"""Faces as the trainer wants them: decoded once, split honestly, drawn by position.
+"""Training data: crops decoded once, split into training and validation, sampled by position.
 
-Knows crops, their cache and which ones come next; refuses to know how they are warped, and what
-network learns from them.
+`load_identity` decodes and splits a set; `shuffled_indices` says which crops come next.
 """
 
 import hashlib
@@ -22,16 +21,16 @@ from faceswap_cli.faces.dataset import FaceRecord, FaceSet
 from faceswap_cli.faces.masks import eyes_mouth_mask, face_mask
 
 CACHE_FORMAT = 2
-"""Part of the digest: a change of what is cached makes every old cache another one."""
+"""Part of the digest: a change of what is cached invalidates every old cache."""
 OVERSAMPLING = 1.5
-"""Cached px per px that the network sees: enough that a bilinear look-up at any angle neither
-blurs nor skips, and no more, since the cache lives in memory."""
+"""Cached px per px of the network's input: enough that bilinear sampling at any angle neither blurs
+nor aliases, and no more, since the cache is held in memory."""
 MIN_FACES = 8
-"""Fewer faces than this cannot be split into faces to learn from and faces to judge by."""
+"""Fewer faces than this cannot be split into training and validation."""
 VALIDATION_BLOCKS = 4
-"""How many runs of neighbouring frames the held-out faces come in."""
+"""Runs of neighboring frames that the validation faces come in."""
 VALIDATION_FRACTION = 0.1
-"""Part of the faces that is kept out of training."""
+"""Part of the faces that is kept out of training, for validation."""
 
 ANGLE_SCALE = 10.0
 """Degrees of yaw or pitch that count as much as `MOUTH_SCALE`."""
@@ -41,14 +40,13 @@ _LIPS, _HEIGHT = (13, 14), (10, 152)
 """The inner lips' middles, and the face's top and chin, in the 478 landmarks."""
 
 Pixels = npt.NDArray[np.uint8]
-"""uint8 (N, S, S, 4): RGB, and what part of the face it is: see `marked`; the crop covers the unit
-square."""
+"""uint8 (N, S, S, 4): RGB and mask levels, see `pack_masks`; a crop covers the unit square."""
 MaskChannel = TypeVar("MaskChannel", AnyArray, Tensor)
 """Values of the fourth channel, 0 to 255."""
 FACE_LEVEL = 128
-"""In the fourth channel this and more is face in full; 255 is an eye or the mouth."""
+"""Mask level of the face; 255 is an eye or the mouth, and in between are their edges."""
 Indices = npt.NDArray[np.int64]
-"""Places in a set, int64 (K,)."""
+"""Indices into a set, int64 (K,)."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -69,7 +67,7 @@ class IdentityDataset:
 
 
 def check_min_faces(faces: FaceSet) -> None:
-    """Refuse a set that is too small to learn from.
+    """Refuse a set that is too small to train on.
 
     Raises:
         NoFacesError: There are fewer than `MIN_FACES` faces.
@@ -112,7 +110,7 @@ def load_identity(
 
 
 def pose_features(records: Sequence[FaceRecord]) -> AnyArray:
-    """Return yaw, pitch and opening of the mouth of faces, float32 (N, 3), in the units above."""
+    """Return yaw, pitch and mouth opening of faces, float32 (N, 3), in units of `*_SCALE`."""
     return np.array(
         [
             [
@@ -129,7 +127,7 @@ def pose_features(records: Sequence[FaceRecord]) -> AnyArray:
 
 
 def merge_sets(sets: Sequence[FaceSet], *, name: str) -> FaceSet:
-    """Return the faces of sets that lie side by side as one set, as if of one person."""
+    """Return the faces of sets in one folder as one set of a single identity."""
     [folder] = {faces.folder.parent for faces in sets}
     records = [
         replace(record, file=f"{faces.folder.name}/{record.file}")
@@ -140,12 +138,12 @@ def merge_sets(sets: Sequence[FaceSet], *, name: str) -> FaceSet:
 
 
 def cached_side_px(size_px: int, coverage: float, crop_px: int) -> int:
-    """Return the side of the cached crops, px, for a network of `size_px` that sees `coverage`."""
+    """Return the side of the cached crops, px, for a network of `size_px` and `coverage`."""
     return max(1, min(crop_px, round(OVERSAMPLING * size_px / coverage)))
 
 
 def crop_side_px(faces: FaceSet) -> int:
-    """Return the side of a set's crops, px, judged by the first."""
+    """Return the side of a set's crops, px: that of the first."""
     return int(read_crop(faces.path(faces.records[0])).shape[0])
 
 
@@ -184,7 +182,7 @@ def read_crop(path: Path) -> Image:
     """Read a crop, RGB uint8 (S, S, 3).
 
     Raises:
-        InputError: It is not a picture, or not square.
+        InputError: It is not an image, or not square.
     """
     image = image_io.read_image(path)
     if image.shape[0] != image.shape[1]:
@@ -196,30 +194,31 @@ def read_crop(path: Path) -> Image:
 
 
 def split_train_val(count: int, fraction: float) -> tuple[Indices, Indices]:
-    """Split `count` faces in the order of their frames into those to learn and those held out.
+    """Split `count` faces in the order of their frames into training and validation.
 
-    The held-out faces are a few runs of neighbours, spread evenly: single faces picked at random
-    would each have a near twin, the frame before, among those learnt from. No chance is involved,
-    so a run that goes on holds out the same faces.
+    The validation faces are a few runs of neighbors, spread evenly: single faces picked at random
+    would each have a near duplicate, the frame before, in training. Nothing is random, so a resumed
+    run has the same validation faces.
 
     Returns:
-        Indices to train on and held-out indices, both ascending; together all of `range(count)`.
+        Indices for training and for validation, both ascending; together all of `range(count)`.
     """
-    held = max(1, round(count * fraction))
-    runs = max(1, min(VALIDATION_BLOCKS, held // 2))
-    is_held = np.zeros(count, dtype=bool)
+    val_count = max(1, round(count * fraction))
+    runs = max(1, min(VALIDATION_BLOCKS, val_count // 2))
+    is_val = np.zeros(count, dtype=bool)
     for run in range(runs):
-        length = held * (run + 1) // runs - held * run // runs
+        length = val_count * (run + 1) // runs - val_count * run // runs
         middle = count * (2 * run + 1) // (2 * runs)
         start = min(max(middle - length // 2, 0), count - length)
-        is_held[start : start + length] = True
-    return np.flatnonzero(~is_held), np.flatnonzero(is_held)
+        is_val[start : start + length] = True
+    return np.flatnonzero(~is_val), np.flatnonzero(is_val)
 
 
 def derive_seed(seed: int, position: int, purpose: str) -> int:
-    """Return the 63-bit seed for what is drawn at `position` of a run, for one purpose.
+    """Return the 63-bit seed of the random numbers at `position` of a run, for one purpose.
 
-    Neighbouring positions give unrelated seeds, which torch's own seeding does not promise.
+    Neighboring positions have unrelated seeds, which torch's own seeding does not promise. The
+    purpose is hashed: another wording is another random stream.
     """
     text = f"{seed}/{position}/{purpose}".encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") >> 1
@@ -230,27 +229,29 @@ def shuffled_indices(
 ) -> Indices:
     """Return the `count` entries of `indices` that come at `start` in an endless shuffled order.
 
-    Every entry comes once before any comes again; each round is shuffled afresh by its own seed,
-    so what comes at a position does not depend on where the run was started or stopped.
+    Every entry comes once before any comes again. Each round has its own seed, so what comes at a
+    position does not depend on where the run was started or stopped.
 
     Args:
-        indices: What to draw from.
-        start: How many were drawn before.
-        count: How many to draw.
+        indices: The entries to sample from.
+        start: Number of entries before.
+        count: Number of entries to return.
         seed: Seed of the run.
-        purpose: Keeps one person's order apart from another's.
+        purpose: Gives each identity its own order.
     """
     size = len(indices)
     positions = np.arange(start, start + count, dtype=np.int64)
-    rounds, places = positions // size, positions % size
+    rounds, offsets = positions // size, positions % size
     orders = {
         number: np.random.default_rng(derive_seed(seed, number, f"round of {purpose}")).permutation(
             size
         )
         for number in np.unique(rounds).tolist()
     }
-    chosen = [orders[number][place] for number, place in zip(rounds.tolist(), places, strict=True)]
-    return indices[np.array(chosen, dtype=np.int64)]
+    sampled = [
+        orders[number][offset] for number, offset in zip(rounds.tolist(), offsets, strict=True)
+    ]
+    return indices[np.array(sampled, dtype=np.int64)]
 
 
 def evenly_spaced(indices: Indices, count: int) -> Indices:
@@ -261,9 +262,9 @@ def evenly_spaced(indices: Indices, count: int) -> Indices:
 
 
 def crop_with_masks(face_set: FaceSet, record: FaceRecord, side_px: int) -> AnyArray:
-    """Return one crop with its marks as fourth channel, uint8 (S, S, 4).
+    """Return one crop with its mask levels as fourth channel, uint8 (S, S, 4).
 
-    It covers the face's square: of a crop of the whole head that is the middle.
+    It covers the face's square, which is the middle of a crop with `head` framing.
     """
     image, alignment = read_crop(face_set.path(record)), record.alignment
     if record.framing == "head":
@@ -277,31 +278,31 @@ def crop_with_masks(face_set: FaceSet, record: FaceRecord, side_px: int) -> AnyA
 
 
 def pack_masks(outline: Mask, features: Mask) -> AnyArray:
-    """Return outline and features, (S, S) from 0 to 1, in one channel of levels.
+    """Return the masks of the face and of eyes and mouth, (S, S) from 0 to 1, in one channel.
 
-    One channel, since OpenCV samples four at once. Features lie well inside the outline, so levels
-    rise from the background by way of the face to them, and may be interpolated as they are.
+    One channel, since OpenCV samples four at once. Eyes and mouth are well inside the outline, so
+    levels rise from the background over the face to them, and can be interpolated.
     """
     levels = FACE_LEVEL * outline + (255 - FACE_LEVEL) * features * (outline == 1)
     return np.asarray(np.round(levels), dtype=np.uint8)
 
 
 def unpack_face_mask(levels: MaskChannel) -> MaskChannel:
-    """Return the outline's mask, 0 to 1, of levels as `marked` makes them."""
+    """Return the mask of the face, 0 to 1, of levels from `pack_masks`."""
     return (levels / FACE_LEVEL).clip(0, 1)
 
 
 def unpack_feature_mask(levels: MaskChannel) -> MaskChannel:
-    """Return the mask of eyes and mouth, 0 to 1, of levels as `marked` makes them."""
-    # In floating point first: unsigned levels have nothing below 0.
+    """Return the mask of eyes and mouth, 0 to 1, of levels from `pack_masks`."""
+    # In floating point first: unsigned levels would wrap below 0.
     return (levels / (255 - FACE_LEVEL) - FACE_LEVEL / (255 - FACE_LEVEL)).clip(0, 1)
 
 
 def _write_cache(faces: FaceSet, path: Path, shape: Sequence[int]) -> None:
     """Write all crops of a set into one array file.
 
-    By plain writing, one crop after the other: writing into a mapped file on a full disk does not
-    raise, it kills the process.
+    Written one crop after the other: writing into a mapped file on a full disk does not raise, it
+    kills the process.
     """
     header = {"descr": "|u1", "fortran_order": False, "shape": tuple(shape)}
     with atomic_write(path) as temporary, translate_os_errors(path), temporary.open("wb") as file:
@@ -319,11 +320,11 @@ def _delete_stale_caches(cache: Path, name: str, *, keep: Path) -> None:
 
 
 def _escape_glob(name: str) -> str:
-    """Return `name` with the signs that `glob` reads as patterns made plain."""
-    return "".join(f"[{sign}]" if sign in "*?[" else sign for sign in name)
+    """Return `name` with the special characters of `glob` escaped."""
+    return "".join(f"[{char}]" if char in "*?[" else char for char in name)
 
 
 def _landmark_distance(record: FaceRecord, indices: tuple[int, int]) -> float:
     """Return the distance of two landmarks, px."""
-    one, other = record.landmarks[list(indices)].astype(np.float64)
-    return float(np.linalg.norm(one - other))
+    first, second = record.landmarks[list(indices)].astype(np.float64)
+    return float(np.linalg.norm(first - second))

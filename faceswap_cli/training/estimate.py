@@ -1,4 +1,4 @@
-"""What training takes (`TrainEstimate`), and the largest batch that fits (`search_batch_size`)."""
+"""Costs of training (`TrainEstimate`), and the largest batch that fits (`search_batch_size`)."""
 
 import os
 import shutil
@@ -22,20 +22,20 @@ WARMUP_STEPS = 2
 TIMED_SECONDS = 1.5
 """How long steps are timed, at least one of them."""
 IN_FLIGHT_SNAPSHOTS = 1
-"""Files beside the kept ones while they are written."""
+"""Snapshots in addition to the last ones, while they are written."""
 INITIAL_BATCH_SIZE = 2
-"""Faces of each person in the first batch that is tried; the others are its doublings."""
+"""Faces of each identity in the first batch that is tried; the others are its doublings."""
 GPU_MEMORY_FRACTION = 0.9
 """Part of a GPU's free memory that training may take."""
 CPU_MEMORY_FRACTION = 0.5
-"""Part of a machine's free memory that training may take: other programs live there too."""
+"""Part of a machine's free memory that training may take: other programs need some too."""
 CPU_MIN_SPEEDUP = 0.1
-"""A doubling on a CPU must raise images/s by this part: more only makes steps fewer."""
+"""Part by which a doubling on a CPU must raise images/s: else it only makes steps fewer."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainEstimate:
-    """What a training takes."""
+    """What a run needs: device, parameters, speed, memory, disk and time."""
 
     device: str
     """Name of the device."""
@@ -47,7 +47,7 @@ class TrainEstimate:
     images_per_step: int
     """Faces in a step, over all identities."""
     disk_bytes: int
-    """What the run's folder will hold with cache and kept checkpoints, without previews."""
+    """Size of the run's folder with cache and checkpoints, without previews."""
     images_per_second: float | None = None
     """Measured; None before the first steps."""
     memory_bytes: int = 0
@@ -86,7 +86,7 @@ def benchmark_steps(
     start_images: int = 0,
     seconds: float | None = None,
 ) -> tuple[float, int]:
-    """Train for some seconds from `start_images` on; the trainer's state is spoilt by it.
+    """Train for some seconds from `start_images`; the trainer's state is not usable afterwards.
 
     Where memory runs out, the trainer is left with as many micro-batches as it needs.
 
@@ -96,10 +96,10 @@ def benchmark_steps(
     timed_seconds = TIMED_SECONDS if seconds is None else seconds
     images = loader.images_per_step
     device = trainer.hardware.device
-    steps, began = 0, time.monotonic()
-    while steps <= WARMUP_STEPS or time.monotonic() - began < timed_seconds:
+    steps, start = 0, time.monotonic()
+    while steps <= WARMUP_STEPS or time.monotonic() - start < timed_seconds:
         if steps == WARMUP_STEPS:
-            began = time.monotonic()
+            start = time.monotonic()
         seen = start_images + steps * images
         progress = TrainProgress(images_seen=seen, max_images=None)
         batch = loader.batch(seen)
@@ -112,12 +112,12 @@ def benchmark_steps(
         steps += 1
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-    elapsed = time.monotonic() - began
+    elapsed = time.monotonic() - start
     return (steps - WARMUP_STEPS) * images / elapsed, peak_memory_bytes(device)
 
 
 def grow_to_final(trainer: Trainer) -> None:
-    """Have networks that grow take their final structure at once, to learn what that takes."""
+    """Grow networks to their final structure at once, to measure them."""
     model = trainer.model
     while isinstance(model, GrowingModel) and model.is_growing:
         trainer.grow(model.growth_step + 1, TrainProgress(images_seen=0, max_images=None))
@@ -129,10 +129,10 @@ def count_parameters(trainer: Trainer) -> int:
 
 
 def estimate_disk_bytes(trainer: Trainer, *, cache_bytes: int) -> int:
-    """Return the bytes that a run of a trainer will take, sheets left out.
+    """Return the size of a run's folder, bytes, without previews.
 
     Args:
-        trainer: Whether it has learnt or not: Adam's two moments are counted in.
+        trainer: Trained or not: Adam's two moments are included.
         cache_bytes: Size of the decoded crops.
     """
     state = sum(one.numel() * one.element_size() for one in trainer.state_dict().values())
@@ -146,33 +146,34 @@ def estimate_disk_bytes(trainer: Trainer, *, cache_bytes: int) -> int:
 
 
 def check_disk_space(folder: Path, *, needed_bytes: int) -> None:
-    """Refuse to begin what the disk has no room for.
+    """Refuse to start a run that does not fit on the disk.
 
     Args:
-        folder: Where the run lies, or will; what is there already counts.
-        needed_bytes: What the run's folder will hold.
+        folder: The run's folder; it need not exist, and files in it count.
+        needed_bytes: Size that the folder will have.
 
     Raises:
         InputError: The disk's free space is less than what is still needed.
     """
-    there = {one.st_ino: one.st_size for one in map(Path.stat, _iter_files(folder))}
-    missing = needed_bytes - sum(there.values())
-    home = next(place for place in (folder, *folder.absolute().parents) if place.exists())
-    free = shutil.disk_usage(home).free
+    sizes = {one.st_ino: one.st_size for one in map(Path.stat, _iter_files(folder))}
+    missing = needed_bytes - sum(sizes.values())
+    existing = next(one for one in (folder, *folder.absolute().parents) if one.exists())
+    free = shutil.disk_usage(existing).free
     if free < missing:
         raise InputError(
-            f"the run needs {format_bytes(missing)} more on the disk of {folder}, which has {format_bytes(free)}",
+            f"the run needs {format_bytes(missing)} more on the disk of {folder}, "
+            f"which has {format_bytes(free)}",
             hint="free some space, or give a --workspace on another disk",
         )
 
 
 def format_bytes(count: float) -> str:
-    """Return a number of bytes as people write it."""
+    """Return a number of bytes as text, in MB or GB."""
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:,.0f} MB"
 
 
 def format_duration(seconds: float) -> str:
-    """Return a length of time as people write it."""
+    """Return a duration as text, in hours and minutes."""
     minutes = round(seconds / 60)
     if minutes < 1:
         return "less than a minute"
@@ -181,19 +182,19 @@ def format_duration(seconds: float) -> str:
 
 
 def peak_memory_bytes(device: torch.device) -> int:
-    """Return the most memory that was in use, bytes; 0 where the system does not say."""
+    """Return the peak memory, bytes; 0 where the system does not report it."""
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
     if sys.platform == "win32":
         return 0
-    import resource  # there is none on Windows
+    import resource  # not on Windows
 
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def device_name(device: torch.device) -> str:
-    """Return what a device calls itself."""
+    """Return the name of a device."""
     if device.type == "cuda":
         return f"cuda ({torch.cuda.get_device_name(device)})"
     threads = torch.get_num_threads()
@@ -207,7 +208,7 @@ def _iter_files(folder: Path) -> Iterator[Path]:
 
 @dataclass(frozen=True, kw_only=True)
 class BatchTrial:
-    """What a batch of some size took."""
+    """Speed and memory of training with a batch of some size."""
 
     images_per_second: float
     memory_bytes: int
@@ -215,12 +216,12 @@ class BatchTrial:
 
 @dataclass(frozen=True, kw_only=True)
 class SearchLimits:
-    """When doubling stops."""
+    """Limits at which doubling the batch stops."""
 
     memory_bytes: float
-    """What training may take."""
+    """Memory that training may take."""
     min_speedup: float
-    """By what part images/s must rise with each doubling; -1 asks for nothing."""
+    """Part by which images/s must rise with each doubling; -1 for any speed."""
 
 
 def search_batch_size(
@@ -229,25 +230,25 @@ def search_batch_size(
     """Return the largest batch that fits and pays, and what stopped the search, in words.
 
     Args:
-        run_trial: Learns from some batches of a size; None if memory ran out.
-        limits: When to stop.
-        max_batch_size: Faces of each person in the largest batch that makes sense.
+        run_trial: Trains on some batches of a size; None if memory ran out.
+        limits: Limits of the machine.
+        max_batch_size: Faces of each identity in the largest batch that makes sense.
     """
-    best, before = 1, 0.0
+    best, last_speed = 1, 0.0
     size = INITIAL_BATCH_SIZE
     while size <= max_batch_size:
         trial = run_trial(size)
         if trial is None or trial.memory_bytes > limits.memory_bytes:
             return best, f"{size} would take too much memory"
-        if before and trial.images_per_second < before * (1 + limits.min_speedup):
+        if last_speed and trial.images_per_second < last_speed * (1 + limits.min_speedup):
             return best, f"{size} would be no faster"
-        best, before = size, trial.images_per_second
+        best, last_speed = size, trial.images_per_second
         size *= 2
-    return best, f"the smallest set has {max_batch_size} faces to learn from"
+    return best, f"the smallest set has {max_batch_size} training faces"
 
 
 def search_limits(device: torch.device) -> SearchLimits:
-    """Return when doubling stops on a device, from the memory that is free now."""
+    """Return the limits of a device, from its free memory."""
     if device.type == "cuda":
         free = torch.cuda.mem_get_info(device)[0]
         return SearchLimits(memory_bytes=GPU_MEMORY_FRACTION * free, min_speedup=-1.0)
@@ -257,9 +258,9 @@ def search_limits(device: torch.device) -> SearchLimits:
 
 
 def available_memory_bytes() -> float:
-    """Return the machine's free memory; unbounded where the system does not say."""
+    """Return the machine's free memory, bytes; infinite where the system does not report it."""
     try:
-        with open("/proc/meminfo", encoding="ascii") as lines:  # noqa: PTH123 - not a file of ours
+        with open("/proc/meminfo", encoding="ascii") as lines:  # noqa: PTH123 - a system file
             table = dict(line.split(":", 1) for line in lines)
         return float(table["MemAvailable"].split()[0]) * 1024
     except (OSError, KeyError):

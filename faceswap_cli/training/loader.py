@@ -1,6 +1,6 @@
 """`FaceLoader`: augmented batches on the device of the network, from the images seen alone.
 
-One kind for each place where the decoded crops are kept: `make_loader` chooses.
+One class per location of the decoded crops: `make_loader` chooses.
 """
 
 from abc import ABC, abstractmethod
@@ -30,7 +30,7 @@ MAX_MEMORY_FRACTION = 0.5
 """Part of a device's free memory that the crops may take."""
 
 NEAREST = 8
-"""A face is paired with a random one of this many nearest ones, so that many get their turn."""
+"""A face is paired with a random one of this many nearest ones, for variety."""
 
 
 def batch_slice(batch_size: int, rank: int, world_size: int) -> slice:

@@ -1,6 +1,6 @@
-"""What networks begin with besides chance: files of weights, and runs trained before.
+"""Initialization from files: pretrained VGG weights, trained runs, and frozen parts.
 
-Knows which files, and how to read them; refuses to know what they are for: the networks say.
+`initialize_weights` starts new networks; `load_perceptual_weights` loads what a loss needs.
 """
 
 from collections.abc import Sequence
@@ -25,30 +25,30 @@ VGG16_LAYERS = (
     (10, 1041286, 2220976, (3, 3, 128, 256)),
     (12, 2222068, 4581406, (3, 3, 256, 256)),
 )
-"""In vgg16.ckpt: torchvision's layer number, byte offsets of the kernel and of the bias, and the
+"""Layout of vgg16.ckpt: torchvision's layer number, byte offsets of kernel and bias, and the
 kernel's shape (height, width, in, out); two convolutions of each of the first three blocks."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class InitConfig:
-    """How a run begins; the default is with random weights of at least two people."""
+    """How a new run is initialized; by default with random weights, for at least two identities."""
 
     encoder_weights: Path | None = None
-    """A file with the weights that networks ask for by name; None finds it."""
+    """File of the weights that the networks need by name; None looks for it, or downloads it."""
     init_from: Path | None = None
-    """A trained model to take weights over from."""
+    """A trained model to copy weights from."""
     pool_identities: bool = False
-    """Whether all sets are learnt as one person: an encoder for everybody."""
+    """Whether all sets are trained as one identity, for an encoder that has seen many faces."""
     min_identities: int = 2
-    """How many people there must be."""
+    """Least number of identities."""
 
 
 def initialize_weights(model: SwapModel, init: InitConfig) -> None:
-    """Put into fresh networks what they do not begin at random.
+    """Load what new networks are not to start with at random.
 
     Raises:
         ConfigurationError: The networks take no such file, or not the trained model's weights.
-        InputError: A file is missing, or is not what the networks want.
+        InputError: A file is missing, or does not fit the networks.
         CheckpointError: The trained model is damaged.
     """
     if init.init_from is not None:
@@ -57,21 +57,21 @@ def initialize_weights(model: SwapModel, init: InitConfig) -> None:
         _load_pretrained_file(model, init.encoder_weights)
     elif init.encoder_weights is not None:
         raise ConfigurationError(
-            "--encoder-weights: these networks begin at random",
+            "--encoder-weights: these networks start at random",
             hint="leave it out, or add --preset vgg19",
         )
     elif model.train_settings.freeze:
         raise ConfigurationError(
-            f"--freeze {model.train_settings.freeze[0]}: a new run has nothing trained to keep",
-            hint="begin with a trained run: --init-from RUN",
+            f"--freeze {model.train_settings.freeze[0]}: a new run has nothing trained to freeze",
+            hint="start from a trained run: --init-from RUN",
         )
 
 
 def load_perceptual_weights(model: SwapModel) -> None:
-    """Give networks on their device the file that one of their losses needs, if any does.
+    """Load the weights of the perceptual loss, if networks have one; they are on their device.
 
     Raises:
-        InputError: It is missing, or is not what the networks want.
+        InputError: The file is missing, or does not fit the loss.
     """
     if not isinstance(model, PretrainedModel) or not model.perceptual_file:
         return
@@ -91,29 +91,29 @@ def load_perceptual_weights(model: SwapModel) -> None:
 
 
 def freeze_parts(model: SwapModel, names: Sequence[str]) -> None:
-    """Keep parts of a model as they are.
+    """Exclude parts of a model from training.
 
     Raises:
-        ConfigurationError: It has no such part, or nothing is left to learn.
+        ConfigurationError: It has no such part, or nothing is left to train.
     """
-    known = {
+    parts = {
         name: part for name, part in model.named_children() if any(True for _ in part.parameters())
     }
     for name in names:
-        if name not in known:
+        if name not in parts:
             raise ConfigurationError(
                 f'--freeze: these networks have no part called "{name}"',
-                hint=did_you_mean(name, known),
+                hint=did_you_mean(name, parts),
             )
-        known[name].requires_grad_(False)
+        parts[name].requires_grad_(False)
     if not any(one.requires_grad for one in model.parameters()):
-        raise ConfigurationError("--freeze: nothing is left to learn", hint="freeze fewer parts")
+        raise ConfigurationError("--freeze: nothing is left to train", hint="freeze fewer parts")
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Read a file of named tensors, `.safetensors` or what `torch.save` writes.
+    """Read a file of named tensors, `.safetensors` or one of `torch.save`.
 
-    Of the latter nothing but tensors is read: a file from a stranger cannot run a program.
+    Of the latter only tensors are read: a file from an untrusted source cannot run code.
 
     Raises:
         InputError: It is missing, damaged, or holds other things.
@@ -121,16 +121,16 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        found = torch.load(path, map_location="cpu", weights_only=True)
+        tensors = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise InputError(f"no such file: {path}") from error
-    except Exception as error:  # torch has many names for a file that is not its own
+    except Exception as error:  # torch raises many kinds for a file that is not its own
         raise InputError(
             f"{path} is not a file of weights", hint="give a .safetensors or a .pth of tensors"
         ) from error
-    if not isinstance(found, dict):
+    if not isinstance(tensors, dict):
         raise InputError(f"{path} does not hold tensors by name")
-    return {str(name): value for name, value in found.items() if isinstance(value, Tensor)}
+    return {str(name): value for name, value in tensors.items() if isinstance(value, Tensor)}
 
 
 def read_vgg16(path: Path) -> dict[str, Tensor]:
@@ -146,7 +146,7 @@ def read_vgg16(path: Path) -> dict[str, Tensor]:
 
 
 def _load_from_trained(model: SwapModel, path: Path) -> None:
-    """Take over the weights of a trained model."""
+    """Copy the weights of a trained model."""
     if not isinstance(model, PretrainedModel):
         raise ConfigurationError(
             "--init-from: these networks cannot start from trained ones", hint="leave it out"
@@ -163,7 +163,7 @@ def _load_from_trained(model: SwapModel, path: Path) -> None:
 
 
 def _load_pretrained_file(model: PretrainedModel, path: Path | None) -> None:
-    """Take the file that a model asks for by name."""
+    """Load the pretrained file that a model needs."""
     path = path or _find_model_file(model.pretrained_file)
     try:
         model.load_pretrained(read_tensors(path))
@@ -175,9 +175,9 @@ def _load_pretrained_file(model: PretrainedModel, path: Path | None) -> None:
 
 
 def _find_model_file(name: str) -> Path:
-    """Find a model file by name, or say both ways to come by it."""
+    """Find a model file by name; if it is missing, the hint names both ways to get it."""
     try:
         return model_files.find_model_file(name)
     except InputError as error:
-        ways = f"{error.hint}, or give the file with --encoder-weights FILE"
-        raise InputError(error.message, hint=ways) from error
+        hint = f"{error.hint}, or give the file with --encoder-weights FILE"
+        raise InputError(error.message, hint=hint) from error

@@ -1,4 +1,4 @@
-"""Preview grids of a run: what the network is given, and what it makes of it."""
+"""Preview grids of a run: inputs, reconstructions and swaps; `write_preview` is the entry point."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,15 +20,15 @@ from faceswap_models.growing import GrowingModel
 from faceswap_models.tensors import to_images
 
 TRAIN_ROWS = 2
-"""Faces of each person on the sheet that are learnt from."""
+"""Training faces of each identity in the grid."""
 VALIDATION_ROWS = 3
-"""Faces of each person on the sheet that were never learnt from: the ones to judge by."""
+"""Validation faces of each identity in the grid: the ones to judge quality by."""
 TILE_PX = 128
-"""Side of a picture on the sheet."""
+"""Side of an image in the grid."""
 STRIP_ROWS = 2
-"""Held-out faces of each person on the strip of all stages."""
+"""Validation faces of each identity on the strip of all growth stages."""
 WARP_SEED = 0
-"""The sheet's warps are always the same, so that sheets can be compared."""
+"""Previews always have the same warps, so that they can be compared."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,7 @@ class Preview:
 
     path: Path
     swap_metrics: SwapMetrics | str
-    """A text says why there are none; it is empty if none were asked for."""
+    """A text says why there are none; it is empty if they were not measured."""
 
 
 def write_preview(
@@ -50,9 +50,9 @@ def write_preview(
     """Write a grid of faces and swaps, made with the averaged weights.
 
     Args:
-        trainer: Lends the weights.
+        trainer: Gives the averaged weights.
         loader: Gives the faces.
-        run: Where the grid goes, and the growth strip of networks that grow.
+        run: Folder of the grid, and of the growth strip of networks that grow.
         state: How far training is.
         swap_evaluator: Measures swaps of validation faces, if given.
     """
@@ -81,61 +81,61 @@ def write_growth_strip(model: GrowingModel, loader: FaceLoader, run: RunFolder) 
 
 
 def render_preview_grid(model: SwapModel, loader: FaceLoader) -> Image:
-    """Return a sheet: reference | own decoder | other decoder, and beside it what is learnt.
+    """Return a grid: reference | own decoder | other decoder | warped | unwarped.
 
     The first three are the papers' figure ("Face Swap using Autoencoders & image-to-image
-    Translation Techniques", figure 7), with a column for each of the others; the last two are a
-    warped face and what the own decoder makes of it. A row is one face; each person's rows come
-    together, first faces learnt from, then held out.
+    Translation Techniques", figure 7), with a column for each of the other identities; the last two
+    are a warped face and its reconstruction. A row is one face; each identity's rows are together,
+    first training faces, then validation faces.
 
     Args:
         model: In evaluation mode, without gradients.
-        loader: Gives the people and their faces.
+        loader: Gives the identities and their faces.
     """
     rows: list[list[Image]] = []
     labels: list[str] = []
-    for person in loader.datasets:
-        learnt = evenly_spaced(person.train_indices, TRAIN_ROWS)
-        held_out = evenly_spaced(person.val_indices, VALIDATION_ROWS)
-        rows += _identity_rows(model, loader, person, np.concatenate([learnt, held_out]))
-        labels += [f"{person.name}, learnt"] * len(learnt)
-        labels += [f"{person.name}, held out"] * len(held_out)
+    for dataset in loader.datasets:
+        train = evenly_spaced(dataset.train_indices, TRAIN_ROWS)
+        validation = evenly_spaced(dataset.val_indices, VALIDATION_ROWS)
+        rows += _identity_rows(model, loader, dataset, np.concatenate([train, validation]))
+        labels += [f"{dataset.name}, training"] * len(train)
+        labels += [f"{dataset.name}, validation"] * len(validation)
     return image_io.make_grid(
         rows, side=TILE_PX, columns=_column_captions(len(loader.datasets) - 1), labels=labels
     )
 
 
 def _column_captions(others: int) -> list[str]:
-    """Return the captions of a sheet for a person and so many others."""
-    each = ["other decoder"] if others == 1 else [f"decoder {turn + 1}" for turn in range(others)]
-    return ["reference", "own decoder", *each, "warped", "unwarped"]
+    """Return the captions of the columns, for `others` identities besides the row's own."""
+    decoders = ["other decoder"] if others == 1 else [f"decoder {k + 1}" for k in range(others)]
+    return ["reference", "own decoder", *decoders, "warped", "unwarped"]
 
 
 def render_growth_column(model: SwapModel, loader: FaceLoader) -> Image:
-    """Return the swaps of some held-out faces one below the other, for the strip of all stages.
+    """Return the swaps of some validation faces as a column, for the strip of all growth stages.
 
     Args:
         model: In evaluation mode, without gradients.
-        loader: Gives the people and their faces.
+        loader: Gives the identities and their faces.
     """
-    following = [*loader.datasets[1:], loader.datasets[0]]
+    targets = [*loader.datasets[1:], loader.datasets[0]]
     swaps = [
         image
-        for person, other in zip(loader.datasets, following, strict=True)
-        for image in to_images(model.swap(_strip_faces(loader, person), other.name).image)
+        for dataset, target in zip(loader.datasets, targets, strict=True)
+        for image in to_images(model.swap(_strip_faces(loader, dataset), target.name).image)
     ]
     return np.vstack([image_io.resize_square(image, TILE_PX) for image in swaps])
 
 
 def render_growth_strip(columns: Mapping[int, Image], loader: FaceLoader) -> Image:
-    """Return the strip: original | what each stage made of it, by the stage's number.
+    """Return the strip: original | swaps of each growth stage.
 
     Args:
-        columns: Each as `render_growth_column` returned it.
+        columns: Stage number -> column from `render_growth_column`.
         loader: Gives the originals.
     """
     originals = [
-        image for person in loader.datasets for image in to_images(_strip_faces(loader, person))
+        image for dataset in loader.datasets for image in to_images(_strip_faces(loader, dataset))
     ]
     stages = [np.split(columns[stage], len(originals)) for stage in sorted(columns)]
     return image_io.make_grid(
@@ -143,15 +143,15 @@ def render_growth_strip(columns: Mapping[int, Image], loader: FaceLoader) -> Ima
         side=TILE_PX,
         columns=["original", *(f"stage {stage}" for stage in sorted(columns))],
         labels=[
-            person.name
-            for person in loader.datasets
-            for _ in evenly_spaced(person.val_indices, STRIP_ROWS)
+            dataset.name
+            for dataset in loader.datasets
+            for _ in evenly_spaced(dataset.val_indices, STRIP_ROWS)
         ],
     )
 
 
 def _strip_faces(loader: FaceLoader, dataset: IdentityDataset) -> Tensor:
-    """Return one person's held-out faces that stand on the strip, (N, 3, S, S)."""
+    """Return an identity's validation faces of the strip, (N, 3, S, S)."""
     return loader.clean_batch(dataset, evenly_spaced(dataset.val_indices, STRIP_ROWS)).target[0]
 
 
@@ -161,11 +161,10 @@ def _identity_rows(
     dataset: IdentityDataset,
     indices: Sequence[int] | np.ndarray,
 ) -> list[list[Image]]:
-    """Return one person's rows of the sheet."""
-    places = np.asarray(indices, dtype=np.int64)
-    batch = loader.warped_batch(dataset, places, seed=WARP_SEED)
-    shown, warped = batch.target[0], batch.warped[0]
+    """Return an identity's rows of the grid."""
+    batch = loader.warped_batch(dataset, np.asarray(indices, dtype=np.int64), seed=WARP_SEED)
+    faces, warped = batch.target[0], batch.warped[0]
     others = [other.name for other in loader.datasets if other.name != dataset.name]
-    triplet = [shown, *(model.swap(shown, name).image for name in (dataset.name, *others))]
+    triplet = [faces, *(model.swap(faces, name).image for name in (dataset.name, *others))]
     columns = [*triplet, warped, model.swap(warped, dataset.name).image]
     return [list(row) for row in zip(*map(to_images, columns), strict=True)]

@@ -15,11 +15,11 @@ from faceswap_cli.core.fileio import write_text
 from faceswap_cli.core.workspace import RunFolder
 
 REFRESH_INTERVAL_S = 15
-"""How often a tab left open loads the page again while training goes on."""
+"""Seconds after which an open tab reloads the page during training."""
 MAX_PREVIEWS = 6
-"""Sheets on the page: more would make it too large to open."""
+"""Previews on the page: more would make it too large to open."""
 MAX_POINTS = 600
-"""Points of a curve: as many as its picture has pixels to show them."""
+"""Points of a curve: as many as its chart has pixels."""
 
 LogEntry = dict[str, Any]
 Curves = dict[str, list[tuple[float, float]]]
@@ -47,11 +47,11 @@ NETWORK_LOSSES = ("generator", "discriminator", "recon")
 
 
 def write_run_report(run: RunFolder, recipe: Recipe, *, is_training: bool) -> None:
-    """Write the page of a run, as HTML that needs nothing else.
+    """Write the page of a run, as a single HTML file.
 
     Args:
-        run: Its log and previews are read.
-        recipe: Shown as a table.
+        run: Folder with the log and the previews.
+        recipe: Settings for a table.
         is_training: Whether the page reloads itself.
     """
     lines = list(read_log(run.log))
@@ -93,8 +93,8 @@ def write_run_report(run: RunFolder, recipe: Recipe, *, is_training: bool) -> No
 def read_log(path: Path) -> Iterator[LogEntry]:
     """Yield the lines of a log by the keys of this version, each position as trained last.
 
-    A run that was killed or rolled back passes the same positions again: what was logged there
-    before belongs to weights that are gone. A line torn by a crash is left out.
+    A run that was killed or rolled back passes the same positions again: earlier lines there are of
+    weights that are gone. A line torn by a crash is skipped.
     """
     if not path.exists():
         return
@@ -102,11 +102,11 @@ def read_log(path: Path) -> Iterator[LogEntry]:
     for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             entry = _rename_keys(json.loads(text))
-            seen = int(entry["images_seen"])
+            images = int(entry["images_seen"])
         except (ValueError, KeyError, TypeError, AttributeError):
             continue
-        if entries and seen < entries[-1]["images_seen"]:
-            entries = [one for one in entries if "event" in one or one["images_seen"] <= seen]
+        if entries and images < entries[-1]["images_seen"]:
+            entries = [one for one in entries if "event" in one or one["images_seen"] <= images]
         entries.append(entry)
     identities = {name for one in entries for name in one.get("val_reconstruction", {})}
     for entry in entries:
@@ -139,16 +139,16 @@ def _rename_losses(losses: Mapping[str, float], identities: Collection[str]) -> 
 
 
 def collect_curves(lines: Sequence[LogEntry], key: str, *, prefix: str = "") -> Curves:
-    """Return the curves of the numbers that lines hold under `key`, by name."""
-    found: Curves = {}
+    """Return the curves of the numbers that lines have under `key`, by name."""
+    curves: Curves = {}
     for line in lines:
         for name, value in line.get(key, {}).items():
-            found.setdefault(f"{prefix}{name}", []).append((line["images_seen"], value))
-    return {name: downsample_curve(points) for name, points in found.items()}
+            curves.setdefault(f"{prefix}{name}", []).append((line["images_seen"], value))
+    return {name: downsample_curve(points) for name, points in curves.items()}
 
 
 def downsample_curve(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Return at most `MAX_POINTS` points, each the mean of its neighbours."""
+    """Return at most `MAX_POINTS` points, each the mean of its neighbors."""
     step = -(-len(points) // MAX_POINTS)
     if step <= 1:
         return list(points)
@@ -189,19 +189,19 @@ def _swap_metric_charts(lines: Sequence[LogEntry]) -> list[str]:
         return []
     parts = [html_page.heading("Swap metrics")]
     for name, label in SWAP_METRIC_CURVES:
-        shown = {name: curves.get(name, [])}
+        chart = {name: curves.get(name, [])}
         if name == "identity_shift":
-            shown["unswapped"] = curves.get("identity_baseline", [])
-        parts.append(html_page.line_chart(shown, x_label="images seen", y_label=label))
+            chart["unswapped"] = curves.get("identity_baseline", [])
+        parts.append(html_page.line_chart(chart, x_label="images seen", y_label=label))
     return parts
 
 
 def _preview_images(run: RunFolder) -> list[str]:
-    """Return the newest sheet first, then earlier ones spread over the run."""
+    """Return the newest preview first, then earlier ones spread over the run."""
     paths = sorted(run.previews.glob("[0-9]*.png"), reverse=True)
     if len(paths) > MAX_PREVIEWS:
         last = len(paths) - 1
-        paths = [paths[round(last * place / (MAX_PREVIEWS - 1))] for place in range(MAX_PREVIEWS)]
+        paths = [paths[round(last * index / (MAX_PREVIEWS - 1))] for index in range(MAX_PREVIEWS)]
     strip = (
         [html_page.png_figure(run.growth_strip, "all stages of growth")]
         if run.growth_strip.exists()

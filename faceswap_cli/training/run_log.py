@@ -1,4 +1,4 @@
-"""`RunLog`: the numbers of a run, alike in `log.jsonl`, in TensorBoard and on the console."""
+"""`RunLog`: the numbers of a run in `log.jsonl`, in TensorBoard and on the console."""
 
 import json
 import time
@@ -26,9 +26,9 @@ from faceswap_models.base import SwapModel
 from faceswap_models.growing import GrowingModel
 
 STATUS_INTERVAL_S = 2.0
-"""Time between two readings of the losses: reading more often makes a GPU wait."""
+"""Time between two status lines: reading losses more often makes a GPU wait."""
 ESTIMATE_AFTER_S = 3.0
-"""Training time of a session after which its speed says how long the rest takes."""
+"""Training time of a session after which its speed is used to estimate the rest."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,11 +98,11 @@ class RunLog:
         self._stop = stop
         self._losses, self._group_losses = RunningMean(), RunningMean()
         self._last_losses: dict[str, float] = {}
-        self._shown: dict[str, Number] = {}
+        self._status_values: dict[str, Number] = {}
         self._validation: ValidationResult | None = None
         self._swap_metrics: SwapMetrics | str = ""
         self._status_time, self._status_images = time.monotonic(), start.images_seen
-        self._is_estimate_shown = False
+        self._is_estimate_written = False
         self._tensorboard: TensorBoard | None = None
 
     def begin(self) -> None:
@@ -137,9 +137,9 @@ class RunLog:
         self._last_losses = self._losses.compute() or self._last_losses
         rates = trainer.learning_rates()
         if self._stop.progress_unit != "images":
-            self._shown["images"] = state.images_seen
-        self._shown |= {"images/s": round(speed, 1), **_round(self._last_losses)}
-        self._report.update(self._stop.progress(state), self._shown)
+            self._status_values["images"] = state.images_seen
+        self._status_values |= {"images/s": round(speed, 1), **_round(self._last_losses)}
+        self._report.update(self._stop.progress(state), self._status_values)
         self._write(
             state,
             images_per_second=round(speed, 1),
@@ -148,15 +148,18 @@ class RunLog:
         )
         self._add_scalars(state, "loss", self._last_losses)
         self._add_scalars(state, "lr", rates)
-        if not self._is_estimate_shown and state.seconds - self._start.seconds >= ESTIMATE_AFTER_S:
+        if (
+            not self._is_estimate_written
+            and state.seconds - self._start.seconds >= ESTIMATE_AFTER_S
+        ):
             self._show_estimate(state, trainer, speed)
         return self._last_losses, self._group_losses.compute()
 
     def validation(self, state: TrainState, result: ValidationResult) -> None:
         """Write errors and losses on validation faces."""
         self._validation = result
-        self._shown["val error"] = round(result.error, 5)
-        self._report.update(self._stop.progress(state), self._shown)
+        self._status_values["val error"] = round(result.error, 5)
+        self._report.update(self._stop.progress(state), self._status_values)
         self._write(
             state,
             val_error=round(result.error, 6),
@@ -186,7 +189,7 @@ class RunLog:
         self._report.show_image(preview.path, caption)
 
     def growth(self, state: TrainState, model: SwapModel) -> None:
-        """Write what a stage of growth has come to."""
+        """Write that a stage of growth, or its fading, is over."""
         if isinstance(model, GrowingModel):
             end = ": its layers are faded in" if model.is_fading else " is over: the networks grow"
             stage = f"stage {model.growth_stage} of {model.num_growth_stages}"
@@ -239,7 +242,7 @@ class RunLog:
 
     def _show_estimate(self, state: TrainState, trainer: Trainer, speed: float) -> None:
         """Show what training takes, now that its speed is known."""
-        self._is_estimate_shown = True
+        self._is_estimate_written = True
         images, seconds = self._stop.remaining(state, images_per_second=speed)
         estimate = replace(
             self._estimate,

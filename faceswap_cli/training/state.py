@@ -1,4 +1,4 @@
-"""What changes during training besides tensors (`TrainState`), and when it ends (`StopCriterion`)."""
+"""What training changes besides tensors (`TrainState`), and when it ends (`StopCriterion`)."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields

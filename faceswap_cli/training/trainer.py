@@ -261,7 +261,7 @@ class Trainer:
         with torch.autocast(self.hardware.device.type, enabled=False):
             if part.is_first:
                 optimizer.zero_grad(set_to_none=True)
-            # Naming the inputs keeps a generator's loss from leaving gradients in its critic.
+            # With these inputs a generator's loss leaves no gradients in its discriminator.
             trained = [one for one in parameters if one.requires_grad]
             weighted = loss * part.weight
             torch.autograd.backward(weighted, inputs=trained)
@@ -285,7 +285,7 @@ class Trainer:
         }
 
     def _rebind_parameters(self) -> None:
-        """Give optimizers and averages the parameters there are now, after networks were rebuilt."""
+        """Give optimizers and averages the current parameters, after networks were rebuilt."""
         groups = self._collect_parameter_groups()
         if all(_are_same_parameters(groups[name], self.parameter_groups[name]) for name in groups):
             return
@@ -304,7 +304,7 @@ class Trainer:
         self._compile()
 
     def _compile(self) -> None:
-        """Compile networks that have their final structure, if asked to; weights keep their names."""
+        """Compile networks of final structure, if set to; weights keep their names."""
         if self.train.compile and not (
             isinstance(self.model, GrowingModel) and self.model.is_growing
         ):
