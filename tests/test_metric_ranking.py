@@ -1,7 +1,7 @@
-"""The referee is right: known swaps of drawn people rank as they must, and each fault is found.
+"""Metrics rank known swaps of synthetic people correctly, and rate each fault poor.
 
-The people are drawn, so the true swap is known. Its degraded copies are worse for certain, each in
-its own way; what a metric must say of them stands in one table.
+The true swap is known. Each of its degraded copies is worse in a known way; `METRIC_ORDERS` has the
+order that each metric must give.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -29,21 +29,21 @@ DRIVING, TARGET, WRONG_IDENTITY = "ada", "ed", "bo"
 SIDE_PX = 256
 FRAMES = 28
 FROZEN_FRAMES = 14
-"""Frames for which a frozen face keeps its expression."""
+"""Frames for which a frozen face has the same expression."""
 
 QUALITY_ORDER = ("true", "good", "blurred", "shifted", "wrong", "unswapped")
 """From the best swap to none."""
 
 METRIC_ORDERS: Mapping[str, Sequence[str]] = {
-    # Who it is: a face is found again wherever it lies, so a shift of 3 px is no worse, and what a
-    # light blur takes away tells nobody apart.
+    # Identity models align faces themselves, so a shift of 3 px is no worse, and a light blur
+    # removes nothing that they use.
     "identity_dlib": ("good", "blurred", "wrong", "unswapped"),
     "identity_sface": ("good", "blurred", "unswapped"),
     "identity_margin_dlib": ("good", "unswapped"),
     "identity_margin_sface": ("good", "unswapped"),
     "id_retrieval_dlib": ("good", "wrong"),
     "id_retrieval_sface": ("good", "wrong"),
-    # Whom the face belongs to is no matter for following: the unswapped face follows best.
+    # Motion fidelity does not depend on identity: the unswapped face is best.
     "pose": ("unswapped", "true", "frozen"),
     "pose_3ddfa": ("unswapped", "true", "frozen"),
     "expression": ("unswapped", "true", "frozen"),
@@ -56,17 +56,17 @@ METRIC_ORDERS: Mapping[str, Sequence[str]] = {
     # A true swap has the light and the skin of the scene; another face has other shadows.
     "seam_gradient": ("unswapped", "true", "hard"),
     "seam_color": ("unswapped", "true", "wrong"),
-    "color_offset": ("unswapped", "true", "coloured"),
+    "color_offset": ("unswapped", "true", "tinted"),
     "sharpness": ("unswapped", "true", "good", "blurred"),
     "coverage": ("true", "dropped", "unswapped"),
     "unswapped": ("true", "dropped", "unswapped"),
     "psnr": QUALITY_ORDER,
-    # Structure out of place is as bad as another structure; LPIPS hardly minds a shift, and minds
-    # missing detail most.
+    # Shifted structure is as bad as other structure; LPIPS hardly reacts to a shift, and most to
+    # missing detail.
     "ssim": ("true", "good", "blurred", "wrong", "unswapped"),
     "lpips": ("true", "good", "shifted", "wrong", "blurred"),
 }
-"""Cases in the order a metric must rank them, best first; those left out it cannot order."""
+"""Cases in the order that a metric must give, best first; it cannot order the others."""
 
 FAULTS: Mapping[str, Sequence[str]] = {
     "blurred": ("sharpness", "eyes"),
@@ -75,16 +75,16 @@ FAULTS: Mapping[str, Sequence[str]] = {
     "frozen": ("expression_motion", "mouth", "jitter"),
     "jittered": ("jitter",),
     "flickering": ("flicker",),
-    "coloured": ("color_offset", "seam_color"),
+    "tinted": ("color_offset", "seam_color"),
     "hard": ("seam_gradient",),
     "dropped": ("unswapped",),
 }
-"""What must be called poor about each fault; none of it about the good swap."""
+"""Metrics that must be poor for each fault, and must not be poor for the good swap."""
 
 
 @pytest.fixture(scope="module")
-def people(tmp_path_factory: pytest.TempPathFactory) -> dict[str, FaceSet]:
-    """Faces of the wanted and the wrong person, as extraction leaves them."""
+def face_sets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, FaceSet]:
+    """Return sets of the target and of a wrong identity, as extraction writes them."""
     folder = tmp_path_factory.mktemp("faces")
     with LiteRTDetector() as detector:
         return {name: _face_set(folder / name, detector) for name in (TARGET, WRONG_IDENTITY)}
@@ -93,9 +93,9 @@ def people(tmp_path_factory: pytest.TempPathFactory) -> dict[str, FaceSet]:
 def _face_set(folder: Path, detector: LiteRTDetector) -> FaceSet:
     folder.mkdir()
     records = []
-    for index, moment in enumerate(synthetic.random_scenes(5, 5)):
+    for index, scene in enumerate(synthetic.random_scenes(5, 5)):
         image = synthetic.render_frame(
-            synthetic.HeadModel.from_person(synthetic.CAST[folder.name]), moment, SIDE_PX
+            synthetic.HeadModel.from_person(synthetic.CAST[folder.name]), scene, SIDE_PX
         ).image
         face = detector.detect(image)[0]
         alignment = align_face(face.landmarks)
@@ -118,47 +118,49 @@ def _face_set(folder: Path, detector: LiteRTDetector) -> FaceSet:
 
 @pytest.fixture(scope="module")
 def cases() -> tuple[list[Image], dict[str, list[Image]]]:
-    """The original, and what was made of it, frame by frame."""
-    moments = synthetic.animate(3, seconds=FRAMES / 25).scenes
+    """Return the original's frames, and each case's frames by name."""
+    scenes = synthetic.animate(3, seconds=FRAMES / 25).scenes
     driving = synthetic.CAST[DRIVING]
 
-    def drawn(person: synthetic.Person) -> list[synthetic.RenderedFrame]:
+    def render(person: synthetic.Person) -> list[synthetic.RenderedFrame]:
         return [
-            synthetic.render_frame(synthetic.HeadModel.from_person(person), moment, SIDE_PX)
-            for moment in moments
+            synthetic.render_frame(synthetic.HeadModel.from_person(person), scene, SIDE_PX)
+            for scene in scenes
         ]
 
-    def worn(name: str) -> list[synthetic.RenderedFrame]:
-        return drawn(synthetic.CAST[name].with_skin_of(driving).on_head_of(driving))
+    def render_swap(name: str) -> list[synthetic.RenderedFrame]:
+        return render(synthetic.CAST[name].with_skin_of(driving).on_head_of(driving))
 
-    original, true, wrong = drawn(driving), worn(TARGET), worn(WRONG_IDENTITY)
-    soft = [cv2.GaussianBlur(one.face_mask, (0, 0), 2) for one in true]
+    original, true, wrong = render(driving), render_swap(TARGET), render_swap(WRONG_IDENTITY)
+    soft_masks = [cv2.GaussianBlur(one.face_mask, (0, 0), 2) for one in true]
     rng = np.random.default_rng(0)
     light = 1 + 0.04 * rng.standard_normal(FRAMES)
     steps = rng.integers(-1, 2, (FRAMES, 2))
 
-    def made(change: Callable[[int, Image], Image], masks: Sequence[Mask] = soft) -> list[Image]:
-        """Return frames whose face is the true one, changed."""
+    def degrade(
+        change: Callable[[int, Image], Image], masks: Sequence[Mask] = soft_masks
+    ) -> list[Image]:
+        """Return frames with the changed true face."""
         return [
             _paste(original[index].image, change(index, one.image), masks[index])
             for index, one in enumerate(true)
         ]
 
-    def shifted(x: int, y: int) -> Callable[[Image], Image]:
+    def shift(x: int, y: int) -> Callable[[Image], Image]:
         return lambda image: np.roll(image, (y, x), axis=(0, 1))
 
     return [one.image for one in original], {
         "true": [one.image for one in true],
-        "good": made(lambda _, image: _blur(image, 0.8)),
-        "blurred": made(lambda _, image: _blur(image, 2.5)),
-        "shifted": made(lambda _, image: shifted(3, 0)(image)),
+        "good": degrade(lambda _, image: _blur(image, 0.8)),
+        "blurred": degrade(lambda _, image: _blur(image, 2.5)),
+        "shifted": degrade(lambda _, image: shift(3, 0)(image)),
         "wrong": [one.image for one in wrong],
         "unswapped": [one.image for one in original],
-        "frozen": made(lambda index, _: true[index // FROZEN_FRAMES * FROZEN_FRAMES].image),
-        "jittered": made(lambda index, image: shifted(*steps[index])(image)),
-        "flickering": made(lambda index, image: _to_uint8(image * light[index])),
-        "coloured": made(lambda _, image: _to_uint8(image + np.array([22.0, 0, -22]))),
-        "hard": made(
+        "frozen": degrade(lambda index, _: true[index // FROZEN_FRAMES * FROZEN_FRAMES].image),
+        "jittered": degrade(lambda index, image: shift(*steps[index])(image)),
+        "flickering": degrade(lambda index, image: _to_uint8(image * light[index])),
+        "tinted": degrade(lambda _, image: _to_uint8(image + np.array([22.0, 0, -22]))),
+        "hard": degrade(
             lambda _, image: _to_uint8(image + 14.0),
             [(one.face_mask > 0.5).astype(np.float32) for one in true],
         ),
@@ -168,9 +170,9 @@ def cases() -> tuple[list[Image], dict[str, list[Image]]]:
     }
 
 
-def _paste(under: Image, over: Image, mask: Mask) -> Image:
+def _paste(background: Image, face: Image, mask: Mask) -> Image:
     alpha = mask[..., None]
-    return np.round(under * (1 - alpha) + over * alpha).astype(np.uint8)
+    return np.round(background * (1 - alpha) + face * alpha).astype(np.uint8)
 
 
 def _blur(image: Image, sigma: float) -> Image:
@@ -182,47 +184,47 @@ def _to_uint8(image: Image) -> Image:
 
 
 @pytest.fixture(scope="module")
-def judged(
-    people: dict[str, FaceSet], cases: tuple[list[Image], dict[str, list[Image]]]
+def evaluations(
+    face_sets: dict[str, FaceSet], cases: tuple[list[Image], dict[str, list[Image]]]
 ) -> dict[str, Evaluation]:
-    """Every case, evaluated."""
-    original, made = cases
-    found = {}
+    """Evaluate all cases."""
+    original, swaps = cases
+    results = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(evaluator, "MAX_REFERENCES", 3)
-        for name, images in made.items():
-            # Recognition takes most of the time, and the faults outside the ladder do not touch it.
-            looks = 4 if name in QUALITY_ORDER else 1
+        for name, images in swaps.items():
+            # Identity models take most of the time; faults outside the ladder do not affect them.
+            count = 4 if name in QUALITY_ORDER else 1
             patch.setattr(
-                evaluator, "MAX_SLOW_FRAMES", dict.fromkeys(evaluator.MAX_SLOW_FRAMES, looks)
+                evaluator, "MAX_SLOW_FRAMES", dict.fromkeys(evaluator.MAX_SLOW_FRAMES, count)
             )
-            shots = (
+            frames = (
                 FramePair(time=index / 25, original=before, swapped=after, truth=true)
                 for index, (before, after, true) in enumerate(
-                    zip(original, images, made["true"], strict=True)
+                    zip(original, images, swaps["true"], strict=True)
                 )
             )
-            found[name] = evaluate_frames(
-                shots,
+            results[name] = evaluate_frames(
+                frames,
                 frame_count=FRAMES,
-                identity=people[TARGET],
-                distractors=[people[WRONG_IDENTITY]],
+                identity=face_sets[TARGET],
+                distractors=[face_sets[WRONG_IDENTITY]],
                 report=Reporter(),
             )
-    return found
+    return results
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", METRIC_ORDERS)
-def test_known_swaps_are_ranked(judged: dict[str, Evaluation], name: str) -> None:
-    """Each metric puts the cases it can tell apart in their true order."""
-    first = judged["true"].results[name]
+def test_known_swaps_are_ranked(evaluations: dict[str, Evaluation], name: str) -> None:
+    """Each metric orders the cases that it can distinguish."""
+    first = evaluations["true"].results[name]
     if first.value is None:
         assert first.missing_reason
         pytest.skip(first.missing_reason)
-    values = [judged[case].values[name] for case in METRIC_ORDERS[name]]
+    values = [evaluations[case].values[name] for case in METRIC_ORDERS[name]]
     better = first.metric.better
-    # A ratio is best at one, and what blurs falls below it.
+    # A ratio is best at 1, and blur decreases it.
     ranked = sorted(values, reverse=better != "lower")
     assert ranked == values
     assert len(set(values)) == len(values)
@@ -230,21 +232,21 @@ def test_known_swaps_are_ranked(judged: dict[str, Evaluation], name: str) -> Non
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS)
-def test_each_fault_is_called_poor(judged: dict[str, Evaluation], fault: str) -> None:
-    """A metric calls its own fault poor, and does not call the good swap so."""
+def test_each_fault_is_rated_poor(evaluations: dict[str, Evaluation], fault: str) -> None:
+    """A metric rates its own fault poor, and the good swap not."""
     for name in FAULTS[fault]:
-        measure = judged[fault].results[name]
-        if measure.value is None:
-            assert measure.missing_reason
+        result = evaluations[fault].results[name]
+        if result.value is None:
+            assert result.missing_reason
             continue
-        assert ("poor", name, measure.value) == (measure.rating, name, measure.value)
-        assert judged["good"].results[name].rating != "poor"
+        assert ("poor", name, result.value) == (result.rating, name, result.value)
+        assert evaluations["good"].results[name].rating != "poor"
 
 
 @pytest.mark.slow
-def test_the_true_swap_is_good_throughout(judged: dict[str, Evaluation]) -> None:
-    """Nothing about the right answer is called poor, and against itself it is perfect."""
-    true = judged["true"]
+def test_true_swap_is_never_poor(evaluations: dict[str, Evaluation]) -> None:
+    """No metric of the true swap is poor, and against itself it is perfect."""
+    true = evaluations["true"]
     assert [] == [name for name, one in true.results.items() if one.rating == "poor"]
     assert np.inf == true.values["psnr"]
     assert pytest.approx(1) == true.values["ssim"]
@@ -252,20 +254,22 @@ def test_the_true_swap_is_good_throughout(judged: dict[str, Evaluation]) -> None
 
 
 @pytest.mark.slow
-def test_the_worst_moments_are_those_that_were_spoilt(judged: dict[str, Evaluation]) -> None:
-    """Of a swap with three frames left out, those three come first, with their pictures."""
-    dropped = judged["dropped"]
-    worst = [moment.index for moment in dropped.worst_frames]
+def test_worst_frames_are_the_degraded_ones(evaluations: dict[str, Evaluation]) -> None:
+    """Three frames that were not swapped are among the worst, with their images."""
+    dropped = evaluations["dropped"]
+    worst = [frame.index for frame in dropped.worst_frames]
     assert {7, 17, 27} <= set(worst)
     assert {"original", "swapped", "truth"} == set(dropped.worst_frames[0].images)
 
 
 @pytest.mark.slow
-def test_what_is_written_says_the_same(judged: dict[str, Evaluation], tmp_path: Path) -> None:
-    """The file holds every value, infinite ones too; the page holds its pictures."""
+def test_written_files_have_all_values(evaluations: dict[str, Evaluation], tmp_path: Path) -> None:
+    """The JSON has every value, infinite ones too; the page embeds its images."""
     for name in ("true", "frozen"):
-        files = write_evaluation(judged[name], tmp_path / name)
-        assert pytest.approx(judged[name].values, rel=1e-4) == read_values(Path(files["numbers"]))
+        files = write_evaluation(evaluations[name], tmp_path / name)
+        assert pytest.approx(evaluations[name].values, rel=1e-4) == read_values(
+            Path(files["numbers"])
+        )
         text = Path(files["page"]).read_text(encoding="utf-8")
         assert "http" not in text.replace("http-equiv", "")
-        assert ("data:image/jpeg;base64," in text) == bool(judged[name].worst_frames)
+        assert ("data:image/jpeg;base64," in text) == bool(evaluations[name].worst_frames)

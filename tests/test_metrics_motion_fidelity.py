@@ -1,4 +1,4 @@
-"""Pose, expression, eyes, mouth and gaze: laws of the formulas, on points and angles."""
+"""Pose, expression, eyes, mouth and gaze: the formulas, on points and angles."""
 
 from collections.abc import Callable
 
@@ -14,7 +14,7 @@ Array = npt.NDArray[np.float64]
 
 
 def faces(count: int = 8, *, seed: int = 0) -> Array:
-    """Return landmarks (T, 478, 2) of nobody in particular, with level eyes 30 px wide."""
+    """Return random landmarks (T, 478, 2), with level eyes 30 px wide."""
     landmarks = np.random.default_rng(seed).normal(0, 100, (1, 478, 2)).repeat(count, axis=0)
     for side, ((left, right), lids) in enumerate(
         zip(motion_fidelity.EYE_CORNERS, motion_fidelity.EYELID_PAIRS, strict=True)
@@ -27,28 +27,28 @@ def faces(count: int = 8, *, seed: int = 0) -> Array:
     return landmarks
 
 
-def transform(landmarks: Array, *, turn: float, zoom: float) -> Array:
-    """Return landmarks turned by degrees clockwise as seen, enlarged and shifted."""
-    angle = np.radians(turn)
-    matrix = zoom * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+def transform(landmarks: Array, *, rotation_deg: float, scale: float) -> Array:
+    """Return landmarks rotated clockwise as seen in the image, scaled and shifted."""
+    angle = np.radians(rotation_deg)
+    matrix = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     return landmarks @ matrix.T + [17, -5]
 
 
-def test_angles_differ_the_short_way_round() -> None:
-    """From 179 to -179 degrees it is two degrees, either way."""
-    one, other = np.array([[0.0, 0, 179]]), np.array([[0.0, 0, -179]])
-    assert pytest.approx(2) == angle_errors_deg(one, other)[0, 2]
-    assert pytest.approx(2) == angle_errors_deg(other, one)[0, 2]
+def test_angle_errors_wrap() -> None:
+    """From 179 to -179 degrees it is two degrees, in both directions."""
+    first, second = np.array([[0.0, 0, 179]]), np.array([[0.0, 0, -179]])
+    assert pytest.approx(2) == angle_errors_deg(first, second)[0, 2]
+    assert pytest.approx(2) == angle_errors_deg(second, first)[0, 2]
 
 
-def test_a_pose_error_is_the_length_of_the_angles() -> None:
+def test_pose_error_is_the_norm_of_the_angles() -> None:
     """Three, four and twelve degrees make thirteen."""
     poses = np.array([[3.0, -4, 12]])
     assert pytest.approx(13) == pose_error_deg(poses, np.zeros((1, 3)))[0]
 
 
-def test_a_constant_difference_is_the_person_and_not_the_performance() -> None:
-    """A face that differs all the time by the same amount follows perfectly, in motion."""
+def test_constant_difference_is_no_motion_error() -> None:
+    """It belongs to the identity, not to the performance."""
     driving = np.random.default_rng(1).random((20, 52))
     assert pytest.approx(0.1) == expression_error(driving + 0.1, driving).mean()
     assert (
@@ -56,43 +56,47 @@ def test_a_constant_difference_is_the_person_and_not_the_performance() -> None:
     )
 
 
-def test_a_face_that_stands_still_misses_the_whole_motion() -> None:
-    """Frozen, the error is the driving face's own motion."""
+def test_frozen_face_misses_the_whole_motion() -> None:
+    """Its error is the driving face's own motion."""
     driving = np.random.default_rng(1).random((20, 52))
     frozen = np.broadcast_to(driving[0], driving.shape)
     assert motion_fidelity.expression_motion_error(frozen, driving).mean() > 0.2
 
 
 @pytest.mark.parametrize("measure", [motion_fidelity.eye_openness, motion_fidelity.mouth_openness])
-def test_openness_does_not_depend_on_where_the_face_is(
+def test_openness_is_invariant_to_similarities(
     measure: Callable[[Array], Array],
 ) -> None:
-    """Turning, enlarging and shifting a face opens nothing."""
+    """Rotation, scale and shift do not change it."""
     landmarks = faces()
-    assert pytest.approx(measure(landmarks)) == measure(transform(landmarks, turn=30, zoom=3))
+    assert pytest.approx(measure(landmarks)) == measure(
+        transform(landmarks, rotation_deg=30, scale=3)
+    )
 
 
-def test_open_eyes_are_a_third_as_high_as_wide() -> None:
-    """Ten px of thirty."""
+def test_eye_openness_is_height_over_width() -> None:
+    """Ten px over thirty."""
     assert pytest.approx(1 / 3) == motion_fidelity.eye_openness(faces())[0]
 
 
-@pytest.mark.parametrize("turn", [0.0, -40.0])
+@pytest.mark.parametrize("rotation_deg", [0.0, -40.0])
 @pytest.mark.parametrize(("x", "y", "angles"), [(6, 0, (30, 0)), (0, -6, (0, 30))])
-def test_a_gaze_is_the_angle_of_the_eyeball(
-    turn: float, x: float, y: float, angles: tuple[float, float]
+def test_gaze_is_the_angle_of_the_eyeball(
+    rotation_deg: float, x: float, y: float, angles: tuple[float, float]
 ) -> None:
-    """Half the eyeball's radius, 6 of 12 px, is 30 degrees, however the head leans."""
+    """Half the eyeball's radius, 6 of 12 px, is 30 degrees, at any roll of the head."""
     landmarks = faces(count=1)
     landmarks[:, list(motion_fidelity.IRIS_CENTERS)] += [x, y]
     assert (
         pytest.approx(angles, abs=1e-6)
-        == motion_fidelity.estimate_gaze(transform(landmarks, turn=turn, zoom=2))[0]
+        == motion_fidelity.estimate_gaze(transform(landmarks, rotation_deg=rotation_deg, scale=2))[
+            0
+        ]
     )
 
 
-def test_shut_eyes_look_nowhere() -> None:
-    """Where one eye is shut there is no gaze, and no error."""
+def test_closed_eye_has_no_gaze() -> None:
+    """Where one eye is closed, gaze and its error are NaN."""
     landmarks = faces()
     for upper, lower in motion_fidelity.EYELID_PAIRS[0]:
         landmarks[3, upper] = landmarks[3, lower]
@@ -101,7 +105,7 @@ def test_shut_eyes_look_nowhere() -> None:
     assert [3] == list(np.flatnonzero(np.isnan(motion_fidelity.gaze_error(angles, angles))))
 
 
-def test_without_a_face_there_is_no_value_and_no_complaint() -> None:
-    """A clip without faces leaves curves without values."""
-    nothing = np.full((4, 52), np.nan)
-    assert np.isnan(motion_fidelity.expression_motion_error(nothing, nothing)).all()
+def test_missing_faces_are_nan_without_a_warning() -> None:
+    """A clip without faces has curves of NaN."""
+    missing = np.full((4, 52), np.nan)
+    assert np.isnan(motion_fidelity.expression_motion_error(missing, missing)).all()

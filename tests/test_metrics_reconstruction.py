@@ -8,8 +8,8 @@ from faceswap_cli.core.types import Image, Mask
 from faceswap_cli.evaluation.metrics.reconstruction import psnr, psnr_from_mse, ssim
 
 
-def scene(seed: int = 0) -> tuple[Image, Mask]:
-    """Return a picture with structure at several scales, and a mask of its middle."""
+def image_and_mask(seed: int = 0) -> tuple[Image, Mask]:
+    """Return an image with structure at several scales, and a mask of its middle."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[0:64, 0:64]
     waves = 110 + 60 * np.sin(x / 5)[..., None] + 40 * np.cos(y[..., None] / [3, 4, 7])
@@ -19,16 +19,16 @@ def scene(seed: int = 0) -> tuple[Image, Mask]:
     return image, mask
 
 
-def test_equal_pictures_are_perfect() -> None:
+def test_equal_images_are_perfect() -> None:
     """No difference: infinite PSNR and an SSIM of one."""
-    image, mask = scene()
+    image, mask = image_and_mask()
     assert math.inf == psnr(image, image, mask)
     assert pytest.approx(1.0) == ssim(image, image, mask)
 
 
-def test_psnr_is_that_of_the_error_inside_the_mask() -> None:
-    """A difference of ten levels inside counts by the formula; outside it does not count."""
-    image, mask = scene()
+def test_psnr_counts_errors_inside_the_mask() -> None:
+    """A difference of ten levels counts inside, and does not outside."""
+    image, mask = image_and_mask()
     flat = np.full_like(image, 100)
     inside, outside = flat.copy(), flat.copy()
     inside[mask == 1] += 10
@@ -37,17 +37,17 @@ def test_psnr_is_that_of_the_error_inside_the_mask() -> None:
     assert math.inf == psnr(outside, flat, mask)
 
 
-def test_psnr_and_decibels_agree() -> None:
-    """The same error gives the same decibels whichever way it is counted."""
+def test_psnr_from_mse() -> None:
+    """A mean squared error of 100 is 28.13 dB."""
     assert pytest.approx(28.1308, abs=1e-3) == psnr_from_mse(100)
 
 
-@pytest.mark.parametrize("measure", [psnr, ssim])
-def test_more_damage_scores_lower(measure: Callable[[Image, Image, Mask], float]) -> None:
-    """Both measures fall as noise grows."""
-    image, mask = scene()
+@pytest.mark.parametrize("metric", [psnr, ssim])
+def test_more_noise_scores_lower(metric: Callable[[Image, Image, Mask], float]) -> None:
+    """Both metrics fall as noise grows."""
+    image, mask = image_and_mask()
     noise = np.random.default_rng(1).normal(0, 1, image.shape)
-    damaged = [np.clip(image + k * noise, 0, 255).astype(np.uint8) for k in (2, 6, 18, 54)]
-    scores = [measure(picture, image, mask) for picture in damaged]
+    noisy = [np.clip(image + k * noise, 0, 255).astype(np.uint8) for k in (2, 6, 18, 54)]
+    scores = [metric(one, image, mask) for one in noisy]
     assert sorted(scores, reverse=True) == scores
     assert scores[0] > scores[-1]

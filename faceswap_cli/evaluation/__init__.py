@@ -1,1 +1,1 @@
-"""The referee: judges of a frame, footage whose right answer is known, and the trivial answers."""
+"""Evaluation of swaps: metrics, reports, baselines, and synthetic clips with a known true swap."""

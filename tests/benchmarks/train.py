@@ -1,12 +1,12 @@
-"""Images a second of our training loop against the classic one, measured in turns in one run.
+"""Images per second of our training step against the classic one, measured alternately in one run.
 
     python tests/benchmarks/train.py [--device cuda] [--batch 16] [--side 64] [--rounds 5]
 
-Both train the published layout (the `original` preset) on the same crops with the same batch. The
-classic loop is written here from its description: numpy and OpenCV warp each image on the main
-thread, float32, one Adam for each person's autoencoder with the encoder in both, two passes through
-the encoder, losses read every step. Each variant lives in a process of its own, because memory
-allocation is a setting of the process, and they take turns: A B C, C B A, ...
+Both train the published layout (the `original` preset) on the same crops with the same batch size.
+The classic loop is written here from its description: numpy and OpenCV warp each image on the main
+thread, float32, one Adam for each identity's autoencoder with the encoder in both, two passes
+through the encoder, losses read every step. Each variant runs in its own process, because memory
+allocation is a setting of the process, and they alternate: A B C, C B A, ...
 """
 
 import argparse
@@ -37,12 +37,12 @@ from faceswap_models.layers import WinogradConv2d
 IDENTITIES = ("a", "b")
 CROPS = 256
 CROP_PX = 256
-"""Side of the crops the classic loop works on; ours caches them at the side it needs."""
+"""Side of the classic loop's crops; ours caches them at the side it needs."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class BenchmarkCase:
-    """What is measured."""
+    """Device and sizes of a measurement."""
 
     device: str
     batch_size: int
@@ -50,54 +50,58 @@ class BenchmarkCase:
 
     @property
     def recipe(self) -> config.Recipe:
-        """The published layout with this batch and side."""
+        """The published layout with this batch size and input size."""
         changes = [f"train.batch_size={self.batch_size}", f"model.size_px={self.size_px}"]
         return config.resolve("autoencoder", "original", changes)
 
 
 def main() -> None:
-    """Measure, and print one table."""
+    """Measure the variants, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--side", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=4.0, help="of each turn")
+    parser.add_argument("--seconds", type=float, default=4.0, help="length of each turn")
     parser.add_argument("--only", nargs="*", default=list(VARIANTS), choices=list(VARIANTS))
-    chosen = parser.parse_args()
-    question = BenchmarkCase(device=chosen.device, batch_size=chosen.batch, size_px=chosen.side)
-    rates = run_interleaved(question, chosen.only, rounds=chosen.rounds, seconds=chosen.seconds)
-    print_table(question, rates)
+    arguments = parser.parse_args()
+    case = BenchmarkCase(
+        device=arguments.device, batch_size=arguments.batch, size_px=arguments.side
+    )
+    rates = run_interleaved(
+        case, arguments.only, rounds=arguments.rounds, seconds=arguments.seconds
+    )
+    print_table(case, rates)
 
 
 def run_interleaved(
-    question: BenchmarkCase, names: Sequence[str], *, rounds: int, seconds: float
+    case: BenchmarkCase, names: Sequence[str], *, rounds: int, seconds: float
 ) -> dict[str, list[float]]:
-    """Let each variant train for some seconds, in turns; return images a second of each turn."""
+    """Let the variants train alternately; return the images per second of each turn."""
     spawn = multiprocessing.get_context("spawn")
-    ends: dict[str, Connection] = {}
+    connections: dict[str, Connection] = {}
     for name in names:
-        ours, theirs = spawn.Pipe()
-        spawn.Process(target=worker, args=(name, question, theirs), daemon=True).start()
-        ours.recv()  # warmed up
-        ends[name] = ours
+        parent, child = spawn.Pipe()
+        spawn.Process(target=worker, args=(name, case, child), daemon=True).start()
+        parent.recv()  # warmed up
+        connections[name] = parent
     rates: dict[str, list[float]] = {name: [] for name in names}
     for turn in range(rounds):
         for name in names if turn % 2 == 0 else reversed(names):
-            ends[name].send(seconds)
-            rates[name].append(ends[name].recv())
-    for end in ends.values():
-        end.send(None)
+            connections[name].send(seconds)
+            rates[name].append(connections[name].recv())
+    for connection in connections.values():
+        connection.send(None)
     return rates
 
 
-def worker(name: str, question: BenchmarkCase, connection: Connection) -> None:
-    """Train when told to, for as long as told, and answer with images a second."""
-    step = VARIANTS[name](question)
-    images = len(IDENTITIES) * question.batch_size
+def worker(name: str, case: BenchmarkCase, connection: Connection) -> None:
+    """Train for the received numbers of seconds, and send images per second each time."""
+    step = VARIANTS[name](case)
+    images = len(IDENTITIES) * case.batch_size
     for position in range(3):
         step(position * images)
-    synchronize(question.device)
+    synchronize(case.device)
     connection.send("ready")
     position = 3 * images
     while (seconds := connection.recv()) is not None:
@@ -106,27 +110,27 @@ def worker(name: str, question: BenchmarkCase, connection: Connection) -> None:
             step(position)
             position, count = position + images, count + images
             if count % (16 * images) == 0:
-                synchronize(question.device)  # a GPU's queue must not run ahead of the clock
-        synchronize(question.device)
+                synchronize(case.device)  # a GPU's queue must not run ahead of the clock
+        synchronize(case.device)
         connection.send(count / (time.perf_counter() - began))
 
 
 def synchronize(device: str) -> None:
-    """Wait for the device to finish."""
+    """Wait until the device has finished."""
     if device == "cuda":
         torch.cuda.synchronize()
 
 
-# --- what is compared ---------------------------------------------------------------------------
+# --- variants -----------------------------------------------------------------------------------
 
 Step = Callable[[int], Any]
 
 
-def classic(question: BenchmarkCase) -> Step:
-    """Train as the first programs did."""
-    device = torch.device(question.device)
+def classic(case: BenchmarkCase) -> Step:
+    """Return a step of the first programs' training."""
+    device = torch.device(case.device)
     WinogradConv2d.MIN_CHANNELS = 1 << 30  # the library's own convolutions; a process of its own
-    model = build_model(question).to(device)
+    model = build_model(case).to(device)
     pixels = [crops(seed, CROP_PX)[..., :3] for seed in range(len(IDENTITIES))]
     optimizers = [
         torch.optim.Adam(
@@ -134,14 +138,14 @@ def classic(question: BenchmarkCase) -> Step:
         )
         for decoder in model.decoders
     ]
-    chance = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
 
     def step(position: int) -> None:
         del position
         for faces, decoder, optimizer in zip(pixels, model.decoders, optimizers, strict=True):
             pairs = [
-                classic_pair(faces[index], chance, question.size_px)
-                for index in chance.integers(0, len(faces), question.batch_size)
+                classic_pair(faces[index], rng, case.size_px)
+                for index in rng.integers(0, len(faces), case.batch_size)
             ]
             warped, target = (
                 torch.from_numpy(np.stack(part)).permute(0, 3, 1, 2).float().to(device) / 127.5 - 1
@@ -159,7 +163,7 @@ def classic(question: BenchmarkCase) -> Step:
 def classic_pair(
     crop: np.ndarray[Any, Any], rng: np.random.Generator, size_px: int
 ) -> tuple[Pixels, Pixels]:
-    """Turn, zoom, shift, flip and warp one 256 px crop, each by a pass over the picture."""
+    """Rotate, scale, shift, flip and warp a 256 px crop, each by its own pass over the image."""
     side = crop.shape[0]
     matrix = cv2.getRotationMatrix2D(
         (side / 2, side / 2), rng.uniform(-10, 10), 1 + rng.uniform(-0.05, 0.05)
@@ -176,45 +180,45 @@ def classic_pair(
     inner = slice(margin, margin + size_px)
     maps = [cv2.resize(m, (large, large))[inner, inner].astype(np.float32) for m in (map_x, map_y)]
     warped = cv2.remap(image, maps[0], maps[1], cv2.INTER_LINEAR)
-    centre = slice(side // 2 - 64, side // 2 + 64)
-    target = cv2.resize(image[centre, centre], (size_px, size_px))
+    center = slice(side // 2 - 64, side // 2 + 64)
+    target = cv2.resize(image[center, center], (size_px, size_px))
     return np.asarray(warped), np.asarray(target)
 
 
-def ours(question: BenchmarkCase) -> Step:
-    """Train as the program does."""
+def ours(case: BenchmarkCase) -> Step:
+    """Return a step of our training."""
     keep_freed_memory()
-    trainer, feed = make_trainer(question)
+    trainer, loader = make_trainer(case)
 
     def step(position: int) -> None:
-        train_step(trainer, feed.batch(position), position)
+        train_step(trainer, loader.batch(position), position)
 
     return step
 
 
-def ours_float32(question: BenchmarkCase) -> Step:
-    """Train as the program does, in the classic loop's precision."""
+def ours_float32(case: BenchmarkCase) -> Step:
+    """Return a step of our training in the classic loop's precision."""
     keep_freed_memory()
-    trainer, feed = make_trainer(question)
+    trainer, loader = make_trainer(case)
     trainer.hardware = replace(trainer.hardware, autocast_dtype=None)
 
     def step(position: int) -> None:
-        train_step(trainer, feed.batch(position), position)
+        train_step(trainer, loader.batch(position), position)
 
     return step
 
 
-def ours_direct(question: BenchmarkCase) -> Step:
-    """Train as the program does, with the library's own convolutions."""
+def ours_direct(case: BenchmarkCase) -> Step:
+    """Return a step of our training with the library's own convolutions."""
     WinogradConv2d.MIN_CHANNELS = 1 << 30
-    return ours(question)
+    return ours(case)
 
 
-def ours_one_batch(question: BenchmarkCase) -> Step:
-    """Train on one batch again and again: the difference to `ours` is the price of the data."""
+def ours_one_batch(case: BenchmarkCase) -> Step:
+    """Return a step on a fixed batch: the difference to `ours` is the cost of data loading."""
     keep_freed_memory()
-    trainer, feed = make_trainer(question)
-    batch = feed.batch(0)
+    trainer, loader = make_trainer(case)
+    batch = loader.batch(0)
 
     def step(position: int) -> None:
         train_step(trainer, batch, position)
@@ -231,57 +235,57 @@ VARIANTS: dict[str, Callable[[BenchmarkCase], Step]] = {
 }
 
 
-def make_trainer(question: BenchmarkCase) -> tuple[Trainer, FaceLoader]:
-    """Return our trainer and its feed."""
-    hardware = find_hardware(question.device)
-    recipe = question.recipe
-    model = build_model(question).to(hardware.device, memory_format=hardware.memory_format)  # type: ignore[call-overload]
+def make_trainer(case: BenchmarkCase) -> tuple[Trainer, FaceLoader]:
+    """Return our trainer and its loader."""
+    hardware = find_hardware(case.device)
+    recipe = case.recipe
+    model = build_model(case).to(hardware.device, memory_format=hardware.memory_format)  # type: ignore[call-overload]
     side = round(1.5 * recipe.model.size_px / recipe.model.coverage)
-    everybody = np.arange(CROPS, dtype=np.int64)
-    people = [
+    indices = np.arange(CROPS, dtype=np.int64)
+    datasets = [
         IdentityDataset(
-            name=name, pixels=crops(seed, side), train_indices=everybody, val_indices=everybody[:8]
+            name=name, pixels=crops(seed, side), train_indices=indices, val_indices=indices[:8]
         )
         for seed, name in enumerate(IDENTITIES)
     ]
-    feed = make_loader(
-        people, model=recipe.model, train=recipe.train, seed=0, device=hardware.device
+    loader = make_loader(
+        datasets, model=recipe.model, train=recipe.train, seed=0, device=hardware.device
     )
-    return Trainer(model, recipe.train, hardware), feed
+    return Trainer(model, recipe.train, hardware), loader
 
 
 def train_step(trainer: Trainer, batch: FaceBatch, position: int) -> dict[str, Tensor]:
-    """Take one step of ours."""
+    """Take one step of our training."""
     progress = TrainProgress(images_seen=position, max_images=None)
     images = batch.target.shape[0] * batch.target.shape[1]
     return trainer.step(batch, progress, lr_scale=1.0, images=images)
 
 
-def build_model(question: BenchmarkCase) -> Any:  # noqa: ANN401 - the classic loop looks inside
-    """Return freshly drawn networks."""
-    recipe = question.recipe
+def build_model(case: BenchmarkCase) -> Any:  # noqa: ANN401 - the classic loop uses the encoder and decoders
+    """Return freshly initialized networks."""
+    recipe = case.recipe
     torch.manual_seed(0)
     return registry.load(recipe.backend)(recipe.model, recipe.train, IDENTITIES)
 
 
 def crops(seed: int, side_px: int) -> Pixels:
-    """Return smooth random pictures with a mask: speed does not depend on what they show."""
-    chance = np.random.default_rng(seed)
-    small = chance.integers(0, 256, (CROPS, 16, 16, 4), dtype=np.uint8)
+    """Return smooth random images with a mask: speed does not depend on their content."""
+    rng = np.random.default_rng(seed)
+    small = rng.integers(0, 256, (CROPS, 16, 16, 4), dtype=np.uint8)
     return np.stack([cv2.resize(image, (side_px, side_px)) for image in small])
 
 
 # --- the table ----------------------------------------------------------------------------------
 
 
-def print_table(question: BenchmarkCase, rates: dict[str, list[float]]) -> None:
-    """Print images a second, their ratio to the first variant's, and the share of the peak."""
+def print_table(case: BenchmarkCase, rates: dict[str, list[float]]) -> None:
+    """Print images per second, their ratio to the first variant's, and FLOP/s."""
     base = next(iter(rates))
-    flops = step_flops(question) / (len(IDENTITIES) * question.batch_size)
-    peaks = {kind: matmul_peak(question.device, kind) for kind in (torch.float32, torch.bfloat16)}
-    print(f"{question}, {torch.get_num_threads()} threads, torch {torch.__version__}")
+    flops = step_flops(case) / (len(IDENTITIES) * case.batch_size)
+    peaks = {kind: matmul_peak(case.device, kind) for kind in (torch.float32, torch.bfloat16)}
+    print(f"{case}, {torch.get_num_threads()} threads, torch {torch.__version__}")
     print(
-        f"{flops / 1e9:.2f} GFLOP an image; measured matmul peak: "
+        f"{flops / 1e9:.2f} GFLOP per image; measured matmul peak: "
         + ", ".join(
             f"{str(kind).removeprefix('torch.')} {peak / 1e12:.2f} TFLOP/s"
             for kind, peak in peaks.items()
@@ -295,28 +299,28 @@ def print_table(question: BenchmarkCase, rates: dict[str, list[float]]) -> None:
         print(f"{name:<18}{middle:>10.1f}{spread:>9.0%}{ratio:>8.2f}{middle * flops / 1e12:>10.3f}")
     if {"ours", "ours, one batch"} <= rates.keys():
         pairs = zip(rates["ours"], rates["ours, one batch"], strict=True)
-        print(f"price of the data path: {1 - median(a / b for a, b in pairs):.1%} of the step")
+        print(f"cost of data loading: {1 - median(a / b for a, b in pairs):.1%} of the step")
 
 
-def step_flops(question: BenchmarkCase) -> float:
-    """Count the multiplications and additions of one step, forward and backward."""
-    model: SwapModel = build_model(question)
-    shape = (len(IDENTITIES), 1, 3, question.size_px, question.size_px)
+def step_flops(case: BenchmarkCase) -> float:
+    """Count the floating point operations of one step, forward and backward."""
+    model: SwapModel = build_model(case)
+    shape = (len(IDENTITIES), 1, 3, case.size_px, case.size_px)
     batch = FaceBatch(
         warped=torch.zeros(shape), target=torch.zeros(shape), mask=torch.ones(shape)[:, :, :1]
     )
     with FlopCounterMode(display=False) as counter:
         model.train_step(batch, backward_only, TrainProgress(images_seen=0, max_images=None))
-    return float(counter.get_total_flops()) * question.batch_size
+    return float(counter.get_total_flops()) * case.batch_size
 
 
 def backward_only(group: str, loss: Tensor) -> None:
-    """Take the place of the trainer's update."""
+    """Compute gradients in place of the trainer's update."""
     loss.backward()  # type: ignore[no-untyped-call]
 
 
 def matmul_peak(device: str, kind: torch.dtype) -> float:
-    """Measure what a large product of random matrices reaches, FLOP/s."""
+    """Measure the speed of a large product of random matrices, FLOP/s."""
     side = 8192 if device == "cuda" else 2048
     a, b = (torch.randn(side, side, device=device).to(kind) for _ in range(2))
     times = []

@@ -1,1 +1,1 @@
-"""How good a picture is, as numbers; knows nothing of stages or of where pictures come from."""
+"""Metrics of a swap: identity, motion fidelity, temporal stability, artifacts, reconstruction."""
