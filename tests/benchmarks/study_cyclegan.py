@@ -290,7 +290,8 @@ def extras_table(rows: Sequence[study.Row], extras: Sequence[Extras]) -> str:
             for ends in (extra.gradients.get(name) for name in ("generator", "discriminator"))
         ]
         lines.append(
-            f"| {row_label(one)} | {metrics.detection_rate:.0%} | {format_value(metrics.pose_error_deg, 1)} "
+            f"| {row_label(one)} | {metrics.detection_rate:.0%} "
+            f"| {format_value(metrics.pose_error_deg, 1)} "
             f"| {format_value(metrics.expression_error, 3)} | {identity} | {extra.grid_db:+.1f} "
             f"| {gradients[0]} | {gradients[1]} |"
         )
