@@ -1,3 +1,5 @@
+"""`faceswap demo`: its files, and what a second run repeats."""
+
 import json
 from pathlib import Path
 
@@ -21,8 +23,6 @@ KEYS = {
     "images_seen",
     "seconds",
 }
-
-
 SIZE = DemoSize(side_px=192, seconds=1.0)
 
 

@@ -194,15 +194,15 @@ def test_a_swap_without_faces_has_no_coverage(
 ) -> None:
     """All faces are undetected, and metrics of the swapped face are missing."""
     monkeypatch.setattr(evaluator, "MAX_SLOW_FRAMES", dict.fromkeys(evaluator.MAX_SLOW_FRAMES, 1))
-    found = evaluate(
+    evaluation = evaluate(
         folder / "empty.mp4",
         source=folder / "original.mp4",
         identity=target_faces(folder),
         report=Reporter(),
     )
-    assert (0, FRAMES) == (found.values["coverage"], found.values["undetected"])
-    assert "pose" not in found.values
-    assert any("no --ground-truth was given" in reason for reason in found.missing_reasons())
+    assert (0, FRAMES) == (evaluation.values["coverage"], evaluation.values["undetected"])
+    assert "pose" not in evaluation.values
+    assert any("no --ground-truth was given" in reason for reason in evaluation.missing_reasons())
 
 
 def test_face_between_the_sampled_frames_has_no_identity(
@@ -215,11 +215,13 @@ def test_face_between_the_sampled_frames_has_no_identity(
         FramePair(time=index / 25, original=frame, swapped=frame)
         for index, frame in enumerate((GRAY_IMAGE, image))
     ]
-    found = evaluate_frames(frames, frame_count=2, identity=target_faces(folder), report=Reporter())
-    assert 1 == found.face_count
-    assert found.results["identity_sface"].value is None
-    assert found.results["identity_sface"].missing_reason
-    assert found.values["pose"] < 1
+    evaluation = evaluate_frames(
+        frames, frame_count=2, identity=target_faces(folder), report=Reporter()
+    )
+    assert 1 == evaluation.face_count
+    assert evaluation.results["identity_sface"].value is None
+    assert evaluation.results["identity_sface"].missing_reason
+    assert evaluation.values["pose"] < 1
 
 
 def test_every_metric_is_explained() -> None:
@@ -249,8 +251,8 @@ def test_worst_frames_are_apart_and_in_order() -> None:
     pose = METRICS["pose"]
     curve, times = np.full(400, 1.0), np.arange(400) / 25
     curve[[100, 101, 102]], curve[111], curve[115], curve[300] = [30, 40, 30], 20, 35, np.nan
-    found = find_worst_frames({"pose": MetricResult(metric=pose, value=5.0, curve=curve)}, times)
-    assert [(101, 40.0), (115, 35.0)] == [(index, value) for index, _, value in found]
+    worst = find_worst_frames({"pose": MetricResult(metric=pose, value=5.0, curve=curve)}, times)
+    assert [(101, 40.0), (115, 35.0)] == [(index, value) for index, _, value in worst]
 
 
 def test_short_clip_has_twenty_worst_frames_too() -> None:
@@ -259,8 +261,8 @@ def test_short_clip_has_twenty_worst_frames_too() -> None:
         name: MetricResult(metric=METRICS[name], value=30.0, curve=np.full(80, level))
         for name, level in (("pose", 90.0), ("yaw", 30.0), ("roll", 20.0))
     }
-    found = find_worst_frames(results, np.arange(80) / 25)
-    assert ["pose"] * 8 + ["yaw"] * 8 + ["roll"] * 4 == [metric.name for _, metric, _ in found]
+    worst = find_worst_frames(results, np.arange(80) / 25)
+    assert ["pose"] * 8 + ["yaw"] * 8 + ["roll"] * 4 == [metric.name for _, metric, _ in worst]
 
 
 @pytest.mark.parametrize(

@@ -283,8 +283,8 @@ def extras_table(rows: Sequence[study.Row], extras: Sequence[Extras]) -> str:
     for one, extra in zip(rows, extras, strict=True):
         metrics = extra.swap_metrics
         identity = ""
-        if metrics.identity is not None:
-            identity = f"{metrics.unswapped:+.2f} to {metrics.identity:+.2f}"
+        if metrics.identity_shift is not None:
+            identity = f"{metrics.identity_baseline:+.2f} to {metrics.identity_shift:+.2f}"
         gradients = [
             f"{ends[0]:.2g} to {ends[1]:.2g}" if ends else ""
             for ends in (extra.gradients.get(name) for name in ("generator", "discriminator"))
