@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from av.audio.frame import AudioFrame
 from av.codec.context import Flags
+from av.stream import Disposition
 from av.video.frame import VideoFrame
 
 from faceswap_cli.core.errors import InputError
@@ -243,6 +244,62 @@ def test_times_that_do_not_grow_are_refused(tmp_path: Path) -> None:
         for time in (0, 2, 1):
             video.write(make_corners(), Fraction(time, 30))
     assert list(tmp_path.iterdir()) == []
+
+
+# --- which stream ------------------------------------------------------------------------------
+
+
+def write_streams(
+    path: Path, streams: Sequence[tuple[str, tuple[int, int], Disposition, int]]
+) -> None:
+    """Write a file of several video streams: codec, (width, height) px, flags, frames."""
+    with av.open(str(path), "w") as output:
+        added = []
+        for codec, (width, height), disposition, count in streams:
+            stream = output.add_stream(codec, rate=30, width=width, height=height)
+            stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+            stream.disposition = disposition
+            added.append((stream, make_moving_frames(count, width, height)))
+        for stream, frames in added:
+            for index, frame in enumerate(frames):
+                frame = frame.reformat(format=stream.pix_fmt)
+                frame.pts, frame.time_base = index, Fraction(1, 30)
+                output.mux(stream.encode(frame))
+            output.mux(stream.encode(None))
+
+
+SMALL, LARGE = (64, 48), (96, 64)
+NO_FLAG, DEFAULT = Disposition(0), Disposition.default
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
+@pytest.mark.parametrize(
+    ("streams", "size"),
+    [
+        ([("libx264", LARGE, NO_FLAG, 9), ("libx264", SMALL, DEFAULT, 9)], SMALL),
+        ([("mjpeg", LARGE, DEFAULT, 1), ("libx264", SMALL, NO_FLAG, 9)], SMALL),
+        ([("mjpeg", LARGE, DEFAULT, 9), ("libx264", SMALL, NO_FLAG, 9)], LARGE),
+        ([("libx264", SMALL, DEFAULT, 9), ("libx264", LARGE, DEFAULT, 9)], LARGE),
+        ([("libx264", LARGE, DEFAULT, 9), ("libx264", SMALL, DEFAULT, 9)], LARGE),
+        ([("mjpeg", LARGE, DEFAULT, 1)], LARGE),
+    ],
+    ids=["default", "picture", "moving-jpeg", "larger", "smaller", "only-a-picture"],
+)
+def test_the_stream_that_a_player_shows_is_read(
+    streams: Sequence[tuple[str, tuple[int, int], Disposition, int]],
+    size: tuple[int, int],
+    suffix: str,
+    tmp_path: Path,
+) -> None:
+    """The one with the default flag, else the largest; not a picture without the cover flag.
+
+    It was the first one: LARGE in the first two cases, SMALL in the fourth.
+    """
+    path = tmp_path / f"in{suffix}"
+    write_streams(path, streams)
+    assert size == probe(path).size
+    count = next(count for _, one, _, count in streams if one == size)
+    assert count == len(read_times(path))
 
 
 # --- orientation and size ----------------------------------------------------------------------

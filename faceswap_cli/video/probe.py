@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 
 import av
@@ -296,7 +297,10 @@ def _is_text(head: bytes) -> bool:
 
 
 def find_video_stream(container: InputContainer, path: Path) -> VideoStream:
-    """Return the first video stream that is not a cover image.
+    """Return the video stream that a player shows.
+
+    Neither a cover image nor a single picture that lacks the flag of one; of several streams the
+    one with the default flag, then the largest, then the first.
 
     Raises:
         InputError: The file has none, or there is no decoder for it.
@@ -310,12 +314,37 @@ def find_video_stream(container: InputContainer, path: Path) -> VideoStream:
         what = "audio but no video" if container.streams.audio else "no video"
         raise InputError(f"{path} holds {what}", hint="name a file with a video stream")
     # Streams whose codec this FFmpeg does not know come without a context.
-    if getattr(moving[0], "codec_context", None) is None:
+    decodable = [one for one in moving if getattr(one, "codec_context", None) is not None]
+    if not decodable:
         raise InputError(
             f"{path} has a codec this program has no decoder for",
             hint="convert it to H.264 first, with any video editor",
         )
-    return moving[0]
+    if len(decodable) == 1:
+        return decodable[0]
+    candidates = [one for one in decodable if not _is_single_picture(one, path)] or decodable
+    return max(
+        candidates,
+        key=lambda one: (bool(one.disposition & Disposition.default), one.width * one.height),
+    )
+
+
+_PICTURE_CODECS = frozenset({"mjpeg", "png", "bmp", "gif", "webp", "tiff", "jpeg2000"})
+"""FFmpeg's names of the codecs of cover images."""
+_PEEKED_PACKETS = 500
+"""Packets in which the second picture of a stream is searched."""
+
+
+def _is_single_picture(stream: VideoStream, path: Path) -> bool:
+    """Return whether a stream of a file with several holds one picture, such as a cover image."""
+    if stream.codec_context.name not in _PICTURE_CODECS:
+        return False
+    if stream.frames:
+        return stream.frames == 1
+    with open_media(path) as container, suppress(FFmpegError):  # Matroska does not count them
+        packets = islice(container.demux(), _PEEKED_PACKETS)
+        return sum(1 for one in packets if one.size and one.stream_index == stream.index) < 2
+    return False
 
 
 def count_frames_before(path: Path, time: Fraction) -> int | None:
