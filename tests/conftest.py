@@ -1,37 +1,53 @@
-"""What several test files share: small sets of faces on a disk."""
+"""Shared fixtures: small sets of faces on a disk, a signing key, training without face models."""
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from faceswap_cli.core import image_io
+from faceswap_cli.core.errors import InputError
 from faceswap_cli.faces.alignment import FaceAlignment
 from faceswap_cli.faces.dataset import FaceRecord, FaceSet
-from faceswap_cli.training import estimate
+from faceswap_cli.training import estimate, loop
+from faceswap_cli.training.swap_metrics import FaceAnalyzer, SwapEvaluator
 
 MakeSet = Callable[..., FaceSet]
 
 
 @pytest.fixture(autouse=True)
-def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Before a training one step is timed, not a second and a half of them."""
+def _short_benchmark(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Time one step for an estimate, not 1.5 seconds of them."""
     monkeypatch.setattr(estimate, "TIMED_SECONDS", 0.0)
 
 
 @pytest.fixture(autouse=True)
 def _own_key(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """What tests sign is signed with a key of theirs; the user's is left alone."""
+    """Sign with a key of the tests; the user's key is not touched."""
     folder = tmp_path_factory.getbasetemp() / "data"
     monkeypatch.setenv("XDG_DATA_HOME", str(folder))
 
 
 @pytest.fixture
+def no_face_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Train without face models, since these sets have no real faces, and on one thread."""
+    torch.set_num_threads(1)  # the fastest for tiny networks
+
+    def unavailable(stack: ExitStack) -> FaceAnalyzer:
+        raise InputError("the face models are not available")
+
+    monkeypatch.setattr(loop, "SwapEvaluator", partial(SwapEvaluator, load_analyzer=unavailable))
+
+
+@pytest.fixture
 def make_set(tmp_path: Path) -> MakeSet:
-    """Return a function that makes a set of smooth, coloured, different crops, each an oval."""
+    """Return a function that makes a set of smooth, colored, different crops, each with an oval."""
 
     def make(name: str, count: int = 24, *, side: int = 48, hue: int = 0) -> FaceSet:
         folder = tmp_path / "faces" / name
@@ -44,14 +60,14 @@ def make_set(tmp_path: Path) -> MakeSet:
 
 def _record(folder: Path, name: str, index: int, *, side: int, hue: int) -> FaceRecord:
     """Write one crop and return its record; the frame is the crop itself."""
-    chance = np.random.default_rng([index, *name.encode()])
-    coarse = chance.integers(0, 100, (4, 4, 3), dtype=np.uint8)
+    rng = np.random.default_rng([index, *name.encode()])
+    coarse = rng.integers(0, 100, (4, 4, 3), dtype=np.uint8)
     image = cv2.resize(coarse, (side, side), interpolation=cv2.INTER_CUBIC).astype(np.int64)
     image[..., hue % 3] += 100
     file = f"{index:06d}-0.png"
     image_io.write_png(folder / file, np.clip(image, 0, 255).astype(np.uint8))
-    turn = np.linspace(0, 2 * np.pi, 478, endpoint=False)
-    outline = np.stack([np.cos(turn) * 0.3, np.sin(turn) * 0.4], axis=1) + 0.5
+    angle = np.linspace(0, 2 * np.pi, 478, endpoint=False)
+    outline = np.stack([np.cos(angle) * 0.3, np.sin(angle) * 0.4], axis=1) + 0.5
     return FaceRecord(
         file=file,
         frame=index,

@@ -1,4 +1,4 @@
-"""Files of earlier versions: what `tests/compatibility/format-1` holds can be used today.
+"""Files of earlier versions: those in `tests/compatibility/format-1` can be used today.
 
 It was written by `tests/compatibility/make.py` before settings, log keys and headers were renamed.
 """
@@ -26,14 +26,14 @@ BACKENDS = ("autoencoder", "cyclegan", "progressive")
 
 @pytest.fixture
 def workspace(tmp_path: Path) -> Workspace:
-    """A copy of the old workspace."""
+    """Return a copy of the old workspace."""
     shutil.copytree(FORMAT_1, tmp_path / "workspace")
     return Workspace.open(tmp_path / "workspace")
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_old_weights_swap(backend: str) -> None:
-    """The networks are built from the old recipe, and every tensor finds its place."""
+    """The networks are built from the old recipe, and every tensor is loaded."""
     path = FORMAT_1 / "runs" / f"{backend}-ada-ed" / "weights.safetensors"
     _, header = checkpoint.read_safetensors(path)
     assert "1" == header["format"]
@@ -101,7 +101,7 @@ def test_an_old_run_resumes(workspace: Workspace) -> None:
 
 
 def test_an_old_log_is_read_by_the_new_keys(workspace: Workspace) -> None:
-    """Curves of a run go through from before the renaming to after it."""
+    """Curves of a run continue from before the renaming to after it."""
     lines = list(report.read_log(workspace.run_folder("progressive-ada-ed").log))
     keys = {key for line in lines for key in line}
     assert {"images_per_second", "losses", "val_error", "val_reconstruction", "val_cycle"} <= keys

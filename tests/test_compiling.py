@@ -1,4 +1,4 @@
-"""Compiled networks: the same names, the same numbers, the same bits after going on."""
+"""Compiled networks: the same names and results, and bit-for-bit resume."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -23,10 +23,10 @@ PLAIN = Hardware(
 
 @pytest.fixture
 def compiled_calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """Trace as the compiler does, but write no code for it; count graphs as they are run."""
+    """Trace as the compiler does, but generate no code; record the runs of graphs."""
     calls: list[str] = []
 
-    def traced(graph: torch.fx.GraphModule, inputs: object) -> object:
+    def trace_only(graph: torch.fx.GraphModule, inputs: object) -> object:
         del inputs
 
         def run(*arguments: object) -> object:
@@ -35,47 +35,47 @@ def compiled_calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 
         return run
 
-    monkeypatch.setattr(trainer, "COMPILE_BACKEND", traced)
+    monkeypatch.setattr(trainer, "COMPILE_BACKEND", trace_only)
     yield calls
     torch.compiler.reset()
 
 
 def make_trainer(backend: str, **changes: object) -> Trainer:
-    """Return a trainer of toy networks, compiled unless that is changed."""
+    """Return a trainer of small networks, compiled by default."""
     recipe = config.resolve(backend, "debug", [])
     train = replace(recipe.train, **{"compile": True, "r1_weight": 0.0, **changes})
     recipe = replace(recipe, train=train)
     return Trainer(build_model(recipe, ("x", "y"), PLAIN, seed=0), train, PLAIN)
 
 
-def train_steps(made: Trainer, first: int, last: int) -> None:
+def train_steps(trained: Trainer, first: int, last: int) -> None:
     """Take steps of eight images, growing when it is due."""
     for step in range(first, last):
         progress = TrainProgress(images_seen=8 * step, max_images=None)
-        model = made.model
+        model = trained.model
         if isinstance(model, GrowingModel) and model.growth_due(progress) != model.growth_step:
             torch.manual_seed(step)
-            made.grow(model.growth_due(progress), progress)
+            trained.grow(model.growth_due(progress), progress)
         torch.manual_seed(step)
         faces = torch.rand(2, 4, 3, 32, 32) * 2 - 1
         batch = FaceBatch(warped=faces, target=faces, mask=torch.ones(2, 4, 1, 32, 32))
-        made.step(batch, progress, lr_scale=1.0, images=8)
+        trained.step(batch, progress, lr_scale=1.0, images=8)
 
 
-def test_what_is_compiled_learns_the_same_under_the_same_names(compiled_calls: list[str]) -> None:
-    """Weights after some steps are those of the networks as they are written."""
-    made, plain = make_trainer("cyclegan"), make_trainer("cyclegan", compile=False)
+def test_compiled_networks_train_the_same(compiled_calls: list[str]) -> None:
+    """Weights after some steps, and their names, are those of the networks in eager mode."""
+    compiled, plain = make_trainer("cyclegan"), make_trainer("cyclegan", compile=False)
     train_steps(plain, 0, 2)
     assert [] == compiled_calls
-    train_steps(made, 0, 2)
+    train_steps(compiled, 0, 2)
     assert 0 < len(compiled_calls)
-    assert list(plain.state_dict()) == list(made.state_dict())
+    assert list(plain.state_dict()) == list(compiled.state_dict())
     for name, value in plain.state_dict().items():
-        torch.testing.assert_close(value, made.state_dict()[name], rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(value, compiled.state_dict()[name], rtol=1e-4, atol=1e-4)
 
 
-def test_going_on_compiled_equals_not_having_stopped(compiled_calls: list[str]) -> None:
-    """Across growth too, which compiles what has grown up; bit for bit."""
+def test_a_compiled_run_resumes_bit_for_bit(compiled_calls: list[str]) -> None:
+    """Also across growth, after which the final networks are compiled."""
     whole, first, second = (make_trainer("progressive") for _ in range(3))
     train_steps(whole, 0, 7)
     train_steps(first, 0, 6)
@@ -89,29 +89,29 @@ def test_going_on_compiled_equals_not_having_stopped(compiled_calls: list[str]) 
     ]
 
 
-def test_networks_that_still_grow_are_not_compiled(compiled_calls: list[str]) -> None:
-    """Each stage would be compiled anew."""
-    made = make_trainer("progressive")
-    assert isinstance(made.model, GrowingModel)
-    train_steps(made, 0, 5)
-    assert (True, []) == (made.model.is_growing, compiled_calls)
-    train_steps(made, 5, 6)
-    assert not made.model.is_growing
+def test_growing_networks_are_not_compiled(compiled_calls: list[str]) -> None:
+    """Each stage would have to be compiled."""
+    trained = make_trainer("progressive")
+    assert isinstance(trained.model, GrowingModel)
+    train_steps(trained, 0, 5)
+    assert (True, []) == (trained.model.is_growing, compiled_calls)
+    train_steps(trained, 5, 6)
+    assert not trained.model.is_growing
     assert 0 < len(compiled_calls)
 
 
-def test_judging_runs_networks_as_they_are_written(compiled_calls: list[str]) -> None:
-    """Other sizes of batches would be compiled anew, each."""
-    made = make_trainer("cyclegan")
-    with made.ema_weights() as model:
+def test_evaluation_runs_in_eager_mode(compiled_calls: list[str]) -> None:
+    """Every other batch size would have to be compiled."""
+    trained = make_trainer("cyclegan")
+    with trained.ema_weights() as model:
         model.swap(torch.zeros(3, 3, 32, 32), "x")
     assert [] == compiled_calls
-    train_steps(made, 0, 1)
+    train_steps(trained, 0, 1)
     assert [] != compiled_calls
 
 
-def test_critics_under_a_gradient_penalty_are_not_compiled() -> None:
-    """What is compiled has no slope of a slope."""
+def test_discriminators_with_a_gradient_penalty_are_not_compiled() -> None:
+    """Compiled networks have no second derivative."""
     kinds = {
         weight: [
             type(one).__name__
@@ -123,15 +123,15 @@ def test_critics_under_a_gradient_penalty_are_not_compiled() -> None:
     assert ["Generator"] * 2 + ["PatchDiscriminator"] * 2 == kinds[0.0]
 
 
-def test_a_compiler_that_is_not_there_is_told_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With what to do instead."""
+def test_a_missing_compiler_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hint says how to train without it."""
 
     def broken(graph: torch.fx.GraphModule, inputs: object) -> nn.Module:
-        raise RuntimeError("no compiler far and wide")
+        raise RuntimeError("no compiler found")
 
     monkeypatch.setattr(trainer, "COMPILE_BACKEND", broken)
-    with pytest.raises(DeviceError, match="no compiler far") as refused:
+    with pytest.raises(DeviceError, match="no compiler found") as caught:
         train_steps(make_trainer("cyclegan"), 0, 1)
-    assert "cannot be compiled here" in str(refused.value)
-    assert "train.compile" in str(refused.value.hint)
+    assert "cannot be compiled here" in str(caught.value)
+    assert "train.compile" in str(caught.value.hint)
     torch.compiler.reset()

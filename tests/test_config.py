@@ -1,4 +1,4 @@
-"""Recipes: typed values, each with its source, and help for what was mistyped."""
+"""Recipes: typed values, each with its source, and errors that help with typos."""
 
 import ast
 import subprocess
@@ -16,8 +16,8 @@ from faceswap_models import registry
 ROOT = Path(__file__).parents[1]
 
 
-def test_a_later_source_wins() -> None:
-    """Defaults lie under the preset, the preset under --set, and the last --set wins."""
+def test_later_sources_override_earlier_ones() -> None:
+    """The preset overrides defaults, --set overrides the preset, and the last --set counts."""
     recipe = config.resolve(
         "autoencoder",
         "debug",
@@ -31,8 +31,8 @@ def test_a_later_source_wins() -> None:
     )
 
 
-def test_every_value_knows_its_source() -> None:
-    """There is one source for each setting, and it names the default, the preset or --set."""
+def test_every_value_has_a_source() -> None:
+    """Each setting has one source: the default, the preset or --set."""
     recipe = config.resolve("autoencoder", "debug", ["train.warp_strength=0.5"])
     assert {f"model.{key}" for key in vars(recipe.model)} | {
         f"train.{key}" for key in vars(recipe.train)
@@ -42,15 +42,15 @@ def test_every_value_knows_its_source() -> None:
     assert "default" == recipe.sources["train.beta2"]
 
 
-def test_a_preset_may_be_named_in_short_or_in_full_or_not_at_all() -> None:
-    """`debug`, `autoencoder-debug`, and the default preset when none is named."""
+def test_presets_have_a_short_and_a_full_name() -> None:
+    """`debug`, `autoencoder-debug`, and the default preset if none is given."""
     short = config.resolve("autoencoder", "debug")
     assert short == config.resolve("autoencoder", "autoencoder-debug")
     assert "light" == config.resolve("autoencoder", None).preset
 
 
-def test_text_becomes_the_type_of_its_setting() -> None:
-    """Whole numbers, numbers, texts and lists are read as what their setting is."""
+def test_values_have_the_type_of_their_setting() -> None:
+    """Whole numbers, numbers, texts and lists are parsed as their setting's type."""
     recipe = config.resolve(
         "autoencoder",
         "debug",
@@ -150,18 +150,18 @@ def test_text_becomes_the_type_of_its_setting() -> None:
         ("autoencoder", "debug", "model.encoder_channels=8,-8", "may be 0 or more, not -8", ""),
     ],
 )
-def test_what_is_mistyped_is_named(
+def test_typos_are_refused_with_a_hint(
     backend: str, preset: str | None, override: str, message: str, hint: str
 ) -> None:
-    """Unknown names and unfit values are refused with one line that helps."""
+    """Unknown names and invalid values are refused with one line that helps."""
     with pytest.raises(ConfigurationError) as caught:
         config.resolve(backend, preset, [override] if override else [])
     assert message in caught.value.message
     assert hint in caught.value.hint
 
 
-def test_a_recipe_there_and_back() -> None:
-    """What the header of a file carries gives the same recipe again, tuples and sources too."""
+def test_recipes_are_read_back_as_written() -> None:
+    """The header of a file gives the same recipe, with tuples and sources."""
     recipe = config.resolve("autoencoder", "debug", ["train.learning_rate=1e-5"])
     assert recipe == config.Recipe.from_dict(recipe.to_dict())
 
@@ -175,7 +175,7 @@ def test_unknown_model_settings_of_a_stored_recipe_are_refused() -> None:
 
 
 def test_unknown_train_settings_of_a_stored_recipe_are_ignored() -> None:
-    """Weights do not depend on them: what is unknown, or missing, takes the default."""
+    """Weights do not depend on them: unknown ones are dropped, missing ones take the default."""
     table = config.resolve("autoencoder", "debug").to_dict()
     table["train"] |= {"brightness": 1, "batch_size": "many"}
     del table["train"]["beta1"]
@@ -185,7 +185,7 @@ def test_unknown_train_settings_of_a_stored_recipe_are_ignored() -> None:
 
 
 def test_renamed_settings_are_read_by_their_old_names() -> None:
-    """Every old name leads to a setting of a backend, in files and with `--set`."""
+    """Every old name maps to a setting of a backend, in files and with `--set`."""
     settings = {
         f"{section}.{key.name}"
         for name in registry.names()
@@ -219,8 +219,8 @@ def test_renamed_settings_are_read_by_their_old_names() -> None:
     )
 
 
-def test_the_toml_of_a_recipe_is_its_values_with_their_sources() -> None:
-    """recipe.toml parses to the values, and each line ends in where its value came from."""
+def test_toml_has_values_with_their_sources() -> None:
+    """recipe.toml parses to the values, and each line ends with the source."""
     recipe = config.resolve("autoencoder", "debug", ["train.learning_rate=1e-5"])
     text = recipe.to_toml()
     table = tomllib.loads(text)
@@ -234,8 +234,8 @@ def test_the_toml_of_a_recipe_is_its_values_with_their_sources() -> None:
     assert line.endswith("# --set")
 
 
-def test_differences_name_what_cannot_change() -> None:
-    """Only [model] and the backend keep a run from going on; [train] may change."""
+def test_differences_name_the_model_settings() -> None:
+    """Only [model] and the backend keep a run from resuming; [train] may change."""
     old = config.resolve("autoencoder", "debug")
     assert [] == config.list_model_differences(
         old, config.resolve("autoencoder", "debug", ["train.warp_strength=0"])
@@ -246,16 +246,16 @@ def test_differences_name_what_cannot_change() -> None:
 
 
 def test_importing_config_does_not_import_torch() -> None:
-    """The command line can know recipes without waiting for torch."""
+    """The command line reads recipes without the time that importing torch takes."""
     code = "import sys, faceswap_cli.core.config; sys.exit('torch' in sys.modules)"
     assert 0 == subprocess.run([sys.executable, "-c", code], check=False).returncode
 
 
 def test_no_pickle_anywhere() -> None:
-    """Nothing in the tree imports pickle, or loads or saves by torch's own functions.
+    """Nothing in the tree imports pickle, or loads or saves with torch's own functions.
 
-    But for the file that reads what others publish as a `.pth`, of which it takes tensors alone,
-    and its test, which writes one.
+    Except for the file that reads published `.pth` files, only their tensors, and its test, which
+    writes one.
     """
     sources = [
         path
@@ -264,10 +264,10 @@ def test_no_pickle_anywhere() -> None:
     ]
     assert len(sources) > 20
     assert [] == [
-        f"{path}: {offence}"
+        f"{path}: {name}"
         for path in sources
         if path.name not in ("pretrained.py", "test_pretrained.py")
-        for offence in find_pickle_imports(path.read_text(encoding="utf-8"))
+        for name in find_pickle_imports(path.read_text(encoding="utf-8"))
     ]
     reader = (ROOT / "faceswap_cli/training/pretrained.py").read_text(encoding="utf-8")
     assert ["torch.load"] == list(find_pickle_imports(reader))
@@ -286,13 +286,13 @@ def test_no_pickle_anywhere() -> None:
         "import joblib",
     ],
 )
-def test_a_planted_pickle_is_found(planted: str) -> None:
-    """The ban itself can fail."""
+def test_planted_pickles_are_found(planted: str) -> None:
+    """The check itself can fail."""
     assert find_pickle_imports(planted)
 
 
 def find_pickle_imports(source: str) -> list[str]:
-    """Return what in a source text would read or write pickles."""
+    """Return the names in a source text that read or write pickles."""
     banned = {"pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal", "_pickle"}
     found: list[str] = []
     for node in ast.walk(ast.parse(source)):

@@ -1,4 +1,4 @@
-"""Crops: decoded once, split by segments, drawn by position; batches by position."""
+"""Crops are cached, split by runs of frames and sampled by position; batches depend on position."""
 
 import errno
 import os
@@ -32,8 +32,8 @@ TRAIN = TrainSettings(batch_size=4)
 
 
 @pytest.fixture
-def people(make_set: MakeSet, tmp_path: Path) -> list[IdentityDataset]:
-    """Return two people of different numbers of faces."""
+def datasets(make_set: MakeSet, tmp_path: Path) -> list[IdentityDataset]:
+    """Return two identities with different numbers of faces."""
     return [
         dataset.load_identity(make_set(name, count), cache=tmp_path / "cache", side_px=24)
         for name, count in (("ada", 11), ("bo", 17))
@@ -41,20 +41,20 @@ def people(make_set: MakeSet, tmp_path: Path) -> list[IdentityDataset]:
 
 
 def make_test_loader(
-    people: list[IdentityDataset], kind: type[FaceLoader] = CpuLoader, **changes: object
+    datasets: list[IdentityDataset], kind: type[FaceLoader] = CpuLoader, **changes: object
 ) -> FaceLoader:
-    """Return a feed of two people on the CPU."""
+    """Return a loader of two identities on the CPU."""
     arguments = {"model": MODEL, "train": TRAIN, "seed": 3, "device": CPU, **changes}
-    return kind(people, **arguments)  # type: ignore[arg-type]
+    return kind(datasets, **arguments)  # type: ignore[arg-type]
 
 
 def equal_batches(one: FaceBatch, other: FaceBatch) -> bool:
-    """Say whether two batches are equal, bit for bit."""
+    """Return whether two batches are equal, bit for bit."""
     return all(torch.equal(value, getattr(other, name)) for name, value in vars(one).items())
 
 
-def test_the_cache_holds_the_crops_and_their_outlines(make_set: MakeSet, tmp_path: Path) -> None:
-    """Red, green and blue are the crop's; the fourth channel holds outline and features."""
+def test_the_cache_has_crops_and_masks(make_set: MakeSet, tmp_path: Path) -> None:
+    """Red, green and blue are the crop's; the fourth channel has the mask levels."""
     faces = make_set("ada", 3, side=32)
     pixels = dataset.load_or_build_cache(faces, cache=tmp_path / "cache", side_px=32)
     record = faces.records[1]
@@ -66,8 +66,8 @@ def test_the_cache_holds_the_crops_and_their_outlines(make_set: MakeSet, tmp_pat
     assert pixels[1, 16, 16, 3] >= dataset.FACE_LEVEL
 
 
-def test_the_cache_is_read_again_not_made_again(make_set: MakeSet, tmp_path: Path) -> None:
-    """The same set maps the same file; the crops are not even looked into."""
+def test_the_cache_is_reused(make_set: MakeSet, tmp_path: Path) -> None:
+    """The same set maps the same file; the crops are not read."""
     faces = make_set("ada", 3)
     first = np.array(dataset.load_or_build_cache(faces, cache=tmp_path, side_px=16))
     for record in faces.records:
@@ -78,8 +78,8 @@ def test_the_cache_is_read_again_not_made_again(make_set: MakeSet, tmp_path: Pat
     assert np.array_equal(first, dataset.load_or_build_cache(faces, cache=tmp_path, side_px=16))
 
 
-def test_the_cache_follows_the_set(make_set: MakeSet, tmp_path: Path) -> None:
-    """A deleted crop, a changed crop or another side makes another cache and drops the old one."""
+def test_the_cache_is_replaced_when_the_set_changes(make_set: MakeSet, tmp_path: Path) -> None:
+    """A deleted crop, a changed crop or another side gives a new cache and deletes the old one."""
     faces = make_set("ada [1]", 4)
     dataset.load_or_build_cache(faces, cache=tmp_path / "cache", side_px=16)
     fewer = replace(faces, records=faces.records[1:])
@@ -92,11 +92,11 @@ def test_the_cache_follows_the_set(make_set: MakeSet, tmp_path: Path) -> None:
     assert 1 == len(list((tmp_path / "cache").iterdir()))
 
 
-def test_a_crop_that_cannot_be_read_is_named(make_set: MakeSet, tmp_path: Path) -> None:
+def test_unreadable_crops_are_named(make_set: MakeSet, tmp_path: Path) -> None:
     """A damaged or stretched crop is an error that names the file."""
     faces = make_set("ada", 3)
     path = faces.path(faces.records[1])
-    path.write_bytes(b"not a picture")
+    path.write_bytes(b"not an image")
     with pytest.raises(InputError, match=r"000001-0\.png is not an image"):
         dataset.load_or_build_cache(faces, cache=tmp_path / "cache", side_px=16)
     image_io.write_png(path, np.zeros((10, 20, 3), np.uint8))
@@ -105,38 +105,38 @@ def test_a_crop_that_cannot_be_read_is_named(make_set: MakeSet, tmp_path: Path) 
     assert [] == list((tmp_path / "cache").iterdir())
 
 
-def test_a_full_disk_is_said(make_set: MakeSet, tmp_path: Path) -> None:
-    """No space for the cache is an error, not a killed process, and leaves no half of it."""
+def test_a_full_disk_is_an_error(make_set: MakeSet, tmp_path: Path) -> None:
+    """The process is not killed, and no incomplete cache stays."""
 
-    def full(*_: object) -> None:
+    def raise_no_space(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dataset, "crop_with_masks", full)
+        patch.setattr(dataset, "crop_with_masks", raise_no_space)
         with pytest.raises(InputError, match="no space left on the disk"):
             dataset.load_or_build_cache(make_set("ada", 3), cache=tmp_path / "cache", side_px=16)
     assert [] == list((tmp_path / "cache").iterdir())
 
 
 def test_too_few_faces_are_refused(make_set: MakeSet) -> None:
-    """Seven faces cannot be split; the message says how many there are and are needed."""
+    """Seven faces cannot be split; the error says how many there are and are needed."""
     with pytest.raises(NoFacesError, match=r'set "ada" has 7 faces; training needs at least 8'):
         dataset.check_min_faces(make_set("ada", 7))
 
 
 @pytest.mark.parametrize("count", [8, 9, 30, 100, 1234])
-def test_a_split_is_whole_and_in_segments(count: int) -> None:
-    """Every face is on exactly one side, a tenth is held out, in at most four runs."""
-    train, held_out = dataset.split_train_val(count, 0.1)
-    assert list(range(count)) == sorted([*train, *held_out])
-    assert abs(len(held_out) - count * 0.1) <= 1
-    runs = 1 + int((np.diff(held_out) > 1).sum())
+def test_a_split_is_complete_and_in_runs(count: int) -> None:
+    """Every face is on exactly one side; a tenth is for validation, in at most four runs."""
+    train, validation = dataset.split_train_val(count, 0.1)
+    assert list(range(count)) == sorted([*train, *validation])
+    assert abs(len(validation) - count * 0.1) <= 1
+    runs = 1 + int((np.diff(validation) > 1).sum())
     assert runs <= dataset.VALIDATION_BLOCKS
-    assert len(held_out) / runs >= min(2, len(held_out))
+    assert len(validation) / runs >= min(2, len(validation))
 
 
-def test_every_face_comes_once_before_any_comes_again() -> None:
-    """Drawing goes in rounds, each in its own order."""
+def test_every_face_is_sampled_once_per_round() -> None:
+    """Each round has its own order."""
     indices = np.array([2, 3, 5, 7, 11])
     order = dataset.shuffled_indices(indices, start=0, count=15, seed=1, purpose="ada")
     rounds = order.reshape(3, 5)
@@ -145,8 +145,8 @@ def test_every_face_comes_once_before_any_comes_again() -> None:
     assert not np.array_equal(rounds[0], rounds[1])
 
 
-def test_what_is_drawn_depends_on_the_position_alone() -> None:
-    """Drawing 3 + 4 + 8 gives what drawing 15 gives."""
+def test_samples_depend_on_the_position_only() -> None:
+    """3 + 4 + 8 samples are the same as 15."""
     indices = np.arange(6)
     whole = dataset.shuffled_indices(indices, start=0, count=15, seed=1, purpose="ada")
     parts = [
@@ -156,21 +156,21 @@ def test_what_is_drawn_depends_on_the_position_alone() -> None:
     assert np.array_equal(whole, np.concatenate(parts))
 
 
-def test_the_same_position_gives_the_same_batch_wherever_one_started(
-    people: list[IdentityDataset],
+def test_batches_depend_on_the_position_only(
+    datasets: list[IdentityDataset],
 ) -> None:
-    """A feed that has run and one that has not agree; other positions and seeds differ."""
-    ran = make_test_loader(people)
+    """A loader that has run and a new one agree; other positions and seeds differ."""
+    used = make_test_loader(datasets)
     for images_seen in range(0, 64, 8):
-        last = ran.batch(images_seen)
-    assert equal_batches(last, make_test_loader(people).batch(56))
-    assert not equal_batches(last, make_test_loader(people).batch(48))
-    assert not equal_batches(last, make_test_loader(people, seed=4).batch(56))
+        last = used.batch(images_seen)
+    assert equal_batches(last, make_test_loader(datasets).batch(56))
+    assert not equal_batches(last, make_test_loader(datasets).batch(48))
+    assert not equal_batches(last, make_test_loader(datasets, seed=4).batch(56))
 
 
-def test_a_batch_is_in_range_and_in_shape(people: list[IdentityDataset]) -> None:
+def test_batches_have_their_range_and_shape(datasets: list[IdentityDataset]) -> None:
     """(P, B, 3, S, S) in [-1, 1] and masks (P, B, 1, S, S) in [0, 1]."""
-    batch = make_test_loader(people, train=replace(TRAIN, color_jitter=0.2)).batch(0)
+    batch = make_test_loader(datasets, train=replace(TRAIN, color_jitter=0.2)).batch(0)
     assert (2, 4, 3, 16, 16) == batch.warped.shape == batch.target.shape
     assert (2, 4, 1, 16, 16) == batch.mask.shape
     assert batch.warped.abs().max() <= 1
@@ -179,7 +179,7 @@ def test_a_batch_is_in_range_and_in_shape(people: list[IdentityDataset]) -> None
 
 
 def test_outline_and_features_share_a_channel() -> None:
-    """What was marked is read back to half a level, and features count inside the outline only."""
+    """Masks are unpacked to half a level, and features count inside the outline only."""
     outline, features = np.zeros((2, 8, 8), np.float32)
     outline[1:7, 1:7], outline[1, 1], features[3:5, 3:5], features[3, 3] = 1, 0.5, 1, 0.25
     levels = dataset.pack_masks(outline, features)
@@ -193,53 +193,53 @@ def test_outline_and_features_share_a_channel() -> None:
     )
 
 
-def test_mask_and_target_lie_in_the_same_place(people: list[IdentityDataset]) -> None:
-    """A picture whose red is its own outline shows the mask in its target, not in its input."""
-    marked = []
-    for person in people:
-        pixels = np.array(person.pixels)
-        pixels[..., 3] = np.minimum(pixels[..., 3], dataset.FACE_LEVEL)  # no eyes: outlines alone
+def test_mask_and_target_are_aligned(datasets: list[IdentityDataset]) -> None:
+    """An image whose red is its own mask has the mask in its target, not in its warped input."""
+    with_masks = []
+    for one in datasets:
+        pixels = np.array(one.pixels)
+        pixels[..., 3] = np.minimum(pixels[..., 3], dataset.FACE_LEVEL)  # no eyes: outlines only
         pixels[..., 0] = np.round(255 * dataset.unpack_face_mask(pixels[..., 3]))
-        marked.append(replace(person, pixels=pixels))
-    batch = make_test_loader(marked, train=replace(TRAIN, warp_strength=3.0, rotate_deg=30)).batch(
-        0
-    )
+        with_masks.append(replace(one, pixels=pixels))
+    batch = make_test_loader(
+        with_masks, train=replace(TRAIN, warp_strength=3.0, rotate_deg=30)
+    ).batch(0)
     red = batch.target[:, :, :1] / 2 + 0.5
-    # Both are rounded to whole levels after sampling, 128 of which make a whole mask.
+    # Both are rounded to whole levels after sampling; 128 levels are a full mask.
     assert (red - batch.mask).abs().max() < 1 / 128
     assert (batch.warped[:, :, :1] / 2 + 0.5 - batch.mask).abs().max() > 0.2
 
 
 @pytest.mark.parametrize("kind", [GpuResidentLoader, GpuStreamingLoader])
-def test_every_route_gives_the_same_batch(
-    people: list[IdentityDataset], kind: type[FaceLoader]
+def test_all_loaders_give_the_same_batch(
+    datasets: list[IdentityDataset], kind: type[FaceLoader]
 ) -> None:
-    """The feeds for a GPU, run on a CPU, give OpenCV's batches to interpolation error."""
-    one, other = make_test_loader(people).batch(8), make_test_loader(people, kind).batch(8)
+    """The loaders for a GPU, run on a CPU, give OpenCV's batches to interpolation error."""
+    one, other = make_test_loader(datasets).batch(8), make_test_loader(datasets, kind).batch(8)
     assert (one.target - other.target).abs().max() < 1.5 / 127.5
     assert (one.warped - other.warped).abs().max() < 1.5 / 127.5
     assert (one.mask - other.mask).abs().max() < 1.5 / 128
     assert (one.feature_mask - other.feature_mask).abs().max() < 1.5 / 127
 
 
-def test_a_feed_is_exact_inside_autocast(people: list[IdentityDataset]) -> None:
+def test_loaders_are_exact_inside_autocast(datasets: list[IdentityDataset]) -> None:
     """Coordinates are never rounded to bfloat16."""
-    feed = make_test_loader(people, GpuResidentLoader)
-    plain = feed.batch(8)
+    gpu_loader = make_test_loader(datasets, GpuResidentLoader)
+    plain = gpu_loader.batch(8)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert equal_batches(plain, feed.batch(8))
+        assert equal_batches(plain, gpu_loader.batch(8))
 
 
 COLOR_AUGMENTED = replace(TRAIN, color_jitter=0.1, color_transfer_prob=0.5, input_color_jitter=0.3)
-"""Every kind of chance with colours."""
+"""Every color augmentation."""
 
 
 @pytest.mark.parametrize("train", [TRAIN, COLOR_AUGMENTED])
-def test_processes_share_one_batch(people: list[IdentityDataset], train: TrainSettings) -> None:
-    """The parts of three processes, put together, are the batch of one."""
-    whole = make_test_loader(people, train=train).batch(16)
+def test_processes_share_one_batch(datasets: list[IdentityDataset], train: TrainSettings) -> None:
+    """The parts of three processes, concatenated, are the batch of one."""
+    whole = make_test_loader(datasets, train=train).batch(16)
     parts = [
-        make_test_loader(people, train=train, rank=rank, world_size=3).batch(16)
+        make_test_loader(datasets, train=train, rank=rank, world_size=3).batch(16)
         for rank in range(3)
     ]
     joined = FaceBatch(
@@ -248,17 +248,19 @@ def test_processes_share_one_batch(people: list[IdentityDataset], train: TrainSe
     assert equal_batches(whole, joined)
 
 
-def test_a_tint_is_of_what_is_shown_and_not_of_the_target(people: list[IdentityDataset]) -> None:
-    """With input jitter the same targets are to be drawn from other colours."""
-    plain = make_test_loader(people).batch(16)
-    tinted = make_test_loader(people, train=replace(TRAIN, input_color_jitter=0.3)).batch(16)
-    assert torch.equal(plain.target, tinted.target)
-    assert (plain.warped - tinted.warped).abs().amax((2, 3, 4)).min() > 0.01
+def test_input_jitter_leaves_the_target_unchanged(datasets: list[IdentityDataset]) -> None:
+    """Targets are the same; inputs have other colors."""
+    plain = make_test_loader(datasets).batch(16)
+    jittered = make_test_loader(datasets, train=replace(TRAIN, input_color_jitter=0.3)).batch(16)
+    assert torch.equal(plain.target, jittered.target)
+    assert (plain.warped - jittered.warped).abs().amax((2, 3, 4)).min() > 0.01
 
 
-def test_matched_colours_are_another_persons(make_set: MakeSet, tmp_path: Path) -> None:
-    """A red person turns as green as the other, input and target alike, as often as asked for."""
-    everyone = [
+def test_color_transfer_takes_the_colors_of_another_identity(
+    make_set: MakeSet, tmp_path: Path
+) -> None:
+    """A red face becomes green, input and target, with the given probability."""
+    pair = [
         dataset.load_identity(make_set(name, 12, hue=hue), cache=tmp_path / "cache", side_px=24)
         for hue, name in enumerate(("red", "green"))
     ]
@@ -266,86 +268,94 @@ def test_matched_colours_are_another_persons(make_set: MakeSet, tmp_path: Path) 
     def redness(faces: torch.Tensor) -> torch.Tensor:
         return (faces[:, :, 0] - faces[:, :, 1]).mean((2, 3))
 
-    often = replace(TRAIN, batch_size=64, flip_prob=0)
-    plain = make_test_loader(everyone, train=often).batch(0)
-    always = make_test_loader(everyone, train=replace(often, color_transfer_prob=1.0)).batch(0)
-    half = make_test_loader(everyone, train=replace(often, color_transfer_prob=0.5)).batch(0)
+    many = replace(TRAIN, batch_size=64, flip_prob=0)
+    plain = make_test_loader(pair, train=many).batch(0)
+    always = make_test_loader(pair, train=replace(many, color_transfer_prob=1.0)).batch(0)
+    half = make_test_loader(pair, train=replace(many, color_transfer_prob=0.5)).batch(0)
     assert redness(plain.target)[0].min() > 0 > redness(always.target)[0].median()
     assert redness(plain.warped)[0].min() > 0 > redness(always.warped)[0].median()
     changed = (half.target != plain.target).any(-1).any(-1).any(-1).float().mean()
     assert 0.3 < changed < 0.7
-    alone = make_test_loader(everyone[:1], train=replace(often, color_transfer_prob=1.0))
-    assert equal_batches(make_test_loader(everyone[:1], train=often).batch(0), alone.batch(0))
+    single = make_test_loader(pair[:1], train=replace(many, color_transfer_prob=1.0))
+    assert equal_batches(make_test_loader(pair[:1], train=many).batch(0), single.batch(0))
 
 
-def with_random_poses(people: list[IdentityDataset], *, seed: int = 0) -> list[IdentityDataset]:
-    """Return the same people, looking all ways."""
-    chance = np.random.default_rng(seed)
+def with_random_poses(datasets: list[IdentityDataset], *, seed: int = 0) -> list[IdentityDataset]:
+    """Return the same identities with random poses."""
+    rng = np.random.default_rng(seed)
     return [
-        replace(one, poses=chance.uniform(-3, 3, (len(one.pixels), 3)).astype(np.float32))
-        for one in people
+        replace(one, poses=rng.uniform(-3, 3, (len(one.pixels), 3)).astype(np.float32))
+        for one in datasets
     ]
 
 
-def test_paired_faces_look_the_same_way(
-    people: list[IdentityDataset], monkeypatch: pytest.MonkeyPatch
+def test_paired_faces_have_similar_poses(
+    datasets: list[IdentityDataset], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With `pose_pairing_prob` another person's face is one of the nearest, and is mirrored alike."""
-    monkeypatch.setattr(loader, "NEAREST", 2)  # of so few
-    everybody = with_random_poses(people)
-    apart, together = [], []
-    for match, found in ((0.0, apart), (1.0, together)):
-        feed = make_test_loader(everybody, train=replace(TRAIN, pose_pairing_prob=match))
-        for turn in range(20):
-            (one, changed), (other, changed_too) = feed.sample_indices(turn * feed.images_per_step)
-            poses = everybody[0].poses[one] - everybody[1].poses[other]  # type: ignore[index]
-            found.append(float(np.linalg.norm(poses, axis=1).mean()))
-            assert set(one) <= set(everybody[0].train_indices)
-            assert set(other) <= set(everybody[1].train_indices)
-            if match:
-                assert torch.equal(changed.flip_sign, changed_too.flip_sign)
-    assert np.mean(together) < 0.7 * np.mean(apart)
+    """With `pose_pairing_prob` faces are paired with one of the nearest, mirrored equally."""
+    monkeypatch.setattr(loader, "NEAREST", 2)  # of few faces
+    posed = with_random_poses(datasets)
+    unpaired, paired = [], []
+    for probability, distances in ((0.0, unpaired), (1.0, paired)):
+        pairing = make_test_loader(posed, train=replace(TRAIN, pose_pairing_prob=probability))
+        for step in range(20):
+            (first, first_params), (second, second_params) = pairing.sample_indices(
+                step * pairing.images_per_step
+            )
+            difference = posed[0].poses[first] - posed[1].poses[second]  # type: ignore[index]
+            distances.append(float(np.linalg.norm(difference, axis=1).mean()))
+            assert set(first) <= set(posed[0].train_indices)
+            assert set(second) <= set(posed[1].train_indices)
+            if probability:
+                assert torch.equal(first_params.flip_sign, second_params.flip_sign)
+    assert np.mean(paired) < 0.7 * np.mean(unpaired)
 
 
-def test_whoever_leads_a_pair_comes_in_the_usual_order(people: list[IdentityDataset]) -> None:
-    """In turns; and who is not known to look anywhere is not paired."""
+def test_the_identity_that_sets_the_poses_is_sampled_as_usual(
+    datasets: list[IdentityDataset],
+) -> None:
+    """It changes every step; faces without known poses are not paired."""
     train = replace(TRAIN, pose_pairing_prob=1.0)
     usual, paired = (
-        make_test_loader(with_random_poses(people)),
-        make_test_loader(with_random_poses(people), train=train),
+        make_test_loader(with_random_poses(datasets)),
+        make_test_loader(with_random_poses(datasets), train=train),
     )
-    for turn in range(4):
-        images = turn * usual.images_per_step
+    for step in range(4):
+        images = step * usual.images_per_step
         expected, found = usual.sample_indices(images), paired.sample_indices(images)
-        leader = turn % 2
+        leader = step % 2
         assert np.array_equal(expected[leader][0], found[leader][0])
         assert not np.array_equal(expected[1 - leader][0], found[1 - leader][0])
-    unknown = [replace(one, poses=None) for one in people]
-    one, other = (
-        make_test_loader(unknown, train=each).sample_indices(0) for each in (TRAIN, train)
+    unknown = [replace(one, poses=None) for one in datasets]
+    usual_samples, paired_samples = (
+        make_test_loader(unknown, train=settings).sample_indices(0) for settings in (TRAIN, train)
     )
-    assert all(np.array_equal(a[0], b[0]) for a, b in zip(one, other, strict=True))
+    assert all(
+        np.array_equal(a[0], b[0]) for a, b in zip(usual_samples, paired_samples, strict=True)
+    )
 
 
 def test_poses_come_from_the_records(make_set: MakeSet, tmp_path: Path) -> None:
-    """Yaw and pitch in tens of degrees, the mouth's opening as a part of the face's height."""
+    """Yaw and pitch in tens of degrees, the mouth opening as a part of the face's height."""
     faces = make_set("ada", 8)
     landmarks = np.zeros((478, 2), np.float32)
     landmarks[10], landmarks[152], landmarks[13], landmarks[14] = (5, 0), (5, 40), (5, 30), (5, 34)
     first = replace(faces.records[0], pose=(20.0, -10.0, 5.0), landmarks=landmarks)
     faces = replace(faces, records=[first, *faces.records[1:]])
-    person = dataset.load_identity(faces, cache=tmp_path / "c", side_px=16)
-    assert person.poses is not None
-    assert [2.0, -1.0, 2.0] == pytest.approx(person.poses[0].tolist())
-    assert (8, 3) == person.poses.shape
+    ada = dataset.load_identity(faces, cache=tmp_path / "c", side_px=16)
+    assert ada.poses is not None
+    assert [2.0, -1.0, 2.0] == pytest.approx(ada.poses[0].tolist())
+    assert (8, 3) == ada.poses.shape
 
 
-def test_a_cpu_is_fed_by_remap(people: list[IdentityDataset]) -> None:
-    """The route is chosen by the device."""
-    assert isinstance(make_loader(people, model=MODEL, train=TRAIN, seed=0, device=CPU), CpuLoader)
+def test_a_cpu_has_a_cpu_loader(datasets: list[IdentityDataset]) -> None:
+    """The device decides."""
+    assert isinstance(
+        make_loader(datasets, model=MODEL, train=TRAIN, seed=0, device=CPU), CpuLoader
+    )
 
 
 def test_the_cache_is_no_larger_than_the_network_needs() -> None:
-    """One and a half cached px per px seen, and never more than the crop has."""
+    """1.5 cached px per px of the network's input, and never more than the crop has."""
     assert 120 == dataset.cached_side_px(64, 0.8, 256)
     assert 256 == dataset.cached_side_px(256, 0.8, 256)

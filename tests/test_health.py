@@ -127,7 +127,7 @@ def test_healthy_faces_with_an_unconstrained_background_stay_healthy(
             lambda faces, target: faces * (1 if is_same_identity(faces, target) else -1),
             "swaps come out inverted",
         ),
-        (lambda faces, _: torch.zeros_like(faces), "different faces come out alike"),
+        (lambda faces, _: torch.zeros_like(faces), "swaps of different faces are the same"),
         (lambda faces, _: faces, "copies of their input"),
         (lambda faces, _: 5 * faces, "validation error has exploded"),
     ],

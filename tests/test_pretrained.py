@@ -1,7 +1,6 @@
 """Initialization of a run: a pooled encoder, a trained run, a file of weights, frozen parts."""
 
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,15 +19,14 @@ from faceswap_cli.core.progress import Reporter
 from faceswap_cli.core.workspace import RunFolder
 from faceswap_cli.faces.dataset import FaceSet
 from faceswap_cli.stages.train import StopCriterion, TrainJob, build_model, resolve_recipe, train
-from faceswap_cli.training import loop
 from faceswap_cli.training.checkpoint import load_weights
 from faceswap_cli.training.dataset import load_identity, merge_sets
 from faceswap_cli.training.loader import make_loader
 from faceswap_cli.training.pretrained import VGG16_LAYERS, InitConfig, read_tensors, read_vgg16
-from faceswap_cli.training.swap_metrics import FaceAnalyzer, SwapEvaluator
 from faceswap_cli.training.validation import validate
 from faceswap_models import vgg
 
+pytestmark = pytest.mark.usefixtures("no_face_models")
 MakeSet = Callable[..., FaceSet]
 TINY_SETTINGS = ("train.batch_size=2", "train.preview_interval_images=0", "model.latent_dim=8")
 VGG = (
@@ -37,22 +35,6 @@ VGG = (
     "train.unfreeze_start_images=1000",
     *TINY_SETTINGS,
 )
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    """Tiny networks are fastest on one thread."""
-    torch.set_num_threads(1)
-
-
-@pytest.fixture(autouse=True)
-def _no_face_models(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Use no face models: these sets have no real faces."""
-
-    def unavailable(stack: ExitStack) -> FaceAnalyzer:
-        raise InputError("the face models are not available")
-
-    monkeypatch.setattr(loop, "SwapEvaluator", partial(SwapEvaluator, load_analyzer=unavailable))
 
 
 @pytest.fixture

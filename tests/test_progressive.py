@@ -1,9 +1,7 @@
 """Growing networks: they end as the CycleGAN's, and growth preserves outputs, weights and state."""
 
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,7 +11,7 @@ from torch import Tensor
 
 from faceswap_cli.core import config, image_io
 from faceswap_cli.core.config import Recipe
-from faceswap_cli.core.errors import ConfigurationError, InputError
+from faceswap_cli.core.errors import ConfigurationError
 from faceswap_cli.core.hardware import Hardware
 from faceswap_cli.core.progress import Reporter
 from faceswap_cli.core.workspace import RunFolder
@@ -27,8 +25,7 @@ from faceswap_cli.stages.train import (
     estimate_without_speed,
     train,
 )
-from faceswap_cli.training import checkpoint, estimate, loop
-from faceswap_cli.training.swap_metrics import FaceAnalyzer, SwapEvaluator
+from faceswap_cli.training import checkpoint, estimate
 from faceswap_cli.training.trainer import Trainer
 from faceswap_models import registry
 from faceswap_models.backends.progressive import (
@@ -38,6 +35,7 @@ from faceswap_models.backends.progressive import (
 )
 from faceswap_models.base import FaceBatch, ModelSettings, TrainProgress
 
+pytestmark = pytest.mark.usefixtures("no_face_models")
 PLAIN = Hardware(
     device=torch.device("cpu"), autocast_dtype=None, memory_format=torch.contiguous_format
 )
@@ -55,17 +53,6 @@ RECIPE = config.resolve(
 )
 """Stage 1 for 24 images, 16 to fade the second in, 4 images a step."""
 Sets = tuple[FaceSet, FaceSet]
-
-
-@pytest.fixture(autouse=True)
-def _quiet(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Use one thread, and no face models: these sets have no real faces."""
-    torch.set_num_threads(1)
-
-    def unavailable(stack: ExitStack) -> FaceAnalyzer:
-        raise InputError("the face models are not available")
-
-    monkeypatch.setattr(loop, "SwapEvaluator", partial(SwapEvaluator, load_analyzer=unavailable))
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Training as the user meets it: a run that goes on, what it leaves, and what it refuses."""
+"""The train stage: files of a run, resume, signals, rollback on failures, and refused inputs."""
 
 import json
 import os
@@ -9,9 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
 from dataclasses import asdict, replace
-from functools import partial
 from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
@@ -51,12 +49,13 @@ from faceswap_cli.stages.train import (
 )
 from faceswap_cli.training import checkpoint, estimate, health, loop, run_log
 from faceswap_cli.training.loader import FaceLoader
-from faceswap_cli.training.swap_metrics import FaceAnalyzer, SwapEvaluator, SwapMetrics
+from faceswap_cli.training.swap_metrics import SwapEvaluator, SwapMetrics
 from faceswap_cli.training.trainer import StepOutOfMemoryError, Tensors, Trainer
 from faceswap_cli.training.validation import ValidationResult, validate
 from faceswap_models import registry
 from faceswap_models.base import FaceBatch, SwapModel, SwapOutput, TrainProgress
 
+pytestmark = pytest.mark.usefixtures("no_face_models")
 RECIPE = config.resolve(
     "autoencoder",
     "debug",
@@ -74,7 +73,7 @@ Fault = Callable[[Trainer, Tensors], Tensors]
 
 
 class RecordingReporter(Reporter):
-    """Remembers what was said."""
+    """Records notes, images, tables and numbers."""
 
     def __init__(self, *, after_image: Callable[[float], None] = lambda _: None) -> None:
         self.notes: list[str] = []
@@ -84,43 +83,27 @@ class RecordingReporter(Reporter):
         self.after_image = after_image
 
     def update(self, done: float, numbers: Mapping[str, Number] | None = None) -> None:
-        """Remember numbers."""
+        """Record numbers."""
         if numbers:
             self.metrics.append(dict(numbers))
             self.after_image(done)
 
     def show_image(self, path: Path, caption: str) -> None:
-        """Remember a picture."""
+        """Record an image."""
         self.images.append(path)
 
     def note(self, text: str) -> None:
-        """Remember a line."""
+        """Record a note."""
         self.notes.append(text)
 
     def show_values(self, title: str, values: Mapping[str, str]) -> None:
-        """Remember a table."""
+        """Record a table."""
         self.tables.append((title, values))
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    """Tiny networks are fastest on one thread."""
-    torch.set_num_threads(1)
-
-
-@pytest.fixture(autouse=True)
-def blind(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody reads the faces of these sets, which are none."""
-
-    def shut(held: ExitStack) -> FaceAnalyzer:
-        raise InputError("the readers are not here")
-
-    monkeypatch.setattr(loop, "SwapEvaluator", partial(SwapEvaluator, load_analyzer=shut))
 
 
 @pytest.fixture
 def sets(make_set: Callable[..., FaceSet]) -> Sets:
-    """Return two people's sets."""
+    """Return the sets of two identities."""
     return make_set("ada", 20, hue=0), make_set("bo", 24, hue=1)
 
 
@@ -153,9 +136,9 @@ def train_run(
     )
 
 
-def make_job(sets: Sets, run: RunFolder, goal: StopCriterion) -> TrainJob:
-    """Return a training on the CPU."""
-    return TrainJob(sets=sets, recipe=RECIPE, run=run, stop_criterion=goal, device="cpu", seed=1)
+def make_job(sets: Sets, run: RunFolder, stop: StopCriterion) -> TrainJob:
+    """Return a training job on the CPU."""
+    return TrainJob(sets=sets, recipe=RECIPE, run=run, stop_criterion=stop, device="cpu", seed=1)
 
 
 def read_log_lines(run: RunFolder) -> list[dict[str, object]]:
@@ -163,17 +146,17 @@ def read_log_lines(run: RunFolder) -> list[dict[str, object]]:
     return [json.loads(line) for line in run.log.read_text(encoding="utf-8").splitlines()]
 
 
-def test_a_run_leaves_all_its_files(sets: Sets, run: RunFolder) -> None:
-    """Recipe, log, sheets, state and weights are there, and the summary says what they hold."""
-    ears = RecordingReporter()
-    summary = train_run(sets, run, 64, report=ears)
+def test_a_run_writes_all_its_files(sets: Sets, run: RunFolder) -> None:
+    """Recipe, log, previews, checkpoint and weights exist, and agree with the summary."""
+    reporter = RecordingReporter()
+    summary = train_run(sets, run, 64, report=reporter)
     assert (64, "ada-bo", "reached 64 images") == (
         summary.images_seen,
         summary.run,
         summary.stop_reason,
     )
     assert RECIPE.to_toml() == run.recipe.read_text(encoding="utf-8")
-    assert [run.preview_path(64)] == ears.images
+    assert [run.preview_path(64)] == reporter.images
     assert 3 == image_io.read_image(run.preview_path(64)).ndim
     page = run.report.read_text(encoding="utf-8")
     assert "after 64 images" in page
@@ -190,8 +173,8 @@ def test_a_run_leaves_all_its_files(sets: Sets, run: RunFolder) -> None:
     json.dumps(vars(summary))
 
 
-def test_a_model_tells_of_its_sets_by_digests_only(sets: Sets, run: RunFolder) -> None:
-    """Whether a statement of consent is there, and which: not what it says, nor of whom."""
+def test_a_model_has_only_digests_of_its_sets(sets: Sets, run: RunFolder) -> None:
+    """The digest of a statement of consent is in the header, its text is not."""
     statement = '[consent]\nkind = "written"\nnote = "Ada Example, 3 May"\n'
     (sets[0].folder / "source.toml").write_text(statement, encoding="utf-8")
     (sets[0].folder / "faces.jsonl").write_text("{}\n", encoding="utf-8")
@@ -206,46 +189,46 @@ def test_a_model_tells_of_its_sets_by_digests_only(sets: Sets, run: RunFolder) -
 
 
 def test_the_log_has_the_numbers_of_the_console(sets: Sets, run: RunFolder) -> None:
-    """What the bar showed is a line of the log, and it ends with the held-out error."""
-    ears = RecordingReporter()
-    summary = train_run(sets, run, 32, report=ears)
-    told = dict(ears.metrics[0])
+    """The numbers of the progress bar are in the log, and include the validation error."""
+    reporter = RecordingReporter()
+    summary = train_run(sets, run, 32, report=reporter)
+    values = dict(reporter.metrics[0])
     line = read_log_lines(run)[0]
-    assert (32, told.pop("images/s"), told) == (
+    assert (32, values.pop("images/s"), values) == (
         line["images_seen"],
         line["images_per_second"],
         line["losses"],
     )
-    assert {"recon_ada", "recon_bo", "images/s", "val error"} == set(ears.metrics[-1])
-    assert summary.val_error == pytest.approx(ears.metrics[-1]["val error"], abs=1e-5)
+    assert {"recon_ada", "recon_bo", "images/s", "val error"} == set(reporter.metrics[-1])
+    assert summary.val_error == pytest.approx(reporter.metrics[-1]["val error"], abs=1e-5)
     expected = {"images_seen": 32, "event": "end", "message": summary.stop_reason}
     assert expected == read_log_lines(run)[-1]
 
 
-def test_what_swaps_keep_is_told(
+def test_swap_metrics_are_reported(
     sets: Sets, run: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Summary, log and page have it, and it is looked at once a regular sheet and at the end."""
-    found = SwapMetrics(
+    """They are in summary, log and page, and measured at regular previews and at the end only."""
+    metrics = SwapMetrics(
         detection_rate=1.0,
         pose_error_deg=2.0,
         expression_error=0.1,
         identity_shift=0.2,
         identity_baseline=-0.3,
     )
-    looks: list[FaceLoader] = []
+    calls: list[FaceLoader] = []
 
-    class Judge(SwapEvaluator):
+    class FakeEvaluator(SwapEvaluator):
         def evaluate(self, model: SwapModel) -> SwapMetrics:
-            looks.append(self.loader)
-            return found
+            calls.append(self.loader)
+            return metrics
 
-    monkeypatch.setattr(loop, "SwapEvaluator", Judge)
+    monkeypatch.setattr(loop, "SwapEvaluator", FakeEvaluator)
     monkeypatch.setattr(loop, "EARLY_IMAGES", (8, 16))
     summary = train_run(sets, run, 80)
-    assert 2 == len(looks)
-    assert asdict(found) == summary.swap_metrics
-    assert [(64, asdict(found)), (80, asdict(found))] == [
+    assert 2 == len(calls)
+    assert asdict(metrics) == summary.swap_metrics
+    assert [(64, asdict(metrics)), (80, asdict(metrics))] == [
         (line["images_seen"], line["swap_metrics"])
         for line in read_log_lines(run)
         if "swap_metrics" in line
@@ -253,20 +236,18 @@ def test_what_swaps_keep_is_told(
     assert "pose error, degrees" in run.report.read_text(encoding="utf-8")
 
 
-def test_where_nobody_can_read_faces_training_says_so_and_goes_on(
-    sets: Sets, run: RunFolder
-) -> None:
-    """A missing model file is told of once, and nothing else changes."""
-    ears = RecordingReporter()
-    summary = train_run(sets, run, 160, report=ears)
-    reason = "the readers are not here"
+def test_training_continues_without_face_models(sets: Sets, run: RunFolder) -> None:
+    """A missing model file is noted once, and nothing else changes."""
+    reporter = RecordingReporter()
+    summary = train_run(sets, run, 160, report=reporter)
+    reason = "the face models are not available"
     assert (160, reason) == (summary.images_seen, summary.swap_metrics)
-    assert 1 == ears.notes.count(f"no swap metrics: {reason}")
+    assert 1 == reporter.notes.count(f"no swap metrics: {reason}")
     assert "pose error" not in run.report.read_text(encoding="utf-8")
 
 
-def test_training_learns(sets: Sets, run: RunFolder) -> None:
-    """The held-out error falls: to less than two thirds of an untrained network's."""
+def test_training_lowers_the_validation_error(sets: Sets, run: RunFolder) -> None:
+    """To less than two thirds of an untrained network's."""
     recipe = config.resolve("autoencoder", "debug", ["train.checkpoint_interval_images=0"])
     first = train_run(sets, run, 8, recipe=recipe).val_error
     last = train_run(sets, run, 1200, recipe=recipe).val_error
@@ -275,8 +256,8 @@ def test_training_learns(sets: Sets, run: RunFolder) -> None:
     assert last < first * 2 / 3
 
 
-def test_the_same_command_goes_on_bit_for_bit(sets: Sets, run: RunFolder, tmp_path: Path) -> None:
-    """A run stopped twice, off its intervals too, ends as the one that was not."""
+def test_the_same_command_resumes_bit_for_bit(sets: Sets, run: RunFolder, tmp_path: Path) -> None:
+    """A run stopped twice, also between its intervals, ends as one that was not stopped."""
     whole = RunFolder(root=tmp_path / "runs" / "whole")
     train_run(sets, whole, 100)
     for images in (20, 44, 100):
@@ -287,37 +268,39 @@ def test_the_same_command_goes_on_bit_for_bit(sets: Sets, run: RunFolder, tmp_pa
         assert torch.equal(value, found[name]), name
     for name, value in load_file(whole.weights).items():
         assert torch.equal(value, load_file(run.weights)[name]), name
-    # Scores between the regular saves are not remembered: they must not steer what follows.
-    one, other = (checkpoint.read_checkpoint(path).state for path in (whole.resume, run.resume))
-    assert replace(one, seconds=0) == replace(other, seconds=0)
+    # Validations between the regular positions are not recorded: they must not change the rest.
+    expected_state, state = (
+        checkpoint.read_checkpoint(path).state for path in (whole.resume, run.resume)
+    )
+    assert replace(expected_state, seconds=0) == replace(state, seconds=0)
 
 
-def test_the_first_sheets_come_early(sets: Sets, run: RunFolder) -> None:
-    """Besides the regular ones there are a few sheets soon after the beginning."""
-    ears = RecordingReporter()
+def test_the_first_previews_come_early(sets: Sets, run: RunFolder) -> None:
+    """Besides the regular ones there are a few previews soon after the start."""
+    reporter = RecordingReporter()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "EARLY_IMAGES", (6, 20))
-        train_run(sets, run, 64, report=ears)
-    assert [run.preview_path(images) for images in (8, 20, 64)] == ears.images
+        train_run(sets, run, 64, report=reporter)
+    assert [run.preview_path(images) for images in (8, 20, 64)] == reporter.images
 
 
-def test_where_images_come_slowly_a_clock_saves_too(sets: Sets, run: RunFolder) -> None:
-    """Saves by the clock lie between the regular ones, and change nothing of what follows."""
+def test_slow_runs_are_also_saved_by_time(sets: Sets, run: RunFolder) -> None:
+    """Checkpoints by time are between the regular ones."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "CHECKPOINT_MAX_S", 0.0)
         train_run(sets, run, 20)
     assert [12, 16, 20] == [int(path.stem) for path in checkpoint.list_snapshots(run)]
 
 
-def test_a_run_that_is_done_says_so(sets: Sets, run: RunFolder) -> None:
-    """The same command after the goal trains nothing and changes no weights."""
+def test_a_finished_run_trains_no_further(sets: Sets, run: RunFolder) -> None:
+    """The same command trains nothing, changes no weights, and says why."""
     train_run(sets, run, 32)
     before = run.weights.read_bytes()
-    ears = RecordingReporter()
-    summary = train_run(sets, run, 32, report=ears)
+    reporter = RecordingReporter()
+    summary = train_run(sets, run, 32, report=reporter)
     assert 32 == summary.images_seen
     assert before == run.weights.read_bytes()
-    assert "reached 32 images; 32 images seen" in ears.notes
+    assert "reached 32 images; 32 images seen" in reporter.notes
 
 
 def test_minutes_count_over_the_whole_run(sets: Sets, run: RunFolder) -> None:
@@ -330,8 +313,10 @@ def test_minutes_count_over_the_whole_run(sets: Sets, run: RunFolder) -> None:
     assert train_run(sets, run, minutes=longer).images_seen > summary.images_seen
 
 
-def test_without_a_goal_training_ends_when_nothing_gets_better(sets: Sets, run: RunFolder) -> None:
-    """A learning rate of nearly 0 never improves a score: the run ends by itself and says why."""
+def test_without_limits_training_ends_when_validation_stops_improving(
+    sets: Sets, run: RunFolder
+) -> None:
+    """With a learning rate near 0 nothing improves: the run ends by itself and says why."""
     recipe = config.resolve(
         "autoencoder",
         "debug",
@@ -349,24 +334,24 @@ def test_a_signal_finishes_the_step_and_saves(
     """Ctrl-C and SIGTERM end training with everything saved, and the old handlers are back."""
     before = signal.getsignal(number)
     waiting = [number]
-    ears = RecordingReporter(
+    reporter = RecordingReporter(
         after_image=lambda _: os.kill(os.getpid(), waiting.pop()) if waiting else None
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run_log, "STATUS_INTERVAL_S", 0.0)
         with pytest.raises(KeyboardInterrupt):
-            train_run(sets, run, 10_000, report=ears)
+            train_run(sets, run, 10_000, report=reporter)
     resume = checkpoint.load_checkpoint(run)
     assert resume is not None
     assert 4 == resume.state.images_seen
-    assert "everything is saved; run the same command again to continue" in ears.notes
+    assert "everything is saved; run the same command again to continue" in reporter.notes
     assert before == signal.getsignal(number)
     assert 32 == train_run(sets, run, 32).images_seen
 
 
 def test_a_second_signal_acts_at_once() -> None:
-    """The first Ctrl-C asks; who asks again does not want to wait for a save."""
-    # A shell starts its background jobs deaf to Ctrl-C, and tests may be one of them.
+    """The first Ctrl-C requests a stop; the second interrupts."""
+    # A shell starts background jobs, which tests may be, with Ctrl-C ignored.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with pytest.raises(KeyboardInterrupt), graceful_interrupt() as stop:
@@ -378,8 +363,8 @@ def test_a_second_signal_acts_at_once() -> None:
         signal.signal(signal.SIGINT, before)
 
 
-def test_settings_of_training_may_change_on_the_way(sets: Sets, run: RunFolder) -> None:
-    """[train] is read anew; the clock goes on in images whatever the batch size."""
+def test_train_settings_may_change_on_resume(sets: Sets, run: RunFolder) -> None:
+    """The new [train] settings count; images seen continue with any batch size."""
     train_run(sets, run, 32)
     recipe = config.resolve(
         "autoencoder",
@@ -391,14 +376,14 @@ def test_settings_of_training_may_change_on_the_way(sets: Sets, run: RunFolder) 
 
 
 def test_the_order_of_sets_does_not_matter(sets: Sets, run: RunFolder) -> None:
-    """`b a` goes on with the run of `a b`, each person with their own decoder."""
+    """`b a` resumes the run of `a b`, each identity with its own decoder."""
     train_run(sets, run, 8)
     train_run((sets[1], sets[0]), run, 16)
     assert ("ada", "bo") == checkpoint.load_weights(run.weights, torch.device("cpu")).identities
 
 
 def test_other_networks_are_refused(sets: Sets, run: RunFolder) -> None:
-    """[model] cannot change: the error says what differs and how to go on."""
+    """[model] cannot change: the error says what differs, and the hint what to do."""
     train_run(sets, run, 8)
     recipe = config.resolve("autoencoder", "debug", ["model.latent_dim=16"])
     with pytest.raises(CheckpointError, match=r"model\.latent_dim: 8 -> 16") as caught:
@@ -406,8 +391,8 @@ def test_other_networks_are_refused(sets: Sets, run: RunFolder) -> None:
     assert "--name NEW" in caught.value.hint
 
 
-def test_a_damaged_state_is_refused(sets: Sets, run: RunFolder) -> None:
-    """A torn file never becomes a fresh start; copying the named file over it goes on."""
+def test_a_damaged_checkpoint_is_refused(sets: Sets, run: RunFolder) -> None:
+    """A damaged file is never a new start; copying the named file over it resumes."""
     train_run(sets, run, 32)
     train_run(sets, run, 64)
     run.resume.write_bytes(run.resume.read_bytes()[:1000])
@@ -419,7 +404,7 @@ def test_a_damaged_state_is_refused(sets: Sets, run: RunFolder) -> None:
     assert 96 == train_run(sets, run, 96).images_seen
 
 
-def test_sets_that_do_not_fit_are_refused(sets: Sets, run: RunFolder) -> None:
+def test_unsuitable_sets_are_refused(sets: Sets, run: RunFolder) -> None:
     """One set, the same set twice, and a set of seven faces."""
     ada, bo = sets
     with pytest.raises(ConfigurationError, match="at least two people, and got 1"):
@@ -433,16 +418,16 @@ def test_sets_that_do_not_fit_are_refused(sets: Sets, run: RunFolder) -> None:
 
 
 def test_a_full_disk_stops_and_loses_nothing(sets: Sets, run: RunFolder) -> None:
-    """No space while saving: one line that says so, and the state before is whole."""
+    """No space while saving: one clear error, and the last checkpoint is whole."""
     train_run(sets, run, 32)
     before = run.weights.read_bytes()
 
-    def full(*_: object) -> None:
+    def raise_no_space(*_: object) -> None:
         message = "Error while serializing: I/O error: No space left on device (os error 28)"
         raise SafetensorError(message)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(checkpoint, "save_file", full)
+        patch.setattr(checkpoint, "save_file", raise_no_space)
         with pytest.raises(InputError, match="no space left on the disk while writing") as caught:
             train_run(sets, run, 64)
     assert "run the same command again: finished work is saved" in caught.value.hint
@@ -451,7 +436,7 @@ def test_a_full_disk_stops_and_loses_nothing(sets: Sets, run: RunFolder) -> None
 
 
 def test_one_run_is_trained_by_one_process(sets: Sets, run: RunFolder) -> None:
-    """A second training of the same run is refused by name; a finished one holds nothing."""
+    """A second process is refused with the first one's number; the lock is released at the end."""
     with (
         run_lock(run.root),
         pytest.raises(ConfigurationError, match=rf"another process \(number {os.getpid()}\)"),
@@ -460,8 +445,8 @@ def test_one_run_is_trained_by_one_process(sets: Sets, run: RunFolder) -> None:
     assert 8 == train_run(sets, run, 8).images_seen
 
 
-def test_what_a_killed_training_left_is_cleared(sets: Sets, run: RunFolder) -> None:
-    """Half-written files go when training starts again, and nothing else does."""
+def test_temporary_files_of_a_killed_training_are_deleted(sets: Sets, run: RunFolder) -> None:
+    """When training starts again, incomplete files are deleted, and nothing else."""
     train_run(sets, run, 8)
     before = list_files(run)
     run.snapshots.joinpath(".000000000004-x7abcd_1.safetensors").write_bytes(b"half")
@@ -472,12 +457,12 @@ def test_what_a_killed_training_left_is_cleared(sets: Sets, run: RunFolder) -> N
 
 
 def list_files(run: RunFolder) -> list[Path]:
-    """Return the run's files and folders but TensorBoard's, of which every session writes one."""
+    """Return the run's files and folders except TensorBoard's: every session writes a new one."""
     return sorted(path for path in run.root.rglob("*") if run.tensorboard not in path.parents)
 
 
 def test_tensorboard_files_can_be_read(sets: Sets, run: RunFolder) -> None:
-    """Losses, rates, held-out errors and sheets are written as events; without it, nothing is."""
+    """Losses, rates, validation errors and previews are events, if TensorBoard is installed."""
     train_run(sets, run, 64)
     assert run.tensorboard.exists() == (find_spec("tensorboard") is not None)
     if not run.tensorboard.exists():
@@ -494,19 +479,19 @@ def test_tensorboard_files_can_be_read(sets: Sets, run: RunFolder) -> None:
 
 
 def test_tensorboard_gets_losses_rates_errors_and_previews(sets: Sets, run: RunFolder) -> None:
-    """Losses, rates, held-out errors and sheets, each at its images seen."""
+    """Losses, rates, validation errors and previews, each at its images seen."""
 
     class Recorder:
-        seen: ClassVar[set[tuple[str, str, int]]] = set()
+        calls: ClassVar[set[tuple[str, str, int]]] = set()
 
         def add_scalars(self, values: Mapping[str, float], *, group: str, images_seen: int) -> None:
-            self.seen.update((group, name, images_seen) for name in values)
+            self.calls.update((group, name, images_seen) for name in values)
 
         def add_image(self, image: Image, images_seen: int) -> None:
-            self.seen.add(("preview", str(image.ndim), images_seen))
+            self.calls.add(("preview", str(image.ndim), images_seen))
 
         def close(self) -> None:
-            self.seen.add(("close", "", 0))
+            self.calls.add(("close", "", 0))
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run_log, "open_tensorboard", lambda *_: Recorder())
@@ -518,7 +503,7 @@ def test_tensorboard_gets_losses_rates_errors_and_previews(sets: Sets, run: RunF
         ("val/cycle", "bo", 64),
         ("preview", "3", 64),
         ("close", "", 0),
-    } <= Recorder.seen
+    } <= Recorder.calls
 
 
 def test_without_tensorboard_nothing_is_written(tmp_path: Path) -> None:
@@ -529,36 +514,36 @@ def test_without_tensorboard_nothing_is_written(tmp_path: Path) -> None:
     assert not (tmp_path / "x").exists()
 
 
-def test_a_rehearsal_measures_and_leaves_nothing(sets: Sets, run: RunFolder) -> None:
-    """Speed, memory, disk and time to the goal, without a file of the run."""
-    goal = StopCriterion(max_images=10_000)
-    found = dry_run(make_job(sets, run, goal), report=RecordingReporter())
+def test_a_dry_run_measures_and_writes_nothing(sets: Sets, run: RunFolder) -> None:
+    """Speed, memory, disk and remaining time, without any file of the run."""
+    stop = StopCriterion(max_images=10_000)
+    estimated = dry_run(make_job(sets, run, stop), report=RecordingReporter())
     assert not run.root.exists()
     assert ({"ada": 20, "bo": 24}, 4, 10_000) == (
-        found.faces_per_identity,
-        found.images_per_step,
-        found.remaining_images,
+        estimated.faces_per_identity,
+        estimated.images_per_step,
+        estimated.remaining_images,
     )
-    assert found.remaining_seconds == pytest.approx(10_000 / found.images_per_second)
-    assert found.memory_bytes > 50e6
-    json.dumps(vars(found))
+    assert estimated.remaining_seconds == pytest.approx(10_000 / estimated.images_per_second)
+    assert estimated.memory_bytes > 50e6
+    json.dumps(vars(estimated))
 
 
-def test_a_rehearsal_knows_the_disk(sets: Sets, run: RunFolder) -> None:
-    """What a run of several saves leaves is what was foretold, but for one file being written."""
-    found = dry_run(make_job(sets, run, StopCriterion()), report=RecordingReporter())
+def test_a_dry_run_estimates_disk_use(sets: Sets, run: RunFolder) -> None:
+    """A run of several checkpoints has the estimated size, less one file in flight."""
+    estimated = dry_run(make_job(sets, run, StopCriterion()), report=RecordingReporter())
     train_run(sets, run, 128)
     files = {
         path.stat().st_ino: path.stat().st_size
         for path in run.root.rglob("*.*")
         if path.suffix in (".safetensors", ".npy")
     }
-    foretold = found.disk_bytes - run.resume.stat().st_size
-    assert foretold == pytest.approx(sum(files.values()), rel=0.05)
-    assert (None, None) == (found.remaining_images, found.remaining_seconds)
+    expected = estimated.disk_bytes - run.resume.stat().st_size
+    assert expected == pytest.approx(sum(files.values()), rel=0.05)
+    assert (None, None) == (estimated.remaining_images, estimated.remaining_seconds)
 
 
-def test_what_training_takes_is_shown_after_its_first_seconds(
+def test_an_estimate_is_reported_after_the_first_seconds(
     sets: Sets, run: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Device, precision, parameters, speed, memory, disk and the time left, once a session."""
@@ -582,7 +567,7 @@ def test_what_training_takes_is_shown_after_its_first_seconds(
 
 
 def test_steps_that_size_micro_batches_are_undone(sets: Sets, run: RunFolder) -> None:
-    """What several processes try before training leaves weights and moments, bit for bit."""
+    """Trial steps of several processes before training do not change weights and moments."""
     train_run(sets, run, 32)
     job = make_job(sets, run, StopCriterion(max_images=64))
     session = stage.build_session(job, stage.set_up_hardware(job), report=Reporter())
@@ -593,10 +578,10 @@ def test_steps_that_size_micro_batches_are_undone(sets: Sets, run: RunFolder) ->
     assert all(torch.equal(value, after[name]) for name, value in before.items())
 
 
-def test_a_run_that_the_disk_has_no_room_for_is_refused(
+def test_a_run_that_does_not_fit_on_the_disk_is_refused(
     sets: Sets, run: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One clear line before anything is written; what lies there already counts."""
+    """One clear error before anything is written; files of the run count."""
     free = shutil.disk_usage(run.root.parent.parent)._replace(free=1000)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: free)
     with pytest.raises(InputError, match=r"the run needs .* MB more on the disk of") as caught:
@@ -618,9 +603,9 @@ def test_a_run_that_the_disk_has_no_room_for_is_refused(
         (20, "91,500 images, less than a minute"),
     ],
 )
-def test_what_a_run_takes_in_words(seconds: float | None, expected: str) -> None:
-    """Figures as people write them."""
-    facts = estimate.TrainEstimate(
+def test_rows_of_an_estimate(seconds: float | None, expected: str) -> None:
+    """Numbers have units and separators."""
+    rows = estimate.TrainEstimate(
         device="cpu (2 threads)",
         precision="float32",
         parameters=82_062_470,
@@ -632,14 +617,14 @@ def test_what_a_run_takes_in_words(seconds: float | None, expected: str) -> None
         remaining_images=None if seconds is None else 91_500,
         remaining_seconds=seconds,
     ).to_rows()
-    assert expected == facts["remaining"]
+    assert expected == rows["remaining"]
     assert ["12 images/s", "1.5 GB", "20 MB", "82,062,470", "ada 1,200, bo 900"] == [
-        facts[name] for name in ("speed", "memory", "disk", "parameters", "faces")
+        rows[name] for name in ("speed", "memory", "disk", "parameters", "faces")
     ]
 
 
-def test_a_torn_log_line_is_closed_first(tmp_path: Path) -> None:
-    """After a crash in the middle of a line the next line is whole."""
+def test_an_incomplete_log_line_is_ended_first(tmp_path: Path) -> None:
+    """After a crash in the middle of a line, the next line is complete."""
     path = tmp_path / "log.jsonl"
     append_line(path, "1")
     with path.open("ab") as file:
@@ -651,38 +636,40 @@ def test_a_torn_log_line_is_closed_first(tmp_path: Path) -> None:
 def train_with_fault(
     sets: Sets, run: RunFolder, inject_fault: FaultInjector, *, images: int = 200
 ) -> RecordingReporter:
-    """Train while `inject_fault` meddles with what the backend does; return what was said."""
+    """Train with patches by `inject_fault`; return what was reported."""
     recipe = config.resolve(
         "autoencoder",
         "debug",
         ["train.batch_size=2", "train.checkpoint_interval_images=32", "model.latent_dim=8"],
     )
-    ears = RecordingReporter()
+    reporter = RecordingReporter()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run_log, "STATUS_INTERVAL_S", 0.0)
         inject_fault(patch)
-        train_run(sets, run, images, recipe=recipe, report=ears)
-    return ears
+        train_run(sets, run, images, recipe=recipe, report=reporter)
+    return reporter
 
 
-def inject_from(images: int, *, below_rate: float, spoil: Fault) -> FaultInjector:
-    """Return a trouble that spoils every step from `images` on, at rates above `below_rate`."""
+def inject_from(images: int, *, min_lr_scale: float, fault: Fault) -> FaultInjector:
+    """Return an injector of a fault into steps from `images` on, at `min_lr_scale` or above."""
 
-    def meddle(patch: pytest.MonkeyPatch) -> None:
-        honest = Trainer.step
+    def inject(patch: pytest.MonkeyPatch) -> None:
+        original = Trainer.step
 
-        def step(self: Trainer, batch: FaceBatch, progress: TrainProgress, **how: float) -> Tensors:
-            losses = honest(self, batch, progress, **how)  # type: ignore[arg-type]
-            is_there = progress.images_seen >= images and how["lr_scale"] >= below_rate
-            return spoil(self, losses) if is_there else losses
+        def step(
+            self: Trainer, batch: FaceBatch, progress: TrainProgress, **options: float
+        ) -> Tensors:
+            losses = original(self, batch, progress, **options)  # type: ignore[arg-type]
+            is_faulty = progress.images_seen >= images and options["lr_scale"] >= min_lr_scale
+            return fault(self, losses) if is_faulty else losses
 
         patch.setattr(Trainer, "step", step)
 
-    return meddle
+    return inject
 
 
 def nan_weights(trainer: Trainer, losses: Tensors) -> Tensors:
-    """Spoil a weight, as an overflow would."""
+    """Make all weights and losses NaN, as an overflow would."""
     with torch.no_grad():
         for one in trainer.model.parameters():
             one.fill_(torch.nan)
@@ -690,27 +677,27 @@ def nan_weights(trainer: Trainer, losses: Tensors) -> Tensors:
 
 
 def exploding_losses(trainer: Trainer, losses: Tensors) -> Tensors:
-    """Make the losses a thousand times as large."""
+    """Return the losses, a thousand times as large."""
     del trainer
     return {name: loss * 1000 for name, loss in losses.items()}
 
 
 @pytest.mark.parametrize(
-    ("spoil", "sign"),
+    ("fault", "problem"),
     [
         (nan_weights, "the loss recon_ada is not a number any more (nan): back to 64 images"),
         (exploding_losses, "the loss recon_ada has exploded"),
     ],
 )
-def test_trouble_goes_back_and_goes_on_slower(
-    sets: Sets, run: RunFolder, spoil: Fault, sign: str
+def test_failures_roll_back_and_continue_at_a_lower_rate(
+    sets: Sets, run: RunFolder, fault: Fault, problem: str
 ) -> None:
-    """Bad losses after 64 images: back to the last save, half the rate, and the goal is reached."""
-    ears = train_with_fault(sets, run, inject_from(80, below_rate=0.9, spoil=spoil))
-    told = [note for note in ears.notes if "back to" in note]
-    assert 1 == len(told)
-    assert sign in told[0]
-    assert "at 0.5 of the rate" in told[0]
+    """Bad losses after 64 images: back to the last checkpoint at half the rate, and to the end."""
+    reporter = train_with_fault(sets, run, inject_from(80, min_lr_scale=0.9, fault=fault))
+    rollbacks = [note for note in reporter.notes if "back to" in note]
+    assert 1 == len(rollbacks)
+    assert problem in rollbacks[0]
+    assert "at 0.5 of the rate" in rollbacks[0]
     resume = checkpoint.load_checkpoint(run)
     assert resume is not None
     assert (200, 0.5) == (resume.state.images_seen, resume.state.lr_scale)
@@ -718,34 +705,36 @@ def test_trouble_goes_back_and_goes_on_slower(
     assert any("rollback" == line.get("event") for line in read_log_lines(run))
 
 
-def test_a_dead_group_goes_back(sets: Sets, run: RunFolder) -> None:
-    """Where several groups play against each other, one that has won the game is trouble."""
+def test_a_dead_group_rolls_back(sets: Sets, run: RunFolder) -> None:
+    """If several groups train against each other, a loss of 0 is a failure."""
 
-    def died(patch: pytest.MonkeyPatch) -> None:
-        honest = Trainer.step
+    def inject(patch: pytest.MonkeyPatch) -> None:
+        original = Trainer.step
 
-        def step(self: Trainer, batch: FaceBatch, progress: TrainProgress, **how: float) -> Tensors:
-            losses = honest(self, batch, progress, **how)  # type: ignore[arg-type]
-            is_dead = progress.images_seen > 64 and how["lr_scale"] == 1
-            self.parameter_groups.setdefault("critic", [])
+        def step(
+            self: Trainer, batch: FaceBatch, progress: TrainProgress, **options: float
+        ) -> Tensors:
+            losses = original(self, batch, progress, **options)  # type: ignore[arg-type]
+            is_dead = progress.images_seen > 64 and options["lr_scale"] == 1
+            self.parameter_groups.setdefault("discriminator", [])
             healthy = torch.tensor(1 + progress.images_seen / 1000)
-            self.group_losses["critic"] = torch.zeros(()) if is_dead else healthy
+            self.group_losses["discriminator"] = torch.zeros(()) if is_dead else healthy
             return losses
 
         patch.setattr(Trainer, "step", step)
         patch.setattr(health, "DEAD_GROUP_READINGS", 3)
 
-    ears = train_with_fault(sets, run, died, images=96)
-    assert any("critic has nothing left to learn from" in note for note in ears.notes)
-    assert any("back to 64 images at 0.5 of the rate" in note for note in ears.notes)
+    reporter = train_with_fault(sets, run, inject, images=96)
+    assert any("discriminator has nothing left to learn from" in note for note in reporter.notes)
+    assert any("back to 64 images at 0.5 of the rate" in note for note in reporter.notes)
 
 
-def test_trouble_that_comes_again_and_again_gives_up(sets: Sets, run: RunFolder) -> None:
-    """After three attempts the error says what was seen, and the last good state is there."""
+def test_repeated_failures_end_training(sets: Sets, run: RunFolder) -> None:
+    """After three rollbacks the error names the problem, and the last good checkpoint exists."""
     with pytest.raises(
         FaceswapError, match=r"again and again after \d+ images: the loss"
     ) as caught:
-        train_with_fault(sets, run, inject_from(80, below_rate=0, spoil=nan_weights))
+        train_with_fault(sets, run, inject_from(80, min_lr_scale=0, fault=nan_weights))
     assert "--set train.learning_rate=" in caught.value.hint
     resume = checkpoint.load_checkpoint(run)
     assert resume is not None
@@ -757,103 +746,109 @@ def test_trouble_that_comes_again_and_again_gives_up(sets: Sets, run: RunFolder)
     assert all(torch.isfinite(value).all() for value in resume.tensors.values())
 
 
-def test_held_out_faces_that_collapse_go_back(sets: Sets, run: RunFolder) -> None:
-    """A score that no healthy run shows goes back before anything is saved of it."""
-    scores = iter([0.9, 0.8, 0.01, 0.7, 0.7, 0.7, 0.7, 0.7])
+def test_collapsed_validation_faces_roll_back(sets: Sets, run: RunFolder) -> None:
+    """A validation that no healthy run has rolls back before anything is saved."""
+    diversities = iter([0.9, 0.8, 0.01, 0.7, 0.7, 0.7, 0.7, 0.7])
 
-    def judge(model: SwapModel, feed: FaceLoader) -> ValidationResult:
-        return replace(validate(model, feed), swap_diversity=next(scores))
+    def fake_validate(model: SwapModel, loader: FaceLoader) -> ValidationResult:
+        return replace(validate(model, loader), swap_diversity=next(diversities))
 
-    ears = train_with_fault(
-        sets, run, lambda patch: patch.setattr(loop, "validate", judge), images=128
+    reporter = train_with_fault(
+        sets, run, lambda patch: patch.setattr(loop, "validate", fake_validate), images=128
     )
-    expected = "different faces come out alike (diversity 0.01, before 0.90): back to 64 images"
-    assert any(expected in note for note in ears.notes)
+    expected = (
+        "swaps of different faces are the same (diversity 0.01, before 0.90): back to 64 images"
+    )
+    assert any(expected in note for note in reporter.notes)
     resume = checkpoint.load_checkpoint(run)
     assert resume is not None
     assert (128, 0.9) == (resume.state.images_seen, resume.state.health_baseline.swap_diversity)
 
 
-def copy_swap(model: SwapModel, faces: Tensor, to: str) -> SwapOutput:
-    """Show everybody as who they are."""
-    del model, to
+def copy_swap(model: SwapModel, faces: Tensor, identity: str) -> SwapOutput:
+    """Return the input."""
+    del model, identity
     return SwapOutput(image=faces, mask=None)
 
 
-def invert_swap(model: SwapModel, faces: Tensor, to: str) -> SwapOutput:
-    """Show everybody as their own negative."""
-    del model, to
+def invert_swap(model: SwapModel, faces: Tensor, identity: str) -> SwapOutput:
+    """Return the negative of the input."""
+    del model, identity
     return SwapOutput(image=-faces, mask=None)
 
 
-def collapsed_swap(model: SwapModel, faces: Tensor, to: str) -> SwapOutput:
-    """Show the same face whatever is shown."""
-    del model, to
+def collapsed_swap(model: SwapModel, faces: Tensor, identity: str) -> SwapOutput:
+    """Return the same face for every input."""
+    del model, identity
     return SwapOutput(image=faces[:1].expand_as(faces), mask=None)
 
 
-def healthy_swap(model: SwapModel, faces: Tensor, to: str) -> SwapOutput:
-    """Show a face of its own for each that is shown: what a healthy network does."""
-    shift = 0.2 if to == model.identities[0] else -0.2
+def healthy_swap(model: SwapModel, faces: Tensor, identity: str) -> SwapOutput:
+    """Return a different face for each input, as a healthy network does."""
+    shift = 0.2 if identity == model.identities[0] else -0.2
     return SwapOutput(image=faces * 0.8 + shift, mask=None)
 
 
 @pytest.mark.parametrize(
-    ("sick", "sign"),
+    ("faulty_swap", "problem"),
     [
         (copy_swap, "swaps are copies of their input"),
         (invert_swap, "faces come out inverted (correlation -1.00)"),
-        (collapsed_swap, "different faces come out alike"),
+        (collapsed_swap, "swaps of different faces are the same"),
     ],
 )
-def test_networks_that_fall_ill_go_back(
-    sets: Sets, run: RunFolder, sick: Callable[..., SwapOutput], sign: str
+def test_failing_networks_roll_back(
+    sets: Sets, run: RunFolder, faulty_swap: Callable[..., SwapOutput], problem: str
 ) -> None:
-    """Held-out faces betray each illness: back to the last save, half the rate, and well again."""
-    is_sick = False
+    """Validation detects each: back to the last checkpoint at half the rate, and healthy again."""
+    is_faulty = False
 
-    def fall_ill(patch: pytest.MonkeyPatch) -> None:
-        honest = Trainer.step
+    def inject(patch: pytest.MonkeyPatch) -> None:
+        original = Trainer.step
 
-        def step(self: Trainer, batch: FaceBatch, progress: TrainProgress, **how: float) -> Tensors:
-            nonlocal is_sick
-            is_sick = progress.images_seen > 64 and how["lr_scale"] == 1
-            return honest(self, batch, progress, **how)  # type: ignore[arg-type]
+        def step(
+            self: Trainer, batch: FaceBatch, progress: TrainProgress, **options: float
+        ) -> Tensors:
+            nonlocal is_faulty
+            is_faulty = progress.images_seen > 64 and options["lr_scale"] == 1
+            return original(self, batch, progress, **options)  # type: ignore[arg-type]
 
-        def swap(self: SwapModel, faces: Tensor, to: str) -> SwapOutput:
-            return (sick if is_sick else healthy_swap)(self, faces, to)
+        def swap(self: SwapModel, faces: Tensor, identity: str) -> SwapOutput:
+            return (faulty_swap if is_faulty else healthy_swap)(self, faces, identity)
 
         patch.setattr(Trainer, "step", step)
         patch.setattr(registry.load("autoencoder"), "swap", swap)
 
-    ears = train_with_fault(sets, run, fall_ill, images=128)
-    [told] = [note for note in ears.notes if "back to" in note]
-    assert sign in told
-    assert told.endswith("back to 64 images at 0.5 of the rate")
+    reporter = train_with_fault(sets, run, inject, images=128)
+    [rollback] = [note for note in reporter.notes if "back to" in note]
+    assert problem in rollback
+    assert rollback.endswith("back to 64 images at 0.5 of the rate")
     resume = checkpoint.load_checkpoint(run)
     assert resume is not None
     assert (128, 0.5) == (resume.state.images_seen, resume.state.lr_scale)
 
 
-def test_the_best_weights_are_kept(sets: Sets, run: RunFolder) -> None:
-    """`best` is the model with the lowest held-out error, which later ones do not overwrite."""
+def test_the_best_weights_are_saved(sets: Sets, run: RunFolder) -> None:
+    """`best` is the model with the lowest validation error; later ones do not overwrite it."""
     errors = iter([0.5, 0.3, 0.4, 0.6])
 
-    def judge(model: SwapModel, feed: FaceLoader) -> ValidationResult:
+    def fake_validate(model: SwapModel, loader: FaceLoader) -> ValidationResult:
         error = next(errors)
         return replace(
-            validate(model, feed), reconstruction_error={"a": error}, cycle_error={"a": error}
+            validate(model, loader), reconstruction_error={"a": error}, cycle_error={"a": error}
         )
 
-    train_with_fault(sets, run, lambda patch: patch.setattr(loop, "validate", judge), images=128)
+    train_with_fault(
+        sets, run, lambda patch: patch.setattr(loop, "validate", fake_validate), images=128
+    )
     assert 64 == checkpoint.load_weights(run.best, torch.device("cpu")).images_seen
     assert 128 == checkpoint.load_weights(run.weights, torch.device("cpu")).images_seen
 
 
-def test_a_group_slows_by_its_own_held_out_loss(
+def test_a_group_is_slowed_by_its_own_validation_loss(
     sets: Sets, run: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A loss that stands still while the held-out error falls slows its group, over a stop too."""
+    """A constant loss slows its group though the validation error falls, over a resume too."""
     settings = [
         "train.batch_size=2",
         "train.checkpoint_interval_images=32",
@@ -862,16 +857,16 @@ def test_a_group_slows_by_its_own_held_out_loss(
     recipe = config.resolve("autoencoder", "debug", [*settings, "model.latent_dim=8"])
     errors = iter([0.5, 0.4, 0.3, 0.2, 0.1, 0.05, 0.04, 0.03])
 
-    def judge(model: SwapModel, feed: FaceLoader) -> ValidationResult:
-        found = {"a": next(errors)}
+    def fake_validate(model: SwapModel, loader: FaceLoader) -> ValidationResult:
+        error = {"a": next(errors)}
         return replace(
-            validate(model, feed),
-            reconstruction_error=found,
-            cycle_error=found,
+            validate(model, loader),
+            reconstruction_error=error,
+            cycle_error=error,
             losses={"autoencoder": 1.0},
         )
 
-    monkeypatch.setattr(loop, "validate", judge)
+    monkeypatch.setattr(loop, "validate", fake_validate)
     train_run(sets, run, 96, recipe=recipe)
     train_run(sets, run, 160, recipe=recipe)
     rates = [
@@ -883,19 +878,21 @@ def test_a_group_slows_by_its_own_held_out_loss(
     assert pytest.approx([base, base / 10]) == [rates[0], rates[-1]]
 
 
-def test_out_of_memory_within_a_step_leaves_no_trace(sets: Sets, run: RunFolder) -> None:
-    """A step that fails after it has changed networks and buffers is as if it had not begun.
+def test_out_of_memory_within_a_step_is_undone(sets: Sets, run: RunFolder) -> None:
+    """A step that fails after it has changed networks and buffers has no effect.
 
     The run ends bit for bit as one that was stopped at the checkpoint before, and resumed with
-    batches in two parts from there on.
+    two micro-batches from there on.
     """
     changes = ["train.batch_size=2", "train.checkpoint_interval_images=32"]
     recipe = config.resolve("cyclegan", "debug", changes)
     other = RunFolder(root=run.root.with_name("other"))
-    honest = Trainer.step
+    original = Trainer.step
 
-    def fail_late(self: Trainer, batch: FaceBatch, progress: TrainProgress, **rest: Any) -> Tensors:
-        losses = honest(self, batch, progress, **rest)
+    def fail_late(
+        self: Trainer, batch: FaceBatch, progress: TrainProgress, **options: float
+    ) -> Tensors:
+        losses = original(self, batch, progress, **options)  # type: ignore[arg-type]
         if progress.images_seen == 44 and self.grad_accum_steps == 1:
             raise StepOutOfMemoryError("planted")
         return losses
@@ -907,9 +904,9 @@ def test_out_of_memory_within_a_step_leaves_no_trace(sets: Sets, run: RunFolder)
     assert "memory ran out: 2 micro-batches a step now" in report.notes
     train_run(sets, other, 32, recipe=recipe)
 
-    def in_two_parts(self: Trainer, *args: Any, **rest: Any) -> Tensors:
+    def in_two_parts(self: Trainer, *args: Any, **options: Any) -> Tensors:  # noqa: ANN401
         self.grad_accum_steps = 2
-        return honest(self, *args, **rest)
+        return original(self, *args, **options)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Trainer, "step", in_two_parts)
@@ -920,26 +917,30 @@ def test_out_of_memory_within_a_step_leaves_no_trace(sets: Sets, run: RunFolder)
 
 
 def test_validation_faces_stay_out_of_training(sets: Sets, run: RunFolder) -> None:
-    """Whatever crops are deleted or added, what was kept out of training is never trained on."""
+    """If crops are deleted or added, validation faces are still never trained on."""
     ada, bo = sets
     train_run(sets, run, 8)
-    kept = checkpoint.read_checkpoint(run.resume).validation_files
-    assert {"ada", "bo"} == set(kept)
+    val_files = checkpoint.read_checkpoint(run.resume).validation_files
+    assert {"ada", "bo"} == set(val_files)
     shorter = replace(ada, records=[one for one in ada.records if one.frame not in (0, 1, 2)])
     job = make_job((shorter, bo), run, StopCriterion(max_images=16))
     session = stage.build_session(job, stage.set_up_hardware(job), report=Reporter())
     for dataset, faces in zip(session.loader.datasets, job.sets, strict=True):
         files = [record.file for record in faces.records]
-        assert set(kept[dataset.name]) == {files[index] for index in dataset.val_indices}
-        assert set(files) - set(kept[dataset.name]) == {files[k] for k in dataset.train_indices}
+        assert set(val_files[dataset.name]) == {files[index] for index in dataset.val_indices}
+        assert set(files) - set(val_files[dataset.name]) == {
+            files[k] for k in dataset.train_indices
+        }
     train_run((shorter, bo), run, 16)
-    assert kept == checkpoint.read_checkpoint(run.resume).validation_files
+    assert val_files == checkpoint.read_checkpoint(run.resume).validation_files
 
 
-def test_trouble_in_the_first_images_goes_back_to_the_beginning(sets: Sets, run: RunFolder) -> None:
-    """Before the first save there is the beginning to go back to."""
-    ears = train_with_fault(sets, run, inject_from(0, below_rate=0.9, spoil=nan_weights), images=64)
-    assert any("back to 0 images at 0.5 of the rate" in note for note in ears.notes)
+def test_failures_in_the_first_images_roll_back_to_the_start(sets: Sets, run: RunFolder) -> None:
+    """A new run has an initial checkpoint."""
+    reporter = train_with_fault(
+        sets, run, inject_from(0, min_lr_scale=0.9, fault=nan_weights), images=64
+    )
+    assert any("back to 0 images at 0.5 of the rate" in note for note in reporter.notes)
     assert 64 == checkpoint.load_weights(run.weights, torch.device("cpu")).images_seen
 
 
@@ -981,18 +982,18 @@ train(
 
 
 @pytest.mark.slow
-def test_killed_at_any_moment_the_same_command_goes_on(sets: Sets, run: RunFolder) -> None:
-    """Kill -9 costs at most one save interval, and leaves no file that cannot be read."""
+def test_a_killed_run_resumes_with_the_same_command(sets: Sets, run: RunFolder) -> None:
+    """Kill -9 costs at most one checkpoint interval, and all files stay readable."""
     for faces in sets:
         text = "".join(record.to_json() + "\n" for record in faces.records)
         (faces.folder / "faces.jsonl").write_text(text)
     command = [sys.executable, "-c", SCRIPT, str(sets[0].folder.parent), str(run.root), "1000000"]
-    chance = random.Random(0)
+    rng = random.Random(0)
     reached = 0
     for _ in range(3):
         process = subprocess.Popen(command)
         wait_for(run, reached, process)
-        time.sleep(chance.uniform(0, 0.5))
+        time.sleep(rng.uniform(0, 0.5))
         process.send_signal(signal.SIGKILL)
         process.wait()
         resume = checkpoint.load_checkpoint(run)
@@ -1026,7 +1027,7 @@ def saved_images(run: RunFolder) -> int:
 
 
 def wait_for(run: RunFolder, images: int, process: subprocess.Popen[bytes]) -> None:
-    """Wait until more than `images` are saved; fail when the process ends before."""
+    """Wait until more than `images` are saved; fail if the process ends before."""
     while saved_images(run) <= images:
         assert process.poll() is None
         time.sleep(0.02)

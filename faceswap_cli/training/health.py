@@ -96,8 +96,8 @@ class HealthMonitor:
 
         Args:
             losses: By name.
-            group_losses: What each parameter group minimizes. A group that trains alone has no
-                opponent that could win, and its loss may well be 0.
+            group_losses: What each parameter group minimizes. A single group has no opponent
+                that could win, and its loss may be 0.
         """
         problem = self._losses.check(losses)
         if problem or len(group_losses) < 2:
@@ -146,9 +146,8 @@ class HealthBaseline:
         diversity, change = result.swap_diversity, result.swap_change
         if is_lost(diversity, best=self.swap_diversity, learned=LEARNED_DIVERSITY):
             before = self.swap_diversity
-            return (
-                f"different faces come out alike (diversity {diversity:.2f}, before {before:.2f})"
-            )
+            values = f"diversity {diversity:.2f}, before {before:.2f}"
+            return f"swaps of different faces are the same ({values})"
         if is_lost(change, best=self.swap_change, learned=LEARNED_CHANGE):
             before = self.swap_change
             return f"swaps are copies of their input (change {change:.3f}, before {before:.3f})"

@@ -1,4 +1,4 @@
-"""`FaceLoader`: augmented batches on the device of the network, from the images seen alone.
+"""`FaceLoader`: augmented batches on the network's device; they depend on the images seen only.
 
 One class per location of the decoded crops: `make_loader` chooses.
 """

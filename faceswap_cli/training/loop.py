@@ -106,7 +106,7 @@ def training_loop(
                 if log.previewed_images != state.images_seen:
                     log.preview(state, write_preview(trainer, loader, run, state, swap_evaluator))
                 log.growth(state, trainer.model)
-            # Seeded alike everywhere: the same new weights in every process.
+            # The same seed in every process: the same new weights.
             torch.manual_seed(derive_seed(seed, state.images_seen, "growth"))
             trainer.grow(int(growth_step), progress)
 
@@ -212,7 +212,7 @@ def roll_back(
         lower = trainer.train.learning_rate * state.lr_scale * ROLLBACK_LR_SCALE
         raise FaceswapError(
             f"training fails again and again after {state.images_seen:,} images: {problem}",
-            hint=f"the last good state is kept; try a lower --set train.learning_rate={lower:g}",
+            hint=f"the last good state is saved; try a lower --set train.learning_rate={lower:g}",
         )
     good = checkpoint.restore(trainer, files.run)
     back = replace(

@@ -1,4 +1,4 @@
-"""`validate`: reconstructions and swaps of validation faces, measured alike for every backend."""
+"""`validate`: measurements of reconstructions and swaps of validation faces, for any backend."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
