@@ -18,6 +18,8 @@ from faceswap_cli.compositing.compositor import (
     Blend,
     Compositor,
     alpha_blend,
+    desaturate,
+    estimate_grayness,
     pyramid_blend,
     warp_to_frame,
 )
@@ -212,6 +214,40 @@ def test_given_statistics_are_used() -> None:
     other = compositor.color_statistics(np.full((8, 8, 3), 200, np.uint8), swap, mask)
     brighter = compositor.paste(frame, swap, mask, alignment, statistics=other)
     assert brighter[110:130, 150:170].mean() > pasted[110:130, 150:170].mean() + 20
+
+
+@pytest.mark.parametrize("blend", BLEND_MODES)
+@pytest.mark.parametrize("color", COLOR_TRANSFERS)
+def test_a_face_in_black_and_white_footage_has_no_color(color: str, blend: str) -> None:
+    """Gray in, gray out: channels are at most 2 levels apart, as far as coding had them apart.
+
+    They were up to 25 apart with --color mkl, more with the others: gains are limited, so that
+    color transfer cannot take all of the swapped face's color away.
+    """
+    gray = cv2.cvtColor(_random_image(320, 240, seed=1), cv2.COLOR_RGB2GRAY)
+    coded = np.random.default_rng(0).integers(-1, 2, (240, 320, 3))
+    frame = np.clip(gray[..., None] + coded, 0, 255).astype(np.uint8)
+    swapped = np.asarray(_random_image(128, 128, seed=2) * 0.4 + [110, 60, 40], dtype=np.uint8)
+    compositor = Compositor(color_transfer=COLOR_TRANSFERS[color], blend=BLEND_MODES[blend])
+    made = compositor.paste(
+        frame, swapped, _oval(128), _square_at(side=120, center=(160, 120))
+    ).astype(int)
+    assert np.abs(made - frame).max() > 20
+    assert np.ptp(made, axis=2).max() <= 2
+
+
+def test_footage_in_color_is_not_desaturated() -> None:
+    """A muted grade keeps every byte; a small logo does not make black-and-white footage color."""
+    skin = np.asarray(_random_image(200, 200, seed=3) * 0.1 + [96, 86, 80], dtype=np.uint8)
+    assert 0 == estimate_grayness(skin)
+    assert skin is desaturate(skin, 0)
+    gray = np.full((200, 200, 3), 90, np.uint8)
+    gray[:20, :20] = 200, 20, 20
+    assert 1 == estimate_grayness(gray)
+    steps = [np.full((9, 9, 3), [90 + chroma, 90, 90], np.uint8) for chroma in range(8)]
+    amounts = [estimate_grayness(step) for step in steps]
+    assert amounts == sorted(amounts, reverse=True)
+    assert 0 < amounts[4] < 1
 
 
 # --- composite --------------------------------------------------------------------------------

@@ -327,8 +327,9 @@ def test_ctrl_c_stops_every_thread_and_leaves_no_file(
 
 
 def _numbered_images(count: int, *, side: int = 64) -> list[Image]:
-    """Return images whose level encodes their index."""
-    return [np.full((side, side, 3), 20 + 4 * index, np.uint8) for index in range(count)]
+    """Return images in color whose level encodes their index."""
+    color = np.array([9, 0, -9])
+    return [np.full((side, side, 3), 20 + 4 * index + color, np.uint8) for index in range(count)]
 
 
 def _image_number(image: Image) -> int:
@@ -351,6 +352,30 @@ def _swapped_frames(source: Path, output: Path) -> list[bool]:
         bool(abs(one.image[32, 32].astype(int) - other.image[32, 32]).max() > 30)
         for one, other in zip(read_frames(source), read_frames(output), strict=True)
     ]
+
+
+def test_a_clip_in_black_and_white_stays_so(
+    images: Sequence[Image], face: Face, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The colors of the swapped face do not tint it: in the file, channels are 2 apart at most.
+
+    They were 25 apart in a clip that FFmpeg's `hue=s=0` had made, and up to 163 here.
+    """
+    _use_model(monkeypatch, Painter())
+    _use_detector(monkeypatch, lambda _: [face])
+    gray = [
+        np.repeat(image.mean(axis=2, keepdims=True).astype(np.uint8), 3, axis=2)
+        for image in images[:3]
+    ]
+    video = _write_video(tmp_path / "in.mp4", gray)
+    for color in ("mkl", "none"):
+        _convert(video, tmp_path / "out.mp4", settings=replace(PLAIN, color=color))
+        for before, after in zip(
+            read_frames(video), read_frames(tmp_path / "out.mp4"), strict=True
+        ):
+            assert np.ptp(before.image.astype(int), axis=2).max() <= 2
+            assert np.ptp(after.image.astype(int), axis=2).max() <= 2
+            assert np.abs(before.image.astype(int) - after.image).max() > 30
 
 
 def test_short_gaps_are_interpolated(
