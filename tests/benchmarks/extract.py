@@ -260,7 +260,8 @@ def main() -> None:
         long = write_clip(folder / "long.mp4", repeats=MEMORY_REPEATS)
         short_mib, long_mib = (measure_peak_mib(one, folder / one.stem) for one in (path, long))
         print(
-            f"memory: {short_mib:.0f} MiB; of a film {MEMORY_REPEATS} times as long {long_mib:.0f} MiB"
+            f"memory: {short_mib:.0f} MiB; of a video {MEMORY_REPEATS} times as long "
+            f"{long_mib:.0f} MiB"
         )
 
 
