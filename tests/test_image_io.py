@@ -1,11 +1,15 @@
+import struct
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from PIL import Image as Pillow
+from PIL import ImageOps
 
 from faceswap_cli.core import image_io
 from faceswap_cli.core.errors import InputError
+from faceswap_cli.core.types import Image
 
 
 def test_an_image_is_read_as_it_was_written(tmp_path: Path) -> None:
@@ -46,6 +50,73 @@ def test_a_truncated_image_is_refused_without_opencvs_own_output(
     with pytest.raises(InputError, match=r"half\.png is not an image"):
         image_io.read_image(tmp_path / "half.png")
     assert ("", "") == capfd.readouterr()
+
+
+def corners() -> Image:
+    """Return an image of 40 by 30 px with another color in each quarter."""
+    image = np.zeros((30, 40, 3), np.uint8)
+    image[:15, :20], image[:15, 20:] = (200, 40, 40), (40, 200, 40)
+    image[15:, :20], image[15:, 20:] = (40, 40, 200), (200, 200, 200)
+    return image
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif", ".avif"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_an_image_is_upright_however_it_is_stored(
+    tmp_path: Path, suffix: str, orientation: int
+) -> None:
+    """By EXIF, or in AVIF by the properties of its own: that one was on its side.
+
+    The stored pixels are turned alike.
+    """
+    path, exif = tmp_path / f"image{suffix}", Pillow.Exif()
+    exif[0x0112] = orientation
+    Pillow.fromarray(corners()).save(path, exif=exif)
+    with Pillow.open(path) as opened:
+        upright = np.asarray(ImageOps.exif_transpose(opened).convert("RGB")).astype(int)
+    assert upright.shape == (corners().shape if orientation < 5 else (40, 30, 3))
+    assert np.abs(upright - image_io.read_image(path))[5:-5, 5:-5].mean() < 3
+    stored = image_io.read_stored_pixels(path)
+    assert stored is not None
+    assert np.array_equal(stored, image_io.read_image(path))
+
+
+def make_cmyk_profile() -> bytes:
+    """Return an ICC profile of inks by which any black ink is black, and none is white.
+
+    ICC.1:2004, 10.8: a table (lut8Type) from four inks, two steps each, to L*a*b*.
+    """
+    identity = bytes(range(256))
+    lightness = [0 if index % 2 else 255 for index in range(16)]  # the last ink varies fastest
+    table = b"".join(bytes([level, 128, 128]) for level in lightness)
+    matrix = struct.pack(">9i", *(65536 * (index % 4 == 0) for index in range(9)))
+    lut = b"mft1" + bytes(4) + bytes([4, 3, 2, 0]) + matrix + 4 * identity + table + 3 * identity
+    lut += bytes(-len(lut) % 4)
+    white = b"XYZ " + bytes(4) + struct.pack(">3i", 63190, 65536, 54061)
+    tags, offset = b"", 128 + 4 + 2 * 12
+    for name, content in ((b"A2B0", lut), (b"wtpt", white)):
+        tags += name + struct.pack(">2I", offset, len(content))
+        offset += len(content)
+    header = struct.pack(">I4sI4s4s4s", offset, b"", 0x02400000, b"prtr", b"CMYK", b"Lab ")
+    header += struct.pack(">6H", 2024, 1, 1, 0, 0, 0) + b"acsp"
+    header = header.ljust(68, b"\0") + struct.pack(">3i", 63190, 65536, 54061)
+    return header.ljust(128, b"\0") + struct.pack(">I", 2) + tags + lut + white
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".tif"])
+def test_printing_inks_are_converted_by_their_profile(tmp_path: Path, suffix: str) -> None:
+    """Half of this profile's black ink is a middle gray of L* 50; without it, of 128 levels."""
+    inks = np.zeros((30, 40, 4), np.uint8)
+    inks[..., 0], inks[..., 3] = 255, 128  # cyan is no color by this profile
+    path = tmp_path / f"image{suffix}"
+    Pillow.fromarray(inks, mode="CMYK").save(path, icc_profile=make_cmyk_profile())
+    header = image_io.read_header(path)
+    assert header is not None
+    assert "cmyk" == header.color_model
+    np.testing.assert_allclose(image_io.read_image(path), 118, atol=3)
+    assert image_io.read_stored_pixels(path) is None
+    Pillow.fromarray(inks, mode="CMYK").save(path)
+    np.testing.assert_allclose(image_io.read_image(path)[0, 0], [0, 127, 127], atol=2)
 
 
 def test_a_grid_has_every_tile_at_its_position() -> None:

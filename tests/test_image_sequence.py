@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image as Pillow
+from PIL import ImageCms
 
 from faceswap_cli.core import image_io
 from faceswap_cli.core.errors import InputError
@@ -117,6 +118,109 @@ def test_a_rotated_image_is_written_upright_with_its_metadata(tmp_path: Path) ->
         assert b"profile" == made.info["icc_profile"]
     written = image_io.read_image(tmp_path / "out.jpg").astype(int)
     assert np.abs(written - frame.image).max() < 12
+
+
+def convert_one(path: Path, output: Path) -> list[str]:
+    """Write an image with `AREA` in the level 90; return the notes."""
+    (source,) = find_sources([path])
+    assert isinstance(source, ImageSequence)
+    writer = ImageSequenceWriter(output.parent / "work", source, key="", suffix=output.suffix)
+    with writer:
+        (frame,) = source.frames(note=pytest.fail)
+        level = np.full_like(frame.image, 90)
+        writer.write(level, frame.time, original=frame.original, changed=[AREA])
+    notes = writer.finalize(output)
+    writer.discard()
+    return notes
+
+
+def gray_profile() -> bytes:
+    """Return what an ICC profile of gray images begins with."""
+    return bytes(16) + b"GRAY" + bytes(108)
+
+
+@pytest.mark.parametrize("deep", [False, True])
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".pgm"])
+def test_a_gray_image_stays_gray_with_its_profile(tmp_path: Path, suffix: str, deep: bool) -> None:
+    """All its levels stay, 16 bits of them too. It became RGB of 8 bits with a gray profile."""
+    levels = np.random.default_rng(0).integers(0, 65_536 if deep else 256, (30, 40))
+    before = levels.astype(np.uint16 if deep else np.uint8)
+    path, output = tmp_path / f"in{suffix}", tmp_path / f"out{suffix}"
+    Pillow.fromarray(before).save(path, icc_profile=gray_profile())
+    assert [] == convert_one(path, output)
+    with Pillow.open(output) as opened:
+        after = np.asarray(opened)
+        if suffix != ".pgm":
+            assert gray_profile() == opened.info["icc_profile"]
+    before[AREA.slices] = 90 * 257 if deep else 90
+    np.testing.assert_array_equal(before, after)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".webp", ".avif", ".jp2", ".bmp"])
+def test_a_gray_photo_has_no_color(tmp_path: Path, suffix: str) -> None:
+    """In lossy formats too; WebP has no gray, so its channels are equal and no profile is left."""
+    path, output = tmp_path / "in.png", tmp_path / f"out{suffix}"
+    Pillow.fromarray(noise()[..., 0]).save(path, icc_profile=gray_profile())
+    convert_one(path, output)
+    with Pillow.open(output) as opened:
+        assert ("RGB" if suffix == ".webp" else "L") == opened.mode
+        assert suffix != ".webp" or "icc_profile" not in opened.info
+    assert np.ptp(image_io.read_image(output).astype(int), axis=2).max() <= 2
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_gray_with_transparency_keeps_both(tmp_path: Path, suffix: str) -> None:
+    """Transparency was dropped from a TIFF."""
+    before = noise(1, 2)
+    Pillow.fromarray(before).save(tmp_path / f"in{suffix}")
+    convert_one(tmp_path / f"in{suffix}", tmp_path / f"out{suffix}")
+    before[..., 0][AREA.slices] = 90
+    with Pillow.open(tmp_path / f"out{suffix}") as opened:
+        np.testing.assert_array_equal(before, np.asarray(opened))
+
+
+def test_a_print_becomes_rgb_without_its_profile(tmp_path: Path) -> None:
+    """Printing inks are not kept, which is said; their profile was left in a file of RGB."""
+    profile = bytes(16) + b"CMYK" + bytes(108)
+    Pillow.fromarray(noise(2, 4), mode="CMYK").save(tmp_path / "in.tif", icc_profile=profile)
+    notes = convert_one(tmp_path / "in.tif", tmp_path / "out.tif")
+    assert ["printing inks (CMYK) became RGB, in 1 image"] == notes
+    with Pillow.open(tmp_path / "out.tif") as opened:
+        assert ("RGB", None) == (opened.mode, opened.info.get("icc_profile"))
+
+
+def test_sixteen_bits_in_color_keep_profile_and_levels(tmp_path: Path) -> None:
+    """The profile was lost, and a format without 16 bits came out white."""
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    deep = np.random.default_rng(2).integers(0, 65_536, (30, 40, 3)).astype(np.uint16)
+    kinds = [cv2.IMAGE_METADATA_ICCP]
+    data = cv2.imencodeWithMetadata(".png", deep, kinds, [np.frombuffer(profile, np.uint8)])[1]
+    (tmp_path / "in.png").write_bytes(data.tobytes())
+    assert [] == convert_one(tmp_path / "in.png", tmp_path / "out.png")
+    with Pillow.open(tmp_path / "out.png") as opened:
+        assert profile == opened.info["icc_profile"]
+    convert_one(tmp_path / "in.png", tmp_path / "out.bmp")
+    before, after = (
+        image_io.read_image(tmp_path / name).astype(int) for name in ("in.png", "out.bmp")
+    )
+    before[AREA.slices] = 90
+    np.testing.assert_allclose(before, after, atol=1)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".avif"])
+def test_a_rotated_image_keeps_what_is_not_changed(tmp_path: Path, suffix: str) -> None:
+    """Turned upright, its transparency stays; an AVIF is no longer on its side."""
+    exif = Pillow.Exif()
+    exif[0x0112] = 6
+    clear = np.full((30, 40, 4), 140, np.uint8)
+    clear[:10, :10, 3] = 0
+    path, output = tmp_path / f"in{suffix}", tmp_path / f"out{suffix}"
+    Pillow.fromarray(clear).save(path, exif=exif, quality=100)
+    convert_one(path, output)
+    with Pillow.open(output) as opened:
+        assert ((30, 40), 1) == (opened.size, opened.getexif().get(0x0112, 1))
+        alpha = np.asarray(opened.convert("RGBA"))[..., 3]
+    np.testing.assert_allclose(alpha, np.rot90(clear[..., 3], -1), atol=9)
 
 
 def test_a_stopped_writer_is_resumed(tmp_path: Path) -> None:

@@ -1,40 +1,182 @@
 """Reading, encoding and writing image files, and `make_grid` for grids of images."""
 
 from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
 from PIL import Image as Pillow
-from PIL import ImageDraw, ImageFont
+from PIL import ImageCms, ImageDraw, ImageFont
 
 from faceswap_cli.core.errors import InputError
 from faceswap_cli.core.fileio import atomic_write
-from faceswap_cli.core.types import Image
+from faceswap_cli.core.types import AnyArray, Image
 
 # Unreadable files raise an InputError; OpenCV would log its own lines as well.
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+# OpenCV's limit: Pillow refuses a sixth of it, less than the photos of some phones.
+Pillow.MAX_IMAGE_PIXELS = 1 << 30
 
 _BACKGROUND_LEVEL = 24
 """Gray level of a grid between its images."""
 _TEXT_COLOR = (225, 225, 225)
 
 
+ColorModel = Literal["gray", "rgb", "cmyk"]
+"""Channels of an image file, transparency aside."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageHeader:
+    """What an image file says of itself."""
+
+    format_name: str
+    """Pillow's name, such as JPEG."""
+    color_model: ColorModel
+    has_alpha: bool
+    orientation: int
+    """EXIF's number, 1 to 8, of how the pixels that OpenCV gives without it are stored."""
+    color_profile: bytes | None
+    """ICC."""
+
+
 def read_image(path: Path) -> Image:
-    """Read an image file as RGB.
+    """Read an image file as upright RGB; of several frames or pages, the first.
 
     Raises:
         InputError: It is missing or not an image.
     """
-    # cv2.imread crashes on some paths and only returns None on failure.
-    try:
-        data = np.fromfile(path, dtype=np.uint8)
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
-    image = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB) if data.size else None
+    data = _read_bytes(path)
+    image: AnyArray | None = None
+    if data[:12].tobytes()[4:] in _AVIF_BRANDS:
+        # OpenCV turns by EXIF, which does not count in this format, and not by what does.
+        flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+        decoded, header = cv2.imdecode(data, flags), parse_header(data)
+        image = to_upright(decoded, header.orientation) if header and decoded is not None else None
+    elif data[:2].tobytes() in _CMYK_MAGIC and b"CMYK" in data.tobytes():  # in a color profile
+        image = _decode_cmyk(data)
+    if image is None:
+        image = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB) if data.size else None
     if image is None:
         raise InputError(f"{path} is not an image", hint="delete it, or create it again")
     return np.asarray(image, dtype=np.uint8)
+
+
+_AVIF_BRANDS = (b"ftypavif", b"ftypavis")
+_CMYK_MAGIC = (b"\xff\xd8", b"II", b"MM")
+"""First bytes of JPEG and of TIFF, the formats of printers."""
+
+
+def read_stored_pixels(path: Path) -> AnyArray | None:
+    """Return an image file's own pixels, upright, or None where they are not kept as they are.
+
+    Gray (H, W), gray with alpha (H, W, 2), RGB or RGBA, each uint8 or uint16. None for CMYK, for
+    floating point and for AVIF with more than 8 bits.
+    """
+    data = _read_bytes(path)
+    header = parse_header(data)
+    stored = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
+    if stored is None or stored.dtype not in (np.uint8, np.uint16):
+        return None
+    orientation = 1
+    if header is not None:
+        if header.color_model == "cmyk" or (header.format_name == "AVIF" and stored.itemsize > 1):
+            return None
+        orientation = header.orientation
+        if header.color_model == "gray" and header.has_alpha and stored.itemsize == 1:
+            # OpenCV makes RGBA of it, or drops the transparency (TIFF).
+            with Pillow.open(BytesIO(data.data)) as opened:
+                stored = np.asarray(opened.convert("LA"))
+    if stored.ndim == 3 and stored.shape[2] > 2:
+        order = cv2.COLOR_BGRA2RGBA if stored.shape[2] == 4 else cv2.COLOR_BGR2RGB
+        stored = cv2.cvtColor(stored, order)
+    return to_upright(stored, orientation)
+
+
+def read_header(path: Path) -> ImageHeader | None:
+    """Return what an image file says of itself; None for a format that only OpenCV reads."""
+    return parse_header(_read_bytes(path))
+
+
+def parse_header(data: AnyArray) -> ImageHeader | None:
+    """Return the header of an image file's bytes, uint8 (N,); None if Pillow does not read it."""
+    try:
+        with Pillow.open(BytesIO(data.data)) as opened:
+            mode, name, info = opened.mode, opened.format or "", opened.info
+            exif = Pillow.Exif()
+            with suppress(Exception):  # damaged EXIF raises all kinds of errors, and costs nothing
+                exif.load(info.get("exif", b""))
+    except (OSError, SyntaxError, ValueError, Pillow.DecompressionBombError):
+        return None
+    return ImageHeader(
+        format_name=name,
+        color_model=_COLOR_MODELS.get(mode, "rgb"),
+        has_alpha=mode.endswith("A") or "transparency" in info,
+        # A TIFF's is no part of `info`: OpenCV turns it by itself, even when told not to.
+        orientation=int(exif.get(_ORIENTATION, 1)),
+        color_profile=info.get("icc_profile") or None,
+    )
+
+
+_COLOR_MODELS: dict[str, ColorModel] = {
+    "1": "gray",
+    "L": "gray",
+    "LA": "gray",
+    "I": "gray",
+    "I;16": "gray",
+    "I;16B": "gray",
+    "CMYK": "cmyk",
+}
+"""By Pillow's modes; all others become RGB."""
+_ORIENTATION = 0x0112
+"""EXIF's number of the orientation tag."""
+
+
+def to_upright(image: AnyArray, orientation: int) -> AnyArray:
+    """Return an image upright that is stored with one of EXIF's orientations, 1 to 8."""
+    turned = cv2.transpose(image) if orientation in (5, 6, 7, 8) else image
+    flip = {2: 1, 3: -1, 4: 0, 6: 1, 7: -1, 8: 0}.get(orientation)
+    return turned if flip is None else cv2.flip(turned, flip)
+
+
+def _read_bytes(path: Path) -> AnyArray:
+    """Return the bytes of a file, uint8 (N,).
+
+    Raises:
+        InputError: It cannot be read.
+    """
+    # cv2.imread crashes on some paths and only returns None on failure.
+    try:
+        return np.fromfile(path, dtype=np.uint8)
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def _decode_cmyk(data: AnyArray) -> Image | None:
+    """Return an image of printing inks as upright sRGB by its color profile.
+
+    None if it is another image, or has no profile that can be used; OpenCV then assumes ideal inks.
+    """
+    header = parse_header(data)
+    if header is None or header.color_model != "cmyk" or header.color_profile is None:
+        return None
+    try:
+        with Pillow.open(BytesIO(data.data)) as opened:
+            converted = ImageCms.profileToProfile(
+                opened,
+                ImageCms.ImageCmsProfile(BytesIO(header.color_profile)),
+                ImageCms.createProfile("sRGB"),
+                renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
+                outputMode="RGB",
+                flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
+            )
+    except (OSError, ImageCms.PyCMSError):
+        return None
+    return None if converted is None else to_upright(np.asarray(converted), header.orientation)
 
 
 def encode_png(image: Image, *, is_photo: bool = False) -> bytes:

@@ -11,6 +11,7 @@ its own levels, its transparency and its 16 bits where the file format does.
 """
 
 import shutil
+from collections import Counter
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -22,6 +23,7 @@ import numpy as np
 from PIL import Image as Pillow
 from PIL import ImageOps
 
+from faceswap_cli.core import image_io
 from faceswap_cli.core.errors import InputError
 from faceswap_cli.core.fileio import atomic_write, translate_os_errors, write_text
 from faceswap_cli.core.lazy_image import LazyImage, Rect, as_lazy
@@ -57,7 +59,8 @@ class ImageSequenceWriter:
         self.source = source
         self._suffix = suffix
         self._quality = quality
-        self._notes: list[str] = []
+        self._losses: Counter[str] = Counter()
+        """What the images written could not keep, and how many of them."""
         if suffix is not None and suffix.lower() not in IMAGE_SUFFIXES:
             raise InputError(
                 f"cannot write an image that ends in {suffix}",
@@ -132,7 +135,7 @@ class ImageSequenceWriter:
             raise InputError(f"not one image to write to {output}")
         if output.suffix.lower() in IMAGE_SUFFIXES and len(self.source.paths) == 1:
             _copy_into_place(finished[0], output)
-            return self._notes
+            return self._notes()
         if output.is_dir() and any(output.samefile(path.parent) for path in self.source.paths):
             raise InputError(
                 f"{output} is the folder of the source's images; they would be lost",
@@ -141,11 +144,17 @@ class ImageSequenceWriter:
         for path in finished:
             name = self.source.paths[int(path.stem)].with_suffix(path.suffix).name
             _copy_into_place(path, output / name)
-        return self._notes
+        return self._notes()
 
     def discard(self) -> None:
         """Remove the finished images and their folder."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _notes(self) -> list[str]:
+        """Return a line for each thing that got lost."""
+        return [
+            f"{loss}, in {count} image{'s' * (count > 1)}" for loss, count in self._losses.items()
+        ]
 
     def _finished_files(self) -> list[Path]:
         """Return the finished images in order."""
@@ -153,20 +162,65 @@ class ImageSequenceWriter:
 
     def _save(self, path: Path, pixels: AnyArray, source: Path) -> None:
         """Encode an image, with its source's color profile and EXIF data."""
-        if pixels.dtype == np.uint16:
-            order = cv2.COLOR_RGBA2BGRA if pixels.shape[2] == 4 else cv2.COLOR_RGB2BGR
-            encoded, data = cv2.imencode(path.suffix.lower(), cv2.cvtColor(pixels, order))
-            assert encoded
-            path.write_bytes(data.tobytes())
-            return
-        options = _read_metadata(source)
         suffix = path.suffix.lower()
+        header = image_io.read_header(source)
+        model = "rgb" if header is None else header.color_model
+        if model == "gray" and pixels.ndim == 3 and pixels.shape[2] == 3:
+            pixels = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)  # not patched, such as side by side
+        metadata = _read_metadata(source)
+        is_gray = pixels.ndim == 2 or pixels.shape[2] == 2
+        if model != ("gray" if is_gray and suffix != ".webp" else "rgb"):
+            metadata.pop("icc_profile", None)  # it is for other channels
+        if model == "cmyk":
+            self._losses["printing inks (CMYK) became RGB"] += 1
+        if pixels.dtype == np.uint16:
+            if self._save_deep(path, pixels, metadata):
+                return
+            pixels = (pixels >> 8).astype(np.uint8)
         if suffix in (".jpg", ".jpeg"):
-            options |= {"quality": _to_percent(self._quality), "subsampling": 0}
+            metadata |= {"quality": _to_percent(self._quality), "subsampling": 0}
         elif suffix in (".webp", ".avif"):
-            options |= {"quality": _to_percent(self._quality)}
-        opaque = suffix in (".jpg", ".jpeg", ".ppm", ".bmp") and pixels.shape[2] == 4
-        Pillow.fromarray(pixels[..., :3] if opaque else pixels).save(path, **options)
+            metadata |= {"quality": _to_percent(self._quality)}
+        if suffix in _OPAQUE_SUFFIXES and pixels.ndim == 3:
+            pixels = pixels[..., 0] if is_gray else pixels[..., :3]
+        Pillow.fromarray(pixels).save(path, **metadata)
+
+    def _save_deep(self, path: Path, pixels: AnyArray, metadata: dict[str, Any]) -> bool:
+        """Encode an image of 16 bits; return whether its format has them."""
+        suffix = path.suffix.lower()
+        if pixels.ndim == 2 and suffix in _DEEP_GRAY_SUFFIXES:
+            Pillow.fromarray(pixels).save(path, **metadata)
+            return True
+        if pixels.ndim == 2 or suffix not in _DEEP_COLOR_SUFFIXES:
+            return False
+        if suffix != ".png" and "icc_profile" in metadata:
+            self._losses[f"no color profile in a {suffix} with 16 bits"] += 1
+        order = cv2.COLOR_RGBA2BGRA if pixels.shape[2] == 4 else cv2.COLOR_RGB2BGR
+        is_png = suffix == ".png"
+        kinds = {"exif": cv2.IMAGE_METADATA_EXIF, "icc_profile": cv2.IMAGE_METADATA_ICCP}
+        given = {kinds[name]: value for name, value in metadata.items() if is_png}
+        encoded, data = cv2.imencodeWithMetadata(
+            suffix,
+            cv2.cvtColor(pixels, order),
+            list(given),
+            [np.frombuffer(_to_bytes(value), np.uint8) for value in given.values()],
+        )
+        if encoded:
+            path.write_bytes(data.tobytes())
+        return bool(encoded)
+
+
+_DEEP_COLOR_SUFFIXES = frozenset({".png", ".tif", ".tiff", ".ppm", ".jp2"})
+"""Formats in which colors may have 16 bits."""
+_DEEP_GRAY_SUFFIXES = _DEEP_COLOR_SUFFIXES | {".pgm"}
+_OPAQUE_SUFFIXES = frozenset({".jpg", ".jpeg", ".ppm", ".pgm", ".bmp"})
+"""Formats without transparency."""
+
+
+def _to_bytes(metadata: bytes | Pillow.Exif) -> bytes:
+    """Return a color profile or EXIF data, without the prefix that only JPEG has."""
+    data = metadata if isinstance(metadata, bytes) else metadata.tobytes()
+    return data.removeprefix(b"Exif\0\0")
 
 
 def _to_percent(quality: int) -> int:
@@ -175,34 +229,29 @@ def _to_percent(quality: int) -> int:
 
 
 def _patch_pixels(source: Path, image: Image, changed: Sequence[Rect]) -> AnyArray | None:
-    """Return the source's own pixels with the changed areas from `image`.
+    """Return the source's own pixels, upright, with the changed areas from `image`.
 
-    RGB or RGBA, uint8 or uint16; None where the file has another layout, or is stored rotated.
+    The result is as in `read_stored_pixels`, None included.
     """
-    data = np.frombuffer(source.read_bytes(), dtype=np.uint8)
-    stored = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
-    if stored is None or stored.ndim != 3 or stored.dtype not in (np.uint8, np.uint16):
+    stored = image_io.read_stored_pixels(source)
+    if stored is None or stored.shape[:2] != image.shape[:2]:
         return None
-    if stored.shape[:2] != image.shape[:2] or _is_rotated(source):
-        return None
-    order = cv2.COLOR_BGRA2RGBA if stored.shape[2] == 4 else cv2.COLOR_BGR2RGB
-    pixels = cv2.cvtColor(stored, order)
+    pixels = stored.copy()
     scale = 257 if pixels.dtype == np.uint16 else 1
     height, width = image.shape[:2]
     for area in changed:
         rows, columns = area.clip((width, height)).slices
-        pixels[rows, columns, :3] = image[rows, columns].astype(pixels.dtype) * scale
+        part = image[rows, columns]
+        if 0 in part.shape:
+            continue
+        if pixels.ndim == 2:
+            gray = cv2.cvtColor(part, cv2.COLOR_RGB2GRAY)
+            pixels[rows, columns] = gray.astype(pixels.dtype) * scale
+        elif pixels.shape[2] == 2:
+            pixels[rows, columns, 0] = cv2.cvtColor(part, cv2.COLOR_RGB2GRAY)
+        else:
+            pixels[rows, columns, :3] = part.astype(pixels.dtype) * scale
     return pixels
-
-
-_ORIENTATION = 0x0112
-"""EXIF's number of the orientation tag."""
-
-
-def _is_rotated(source: Path) -> bool:
-    """Return whether an image is stored rotated or mirrored."""
-    with Pillow.open(source) as opened:
-        return bool(opened.getexif().get(_ORIENTATION, 1) != 1)
 
 
 def _read_metadata(source: Path) -> dict[str, Any]:
