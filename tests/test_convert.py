@@ -42,6 +42,7 @@ from faceswap_cli.training import checkpoint
 from faceswap_cli.training.checkpoint import TrainedModel
 from faceswap_cli.video.probe import probe
 from faceswap_cli.video.reader import read_frames
+from faceswap_cli.video.source import ImageSequence, VideoSource, find_sources
 from faceswap_cli.video.writer import AudioTrack, VideoWriter
 from faceswap_models import registry
 from faceswap_models.base import ModelSettings, SwapModel, SwapOutput, TrainSettings
@@ -672,12 +673,70 @@ def test_images_become_images(
         ("a.mp4", "a-swapped.mp4"),
         ("a.MKV", "a-swapped.mkv"),
         ("a.avi", "a-swapped.mp4"),
-        ("a.webp", "a-swapped.webp"),
+        ("a.png", "a-swapped.mp4"),
     ],
 )
 def test_default_output_name_keeps_the_container(name: str, expected: str) -> None:
-    """The default name has the source's suffix if that can be written."""
-    assert expected == default_output_name(Path(name))
+    """The default name has the video's suffix if a video can be written to it."""
+    video = VideoSource(
+        path=Path("clips", name),
+        size=(4, 4),
+        average_rate=Fraction(25),
+        count=1,
+        start_time=Fraction(0),
+    )
+    assert expected == default_output_name(video)
+
+
+def test_default_output_name_of_images_is_that_of_their_folder(tmp_path: Path) -> None:
+    """One image named by itself becomes an image; a pattern gives no name with a star."""
+    album = tmp_path / "album"
+    for name in ("A/1.WebP", "B/2.webp"):
+        (album / name).parent.mkdir(parents=True)
+        image_io.write_png(album / name, np.zeros((4, 4, 3), np.uint8))
+    for path, expected in (
+        (album / "A", "A-swapped"),
+        (album / "A" / "1.WebP", "1-swapped.webp"),
+        (album / "*" / "*.[Ww]*", "album-swapped"),
+    ):
+        (source,) = find_sources([path])
+        assert isinstance(source, ImageSequence)
+        assert expected == default_output_name(source)
+
+
+def test_images_of_one_name_do_not_replace_each_other(
+    images: Sequence[Image], face: Face, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is in its folder, and only what was swapped is signed as a swap, of its own source.
+
+    A/face.png was lost, and of two files that differ in their extension both were signed.
+    """
+    _use_model(monkeypatch, Painter())
+    _use_detector(monkeypatch, lambda image: [] if image.shape[0] < 100 else [face])
+    plain = np.full((80, 90, 3), 77, np.uint8)
+    pictures = {"A/face.png": images[0], "B/face.png": plain, "B/face.jpg": images[1]}
+    for name, image in pictures.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        if name.endswith("jpg"):
+            (tmp_path / name).write_bytes(image_io.encode_jpeg(image))
+        else:
+            image_io.write_png(tmp_path / name, image)
+    output = tmp_path / "out"
+    summary = _convert(tmp_path / "[AB]" / "*", output, settings=PLAIN)
+    assert (3, 2) == (summary.frames, summary.swapped)
+    made = sorted(path for path in output.rglob("*") if path.suffix in (".png", ".jpg"))
+    assert sorted(pictures) == [path.relative_to(output).as_posix() for path in made]
+    for path in made:
+        name = path.relative_to(output).as_posix()
+        is_swapped = name != "B/face.png"
+        image = image_io.read_image(path)
+        assert image.shape == pictures[name].shape
+        if is_swapped:
+            assert "bo" == _painted_identity(image, face)
+        assert is_swapped == (read_credentials(path) is not None)
+    assert (tmp_path / "B/face.png").read_bytes() == (output / "B/face.png").read_bytes()
+    with pytest.raises(InputError, match="would replace the images themselves"):
+        _convert(tmp_path / "[AB]" / "*", tmp_path, settings=PLAIN)
 
 
 # --- provenance -------------------------------------------------------------------------------

@@ -88,14 +88,14 @@ def convert(
         from faceswap_cli.stages.convert import convert as run_convert
 
         # An error in the input is reported before one in the model.
-        Clip.open(source, start_s=settings.start_s, end_s=settings.end_s)
+        clip = Clip.open(source, start_s=settings.start_s, end_s=settings.end_s)
         weights = space.find_weights(model)
         if preview_count and grid:
             raise ConfigurationError(
                 "--preview and --grid each write an image of their own", hint="choose one of them"
             )
         if grid:
-            image = output or space.exports / f"{source.stem}-grid.png"
+            image = output or space.exports / f"{clip.source.stem}-grid.png"
             preview.compare_settings(
                 source,
                 weights=weights,
@@ -108,7 +108,7 @@ def convert(
             )
             terminal.print_result("compared", {"output": str(image)})
         elif preview_count:
-            image = output or space.exports / f"{source.stem}-preview.png"
+            image = output or space.exports / f"{clip.source.stem}-preview.png"
             times = preview.preview(
                 source,
                 weights=weights,
@@ -126,7 +126,7 @@ def convert(
                 source,
                 weights=weights,
                 to=to,
-                output=output or space.exports / default_output_name(source),
+                output=output or space.exports / default_output_name(clip.source),
                 device=device,
                 report=terminal,
                 settings=settings,

@@ -21,16 +21,21 @@ from faceswap_cli.provenance.sidecar import sidecar_path, write_sidecar
 from faceswap_cli.video.containers import CONTAINER_FORMATS
 from faceswap_cli.video.resumable import ResumableOutput, open_output
 from faceswap_cli.video.segments import SegmentedWriter
-from faceswap_cli.video.source import IMAGE_SUFFIXES, VideoSource
+from faceswap_cli.video.source import ImageSequence, VideoSource
 
 
-def default_output_name(source: Path) -> str:
-    """Return the output's name for `source`, with its suffix if that can be written, or `.mp4`."""
-    if source.is_dir():
-        return f"{source.resolve().name}-swapped"
-    suffix = source.suffix.lower()
-    is_writable = suffix in CONTAINER_FORMATS or suffix in IMAGE_SUFFIXES
-    return f"{source.stem}-swapped{suffix if is_writable else '.mp4'}"
+def default_output_name(source: VideoSource | ImageSequence) -> str:
+    """Return the output's name: that of a folder for several images, else with a suffix.
+
+    It is the source's suffix if that can be written, or `.mp4`.
+    """
+    if isinstance(source, VideoSource):
+        suffix = source.path.suffix.lower()
+        return f"{source.path.stem}-swapped{suffix if suffix in CONTAINER_FORMATS else '.mp4'}"
+    first = source.paths[0]
+    if len(source.paths) == 1 and source.name == first.name:  # not that of a folder with one image
+        return f"{first.stem}-swapped{first.suffix.lower()}"
+    return f"{source.folder.resolve().name}-swapped"
 
 
 def parts_folder(output: Path) -> Path:
@@ -118,11 +123,12 @@ class Output:
             return [(finished, self.path, source.path)]
         if not finished.is_dir():
             return [(finished, self.path, source.paths[0])]
+        names = source.relative_paths
         changed = {
-            path.stem: path for index, path in enumerate(source.paths) if index in swapped_frames
+            names[index]: path for index, path in enumerate(source.paths) if index in swapped_frames
         }
-        made = sorted(finished.iterdir())
-        return [(path, self.path / path.name, changed.get(path.stem)) for path in made]
+        made = sorted(path.relative_to(finished) for path in finished.rglob("*") if path.is_file())
+        return [(finished / name, self.path / name, changed.get(name)) for name in made]
 
     def cleanup(self) -> None:
         """Remove the unfinished parts."""

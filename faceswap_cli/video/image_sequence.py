@@ -141,8 +141,9 @@ class ImageSequenceWriter:
                 f"{output} is the folder of the source's images; they would be lost",
                 hint="name another folder with --output",
             )
+        names = self.source.relative_paths
         for path in finished:
-            name = self.source.paths[int(path.stem)].with_suffix(path.suffix).name
+            name = names[int(path.stem)].with_suffix(path.suffix)
             _copy_into_place(path, output / name)
         return self._notes()
 

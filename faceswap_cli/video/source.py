@@ -4,6 +4,7 @@ import glob
 import hashlib
 import json
 import math
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -196,6 +197,22 @@ class ImageSequence:
         """Number of images, readable or not."""
         return len(self.paths)
 
+    @property
+    def folder(self) -> Path:
+        """The folder that holds all images, directly or further down; absolute."""
+        return Path(os.path.commonpath([path.absolute().parent for path in self.paths]))
+
+    @property
+    def relative_paths(self) -> tuple[Path, ...]:
+        """Where each image is in a folder of results: its name, as long as no two are the same.
+
+        Then it is the path from `folder`. Upper and lower case are one, as some disks have it.
+        """
+        names = tuple(Path(path.name) for path in self.paths)
+        if len({str(name).casefold() for name in names}) == len(names):
+            return names
+        return tuple(path.absolute().relative_to(self.folder) for path in self.paths)
+
     def describe(self) -> dict[str, str | int]:
         """Return the name, and a fingerprint of the images' content."""
         fingerprints = [fingerprint(path) for path in self.paths]
@@ -327,7 +344,8 @@ def _expand_pattern(name: Path) -> list[Path]:
     """
     if name.exists() or not glob.has_magic(str(name)):
         return [name]
-    matches = sorted(Path(match) for match in glob.glob(str(name), recursive=True))  # noqa: PTH207
+    # Two ** find the same file more than once.
+    matches = sorted({Path(match) for match in glob.glob(str(name), recursive=True)})  # noqa: PTH207
     if not matches:
         raise InputError(f"nothing matches {name}", hint="** matches any folders")
     return matches

@@ -183,6 +183,13 @@ def check_output(source: VideoSource | ImageSequence, output: Path, *, codec: st
             f"{len(source.paths)} images do not fit into {output.name}",
             hint=f"name a folder: {output.with_suffix('')}",
         )
+    elif {(output / name).resolve() for name in source.relative_paths} & {
+        path.resolve() for path in source.paths
+    }:
+        raise InputError(
+            f"the results would replace the images themselves in {output}",
+            hint="choose another folder with --output",
+        )
 
 
 def check_output_path(path: Path, source: Path | None) -> None:
