@@ -20,20 +20,41 @@ TICKS = [0, 3, 4, 9, 10, 11, 15, 20, 22, 23, 30, 31, 32, 40, 41, 44, 50, 51, 53,
 
 
 @pytest.fixture(
-    params=["open.mp4", "open.mkv", "even.avi", "late.mp4", "open.ts", "late.ts", "bare.h264"]
+    params=[
+        "open.mp4",
+        "open.mkv",
+        "even.avi",
+        "late.mp4",
+        "open.ts",
+        "late.ts",
+        "joined.ts",
+        "bare.h264",
+    ]
 )
 def clip(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """A clip with frames stored out of order and few key frames."""
     path = tmp_path / request.param
+    if path.stem == "joined":
+        parts = [
+            write_clip(tmp_path / f"{part.start}.ts", part) for part in (slice(11), slice(11, 20))
+        ]
+        path.write_bytes(b"".join(part.read_bytes() for part in parts))
+        return path
+    return write_clip(path)
+
+
+def write_clip(path: Path, part: slice = slice(None)) -> Path:
+    """Write a clip, or a part of it whose clock starts again."""
     ticks = list(range(len(TICKS))) if path.suffix == ".avi" else TICKS
     late = 100 if path.stem == "late" else 0
     with av.open(str(path), "w") as output:
         options = {"g": "7", "bf": "2", "x264-params": "open-gop=1:scenecut=0"}
         stream = output.add_stream("libx264", rate=30, width=64, height=48, options=options)
         stream.pix_fmt, stream.codec_context.time_base = "yuv420p", Fraction(1, 30)
-        for index, tick in enumerate(ticks):
+        chosen = list(enumerate(ticks))[part]
+        for index, tick in chosen:
             frame = VideoFrame.from_ndarray(make_image(index))
-            frame.pts, frame.time_base = tick + late, Fraction(1, 30)
+            frame.pts, frame.time_base = tick - chosen[0][1] + late, Fraction(1, 30)
             output.mux(stream.encode(frame))
         output.mux(stream.encode(None))
     return path

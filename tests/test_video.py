@@ -4,6 +4,7 @@ import errno
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import av
@@ -244,6 +245,145 @@ def test_times_that_do_not_grow_are_refused(tmp_path: Path) -> None:
         for time in (0, 2, 1):
             video.write(make_corners(), Fraction(time, 30))
     assert list(tmp_path.iterdir()) == []
+
+
+# --- recordings that were joined -----------------------------------------------------------------
+
+
+def write_capture(
+    path: Path,
+    *,
+    size: tuple[int, int] = (WIDTH, HEIGHT),
+    start: int = 0,
+    aspect: Fraction = Fraction(1),
+    codec: str = "libx264",
+    audio_streams: int = 0,
+) -> bytes:
+    """Return a transport stream of 1 s, 30 frames a second, whose clock begins at `start` s."""
+    with av.open(str(path), "w", format="mpegts") as output:
+        stream = output.add_stream(codec, rate=30, width=size[0], height=size[1])
+        stream.pix_fmt, stream.codec_context.sample_aspect_ratio = "yuv420p", aspect
+        streams = [output.add_stream("aac", rate=48_000) for _ in range(audio_streams)]
+        for index in range(30):
+            frame = VideoFrame.from_ndarray(np.full((size[1], size[0], 3), 200, np.uint8))
+            frame = frame.reformat(format="yuv420p")
+            frame.pts, frame.time_base = start * 30 + index, Fraction(1, 30)
+            output.mux(stream.encode(frame))
+            for audio in streams:
+                tone = np.zeros((2, 1_600), np.float32)
+                samples = AudioFrame.from_ndarray(tone, format="fltp", layout="stereo")
+                samples.sample_rate, samples.pts = 48_000, start * 48_000 + index * 1_600
+                output.mux(audio.encode(samples))
+        for one in (stream, *streams):
+            output.mux(one.encode(None))
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("codec", ["libx264", "mpeg2video"])
+@pytest.mark.parametrize("start", [0, 3_600], ids=["clock-starts-again", "an-hour-later"])
+def test_joined_captures_go_on_at_the_usual_rate(start: int, codec: str, tmp_path: Path) -> None:
+    """A clock that jumps moves no frame, in any order of reading, and is said in one line.
+
+    The frames of the second half were a tick apart, or an hour late.
+    """
+    source = tmp_path / "in.ts"
+    first = write_capture(tmp_path / "1.ts", codec=codec)
+    source.write_bytes(first + write_capture(tmp_path / "2.ts", start=start, codec=codec))
+    notes: list[str] = []
+    frames = list(VideoSource.open(source).frames(note=notes.append))
+    expected = [frames[0].time + Fraction(index, 30) for index in range(60)]
+    assert expected == [frame.time for frame in frames]
+    note = "is joined from recordings: its clock jumps at 1.0 s: its frames go on at the usual rate"
+    assert [f"in.ts {note}"] == notes
+    with VideoReader(source) as reader:
+        for index in (10, 29, 30, 45):
+            after = reader.frames(resume_after=frames[index].position)
+            assert [one.position for one in frames[index + 1 :]] == [one.position for one in after]
+            late = reader.frames(start=frames[index].time)
+            assert [one.position for one in frames[index:]] == [one.position for one in late]
+
+
+def test_frames_of_another_shape_keep_their_aspect(tmp_path: Path) -> None:
+    """They are fitted into the first one's size, with black beside them; they were stretched."""
+    source = tmp_path / "in.ts"
+    parts = [
+        write_capture(tmp_path / "1.ts"),
+        write_capture(tmp_path / "2.ts", size=(64, 64)),
+        write_capture(tmp_path / "3.ts", aspect=Fraction(2)),
+    ]
+    source.write_bytes(b"".join(parts))
+    notes: list[str] = []
+    frames = list(VideoSource.open(source).frames(note=notes.append))
+    assert 90 == len(frames)
+    for index, size in ((0, (96, 64)), (29, (96, 64)), (30, (64, 64)), (59, (64, 64))):
+        assert size == find_bright_size(frames[index].image)
+    for index in (60, 89):
+        assert (96, 32) == find_bright_size(frames[index].image)
+    assert 1 == len(notes)
+    assert notes[0].endswith(
+        "frames of 64x64 and 96x64 px are fitted into 96x64 px, in their own aspect"
+    )
+    rewrite(source, tmp_path / "out.mp4")
+    written = list(read_frames(tmp_path / "out.mp4"))
+    assert (64, 64) == find_bright_size(written[45].image)
+
+
+def find_bright_size(image: Image) -> tuple[int, int]:
+    """Return (width, height) px of the part of an image that is not black."""
+    assert image.shape == (HEIGHT, WIDTH, 3)
+    bright = image[..., 1] > 100
+    return int(bright.any(axis=0).sum()), int(bright.any(axis=1).sum())
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".webm"])
+def test_the_sound_of_joined_captures_stays_with_the_image(suffix: str, tmp_path: Path) -> None:
+    """Each half has its sound at its own time; it was "invalid argument", and no output.
+
+    Where the sound of the first half lasts longer than its image, the second half's begins later.
+    """
+    halves = [
+        write_capture(tmp_path / f"{start}.ts", start=start, audio_streams=2) for start in (100, 7)
+    ]
+    source = tmp_path / "in.ts"
+    source.write_bytes(b"".join(halves))
+    offset = read_times(tmp_path / "100.ts")[0] + 1 - read_times(tmp_path / "7.ts")[0]
+    expected = [time for time, _ in read_packets(tmp_path / "100.ts", "audio")[0]]
+    expected += [time + offset for time, _ in read_packets(tmp_path / "7.ts", "audio")[0]]
+    writer = rewrite(source, tmp_path / f"out{suffix}")
+    assert suffix == ".webm" or writer.notes == []
+    first_frame = read_times(tmp_path / f"out{suffix}")[0]
+    shift = read_times(source)[0] - first_frame
+    for packets in read_packets(tmp_path / f"out{suffix}", "audio"):
+        times = [time + shift for time, _ in packets]
+        steps = [late - early for early, late in pairwise(times)]
+        assert all(Fraction(1, 100) < step < Fraction(4, 100) for step in steps)
+        if suffix != ".webm":
+            assert abs(len(expected) - len(times)) <= 2
+            assert min(abs(times[-1] - time) for time in expected) < Fraction(2, 1000)
+            assert all(
+                min(abs(time - one) for one in expected) < Fraction(2, 1000) for time in times
+            )
+
+
+def test_a_gap_in_one_recording_is_left(tmp_path: Path) -> None:
+    """A clock that goes on while no frame is shown has not jumped: there is sound meanwhile."""
+    source = tmp_path / "in.ts"
+    with av.open(str(source), "w") as output:
+        stream = output.add_stream("libx264", rate=30, width=WIDTH, height=HEIGHT)
+        audio = output.add_stream("aac", rate=48_000)
+        frames = dict(zip([*range(10), *range(400, 410)], make_moving_frames(20), strict=True))
+        for index in range(420):
+            if index in frames:
+                frames[index].pts, frames[index].time_base = index, Fraction(1, 30)
+                output.mux(stream.encode(frames[index]))
+            tone = np.zeros((2, 1_600), np.float32)
+            samples = AudioFrame.from_ndarray(tone, format="fltp", layout="stereo")
+            samples.sample_rate, samples.pts = 48_000, index * 1_600
+            output.mux(audio.encode(samples))
+        output.mux(stream.encode(None))
+        output.mux(audio.encode(None))
+    times = read_times(source)
+    assert Fraction(409, 30) == times[-1] - times[0]
 
 
 # --- which stream ------------------------------------------------------------------------------

@@ -12,10 +12,18 @@ from pathlib import Path
 
 import numpy as np
 from av.video.frame import VideoFrame
+from av.video.reformatter import Interpolation, VideoReformatter
 
 from faceswap_cli.core.lazy_image import ArrayImage, LazyImage, Rect
 from faceswap_cli.core.types import Gray, Image
-from faceswap_cli.video.color import ColorRange, ToRGB, get_planes, to_planar_format
+from faceswap_cli.video.color import (
+    SWSCALE_THREADS,
+    ColorRange,
+    ToRGB,
+    get_planes,
+    read_color_tags,
+    to_planar_format,
+)
 from faceswap_cli.video.orientation import Orientation
 
 
@@ -131,3 +139,92 @@ class LazyFrame:
         if self._to_rgb.tags.range == ColorRange.LIMITED:
             levels = (levels - 16) * (255 / 219)
         return self._orientation.to_upright(np.clip(np.rint(levels), 0, 255).astype(np.uint8))
+
+
+class FrameFitter:
+    """Gives decoded frames the size, pixel aspect and format of the first one.
+
+    Recordings that were joined, and broadcasts, change them. A frame of another shape is scaled to
+    fit, its aspect kept, and centered on black.
+
+    Args:
+        first: The first frame.
+        aspect: Width over height of one of its pixels.
+    """
+
+    def __init__(self, first: VideoFrame, aspect: Fraction) -> None:
+        self.size = first.width, first.height
+        self.changed_sizes: list[tuple[int, int]] = []
+        """(width, height) px of the frames that were scaled, as stored."""
+        self._aspect = aspect
+        self._format = first.format.name
+        self._tags = read_color_tags(first).with_defaults(self.size)
+        self._reformatter = VideoReformatter()
+
+    def fit(self, frame: VideoFrame, aspect: Fraction) -> VideoFrame:
+        """Return a frame as the first one is; the same object if nothing differs.
+
+        Args:
+            frame: A decoded frame.
+            aspect: Width over height of one of its pixels.
+        """
+        size = frame.width, frame.height
+        if (size, aspect, frame.format.name) == (self.size, self._aspect, self._format):
+            return frame
+        if (size, aspect) != (self.size, self._aspect) and size not in self.changed_sizes:
+            self.changed_sizes.append(size)
+        fitted = self._pad(self._scale(frame, self._fitting_size(size, aspect / self._aspect)))
+        fitted.pts, fitted.dts, fitted.duration = frame.pts, frame.dts, frame.duration
+        return fitted
+
+    def _fitting_size(self, size: tuple[int, int], aspect: Fraction) -> tuple[int, int]:
+        """Return the largest (width, height) px for a frame that keeps its shape.
+
+        Args:
+            size: (width, height) px of the frame.
+            aspect: Width of its pixels over that of the first frame's, at the same height.
+        """
+        scale = min(self.size[0] / (size[0] * aspect), Fraction(self.size[1], size[1]))
+        wanted = size[0] * aspect * scale, size[1] * scale
+        # Even, as samples of color may cover two pixels; a pixel of bar is not worth having.
+        return tuple(  # type: ignore[return-value]
+            full if full - 2 < length else max(2, round(length / 2) * 2)
+            for length, full in zip(wanted, self.size, strict=True)
+        )
+
+    def _scale(self, frame: VideoFrame, size: tuple[int, int]) -> VideoFrame:
+        """Return a frame scaled to (width, height) px, in the first one's format and colors."""
+        tags = read_color_tags(frame).with_defaults((frame.width, frame.height))
+        if not frame.format.is_rgb:
+            frame.colorspace, frame.color_range = tags.matrix or 0, tags.range or 0
+        return self._reformatter.reformat(
+            frame,
+            width=size[0],
+            height=size[1],
+            format=self._format,
+            dst_colorspace=self._tags.matrix,
+            dst_color_range=self._tags.range,
+            interpolation=Interpolation.BICUBIC | Interpolation.ACCURATE_RND,
+            threads=SWSCALE_THREADS,
+        )
+
+    def _pad(self, frame: VideoFrame) -> VideoFrame:
+        """Return a frame in the middle of a black one of the first one's size."""
+        width, height = frame.width, frame.height
+        if (width, height) == self.size or to_planar_format(self._format) is None:
+            return frame
+        padded = VideoFrame(*self.size, self._format)
+        x0, y0 = (
+            (full - part) // 4 * 2 for full, part in zip(self.size, (width, height), strict=True)
+        )
+        bits = frame.format.components[0].bits
+        black = 0 if self._tags.range == ColorRange.FULL else 16 << (bits - 8)
+        planes = zip(get_planes(padded), get_planes(frame), strict=True)
+        for number, (target, plane) in enumerate(planes):
+            target[:] = 128 << (bits - 8) if number else black
+            rows, columns = plane.shape
+            top = y0 * target.shape[0] // self.size[1]
+            left = x0 * target.shape[1] // self.size[0]
+            target[top : top + rows, left : left + columns] = plane
+        padded.colorspace, padded.color_range = frame.colorspace, frame.color_range
+        return padded

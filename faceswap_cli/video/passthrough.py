@@ -6,7 +6,8 @@ it is copied.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -23,6 +24,7 @@ from av.subtitles.codeccontext import SubtitleCodecContext
 
 from faceswap_cli.video.containers import ContainerFormat, can_hold
 from faceswap_cli.video.encoder import AnyPacket
+from faceswap_cli.video.probe import MAX_CLOCK_GAP_S, ClockJump, shift_stamps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +73,7 @@ class CopiedStreams(AuxiliaryStreams):
         container_format: The output's container.
         video_index: Index of the source's video stream, which is not copied.
         time_range: The part that is copied; None copies everything, at its own times.
+        jumps: Where the clock of the source jumps.
     """
 
     def __init__(
@@ -81,12 +84,14 @@ class CopiedStreams(AuxiliaryStreams):
         container_format: ContainerFormat,
         video_index: int,
         time_range: TimestampRange | None = None,
+        jumps: Sequence[ClockJump] = (),
     ) -> None:
         super().__init__()
         self._source = source
         self._output = output
         self._container_format = container_format
         self._time_range = time_range
+        self._clock = _SharedClock(jumps) if jumps else None
         self._converters: dict[int, _StreamConverter] = {}
         others = 0
         for stream in source.streams:
@@ -105,6 +110,8 @@ class CopiedStreams(AuxiliaryStreams):
         try:
             for packet in self._source.demux(streams) if streams else ():
                 if not packet.size:  # marks the end of a stream
+                    continue
+                if self._clock and not self._clock.correct(packet):
                     continue
                 if self._is_past_end(packet):
                     break
@@ -150,6 +157,53 @@ class CopiedStreams(AuxiliaryStreams):
             self.notes.append(f"{name} is converted to {codec}: {suffix} cannot hold it")
         else:
             self.notes.append(f"{name} is left out: {suffix} cannot hold it")
+
+
+class _SharedClock:
+    """Keeps the other streams with the video where the clock of a source jumps.
+
+    Args:
+        jumps: Those of the video.
+    """
+
+    def __init__(self, jumps: Sequence[ClockJump]) -> None:
+        self._positions = [jump.position for jump in jumps]
+        self._offsets = [Fraction(0), *(jump.offset for jump in jumps)]
+        self._ends: dict[int, Fraction] = {}
+        """When the audio of each stream ends so far, s."""
+
+    def correct(self, packet: AnyPacket) -> bool:
+        """Change a packet's stamps; return whether it is kept.
+
+        Of two recordings that overlap for a moment, since the audio of the first one ends after its
+        video, the second one's audio begins where the first one's ends.
+        """
+        number = bisect_right(self._positions, packet.pos or 0)
+        if packet.stream.type != "audio":
+            shift_stamps(packet, self._offsets[number])
+            return True
+        end = self._ends.get(packet.stream_index)
+        time, duration = _packet_time(packet), _packet_duration(packet)
+        if end is not None:
+            number = self._select(number, time, end)
+        shift_stamps(packet, self._offsets[number])
+        time += self._offsets[number]
+        if end is not None and time < end - duration / 2:
+            return False
+        self._ends[packet.stream_index] = time + duration
+        return True
+
+    def _select(self, number: int, time: Fraction, end: Fraction) -> int:
+        """Return the clock of an audio packet near a jump, where it may precede the video's.
+
+        Args:
+            number: Jumps of the video before the packet's position.
+            time: The packet's own, s.
+            end: When the audio before it ends, s.
+        """
+        near = [one for one in (number, number + 1, number - 1) if 0 <= one < len(self._offsets)]
+        fitting = (one for one in near if -1 <= time + self._offsets[one] - end <= MAX_CLOCK_GAP_S)
+        return next(fitting, number)
 
 
 class _StreamConverter(Protocol):

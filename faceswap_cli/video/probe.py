@@ -3,23 +3,27 @@
 import os
 import re
 import stat
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
+from typing import Any, cast
 
 import av
 from av.container import InputContainer
 from av.error import FFmpegError
+from av.format import Flags
 from av.packet import Packet
-from av.stream import Disposition
+from av.stream import Disposition, Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from faceswap_cli.core.errors import InputError, did_you_mean
 from faceswap_cli.video.color import ColorTags, YuvMatrix, read_color_tags, to_planar_format
+from faceswap_cli.video.frame import FrameFitter
 from faceswap_cli.video.orientation import Orientation
 
 
@@ -146,6 +150,8 @@ class Decoder:
         self.container = container
         self.stream = stream
         self.damaged_count = 0
+        self.clock = PacketClock(container, stream)
+        self._path = path
         stream.thread_type = "AUTO"
         self._frames = self._decode_packets()
         first = next(self._frames, None)
@@ -156,6 +162,8 @@ class Decoder:
             )
         self.first = first
         """The first frame in the order of showing."""
+        self._size, self._aspect = (first.width, first.height), self._read_aspect()
+        self.fitter = FrameFitter(first, self._aspect)
 
     def read_pts(self, frame: VideoFrame) -> int | None:
         """Return a frame's presentation time in ticks; None if the file has none."""
@@ -168,27 +176,51 @@ class Decoder:
     def frames(self) -> Iterator[VideoFrame]:
         """Yield the frames from the first one on, once; not after `seek`."""
         yield self.first
-        yield from self._frames
+        yield from self._fit(self._frames)
 
     def seek(self, tick: int) -> Iterator[VideoFrame]:
         """Yield the frames from where seeking to `tick` leads: maybe later ones, maybe none."""
         self._frames = iter(())
         self.damaged_count = 0  # damage that an earlier search met is not part of this reading
+        if self.clock.may_jump and not self.clock.is_known:
+            self.clock = PacketClock(
+                self.container, self.stream, jumps=find_clock_jumps(self._path)
+            )
         try:
-            self.container.seek(tick, stream=self.stream)
+            self.container.seek(self.clock.to_stored(tick), stream=self.stream)
         except FFmpegError:  # a bare H.264 stream cannot be searched
             return iter(())
-        return self._decode_packets()
+        return self._fit(self._decode_packets())
+
+    def _fit(self, frames: Iterator[VideoFrame]) -> Iterator[VideoFrame]:
+        """Yield frames with the size and the shape of the first one."""
+        for frame in frames:
+            # The decoder's aspect is that of the last packet, a few frames ahead of the frame; it
+            # only changes where a group of pictures begins.
+            size = frame.width, frame.height
+            if frame.key_frame or size != self._size:
+                self._size, self._aspect = size, self._read_aspect()
+            yield self.fitter.fit(frame, self._aspect)
+
+    def _read_aspect(self) -> Fraction:
+        """Return width over height of a coded pixel, as the decoder knows it at present."""
+        return self.stream.codec_context.sample_aspect_ratio or Fraction(1)
 
     def _decode_packets(self) -> Iterator[VideoFrame]:
         """Yield the frames from the container's position on."""
+        offset = None
         for packet in self._packets():
+            if offset not in (None, self.clock.offset):
+                # Another recording: a decoder that meets another size drops what it still holds.
+                yield from self._decode(None)
+                self.stream.codec_context.flush_buffers()
+            offset = self.clock.offset
             yield from self._decode(packet)
         yield from self._decode(None)
 
     def _packets(self) -> Iterator["Packet[VideoStream]"]:
         """Yield the stream's packets up to the end or the first unreadable byte."""
-        packets = self.container.demux(self.stream)
+        packets = self.container.demux(self.clock.streams)
         while True:
             try:
                 packet = next(packets)
@@ -197,8 +229,9 @@ class Decoder:
             except FFmpegError:
                 self.damaged_count += 1
                 return
-            if packet.size:
-                yield packet
+            self.clock.correct(packet)
+            if packet.size and packet.stream_index == self.stream.index:
+                yield cast("Packet[VideoStream]", packet)
 
     def _decode(self, packet: "Packet[VideoStream] | None") -> list[VideoFrame]:
         """Return the frames a packet completes; None flushes the decoder."""
@@ -207,6 +240,140 @@ class Decoder:
         except FFmpegError:
             self.damaged_count += 1
             return []
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClockJump:
+    """A place in a file from which on the clock of the recording is another one."""
+
+    position: int
+    """Byte at which the first video packet after it begins."""
+    time: Fraction
+    """When the first frame after it is shown, s, if the frames go on at the usual rate."""
+    offset: Fraction
+    """What must be added to the time stamps from here to the next jump, s."""
+
+
+MAX_CLOCK_GAP_S = 10
+"""Seconds without a packet after which a clock is taken for another one, as FFmpeg's program does:
+captures of one channel that were joined, or a reception that failed."""
+MAX_CLOCK_STEP_BACK_S = Fraction(1, 10)
+"""Seconds by which times of decoding may run backwards before a clock is taken for another."""
+
+
+class PacketClock:
+    """Makes the time stamps of packets go on where the clock of the recording jumps.
+
+    Transport streams can be joined end to end by copying them one after the other, and receivers
+    lose the signal: the stamps start again, or are hours later. All frames after such a place get
+    the same offset, so that the first of them follows the last one before at the usual rate.
+    Formats whose clock cannot jump are left alone.
+
+    Args:
+        container: The open file.
+        stream: Its video stream.
+        jumps: Those of the whole file, if they are known: needed to begin in the middle of it.
+    """
+
+    def __init__(
+        self,
+        container: InputContainer,
+        stream: VideoStream,
+        *,
+        jumps: Sequence[ClockJump] | None = None,
+    ) -> None:
+        self.may_jump = bool(container.format.flags & cast("int", Flags.ts_discont.value))
+        self.is_known = jumps is not None
+        """Whether the jumps of the whole file are known."""
+        self.jumps: list[ClockJump] = list(jumps or ())
+        """Those of the whole file, or those met so far."""
+        self.streams: list[Stream] = [stream]
+        """Those whose packets must be passed to `correct`, in the order of the file."""
+        if self.may_jump:
+            self.streams += container.streams.audio
+        self._stream = stream
+        self._usual = 1 / (stream.average_rate or stream.guessed_rate or Fraction(25))
+        self.offset = Fraction(0)
+        """What is added to the stamps of the last packet, s."""
+        self._decoded: Fraction | None = None
+        """When the last video packet is decoded, s."""
+        self._latest = Fraction(0)
+        """The latest time of any stream's packets, s."""
+        self._end = Fraction(0)
+        """When the last frame so far ends, s."""
+
+    def to_stored(self, tick: int) -> int:
+        """Return the stamp that the file has for a time, both in ticks of the video stream."""
+        base = self._stream.time_base or Fraction(1)
+        number = bisect_right([jump.time for jump in self.jumps], tick * base)
+        return tick - round(self._offset_after(number) / base)
+
+    def correct(self, packet: "Packet[Any]") -> None:
+        """Change a packet's stamps to go on from those before it; of audio only take note."""
+        stamp = packet.dts if packet.dts is not None else packet.pts
+        if not (self.may_jump and packet.size) or stamp is None:
+            return
+        time = stamp * packet.time_base
+        if packet.stream_index != self._stream.index:
+            time += self.offset
+            # Sound that has jumped already must not hide that the image is about to.
+            if self._latest < time <= self._latest + MAX_CLOCK_GAP_S:
+                self._latest = time
+            return
+        if self.is_known:
+            if packet.pos is not None:
+                number = bisect_right([jump.position for jump in self.jumps], packet.pos)
+                self.offset = self._offset_after(number)
+        elif packet.dts is not None and self._is_jump(time + self.offset):
+            self._add_jump(packet)
+        shift_stamps(packet, self.offset)
+        self._decoded = time + self.offset
+        self._latest = max(self._latest, self._decoded)
+        shown = self._decoded if packet.pts is None else packet.pts * packet.time_base
+        duration = (packet.duration or 0) * packet.time_base or self._usual
+        self._end = max(self._end, shown + duration)
+
+    def _offset_after(self, number: int) -> Fraction:
+        """Return the offset, s, after so many jumps."""
+        return self.jumps[number - 1].offset if number else Fraction(0)
+
+    def _is_jump(self, time: Fraction) -> bool:
+        """Return whether the clock is another one at the next video packet, decoded at `time`."""
+        if self._decoded is None:
+            self._latest = time
+            return False
+        return time < self._decoded - MAX_CLOCK_STEP_BACK_S or time > self._latest + MAX_CLOCK_GAP_S
+
+    def _add_jump(self, packet: "Packet[Any]") -> None:
+        """Make a packet the first one after a jump."""
+        stamp = packet.pts if packet.pts is not None else packet.dts or 0
+        self.offset = self._end - stamp * packet.time_base
+        self._latest = self._end
+        self.jumps.append(ClockJump(position=packet.pos or 0, time=self._end, offset=self.offset))
+
+
+def shift_stamps(packet: "Packet[Any]", offset: Fraction) -> None:
+    """Add `offset` s to a packet's time stamps."""
+    ticks = round(offset / packet.time_base) if offset else 0
+    if ticks and packet.pts is not None:
+        packet.pts += ticks
+    if ticks and packet.dts is not None:
+        packet.dts += ticks
+
+
+def find_clock_jumps(path: Path) -> list[ClockJump]:
+    """Return where the clock of a video jumps; all packets are read, none is decoded.
+
+    Raises:
+        InputError: There is no such file, or it has no video stream.
+    """
+    with open_media(path) as container:
+        clock = PacketClock(container, find_video_stream(container, path))
+        if clock.may_jump:
+            with suppress(FFmpegError):
+                for packet in container.demux(clock.streams):
+                    clock.correct(packet)
+        return clock.jumps
 
 
 _ALLOWED_FORMATS = (
@@ -360,8 +527,8 @@ def count_frames_before(path: Path, time: Fraction) -> int | None:
         if container.format.name == "avi" or stream.time_base is None:
             return None
         limit, count = time / stream.time_base, 0
-        for packet in container.demux(stream):
-            if not packet.size or packet.is_discard:
+        for packet in _demux_continuously(container, stream):
+            if packet.is_discard:
                 continue
             if packet.pts is None or packet.dts is None:
                 return None
@@ -373,19 +540,31 @@ def count_frames_before(path: Path, time: Fraction) -> int | None:
         return count
 
 
+def _demux_continuously(
+    container: InputContainer, stream: VideoStream
+) -> Iterator["Packet[VideoStream]"]:
+    """Yield a video stream's packets, their stamps going on where the clock jumps."""
+    clock = PacketClock(container, stream)
+    for packet in container.demux(clock.streams):
+        clock.correct(packet)
+        if packet.size and packet.stream_index == stream.index:
+            yield cast("Packet[VideoStream]", packet)
+
+
 def read_frame_duration(path: Path, time: Fraction) -> Fraction | None:
     """Return the duration, s, of the frame with time stamp `time`; None if the file has none."""
     with open_media(path) as container:
         stream = find_video_stream(container, path)
         if container.format.name == "avi" or not stream.time_base:
             return None  # AVI stores no presentation times
-        with suppress(FFmpegError):
-            container.seek(max(0, int((time - 1) * av.time_base)), backward=True)
+        if not PacketClock(container, stream).may_jump:
+            with suppress(FFmpegError):
+                container.seek(max(0, int((time - 1) * av.time_base)), backward=True)
         duration: Fraction | None = None
         following: list[Fraction] = []
         with suppress(FFmpegError):
-            for packet in container.demux(stream):
-                if packet.size and packet.pts is not None:
+            for packet in _demux_continuously(container, stream):
+                if packet.pts is not None:
                     shown = packet.pts * packet.time_base
                     if shown == time:
                         duration = (packet.duration or 0) * packet.time_base

@@ -103,6 +103,24 @@ class VideoReader:
             if frame := next(self._seek_frames(position.time), None):
                 yield replace(frame, index=position.index)
 
+    def splice_note(self, end: Fraction | None = None) -> str | None:
+        """Return where the recording goes over into another one, in one line; None: nowhere.
+
+        Args:
+            end: Time stamp, s, up to which frames were read; None: to the last.
+        """
+        times = [one.time for one in self._decoder.clock.jumps if end is None or one.time < end]
+        parts = []
+        if times:
+            places = ", ".join(f"{float(one - self.info.start_time):.1f} s" for one in times[:5])
+            more = f" and {len(times) - 5} more places" if len(times) > 5 else ""
+            parts.append(f"its clock jumps at {places}{more}: its frames go on at the usual rate")
+        if sizes := self._decoder.fitter.changed_sizes:
+            other = " and ".join("{}x{}".format(*size) for size in sizes)
+            own = "{}x{}".format(*self._decoder.fitter.size)
+            parts.append(f"its frames of {other} px are fitted into {own} px, in their own aspect")
+        return f"{self.path.name} is joined from recordings: {'; '.join(parts)}" if parts else None
+
     def _open(self) -> None:
         """Open the file, or open it again to read it from its first byte."""
         self._resources.close()
@@ -191,6 +209,8 @@ class VideoReader:
         """Return what is missing of a file that was read up to the time `read`, s, or None."""
         parts = []
         end = declared_end(self._decoder.container, self._decoder.stream)
+        if self._decoder.clock.jumps:
+            end = None  # the claim is only the difference of two clocks
         if end is not None and end - read > max(2 / self.info.average_rate, end / 100):
             parts.append(f"ends after {float(read):.1f} s of {float(end):.1f} s")
         if damaged := self._decoder.damaged_count:

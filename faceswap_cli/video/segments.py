@@ -58,7 +58,12 @@ from faceswap_cli.video.passthrough import (
     TimestampRange,
     filter_stream_metadata,
 )
-from faceswap_cli.video.probe import find_video_stream, open_media, read_frame_duration
+from faceswap_cli.video.probe import (
+    find_clock_jumps,
+    find_video_stream,
+    open_media,
+    read_frame_duration,
+)
 from faceswap_cli.video.segment_file import (
     SEGMENT_SUFFIX,
     DamagedSegmentError,
@@ -316,6 +321,7 @@ class _SegmentConcat:
                 container_format=self.container_format,
                 video_index=index,
                 time_range=time_range,
+                jumps=find_clock_jumps(self.path),
             )
         if audio is not None:
             return EncodedAudio(audio, output, container_format=self.container_format)

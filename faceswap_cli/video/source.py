@@ -158,10 +158,11 @@ class VideoSource:
         with VideoReader(self.path) as reader:
             for frame in reader.frames(start=start, resume_after=resume_after):
                 if end is not None and frame.time >= end:
-                    return
+                    break
                 yield frame
-            if reader.truncation_note:
-                note(reader.truncation_note)
+            for text in (reader.splice_note(end), reader.truncation_note):
+                if text:
+                    note(text)
 
     def frames_at(self, positions: Sequence[FramePosition]) -> Iterator[Frame]:
         """Yield the frames that a player shows at the positions' times, found by seeking."""
