@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from faceswap_cli.core import config
-from faceswap_cli.core.errors import ConfigurationError
+from faceswap_cli.core.errors import ConfigurationError, InputError
+from faceswap_cli.core.lock import folder_lock
 from faceswap_cli.core.progress import Reporter
 from faceswap_cli.evaluation.trials import TRIALS
 from faceswap_cli.stages import benchmark as stage
@@ -53,6 +54,23 @@ def test_one_person_is_refused(tmp_path: Path) -> None:
             report=Reporter(),
         )
     assert [] == list(tmp_path.iterdir())
+
+
+def test_a_folder_is_written_by_one_benchmark_at_a_time(tmp_path: Path) -> None:
+    """A second benchmark of the same clips is refused before anything is rendered."""
+    folder = tmp_path / BenchmarkSize().folder_name(2)
+    with folder_lock(folder):
+        before = list(folder.iterdir())
+        with pytest.raises(InputError, match="is being written by process"):
+            benchmark(
+                tmp_path,
+                recipe=RECIPE,
+                stop_criterion=StopCriterion(max_images=64),
+                device="cpu",
+                seed=0,
+                report=Reporter(),
+            )
+        assert before == list(folder.iterdir())
 
 
 def test_rows_with_old_keys_are_read() -> None:

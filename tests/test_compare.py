@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from faceswap_cli.core import config
-from faceswap_cli.core.errors import ConfigurationError
+from faceswap_cli.core.errors import ConfigurationError, InputError
+from faceswap_cli.core.lock import output_lock
 from faceswap_cli.core.progress import Reporter
 from faceswap_cli.core.workspace import Workspace
 from faceswap_cli.faces.dataset import FaceSet
@@ -67,6 +68,13 @@ def test_page_has_differences_curves_and_swaps(two_runs: Workspace) -> None:
     assert {} == summary.evaluations
     assert 0 == html.count("data:image/jpeg")
     assert "<svg" in html
+
+    # A second comparison of the same runs at a time is refused.
+    with (
+        output_lock(two_runs.runs_page(*two_runs.run_names())),
+        pytest.raises(InputError, match=r"\.html is being written by process"),
+    ):
+        compare(two_runs.run_names(), workspace=two_runs, device="cpu", report=Reporter())
 
 
 def test_setting_that_a_run_lacks_differs() -> None:

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import av
@@ -25,6 +26,7 @@ from faceswap_cli.core import image_io
 from faceswap_cli.core.config import Recipe, resolve
 from faceswap_cli.core.errors import CheckpointError, ConfigurationError, InputError, NoFacesError
 from faceswap_cli.core.lazy_image import LazyImage
+from faceswap_cli.core.lock import output_lock
 from faceswap_cli.core.progress import Number, Reporter
 from faceswap_cli.core.types import AnyArray, Image
 from faceswap_cli.core.workspace import RunFolder, Workspace
@@ -283,12 +285,12 @@ def test_the_swapped_face_is_in_the_video(
 def test_a_clip_without_a_face_is_not_written(
     tmp_path: Path, model: Echo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without a face there is an error and nothing on the disk."""
+    """Without a face there is an error and nothing on the disk, not even the output's folder."""
     video = _write_video(tmp_path / "wall.mp4", [np.full((96, 128, 3), 90, np.uint8)] * 5)
     _use_detector(monkeypatch, lambda _: [])
     with pytest.raises(NoFacesError, match=r"there is no face in wall\.mp4"):
         _convert(video, tmp_path / "out" / "wall.mp4")
-    assert [] == list((tmp_path / "out").iterdir())
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_older_output_stays_until_the_new_one_is_finished(
@@ -322,6 +324,56 @@ def test_ctrl_c_stops_every_thread_and_leaves_no_file(
         _convert(clip, tmp_path / "out.mp4", report=Impatient())
     assert not (tmp_path / "out.mp4").exists()
     assert threads == threading.active_count()
+
+
+@pytest.mark.parametrize("name", ["out.mp4", "out"])
+def test_an_output_is_made_by_one_process_at_a_time(
+    name: str,
+    clip: Path,
+    images: Sequence[Image],
+    face: Face,
+    tmp_path: Path,
+    model: Echo,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The second conversion to an output is refused at once, and the first one finishes whole.
+
+    They had deleted each other's parts: one ended in an AssertionError, the other in "no such
+    file", and no video was left.
+    """
+    _use_detector(monkeypatch, lambda _: [face])
+    source, output = clip, tmp_path / "exports" / name
+    if not output.suffix:
+        source = tmp_path / "album"
+        for index, image in enumerate(images):
+            image_io.write_png(source / f"{index:02}.png", image)
+    refused: list[InputError] = []
+
+    class Second(Reporter):
+        def update(self, done: float, numbers: Mapping[str, Number] | None = None) -> None:
+            if done in (1, 5):  # while finding faces, then while encoding
+                with pytest.raises(InputError, match="is being written by process") as caught:
+                    _convert(source, output)
+                refused.append(caught.value)
+
+    assert len(TIMES) == _convert(source, output, report=Second()).frames
+    assert 4 == len(refused)
+    assert (3, str(output)) == (refused[0].exit_code, refused[0].message.split()[0])
+    assert "--output" in refused[0].hint
+    made = list(output.iterdir()) if output.is_dir() else list(read_frames(output))
+    assert len(TIMES) == len(made)
+    left = {path.name for path in output.parent.iterdir()}
+    assert left <= {name, sidecar_path(output).name}
+
+
+def test_a_preview_is_written_by_one_process_at_a_time(clip: Path, tmp_path: Path) -> None:
+    """Both kinds of preview are refused while another process writes the image."""
+    image = tmp_path / "preview.png"
+    arguments = _preview_arguments() | {"output": image}
+    with output_lock(image):
+        for preview in (partial(preview_stage.preview, count=2), preview_stage.compare_settings):
+            with pytest.raises(InputError, match=r"preview\.png is being written by process"):
+                preview(clip, **arguments)  # type: ignore[operator]
 
 
 # --- time -------------------------------------------------------------------------------------

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from faceswap_cli.core import image_io
-from faceswap_cli.core.errors import ConfigurationError
+from faceswap_cli.core.errors import ConfigurationError, InputError
+from faceswap_cli.core.lock import folder_lock
 from faceswap_cli.core.progress import Reporter
 from faceswap_cli.provenance.credentials import ValidationState, read_credentials
 from faceswap_cli.stages import demo as stage
@@ -83,3 +84,12 @@ def test_unknown_device_fails_before_rendering(tmp_path: Path) -> None:
             report=Reporter(),
         )
     assert not (tmp_path / "demo").exists()
+
+
+def test_a_folder_is_written_by_one_demo_at_a_time(tmp_path: Path) -> None:
+    """A second demo is refused before anything is rendered."""
+    with folder_lock(tmp_path):
+        before = list(tmp_path.iterdir())
+        with pytest.raises(InputError, match="is being written by process"):
+            run_demo(tmp_path, max_images=8)
+        assert before == list(tmp_path.iterdir())

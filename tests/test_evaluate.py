@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from faceswap_cli import synthetic
 from faceswap_cli.cli.app import app
 from faceswap_cli.core.errors import InputError, NoFacesError
+from faceswap_cli.core.lock import folder_lock
 from faceswap_cli.core.progress import Reporter
 from faceswap_cli.core.types import Image
 from faceswap_cli.core.workspace import Workspace
@@ -133,6 +134,17 @@ def test_failed_evaluation_leaves_no_folder(folder: Path, tmp_path: Path) -> Non
     assert not (tmp_path / "new").exists()
     CliRunner().invoke(app, [*map(str, words), str(tmp_path)])
     assert tmp_path.exists()
+
+
+def test_results_are_written_by_one_process_at_a_time(folder: Path, tmp_path: Path) -> None:
+    """A second evaluation into a folder is refused before it compares anything."""
+    words = ["evaluate", folder / "swapped.mp4", "--original", folder / "original.mp4"]
+    words += ["--identity", "ed", "--workspace", folder / "workspace", "--output", tmp_path]
+    with folder_lock(tmp_path):
+        done = CliRunner().invoke(app, list(map(str, words)))
+    assert 3 == done.exit_code
+    assert "is being written by process" in " ".join(done.output.split())
+    assert [] == list(tmp_path.iterdir())
 
 
 def test_videos_of_other_sizes_are_refused(folder: Path) -> None:

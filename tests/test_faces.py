@@ -12,6 +12,7 @@ import pytest
 from faceswap_cli import synthetic
 from faceswap_cli.core import image_io
 from faceswap_cli.core.errors import ConfigurationError, InputError, NoFacesError
+from faceswap_cli.core.lock import output_lock, set_lock
 from faceswap_cli.core.progress import Reporter
 from faceswap_cli.core.types import AnyArray, Image, Points
 from faceswap_cli.core.workspace import Workspace
@@ -288,6 +289,21 @@ def test_restore_does_not_overwrite(ada: Workspace) -> None:
     assert 0 == stage.restore_faces(folder, report=Reporter())
     assert b"the user's own" == other.read_bytes()
     other.unlink()
+
+
+def test_a_set_is_changed_by_one_process_at_a_time(ada: Workspace) -> None:
+    """Crops are neither moved out nor back while another process writes into the set."""
+    folder = ada.set_folder("ada")
+    before = crops(ada)
+    message = 'the set "ada" is being written by process'
+    with set_lock(folder.root):
+        with pytest.raises(InputError, match=message):
+            stage.reject_faces(folder, ["blurry"], report=Reporter())
+        with pytest.raises(InputError, match=message):
+            stage.restore_faces(folder, report=Reporter())
+    assert before == crops(ada)
+    with output_lock(ada.faces_page("ada")), pytest.raises(InputError, match=r"ada\.html is being"):
+        stage.inspect_sets(["ada"], workspace=ada, report=Reporter())
 
 
 def test_page_is_self_contained(ada: Workspace) -> None:

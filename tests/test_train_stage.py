@@ -436,13 +436,13 @@ def test_a_full_disk_stops_and_loses_nothing(sets: Sets, run: RunFolder) -> None
 
 
 def test_one_run_is_trained_by_one_process(sets: Sets, run: RunFolder) -> None:
-    """A second process is refused with the first one's number; the lock is released at the end."""
-    with (
-        run_lock(run.root),
-        pytest.raises(ConfigurationError, match=rf"another process \(number {os.getpid()}\)"),
-    ):
+    """A second training of the same run is refused by name; a finished one leaves no lock."""
+    message = f'the run "{run.name}" is being written by process {os.getpid()}$'
+    with run_lock(run.root), pytest.raises(InputError, match=message) as caught:
         train_run(sets, run, 8)
+    assert "--name NEW" in caught.value.hint
     assert 8 == train_run(sets, run, 8).images_seen
+    assert not (run.root / ".lock").exists()
 
 
 def test_temporary_files_of_a_killed_training_are_deleted(sets: Sets, run: RunFolder) -> None:

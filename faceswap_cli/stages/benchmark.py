@@ -22,6 +22,7 @@ from faceswap_cli.core import html_page, image_io
 from faceswap_cli.core.config import Recipe
 from faceswap_cli.core.errors import ConfigurationError
 from faceswap_cli.core.fileio import write_text
+from faceswap_cli.core.lock import folder_lock
 from faceswap_cli.core.progress import Reporter
 from faceswap_cli.core.types import Image
 from faceswap_cli.core.workspace import Workspace
@@ -189,35 +190,37 @@ def benchmark(
 
     Raises:
         ConfigurationError: There are fewer than two people.
+        InputError: The folder cannot be written, or another process writes into it.
+        FaceswapError: As the stages do.
     """
     if num_identities < 2:
         raise ConfigurationError("a swap needs two people", hint="choose --identities 2 or more")
     size = size or BenchmarkSize()
-    harness = _Harness.prepare(
-        folder / size.folder_name(num_identities), num_identities, size, report
-    )
-    results = _ResultStore(path=harness.folder / "results.json")
+    folder = folder / size.folder_name(num_identities)
+    with folder_lock(folder):
+        harness = _Harness.prepare(folder, num_identities, size, report)
+        results = _ResultStore(path=folder / "results.json")
 
-    # Lower bounds.
-    for name, make_baseline in BASELINES.items():
-        results.compute_once(name, partial(harness.score_baseline, name, make_baseline))
+        # Lower bounds.
+        for name, make_baseline in BASELINES.items():
+            results.compute_once(name, partial(harness.score_baseline, name, make_baseline))
 
-    # The trained run.
-    run = make_run_name(recipe, stop_criterion, seed)
-    results.compute_once(
-        run,
-        partial(harness.train_and_score, run, recipe, stop_criterion, device=device, seed=seed),
-    )
+        # The trained run.
+        run = make_run_name(recipe, stop_criterion, seed)
+        results.compute_once(
+            run,
+            partial(harness.train_and_score, run, recipe, stop_criterion, device=device, seed=seed),
+        )
 
-    # The upper bound.
-    oracle = Oracle(size_px=recipe.model.size_px, coverage=recipe.model.coverage)
-    name = f"true swap at {oracle.size_px} px"
-    results.compute_once(name, partial(harness.score_baseline, name, lambda _: oracle))
+        # The upper bound.
+        oracle = Oracle(size_px=recipe.model.size_px, coverage=recipe.model.coverage)
+        name = f"true swap at {oracle.size_px} px"
+        results.compute_once(name, partial(harness.score_baseline, name, lambda _: oracle))
 
-    summary = BenchmarkSummary(
-        version=VERSION, rows=results.ordered_rows(), page=harness.folder / "benchmark.html"
-    )
-    write_text(summary.page, _render_page(summary, harness.folder))
+        summary = BenchmarkSummary(
+            version=VERSION, rows=results.ordered_rows(), page=harness.folder / "benchmark.html"
+        )
+        write_text(summary.page, _render_page(summary, harness.folder))
     return summary
 
 
@@ -465,7 +468,6 @@ class _ResultStore:
         if name in self.load():
             return
         row = make_row()
-        # Another process may have added one in the meantime.
         rows = [asdict(one) for one in (*self.load().values(), row)]
         write_text(self.path, json.dumps({"version": VERSION, "rows": rows}, indent=1) + "\n")
 

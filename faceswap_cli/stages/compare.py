@@ -17,6 +17,7 @@ from faceswap_cli.core import html_page, image_io
 from faceswap_cli.core.errors import ConfigurationError, FaceswapError, NoFacesError
 from faceswap_cli.core.fileio import write_text
 from faceswap_cli.core.hardware import find_hardware
+from faceswap_cli.core.lock import PAGE_HINT, output_lock
 from faceswap_cli.core.progress import Reporter
 from faceswap_cli.core.types import Image
 from faceswap_cli.core.workspace import RunFolder, Workspace
@@ -141,6 +142,7 @@ def compare(
     Raises:
         ConfigurationError: There is no such run, or fewer than two different ones.
         CheckpointError: A run's weights cannot be used.
+        InputError: Another process writes the page.
     """
     if len(set(names)) < 2:
         raise ConfigurationError(
@@ -148,17 +150,19 @@ def compare(
             hint=f"runs in this workspace: {', '.join(workspace.run_names()) or 'none'}",
         )
     runs = [RunInfo.load(RunFolder(root=workspace.find_weights(name).parent)) for name in names]
-    swaps = _swap_shared_faces(runs, workspace, device, report)
-    summary = CompareSummary(
-        runs=[run.name for run in runs],
-        training=_transpose([run.summarize() for run in runs]),
-        differences=find_differences([run.settings for run in runs]),
-        evaluations={name: [one.get(name) for one in swaps.values] for name in METRICS}
-        if swaps
-        else {},
-        page=workspace.runs_page(*(run.name for run in runs)),
-    )
-    write_text(summary.page, _render_page(runs, summary, swaps))
+    page = workspace.runs_page(*(run.name for run in runs))
+    with output_lock(page, hint=PAGE_HINT):
+        swaps = _swap_shared_faces(runs, workspace, device, report)
+        summary = CompareSummary(
+            runs=[run.name for run in runs],
+            training=_transpose([run.summarize() for run in runs]),
+            differences=find_differences([run.settings for run in runs]),
+            evaluations={name: [one.get(name) for one in swaps.values] for name in METRICS}
+            if swaps
+            else {},
+            page=page,
+        )
+        write_text(page, _render_page(runs, summary, swaps))
     return summary
 
 

@@ -38,6 +38,7 @@ from faceswap_cli.conversion.pipeline import (
 from faceswap_cli.conversion.settings import ConvertSettings
 from faceswap_cli.conversion.swapper import FaceSwapper, build_swapper, validate_settings
 from faceswap_cli.core.fileio import append_line, sha256_file
+from faceswap_cli.core.lock import output_lock
 from faceswap_cli.core.prefetch import prefetch
 from faceswap_cli.core.progress import Reporter
 from faceswap_cli.core.workspace import RunFolder, Workspace
@@ -99,7 +100,8 @@ def convert(
         workspace: Its sets say which identities the clip shows, and where.
 
     Raises:
-        InputError: The source cannot be read, or the output cannot be written.
+        InputError: The source cannot be read, the output cannot be written, or another process
+            makes it.
         ConfigurationError: The model does not know an identity, or a setting is wrong.
         CheckpointError: The weights cannot be used.
         NoFacesError: No face of the clip is selected; nothing is left behind.
@@ -109,6 +111,33 @@ def convert(
     validate_settings(settings)
     clip = Clip.open(source, start_s=settings.start_s, end_s=settings.end_s)
     check_output(clip.source, output, codec=settings.codec)
+    with output_lock(output):
+        return _convert_locked(
+            clip,
+            weights=weights,
+            to=to,
+            output=output,
+            device=device,
+            report=report,
+            settings=settings,
+            workspace=workspace,
+            started=started,
+        )
+
+
+def _convert_locked(
+    clip: Clip,
+    *,
+    weights: Path,
+    to: str | None,
+    output: Path,
+    device: str,
+    report: Reporter,
+    settings: ConvertSettings,
+    workspace: Workspace | None,
+    started: float,
+) -> ConvertSummary:
+    """Write a clip with swapped faces to an output that no other process writes."""
     model = FaceModel.load(weights, device=device)
     swapper = build_swapper(settings, model)
     sets = find_extracted_sets(clip, workspace)

@@ -16,6 +16,7 @@ from faceswap_cli import synthetic
 from faceswap_cli.core import config, html_page, image_io
 from faceswap_cli.core.fileio import write_text
 from faceswap_cli.core.hardware import find_hardware
+from faceswap_cli.core.lock import folder_lock
 from faceswap_cli.core.progress import Reporter
 from faceswap_cli.core.types import Image
 from faceswap_cli.core.workspace import RunFolder, Workspace
@@ -147,73 +148,78 @@ def demo(
         seed: Seed of the performances and of training.
         report: Receives progress.
         size: Size and duration of the clips.
+
+    Raises:
+        InputError: The folder cannot be written, or another process writes into it.
+        FaceswapError: As the stages do.
     """
     find_hardware(device)  # a wrong device fails before a minute is spent on rendering
     size = size or DemoSize()
-    timer = _StepTimer()
-    space = Workspace.open(folder / "workspace")
-    run = space.run_folder("demo")
-    clips = {name: folder / f"{name}.mp4" for name in (DRIVING, TARGET)}
-    performances = {
-        name: synthetic.animate(seed + 1 + index, seconds=size.seconds)
-        for index, name in enumerate(clips)
-    }
+    with folder_lock(folder):
+        timer = _StepTimer()
+        space = Workspace.open(folder / "workspace")
+        run = space.run_folder("demo")
+        clips = {name: folder / f"{name}.mp4" for name in (DRIVING, TARGET)}
+        performances = {
+            name: synthetic.animate(seed + 1 + index, seconds=size.seconds)
+            for index, name in enumerate(clips)
+        }
 
-    # Footage.
-    with timer("render"):
-        for name, path in clips.items():
-            if not path.exists():
-                person, performance = synthetic.CAST[name], performances[name]
-                render_clip(path, person, performance, side_px=size.side_px, report=report)
+        # Footage.
+        with timer("render"):
+            for name, path in clips.items():
+                if not path.exists():
+                    person, performance = synthetic.CAST[name], performances[name]
+                    render_clip(path, person, performance, side_px=size.side_px, report=report)
 
-    # The three stages.
-    with timer("extract"):
-        sets = {name: _extract_faces(path, space, name, report) for name, path in clips.items()}
-    with timer("train"):
-        trained = train(
-            TrainJob(
-                sets=list(sets.values()),
-                recipe=config.resolve("autoencoder", "light", []),
-                run=run,
-                stop_criterion=stop_criterion,
-                device=device,
-                seed=seed,
-            ),
-            report=report,
-        )
-    finished = DemoSummary.load(folder)
-    if finished is not None and finished.images_seen == trained.images_seen:
-        report.note(f"the demo in {folder} is finished: nothing was made again")
-        return finished
-    with timer("convert"):
-        _convert_clip(clips[DRIVING], run, folder / SWAPPED, device=device, report=report)
+        # The three stages.
+        with timer("extract"):
+            sets = {name: _extract_faces(path, space, name, report) for name, path in clips.items()}
+        with timer("train"):
+            trained = train(
+                TrainJob(
+                    sets=list(sets.values()),
+                    recipe=config.resolve("autoencoder", "light", []),
+                    run=run,
+                    stop_criterion=stop_criterion,
+                    device=device,
+                    seed=seed,
+                ),
+                report=report,
+            )
+        finished = DemoSummary.load(folder)
+        if finished is not None and finished.images_seen == trained.images_seen:
+            report.note(f"the demo in {folder} is finished: nothing was made again")
+            return finished
+        with timer("convert"):
+            _convert_clip(clips[DRIVING], run, folder / SWAPPED, device=device, report=report)
 
-    # Comparison with the true swap.
-    with timer("evaluate"):
-        truth = render_true_swap(
-            synthetic.CAST[DRIVING],
-            synthetic.CAST[TARGET],
-            performances[DRIVING],
-            side_px=size.side_px,
+        # Comparison with the true swap.
+        with timer("evaluate"):
+            truth = render_true_swap(
+                synthetic.CAST[DRIVING],
+                synthetic.CAST[TARGET],
+                performances[DRIVING],
+                side_px=size.side_px,
+            )
+            scores = _score_frames(
+                folder, original=clips[DRIVING], truth=truth, sets=sets, report=report
+            )
+        for name in (SIDE_BY_SIDE, CONTACT_SHEET):
+            _copy_credentials(folder / SWAPPED, folder / name)
+        summary = DemoSummary(
+            folder=folder,
+            psnr_swap=scores["swap"].psnr,
+            psnr_unswapped=scores["unswapped"].psnr,
+            psnr_mean_face=scores["mean face"].psnr,
+            ssim_swap=scores["swap"].ssim,
+            ssim_unswapped=scores["unswapped"].ssim,
+            ssim_mean_face=scores["mean face"].ssim,
+            images_seen=trained.images_seen,
+            seconds=timer.seconds,
         )
-        scores = _score_frames(
-            folder, original=clips[DRIVING], truth=truth, sets=sets, report=report
-        )
-    for name in (SIDE_BY_SIDE, CONTACT_SHEET):
-        _copy_credentials(folder / SWAPPED, folder / name)
-    summary = DemoSummary(
-        folder=folder,
-        psnr_swap=scores["swap"].psnr,
-        psnr_unswapped=scores["unswapped"].psnr,
-        psnr_mean_face=scores["mean face"].psnr,
-        ssim_swap=scores["swap"].ssim,
-        ssim_unswapped=scores["unswapped"].ssim,
-        ssim_mean_face=scores["mean face"].ssim,
-        images_seen=trained.images_seen,
-        seconds=timer.seconds,
-    )
-    write_text(folder / REPORT, _render_page(summary, scores))
-    write_text(folder / "summary.json", json.dumps(summary.to_dict(), indent=2) + "\n")
+        write_text(folder / REPORT, _render_page(summary, scores))
+        write_text(folder / "summary.json", json.dumps(summary.to_dict(), indent=2) + "\n")
     return summary
 
 

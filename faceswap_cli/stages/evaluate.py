@@ -4,13 +4,13 @@ The entry points are `evaluate_and_write` for sets of a workspace, and `evaluate
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
 
 from faceswap_cli.core.errors import InputError
-from faceswap_cli.core.fileio import translate_os_errors, write_text
+from faceswap_cli.core.fileio import write_text
+from faceswap_cli.core.lock import folder_lock
 from faceswap_cli.core.progress import Reporter
 from faceswap_cli.core.workspace import Workspace
 from faceswap_cli.evaluation.evaluation import Evaluation
@@ -47,6 +47,7 @@ def evaluate_and_write(
 
     Raises:
         ConfigurationError: There is no such set.
+        InputError: The folder cannot be written, or another process writes into it.
         FaceswapError: As `evaluate` does.
     """
     for video in (swapped, original, *([ground_truth] if ground_truth else [])):
@@ -54,7 +55,7 @@ def evaluate_and_write(
     target, *others = [
         FaceSet.from_folder(workspace.require_set(name)) for name in (identity, *distractors)
     ]
-    with output_folder(output):
+    with folder_lock(output):
         evaluation = evaluate(
             swapped,
             source=original,
@@ -104,24 +105,6 @@ def evaluate(
         distractors=distractors,
         report=report,
     )
-
-
-@contextmanager
-def output_folder(folder: Path) -> Iterator[None]:
-    """Create a folder before the work for its files; remove it if none was written.
-
-    Raises:
-        InputError: It cannot be created.
-    """
-    existed = folder.exists()
-    with translate_os_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    try:
-        yield
-    finally:
-        if not existed:
-            with suppress(OSError):  # not empty
-                folder.rmdir()
 
 
 def write_evaluation(evaluation: Evaluation, folder: Path) -> dict[str, str]:

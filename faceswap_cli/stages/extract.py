@@ -19,6 +19,7 @@ from types import MappingProxyType
 from typing import Any
 
 from faceswap_cli.core.errors import ConfigurationError, InputError, NoFacesError, did_you_mean
+from faceswap_cli.core.lock import set_lock
 from faceswap_cli.core.progress import Reporter
 from faceswap_cli.core.signals import StopFlag, graceful_interrupt
 from faceswap_cli.core.workspace import SetFolder, Workspace, validate_name
@@ -83,7 +84,8 @@ def extract(
         detector: Makes the detector, in place of the one that the settings name.
 
     Raises:
-        InputError: The footage cannot be read or the folder cannot be written to.
+        InputError: The footage cannot be read, the folder cannot be written to, or another process
+            writes to it.
         ConfigurationError: A setting is wrong, or the set has another source or settings.
         NoFacesError: The footage has no face; no set is left behind.
         KeyboardInterrupt: A signal asked to stop; the work so far is saved.
@@ -92,14 +94,46 @@ def extract(
     _validate_settings(settings)
     inputs = find_sources([footage]) if isinstance(footage, Path) else footage
     source = build_source([one.describe() for one in inputs], settings)
+    recorded = read_user_sections(folder)
+    # A complete set may be one that this user cannot write to, so cannot lock.
+    has_new_sections = {**recorded, **extra_sections} != recorded
+    counts = None if has_new_sections else check_set(folder, source, recorded)
+    run_frames = 0
+    if counts is None:
+        with _lock_set(folder):
+            counts, run_frames = _extract_missing(
+                inputs,
+                source=source,
+                folder=folder,
+                settings=settings,
+                report=report,
+                extra_sections=extra_sections,
+                detector=detector or DETECTORS[settings.detector],
+            )
+    else:
+        _note_complete(folder, report)
+    return _summarize(folder, counts, run_frames=run_frames, seconds=time.monotonic() - start_time)
+
+
+def _extract_missing(
+    inputs: Sequence[FrameSource],
+    *,
+    source: Source,
+    folder: SetFolder,
+    settings: ExtractSettings,
+    report: Reporter,
+    extra_sections: Source,
+    detector: Callable[[], FaceDetector],
+) -> tuple[dict[str, int], int]:
+    """Extract what a set does not have yet; return its counts, and the frames of this run."""
     declared = {**read_user_sections(folder), **extra_sections}
     if counts := check_set(folder, source, declared):
-        report.note(f'the set "{folder.name}" is complete: nothing left to do')
-        return _summarize(folder, counts, run_frames=0, seconds=time.monotonic() - start_time)
+        _note_complete(folder, report)
+        return counts, 0
     selection = parse_selection(settings.faces)
     with (
         graceful_interrupt() as stop,
-        FaceTracker(detector or DETECTORS[settings.detector], selection=selection) as tracker,
+        FaceTracker(detector, selection=selection) as tracker,
     ):
         is_new = not folder.source.exists()
         if is_new:
@@ -118,7 +152,23 @@ def extract(
     counts = {"frames": extraction.frames, "faces": writer.face_count}
     write_source(folder, {**source, **declared, "result": counts})
     folder.progress.unlink(missing_ok=True)
-    return _summarize(folder, counts, run_frames=run_frames, seconds=time.monotonic() - start_time)
+    return counts, run_frames
+
+
+@contextmanager
+def _lock_set(folder: SetFolder) -> Iterator[None]:
+    """Lock a set, and remove its folder if it is empty in the end: the footage has no face."""
+    try:
+        with set_lock(folder.root):
+            yield
+    finally:
+        with suppress(OSError):  # not empty
+            folder.root.rmdir()
+
+
+def _note_complete(folder: SetFolder, report: Reporter) -> None:
+    """Note that a set has all of its faces."""
+    report.note(f'the set "{folder.name}" is complete: nothing left to do')
 
 
 def set_names(footage: Sequence[FrameSource]) -> list[str]:
@@ -421,8 +471,6 @@ def _discard_if_unreadable(folder: SetFolder, *, keep: bool) -> Iterator[None]:
 
 
 def _remove_empty_set(folder: SetFolder) -> None:
-    """Remove a set without a face."""
+    """Remove the files of a set without a face; `_lock_set` removes the folder."""
     for path in (folder.source, folder.records, folder.progress):
         path.unlink(missing_ok=True)
-    with suppress(OSError):  # not empty: the user has files in it
-        folder.root.rmdir()

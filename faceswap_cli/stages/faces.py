@@ -13,6 +13,7 @@ import numpy as np
 from faceswap_cli.core import html_page
 from faceswap_cli.core.errors import ConfigurationError, InputError, NoFacesError, did_you_mean
 from faceswap_cli.core.fileio import translate_os_errors, write_text
+from faceswap_cli.core.lock import PAGE_HINT, output_lock, set_lock
 from faceswap_cli.core.model_files import find_model_file
 from faceswap_cli.core.progress import Reporter
 from faceswap_cli.core.workspace import SetFolder, Workspace
@@ -144,23 +145,26 @@ def inspect_sets(names: Sequence[str], *, workspace: Workspace, report: Reporter
     Raises:
         ConfigurationError: A set does not exist.
         NoFacesError: A set is empty.
-        InputError: A crop cannot be read.
+        InputError: A crop cannot be read, or another process writes the page.
     """
     if len(set(names)) < len(names):
         raise ConfigurationError(
             f'the set "{names[0]}" is named twice', hint=f"faceswap faces {names[0]} shows it alone"
         )
-    inspected = [_inspect_set(workspace.require_set(name), report) for name in names]
-    pairs = [(one, other) for one in inspected for other in inspected if one is not other]
-    summary = FacesSummary(
-        sets=[one.summarize() for one in inspected],
-        gaps_by_set={
-            one.folder.name: find_gaps(other.faces.records, one.faces.records)[:MAX_GAPS]
-            for other, one in pairs
-        },
-        page=workspace.faces_page(*names),
-    )
-    write_text(summary.page, _render_page(inspected, summary))
+    folders = [workspace.require_set(name) for name in names]
+    page = workspace.faces_page(*names)
+    with output_lock(page, hint=PAGE_HINT):
+        inspected = [_inspect_set(folder, report) for folder in folders]
+        pairs = [(one, other) for one in inspected for other in inspected if one is not other]
+        summary = FacesSummary(
+            sets=[one.summarize() for one in inspected],
+            gaps_by_set={
+                one.folder.name: find_gaps(other.faces.records, one.faces.records)[:MAX_GAPS]
+                for other, one in pairs
+            },
+            page=page,
+        )
+        write_text(page, _render_page(inspected, summary))
     return summary
 
 
@@ -170,7 +174,7 @@ def reject_faces(folder: SetFolder, outlier_types: Collection[str], *, report: R
     Raises:
         ConfigurationError: A type is unknown.
         NoFacesError: The set is empty.
-        InputError: A crop cannot be read or moved.
+        InputError: A crop cannot be read or moved, or another process writes into the set.
     """
     if not outlier_types:
         raise ConfigurationError(
@@ -183,25 +187,27 @@ def reject_faces(folder: SetFolder, outlier_types: Collection[str], *, report: R
                 f'there is no kind of outlier called "{kind}"',
                 hint=did_you_mean(kind, OUTLIER_TYPES),
             )
-    inspected = _inspect_set(folder, report)
-    is_outlier = np.logical_or.reduce([inspected.outliers[kind] for kind in outlier_types])
-    outliers = [
-        inspected.faces.path(record)
-        for record, is_rejected in zip(inspected.faces.records, is_outlier, strict=True)
-        if is_rejected
-    ]
-    with translate_os_errors(folder.rejected):
-        folder.rejected.mkdir(exist_ok=True)
-    return sum(_move_crop(path, folder.rejected, report) for path in outliers)
+    with set_lock(folder.root):
+        inspected = _inspect_set(folder, report)
+        is_outlier = np.logical_or.reduce([inspected.outliers[kind] for kind in outlier_types])
+        outliers = [
+            inspected.faces.path(record)
+            for record, is_rejected in zip(inspected.faces.records, is_outlier, strict=True)
+            if is_rejected
+        ]
+        with translate_os_errors(folder.rejected):
+            folder.rejected.mkdir(exist_ok=True)
+        return sum(_move_crop(path, folder.rejected, report) for path in outliers)
 
 
 def restore_faces(folder: SetFolder, *, report: Reporter) -> int:
     """Move a set's rejected crops back; return their number.
 
     Raises:
-        InputError: A crop cannot be moved.
+        InputError: A crop cannot be moved, or another process writes into the set.
     """
-    return sum(_move_crop(path, folder.root, report) for path in _rejected_crops(folder))
+    with set_lock(folder.root):
+        return sum(_move_crop(path, folder.root, report) for path in _rejected_crops(folder))
 
 
 def _move_crop(path: Path, folder: Path, report: Reporter) -> bool:

@@ -37,6 +37,7 @@ from faceswap_cli.conversion.swapper import (
     validate_settings,
 )
 from faceswap_cli.core import image_io
+from faceswap_cli.core.lock import output_lock
 from faceswap_cli.core.progress import Reporter
 from faceswap_cli.core.types import Image
 from faceswap_cli.core.workspace import Workspace
@@ -98,18 +99,23 @@ def preview(
         FaceswapError: As `convert` does.
     """
     settings = settings or ConvertSettings()
-    clip, swapper, assignments, sets = _prepare(source, weights, to, device, settings, workspace)
-    known = select_known_frames(clip, assignments, sets, count=count, report=report)
-    report.start_task(f"preview {clip.source.name}", total=count, unit="frames")
-    rows = []
-    for item in iter_preview_frames(clip, assignments, known, count=count):
-        rows.append(render_tiles(swapper, item))
-        report.update(len(rows))
-    pairs = [[*left, *right] for left, right in zip_longest(rows[::2], rows[1::2], fillvalue=())]
-    captions = ["original", "swapped", "mask"] * (1 + (len(rows) > 1))
-    image_io.write_png(output, image_io.make_grid(pairs, side=TILE_PX, columns=captions))
-    identities = " and ".join(dict.fromkeys(one.identity for one in assignments))
-    report.show_image(output, f"{len(rows)} frames of {clip.source.name} as {identities}")
+    with output_lock(output):
+        clip, swapper, assignments, sets = _prepare(
+            source, weights, to, device, settings, workspace
+        )
+        known = select_known_frames(clip, assignments, sets, count=count, report=report)
+        report.start_task(f"preview {clip.source.name}", total=count, unit="frames")
+        rows = []
+        for item in iter_preview_frames(clip, assignments, known, count=count):
+            rows.append(render_tiles(swapper, item))
+            report.update(len(rows))
+        pairs = [
+            [*left, *right] for left, right in zip_longest(rows[::2], rows[1::2], fillvalue=())
+        ]
+        captions = ["original", "swapped", "mask"] * (1 + (len(rows) > 1))
+        image_io.write_png(output, image_io.make_grid(pairs, side=TILE_PX, columns=captions))
+        identities = " and ".join(dict.fromkeys(one.identity for one in assignments))
+        report.show_image(output, f"{len(rows)} frames of {clip.source.name} as {identities}")
     return len(rows)
 
 
@@ -132,27 +138,32 @@ def compare_settings(
         FaceswapError: As `convert` does.
     """
     settings = settings or ConvertSettings()
-    clip, swapper, assignments, sets = _prepare(source, weights, to, device, settings, workspace)
-    known = select_known_frames(clip, assignments, sets, count=GRID_CANDIDATES, report=report)
-    title = f"compare settings on {clip.source.name}"
-    report.start_task(title, total=len(BLEND_MODES), unit="rows")
-    largest = max(
-        iter_preview_frames(clip, assignments, known, count=GRID_CANDIDATES),
-        key=lambda item: item.tasks[0].alignment.side_px,
-    )
-    rows = []
-    for blend in BLEND_MODES.values():
-        row = [render_tiles(swapper, largest)[0]]
-        for transfer in COLOR_TRANSFERS.values():
-            compositor = replace(swapper.compositor, blend=blend, color_transfer=transfer)
-            row.append(render_tiles(replace(swapper, compositor=compositor), largest)[1])
-        rows.append(row)
-        report.update(len(rows))
-    grid = image_io.make_grid(
-        rows, side=TILE_PX, columns=["original", *COLOR_TRANSFERS], labels=list(BLEND_MODES)
-    )
-    image_io.write_png(output, grid)
-    report.show_image(output, f"blend modes (rows) and color transfers (columns), {output.name}")
+    with output_lock(output):
+        clip, swapper, assignments, sets = _prepare(
+            source, weights, to, device, settings, workspace
+        )
+        known = select_known_frames(clip, assignments, sets, count=GRID_CANDIDATES, report=report)
+        title = f"compare settings on {clip.source.name}"
+        report.start_task(title, total=len(BLEND_MODES), unit="rows")
+        largest = max(
+            iter_preview_frames(clip, assignments, known, count=GRID_CANDIDATES),
+            key=lambda item: item.tasks[0].alignment.side_px,
+        )
+        rows = []
+        for blend in BLEND_MODES.values():
+            row = [render_tiles(swapper, largest)[0]]
+            for transfer in COLOR_TRANSFERS.values():
+                compositor = replace(swapper.compositor, blend=blend, color_transfer=transfer)
+                row.append(render_tiles(replace(swapper, compositor=compositor), largest)[1])
+            rows.append(row)
+            report.update(len(rows))
+        grid = image_io.make_grid(
+            rows, side=TILE_PX, columns=["original", *COLOR_TRANSFERS], labels=list(BLEND_MODES)
+        )
+        image_io.write_png(output, grid)
+        report.show_image(
+            output, f"blend modes (rows) and color transfers (columns), {output.name}"
+        )
 
 
 def _prepare(

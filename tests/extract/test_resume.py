@@ -5,6 +5,8 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,13 +18,16 @@ from fakes import (
     mark_unfinished,
     read_set_files,
     run_extract,
+    write_clip,
 )
 
-from faceswap_cli.core.errors import InputError
+from faceswap_cli.core.errors import InputError, NoFacesError
+from faceswap_cli.core.lock import set_lock
 from faceswap_cli.core.workspace import SetFolder
 from faceswap_cli.faces import set_source
 from faceswap_cli.faces.settings import ExtractSettings
 from faceswap_cli.faces.tracker import TrackingConfig
+from faceswap_cli.stages import extract as stage
 from faceswap_cli.stages.extract import extract
 
 
@@ -215,3 +220,64 @@ def test_interrupt_finishes_the_current_frame(
     assert lines < 20
     run_extract(clip, folder)
     assert whole == read_set_files(folder)
+
+
+def test_a_set_is_extracted_by_one_process_at_a_time(
+    clip: Path, folder: SetFolder, whole: dict[str, bytes]
+) -> None:
+    """A second extraction into a set is refused at once, and the first one finishes whole.
+
+    Both had ended with exit code 0, and the set held every face twice.
+    """
+    refused: list[InputError] = []
+
+    def extract_again(index: int) -> None:
+        if index in (0, 8):
+            with pytest.raises(InputError, match="is being written by process") as caught:
+                run_extract(clip, folder)
+            refused.append(caught.value)
+
+    run_extract(clip, folder, before=extract_again)
+    assert 2 == len(refused)
+    assert 3 == refused[0].exit_code
+    assert refused[0].message.startswith(f'the set "{folder.name}" is being written')
+    assert "--name NEW" in refused[0].hint
+    assert whole == read_set_files(folder)
+
+
+def test_a_complete_set_needs_no_lock(
+    clip: Path, folder: SetFolder, whole: dict[str, bytes]
+) -> None:
+    """It is not written to, so it may be in a folder that this user cannot write to."""
+    run_extract(clip, folder)
+    with set_lock(folder.root):
+        assert FACE_COUNT == run_extract(clip, folder).faces
+    assert whole == read_set_files(folder)
+
+
+def test_a_set_that_another_process_completed_is_not_extracted_again(
+    clip: Path, folder: SetFolder, whole: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was done between the first check and the lock is seen."""
+
+    @contextmanager
+    def late(root: Path) -> Iterator[None]:
+        monkeypatch.undo()
+        run_extract(clip, folder)
+        yield
+
+    monkeypatch.setattr(stage, "set_lock", late)
+    report = RecordingReporter()
+    run_extract(clip, folder, report=report)
+    assert any("is complete" in note for note in report.notes)
+    assert whole == read_set_files(folder)
+
+
+def test_an_empty_set_of_a_killed_run_is_removed(folder: SetFolder, tmp_path: Path) -> None:
+    """A resumed extraction without a face leaves no folder either."""
+    clip = write_clip(tmp_path / "empty.mp4", frames=3, empty={0, 1, 2})
+    folder.root.mkdir(parents=True)
+    (folder.root / ".lock").write_text("99")
+    with pytest.raises(NoFacesError):
+        run_extract(clip, folder)
+    assert not folder.root.exists()
