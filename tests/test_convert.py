@@ -15,7 +15,8 @@ import av
 import numpy as np
 import pytest
 import torch
-from fakes import remux
+from fakes import RecordingReporter, remux
+from PIL import Image as Pillow
 from torch import Tensor, nn
 
 from faceswap_cli.conversion import analysis
@@ -754,6 +755,30 @@ def test_default_output_name_of_images_is_that_of_their_folder(tmp_path: Path) -
         (source,) = find_sources([path])
         assert isinstance(source, ImageSequence)
         assert expected == default_output_name(source)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".avif", ".gif"])
+def test_an_animated_image_becomes_a_video(
+    images: Sequence[Image],
+    face: Face,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    suffix: str,
+) -> None:
+    """Every frame is swapped, at its time, and nothing is reported as lost."""
+    _use_model(monkeypatch, Painter())
+    _use_detector(monkeypatch, lambda _: [face])
+    first, *others = (Pillow.fromarray(image) for image in images[:4])
+    path = tmp_path / f"wave{suffix}"
+    first.save(path, save_all=True, append_images=others, duration=80)
+    report = RecordingReporter()
+    summary = _convert(path, tmp_path / "out.mp4", settings=PLAIN, report=report)
+    assert (4, 4) == (summary.frames, summary.swapped)
+    frames = list(read_frames(tmp_path / "out.mp4"))
+    assert [index * Fraction(2, 25) for index in range(4)] == [frame.time for frame in frames]
+    assert ["bo"] * 4 == [_painted_identity(frame.image, face) for frame in frames]
+    assert probe(path).size == probe(tmp_path / "out.mp4").size
+    assert [] == [note for note in report.notes if "consent" not in note]
 
 
 def test_images_of_one_name_do_not_replace_each_other(

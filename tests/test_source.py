@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image as Pillow
 
 from faceswap_cli.core import image_io
 from faceswap_cli.core.errors import InputError
@@ -111,6 +112,57 @@ def test_an_image_is_rotated_by_its_exif_orientation(tmp_path: Path) -> None:
     [frame] = source.frames(note=print)
 
     assert (40, 20, 3) == frame.image.shape
+
+
+def write_animation(path: Path, count: int = 5) -> Path:
+    """Write an image of several frames, 80 ms each, or of several pages."""
+    first, *others = (
+        Pillow.fromarray(np.full((24, 32, 3), 40 * number, np.uint8)) for number in range(count)
+    )
+    timing = {} if path.suffix == ".tif" else {"duration": 80}
+    first.save(path, save_all=True, append_images=others, **timing)
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".png", ".apng", ".avif", ".gif"])
+def test_an_animated_image_is_a_video(tmp_path: Path, suffix: str) -> None:
+    """Every frame is read, at its time; of PNG and AVIF only the first was, without a word."""
+    Pillow.init()
+    [source] = find_sources([write_animation(tmp_path / f"wave{suffix}")])
+    assert isinstance(source, VideoSource)
+    frames = list(source.frames(note=pytest.fail))
+    assert [index * Fraction(2, 25) for index in range(5)] == [frame.time for frame in frames]
+    levels = [int(frame.image[10, 10, 0]) for frame in frames]
+    np.testing.assert_allclose(levels, [0, 40, 80, 120, 160], atol=3)
+    if suffix != ".apng":  # FFmpeg learns of no count; a pattern or a folder would not differ
+        assert 5 == source.count
+
+
+def test_frames_that_are_left_out_are_counted(tmp_path: Path) -> None:
+    """One line for pages, and for animations that FFmpeg does not decode or that are in a folder.
+
+    Reduced copies in a TIFF and a phone's second picture in a JPEG are none.
+    """
+    for name in ("wave.webp", "pages.tif"):
+        notes: list[str] = []
+        [source] = find_sources([write_animation(tmp_path / name)])
+        assert 1 == len(list(source.frames(note=notes.append)))
+        assert [f"4 frames or pages after the first left out of {name}"] == notes
+    plain, small = (Pillow.fromarray(np.full((side, side, 3), 9, np.uint8)) for side in (32, 16))
+    small.encoderinfo = {"tiffinfo": {254: 1}}
+    plain.save(tmp_path / "reduced.tif", save_all=True, append_images=[small])
+    plain.save(tmp_path / "phone.jpg", format="MPO", save_all=True, append_images=[small])
+    for name in ("reduced.tif", "phone.jpg"):
+        [source] = find_sources([tmp_path / name])
+        assert 1 == len(list(source.frames(note=pytest.fail)))
+    write_animation(tmp_path / "wave.png", count=3)
+    [source] = find_sources([tmp_path])
+    assert isinstance(source, ImageSequence)
+    notes = []
+    assert 5 == len(read_levels(source, notes=notes))
+    [note] = notes
+    assert note.startswith("10 frames or pages after the first left out of pages.tif and 2 other")
+    assert note.endswith("PNG or AVIF named by itself is read as a video")
 
 
 def test_a_folder_of_videos_is_several_sources(tmp_path: Path) -> None:

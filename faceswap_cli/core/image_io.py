@@ -10,7 +10,7 @@ from typing import Literal
 import cv2
 import numpy as np
 from PIL import Image as Pillow
-from PIL import ImageCms, ImageDraw, ImageFont
+from PIL import ImageCms, ImageDraw, ImageFont, TiffImagePlugin
 
 from faceswap_cli.core.errors import InputError
 from faceswap_cli.core.fileio import atomic_write
@@ -134,6 +134,45 @@ _COLOR_MODELS: dict[str, ColorModel] = {
 """By Pillow's modes; all others become RGB."""
 _ORIENTATION = 0x0112
 """EXIF's number of the orientation tag."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrameCount:
+    """The frames of an animation, or the pages of a document."""
+
+    format_name: str
+    """Pillow's name, such as PNG."""
+    count: int
+    """At least 1."""
+
+
+def count_frames(path: Path) -> FrameCount:
+    """Return how many frames or pages an image file holds, without decoding them.
+
+    Only whole pages count in a TIFF, not reduced copies and masks; previews in a JPEG do not count.
+    A file that cannot be read counts as one frame.
+    """
+    try:
+        with Pillow.open(path) as opened:
+            name, count = opened.format or "", int(getattr(opened, "n_frames", 1))
+            if name not in _FORMATS_WITH_FRAMES:
+                count = 1
+            elif isinstance(opened, TiffImagePlugin.TiffImageFile) and count > 1:
+                count = sum(_is_page(opened, index) for index in range(count))
+            return FrameCount(format_name=name, count=max(1, count))
+    except (OSError, SyntaxError, ValueError, EOFError, Pillow.DecompressionBombError):
+        return FrameCount(format_name="", count=1)
+
+
+_FORMATS_WITH_FRAMES = frozenset({"PNG", "WEBP", "AVIF", "GIF", "TIFF"})
+_NEW_SUBFILE_TYPE = 254
+"""TIFF's number of the tag whose bits 0 and 2 are set for reduced copies and for masks."""
+
+
+def _is_page(opened: TiffImagePlugin.TiffImageFile, index: int) -> bool:
+    """Return whether a directory of a TIFF is an image of its own."""
+    opened.seek(index)
+    return not int(opened.tag_v2.get(_NEW_SUBFILE_TYPE, 0)) & 0b101
 
 
 def to_upright(image: AnyArray, orientation: int) -> AnyArray:

@@ -24,7 +24,12 @@ from av.subtitles.codeccontext import SubtitleCodecContext
 
 from faceswap_cli.video.containers import ContainerFormat, can_hold
 from faceswap_cli.video.encoder import AnyPacket
-from faceswap_cli.video.probe import MAX_CLOCK_GAP_S, ClockJump, shift_stamps
+from faceswap_cli.video.probe import (
+    MAX_CLOCK_GAP_S,
+    ClockJump,
+    is_animation_still,
+    shift_stamps,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +103,8 @@ class CopiedStreams(AuxiliaryStreams):
             if stream.type in ("audio", "subtitle", "attachment") or _is_cover_image(stream):
                 self._add_stream(stream)
             elif stream.index != video_index and stream.discard != Discard.all:
-                others += 1  # a stream marked for discarding is a copy of the chapters
+                # A stream marked for discarding is a copy of the chapters.
+                others += not is_animation_still(stream)
         if others:
             self.notes.append(f"{others} track{'s' * (others > 1)} of data or video left out")
         output.metadata.update(filter_file_metadata(source.metadata))

@@ -377,7 +377,7 @@ def find_clock_jumps(path: Path) -> list[ClockJump]:
 
 
 _ALLOWED_FORMATS = (
-    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg,gif,mxf,h264"
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg,gif,apng,mxf,h264"
 )
 
 
@@ -498,12 +498,21 @@ def find_video_stream(container: InputContainer, path: Path) -> VideoStream:
 
 _PICTURE_CODECS = frozenset({"mjpeg", "png", "bmp", "gif", "webp", "tiff", "jpeg2000"})
 """FFmpeg's names of the codecs of cover images."""
+_AV1_DECODERS = frozenset({"av1", "libdav1d", "libaom-av1"})
 _PEEKED_PACKETS = 500
 """Packets in which the second picture of a stream is searched."""
 
 
+def is_animation_still(stream: Stream) -> bool:
+    """Return whether a stream is the still picture of an animated AVIF, a copy of a frame."""
+    context = getattr(stream, "codec_context", None)
+    return context is not None and context.name in _AV1_DECODERS and stream.frames == 1
+
+
 def _is_single_picture(stream: VideoStream, path: Path) -> bool:
     """Return whether a stream of a file with several holds one picture, such as a cover image."""
+    if is_animation_still(stream):
+        return True
     if stream.codec_context.name not in _PICTURE_CODECS:
         return False
     if stream.frames:

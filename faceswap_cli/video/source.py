@@ -5,7 +5,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -30,9 +30,11 @@ IMAGE_SUFFIXES = frozenset(
 """File name extensions of images, in lower case."""
 VIDEO_SUFFIXES = frozenset(
     {".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".ts", ".mts", ".m2ts", ".mpg", ".mpeg"}
-    | {".3gp", ".flv", ".wmv", ".ogv", ".gif", ".mxf"}
+    | {".3gp", ".flv", ".wmv", ".ogv", ".gif", ".apng", ".mxf"}
 )
 """Those of the videos that are found in a folder; a video named by the user may have any."""
+_ANIMATION_FORMATS = frozenset({"PNG", "AVIF"})
+"""Image formats, by Pillow's names, whose animations FFmpeg decodes."""
 IMAGE_SEQUENCE_FPS = Fraction(25)
 """Frame rate of an image sequence, frames a second."""
 
@@ -238,12 +240,13 @@ class ImageSequence:
             InputError: None of them can be read.
         """
         damaged = 0
+        counts: dict[str, image_io.FrameCount] = {}
         start = math.ceil(time_range.start * IMAGE_SEQUENCE_FPS)
         if resume_after is not None:
             start = resume_after.index + 1
         for index in range(start, len(self.paths)):
             if time_range.end is not None and index >= time_range.end * IMAGE_SEQUENCE_FPS:
-                return
+                break
             try:
                 frame = self._read_frame(index)
             except InputError as error:
@@ -252,7 +255,13 @@ class ImageSequence:
                     raise
                 note(f"left out: {error.message}")
                 continue
+            path = self.paths[index]
+            found = image_io.count_frames(path)
+            if found.count > 1:
+                counts[path.name] = found
             yield frame
+        if counts:
+            note(_describe_left_out(counts))
 
     def frames_at(self, positions: Sequence[FramePosition]) -> Iterator[Frame]:
         """Yield the images at the positions' indices."""
@@ -264,6 +273,18 @@ class ImageSequence:
         path = self.paths[index]
         view = ArrayImage(image=image_io.read_image(path))
         return Frame(index=index, time=index / IMAGE_SEQUENCE_FPS, view=view, original=path)
+
+
+def _describe_left_out(counts: Mapping[str, image_io.FrameCount]) -> str:
+    """Return a line for the frames and pages after the first, given the images that have them."""
+    first, *others = counts
+    left_out = sum(one.count - 1 for one in counts.values())
+    whose = f"{first} and {len(others)} other image{'s' * (len(others) > 1)}" if others else first
+    what = "frame or page" if left_out == 1 else "frames or pages"
+    line = f"{left_out} {what} after the first left out of {whose}"
+    if any(one.format_name in _ANIMATION_FORMATS for one in counts.values()):
+        return f"{line}; an animated PNG or AVIF named by itself is read as a video"
+    return line
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -316,7 +337,8 @@ def find_sources(names: Sequence[Path]) -> list[FrameSource]:
     """Return the sources that names stand for: each video, and all single images as one sequence.
 
     A name is a video, an image, a folder of either, a pattern such as `clips/*.mp4`, or a data set
-    in the layout of FaceForensics++, of which the source videos are taken.
+    in the layout of FaceForensics++, of which the source videos are taken. An animated PNG or AVIF
+    that is named by itself or by a pattern is a video.
 
     Raises:
         InputError: A name does not exist, or holds neither videos nor images.
@@ -327,7 +349,12 @@ def find_sources(names: Sequence[Path]) -> list[FrameSource]:
         if path.is_dir():
             sources += _scan_folder(path)
         elif path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
-            images.append(path)
+            frames = image_io.count_frames(path)
+            if frames.count > 1 and frames.format_name in _ANIMATION_FORMATS:
+                # An APNG does not tell FFmpeg how long it is.
+                sources.append(replace(VideoSource.open(path), count=frames.count))
+            else:
+                images.append(path)
         else:
             sources.append(VideoSource.open(path))
     if images:

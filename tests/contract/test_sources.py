@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fakes import read_frame_number, remux, stamp_frame_number
+from PIL import Image as Pillow
 
 from faceswap_cli.core import image_io
 from faceswap_cli.core.errors import InputError
@@ -67,12 +68,38 @@ def write_images(folder: Path) -> Path:
     return folder / "images"
 
 
+def write_animation(path: Path) -> Path:
+    """Write an animated image of numbered frames; lossless, or nearly so."""
+    first, *others = (Pillow.fromarray(make_image(index)) for index in range(FRAMES))
+    first.save(
+        path,
+        save_all=True,
+        append_images=others,
+        duration=int(1000 / RATE),
+        quality=100,
+        subsampling="4:4:4",
+    )
+    return path
+
+
+def write_apng(folder: Path) -> Path:
+    """Write an animated PNG, which declares no duration."""
+    return write_animation(folder / "plain.png")
+
+
+def write_avif(folder: Path) -> Path:
+    """Write an animated AVIF, which begins with a still picture in a stream of its own."""
+    return write_animation(folder / "plain.avif")
+
+
 WriteSource = Callable[[Path], Path]
 SOURCES: dict[str, WriteSource] = {
     "mp4": write_mp4,
     "ts": write_broadcast,
     "mkv": write_matroska,
     "images": write_images,
+    "apng": write_apng,
+    "avif": write_avif,
 }
 
 
