@@ -152,6 +152,43 @@ def test_help_fits_the_terminal_and_its_paragraphs_flow(columns: int, name: str 
         assert "\n".join(f"  {line}" for line in filled) in shown.stdout
 
 
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["extract", "LONG.mp4"], 3),
+        (["extract", "one.mp4", "--name", "LONG"], 2),
+        (["extract", "one.mp4", "--workspace", "LONG"], 3),
+        (["train", "--model", "autoencoder", "LONG", "b"], 2),
+        (["convert", "LONG.mp4"], 3),
+        (["convert", "one.mp4", "--model", "LONG"], 3),
+        (["evaluate", "LONG.mp4", "--original", "one.mp4", "--identity", "a"], 3),
+        (["verify", "LONG.mp4"], 3),
+        (["compare", "LONG", "b"], 3),
+        (["demo", "--output", "LONG"], 3),
+        (["benchmark", "--output", "LONG"], 3),
+    ],
+)
+def test_a_name_that_no_file_can_have_is_one_line(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    code: int,
+) -> None:
+    """Each of these was a traceback: the system refuses even to say whether such a file exists."""
+    with VideoWriter(tmp_path / "one.mp4", size=(64, 64), rate=Fraction(25)) as video:
+        video.write(np.full((64, 64, 3), 90, np.uint8), Fraction(0))
+    before = sorted(tmp_path.rglob("*"))
+    monkeypatch.chdir(tmp_path)
+    words = [word.replace("LONG", "x" * 300) for word in arguments]
+    monkeypatch.setattr(sys, "argv", ["faceswap", *words])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert code == ended.value.code
+    assert capsys.readouterr().err.startswith("error: ")
+    assert before == sorted(tmp_path.rglob("*"))
+
+
 def test_every_argument_and_option_has_a_help_text() -> None:
     """Neither arguments nor options lack one."""
     for command in COMMANDS.values():

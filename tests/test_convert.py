@@ -367,6 +367,28 @@ def test_an_output_is_made_by_one_process_at_a_time(
     assert left <= {name, sidecar_path(output).name}
 
 
+@pytest.mark.parametrize("stem", ["x" * 240, "\u00e9" * 125, "x" * 251])
+def test_a_source_and_an_output_can_have_the_longest_names(
+    stem: str, clip: Path, face: Face, tmp_path: Path, model: Echo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The parts, the lock, the temporary files and the sidecar have names that fit.
+
+    A name of 244 bytes had ended in a traceback, since `.parts` was added to it.
+    """
+    _use_detector(monkeypatch, lambda _: [face])
+    source = tmp_path / f"{stem}.mp4"
+    source.write_bytes(clip.read_bytes())
+    default = tmp_path / "exports" / default_output_name(VideoSource.open(source))
+    expected = set()
+    for output in (default, default.with_name(f"{stem}.mkv")):
+        assert len(TIMES) == _convert(source, output).frames
+        sidecar = read_sidecar(output)
+        assert sidecar is not None
+        assert sidecar.matches
+        expected |= {output, sidecar.path}
+    assert expected == set(default.parent.iterdir())
+
+
 def test_a_preview_is_written_by_one_process_at_a_time(clip: Path, tmp_path: Path) -> None:
     """Both kinds of preview are refused while another process writes the image."""
     image = tmp_path / "preview.png"
@@ -1058,8 +1080,8 @@ def _flip_bit(data: bytes) -> bytes:
         (_truncate, "autoencoder", "is damaged"),
         (_flip_bit, "autoencoder", "is damaged"),
         (lambda _: b"no weights at all", "autoencoder", "is damaged"),
-        (lambda data: data, "futuristic", "what this version does not have"),
-        (lambda data: data, "cyclegan", "what this version does not have"),
+        (lambda data: data, "futuristic", "that this version does not have"),
+        (lambda data: data, "cyclegan", "that this version does not have"),
     ],
     ids=["truncated", "tampered with", "not ours", "unknown backend", "other networks"],
 )

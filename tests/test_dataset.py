@@ -15,7 +15,7 @@ from faceswap_cli.core.errors import InputError, NoFacesError
 from faceswap_cli.faces.dataset import FaceSet
 from faceswap_cli.faces.masks import face_mask
 from faceswap_cli.training import dataset, loader
-from faceswap_cli.training.dataset import IdentityDataset
+from faceswap_cli.training.dataset import IdentityDataset, load_or_build_cache
 from faceswap_cli.training.loader import (
     CpuLoader,
     FaceLoader,
@@ -359,3 +359,16 @@ def test_the_cache_is_no_larger_than_the_network_needs() -> None:
     """1.5 cached px per px of the network's input, and never more than the crop has."""
     assert 120 == dataset.cached_side_px(64, 0.8, 256)
     assert 256 == dataset.cached_side_px(256, 0.8, 256)
+
+
+def test_a_set_with_the_longest_name_is_cached(make_set: MakeSet, tmp_path: Path) -> None:
+    """Its cache has a name that fits, is found again, and replaced when the set changes."""
+    faces = make_set("x" * 255, 3)
+    first = load_or_build_cache(faces, cache=tmp_path / "cache", side_px=16)
+    (path,) = (tmp_path / "cache").iterdir()
+    written = path.stat().st_mtime_ns
+    np.testing.assert_array_equal(first, load_or_build_cache(faces, cache=path.parent, side_px=16))
+    assert written == path.stat().st_mtime_ns
+    load_or_build_cache(faces, cache=path.parent, side_px=24)
+    assert path not in (others := list(path.parent.iterdir()))
+    assert 1 == len(others)

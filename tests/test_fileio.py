@@ -5,7 +5,13 @@ from pathlib import Path
 import pytest
 
 from faceswap_cli.core.errors import InputError
-from faceswap_cli.core.fileio import atomic_write, check_writable, translate_os_errors, write_text
+from faceswap_cli.core.fileio import (
+    atomic_write,
+    check_writable,
+    fit_name,
+    translate_os_errors,
+    write_text,
+)
 
 
 def test_a_failed_write_preserves_the_old_file(tmp_path: Path) -> None:
@@ -44,6 +50,7 @@ def test_a_written_file_has_the_permissions_of_any_new_file(tmp_path: Path) -> N
         (errno.EDQUOT, "no space left on the disk while writing"),
         (errno.EACCES, "permission denied"),
         (errno.EROFS, "read-only file system"),
+        (errno.ENAMETOOLONG, "a name is too long"),
     ],
 )
 def test_system_errors_become_input_errors(number: int, message: str) -> None:
@@ -52,6 +59,42 @@ def test_system_errors_become_input_errors(number: int, message: str) -> None:
         raise OSError(number, os.strerror(number))
     assert "x/y.png" in caught.value.message
     assert caught.value.hint
+
+
+@pytest.mark.parametrize("character", ["x", "\u00e9", "\U0001f600", "\udcff"])
+def test_derived_names_fit_and_are_distinct(character: str, tmp_path: Path) -> None:
+    """They are as before if they fit; otherwise they end as they should, and stay different.
+
+    Characters of one to four bytes, and a byte that is not UTF-8, as file names may have.
+    """
+    assert "ada-swapped.mp4" == fit_name("ada", "-swapped.mp4")
+    assert f".{character}.lock" == fit_name(character, ".lock", prefix=".")
+    size = len(os.fsencode(character))
+    for count in (240 // size, 255 // size):
+        stem = character * count
+        names = {fit_name(one, ".parts", prefix=".") for one in (stem, stem[:-1] + "a")}
+        assert 2 == len(names)
+        for name in names:
+            assert (".", ".parts") == (name[0], name[-6:])
+            assert len(os.fsencode(name)) <= 255
+            (tmp_path / name).touch()
+        assert fit_name(stem, ".parts", prefix=".") in names
+
+
+@pytest.mark.parametrize("name", ["x" * 251 + ".txt", "\u00e9" * 125 + ".txt", "x" * 255])
+def test_a_file_with_the_longest_name_can_be_written(name: str, tmp_path: Path) -> None:
+    """Its temporary file has a name that fits as well."""
+    path = tmp_path / name
+    check_writable(path)
+    write_text(path, "text")
+    assert [path] == list(tmp_path.iterdir())
+
+
+def test_a_name_that_no_file_can_have_is_refused_before_the_work(tmp_path: Path) -> None:
+    """And not when the result is renamed, after hours."""
+    with pytest.raises(InputError, match="a name is too long") as caught:
+        check_writable(tmp_path / ("x" * 256))
+    assert "255 bytes" in caught.value.hint
 
 
 def test_other_system_errors_are_not_translated() -> None:

@@ -111,3 +111,16 @@ def test_only_empty_folders_are_removed(space: Workspace) -> None:
     empty.exports.mkdir(parents=True)
     empty.remove_empty_folders()
     assert not empty.root.exists()
+
+
+def test_the_longest_names_have_pages(space: Workspace) -> None:
+    """A page is named after its sets or runs, shortened to what a file's name can be."""
+    one, other = "x" * 255, "y" * 255
+    for page in (space.faces_page(one), space.faces_page(one, other), space.runs_page(one, other)):
+        page.parent.mkdir(parents=True, exist_ok=True)
+        page.touch()
+    assert space.faces_page(one, other) != space.faces_page(other, one)
+    assert "a+b.html" == space.faces_page("a", "b").name
+    with pytest.raises(ConfigurationError, match="256 bytes is too long") as caught:
+        space.set_folder("x" * 256)
+    assert "--name" in caught.value.hint

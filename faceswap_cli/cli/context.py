@@ -1,5 +1,6 @@
 """What every command does around its stage: show progress, report errors, open the workspace."""
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ import typer
 from faceswap_cli.cli.console import Terminal
 from faceswap_cli.cli.options import CommonOptions
 from faceswap_cli.core.errors import EXIT_INTERRUPTED, FaceswapError
+from faceswap_cli.core.fileio import name_too_long_error
 
 if TYPE_CHECKING:
     from faceswap_cli.core.workspace import Workspace
@@ -25,7 +27,8 @@ def command_context(common: CommonOptions) -> Iterator[Terminal]:
         quiet=common.quiet or not is_main, as_json=common.as_json and is_main
     ) as terminal:
         try:
-            yield terminal
+            with _name_errors():
+                yield terminal
         except FaceswapError as error:
             if common.debug:
                 raise
@@ -34,6 +37,23 @@ def command_context(common: CommonOptions) -> Iterator[Terminal]:
         except KeyboardInterrupt as stop:
             terminal.print_interrupted()
             raise typer.Exit(EXIT_INTERRUPTED) from stop
+
+
+@contextmanager
+def _name_errors() -> Iterator[None]:
+    """Translate the error for a name on the command line that no file can have.
+
+    Any question about such a path raises it, even whether the file exists.
+
+    Raises:
+        InputError: A name is too long.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise name_too_long_error(str(error.filename or error)) from error
+        raise
 
 
 @contextmanager

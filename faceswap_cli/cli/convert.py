@@ -16,6 +16,7 @@ from faceswap_cli.cli.options import (
 )
 from faceswap_cli.conversion.settings import ConvertSettings
 from faceswap_cli.core.errors import ConfigurationError
+from faceswap_cli.core.fileio import fit_name
 
 PREVIEW_PANEL = "Preview"
 
@@ -95,7 +96,7 @@ def convert(
                 "--preview and --grid each write an image of their own", hint="choose one of them"
             )
         if grid:
-            image = output or space.exports / f"{clip.source.stem}-grid.png"
+            image = output or space.exports / fit_name(clip.source.stem, "-grid.png")
             preview.compare_settings(
                 source,
                 weights=weights,
@@ -108,7 +109,7 @@ def convert(
             )
             terminal.print_result("compared", {"output": str(image)})
         elif preview_count:
-            image = output or space.exports / f"{clip.source.stem}-preview.png"
+            image = output or space.exports / fit_name(clip.source.stem, "-preview.png")
             times = preview.preview(
                 source,
                 weights=weights,

@@ -12,6 +12,7 @@ from faceswap_cli.cli.options import (
     WorkspaceOption,
     parse_path,
 )
+from faceswap_cli.core.fileio import fit_name
 
 
 def evaluate(
@@ -71,7 +72,7 @@ def evaluate(
             identity=identity,
             distractors=distractors or (),
             ground_truth=ground_truth,
-            output=output or swapped.with_name(f"{swapped.stem}-evaluation"),
+            output=output or swapped.with_name(fit_name(swapped.stem, "-evaluation")),
             workspace=space,
             report=terminal,
         )

@@ -21,6 +21,7 @@ from faceswap_cli.cli.options import (
     parse_path,
 )
 from faceswap_cli.core.errors import ConfigurationError
+from faceswap_cli.core.fileio import fit_name
 
 PRETRAINING_PANEL = "Pretraining"
 
@@ -114,7 +115,7 @@ def train(
             )
         options = [f"train.batch_size={batch_size}"] if batch_size and not is_auto else []
         options += [f"train.freeze={','.join(freeze)}"] if freeze else []
-        run = space.run_folder("-".join([model, *set_names]) if name is None else name)
+        run = space.run_folder(fit_name("-".join([model, *set_names])) if name is None else name)
         init = stage.InitConfig(
             encoder_weights=encoder_weights,
             init_from=space.find_weights(init_from) if init_from else None,

@@ -14,7 +14,7 @@ import numpy as np
 from faceswap_cli.conversion.clip import Clip
 from faceswap_cli.conversion.pipeline import OutputFrame
 from faceswap_cli.conversion.settings import ConvertSettings
-from faceswap_cli.core.fileio import fsync, translate_os_errors
+from faceswap_cli.core.fileio import fit_name, fsync, translate_os_errors
 from faceswap_cli.provenance.claim import Claim, metadata_comment
 from faceswap_cli.provenance.credentials import sign_file
 from faceswap_cli.provenance.sidecar import sidecar_path, write_sidecar
@@ -31,16 +31,17 @@ def default_output_name(source: VideoSource | ImageSequence) -> str:
     """
     if isinstance(source, VideoSource):
         suffix = source.path.suffix.lower()
-        return f"{source.path.stem}-swapped{suffix if suffix in CONTAINER_FORMATS else '.mp4'}"
+        suffix = suffix if suffix in CONTAINER_FORMATS else ".mp4"
+        return fit_name(source.path.stem, f"-swapped{suffix}")
     first = source.paths[0]
     if len(source.paths) == 1 and source.name == first.name:  # not that of a folder with one image
-        return f"{first.stem}-swapped{first.suffix.lower()}"
-    return f"{source.folder.resolve().name}-swapped"
+        return fit_name(first.stem, f"-swapped{first.suffix.lower()}")
+    return fit_name(source.folder.resolve().name, "-swapped")
 
 
 def parts_folder(output: Path) -> Path:
     """Return the folder of an output's unfinished parts."""
-    return output.with_name(f"{output.name}.parts")
+    return output.with_name(fit_name(output.name, ".parts"))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

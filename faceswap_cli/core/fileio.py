@@ -1,11 +1,11 @@
-"""Atomic writes (a temporary file, a flush, one rename), digests of files, write errors."""
+"""Atomic writes (a temporary file, a flush, one rename); digests, names and errors of files."""
 
 import errno
 import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
@@ -13,6 +13,10 @@ from faceswap_cli.core.errors import InputError
 
 FINGERPRINT_BYTES = 1 << 20
 """Bytes of either end of a file that its fingerprint reads: clips can be many gigabytes."""
+MAX_NAME_BYTES = 255
+"""Length of the longest name that the usual file systems take, without the folders before it."""
+_RANDOM_BYTES = 8
+"""Of a name that `tempfile` makes, between prefix and suffix."""
 
 
 @contextmanager
@@ -33,7 +37,7 @@ def atomic_write(path: Path, *, durable: bool = True) -> Iterator[Path]:
     with translate_os_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(
-            prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent
+            prefix=temp_prefix(path, path.suffix), suffix=path.suffix, dir=path.parent
         )
         os.close(handle)
     temporary = Path(name)
@@ -54,6 +58,34 @@ def write_text(path: Path, text: str) -> None:
     """Replace the file at `path` by `text` in UTF-8."""
     with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def fit_name(
+    stem: str, suffix: str = "", *, prefix: str = "", max_bytes: int = MAX_NAME_BYTES
+) -> str:
+    """Return `prefix + stem + suffix`, with the end of the stem replaced if that is too long.
+
+    A digest of the stem replaces it: the same name each time, and another one for another stem.
+
+    Args:
+        stem: What a name is derived from, such as the name of another file.
+        suffix: What is added at the end, and is never shortened.
+        prefix: What is added at the beginning.
+        max_bytes: Length of the result, at most.
+    """
+    encoded = os.fsencode(stem)
+    room = max_bytes - len(os.fsencode(prefix)) - len(os.fsencode(suffix))
+    if len(encoded) > room:
+        digest = f"-{hashlib.sha256(encoded).hexdigest()[:8]}"
+        # Half a character at the cut is dropped.
+        stem = encoded[: max(0, room - len(digest))].decode("utf-8", "ignore") + digest
+    return f"{prefix}{stem}{suffix}"
+
+
+def temp_prefix(path: Path, suffix: str = "") -> str:
+    """Return how the names of a path's temporary files begin, if they end in `suffix`."""
+    max_bytes = MAX_NAME_BYTES - _RANDOM_BYTES - len(os.fsencode(suffix))
+    return fit_name(path.stem, "-", prefix=".", max_bytes=max_bytes)
 
 
 def fingerprint(path: Path) -> dict[str, str | int]:
@@ -94,8 +126,11 @@ def check_writable(path: Path) -> None:
     """Check that a path can be written, without writing anything.
 
     Raises:
-        InputError: Its folder, or the nearest one that exists, cannot be written to.
+        InputError: Its folder, or the nearest one that exists, cannot be written to, or its name is
+            too long.
     """
+    with translate_os_errors(path), suppress(FileNotFoundError, NotADirectoryError):
+        path.lstat()
     folder = next(one for one in path.absolute().parents if one.exists())
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder", hint="choose another path with --output")
@@ -108,8 +143,8 @@ def translate_os_errors(path: Path) -> Iterator[None]:
     """Translate the system's errors of writing `path` to an `InputError`.
 
     Raises:
-        InputError: The disk is full or read-only, a permission is missing, or a parent of `path`
-            is a file.
+        InputError: The disk is full or read-only, a permission is missing, a parent of `path` is a
+            file, or a name is too long.
     """
     try:
         yield
@@ -129,12 +164,23 @@ def translate_os_errors(path: Path) -> Iterator[None]:
                 f"cannot write {path}: {os.strerror(error.errno or 0).lower()}",
                 hint="choose another folder with --workspace or --output",
             ) from error
+        if error.errno == errno.ENAMETOOLONG:
+            raise name_too_long_error(path) from error
         if error.errno in (errno.EEXIST, errno.ENOTDIR):
             raise InputError(
                 f"cannot write {path}: a part of that path is a file, not a folder",
                 hint="choose another folder with --workspace or --output",
             ) from error
         raise
+
+
+def name_too_long_error(path: Path | str) -> InputError:
+    """Return the error for a path with a name that its disk does not take."""
+    return InputError(
+        f"a name is too long: {path}",
+        hint=f"a file or folder can have a name of {MAX_NAME_BYTES} bytes at most, on some disks "
+        "fewer: choose a shorter one",
+    )
 
 
 @cache

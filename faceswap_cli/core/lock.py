@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import IO
 
 from faceswap_cli.core.errors import InputError
-from faceswap_cli.core.fileio import translate_os_errors
+from faceswap_cli.core.fileio import fit_name, translate_os_errors
 
 LOCK_SUFFIX = ".lock"
 """End of the name of every lock's file; in a folder it is all of the name."""
@@ -86,7 +86,7 @@ def output_lock(output: Path, *, hint: str = OUTPUT_HINT) -> Iterator[None]:
     Raises:
         InputError: Another process makes it, or the folder cannot be written.
     """
-    path = output.with_name(f".{output.name}{LOCK_SUFFIX}")
+    path = output.with_name(fit_name(output.name, LOCK_SUFFIX, prefix="."))
     with _lock_file(path, str(output), hint):
         yield
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from faceswap_cli.core.errors import ConfigurationError, InputError, did_you_mean
-from faceswap_cli.core.fileio import write_text
+from faceswap_cli.core.fileio import MAX_NAME_BYTES, fit_name, write_text
 
 FORMAT = 1
 """Version of the layout; a newer one on disk is refused, an older one would be migrated."""
@@ -214,7 +214,7 @@ class Workspace:
 
     def faces_page(self, *names: str) -> Path:
         """Return the path of the HTML page of one or several sets."""
-        return self.root / "faces" / f"{'+'.join(names)}.html"
+        return self.root / "faces" / fit_name("+".join(names), ".html")
 
     def run_folder(self, name: str) -> RunFolder:
         """Return the folder of the run `name`, whether it exists or not."""
@@ -222,7 +222,7 @@ class Workspace:
 
     def runs_page(self, *names: str) -> Path:
         """Return the path of the HTML page that compares several runs."""
-        return self.root / "runs" / f"{'+'.join(names)}.html"
+        return self.root / "runs" / fit_name("+".join(names), ".html")
 
     def set_names(self) -> list[str]:
         """Return the names of all sets with records, sorted."""
@@ -286,8 +286,13 @@ def validate_name(name: str) -> str:
     """Return `name` if it is a safe name for a folder.
 
     Raises:
-        ConfigurationError: It is empty, hidden, or would leave the workspace.
+        ConfigurationError: It is empty, hidden or too long, or would leave the workspace.
     """
+    if name.isprintable() and len(name.encode()) > MAX_NAME_BYTES:
+        raise ConfigurationError(
+            f"a name of {len(name.encode())} bytes is too long for a folder: {name[:40]}...",
+            hint=f"{MAX_NAME_BYTES} are possible; choose a shorter one with --name",
+        )
     if name and name.isprintable() and not re.search(r'[/\\:*?"<>|]', name) and name[0] != ".":
         return name
     raise ConfigurationError(

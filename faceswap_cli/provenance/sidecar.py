@@ -15,7 +15,7 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from faceswap_cli.core.errors import InputError
-from faceswap_cli.core.fileio import sha256_file, write_text
+from faceswap_cli.core.fileio import fit_name, sha256_file, write_text
 from faceswap_cli.provenance.claim import COMPOSITE, DISCLOSURE, Claim
 from faceswap_cli.provenance.signing_key import load_key, load_or_create_key, verify_signature
 
@@ -41,7 +41,7 @@ class Sidecar:
 
 def sidecar_path(path: Path) -> Path:
     """Return the path of a file's sidecar."""
-    return path.with_name(path.name + SUFFIX)
+    return path.with_name(fit_name(path.name, SUFFIX))
 
 
 def write_sidecar(path: Path, claim: Claim) -> Path:

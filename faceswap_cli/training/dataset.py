@@ -15,7 +15,7 @@ from torch import Tensor
 
 from faceswap_cli.core import image_io
 from faceswap_cli.core.errors import InputError, NoFacesError
-from faceswap_cli.core.fileio import atomic_write, translate_os_errors
+from faceswap_cli.core.fileio import MAX_NAME_BYTES, atomic_write, fit_name, translate_os_errors
 from faceswap_cli.core.types import AnyArray, Image, Mask
 from faceswap_cli.faces.dataset import FaceRecord, FaceSet
 from faceswap_cli.faces.masks import eyes_mouth_mask, face_mask
@@ -156,11 +156,11 @@ def load_or_build_cache(faces: FaceSet, *, cache: Path, side_px: int) -> Pixels:
     Raises:
         InputError: A crop cannot be read, or the cache cannot be written.
     """
-    path = cache / f"{faces.name}-{cache_digest(faces, side_px)}.npy"
+    path = cache / f"{_cache_stem(faces)}-{cache_digest(faces, side_px)}.npy"
     shape = (len(faces), side_px, side_px, 4)
     if not path.exists():
         _write_cache(faces, path, shape)
-        _delete_stale_caches(cache, faces.name, keep=path)
+        _delete_stale_caches(cache, _cache_stem(faces), keep=path)
     pixels: Pixels = np.load(path, mmap_mode="r", allow_pickle=False)
     if pixels.shape != shape or pixels.dtype != np.uint8:
         path.unlink()
@@ -309,6 +309,11 @@ def _write_cache(faces: FaceSet, path: Path, shape: Sequence[int]) -> None:
         np.lib.format.write_array_header_1_0(file, header)
         for record in faces.records:
             file.write(crop_with_masks(faces, record, shape[1]).tobytes())
+
+
+def _cache_stem(faces: FaceSet) -> str:
+    """Return the name of a set's caches before the digest."""
+    return fit_name(faces.name, max_bytes=MAX_NAME_BYTES - len("-0123456789abcdef.npy"))
 
 
 def _delete_stale_caches(cache: Path, name: str, *, keep: Path) -> None:

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Self
 
 from faceswap_cli.core.errors import InputError
-from faceswap_cli.core.fileio import check_writable, translate_os_errors
+from faceswap_cli.core.fileio import check_writable, temp_prefix, translate_os_errors
 from faceswap_cli.core.lazy_image import LazyImage, Rect
 from faceswap_cli.core.types import Image
 from faceswap_cli.video.color import BT709, ColorTags
@@ -101,7 +101,7 @@ class VideoWriter:
             with translate_os_errors(self.path):
                 self.path.parent.mkdir(parents=True, exist_ok=True)
                 folder = stack.enter_context(
-                    tempfile.TemporaryDirectory(prefix=f".{self.path.stem}-", dir=self.path.parent)
+                    tempfile.TemporaryDirectory(prefix=temp_prefix(self.path), dir=self.path.parent)
                 )
             stack.enter_context(translate_ffmpeg_errors(self.path))
             writer = SegmentedWriter(Path(folder), spec, key="once", error_path=self.path)
