@@ -299,8 +299,9 @@ def test_a_set_is_changed_by_one_process_at_a_time(ada: Workspace) -> None:
     with set_lock(folder.root):
         with pytest.raises(InputError, match=message):
             stage.reject_faces(folder, ["blurry"], report=Reporter())
-        with pytest.raises(InputError, match=message):
+        with pytest.raises(InputError, match=message) as caught:
             stage.restore_faces(folder, report=Reporter())
+    assert "then run the same command again" in caught.value.hint
     assert before == crops(ada)
     with output_lock(ada.faces_page("ada")), pytest.raises(InputError, match=r"ada\.html is being"):
         stage.inspect_sets(["ada"], workspace=ada, report=Reporter())

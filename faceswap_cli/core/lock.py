@@ -29,20 +29,24 @@ from faceswap_cli.core.fileio import fit_name, translate_os_errors
 LOCK_SUFFIX = ".lock"
 """End of the name of every lock's file; in a folder it is all of the name."""
 OUTPUT_HINT = "wait until it has finished, or choose another path with --output"
-PAGE_HINT = "wait until it has finished, then run the same command again"
-"""What to do if another process makes the same output; the path of a page cannot be chosen."""
+SET_HINT = "wait until it has finished, or extract into another set with --name NEW"
+RETRY_HINT = "wait until it has finished, then run the same command again"
+"""What the second process can do; the last one where there is no other place to write to."""
 _NO_LOCKS_HERE = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.EBADF)
 """The system's errors on a disk without locks, as some network folders are."""
 
 
 @contextmanager
-def set_lock(folder: Path) -> Iterator[None]:
+def set_lock(folder: Path, *, hint: str = SET_HINT) -> Iterator[None]:
     """Keep other processes from writing into the set in `folder`, which is created.
+
+    Args:
+        folder: The set.
+        hint: What the second process can do.
 
     Raises:
         InputError: Another process writes there, or the folder cannot be written.
     """
-    hint = "wait until it has finished, or extract into another set with --name NEW"
     with _lock_folder(folder, f'the set "{folder.name}"', hint):
         yield
 

@@ -17,7 +17,7 @@ from faceswap_cli.core import html_page, image_io
 from faceswap_cli.core.errors import ConfigurationError, FaceswapError, NoFacesError
 from faceswap_cli.core.fileio import write_text
 from faceswap_cli.core.hardware import find_hardware
-from faceswap_cli.core.lock import PAGE_HINT, output_lock
+from faceswap_cli.core.lock import RETRY_HINT, output_lock
 from faceswap_cli.core.progress import Reporter
 from faceswap_cli.core.types import Image
 from faceswap_cli.core.workspace import RunFolder, Workspace
@@ -151,7 +151,7 @@ def compare(
         )
     runs = [RunInfo.load(RunFolder(root=workspace.find_weights(name).parent)) for name in names]
     page = workspace.runs_page(*(run.name for run in runs))
-    with output_lock(page, hint=PAGE_HINT):
+    with output_lock(page, hint=RETRY_HINT):
         swaps = _swap_shared_faces(runs, workspace, device, report)
         summary = CompareSummary(
             runs=[run.name for run in runs],

@@ -13,7 +13,7 @@ import numpy as np
 from faceswap_cli.core import html_page
 from faceswap_cli.core.errors import ConfigurationError, InputError, NoFacesError, did_you_mean
 from faceswap_cli.core.fileio import translate_os_errors, write_text
-from faceswap_cli.core.lock import PAGE_HINT, output_lock, set_lock
+from faceswap_cli.core.lock import RETRY_HINT, output_lock, set_lock
 from faceswap_cli.core.model_files import find_model_file
 from faceswap_cli.core.progress import Reporter
 from faceswap_cli.core.workspace import SetFolder, Workspace
@@ -153,7 +153,7 @@ def inspect_sets(names: Sequence[str], *, workspace: Workspace, report: Reporter
         )
     folders = [workspace.require_set(name) for name in names]
     page = workspace.faces_page(*names)
-    with output_lock(page, hint=PAGE_HINT):
+    with output_lock(page, hint=RETRY_HINT):
         inspected = [_inspect_set(folder, report) for folder in folders]
         pairs = [(one, other) for one in inspected for other in inspected if one is not other]
         summary = FacesSummary(
@@ -187,7 +187,7 @@ def reject_faces(folder: SetFolder, outlier_types: Collection[str], *, report: R
                 f'there is no kind of outlier called "{kind}"',
                 hint=did_you_mean(kind, OUTLIER_TYPES),
             )
-    with set_lock(folder.root):
+    with set_lock(folder.root, hint=RETRY_HINT):
         inspected = _inspect_set(folder, report)
         is_outlier = np.logical_or.reduce([inspected.outliers[kind] for kind in outlier_types])
         outliers = [
@@ -206,7 +206,7 @@ def restore_faces(folder: SetFolder, *, report: Reporter) -> int:
     Raises:
         InputError: A crop cannot be moved, or another process writes into the set.
     """
-    with set_lock(folder.root):
+    with set_lock(folder.root, hint=RETRY_HINT):
         return sum(_move_crop(path, folder.root, report) for path in _rejected_crops(folder))
 
 
