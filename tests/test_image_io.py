@@ -52,6 +52,27 @@ def test_a_truncated_image_is_refused_without_opencvs_own_output(
     assert ("", "") == capfd.readouterr()
 
 
+def test_a_damaged_animation_shows_its_first_frame(tmp_path: Path) -> None:
+    """OpenCV ends the whole process with a segmentation fault in the chunks of the others."""
+    colors = [(40 * one + 10, 100, 200 - 30 * one) for one in range(5)]
+    frames = [Pillow.fromarray(np.full((48, 64, 3), color, np.uint8)) for color in colors]
+    path = tmp_path / "wave.png"
+    frames[0].save(path, save_all=True, append_images=frames[1:])
+    data = bytearray(path.read_bytes().replace(b"fcTL", b"pcTL", 1))
+    data[data.index(b"fdAT") + 60] ^= 51
+    path.write_bytes(data)
+    np.testing.assert_array_equal(np.asarray(frames[0]), image_io.read_image(path))
+
+
+def test_an_image_larger_than_the_limit_is_refused(tmp_path: Path) -> None:
+    """A header that claims 40 gigapixels gets one line, where OpenCV raises an error of its own."""
+    wide = bytearray(cv2.imencode(".bmp", np.zeros((4, 4, 3), np.uint8))[1].tobytes())
+    wide[18:26] = struct.pack("<2i", 200_000, 200_000)
+    (tmp_path / "wide.bmp").write_bytes(wide)
+    with pytest.raises(InputError, match=r"wide\.bmp is not an image"):
+        image_io.read_image(tmp_path / "wide.bmp")
+
+
 def corners() -> Image:
     """Return an image of 40 by 30 px with another color in each quarter."""
     image = np.zeros((30, 40, 3), np.uint8)

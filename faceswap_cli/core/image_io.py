@@ -55,12 +55,12 @@ def read_image(path: Path) -> Image:
     if data[:12].tobytes()[4:] in _AVIF_BRANDS:
         # OpenCV turns by EXIF, which does not count in this format, and not by what does.
         flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
-        decoded, header = cv2.imdecode(data, flags), parse_header(data)
+        decoded, header = _decode(data, flags), parse_header(data)
         image = to_upright(decoded, header.orientation) if header and decoded is not None else None
     elif data[:2].tobytes() in _CMYK_MAGIC and b"CMYK" in data.tobytes():  # in a color profile
         image = _decode_cmyk(data)
     if image is None:
-        image = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB) if data.size else None
+        image = _decode(data, cv2.IMREAD_COLOR_RGB)
     if image is None:
         raise InputError(f"{path} is not an image", hint="delete it, or create it again")
     return np.asarray(image, dtype=np.uint8)
@@ -79,7 +79,7 @@ def read_stored_pixels(path: Path) -> AnyArray | None:
     """
     data = _read_bytes(path)
     header = parse_header(data)
-    stored = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
+    stored = _decode(data, cv2.IMREAD_UNCHANGED)
     if stored is None or stored.dtype not in (np.uint8, np.uint16):
         return None
     orientation = 1
@@ -110,7 +110,7 @@ def parse_header(data: AnyArray) -> ImageHeader | None:
             exif = Pillow.Exif()
             with suppress(Exception):  # damaged EXIF raises all kinds of errors, and costs nothing
                 exif.load(info.get("exif", b""))
-    except (OSError, SyntaxError, ValueError, Pillow.DecompressionBombError):
+    except Exception:  # Pillow raises all kinds for a damaged file, which OpenCV may read
         return None
     return ImageHeader(
         format_name=name,
@@ -160,7 +160,7 @@ def count_frames(path: Path) -> FrameCount:
             elif isinstance(opened, TiffImagePlugin.TiffImageFile) and count > 1:
                 count = sum(_is_page(opened, index) for index in range(count))
             return FrameCount(format_name=name, count=max(1, count))
-    except (OSError, SyntaxError, ValueError, EOFError, Pillow.DecompressionBombError):
+    except Exception:  # Pillow raises all kinds for a damaged file, which OpenCV may read
         return FrameCount(format_name="", count=1)
 
 
@@ -193,6 +193,30 @@ def _read_bytes(path: Path) -> AnyArray:
         return np.fromfile(path, dtype=np.uint8)
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def _decode(data: AnyArray, flags: int) -> AnyArray | None:
+    """Return the image that a file's bytes, uint8 (N,), hold, as OpenCV decodes it, or None."""
+    if data[:4].tobytes() == b"\x89PNG" and b"acTL" in data.tobytes():
+        data = _strip_animation(data.tobytes())
+    try:
+        return cv2.imdecode(data, flags) if data.size else None
+    except cv2.error:  # a damaged header claims an image larger than OpenCV's limit
+        return None
+
+
+def _strip_animation(png: bytes) -> AnyArray:
+    """Return the bytes, uint8 (N,), of a PNG without the chunks of its animation.
+
+    OpenCV 5.0 crashes the process where these are damaged.
+    """
+    kept, start = [png[:8]], 8
+    while start < len(png):
+        end = start + 12 + int.from_bytes(png[start : start + 4], "big")
+        if png[start + 4 : start + 8] not in (b"acTL", b"fcTL", b"fdAT"):
+            kept.append(png[start:end])
+        start = end
+    return np.frombuffer(b"".join(kept), np.uint8)
 
 
 def _decode_cmyk(data: AnyArray) -> Image | None:
