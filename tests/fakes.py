@@ -3,7 +3,7 @@
 The detector can call a function before each image, whose number it reads from a corner.
 """
 
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Self
 
 import av
 import numpy as np
+from av.video.frame import VideoFrame
 
 from faceswap_cli.core.lazy_image import ArrayImage, LazyImage, Rect
 from faceswap_cli.core.progress import Reporter
@@ -124,16 +125,49 @@ def write_clip(
     path: Path, *, frames: int = FRAMES, empty: Set[int] = FRAMES_WITHOUT_FACE, first: int = 0
 ) -> Path:
     """Write a clip of a bright spot that moves over a dark background, its images numbered."""
-    rng = np.random.default_rng(3)
     with VideoWriter(path, size=(160, 120), rate=Fraction(25), quality=10) as writer:
-        for index in range(frames):
-            image = rng.integers(0, 40, (120, 160, 3), dtype=np.uint8)
-            if index not in empty:
-                x = 20 + 3 * (index % 30)
-                image[30:90, x : x + 50] = rng.integers(190, 255, (60, 50, 3))
-            if index in FRAMES_MISSED:
-                image[..., 0] = np.minimum(image[..., 0], 90)
-            writer.write(stamp_frame_number(image, first + index), Fraction(index, 25))
+        for index, image in enumerate(make_spot_images(frames, empty=empty, first=first)):
+            writer.write(image, Fraction(index, 25))
+    return path
+
+
+def make_spot_images(
+    count: int, *, empty: Set[int] = FRAMES_WITHOUT_FACE, first: int = 0
+) -> Iterator[Image]:
+    """Yield images of a bright spot that moves over a dark background, numbered."""
+    rng = np.random.default_rng(3)
+    for index in range(count):
+        image = rng.integers(0, 40, (120, 160, 3), dtype=np.uint8)
+        if index not in empty:
+            x = 20 + 3 * (index % 30)
+            image[30:90, x : x + 50] = rng.integers(190, 255, (60, 50, 3))
+        if index in FRAMES_MISSED:
+            image[..., 0] = np.minimum(image[..., 0], 90)
+        yield stamp_frame_number(image, first + index)
+
+
+def write_damaged_clip(path: Path, images: Sequence[Image], *, damaged: int) -> Path:
+    """Write a Matroska file of 25 frames a second, key frames only, and destroy a part of it.
+
+    Five frames from number `damaged` on are lost: the last of them for want of its header.
+    """
+    with av.open(str(path), "w", format="matroska") as output:
+        stream = output.add_stream("libx264", rate=25, options={"g": "1", "crf": "10"})
+        stream.height, stream.width = images[0].shape[:2]
+        stream.pix_fmt = "yuv420p"
+        for index, image in enumerate(images):
+            frame = VideoFrame.from_ndarray(image)
+            frame.pts, frame.time_base = index, Fraction(1, 25)
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+    data = bytearray(path.read_bytes())
+    with av.open(str(path)) as container:
+        positions = [one.pos for one in container.demux(video=0) if one.size]
+        start, end = positions[damaged], positions[damaged + 4]
+        assert start is not None
+        assert end is not None
+        data[start:end] = b"\xff" * (end - start)
+    path.write_bytes(data)
     return path
 
 

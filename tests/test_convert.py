@@ -15,13 +15,13 @@ import av
 import numpy as np
 import pytest
 import torch
-from fakes import RecordingReporter, remux
+from fakes import RecordingReporter, remux, write_damaged_clip
 from PIL import Image as Pillow
 from torch import Tensor, nn
 
 from faceswap_cli.conversion import analysis
 from faceswap_cli.conversion import model as loading
-from faceswap_cli.conversion.output import default_output_name, parts_folder
+from faceswap_cli.conversion.output import Output, default_output_name, parts_folder
 from faceswap_cli.conversion.settings import ConvertSettings
 from faceswap_cli.core import image_io
 from faceswap_cli.core.config import Recipe, resolve
@@ -628,6 +628,42 @@ def test_faces_are_reused_from_an_extracted_set(
             for before, after in frames
         ]
     assert ["ada"] * 4 + [None] * 3 + ["ada"] * 5 == tints
+
+
+@pytest.mark.parametrize("first_pass", ["fresh", "from a set", "stopped"])
+def test_a_damaged_source_is_reported_and_counted(
+    first_pass: str,
+    images: Sequence[Image],
+    face: Face,
+    tmp_path: Path,
+    model: Echo,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Frames 13 to 17 of 40 are lost: said once, and counted by a run that resumes after them."""
+    video = write_damaged_clip(tmp_path / "bad.mkv", [images[0]] * 40, damaged=13)
+    workspace = Workspace.open(tmp_path / "workspace")
+    if first_pass == "from a set":
+        folder = workspace.set_folder("bo")
+        extract(video, folder=folder, settings=ExtractSettings(), report=Reporter())
+        monkeypatch.setattr(analysis, "LOCATION_DETECTORS", {})
+    else:
+        _use_detector(monkeypatch, lambda _: [face])
+    if first_pass == "stopped":
+        with monkeypatch.context() as broken:
+            broken.setattr(Output, "finalize", lambda *_, **__: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                _convert(video, tmp_path / "out.mkv", settings=PLAIN)
+    notes: list[str] = []
+    report = Reporter()
+    monkeypatch.setattr(report, "note", notes.append)
+
+    summary = _convert(
+        video, tmp_path / "out.mkv", workspace=workspace, report=report, settings=PLAIN
+    )
+
+    assert (35, 5, 0.2) == (summary.frames, summary.missing_frames, summary.missing_seconds)
+    assert ("resuming after 35 finished frames" in notes) == (first_pass == "stopped")
+    assert 1 == notes.count("bad.mkv is damaged: 0.20 s (5 frames) are missing, at 0.52-0.72 s")
 
 
 @pytest.mark.parametrize("first_pass", ["fresh", "from a set", "finished earlier"])

@@ -19,9 +19,11 @@ from faceswap_cli.core.errors import InputError
 from faceswap_cli.core.types import AnyArray, Image
 from faceswap_cli.video import segment_file
 from faceswap_cli.video.color import BT709, ColorTags
+from faceswap_cli.video.frame import MissingSpan
 from faceswap_cli.video.probe import probe
 from faceswap_cli.video.reader import VideoReader, read_frames
 from faceswap_cli.video.source import VideoSource
+from faceswap_cli.video.time_range import TimeRange
 from faceswap_cli.video.writer import AudioTrack, VideoWriter
 
 WIDTH, HEIGHT = 96, 64
@@ -869,6 +871,100 @@ def test_damage_in_the_middle_is_skipped_with_a_note(tmp_path: Path) -> None:
     assert "in.mp4 holds 1 damaged part left out" == reader.truncation_note
 
 
+DAMAGED = [
+    (".mkv", "libx264"),
+    (".webm", "libvpx"),
+    (".flv", "libx264"),
+    (".ts", "libx264"),
+    (".mpg", "mpeg2video"),
+    (".mp4", "libx264"),
+]
+
+
+@pytest.mark.parametrize(("suffix", "codec"), DAMAGED)
+def test_the_seconds_that_damage_has_cost_are_said(suffix: str, codec: str, tmp_path: Path) -> None:
+    """Bytes overwritten in the middle: the note and the reports say which frames are lost.
+
+    A Matroska file lost a tenth of its frames without a word.
+    """
+    frames = [
+        VideoFrame.from_ndarray(image).reformat(format="yuv420p")
+        for image in np.random.default_rng(0).integers(0, 255, (90, HEIGHT, WIDTH, 3), np.uint8)
+    ]
+    source = tmp_path / f"in{suffix}"
+    options = {"g": "10"} | ({"auto-alt-ref": "1"} if codec == "libvpx" else {})
+    with av.open(str(source), "w") as output:
+        stream = output.add_stream(codec, rate=25, width=WIDTH, height=HEIGHT, options=options)
+        stream.pix_fmt = "yuv420p"
+        for index, frame in enumerate(frames):
+            frame.pts, frame.time_base = index, Fraction(1, 25)
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+    notes: list[str] = []
+    whole = [frame.time for frame in VideoSource.open(source).frames(note=notes.append)]
+    assert (90, []) == (len(whole), notes)
+
+    data = bytearray(source.read_bytes())
+    middle = len(data) // 2
+    data[middle : middle + 6_000] = b"\xff" * 6_000
+    source.write_bytes(data)
+    video = VideoSource.open(source)
+    part = [frame.time for frame in video.frames(note=notes.append)]
+    lost = set(whole) - set(part)
+    assert 0 < len(lost) < 60
+    (note,) = [text for text in notes if "is damaged" in text]
+    found: list[MissingSpan] = []
+    assert part == [frame.time for frame in video.frames(note=print, missing=found.append)]
+    assert len(lost) == pytest.approx(sum(span.frames for span in found), abs=1)
+    assert all(any(span.start - 1 < time < span.end for span in found) for time in lost)
+    for span in found:
+        assert f"{float(span.start - whole[0]):.2f}-{float(span.end - whole[0]):.2f} s" in note
+    start, end = found[0].start, found[0].end
+    found.clear()
+    wanted = TimeRange(start=start - whole[0] - 1, end=(start + end) / 2 - whole[0])
+    assert list(video.frames(note=print, time_range=wanted, missing=found.append))
+    assert [(start, (start + end) / 2)] == [(span.start, span.end) for span in found]
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4", ".ts", ".flv"])
+def test_gaps_between_frames_of_a_sound_file_are_no_damage(suffix: str, tmp_path: Path) -> None:
+    """Screen recordings leave frames out where nothing moves."""
+    source = tmp_path / f"in{suffix}"
+    with av.open(str(source), "w") as output:
+        stream = output.add_stream("libx264", rate=30, width=WIDTH, height=HEIGHT)
+        stream.codec_context.time_base = Fraction(1, 30)
+        for index, frame in zip([*range(40), *range(60, 100)], make_moving_frames(80), strict=True):
+            frame.pts, frame.time_base = index, Fraction(1, 30)
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+    notes: list[str] = []
+    assert 80 == len(list(VideoSource.open(source).frames(note=notes.append)))
+    assert [] == notes
+
+
+def test_a_first_frame_that_is_lost_is_said(tmp_path: Path) -> None:
+    """Without its key frame nothing of the first group of pictures can be decoded."""
+    source = tmp_path / "in.mp4"
+    encode(
+        source,
+        make_moving_frames(40),
+        ticks=range(40),
+        time_base=Fraction(1, 30),
+        options={"g": "10", "bf": "0"},
+    )
+    with av.open(str(source)) as container:
+        first = next(packet for packet in container.demux(video=0) if packet.size)
+    assert first.pos is not None
+    data = bytearray(source.read_bytes())
+    data[first.pos : first.pos + first.size] = b"\xff" * first.size
+    source.write_bytes(data)
+    notes: list[str] = []
+    count = len(list(VideoSource.open(source).frames(note=notes.append)))
+    assert count < 40
+    lost = 40 - count
+    assert any(f"({lost} frames) are missing, at -{lost / 30:.2f}-0.00 s" in one for one in notes)
+
+
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
 def test_a_truncated_file_is_read_as_far_as_possible_with_a_note(
     suffix: str, tmp_path: Path
@@ -894,6 +990,25 @@ def test_a_truncated_file_is_read_as_far_as_possible_with_a_note(
     assert 1 == len(notes)
     assert notes[0].startswith(f"in{suffix} ends after 1.")
     assert "of 2.0 s" in notes[0]
+
+
+def test_the_last_hundredth_of_a_long_file_is_missed(tmp_path: Path) -> None:
+    """A Matroska file of two minutes whose last 1.2 s were cut off; it was taken for whole."""
+    source = tmp_path / "in.mkv"
+    black = VideoFrame.from_ndarray(np.zeros((16, 16, 3), np.uint8)).reformat(format="yuv420p")
+    with av.open(str(source), "w") as output:
+        stream = output.add_stream("mpeg4", rate=5, width=16, height=16)
+        for index in range(601):
+            black.pts, black.time_base = index, Fraction(1, 5)
+            output.mux(stream.encode(black))
+        output.mux(stream.encode(None))
+    with av.open(str(source)) as container:
+        packet = [packet for packet in container.demux(video=0) if packet.size][-6]
+    assert packet.pos is not None
+    source.write_bytes(source.read_bytes()[: packet.pos])
+    notes: list[str] = []
+    assert 595 == len(list(VideoSource.open(source).frames(note=notes.append)))
+    assert ["in.mkv ends after 119.0 s of 120.2 s"] == notes
 
 
 def test_a_whole_file_misses_nothing(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ from faceswap_cli.faces.selection import SelectAll
 from faceswap_cli.faces.set_source import read_source
 from faceswap_cli.faces.tracker import FaceTracker, TrackingConfig
 from faceswap_cli.video.frame import FramePosition
+from faceswap_cli.video.source import ReportMissing
 from faceswap_cli.video.time_range import TimeRange
 
 DEFAULT_EXTRACT_SETTINGS: Mapping[str, Any] = {
@@ -119,6 +120,7 @@ def analyze_clip(
     folder: Path,
     report: Reporter,
     note: Callable[[str], None],
+    missing: ReportMissing | None = None,
 ) -> FaceIndex:
     """Return all faces of a clip, from a set that holds them or by reading every frame.
 
@@ -129,6 +131,7 @@ def analyze_clip(
         folder: Where the index is written; an unfinished one in it is resumed.
         report: Receives the progress.
         note: Called with a line for what is missing or damaged in the file.
+        missing: As of `FrameSource.frames`.
     """
     if reusable := find_reusable_set(sets, clip, assignments):
         report.note(f'the faces are those of the set "{reusable.folder.name}"')
@@ -158,7 +161,7 @@ def analyze_clip(
         assigner = FaceAssigner.create(assignments, detector)
         if progress.position:
             assigner.load_state_dict(progress.state["casting"])
-        frames = clip.frames(note=note, resume_after=progress.position)
+        frames = clip.frames(note=note, resume_after=progress.position, missing=missing)
         tracked = tracker.track(frames, config=tracking, state=progress.state.get("follower"))
         with closing(tracked) as tracked_frames:
             for item in tracked_frames:

@@ -8,7 +8,13 @@ from pathlib import Path
 from faceswap_cli.core import image_io
 from faceswap_cli.core.errors import ConfigurationError, InputError
 from faceswap_cli.video.frame import Frame, FramePosition
-from faceswap_cli.video.source import ImageSequence, Note, VideoSource, find_sources
+from faceswap_cli.video.source import (
+    ImageSequence,
+    Note,
+    ReportMissing,
+    VideoSource,
+    find_sources,
+)
 from faceswap_cli.video.time_range import WHOLE, TimeRange
 
 
@@ -68,14 +74,23 @@ class Clip:
         """Return whether a frame with this time stamp, s, is in it."""
         return time - self.source.start_time in self.time_range
 
-    def frames(self, *, note: Note, resume_after: FramePosition | None = None) -> Iterator[Frame]:
+    def frames(
+        self,
+        *,
+        note: Note,
+        resume_after: FramePosition | None = None,
+        missing: ReportMissing | None = None,
+    ) -> Iterator[Frame]:
         """Yield the frames in order, numbered from the first of the source.
 
         Args:
             note: Called with a line for what is missing or damaged.
             resume_after: A frame of an earlier reading: only those after it are yielded.
+            missing: As of `FrameSource.frames`.
         """
-        return self.source.frames(note=note, time_range=self.time_range, resume_after=resume_after)
+        return self.source.frames(
+            note=note, time_range=self.time_range, resume_after=resume_after, missing=missing
+        )
 
     def first_index(self) -> int:
         """Return the number of the first frame.

@@ -61,7 +61,7 @@ def read_user_sections(folder: SetFolder) -> dict[str, Section]:
     return user_sections(read_source(folder.source)) if folder.source.exists() else {}
 
 
-def check_set(folder: SetFolder, source: Source, declared: Source) -> dict[str, int] | None:
+def check_set(folder: SetFolder, source: Source, declared: Source) -> dict[str, float] | None:
     """Check that a set is of `source` or new, and write the user's sections if they changed.
 
     Returns:
@@ -85,7 +85,7 @@ def check_set(folder: SetFolder, source: Source, declared: Source) -> dict[str, 
     result = existing.get("result")
     if result:
         folder.progress.unlink(missing_ok=True)
-    return {key: int(value) for key, value in result.items()} if result else None
+    return {key: float(value) for key, value in result.items()} if result else None
 
 
 def check_same_source(existing: Source, requested: Source, *, folder: SetFolder) -> None:

@@ -14,10 +14,10 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from faceswap_cli import __version__
 from faceswap_cli.conversion.analysis import analyze_clip, find_extracted_sets
@@ -46,8 +46,8 @@ from faceswap_cli.provenance.claim import Claim, package_versions
 from faceswap_cli.provenance.consent import combined_consent_digest
 from faceswap_cli.provenance.visible_label import choose_corner
 from faceswap_cli.training import checkpoint
-from faceswap_cli.video.frame import Frame
-from faceswap_cli.video.source import VideoSource
+from faceswap_cli.video.frame import Frame, MissingSpan, MissingSpans
+from faceswap_cli.video.source import ReportMissing, VideoSource, describe_missing
 from faceswap_cli.video.writer import check_output
 
 Item = TypeVar("Item")
@@ -70,6 +70,10 @@ class ConvertSummary:
     """Frames with a swapped face."""
     passed_through: int
     """Frames without a face, untouched."""
+    missing_frames: int
+    """Frames of the source that could not be read, since it is damaged."""
+    missing_seconds: float
+    """What they last."""
     seconds: float
     """Wall time of this run."""
     output: Path
@@ -149,7 +153,16 @@ def _convert_locked(
     )
     note = _note_once(report)
     folder = parts_folder(output)
-    face_index = analyze_clip(clip, assignments, sets=sets, folder=folder, report=report, note=note)
+    missing = _MissingLog(folder / "missing.jsonl", clip)
+    face_index = analyze_clip(
+        clip,
+        assignments,
+        sets=sets,
+        folder=folder,
+        report=report,
+        note=note,
+        missing=missing.add,
+    )
     swapped = face_index.frames_to_swap()
     if not swapped:
         tracks = face_index.tracks()
@@ -166,6 +179,7 @@ def _convert_locked(
         batch_size=limit_batch_size(clip.size, requested=settings.batch_size),
         report=report,
         note=note,
+        missing=missing.add,
     )
     claim = _build_claim(clip, model, weights=weights, settings=settings)
     key = _cache_key(clip, faces_digest, renderer.identities, claim, model)
@@ -177,10 +191,15 @@ def _convert_locked(
     if not settings.credentials:
         _log_unsigned(weights)
     target.cleanup()
+    if isinstance(clip.source, VideoSource):
+        for text in describe_missing(clip.source, missing.spans):
+            report.note(text)
     return ConvertSummary(
         frames=frames,
         swapped=len(swapped),
         passed_through=frames - len(swapped),
+        missing_frames=missing.spans.frames,
+        missing_seconds=missing.spans.seconds,
         seconds=time.monotonic() - started,
         output=output,
     )
@@ -201,6 +220,8 @@ class _Renderer:
     report: Reporter
     note: Callable[[str], None]
     """Called with a line for what is missing or damaged in the file."""
+    missing: ReportMissing
+    """Called with each time of which the file has no frame."""
 
     def render(self, output: Output) -> int:
         """Write the frames that are missing in an output; return how many it has then."""
@@ -245,7 +266,7 @@ class _Renderer:
     def _read_frames(self, index: int) -> Iterator[Frame]:
         """Yield the clip's frames from number `index` on."""
         position = self.face_index.position_before(index)
-        for frame in self.clip.frames(note=self.note, resume_after=position):
+        for frame in self.clip.frames(note=self.note, resume_after=position, missing=self.missing):
             if frame.index >= index:
                 yield frame
 
@@ -269,6 +290,38 @@ def _frames_in_flight(batch_size: int) -> int:
     queued = 3 * min(QUEUE_DEPTH, batch_size)
     threads = 4  # each holds a frame
     return gathered + queued + threads + (2 * TEMPORAL_RADIUS + 1)
+
+
+class _MissingLog:
+    """The missing times of a clip, kept on the disk: a resumed run does not read all of it.
+
+    Args:
+        path: A file beside the unfinished parts.
+        clip: The clip; times that were found in another one are left out.
+    """
+
+    def __init__(self, path: Path, clip: Clip) -> None:
+        self._path = path
+        self._key = json.dumps(clip.fingerprint(), sort_keys=True)
+        self.spans = MissingSpans(self._load())
+
+    def add(self, span: MissingSpan) -> None:
+        """Add a time."""
+        if span not in self.spans:
+            self.spans.add(span)
+            entry = {"clip": self._key, "missing": span.to_json()}
+            append_line(self._path, json.dumps(entry))
+
+    def _load(self) -> list[list[Any]]:
+        """Return what earlier runs found in the clip; a torn line is found again."""
+        lines = self._path.read_text().splitlines() if self._path.exists() else []
+        found = []
+        for line in lines:
+            with suppress(ValueError):
+                entry = json.loads(line)
+                if entry["clip"] == self._key:
+                    found.append(entry["missing"])
+        return found
 
 
 def _note_once(report: Reporter) -> Callable[[str], None]:

@@ -12,7 +12,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from types import MappingProxyType
@@ -39,8 +39,14 @@ from faceswap_cli.faces.settings import ExtractSettings
 from faceswap_cli.faces.tracker import FaceTracker, TrackedFrame, TrackingConfig
 from faceswap_cli.faces.types import FaceDetector
 from faceswap_cli.provenance.consent import CONSENT_SECTION, consent_reminder, parse_consent
-from faceswap_cli.video.frame import FramePosition
-from faceswap_cli.video.source import FrameSampler, FrameSource, VideoSource, find_sources
+from faceswap_cli.video.frame import FramePosition, MissingSpans
+from faceswap_cli.video.source import (
+    FrameSampler,
+    FrameSource,
+    VideoSource,
+    describe_missing,
+    find_sources,
+)
 from faceswap_cli.video.time_range import TimeRange
 
 
@@ -60,6 +66,10 @@ class ExtractSummary:
     """Duration of this run."""
     folder: Path
     """The set's folder."""
+    missing_frames: int = 0
+    """Frames that could not be read, since the footage is damaged."""
+    missing_seconds: float = 0.0
+    """What they last."""
     partner: str | None = None
     """The set that a data set pairs with this one."""
 
@@ -124,7 +134,7 @@ def _extract_missing(
     report: Reporter,
     extra_sections: Source,
     detector: Callable[[], FaceDetector],
-) -> tuple[dict[str, int], int]:
+) -> tuple[dict[str, float], int]:
     """Extract what a set does not have yet; return its counts, and the frames of this run."""
     declared = {**read_user_sections(folder), **extra_sections}
     if counts := check_set(folder, source, declared):
@@ -149,7 +159,7 @@ def _extract_missing(
     if not writer.face_count:
         _remove_empty_set(folder)
         raise _no_face_error(inputs, extraction.frames)
-    counts = {"frames": extraction.frames, "faces": writer.face_count}
+    counts = {"frames": extraction.frames, "faces": writer.face_count, **extraction.losses()}
     write_source(folder, {**source, **declared, "result": counts})
     folder.progress.unlink(missing_ok=True)
     return counts, run_frames
@@ -314,6 +324,9 @@ def summary_table(
         [one.name, str(one.faces), str(one.frames), f"{one.frames_per_second:g}"]
         for one in summaries
     ]
+    if any(one.missing_frames for one in summaries):
+        headings = [*headings, "missing"]
+        rows = [[*row, str(one.missing_frames)] for row, one in zip(rows, summaries, strict=True)]
     partners = [one.partner for one in summaries]
     if not any(partners):
         return "sets", headings, rows
@@ -332,11 +345,24 @@ class _Extraction:
     stop: StopFlag
     frames: int = 0
     """Frames processed, in this run and those before it."""
+    missing: dict[int, MissingSpans] = field(default_factory=dict)
+    """Times of each input that have no frame, found in this run and those before it."""
+
+    def losses(self) -> dict[str, float]:
+        """Return the counts of what is missing; empty for sound footage."""
+        spans = self.missing.values()
+        if not (frames := sum(each.frames for each in spans)):
+            return {}
+        seconds = round(sum(each.seconds for each in spans), 3)
+        return {"missing_frames": frames, "missing_seconds": seconds}
 
     def run(self, inputs: Sequence[FrameSource]) -> int:
         """Find, crop and record the remaining faces; return the frames processed in this run."""
         progress = self.writer.resumed_progress or {}
         before = self.frames = int(progress.get("frames", 0))
+        self.missing = {
+            int(key): MissingSpans(spans) for key, spans in progress.get("missing", {}).items()
+        }
         first, position = progress.get("input", 0), _resume_position(progress)
         if progress:
             of_input = f" of {inputs[first].name}" if 1 < len(inputs) > first else ""
@@ -347,7 +373,9 @@ class _Extraction:
                 footage, number, resume_after=position, tracker_state=progress.get("memory")
             )
             position, progress = None, {}
-            self.writer.checkpoint({"input": number + 1, "frames": self.frames})
+            self.writer.checkpoint(
+                {"input": number + 1, "frames": self.frames, **self._missing_state()}
+            )
         self.writer.drain()
         return self.frames - before
 
@@ -374,7 +402,10 @@ class _Extraction:
         config = TrackingConfig.from_frame_rate(
             footage.average_rate, frame_step=sampler.stride, is_continuous=footage.is_continuous
         )
-        frames = sampler.frames(note=self.report.note, resume_after=resume_after)
+        missing = self.missing.setdefault(input_index, MissingSpans())
+        frames = sampler.frames(
+            note=self.report.note, resume_after=resume_after, missing=missing.add
+        )
         start_time, before = time.monotonic(), self.frames
         with closing(self.tracker.track(frames, config=config, state=tracker_state)) as results:
             for tracked in results:
@@ -386,6 +417,14 @@ class _Extraction:
                 numbers = {"frames/s": round(rate, 1), "faces": self.writer.face_count}
                 self.report.update(sampler.count_done(tracked.frame), numbers)
                 self._checkpoint_or_stop(tracked, input_index)
+        if isinstance(footage, VideoSource):
+            for text in describe_missing(footage, missing):
+                self.report.note(text)
+
+    def _missing_state(self) -> dict[str, Any]:
+        """Return the missing times for a checkpoint; nothing for sound footage."""
+        found = {str(key): spans.to_json() for key, spans in self.missing.items() if spans.frames}
+        return {"missing": found} if found else {}
 
     @property
     def _has_enough(self) -> bool:
@@ -415,6 +454,7 @@ class _Extraction:
                 "frame": tracked.frame.index,
                 "time": str(tracked.frame.time),
                 "memory": tracked.get_state(),
+                **self._missing_state(),
             }
         )
         if self.stop.requested:
@@ -432,13 +472,15 @@ def _resume_position(progress: Mapping[str, Any]) -> FramePosition | None:
 
 
 def _summarize(
-    folder: SetFolder, counts: Mapping[str, int], *, run_frames: int, seconds: float
+    folder: SetFolder, counts: Mapping[str, float], *, run_frames: int, seconds: float
 ) -> ExtractSummary:
     """Return the result of an extraction, of which this run processed `run_frames` frames."""
     return ExtractSummary(
         name=folder.name,
-        frames=counts["frames"],
-        faces=counts["faces"],
+        frames=int(counts["frames"]),
+        faces=int(counts["faces"]),
+        missing_frames=int(counts.get("missing_frames", 0)),
+        missing_seconds=counts.get("missing_seconds", 0.0),
         frames_per_second=round(run_frames / max(seconds, 1e-9), 1),
         seconds=round(seconds, 1),
         folder=folder.root,

@@ -6,9 +6,11 @@ every color of a 10-bit clip, so the encoder takes only changed areas from the R
 """
 
 import threading
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 from av.video.frame import VideoFrame
@@ -35,6 +37,75 @@ class FramePosition:
     """Counted from 0 in the order of showing."""
     time: Fraction
     """Time stamp in the file, seconds."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MissingSpan:
+    """A time of a source of which no frame can be read, since the file is damaged there."""
+
+    start: Fraction
+    """Time stamp, seconds: where the frame before it ends."""
+    end: Fraction
+    """Time stamp of the frame after it, seconds."""
+    frames: int
+    """Frames that are missing, at the usual rate."""
+    is_end: bool = False
+    """The file was cut off there."""
+
+    def clip(self, start: Fraction | None, end: Fraction | None) -> "MissingSpan | None":
+        """Return the part of it between two time stamps, s, or None; None: without a limit."""
+        begin = self.start if start is None else max(self.start, start)
+        stop = self.end if end is None else min(self.end, end)
+        if begin >= stop:
+            return None
+        frames = max(1, round(self.frames * (stop - begin) / (self.end - self.start)))
+        return replace(self, start=begin, end=stop, frames=frames)
+
+    def to_json(self) -> list[Any]:
+        """Return it as JSON stores it."""
+        return [str(self.start), str(self.end), self.frames, self.is_end]
+
+    @classmethod
+    def from_json(cls, entry: Sequence[Any]) -> Self:
+        """Return what `to_json` stored."""
+        start, end, frames, is_end = entry
+        return cls(start=Fraction(start), end=Fraction(end), frames=frames, is_end=is_end)
+
+
+class MissingSpans:
+    """The missing times of a source, each once, whatever readings meet them."""
+
+    def __init__(self, stored: Sequence[Sequence[Any]] = ()) -> None:
+        """Take those of an earlier run, as `to_json` returned them."""
+        self._by_start: dict[Fraction, MissingSpan] = {}
+        for entry in stored:
+            self.add(MissingSpan.from_json(entry))
+
+    def add(self, span: MissingSpan) -> None:
+        """Add a time; it does nothing if it is known."""
+        self._by_start.setdefault(span.start, span)
+
+    def __contains__(self, span: MissingSpan) -> bool:
+        """Return whether a time is known."""
+        return span.start in self._by_start
+
+    def __iter__(self) -> Iterator[MissingSpan]:
+        """Yield the times in order."""
+        return iter(sorted(self._by_start.values(), key=lambda span: span.start))
+
+    @property
+    def frames(self) -> int:
+        """Frames that are missing in all."""
+        return sum(span.frames for span in self)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds that are missing in all."""
+        return round(float(sum(span.end - span.start for span in self)), 3)
+
+    def to_json(self) -> list[list[Any]]:
+        """Return the times as JSON stores them."""
+        return [span.to_json() for span in self]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -4,6 +4,7 @@ import os
 import re
 import stat
 from bisect import bisect_right
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -127,7 +128,10 @@ def _declared_duration(container: InputContainer, stream: VideoStream) -> Fracti
 
 
 def declared_end(container: InputContainer, stream: VideoStream) -> Fraction | None:
-    """Return the time stamp, s, at which the video claims to end; None if it claims nothing."""
+    """Return the time stamp, s, at which the video claims to end; None if it claims nothing.
+
+    It may be that of a longer audio.
+    """
     duration = _declared_duration(container, stream)
     if duration is None:
         return None
@@ -151,6 +155,7 @@ class Decoder:
         self.stream = stream
         self.damaged_count = 0
         self.clock = PacketClock(container, stream)
+        self.losses = LossEvidence(container, stream)
         self._path = path
         stream.thread_type = "AUTO"
         self._frames = self._decode_packets()
@@ -182,6 +187,7 @@ class Decoder:
         """Yield the frames from where seeking to `tick` leads: maybe later ones, maybe none."""
         self._frames = iter(())
         self.damaged_count = 0  # damage that an earlier search met is not part of this reading
+        self.losses = LossEvidence(self.container, self.stream)
         if self.clock.may_jump and not self.clock.is_known:
             self.clock = PacketClock(
                 self.container, self.stream, jumps=find_clock_jumps(self._path)
@@ -220,7 +226,9 @@ class Decoder:
 
     def _packets(self) -> Iterator["Packet[VideoStream]"]:
         """Yield the stream's packets up to the end or the first unreadable byte."""
-        packets = self.container.demux(self.clock.streams)
+        # Bytes are only missed if the packets of all streams are known.
+        streams = () if self.losses.compares_bytes else self.clock.streams
+        packets = self.container.demux(*streams)
         while True:
             try:
                 packet = next(packets)
@@ -230,16 +238,107 @@ class Decoder:
                 self.damaged_count += 1
                 return
             self.clock.correct(packet)
+            self.losses.add_packet(packet)
             if packet.size and packet.stream_index == self.stream.index:
                 yield cast("Packet[VideoStream]", packet)
 
     def _decode(self, packet: "Packet[VideoStream] | None") -> list[VideoFrame]:
         """Return the frames a packet completes; None flushes the decoder."""
         try:
-            return self.stream.decode(packet)
+            frames = self.stream.decode(packet)
         except FFmpegError:
             self.damaged_count += 1
+            self.losses.add_error()
             return []
+        for frame in frames:
+            self.losses.add_frame(frame)
+        return frames
+
+
+class LossEvidence:
+    """Where a file has lost frames, by its packets: a gap between frames alone may be meant.
+
+    Evidence is a packet that gives no frame, a packet or a frame that FFmpeg has found damaged, or
+    bytes between two packets that belong to none.
+
+    Args:
+        container: The open file.
+        stream: Its video stream.
+    """
+
+    def __init__(self, container: InputContainer, stream: VideoStream) -> None:
+        names = container.format.name.split(",")
+        self.compares_bytes = bool({"matroska", "flv"} & set(names))
+        """Whether packets lie one after the other, so that bytes between them have been lost."""
+        self._stream = stream
+        rate = stream.average_rate or stream.guessed_rate or Fraction(25)
+        self._reach = MAX_REORDER_DEPTH / rate
+        """Seconds by which a packet may be away from a loss beside it."""
+        self._spans: deque[tuple[Fraction, Fraction]] = deque(maxlen=1000)
+        """Between which times something was lost, s; the latest ones."""
+        self._pending: set[int] = set()
+        """Stamps of the packets without a frame yet."""
+        self.latest = Fraction(0)
+        """The latest time of any packet, s."""
+        self._byte_end: int | None = None
+        self.lost_start: Fraction | None = None
+        """When the first frame is shown if it and those after it could not be decoded, s."""
+        self._has_frame = self._has_error = False
+
+    def add_packet(self, packet: "Packet[Any]") -> None:
+        """Take note of a packet of any stream, in the order of the file."""
+        if not packet.size:
+            return
+        hole = 0
+        if self.compares_bytes and packet.pos is not None:
+            hole = packet.pos - self._byte_end if self._byte_end is not None else 0
+            self._byte_end = packet.pos + packet.size
+        stamp = packet.pts if packet.pts is not None else packet.dts
+        if stamp is None:
+            return
+        time = stamp * packet.time_base
+        is_video = packet.stream_index == self._stream.index
+        if hole > _MAX_HEADER_BYTES or (is_video and packet.is_corrupt):
+            before, after = min(self.latest, time), max(self.latest, time)
+            self._spans.append((before - self._reach, after + self._reach))
+        self.latest = max(self.latest, time)
+        if is_video and packet.pts is not None and not packet.is_discard:
+            self._pending.add(packet.pts)
+
+    def add_frame(self, frame: VideoFrame) -> None:
+        """Take note of a decoded frame, in the order of showing."""
+        if frame.pts is None:
+            self._pending.clear()  # of AVI, whose frames have no such times
+            return
+        base = self._stream.time_base or Fraction(1)
+        if frame.is_corrupt:
+            time = frame.pts * base
+            self._spans.append((time - self._reach, time + self._reach))
+        self._pending.discard(frame.pts)
+        lost = {stamp for stamp in self._pending if stamp < frame.pts}
+        # Without an error a recording has just begun in the middle of a group of pictures.
+        if lost and self._has_error and not self._has_frame:
+            self.lost_start = min(lost) * base
+        self._has_frame = True
+        self._pending -= lost
+        self._spans.extend((stamp * base, stamp * base) for stamp in sorted(lost))
+
+    def add_error(self) -> None:
+        """Take note that the decoder has refused a packet."""
+        self._has_error = True
+
+    def covers(self, start: Fraction, end: Fraction) -> bool:
+        """Return whether something was lost between two times, s, with no frame in between."""
+        return any(first <= end and start <= last for first, last in self._spans)
+
+    def last_lost(self) -> Fraction | None:
+        """Return the latest time, s, of a packet without a frame, at the end of the file."""
+        base = self._stream.time_base or Fraction(1)
+        return max(self._pending) * base if self._pending else None
+
+
+_MAX_HEADER_BYTES = 512
+"""Bytes between packets that are no loss: headers, and what is stored beside a frame."""
 
 
 @dataclass(frozen=True, kw_only=True)

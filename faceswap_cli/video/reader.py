@@ -18,7 +18,13 @@ from typing import Self
 from av.video.frame import VideoFrame
 
 from faceswap_cli.video.color import ToRGB, read_color_tags
-from faceswap_cli.video.frame import Frame, FramePosition, LazyFrame, SourceSamples
+from faceswap_cli.video.frame import (
+    Frame,
+    FramePosition,
+    LazyFrame,
+    MissingSpan,
+    SourceSamples,
+)
 from faceswap_cli.video.orientation import Orientation
 from faceswap_cli.video.probe import (
     Decoder,
@@ -51,6 +57,7 @@ class VideoReader:
         self.path = path
         self.truncation_note: str | None = None
         """After the last frame: what the file claims to hold but does not, in one line."""
+        self._missing: list[MissingSpan] = []
         self._resources = ExitStack()
         self._is_at_start = False
 
@@ -102,6 +109,11 @@ class VideoReader:
         for position in positions:
             if frame := next(self._seek_frames(position.time), None):
                 yield replace(frame, index=position.index)
+
+    def take_missing(self) -> list[MissingSpan]:
+        """Return the times without a frame that this reading has met since the last call."""
+        taken, self._missing = self._missing, []
+        return taken
 
     def splice_note(self, end: Fraction | None = None) -> str | None:
         """Return where the recording goes over into another one, in one line; None: nowhere.
@@ -164,7 +176,12 @@ class VideoReader:
     def _to_frames(self, decoded: Iterator[tuple[VideoFrame, Fraction]]) -> Iterator[Frame]:
         """Yield decoded frames upright, numbered from 0; at the end note what is missing."""
         to_rgb = None
+        self._missing = []
+        usual = 1 / self.info.average_rate
+        ends: Fraction | None = None
         for index, (frame, time) in enumerate(decoded):
+            self._note_loss(ends, time)
+            ends = time + max(frame.duration * self.info.time_base, usual)
             to_rgb = to_rgb or ToRGB(read_color_tags(frame), size=(frame.width, frame.height))
             yield Frame(
                 index=index,
@@ -172,9 +189,27 @@ class VideoReader:
                 view=LazyFrame(frame, to_rgb=to_rgb, orientation=self._orientation),
                 original=SourceSamples(decoded=frame, orientation=self._orientation),
             )
-        if to_rgb is not None:
-            duration = max(frame.duration * self.info.time_base, 1 / self.info.average_rate)
-            self.truncation_note = self._describe_truncation(time + duration)
+        if ends is not None:
+            self.truncation_note = self._describe_truncation(ends)
+
+    def _note_loss(self, ends: Fraction | None, time: Fraction) -> None:
+        """Note the frames that are missing between two frames.
+
+        Args:
+            ends: When the one before ends, s; None: there is none.
+            time: When the one after is shown, s.
+        """
+        losses = self._decoder.losses
+        if ends is None:
+            if time == self.info.start_time and losses.lost_start is not None:
+                self._add_missing(losses.lost_start, time)
+        elif time - ends > Fraction(1, 2) / self.info.average_rate and losses.covers(ends, time):
+            self._add_missing(ends, time)
+
+    def _add_missing(self, start: Fraction, end: Fraction, *, is_end: bool = False) -> None:
+        """Add a time, s, without a frame."""
+        frames = max(1, round((end - start) * self.info.average_rate))
+        self._missing.append(MissingSpan(start=start, end=end, frames=frames, is_end=is_end))
 
     def _decode_all(self) -> Iterator[tuple[VideoFrame, Fraction]]:
         """Yield all frames with their times."""
@@ -206,13 +241,25 @@ class VideoReader:
         yield from self._decode_all()
 
     def _describe_truncation(self, read: Fraction) -> str | None:
-        """Return what is missing of a file that was read up to the time `read`, s, or None."""
+        """Return what is missing of a file that was read up to the time `read`, s, or None.
+
+        The time after it is added to the missing ones.
+        """
         parts = []
+        usual = 1 / self.info.average_rate
         end = declared_end(self._decoder.container, self._decoder.stream)
+        losses = self._decoder.losses
+        lost = losses.last_lost()
         if self._decoder.clock.jumps:
             end = None  # the claim is only the difference of two clocks
-        if end is not None and end - read > max(2 / self.info.average_rate, end / 100):
+        tolerance = max(2 * usual, (end or 0) / 100)
+        if end is not None and losses.compares_bytes and end - losses.latest > 1:
+            tolerance = 2 * usual  # no other stream reaches the claimed end either
+        if end is not None and end - read > tolerance:
             parts.append(f"ends after {float(read):.1f} s of {float(end):.1f} s")
+            self._add_missing(read, end, is_end=True)
+        elif lost is not None and lost >= read:
+            self._add_missing(read, lost + usual)
         if damaged := self._decoder.damaged_count:
             parts.append(f"holds {damaged} damaged part{'s' * (damaged > 1)} left out")
         return f"{self.path.name} {' and '.join(parts)}" if parts else None

@@ -5,7 +5,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -16,13 +16,15 @@ from faceswap_cli.core.errors import InputError
 from faceswap_cli.core.fileio import fingerprint
 from faceswap_cli.core.lazy_image import ArrayImage
 from faceswap_cli.video.faceforensics import find_partners, find_source_videos, is_faceforensics
-from faceswap_cli.video.frame import Frame, FramePosition
+from faceswap_cli.video.frame import Frame, FramePosition, MissingSpan, MissingSpans
 from faceswap_cli.video.probe import VideoInfo, probe
 from faceswap_cli.video.reader import VideoReader
 from faceswap_cli.video.time_range import WHOLE, TimeRange
 
 Note = Callable[[str], None]
 """Is called with one line of text."""
+ReportMissing = Callable[[MissingSpan], None]
+"""Is called with each time of which a damaged source has no frame."""
 
 IMAGE_SUFFIXES = frozenset(
     {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".jp2", ".ppm", ".pgm", ".avif"}
@@ -79,6 +81,7 @@ class FrameSource(Protocol):
         note: Note,
         time_range: TimeRange = WHOLE,
         resume_after: FramePosition | None = None,
+        missing: ReportMissing | None = None,
     ) -> Iterator[Frame]:
         """Yield the frames of a range in order, numbered from the first frame of the source.
 
@@ -86,6 +89,9 @@ class FrameSource(Protocol):
             note: Called with a line for what is missing or damaged.
             time_range: Seconds from the first frame.
             resume_after: A frame of an earlier reading: only those after it are yielded.
+            missing: Called with each time in the range that has no frame, maybe long before the
+                frame after it is yielded, and again for another reading; the caller says so. None:
+                they are noted at the end.
         """
 
     def frames_at(self, positions: Sequence[FramePosition]) -> Iterator[Frame]:
@@ -153,16 +159,28 @@ class VideoSource:
         note: Note,
         time_range: TimeRange = WHOLE,
         resume_after: FramePosition | None = None,
+        missing: ReportMissing | None = None,
     ) -> Iterator[Frame]:
         """Yield the video's frames, decoding little of what comes before them."""
         start = self.start_time + time_range.start if time_range.start else None
         end = None if time_range.end is None else self.start_time + time_range.end
+        found = MissingSpans()
+
+        def report(reader: VideoReader) -> None:
+            for span in reader.take_missing():
+                clipped = span.clip(start, end)
+                if clipped is not None:
+                    (missing or found.add)(clipped)
+
         with VideoReader(self.path) as reader:
             for frame in reader.frames(start=start, resume_after=resume_after):
+                report(reader)
                 if end is not None and frame.time >= end:
                     break
                 yield frame
-            for text in (reader.splice_note(end), reader.truncation_note):
+            report(reader)
+            lost = describe_missing(self, found)
+            for text in (reader.splice_note(end), reader.truncation_note, *lost):
                 if text:
                     note(text)
 
@@ -170,6 +188,27 @@ class VideoSource:
         """Yield the frames that a player shows at the positions' times, found by seeking."""
         with VideoReader(self.path) as reader:
             yield from reader.frames_at(positions)
+
+
+def describe_missing(source: FrameSource, spans: Iterable[MissingSpan]) -> list[str]:
+    """Return a line that says which seconds of a source are missing; nothing if none are.
+
+    They count from its first frame. Where a file was only cut off, the reading says so.
+    """
+    ordered = sorted(spans, key=lambda span: span.start)
+    if all(span.is_end for span in ordered):
+        return []
+    times = [
+        f"{float(span.start - source.start_time):.2f}-{float(span.end - source.start_time):.2f} s"
+        for span in ordered
+    ]
+    seconds = float(sum(span.end - span.start for span in ordered))
+    frames = sum(span.frames for span in ordered)
+    more = f" and at {len(times) - 20} more places" if len(times) > 20 else ""
+    return [
+        f"{source.name} is damaged: {seconds:.2f} s ({frames} frame{'s' * (frames > 1)}) are "
+        f"missing, at {', '.join(times[:20])}{more}"
+    ]
 
 
 def _find_warnings(info: VideoInfo) -> Iterator[str]:
@@ -233,6 +272,7 @@ class ImageSequence:
         note: Note,
         time_range: TimeRange = WHOLE,
         resume_after: FramePosition | None = None,
+        missing: ReportMissing | None = None,
     ) -> Iterator[Frame]:
         """Yield the images, leaving out those that cannot be read.
 
@@ -254,6 +294,9 @@ class ImageSequence:
                 if damaged == len(self.paths):
                     raise
                 note(f"left out: {error.message}")
+                if missing is not None:
+                    time = index / IMAGE_SEQUENCE_FPS
+                    missing(MissingSpan(start=time, end=time + 1 / IMAGE_SEQUENCE_FPS, frames=1))
                 continue
             path = self.paths[index]
             found = image_io.count_frames(path)
@@ -313,18 +356,25 @@ class FrameSampler:
         """Return how many frames of the range have passed with `frame`."""
         return max(0, frame.index + 1 - self.time_range.first_index(self.source.average_rate))
 
-    def frames(self, *, note: Note, resume_after: FramePosition | None) -> Iterator[Frame]:
+    def frames(
+        self,
+        *,
+        note: Note,
+        resume_after: FramePosition | None,
+        missing: ReportMissing | None = None,
+    ) -> Iterator[Frame]:
         """Yield the frames that are taken, without the file's own samples.
 
         Args:
             note: Called with a line for what is missing or damaged.
             resume_after: A frame of an earlier reading: only those after it are yielded.
+            missing: As of `FrameSource.frames`.
         """
         slot = None
         if resume_after is not None and self.fps is not None:
             slot = resume_after.time * self.fps // 1
         for frame in self.source.frames(
-            note=note, time_range=self.time_range, resume_after=resume_after
+            note=note, time_range=self.time_range, resume_after=resume_after, missing=missing
         ):
             if frame.index % self.every:
                 continue

@@ -15,10 +15,12 @@ from fakes import (
     FRAMES,
     RecordingReporter,
     SpotDetector,
+    make_spot_images,
     mark_unfinished,
     read_set_files,
     run_extract,
     write_clip,
+    write_damaged_clip,
 )
 
 from faceswap_cli.core.errors import InputError, NoFacesError
@@ -281,3 +283,31 @@ def test_an_empty_set_of_a_killed_run_is_removed(folder: SetFolder, tmp_path: Pa
     with pytest.raises(NoFacesError):
         run_extract(clip, folder)
     assert not folder.root.exists()
+
+
+@pytest.mark.parametrize("at", [None, 10, 40])
+def test_what_damage_has_cost_is_counted_over_all_runs(
+    at: int | None, folder: SetFolder, tmp_path: Path
+) -> None:
+    """The summary and the set count the lost frames once, wherever the first run was stopped.
+
+    The first run ends before or after the damage, with frames 23 to 27 of 50 lost.
+    """
+    images = list(make_spot_images(50, empty=frozenset()))
+    clip = write_damaged_clip(tmp_path / "clip.mkv", images, damaged=23)
+
+    def stop(index: int) -> None:
+        if index == at:
+            raise KeyboardInterrupt
+
+    if at is not None:
+        with pytest.raises(KeyboardInterrupt):
+            run_extract(clip, folder, before=stop)
+    report = RecordingReporter()
+    summary = run_extract(clip, folder, report=report)
+
+    assert (45, 5, 0.2) == (summary.frames, summary.missing_frames, summary.missing_seconds)
+    told = "clip.mkv is damaged: 0.20 s (5 frames) are missing, at 0.92-1.12 s"
+    assert 1 == report.notes.count(told)
+    again = run_extract(clip, folder)
+    assert (5, 0.2) == (again.missing_frames, again.missing_seconds)
