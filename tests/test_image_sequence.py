@@ -223,6 +223,19 @@ def test_a_rotated_image_keeps_what_is_not_changed(tmp_path: Path, suffix: str) 
     np.testing.assert_allclose(alpha, np.rot90(clear[..., 3], -1), atol=9)
 
 
+@pytest.mark.parametrize("suffix", [".jpg", ".webp"])
+def test_damaged_exif_data_is_left_out(tmp_path: Path, suffix: str) -> None:
+    """The image is written, with its profile, and the loss is said; it ended in a traceback."""
+    exif = Pillow.Exif()
+    exif[0x010F] = "a vendor"
+    path, output = tmp_path / f"in{suffix}", tmp_path / f"out{suffix}"
+    Pillow.fromarray(noise()).save(path, exif=exif, icc_profile=b"profile")
+    path.write_bytes(path.read_bytes().replace(b"MM\0*", b"MM\0\xdb"))
+    assert ["damaged EXIF data left out, in 1 image"] == convert_one(path, output)
+    with Pillow.open(output) as opened:
+        assert (b"profile", {}) == (opened.info["icc_profile"], dict(opened.getexif()))
+
+
 def test_a_stopped_writer_is_resumed(tmp_path: Path) -> None:
     """Finished images remain; other settings start over; nothing is in place before the end."""
     source = make_sequence(tmp_path / "in", *(f"{number}.png" for number in range(5)))

@@ -168,7 +168,9 @@ class ImageSequenceWriter:
         model = "rgb" if header is None else header.color_model
         if model == "gray" and pixels.ndim == 3 and pixels.shape[2] == 3:
             pixels = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)  # not patched, such as side by side
-        metadata = _read_metadata(source)
+        metadata, is_whole = _read_metadata(source)
+        if not is_whole:
+            self._losses["damaged EXIF data left out"] += 1
         is_gray = pixels.ndim == 2 or pixels.shape[2] == 2
         if model != ("gray" if is_gray and suffix != ".webp" else "rgb"):
             metadata.pop("icc_profile", None)  # it is for other channels
@@ -255,15 +257,22 @@ def _patch_pixels(source: Path, image: Image, changed: Sequence[Rect]) -> AnyArr
     return pixels
 
 
-def _read_metadata(source: Path) -> dict[str, Any]:
-    """Return the color profile and the EXIF data of an image, for its upright pixels."""
+def _read_metadata(source: Path) -> tuple[dict[str, Any], bool]:
+    """Return an image's color profile and EXIF data, for its upright pixels, and if all is whole."""
+    metadata: dict[str, Any] = {}
     try:
         with Pillow.open(source) as opened:
-            upright = ImageOps.exif_transpose(opened)
-            metadata = {"icc_profile": opened.info.get("icc_profile"), "exif": upright.getexif()}
+            if profile := opened.info.get("icc_profile"):
+                metadata["icc_profile"] = profile
+            exif = ImageOps.exif_transpose(opened).getexif()
+            exif.tobytes()  # as saving does it
+            if exif:
+                metadata["exif"] = exif
     except OSError:  # a file format that only OpenCV reads
-        return {}
-    return {name: value for name, value in metadata.items() if value}
+        pass
+    except Exception:  # damaged EXIF data raises all kinds of errors
+        return metadata, False
+    return metadata, True
 
 
 def _copy_into_place(finished: Path, output: Path) -> None:
