@@ -258,7 +258,7 @@ def _patch_pixels(source: Path, image: Image, changed: Sequence[Rect]) -> AnyArr
 
 
 def _read_metadata(source: Path) -> tuple[dict[str, Any], bool]:
-    """Return an image's color profile and EXIF data, for its upright pixels, and if all is whole."""
+    """Return the color profile and EXIF data of an image, upright, and whether all is whole."""
     metadata: dict[str, Any] = {}
     try:
         with Pillow.open(source) as opened:
