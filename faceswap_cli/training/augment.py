@@ -13,7 +13,6 @@ Convention:
 from dataclasses import dataclass, fields
 from math import radians
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -133,6 +132,8 @@ def sample_by_remap(pixels: Pixels, indices: Indices, nodes: Tensor, *, size_px:
     Returns:
         float32 (2, B, 4, size_px, size_px), 0 to 255, rounded to whole steps: targets, inputs.
     """
+    import cv2  # only here: a machine that samples on its GPU need not have it
+
     # Pixel centers are at integers; the nodes are few, so they are converted, not the maps.
     maps = _interpolate_nodes(nodes * pixels.shape[1] - 0.5, size_px=size_px).numpy()
     planes = np.empty((2, len(indices), 4, size_px, size_px), dtype=np.uint8)

@@ -7,18 +7,18 @@ import hashlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from faceswap_cli.core import image_io
 from faceswap_cli.core.errors import InputError, NoFacesError
 from faceswap_cli.core.fileio import MAX_NAME_BYTES, atomic_write, fit_name, translate_os_errors
 from faceswap_cli.core.types import AnyArray, Image, Mask
-from faceswap_cli.faces.dataset import FaceRecord, FaceSet
-from faceswap_cli.faces.masks import eyes_mouth_mask, face_mask
+
+if TYPE_CHECKING:  # training from decoded crops needs no OpenCV, which image files and masks need
+    from faceswap_cli.faces.dataset import FaceRecord, FaceSet
 
 CACHE_FORMAT = 2
 """Part of the digest: a change of what is cached invalidates every old cache."""
@@ -66,7 +66,7 @@ class IdentityDataset:
     """float32 (N, 3): see `pose_features`; None if unknown."""
 
 
-def check_min_faces(faces: FaceSet) -> None:
+def check_min_faces(faces: "FaceSet") -> None:
     """Refuse a set that is too small to train on.
 
     Raises:
@@ -80,7 +80,7 @@ def check_min_faces(faces: FaceSet) -> None:
 
 
 def load_identity(
-    faces: FaceSet, *, cache: Path, side_px: int, val_files: Collection[str] = ()
+    faces: "FaceSet", *, cache: Path, side_px: int, val_files: Collection[str] = ()
 ) -> IdentityDataset:
     """Decode a set's crops, or map the cache of an earlier session, and split them.
 
@@ -109,7 +109,7 @@ def load_identity(
     )
 
 
-def pose_features(records: Sequence[FaceRecord]) -> AnyArray:
+def pose_features(records: "Sequence[FaceRecord]") -> AnyArray:
     """Return yaw, pitch and mouth opening of faces, float32 (N, 3), in units of `*_SCALE`."""
     return np.array(
         [
@@ -126,7 +126,7 @@ def pose_features(records: Sequence[FaceRecord]) -> AnyArray:
     ).reshape(-1, 3)
 
 
-def merge_sets(sets: Sequence[FaceSet], *, name: str) -> FaceSet:
+def merge_sets(sets: "Sequence[FaceSet]", *, name: str) -> "FaceSet":
     """Return the faces of sets in one folder as one set of a single identity."""
     [folder] = {faces.folder.parent for faces in sets}
     records = [
@@ -134,7 +134,7 @@ def merge_sets(sets: Sequence[FaceSet], *, name: str) -> FaceSet:
         for faces in sets
         for record in faces.records
     ]
-    return FaceSet(name=name, folder=folder, records=records)
+    return replace(sets[0], name=name, folder=folder, records=records)
 
 
 def cached_side_px(size_px: int, coverage: float, crop_px: int) -> int:
@@ -142,12 +142,12 @@ def cached_side_px(size_px: int, coverage: float, crop_px: int) -> int:
     return max(1, min(crop_px, round(OVERSAMPLING * size_px / coverage)))
 
 
-def crop_side_px(faces: FaceSet) -> int:
+def crop_side_px(faces: "FaceSet") -> int:
     """Return the side of a set's crops, px: that of the first."""
     return int(read_crop(faces.path(faces.records[0])).shape[0])
 
 
-def load_or_build_cache(faces: FaceSet, *, cache: Path, side_px: int) -> Pixels:
+def load_or_build_cache(faces: "FaceSet", *, cache: Path, side_px: int) -> Pixels:
     """Map the decoded crops of a set, decoding them when the set is new or has changed.
 
     Returns:
@@ -168,7 +168,7 @@ def load_or_build_cache(faces: FaceSet, *, cache: Path, side_px: int) -> Pixels:
     return pixels
 
 
-def cache_digest(faces: FaceSet, side_px: int) -> str:
+def cache_digest(faces: "FaceSet", side_px: int) -> str:
     """Return 16 hex digits that change when a crop, a record or the cached side does."""
     total = hashlib.sha256(f"{CACHE_FORMAT} {side_px}\n".encode())
     for record in faces.records:
@@ -184,6 +184,8 @@ def read_crop(path: Path) -> Image:
     Raises:
         InputError: It is not an image, or not square.
     """
+    from faceswap_cli.core import image_io
+
     image = image_io.read_image(path)
     if image.shape[0] != image.shape[1]:
         raise InputError(
@@ -261,11 +263,14 @@ def evenly_spaced(indices: Indices, count: int) -> Indices:
     return indices[np.linspace(0, len(indices) - 1, count).round().astype(np.int64)]
 
 
-def crop_with_masks(face_set: FaceSet, record: FaceRecord, side_px: int) -> AnyArray:
+def crop_with_masks(face_set: "FaceSet", record: "FaceRecord", side_px: int) -> AnyArray:
     """Return one crop with its mask levels as fourth channel, uint8 (S, S, 4).
 
     It covers the face's square, which is the middle of a crop with `head` framing.
     """
+    from faceswap_cli.core import image_io
+    from faceswap_cli.faces.masks import eyes_mouth_mask, face_mask
+
     image, alignment = read_crop(face_set.path(record)), record.alignment
     if record.framing == "head":
         alignment = alignment.shrink_to_face()
@@ -298,7 +303,7 @@ def unpack_feature_mask(levels: MaskChannel) -> MaskChannel:
     return (levels / (255 - FACE_LEVEL) - FACE_LEVEL / (255 - FACE_LEVEL)).clip(0, 1)
 
 
-def _write_cache(faces: FaceSet, path: Path, shape: Sequence[int]) -> None:
+def _write_cache(faces: "FaceSet", path: Path, shape: Sequence[int]) -> None:
     """Write all crops of a set into one array file.
 
     Written one crop after the other: writing into a mapped file on a full disk does not raise, it
@@ -311,7 +316,7 @@ def _write_cache(faces: FaceSet, path: Path, shape: Sequence[int]) -> None:
             file.write(crop_with_masks(faces, record, shape[1]).tobytes())
 
 
-def _cache_stem(faces: FaceSet) -> str:
+def _cache_stem(faces: "FaceSet") -> str:
     """Return the name of a set's caches before the digest."""
     return fit_name(faces.name, max_bytes=MAX_NAME_BYTES - len("-0123456789abcdef.npy"))
 
@@ -329,7 +334,7 @@ def _escape_glob(name: str) -> str:
     return "".join(f"[{char}]" if char in "*?[" else char for char in name)
 
 
-def _landmark_distance(record: FaceRecord, indices: tuple[int, int]) -> float:
+def _landmark_distance(record: "FaceRecord", indices: tuple[int, int]) -> float:
     """Return the distance of two landmarks, px."""
     first, second = record.landmarks[list(indices)].astype(np.float64)
     return float(np.linalg.norm(first - second))
