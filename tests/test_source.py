@@ -165,6 +165,21 @@ def test_frames_that_are_left_out_are_counted(tmp_path: Path) -> None:
     assert note.endswith("PNG or AVIF named by itself is read as a video")
 
 
+def test_videos_beside_images_are_left_out_with_a_note(tmp_path: Path) -> None:
+    """A folder with both is a sequence of its images; the videos were dropped silently."""
+    write_image(tmp_path / "a.png", 1)
+    write_video(tmp_path / "b.mp4")
+    write_animation(tmp_path / "c.gif")
+    notes: list[str] = []
+
+    [source] = find_sources([tmp_path])
+
+    assert isinstance(source, ImageSequence)
+    assert [(0, 1)] == read_levels(source, notes=notes)
+    [note] = notes
+    assert note == f"2 videos beside the images of {tmp_path.name} left out; name them to read them"
+
+
 def test_a_folder_of_videos_is_several_sources(tmp_path: Path) -> None:
     """Each keeps its own name, size and length."""
     write_video(tmp_path / "b.mp4")

@@ -229,6 +229,8 @@ class ImageSequence:
     name: str
     stem: str
     paths: tuple[Path, ...]
+    videos_left_out: int = 0
+    """Videos and GIFs beside the images of a folder."""
     is_continuous: bool = False
     average_rate: Fraction = IMAGE_SEQUENCE_FPS
     start_time: Fraction = Fraction(0)
@@ -305,6 +307,8 @@ class ImageSequence:
             yield frame
         if counts:
             note(_describe_left_out(counts))
+        if self.videos_left_out:
+            note(_describe_left_out_videos(self.name, self.videos_left_out))
 
     def frames_at(self, positions: Sequence[FramePosition]) -> Iterator[Frame]:
         """Yield the images at the positions' indices."""
@@ -328,6 +332,13 @@ def _describe_left_out(counts: Mapping[str, image_io.FrameCount]) -> str:
     if any(one.format_name in _ANIMATION_FORMATS for one in counts.values()):
         return f"{line}; an animated PNG or AVIF named by itself is read as a video"
     return line
+
+
+def _describe_left_out_videos(folder: str, count: int) -> str:
+    """Return a line for the videos in a folder of images."""
+    if count == 1:
+        return f"1 video beside the images of {folder} left out; name it to read it"
+    return f"{count} videos beside the images of {folder} left out; name them to read them"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -443,16 +454,16 @@ def _scan_folder(folder: Path) -> list[FrameSource]:
         return [*_scan_faceforensics(folder)]
     visible = [path for path in files if not path.name.startswith(".")]
     images = tuple(path for path in visible if path.suffix.lower() in IMAGE_SUFFIXES)
+    videos = [path for path in visible if path.suffix.lower() in VIDEO_SUFFIXES]
     if images:
         name = folder.resolve().name
-        return [ImageSequence(name=name, stem=name, paths=images)]
-    videos = [VideoSource.open(path) for path in visible if path.suffix.lower() in VIDEO_SUFFIXES]
+        return [ImageSequence(name=name, stem=name, paths=images, videos_left_out=len(videos))]
     if not videos:
         raise InputError(
             f"there are neither images nor videos in the folder {folder}",
             hint='name the files, or a pattern in quotes: "folder/**/*.mp4"',
         )
-    return [*videos]
+    return [VideoSource.open(path) for path in videos]
 
 
 def _scan_faceforensics(folder: Path) -> list[VideoSource]:
