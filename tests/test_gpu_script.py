@@ -229,6 +229,56 @@ def test_without_a_gpu_it_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "--device cuda" in capsys.readouterr().err
 
 
+@pytest.fixture
+def context(tmp_path: Path) -> gpu.Context:
+    """The CPU, random crops and tiny networks."""
+    return gpu.Context(
+        hardware=gpu.find_hardware("cpu"),
+        data=gpu.random_data(12, 48),
+        out=tmp_path,
+        deadline=time.monotonic() + 100,
+        tiny=True,
+    )
+
+
+def test_a_resume_that_loses_something_is_found(
+    context: gpu.Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A trainer that forgets the optimizer's moments is not equal after the stop."""
+    assert gpu.check_resume(context, "autoencoder", "debug", ())["equal"]
+    load = gpu.Trainer.load_state_dict
+
+    def forget(trainer: gpu.Trainer, tensors: gpu.Tensors) -> None:
+        load(trainer, {k: v for k, v in tensors.items() if not k.startswith("optimizer/")})
+
+    monkeypatch.setattr(gpu.Trainer, "load_state_dict", forget)
+    row = gpu.check_resume(context, "autoencoder", "debug", ())
+    assert not row["equal"]
+    assert row["difference"] > 0.01
+    assert row["difference without a stop"] == 0
+
+
+@pytest.mark.parametrize("in_thread", [False, True])
+def test_prefetched_batches_are_those_of_the_loader(context: gpu.Context, in_thread: bool) -> None:
+    """One after the other, after a jump, and twice the same."""
+    _, loader = gpu.make_trainer(context, gpu.hd_recipe(context, 128, 16))
+    prefetcher = gpu.Prefetcher(loader, in_thread=in_thread)
+    for seen in (0, 4, 8, 40, 40):
+        batch, expected = prefetcher.batch(seen), loader.batch(seen)
+        assert all(torch.equal(getattr(batch, k), v) for k, v in vars(expected).items())
+
+
+def test_the_true_swap_scores_best(context: gpu.Context, data_file: Path) -> None:
+    """The truth is without error; the unswapped input is far from it."""
+    [case, _] = gpu.load_data(data_file).cases
+    crops, truths, masks = gpu.case_tensors(context, case, coverage=0.8)
+    psnr, ssim = gpu.score(truths, truths, masks)
+    assert (psnr, round(ssim, 4)) == (100.0, 1.0)
+    psnr, ssim = gpu.score(crops, truths, masks)
+    assert psnr < 15
+    assert 0.3 < ssim < 0.8
+
+
 def test_plain_augmentation_is_the_same_without_opencv(monkeypatch: pytest.MonkeyPatch) -> None:
     """The plain loop's sampling does not depend on the library: within two levels."""
     rng = np.random.default_rng(0)
