@@ -133,11 +133,11 @@ def test_the_outside_and_structure_losses_are_zero_for_a_copy() -> None:
     train = replace(PAPER, outside_mask_weight=1.0, structure_weight=1.0)
     model = make_model(train=train)
     faces = batch()
-    assert {"outside", "structure"} <= set(step_losses(model, faces))
+    assert {"outside_mask", "structure"} <= set(step_losses(model, faces))
     generated = model.generate_all(faces, offset=1)
     copies = generated._replace(fake=faces.target.roll(1, 0))
     _, terms = model.generator_losses(faces, copies)
-    assert 0 == terms["outside"]
+    assert 0 == terms["outside_mask"]
     assert 0 == pytest.approx(float(terms["structure"]), abs=1e-5)
 
 
@@ -150,7 +150,7 @@ def test_the_gradient_penalty_affects_the_discriminators_only() -> None:
         losses = trainer.step(
             batch(), TrainProgress(images_seen=0, max_images=None), lr_scale=1.0, images=4
         )
-        assert (weight > 0) == ("slope" in losses)
+        assert (weight > 0) == ("r1" in losses)
         steps[weight] = {name: one.clone() for name, one in trainer.model.named_parameters()}
     changed = {
         name.split(".")[0]

@@ -130,8 +130,9 @@ def _rename_keys(entry: LogEntry) -> LogEntry:
 def _rename_losses(losses: Mapping[str, float], identities: Collection[str]) -> dict[str, float]:
     """Return losses by the names of this version: `generator ada`, `ada` and `critics` are old."""
     if any(name.startswith(NETWORK_LOSSES) for name in losses):
+        terms = {"outside": "outside_mask", "slope": "r1"}
         return {
-            re.sub("^(generator|discriminator) ", r"\1_", name): value
+            terms.get(name) or re.sub("^(generator|discriminator) ", r"\1_", name): value
             for name, value in losses.items()
         }
     renamed = {"critics": "discriminator", **{name: f"recon_{name}" for name in identities}}

@@ -195,8 +195,8 @@ class CycleGAN(SwapModel):
         d_losses = self.discriminator_losses(batch, generated, is_training=True)
         d_loss = torch.stack(d_losses).sum()
         if self.train_settings.r1_weight:
-            terms["slope"] = torch.stack(self.r1_penalties(batch)).mean()
-            d_loss = d_loss + self.train_settings.r1_weight * count * terms["slope"]
+            terms["r1"] = torch.stack(self.r1_penalties(batch)).mean()
+            d_loss = d_loss + self.train_settings.r1_weight * count * terms["r1"]
         update(DISCRIMINATORS, d_loss)
         losses = {f"generator_{k}": one for k, one in zip(self.identities, g_losses, strict=True)}
         losses |= {
@@ -275,7 +275,7 @@ class CycleGAN(SwapModel):
             "adversarial": 1.0,
             "cycle": train.cycle_weight,
             "identity": train.identity_weight,
-            "outside": train.outside_mask_weight,
+            "outside_mask": train.outside_mask_weight,
             "structure": train.structure_weight,
         }
         all_terms = [
@@ -313,7 +313,7 @@ class CycleGAN(SwapModel):
                 generated.identity_mapped[index], batch.target[index], weight
             )
         if train.outside_mask_weight:
-            terms["outside"] = weighted_l1(fake, source, 1 - mask)
+            terms["outside_mask"] = weighted_l1(fake, source, 1 - mask)
         if train.structure_weight:
             terms["structure"] = weighted_structure(fake, source, mask)
         return terms
