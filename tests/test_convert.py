@@ -787,15 +787,9 @@ def test_images_become_images(
         ("a.png", "a-swapped.mp4"),
     ],
 )
-def test_default_output_name_keeps_the_container(name: str, expected: str) -> None:
+def test_default_output_name_keeps_the_container(clip: Path, name: str, expected: str) -> None:
     """The default name has the video's suffix if a video can be written to it."""
-    video = VideoSource(
-        path=Path("clips", name),
-        size=(4, 4),
-        average_rate=Fraction(25),
-        count=1,
-        start_time=Fraction(0),
-    )
+    video = replace(VideoSource.open(clip), path=Path("clips", name))
     assert expected == default_output_name(video)
 
 

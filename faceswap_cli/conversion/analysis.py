@@ -6,7 +6,7 @@ faces.
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from faceswap_cli.conversion.face_index import (
     IndexProgress,
 )
 from faceswap_cli.core.errors import InputError
+from faceswap_cli.core.fileio import append_line
 from faceswap_cli.core.progress import Reporter
 from faceswap_cli.core.workspace import SetFolder, Workspace
 from faceswap_cli.faces.alignment import TEMPLATE_VERSION
@@ -29,7 +30,7 @@ from faceswap_cli.faces.detectors import DEFAULT_DETECTOR, LOCATION_DETECTORS
 from faceswap_cli.faces.selection import SelectAll
 from faceswap_cli.faces.set_source import read_source
 from faceswap_cli.faces.tracker import FaceTracker, TrackingConfig
-from faceswap_cli.video.frame import FramePosition
+from faceswap_cli.video.frame import FramePosition, MissingSpan, MissingSpans
 from faceswap_cli.video.source import ReportMissing
 from faceswap_cli.video.time_range import TimeRange
 
@@ -68,6 +69,38 @@ class ExtractedSet:
             and is_same_selection
             and is_same_alignment
         )
+
+
+class MissingLog:
+    """The missing times of a clip, kept on the disk: a resumed run does not read all of it.
+
+    Args:
+        path: A file beside the unfinished parts.
+        clip: The clip; times that were found in another one are left out.
+    """
+
+    def __init__(self, path: Path, clip: Clip) -> None:
+        self._path = path
+        self._key = json.dumps(clip.fingerprint(), sort_keys=True)
+        self.spans = MissingSpans(self._load())
+
+    def add(self, span: MissingSpan) -> None:
+        """Add a time."""
+        if span not in self.spans:
+            self.spans.add(span)
+            entry = {"clip": self._key, "missing": span.to_json()}
+            append_line(self._path, json.dumps(entry))
+
+    def _load(self) -> list[list[Any]]:
+        """Return what earlier runs found in the clip; a torn line is found again."""
+        lines = self._path.read_text().splitlines() if self._path.exists() else []
+        found = []
+        for line in lines:
+            with suppress(ValueError):
+                entry = json.loads(line)
+                if entry["clip"] == self._key:
+                    found.append(entry["missing"])
+        return found
 
 
 def find_extracted_sets(clip: Clip, workspace: Workspace | None) -> list[ExtractedSet]:

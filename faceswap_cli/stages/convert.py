@@ -14,13 +14,13 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from faceswap_cli import __version__
-from faceswap_cli.conversion.analysis import analyze_clip, find_extracted_sets
+from faceswap_cli.conversion.analysis import MissingLog, analyze_clip, find_extracted_sets
 from faceswap_cli.conversion.assignment import no_match_error, parse_assignments
 from faceswap_cli.conversion.clip import Clip
 from faceswap_cli.conversion.face_index import FaceIndex, join_faces
@@ -46,7 +46,7 @@ from faceswap_cli.provenance.claim import Claim, package_versions
 from faceswap_cli.provenance.consent import combined_consent_digest
 from faceswap_cli.provenance.visible_label import choose_corner
 from faceswap_cli.training import checkpoint
-from faceswap_cli.video.frame import Frame, MissingSpan, MissingSpans
+from faceswap_cli.video.frame import Frame
 from faceswap_cli.video.source import ReportMissing, VideoSource, describe_missing
 from faceswap_cli.video.writer import check_output
 
@@ -116,93 +116,67 @@ def convert(
     clip = Clip.open(source, start_s=settings.start_s, end_s=settings.end_s)
     check_output(clip.source, output, codec=settings.codec)
     with output_lock(output):
-        return _convert_locked(
-            clip,
-            weights=weights,
+        model = FaceModel.load(weights, device=device)
+        swapper = build_swapper(settings, model)
+        sets = find_extracted_sets(clip, workspace)
+        assignments = parse_assignments(
+            settings.faces,
             to=to,
-            output=output,
-            device=device,
-            report=report,
-            settings=settings,
-            workspace=workspace,
-            started=started,
+            identities=model.identities,
+            source_identities={one.folder.name for one in sets},
         )
-
-
-def _convert_locked(
-    clip: Clip,
-    *,
-    weights: Path,
-    to: str | None,
-    output: Path,
-    device: str,
-    report: Reporter,
-    settings: ConvertSettings,
-    workspace: Workspace | None,
-    started: float,
-) -> ConvertSummary:
-    """Write a clip with swapped faces to an output that no other process writes."""
-    model = FaceModel.load(weights, device=device)
-    swapper = build_swapper(settings, model)
-    sets = find_extracted_sets(clip, workspace)
-    assignments = parse_assignments(
-        settings.faces,
-        to=to,
-        identities=model.identities,
-        source_identities={one.folder.name for one in sets},
-    )
-    note = _note_once(report)
-    folder = parts_folder(output)
-    missing = _MissingLog(folder / "missing.jsonl", clip)
-    face_index = analyze_clip(
-        clip,
-        assignments,
-        sets=sets,
-        folder=folder,
-        report=report,
-        note=note,
-        missing=missing.add,
-    )
-    swapped = face_index.frames_to_swap()
-    if not swapped:
-        tracks = face_index.tracks()
-        shutil.rmtree(folder, ignore_errors=True)
-        raise no_match_error(clip.source.name, assignments, tracks)
-    boxes = face_index.boxes() if settings.visible_label else None
-    faces_digest = face_index.digest()
-    renderer = _Renderer(
-        clip=clip,
-        face_index=face_index,
-        identities=[one.identity for one in assignments],
-        swapper=swapper,
-        label_corner=None if boxes is None else choose_corner(boxes, clip.size),
-        batch_size=limit_batch_size(clip.size, requested=settings.batch_size),
-        report=report,
-        note=note,
-        missing=missing.add,
-    )
-    claim = _build_claim(clip, model, weights=weights, settings=settings)
-    key = _cache_key(clip, faces_digest, renderer.identities, claim, model)
-    target = Output.open(output, clip, key=key, settings=settings)
-    frames = renderer.render(target)
-    claim = replace(claim, frames=frames, swapped=len(swapped))
-    for text in target.finalize(claim, swapped_frames=swapped):
-        report.note(text)
-    if not settings.credentials:
-        _log_unsigned(weights)
-    target.cleanup()
-    if isinstance(clip.source, VideoSource):
-        for text in describe_missing(clip.source, missing.spans):
+        note = _note_once(report)
+        folder = parts_folder(output)
+        missing = MissingLog(folder / "missing.jsonl", clip)
+        face_index = analyze_clip(
+            clip,
+            assignments,
+            sets=sets,
+            folder=folder,
+            report=report,
+            note=note,
+            missing=missing.add,
+        )
+        swapped = face_index.frames_to_swap()
+        if not swapped:
+            tracks = face_index.tracks()
+            shutil.rmtree(folder, ignore_errors=True)
+            raise no_match_error(clip.source.name, assignments, tracks)
+        boxes = face_index.boxes() if settings.visible_label else None
+        faces_digest = face_index.digest()
+        renderer = _Renderer(
+            clip=clip,
+            face_index=face_index,
+            identities=[one.identity for one in assignments],
+            swapper=swapper,
+            label_corner=None if boxes is None else choose_corner(boxes, clip.size),
+            batch_size=limit_batch_size(clip.size, requested=settings.batch_size),
+            report=report,
+            note=note,
+            missing=missing.add,
+        )
+        claim = _build_claim(clip, model, weights=weights, settings=settings)
+        key = _cache_key(clip, faces_digest, renderer.identities, claim, model)
+        target = Output.open(output, clip, key=key, settings=settings)
+        frames = renderer.render(target)
+        claim = replace(claim, frames=frames, swapped=len(swapped))
+        notes = target.finalize(claim, swapped_frames=swapped)
+        if not settings.credentials:
+            _log_unsigned(weights)
+        target.cleanup()
+        if isinstance(clip.source, VideoSource):
+            notes = [*notes, *describe_missing(clip.source, missing.spans)]
+        for text in notes:
             report.note(text)
-    return ConvertSummary(
-        frames=frames,
-        swapped=len(swapped),
-        passed_through=frames - len(swapped),
-        missing_frames=missing.spans.frames,
-        missing_seconds=missing.spans.seconds,
-        seconds=time.monotonic() - started,
-        output=output,
-    )
+        return ConvertSummary(
+            frames=frames,
+            swapped=len(swapped),
+            passed_through=frames - len(swapped),
+            missing_frames=missing.spans.frames,
+            missing_seconds=missing.spans.seconds,
+            seconds=time.monotonic() - started,
+            output=output,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -290,38 +264,6 @@ def _frames_in_flight(batch_size: int) -> int:
     queued = 3 * min(QUEUE_DEPTH, batch_size)
     threads = 4  # each holds a frame
     return gathered + queued + threads + (2 * TEMPORAL_RADIUS + 1)
-
-
-class _MissingLog:
-    """The missing times of a clip, kept on the disk: a resumed run does not read all of it.
-
-    Args:
-        path: A file beside the unfinished parts.
-        clip: The clip; times that were found in another one are left out.
-    """
-
-    def __init__(self, path: Path, clip: Clip) -> None:
-        self._path = path
-        self._key = json.dumps(clip.fingerprint(), sort_keys=True)
-        self.spans = MissingSpans(self._load())
-
-    def add(self, span: MissingSpan) -> None:
-        """Add a time."""
-        if span not in self.spans:
-            self.spans.add(span)
-            entry = {"clip": self._key, "missing": span.to_json()}
-            append_line(self._path, json.dumps(entry))
-
-    def _load(self) -> list[list[Any]]:
-        """Return what earlier runs found in the clip; a torn line is found again."""
-        lines = self._path.read_text().splitlines() if self._path.exists() else []
-        found = []
-        for line in lines:
-            with suppress(ValueError):
-                entry = json.loads(line)
-                if entry["clip"] == self._key:
-                    found.append(entry["missing"])
-        return found
 
 
 def _note_once(report: Reporter) -> Callable[[str], None]:

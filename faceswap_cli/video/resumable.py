@@ -14,7 +14,6 @@ from faceswap_cli.video.containers import resolve_codec
 from faceswap_cli.video.encoder import EncodeSpec
 from faceswap_cli.video.frame import SourceSamples
 from faceswap_cli.video.image_sequence import ImageSequenceWriter
-from faceswap_cli.video.probe import probe
 from faceswap_cli.video.segments import SegmentedWriter
 from faceswap_cli.video.source import ImageSequence, VideoSource
 
@@ -91,8 +90,7 @@ def open_output(
     """
     if isinstance(source, VideoSource):
         codec = resolve_codec(output, codec)
-        info = probe(source.path)
-        spec = EncodeSpec.from_info(info, codec=codec, quality=quality, hardware=hardware)
+        spec = EncodeSpec.from_info(source.info, codec=codec, quality=quality, hardware=hardware)
         if side_by_side:
             spec = replace(spec, size=(2 * spec.size[0], spec.size[1]))
         return SegmentedWriter(folder, spec, key=key, error_path=output)

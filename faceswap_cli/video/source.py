@@ -103,13 +103,8 @@ class VideoSource:
     """A video file."""
 
     path: Path
-    size: tuple[int, int]
-    """(width, height) px, upright."""
-    average_rate: Fraction
-    """Frames a second."""
-    count: int | None
-    start_time: Fraction
-    """Time stamp of the first frame, seconds."""
+    info: VideoInfo
+    """What its first frame and its headers say."""
     is_continuous: bool = True
     partner: str | None = None
     """Stem of the video that a data set pairs with this one."""
@@ -123,14 +118,27 @@ class VideoSource:
             InputError: There is no such file, or no frame of it can be decoded.
         """
         info = probe(path)
-        return cls(
-            path=path,
-            size=info.size,
-            average_rate=info.average_rate,
-            count=info.frame_count,
-            start_time=info.start_time,
-            warnings=tuple(_find_warnings(info)),
-        )
+        return cls(path=path, info=info, warnings=tuple(_find_warnings(info)))
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) px, upright."""
+        return self.info.size
+
+    @property
+    def average_rate(self) -> Fraction:
+        """Frames a second."""
+        return self.info.average_rate
+
+    @property
+    def count(self) -> int | None:
+        """Number of frames that the file claims to have, if any."""
+        return self.info.frame_count
+
+    @property
+    def start_time(self) -> Fraction:
+        """Time stamp of the first frame, seconds."""
+        return self.info.start_time
 
     @property
     def name(self) -> str:
@@ -413,7 +421,9 @@ def find_sources(names: Sequence[Path]) -> list[FrameSource]:
             frames = image_io.count_frames(path)
             if frames.count > 1 and frames.format_name in _ANIMATION_FORMATS:
                 # An APNG does not tell FFmpeg how long it is.
-                sources.append(replace(VideoSource.open(path), count=frames.count))
+                source = VideoSource.open(path)
+                info = replace(source.info, frame_count=frames.count)
+                sources.append(replace(source, info=info))
             else:
                 images.append(path)
         else:
