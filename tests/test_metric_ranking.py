@@ -20,6 +20,7 @@ from faceswap_cli.evaluation import evaluator
 from faceswap_cli.evaluation.evaluation import Evaluation, read_values
 from faceswap_cli.evaluation.evaluator import evaluate_frames
 from faceswap_cli.evaluation.frame_eval import FramePair
+from faceswap_cli.evaluation.metrics.external_models import EvalModels
 from faceswap_cli.faces.alignment import align_face
 from faceswap_cli.faces.dataset import FaceRecord, FaceSet
 from faceswap_cli.faces.detectors.litert import LiteRTDetector
@@ -192,6 +193,7 @@ def evaluations(
     results = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(evaluator, "MAX_REFERENCES", 3)
+        models = EvalModels.open(has_truth=True)
         for name, images in swaps.items():
             # Identity models take most of the time; faults outside the ladder do not affect them.
             count = 4 if name in QUALITY_ORDER else 1
@@ -210,6 +212,7 @@ def evaluations(
                 identity=face_sets[TARGET],
                 distractors=[face_sets[WRONG_IDENTITY]],
                 report=Reporter(),
+                models=models,
             )
     return results
 

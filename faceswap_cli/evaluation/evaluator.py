@@ -4,6 +4,7 @@ import math
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
+from pathlib import Path
 from typing import IO
 
 import numpy as np
@@ -16,7 +17,7 @@ from faceswap_cli.evaluation.evaluation import Evaluation, WorstFrame, find_wors
 from faceswap_cli.evaluation.frame_eval import FrameEvaluator, FramePair
 from faceswap_cli.evaluation.metrics.external_models import EvalModels, IdentityModel
 from faceswap_cli.faces.alignment import transform_points
-from faceswap_cli.faces.dataset import FaceSet
+from faceswap_cli.faces.dataset import FaceRecord, FaceSet
 from faceswap_cli.faces.detectors import DEFAULT_DETECTOR, DETECTORS
 from faceswap_cli.faces.embedding import Embedding, compute_centroid
 
@@ -34,6 +35,7 @@ def evaluate_frames(
     identity: FaceSet,
     distractors: Sequence[FaceSet] = (),
     report: Reporter,
+    models: EvalModels | None = None,
 ) -> Evaluation:
     """Evaluate the frames of a clip.
 
@@ -44,6 +46,7 @@ def evaluate_frames(
         identity: Faces of the target identity.
         distractors: Faces of other identities, for retrieval.
         report: Receives progress.
+        models: Opened before, for several clips; None opens them for this one.
 
     Raises:
         NoFacesError: There is no face in the original, or in a set.
@@ -57,7 +60,7 @@ def evaluate_frames(
         raise NoFacesError(f"there is no frame in {names[1]}")
 
     # Measure frame by frame.
-    models = EvalModels.open(has_truth=first.truth is not None)
+    models = models or EvalModels.open(has_truth=first.truth is not None)
     intervals = {
         name: math.ceil((frame_count or most) / most) for name, most in MAX_SLOW_FRAMES.items()
     }
@@ -114,13 +117,13 @@ def _compute_centroids(
     Slow models run on a sample of the frames, and the face may be visible only between those.
     """
     centroids = {}
-    for name, model in models.identity.items():
+    for name in models.identity:
         faces = [frame.original for frame in frames if frame.original is not None]
         embeddings = [face.embeddings[name] for face in faces if name in face.embeddings]
         if not embeddings:
             continue
         original = compute_centroid(np.stack(embeddings))
-        target, *others = [_set_centroid(one, model) for one in (identity, *distractors)]
+        target, *others = [_set_centroid(one, name, models) for one in (identity, *distractors)]
         centroids[name] = IdentityCentroids(
             target=target,
             original=original,
@@ -129,11 +132,22 @@ def _compute_centroids(
     return centroids
 
 
-def _set_centroid(faces: FaceSet, model: IdentityModel) -> Embedding:
-    """Return the centroid of a set's faces."""
+def _set_centroid(faces: FaceSet, name: str, models: EvalModels) -> Embedding:
+    """Return the centroid of a set's faces by the model called `name`, computed once."""
     indices = np.unique(np.linspace(0, len(faces) - 1, MAX_REFERENCES).round().astype(int))
+    records = [faces.records[index] for index in indices]
+    key: tuple[str | Path, ...] = (name, *(faces.path(record) for record in records))
+    if key not in models.centroids:
+        models.centroids[key] = _embed_centroid(faces, records, models.identity[name])
+    return models.centroids[key]
+
+
+def _embed_centroid(
+    faces: FaceSet, records: Sequence[FaceRecord], model: IdentityModel
+) -> Embedding:
+    """Return the centroid of some of a set's faces."""
     embeddings = []
-    for record in (faces.records[index] for index in indices):
+    for record in records:
         crop = image_io.read_image(faces.path(record))
         landmarks = transform_points(
             record.landmarks, record.alignment.frame_to_crop(crop.shape[0])

@@ -11,7 +11,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ from faceswap_cli.evaluation.clips import render_clip, render_true_swap
 from faceswap_cli.evaluation.evaluation import Evaluation
 from faceswap_cli.evaluation.evaluator import evaluate_frames
 from faceswap_cli.evaluation.frame_eval import FramePair
+from faceswap_cli.evaluation.metrics.external_models import EvalModels
 from faceswap_cli.evaluation.metrics.reconstruction import ReconstructionScores
 from faceswap_cli.evaluation.metrics.registry import current_name
 from faceswap_cli.evaluation.trials import (
@@ -255,6 +256,11 @@ class _Harness:
     size: BenchmarkSize
     report: Reporter
 
+    @cached_property
+    def models(self) -> EvalModels:
+        """The models that all clips are evaluated with."""
+        return EvalModels.open(has_truth=True)
+
     @classmethod
     def prepare(
         cls, folder: Path, num_identities: int, size: BenchmarkSize, report: Reporter
@@ -397,6 +403,7 @@ class _Harness:
             identity=self.sets[target],
             distractors=[faces for other, faces in self.sets.items() if other != target],
             report=self.report,
+            models=self.models,
         )
         image_io.write_png(
             _grid_path(self.folder, name, driving, target),

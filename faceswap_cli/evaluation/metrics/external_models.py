@@ -6,7 +6,7 @@ which opens those that are installed and records why the others are not.
 
 import importlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, Self, TypeVar
 
@@ -47,6 +47,8 @@ class EvalModels:
     lpips: _PerceptualDistance | None
     unavailable: Mapping[str, str]
     """Reasons, by the suffix of the names of the metrics that are missing."""
+    centroids: dict[tuple[str | Path, ...], Embedding] = field(default_factory=dict)
+    """Centroids of sets that were computed, by model and crops."""
 
     @classmethod
     def open(cls, *, has_truth: bool) -> "EvalModels":
