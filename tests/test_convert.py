@@ -191,6 +191,15 @@ def _use_model(monkeypatch: pytest.MonkeyPatch, model: Echo) -> Echo:
     return model
 
 
+def _extract_and_forbid_detection(
+    monkeypatch: pytest.MonkeyPatch, video: Path, workspace: Workspace
+) -> None:
+    """Make a set of a video's faces, and let no face be detected afterwards."""
+    folder = workspace.set_folder("bo")
+    extract(video, folder=folder, settings=ExtractSettings(), report=Reporter())
+    monkeypatch.setattr(analysis, "LOCATION_DETECTORS", {})
+
+
 def _use_detector(monkeypatch: pytest.MonkeyPatch, script: Callable[[Image], list[Face]]) -> None:
     """Make the stages detect the script's faces, without loading a detector."""
     for module, name in ((analysis, "LOCATION_DETECTORS"), (preview_stage, "DETECTORS")):
@@ -643,9 +652,7 @@ def test_a_damaged_source_is_reported_and_counted(
     video = write_damaged_clip(tmp_path / "bad.mkv", [images[0]] * 40, damaged=13)
     workspace = Workspace.open(tmp_path / "workspace")
     if first_pass == "from a set":
-        folder = workspace.set_folder("bo")
-        extract(video, folder=folder, settings=ExtractSettings(), report=Reporter())
-        monkeypatch.setattr(analysis, "LOCATION_DETECTORS", {})
+        _extract_and_forbid_detection(monkeypatch, video, workspace)
     else:
         _use_detector(monkeypatch, lambda _: [face])
     if first_pass == "stopped":
@@ -681,9 +688,7 @@ def test_a_truncated_source_is_reported_once(
     video.write_bytes(data[: len(data) * 7 // 10])
     workspace = Workspace.open(tmp_path / "workspace")
     if first_pass == "from a set":
-        folder = workspace.set_folder("bo")
-        extract(video, folder=folder, settings=ExtractSettings(), report=Reporter())
-        monkeypatch.setattr(analysis, "LOCATION_DETECTORS", {})
+        _extract_and_forbid_detection(monkeypatch, video, workspace)
     else:
         _use_detector(monkeypatch, lambda _: [face])
     if first_pass == "finished earlier":
