@@ -141,6 +141,28 @@ def test_each_collapse_is_detected(
     assert problem in baseline.check(validate(FakeModel(generate), loader))
 
 
+def test_only_what_is_learned_can_be_lost(loader: FaceLoader) -> None:
+    """Initial weights may give diverse faces by chance; that they no longer do is no collapse."""
+    flat = validate(FakeModel(lambda faces, _: torch.zeros_like(faces)), loader)
+    early = replace(GOOD, reconstruction_error={"ada": 0.3, "bo": 0.3}, mean_face_error=0.3)
+    late = replace(GOOD, mean_face_error=0.3)
+    assert "" == HealthBaseline().update(early).check(flat)
+    assert "swaps of different faces are the same" in HealthBaseline().update(late).check(flat)
+
+
+def test_the_mean_face_is_not_learned_and_copies_are(loader: FaceLoader) -> None:
+    """A network has learned when its reconstructions are better than one face for all."""
+    assert validate(FakeModel(lambda faces, _: faces), loader).is_learned
+    mean = {
+        one.name: loader.clean_batch(one, one.val_indices).target[0].mean(0, keepdim=True)
+        for one in loader.datasets
+    }
+    result = validate(FakeModel(lambda faces, target: mean[target].expand_as(faces)), loader)
+    assert not result.is_learned
+    errors = result.reconstruction_error.values()
+    assert result.mean_face_error == pytest.approx(sum(errors) / len(errors))
+
+
 @pytest.mark.parametrize("generate", [torch.zeros_like, torch.clone, torch.neg])
 def test_untrained_networks_are_not_failures(
     loader: FaceLoader, generate: Callable[[Tensor], Tensor]

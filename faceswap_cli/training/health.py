@@ -5,7 +5,7 @@ Each `check` returns what is wrong, or an empty text; the loop rolls back.
 
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite
 from statistics import median
 
@@ -121,14 +121,20 @@ class HealthBaseline:
     """Smallest validation error."""
 
     def update(self, result: ValidationResult) -> "HealthBaseline":
-        """Return the baseline after one more healthy validation."""
+        """Return the baseline after one more healthy validation.
+
+        Only what is learned can be lost: the outputs of initial weights are diverse by chance.
+        """
         best = self.best_error
+        error = result.error if best is None else min(best, result.error)
+        if not result.is_learned:
+            return replace(self, best_error=error)
         return HealthBaseline(
             swap_diversity=max(self.swap_diversity, result.swap_diversity),
             swap_change=max(self.swap_change, result.swap_change),
             recon_correlation=max(self.recon_correlation, result.recon_correlation),
             swap_correlation=max(self.swap_correlation, result.swap_correlation),
-            best_error=result.error if best is None else min(best, result.error),
+            best_error=error,
         )
 
     def check(self, result: ValidationResult) -> str:

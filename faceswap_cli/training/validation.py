@@ -12,6 +12,8 @@ from faceswap_models.base import FaceBatch, SwapModel
 
 MAX_FACES = 48
 """Validation faces of each identity that are used; more change the result by less than noise."""
+LEARNED_FRACTION = 0.8
+"""Reconstructions with less than this part of the mean face's error have been learned."""
 VALIDATION_SEED = 0
 """Validation losses always have the same warps and the same randomness, to be comparable."""
 
@@ -33,8 +35,19 @@ class ValidationResult:
     """Correlation of faces with their reconstructions, -1 to 1; negative means inverted."""
     swap_correlation: float = 1.0
     """Correlation of faces with their swaps, -1 to 1; negative means inverted."""
+    mean_face_error: float = 1.0
+    """Mean absolute error, 0 to 1, of the same face for every input: the mean of the faces."""
     losses: Mapping[str, float] = field(default_factory=dict)
     """Validation loss by parameter group, for the groups that the backend computes it for."""
+
+    @property
+    def is_learned(self) -> bool:
+        """Whether reconstructions follow their input: they are better than the mean face.
+
+        Before, diversity and correlations are those of initial weights.
+        """
+        error = sum(self.reconstruction_error.values()) / len(self.reconstruction_error)
+        return error < LEARNED_FRACTION * self.mean_face_error
 
     @property
     def error(self) -> float:
@@ -67,6 +80,7 @@ def validate(model: SwapModel, loader: FaceLoader) -> ValidationResult:
         else 1.0,
         recon_correlation=_mean([_correlation(one.reconstructed, one) for one in outputs.values()]),
         swap_correlation=_mean([_correlation(one.swapped, one) for one in outputs.values()]),
+        mean_face_error=_mean([_mean_face_error(one) for one in outputs.values()]),
         losses=compute_validation_losses(model, loader),
     )
 
@@ -146,6 +160,11 @@ def _masked_error(images: Tensor, outputs: _Outputs) -> float:
     """Return the mean absolute error inside the face, as a part of the full range."""
     difference = (images - outputs.faces).abs().mean(1, keepdim=True) / 2
     return float((difference * outputs.mask).sum() / outputs.mask.sum().clamp(min=1))
+
+
+def _mean_face_error(outputs: _Outputs) -> float:
+    """Return the mean absolute error of the mean of the faces."""
+    return _masked_error(outputs.faces.mean(0, keepdim=True).expand_as(outputs.faces), outputs)
 
 
 def _diversity(images: Tensor, outputs: _Outputs) -> float:
