@@ -1,20 +1,22 @@
 """Files of a run: they are read back as written, and damage is always detected."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 
 import pytest
 import torch
 
 from faceswap_cli.core import config
-from faceswap_cli.core.errors import CheckpointError
+from faceswap_cli.core.errors import CheckpointError, InputError
 from faceswap_cli.core.hardware import Hardware
 from faceswap_cli.core.workspace import RunFolder
 from faceswap_cli.stages.train import build_model
 from faceswap_cli.training import checkpoint
+from faceswap_cli.training.loader import CpuLoader
 from faceswap_cli.training.state import TrainState
-from faceswap_cli.training.trainer import Trainer
+from faceswap_cli.training.trainer import Tensors, Trainer
 from faceswap_models.base import FaceBatch, TrainProgress
 
 NAMES = ("ada", "bo")
@@ -46,20 +48,84 @@ def make_trainer(steps: int = 2, *, seed: int = 0) -> Trainer:
 def save_to_run(run: RunFolder, trainer: Trainer, images_seen: int) -> None:
     """Write a checkpoint of a trainer."""
     state = TrainState(images_seen=images_seen)
-    checkpoint.save_checkpoint(run, trainer, recipe=RECIPE, identities=NAMES, state=state)
+    checkpoint.save_checkpoint(
+        run, trainer.state_dict(), recipe=RECIPE, identities=NAMES, state=state
+    )
 
 
 def save_trained_weights(path: Path, trainer: Trainer, *, images_seen: int = 8) -> Path:
     """Write a trainer's weights; return their path."""
-    checkpoint.save_weights(path, trainer, recipe=RECIPE, identities=NAMES, images_seen=images_seen)
+    checkpoint.save_weights(
+        path, trainer.export_weights(), recipe=RECIPE, identities=NAMES, images_seen=images_seen
+    )
     return path
+
+
+def make_writer(run: RunFolder, trainer: Trainer) -> checkpoint.CheckpointWriter:
+    """Return a writer for a trainer that trains on no faces."""
+    loader = CpuLoader(
+        [], model=RECIPE.model, train=RECIPE.train, seed=0, device=torch.device("cpu")
+    )
+    return checkpoint.CheckpointWriter(run, trainer, loader, recipe=RECIPE)
+
+
+def test_a_state_is_written_as_it_was_when_it_was_saved(
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Training goes on while a thread writes; what it changes meanwhile is not in the file."""
+    trainer, may_write = make_trainer(), Event()
+    expected = {name: value.clone() for name, value in trainer.state_dict().items()}
+    exported = {name: value.clone() for name, value in trainer.export_weights().items()}
+    write = checkpoint.write_safetensors
+
+    def write_later(path: Path, tensors: Tensors, header: Mapping[str, str]) -> None:
+        assert may_write.wait(60)
+        write(path, tensors, header)
+
+    monkeypatch.setattr(checkpoint, "write_safetensors", write_later)
+    with make_writer(run, trainer) as files:
+        files.save(TrainState(images_seen=8), is_best=True)
+        with torch.no_grad():
+            for value in trainer.state_dict().values():
+                value.fill_(7)
+        may_write.set()
+    resume = checkpoint.read_checkpoint(run.resume)
+    assert set(expected) == set(resume.tensors)
+    assert all(torch.equal(one, resume.tensors[name]) for name, one in expected.items())
+    for path in (run.weights, run.best):
+        stored, _ = checkpoint.read_safetensors(path)
+        assert all(torch.equal(one.half(), stored[name]) for name, one in exported.items())
+
+
+def test_a_failed_write_is_reported_once_and_leaves_the_last_checkpoint(
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next save, or the end, raises what the thread met."""
+    files = make_writer(run, make_trainer())
+    files.save(TrainState(images_seen=8))
+    files.wait()
+
+    def fail(*_: object) -> None:
+        raise InputError("no space left")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "write_safetensors", fail)
+        files.save(TrainState(images_seen=16))
+        with pytest.raises(InputError, match="no space left"):
+            files.save(TrainState(images_seen=24))
+    assert 8 == checkpoint.read_checkpoint(run.resume).state.images_seen
+    with files:
+        files.save(TrainState(images_seen=32))
+    assert 32 == checkpoint.read_checkpoint(run.resume).state.images_seen
 
 
 def test_checkpoints_are_read_back_as_written(run: RunFolder) -> None:
     """Weights, averages and moments bit for bit, and recipe, identities and state."""
     trainer = make_trainer()
     state = TrainState(images_seen=8, seconds=1.5, best_images=4)
-    checkpoint.save_checkpoint(run, trainer, recipe=RECIPE, identities=NAMES, state=state)
+    checkpoint.save_checkpoint(
+        run, trainer.state_dict(), recipe=RECIPE, identities=NAMES, state=state
+    )
     resume = checkpoint.load_checkpoint(run)
     assert resume is not None
     assert (RECIPE, NAMES, state) == (resume.recipe, resume.identities, resume.state)

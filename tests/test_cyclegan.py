@@ -186,7 +186,9 @@ def test_training_only_parts_are_not_exported(tmp_path: Path) -> None:
         if name.startswith("model/")
     }
     path = tmp_path / "weights.safetensors"
-    checkpoint.save_weights(path, trainer, recipe=recipe, identities=("x", "y"), images_seen=4)
+    checkpoint.save_weights(
+        path, trainer.export_weights(), recipe=recipe, identities=("x", "y"), images_seen=4
+    )
     loaded = checkpoint.load_weights(path, torch.device("cpu")).model
     faces = batch().target[0]
     with trainer.ema_weights() as model, torch.no_grad():
@@ -200,7 +202,9 @@ def test_weights_that_lack_a_generator_are_refused(tmp_path: Path) -> None:
     trainer = Trainer(build_model(recipe, ("x", "y"), PLAIN, seed=0), recipe.train, PLAIN)
     path = tmp_path / "weights.safetensors"
     trainer.model.training_only_prefixes = ("generators.0", "discriminators.", "pools.")
-    checkpoint.save_weights(path, trainer, recipe=recipe, identities=("x", "y"), images_seen=4)
+    checkpoint.save_weights(
+        path, trainer.export_weights(), recipe=recipe, identities=("x", "y"), images_seen=4
+    )
     with pytest.raises(CheckpointError, match="not a trained model that this version can read"):
         checkpoint.load_weights(path, torch.device("cpu"))
 

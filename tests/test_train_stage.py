@@ -984,7 +984,8 @@ train(
 
 @pytest.mark.slow
 def test_a_killed_run_resumes_with_the_same_command(sets: Sets, run: RunFolder) -> None:
-    """Kill -9 costs at most one checkpoint interval, and all files stay readable."""
+    """Kill -9 costs at most one checkpoint interval and what was just being written; all files
+    stay readable."""
     for faces in sets:
         text = "".join(record.to_json() + "\n" for record in faces.records)
         (faces.folder / "faces.jsonl").write_text(text)
@@ -1005,7 +1006,7 @@ def test_a_killed_run_resumes_with_the_same_command(sets: Sets, run: RunFolder) 
             for line in read_log_lines(run)
             if "images_per_second" in line
         ]
-        assert max(logged, default=0) - resume.state.images_seen <= 8
+        assert max(logged, default=0) - resume.state.images_seen <= 16
         assert len(temp_files(run)) <= 3  # what was being written, under temporary names
         checkpoint.load_weights(run.weights, torch.device("cpu"))
         reached = resume.state.images_seen

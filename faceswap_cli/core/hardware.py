@@ -89,14 +89,32 @@ def keep_freed_memory() -> bool:
 
 
 def use_fast_kernels(device: torch.device) -> None:
-    """Enable cuDNN's benchmark mode and TF32 on a GPU.
+    """Enable cuDNN's benchmark mode and TF32 on a GPU, and make it the process's current one.
 
     Batches have a constant shape, so the benchmark runs once. Does nothing on other devices, where
     training must be bit-exact.
     """
     if device.type == "cuda":
+        # Else libraries that take the current GPU, such as NCCL, use memory on the first one.
+        torch.cuda.set_device(device)
         torch.backends.cudnn.benchmark = True
         torch.set_float32_matmul_precision("high")
+
+
+def release_cached_memory(device: torch.device) -> None:
+    """Give memory that torch keeps for reuse back to a GPU; does nothing on a CPU."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif device.type == "mps":
+        torch.mps.empty_cache()
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait for everything that a GPU was given to do; does nothing on a CPU."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
 
 
 @contextmanager

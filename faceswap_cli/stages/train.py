@@ -27,6 +27,7 @@ from faceswap_cli.core.hardware import (
     find_hardware,
     keep_freed_memory,
     limit_threads,
+    release_cached_memory,
     use_fast_kernels,
 )
 from faceswap_cli.core.lock import run_lock
@@ -36,6 +37,7 @@ from faceswap_cli.core.workspace import RunFolder, SetFolder
 from faceswap_cli.faces.dataset import FaceSet
 from faceswap_cli.provenance.consent import read_origin
 from faceswap_cli.training import checkpoint
+from faceswap_cli.training.checkpoint import CheckpointWriter
 from faceswap_cli.training.dataset import (
     VALIDATION_FRACTION,
     IdentityDataset,
@@ -182,11 +184,20 @@ def train(job: TrainJob, *, report: Reporter) -> TrainSummary:
         session = build_session(job, hardware, dist=dist, report=report)
         if dist.world_size > 1:
             synchronize(session, dist)
+        files = CheckpointWriter(
+            job.run,
+            session.trainer,
+            session.loader,
+            recipe=job.recipe,
+            origins=[
+                read_origin(records=folder.records, source=folder.source)
+                for folder in (SetFolder(root=faces.folder) for faces in job.sets)
+            ],
+        )
         summary = training_loop(
             session.trainer,
             session.loader,
-            job.run,
-            recipe=job.recipe,
+            stack.enter_context(files),
             state=session.state,
             seed=job.seed,
             stop=job.stop_criterion,
@@ -194,10 +205,6 @@ def train(job: TrainJob, *, report: Reporter) -> TrainSummary:
             dist=dist,
             estimate=session.estimate,
             report=report,
-            origins=[
-                read_origin(records=folder.records, source=folder.source)
-                for folder in (SetFolder(root=faces.folder) for faces in job.sets)
-            ],
         )
     if interrupt.requested:
         raise KeyboardInterrupt
@@ -283,9 +290,10 @@ def try_batch_size(
         cache: Folder of the decoded crops, shared by all trials.
         baseline_bytes: Peak memory before the first trial: on a CPU the peak never falls.
     """
+    release_cached_memory(hardware.device)
     if hardware.device.type == "cuda":
-        torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(hardware.device)
+    if hardware.device.type != "cpu":
         baseline_bytes = 0
     trial = replace(job, recipe=with_batch_size(job.recipe, size))
     try:

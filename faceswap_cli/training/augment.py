@@ -11,6 +11,7 @@ Convention:
 """
 
 from dataclasses import dataclass, fields
+from functools import cache
 from math import radians
 
 import numpy as np
@@ -60,8 +61,15 @@ class AugmentParams:
     def to(self, device: torch.device) -> "AugmentParams":
         """Return the same parameters on a device."""
         return AugmentParams(
-            **{field.name: getattr(self, field.name).to(device) for field in fields(self)}
+            **{field.name: to_device(getattr(self, field.name), device) for field in fields(self)}
         )
+
+
+def to_device(value: Tensor, device: torch.device) -> Tensor:
+    """Return a tensor on a device, without making the host wait for the device's work so far."""
+    if device.type == "cuda" and value.device.type == "cpu":
+        return value.pin_memory().to(device, non_blocking=True)
+    return value.to(device)
 
 
 def sample_params(count: int, settings: TrainSettings, *, seed: int) -> AugmentParams:
@@ -218,7 +226,8 @@ def rgb_to_lab(images: Tensor) -> Tensor:
     linear = torch.where(
         images <= 0.04045, images / 12.92, ((images.clamp(min=0) + 0.055) / 1.055) ** 2.4
     )
-    xyz = torch.einsum("dc,bchw->bdhw", _rgb_to_xyz_matrix(images), linear)
+    matrix, _ = _color_matrices(images.device, images.dtype)
+    xyz = torch.einsum("dc,bchw->bdhw", matrix, linear)
     cube = torch.where(
         xyz > (6 / 29) ** 3, xyz.clamp(min=1e-8) ** (1 / 3), xyz / _LAB_LINEAR_SLOPE + 4 / 29
     )
@@ -232,7 +241,8 @@ def lab_to_rgb(lab: Tensor) -> Tensor:
     y = (lightness + 16) / 116
     cube = torch.stack([y + a / 500, y, y - b / 200], dim=1)
     xyz = torch.where(cube > 6 / 29, cube**3, _LAB_LINEAR_SLOPE * (cube - 4 / 29))
-    linear = torch.einsum("dc,bchw->bdhw", torch.linalg.inv(_rgb_to_xyz_matrix(lab)), xyz)
+    _, inverse = _color_matrices(lab.device, lab.dtype)
+    linear = torch.einsum("dc,bchw->bdhw", inverse, xyz)
     bright = 1.055 * linear.clamp(min=1e-8) ** (1 / 2.4) - 0.055
     return torch.where(linear <= 0.0031308, linear * 12.92, bright)
 
@@ -241,16 +251,23 @@ _LAB_LINEAR_SLOPE = 3 * (6 / 29) ** 2
 """Slope of LAB's linear part near black (CIE 15)."""
 
 
-def _rgb_to_xyz_matrix(like: Tensor) -> Tensor:
-    """Return the matrix of linear sRGB -> XYZ relative to the D65 white (IEC 61966-2-1), (3, 3)."""
-    matrix = like.new_tensor(
-        [
-            [0.4124564, 0.3575761, 0.1804375],
-            [0.2126729, 0.7151522, 0.0721750],
-            [0.0193339, 0.1191920, 0.9503041],
-        ]
-    )
-    return matrix / matrix.sum(1, keepdim=True)
+@cache
+def _color_matrices(device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Return linear sRGB -> XYZ relative to the D65 white (IEC 61966-2-1), and its inverse, (3, 3).
+
+    Kept on the device: making them there in every step would make the host wait.
+    """
+    with torch.inference_mode(mode=False):
+        matrix = torch.tensor(
+            [
+                [0.4124564, 0.3575761, 0.1804375],
+                [0.2126729, 0.7151522, 0.0721750],
+                [0.0193339, 0.1191920, 0.9503041],
+            ]
+        )
+        matrix /= matrix.sum(1, keepdim=True)
+        inverse = torch.linalg.inv(matrix)
+        return matrix.to(device, dtype), inverse.to(device, dtype)
 
 
 def _node_grid(device: torch.device) -> Tensor:

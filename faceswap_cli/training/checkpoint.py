@@ -11,11 +11,12 @@ import re
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Self
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -29,7 +30,7 @@ from faceswap_cli.core.workspace import RunFolder
 from faceswap_cli.provenance.consent import Origin, origins_from_json, origins_to_json
 from faceswap_cli.training.loader import FaceLoader
 from faceswap_cli.training.state import TrainState
-from faceswap_cli.training.trainer import Tensors, Trainer
+from faceswap_cli.training.trainer import Tensors, Trainer, select_exported
 from faceswap_models import registry
 from faceswap_models.base import SwapModel
 
@@ -78,6 +79,9 @@ class Checkpoint:
 class CheckpointWriter:
     """Writes the checkpoints and trained models of a run, in the main process.
 
+    Training waits only while its state is copied; a thread hashes and writes the copy. A context
+    manager: at its end everything is written.
+
     Args:
         run: Its folder.
         trainer: Its model and optimizers.
@@ -93,16 +97,27 @@ class CheckpointWriter:
         loader: FaceLoader,
         *,
         recipe: Recipe,
-        origins: Sequence[Origin],
+        origins: Sequence[Origin] = (),
     ) -> None:
         self.run = run
+        self.recipe = recipe
         self.saved_images = -1
         """Images seen at the last save; -1 before the first."""
         self._trainer = trainer
         self._loader = loader
-        self._recipe = recipe
         self._origins = origins
         self._saved_at_s = time.monotonic()
+        self._host_copy = HostCopy()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._pending: Future[None] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._thread.shutdown(wait=True)
+        if kind is None:  # an error on its way out says more than one of writing
+            self.wait()
 
     @property
     def seconds_since_save(self) -> float:
@@ -111,41 +126,97 @@ class CheckpointWriter:
 
     def begin(self, state: TrainState) -> None:
         """Write the recipe, and the initial checkpoint of a new run, for a rollback."""
-        write_text(self.run.recipe, self._recipe.to_toml())
+        write_text(self.run.recipe, self.recipe.to_toml())
         if self.run.weights.exists():
             self.saved_images = state.images_seen
         if not self.run.resume.exists():
-            self._save_checkpoint(state)
+            self._submit(state, ())
 
-    def save(self, state: TrainState) -> None:
-        """Write everything needed to resume, and the trained model."""
-        self._save_checkpoint(state)
-        self._save_weights(self.run.weights, state)
+    def save(self, state: TrainState, *, is_best: bool = False) -> None:
+        """Write everything needed to resume, and the trained model.
+
+        Args:
+            state: Where training is.
+            is_best: Whether the model did best on validation faces so far, and is kept as that.
+
+        Raises:
+            InputError: The save before this one failed.
+        """
+        self._submit(state, (self.run.best, self.run.weights) if is_best else (self.run.weights,))
         self.saved_images, self._saved_at_s = state.images_seen, time.monotonic()
 
-    def save_best(self, state: TrainState) -> None:
-        """Write the trained model that did best on validation faces."""
-        self._save_weights(self.run.best, state)
+    def wait(self) -> None:
+        """Wait until everything is written.
 
-    def _save_checkpoint(self, state: TrainState) -> None:
+        Raises:
+            InputError: The disk is full, or the folder cannot be written.
+        """
+        if self._pending is not None:
+            pending, self._pending = self._pending, None
+            pending.result()
+
+    def _submit(self, state: TrainState, models: Sequence[Path]) -> None:
+        """Copy the state and have it written; at most one copy is in memory."""
+        self.wait()
+        self._host_copy.start(self._trainer.state_dict())
+        self._pending = self._thread.submit(self._write, state, models)
+
+    def _write(self, state: TrainState, models: Sequence[Path]) -> None:
+        """Write the copied state: trained models first, which the checkpoint then counts."""
+        tensors, model = self._host_copy.take(), self._trainer.model
+        weights = select_exported(tensors, model.training_only_prefixes) if models else {}
+        for path in models:
+            save_weights(
+                path,
+                weights,
+                recipe=self.recipe,
+                identities=model.identities,
+                images_seen=state.images_seen,
+                origins=self._origins,
+            )
         save_checkpoint(
             self.run,
-            self._trainer,
-            recipe=self._recipe,
-            identities=self._trainer.model.identities,
+            tensors,
+            recipe=self.recipe,
+            identities=model.identities,
             state=state,
             validation_files={one.name: one.val_files for one in self._loader.datasets},
         )
 
-    def _save_weights(self, path: Path, state: TrainState) -> None:
-        save_weights(
-            path,
-            self._trainer,
-            recipe=self._recipe,
-            identities=self._trainer.model.identities,
-            images_seen=state.images_seen,
-            origins=self._origins,
-        )
+
+class HostCopy:
+    """A copy of tensors in the host's memory; a GPU copies while it trains on.
+
+    The copy is queued behind the steps so far and before the next ones, into page-locked memory,
+    which is used again: a copy into other memory would make the host wait.
+    """
+
+    def __init__(self) -> None:
+        self._tensors: Tensors = {}
+        self._locked: Tensors = {}
+        self._copied: torch.cuda.Event | None = None
+
+    def start(self, tensors: Tensors) -> None:
+        """Start to copy; the tensors may change afterwards."""
+        self._tensors, used = {}, {}
+        for name, value in tensors.items():
+            if value.device.type != "cuda":
+                self._tensors[name] = value.to("cpu", copy=True)
+                continue
+            buffer = self._locked.get(name)
+            if buffer is None or (buffer.shape, buffer.dtype) != (value.shape, value.dtype):
+                buffer = torch.empty_like(value, device="cpu", pin_memory=True)
+            used[name] = self._tensors[name] = buffer.copy_(value, non_blocking=True)
+        self._locked = used
+        if used:
+            self._copied = torch.cuda.current_stream().record_event()
+
+    def take(self) -> Tensors:
+        """Wait for the copy and return it; it is valid until the next one starts."""
+        if self._copied is not None:
+            self._copied.synchronize()
+        tensors, self._tensors = self._tensors, {}
+        return tensors
 
 
 def restore(trainer: Trainer, run: RunFolder) -> TrainState:
@@ -173,7 +244,7 @@ def restore_from(trainer: Trainer, checkpoint: Checkpoint, *, run: RunFolder) ->
 
 def save_checkpoint(
     run: RunFolder,
-    trainer: Trainer,
+    tensors: Tensors,
     *,
     recipe: Recipe,
     identities: Sequence[str],
@@ -184,12 +255,20 @@ def save_checkpoint(
 
     The file is written as `snapshots/<images>` first, and `resume` then becomes a hard link to it:
     so a damaged `resume` always has a predecessor.
+
+    Args:
+        run: The run.
+        tensors: See `Trainer.state_dict`.
+        recipe: Backend and settings.
+        identities: Names, in the order of the networks.
+        state: Everything else that training changes.
+        validation_files: Crops kept out of training, by identity.
     """
     path = run.snapshot_path(state.images_seen)
     header = _build_metadata(recipe, identities, state.images_seen)
     header["state"] = json.dumps(state.to_dict())
     header["validation_files"] = json.dumps(dict(validation_files))
-    write_safetensors(path, trainer.state_dict(), header)
+    write_safetensors(path, tensors, header)
     _hard_link_or_copy(path, run.resume)
     for old in list_snapshots(run)[:-MAX_SNAPSHOTS]:
         old.unlink()
@@ -265,21 +344,21 @@ def check_compatible(
 
 def save_weights(
     path: Path,
-    trainer: Trainer,
+    weights: Tensors,
     *,
     recipe: Recipe,
     identities: Sequence[str],
     images_seen: int,
     origins: Sequence[Origin] = (),
 ) -> None:
-    """Write what `convert` needs: the averaged weights, and their description in the header."""
+    """Write what `convert` needs: weights (`Trainer.export_weights`), described in the header."""
     header = _build_metadata(recipe, identities, images_seen)
     header["origins"] = origins_to_json(origins)
     model = recipe.model
     header["crop"] = json.dumps({"size_px": model.size_px, "coverage": model.coverage})
     write_safetensors(
         path,
-        {name: to_fp16_if_safe(value) for name, value in trainer.export_weights().items()},
+        {name: to_fp16_if_safe(value) for name, value in weights.items()},
         header,
     )
 

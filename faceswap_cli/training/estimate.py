@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from faceswap_cli.core.errors import InputError
+from faceswap_cli.core.hardware import synchronize
 from faceswap_cli.training.checkpoint import MAX_SNAPSHOTS
 from faceswap_cli.training.loader import FaceLoader
 from faceswap_cli.training.trainer import StepOutOfMemoryError, Trainer
@@ -110,8 +111,7 @@ def benchmark_steps(
             steps = 0
             continue
         steps += 1
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+        synchronize(device)
     elapsed = time.monotonic() - start
     return (steps - WARMUP_STEPS) * images / elapsed, peak_memory_bytes(device)
 
@@ -185,6 +185,8 @@ def peak_memory_bytes(device: torch.device) -> int:
     """Return the peak memory, bytes; 0 where the system does not report it."""
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
+    if device.type == "mps":  # it keeps what it took, so this is the peak
+        return int(torch.mps.driver_allocated_memory())
     if sys.platform == "win32":
         return 0
     import resource  # not on Windows
@@ -251,6 +253,9 @@ def search_limits(device: torch.device) -> SearchLimits:
     """Return the limits of a device, from its free memory."""
     if device.type == "cuda":
         free = torch.cuda.mem_get_info(device)[0]
+        return SearchLimits(memory_bytes=GPU_MEMORY_FRACTION * free, min_speedup=-1.0)
+    if device.type == "mps":
+        free = torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
         return SearchLimits(memory_bytes=GPU_MEMORY_FRACTION * free, min_speedup=-1.0)
     return SearchLimits(
         memory_bytes=CPU_MEMORY_FRACTION * available_memory_bytes(), min_speedup=CPU_MIN_SPEEDUP

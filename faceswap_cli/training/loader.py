@@ -151,7 +151,7 @@ class FaceLoader(ABC):
             samples = self.sample_images(dataset, indices, params)
             images = from_levels(samples[:, :, :3])  # (2, B, 3, S, S)
             if self.train.color_jitter:
-                shift = params.color_shift.to(images.device).repeat(2, 1)
+                shift = augment.to_device(params.color_shift, self.device).repeat(2, 1)
                 images = augment.jitter_color(images.flatten(0, 1), shift).view_as(images)
             levels = samples[0, :, 3:]
             return FaceBatch(
@@ -222,9 +222,9 @@ class GpuResidentLoader(FaceLoader):
     ) -> Tensor:
         """Sample with `grid_sample`."""
         grid = augment.sampling_grid(params.to(self.device), coverage=self.model.coverage)
-        crops, on_device = self.device_crops[dataset.name], torch.from_numpy(indices)
+        on_device = augment.to_device(torch.from_numpy(indices), self.device)
         return augment.sample_by_grid(
-            crops, on_device.to(self.device), grid, size_px=self.model.size_px
+            self.device_crops[dataset.name], on_device, grid, size_px=self.model.size_px
         )
 
 
@@ -236,9 +236,43 @@ class GpuStreamingLoader(FaceLoader):
     ) -> Tensor:
         """Send the crops, then sample with `grid_sample`."""
         grid = augment.sampling_grid(params.to(self.device), coverage=self.model.coverage)
-        crops = torch.from_numpy(dataset.pixels[indices]).to(self.device)
+        crops = augment.to_device(torch.from_numpy(dataset.pixels[indices]), self.device)
         in_batch = torch.arange(len(indices), device=self.device)
         return augment.sample_by_grid(crops, in_batch, grid, size_px=self.model.size_px)
+
+
+class BatchPrefetcher:
+    """Makes the next batch on a GPU while a step runs, on a stream of its own.
+
+    Elsewhere a batch is made when it is asked for: a CPU has no time to spare during a step.
+
+    Args:
+        loader: Makes the batches.
+    """
+
+    def __init__(self, loader: FaceLoader) -> None:
+        self._loader = loader
+        self._stream: torch.cuda.Stream | None = None
+        if loader.device.type == "cuda":
+            self._stream = torch.cuda.Stream(loader.device)  # type: ignore[no-untyped-call]  # torch's stub
+        self._next: tuple[int, FaceBatch] | None = None
+
+    def batch(self, images_seen: int) -> FaceBatch:
+        """Return the batch that follows after `images_seen` images."""
+        if self._stream is None or self._next is None or self._next[0] != images_seen:
+            return self._loader.batch(images_seen)
+        (_, batch), self._next = self._next, None
+        current = torch.cuda.current_stream(self._loader.device)
+        current.wait_stream(self._stream)
+        for value in vars(batch).values():
+            value.record_stream(current)  # else its memory would be reused while it is read
+        return batch
+
+    def prefetch(self, images_seen: int) -> None:
+        """Begin to make the batch that follows after `images_seen` images."""
+        if self._stream is not None:
+            with torch.cuda.stream(self._stream):
+                self._next = images_seen, self._loader.batch(images_seen)
 
 
 def make_loader(
@@ -285,6 +319,9 @@ def stack_batches(batches: Sequence[FaceBatch]) -> FaceBatch:
 
 def sample_partners(poses: AnyArray, others: AnyArray, *, rng: np.random.Generator) -> AnyArray:
     """Return, for each of `poses` (B, 3), the index of a random near one of `others` (N, 3)."""
-    distances = np.square(poses[:, None] - others[None]).sum(-1)  # (B, N)
-    near = np.argsort(distances, axis=1, kind="stable")[:, :NEAREST]
-    return near[np.arange(len(near)), rng.integers(0, near.shape[1], len(near))]
+    count = min(NEAREST, len(others))
+    # Cheap: there may be thousands of faces, and this is done in every step. Distances (B, N) less
+    # the square of each of `poses`, which does not change their order; and no sorting of them all.
+    distances = np.square(others).sum(1) - 2 * poses @ others.T
+    near = np.sort(np.argpartition(distances, count - 1, axis=1)[:, :count], axis=1)
+    return near[np.arange(len(near)), rng.integers(0, count, len(near))]

@@ -10,19 +10,16 @@ from dataclasses import replace
 
 import torch
 
-from faceswap_cli.core.config import Recipe
 from faceswap_cli.core.errors import DeviceError, FaceswapError
 from faceswap_cli.core.progress import Reporter
 from faceswap_cli.core.signals import StopFlag
-from faceswap_cli.core.workspace import RunFolder
-from faceswap_cli.provenance.consent import Origin
 from faceswap_cli.training import checkpoint
 from faceswap_cli.training.checkpoint import CheckpointWriter
 from faceswap_cli.training.dataset import derive_seed
 from faceswap_cli.training.distributed import DistributedContext
 from faceswap_cli.training.estimate import TrainEstimate
 from faceswap_cli.training.health import HealthMonitor
-from faceswap_cli.training.loader import FaceLoader
+from faceswap_cli.training.loader import BatchPrefetcher, FaceLoader
 from faceswap_cli.training.preview import write_preview
 from faceswap_cli.training.report import write_run_report
 from faceswap_cli.training.run_log import RunLog, TrainSummary
@@ -38,8 +35,8 @@ EARLY_IMAGES = (1_000, 3_000, 10_000)
 """Images seen at which a run is validated and previewed besides the regular intervals: short runs
 need both, and the first preview should come soon."""
 CHECKPOINT_MAX_S = 120.0
-"""Time after which a checkpoint is written between the regular ones: the most that a power cut can
-cost. Validating and saving take about a second of it."""
+"""Time after which a checkpoint is written between the regular ones: with the time of writing, the
+most that a power cut can cost. Validating takes about a second of it."""
 ROLLBACK_LR_SCALE = 0.5
 """Factor of the learning rate after each rollback."""
 MAX_ROLLBACKS = 3
@@ -51,9 +48,8 @@ RECOVERY_INTERVALS = 3
 def training_loop(
     trainer: Trainer,  # model, optimizers, averaged weights, precision
     loader: FaceLoader,
-    run: RunFolder,
+    files: CheckpointWriter,  # the run's folder
     *,
-    recipe: Recipe,
     state: TrainState,  # where to begin
     seed: int,
     stop: StopCriterion,
@@ -61,7 +57,6 @@ def training_loop(
     dist: DistributedContext,
     estimate: TrainEstimate,  # shown with the speed of the first seconds
     report: Reporter,
-    origins: Sequence[Origin] = (),  # digests of the sets, for the header of the trained model
 ) -> TrainSummary:
     """Train from `state` until `stop` or an interrupt ends it, and leave the run in order.
 
@@ -71,13 +66,13 @@ def training_loop(
     Raises:
         FaceswapError: Training failed `MAX_ROLLBACKS` times without getting past the failure.
     """
-    train = recipe.train
+    run, train = files.run, trainer.train
     interval = train.checkpoint_interval_images
     images = loader.images_per_step
-    files = CheckpointWriter(run, trainer, loader, recipe=recipe, origins=origins)
     log = RunLog(run, report, start=state, estimate=estimate, stop=stop)
     health = HealthMonitor()
     swap_evaluator = SwapEvaluator(loader)
+    batches = BatchPrefetcher(loader)
     if dist.is_main:
         files.begin(state)
         log.begin()
@@ -111,7 +106,7 @@ def training_loop(
             trainer.grow(int(growth_step), progress)
 
         # Step.
-        batch = loader.batch(state.images_seen)
+        batch = batches.batch(state.images_seen)
         torch.manual_seed(derive_seed(seed, state.images_seen, f"step of process {dist.rank}"))
         group_lr_scales = dict(zip(trainer.parameter_groups, plateaus, strict=True))
         try:
@@ -119,10 +114,11 @@ def training_loop(
                 batch, progress, lr_scale=lr_scale, images=images, group_lr_scales=group_lr_scales
             )
         except StepOutOfMemoryError:  # the step may have been taken in part
-            state = retry_in_smaller_parts(trainer, run, batch, dist)
+            state = retry_in_smaller_parts(trainer, files, batch, dist)
             parts = trainer.grad_accum_steps
             log.event(state, "out_of_memory", f"memory ran out: {parts} micro-batches a step now")
             continue
+        batches.prefetch(state.images_seen + images)
         clock, last = time.monotonic(), clock
         state = replace(
             state, images_seen=state.images_seen + images, seconds=state.seconds + clock - last
@@ -147,12 +143,11 @@ def training_loop(
             log.validation(state, result)
             problem = state.health_baseline.check(result)
             if not problem:
+                is_best = (is_interval or is_early) and is_lowest_error(state, result)
                 if is_interval or is_early:
-                    if is_best(state, result):
-                        files.save_best(state)
                     state = record(state, result, trainer, is_interval=is_interval)
-                files.save(state)
-                write_run_report(run, recipe, is_training=True)
+                files.save(state, is_best=is_best)
+                write_run_report(run, files.recipe, is_training=True)
         if problem:
             state = roll_back(trainer, files, log, state, problem)  # time runs backwards here
             health = HealthMonitor()
@@ -171,16 +166,17 @@ def training_loop(
         with trainer.ema_weights() as model:
             log.validation(state, validate(model, loader))
         files.save(state)
+    files.wait()
     if log.previewed_images != state.images_seen:
         log.preview(state, write_preview(trainer, loader, run, state, swap_evaluator))
     swap_evaluator.close()
     log.finish(state, trainer.model, reason, is_interrupted=interrupt.requested)
-    write_run_report(run, recipe, is_training=False)
+    write_run_report(run, files.recipe, is_training=False)
     return log.summary(state, reason=reason)
 
 
 def retry_in_smaller_parts(
-    trainer: Trainer, run: RunFolder, batch: FaceBatch, dist: DistributedContext
+    trainer: Trainer, files: CheckpointWriter, batch: FaceBatch, dist: DistributedContext
 ) -> TrainState:
     """Have batches processed in smaller parts, and return to the last checkpoint.
 
@@ -196,7 +192,8 @@ def retry_in_smaller_parts(
             hint="use a smaller batch (--batch-size N) or smaller networks (--set model.size_px=N)",
         )
     trainer.split_further(batch.target.shape[1])
-    return checkpoint.restore(trainer, run)
+    files.wait()
+    return checkpoint.restore(trainer, files.run)
 
 
 def roll_back(
@@ -214,6 +211,7 @@ def roll_back(
             f"training fails again and again after {state.images_seen:,} images: {problem}",
             hint=f"the last good state is saved; try a lower --set train.learning_rate={lower:g}",
         )
+    files.wait()
     good = checkpoint.restore(trainer, files.run)
     back = replace(
         good,
@@ -222,14 +220,16 @@ def roll_back(
         last_failure_images=max(state.images_seen, state.last_failure_images),
         seconds=state.seconds,
     )
-    # At once, so that a run stopped before its next checkpoint does not forget the lower rate.
+    # At once, so that a run stopped before its next checkpoint does not forget the lower rate; and
+    # whole, since other processes read it.
     files.save(back)
+    files.wait()
     message = f"{problem}: back to {back.images_seen:,} images at {back.lr_scale:g} of the rate"
     log.event(back, "rollback", message)
     return back
 
 
-def is_best(state: TrainState, result: ValidationResult) -> bool:
+def is_lowest_error(state: TrainState, result: ValidationResult) -> bool:
     """Return whether a validation error is the lowest so far."""
     best = state.health_baseline.best_error
     return best is None or result.error < best
@@ -243,7 +243,7 @@ def record(
     What is found at other positions is not recorded: a run that was stopped there must continue as
     if it had not been. Schedules count the validations at the regular interval only.
     """
-    if is_best(state, result):
+    if is_lowest_error(state, result):
         state = replace(state, best_images=state.images_seen)
     if is_interval:
         if isinstance(trainer.model, GrowingModel):

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from faceswap_cli.core.errors import ConfigurationError, DeviceError, did_you_mean
-from faceswap_cli.core.hardware import Hardware
+from faceswap_cli.core.hardware import Hardware, release_cached_memory
 from faceswap_cli.training.schedule import get_schedule
 from faceswap_models.base import FaceBatch, SwapModel, TrainProgress, TrainSettings
 from faceswap_models.growing import GrowingModel
@@ -171,8 +171,7 @@ class Trainer:
         self.grad_accum_steps = min(batch_size, self.grad_accum_steps * 2)
         for optimizer in self.optimizers.values():
             optimizer.zero_grad(set_to_none=True)
-        if self.hardware.device.type == "cuda":
-            torch.cuda.empty_cache()
+        release_cached_memory(self.hardware.device)
 
     @property
     def growth_step(self) -> int:
@@ -217,15 +216,13 @@ class Trainer:
             self._swap_ema()
 
     def export_weights(self) -> Tensors:
-        """Return what `convert` needs: the model's state, averaged where it is averaged."""
-        state = {**_model_state(self.model), **{k: v.detach() for k, v in self.ema.items()}}
-        left_out = self.model.training_only_prefixes
-        return {name: value for name, value in state.items() if not name.startswith(left_out)}
+        """Return what `convert` needs of the state."""
+        return select_exported(self.state_dict(), self.model.training_only_prefixes)
 
     def state_dict(self) -> Tensors:
         """Return everything that training changes, by name."""
         tensors = {f"model/{name}": value for name, value in _model_state(self.model).items()}
-        tensors |= {f"average/{name}": value for name, value in self.ema.items()}
+        tensors |= {f"average/{name}": value.detach() for name, value in self.ema.items()}
         for group, optimizer in self.optimizers.items():
             for index, moments in optimizer.state_dict()["state"].items():
                 for name, value in moments.items():
@@ -325,6 +322,21 @@ class Trainer:
         for name, one in self.model.named_parameters():
             if name in self.ema:
                 one.data, self.ema[name] = self.ema[name], one.data
+
+
+def select_exported(state: Tensors, training_only_prefixes: tuple[str, ...]) -> Tensors:
+    """Return what `convert` needs of a trainer's state: the model, averaged where it is averaged.
+
+    Args:
+        state: See `Trainer.state_dict`.
+        training_only_prefixes: See `SwapModel`.
+    """
+    weights = _strip_prefix(state, "model/") | _strip_prefix(state, "average/")
+    return {
+        name: value
+        for name, value in weights.items()
+        if not name.startswith(training_only_prefixes)
+    }
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -65,6 +65,7 @@ from faceswap_cli.core.hardware import (  # noqa: E402
 )
 from faceswap_cli.core.workspace import RunFolder  # noqa: E402
 from faceswap_cli.training import checkpoint  # noqa: E402
+from faceswap_cli.training.checkpoint import HostCopy  # noqa: E402
 from faceswap_cli.training.dataset import (  # noqa: E402
     FACE_LEVEL,
     IdentityDataset,
@@ -72,7 +73,7 @@ from faceswap_cli.training.dataset import (  # noqa: E402
     derive_seed,
     split_train_val,
 )
-from faceswap_cli.training.distributed import init_distributed  # noqa: E402
+from faceswap_cli.training.distributed import DistributedContext, init_distributed  # noqa: E402
 from faceswap_cli.training.estimate import (  # noqa: E402
     BatchTrial,
     benchmark_steps,
@@ -80,7 +81,12 @@ from faceswap_cli.training.estimate import (  # noqa: E402
     search_batch_size,
     search_limits,
 )
-from faceswap_cli.training.loader import FaceLoader, GpuResidentLoader, GpuStreamingLoader  # noqa: E402
+from faceswap_cli.training.loader import (  # noqa: E402
+    BatchPrefetcher,
+    FaceLoader,
+    GpuResidentLoader,
+    GpuStreamingLoader,
+)
 from faceswap_cli.training.schedule import warmup_factor  # noqa: E402
 from faceswap_cli.training.state import TrainState  # noqa: E402
 from faceswap_cli.training.trainer import COMPILE_BACKEND, StepOutOfMemoryError, Tensors, Trainer  # noqa: E402
@@ -211,6 +217,7 @@ def run_resume(ctx: Context) -> Iterator[Row]:
         yield guarded_row(
             {"preset": name}, partial(check_resume, ctx, backend, preset, list(overrides))
         )
+    yield guarded_row({"preset": "batches and states copied ahead"}, partial(check_ahead, ctx))
 
 
 def check_resume(ctx: Context, backend: str, preset: str, overrides: Sequence[str]) -> Row:
@@ -227,7 +234,11 @@ def check_resume(ctx: Context, backend: str, preset: str, overrides: Sequence[st
         trainer, loader = make_trainer(ctx, recipe)
         seen = take_steps(trainer, loader, seen=0, count=2)
         checkpoint.save_checkpoint(
-            run, trainer, recipe=recipe, identities=IDENTITIES, state=TrainState(images_seen=seen)
+            run,
+            trainer.state_dict(),
+            recipe=recipe,
+            identities=IDENTITIES,
+            state=TrainState(images_seen=seen),
         )
         middle = copy_weights(trainer)
         take_steps(trainer, loader, seen=seen, count=2)
@@ -255,6 +266,25 @@ def check_resume(ctx: Context, backend: str, preset: str, overrides: Sequence[st
         "difference without a stop": repeated,
         "seconds": time.monotonic() - started,
     }
+
+
+def check_ahead(ctx: Context) -> Row:
+    """Compare what is copied while steps run, batches and the state, with what it is a copy of."""
+    started = time.monotonic()
+    trainer, loader = make_trainer(ctx, hd_recipe(ctx, 128, 16))
+    batches, host_copy, is_equal = BatchPrefetcher(loader), HostCopy(), True
+    for step in range(2 if ctx.tiny else 10):
+        seen = step * loader.images_per_step
+        full_step(trainer, batches, seen)
+        expected = {name: one.clone() for name, one in trainer.state_dict().items()}
+        host_copy.start(trainer.state_dict())
+        batch = batches.batch(seen + loader.images_per_step)
+        train_step(trainer, batch, seen)  # changes the state while it is copied
+        copied = host_copy.take()
+        is_equal &= all(torch.equal(copied[name], one.cpu()) for name, one in expected.items())
+        again = loader.batch(seen + loader.images_per_step)
+        is_equal &= all(torch.equal(one, getattr(again, name)) for name, one in vars(batch).items())
+    return {"equal": is_equal, "seconds": time.monotonic() - started}
 
 
 @contextmanager
@@ -316,7 +346,7 @@ def measure_speed(ctx: Context, recipe: Recipe, *, peak: float) -> Row:
     trainer, loader = make_trainer(ctx, recipe)
     batch = loader.batch(0)
     steps: dict[str, Step] = {
-        "full": lambda seen: train_step(trainer, loader.batch(seen), seen),
+        "full": partial(full_step, trainer, BatchPrefetcher(loader)),
         "step": lambda seen: train_step(trainer, batch, seen),
         "data": loader.batch,
     }
@@ -334,9 +364,17 @@ def measure_speed(ctx: Context, recipe: Recipe, *, peak: float) -> Row:
         - median(one / all_ for one, all_ in zip(times["step"], times["full"], strict=True)),
         "ms of data alone": median(times["data"]) * 1e3,
         "ms of the host": host_ms(ctx, steps["full"]),
+        "ms a save holds it": save_ms(ctx, trainer),
         "memory, GB": peak_memory_gb(ctx),
         **count_synchronizations(ctx, steps),
     }
+
+
+def save_ms(ctx: Context, trainer: Trainer) -> float:
+    """Return how long a save holds the host, which only begins to copy the state."""
+    host_copy = HostCopy()
+    host_copy.start(trainer.state_dict())  # takes the memory
+    return host_ms(ctx, lambda _: host_copy.start(trainer.state_dict()))
 
 
 def matmul_peak(ctx: Context, dtype: torch.dtype) -> float:
@@ -425,7 +463,7 @@ def run_profile(ctx: Context) -> Iterator[Row]:
     for size_px in (128, 256):
         recipe = hd_recipe(ctx, size_px, 16)
         trainer, loader = make_trainer(ctx, recipe)
-        step: Step = partial(full_step, trainer, loader)
+        step: Step = partial(full_step, trainer, BatchPrefetcher(loader))
         warm_up(ctx, step)
         kinds = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if ctx.is_cuda else [])]
         ctx.synchronize()
@@ -532,7 +570,7 @@ def make_default(ctx: Context, *overrides: str, **hardware: Any) -> tuple[Step, 
     """Return a step of `hd` at 128 px with some settings, and properties of the device, changed."""
     changed = replace(ctx, hardware=replace(ctx.hardware, **hardware))
     trainer, loader = make_trainer(changed, hd_recipe(ctx, 128, 16, *overrides))
-    return partial(full_step, trainer, loader), trainer
+    return partial(full_step, trainer, BatchPrefetcher(loader)), trainer
 
 
 def make_other_layout(ctx: Context) -> tuple[Step, Trainer]:
@@ -568,48 +606,29 @@ def make_fixed_batch(ctx: Context) -> tuple[Step, Trainer]:
 def make_streamed(ctx: Context) -> tuple[Step, Trainer]:
     """Send every batch's crops to the device, as where it cannot hold all of them."""
     trainer, loader = make_trainer(ctx, hd_recipe(ctx, 128, 16), loader_type=GpuStreamingLoader)
-    return partial(full_step, trainer, loader), trainer
+    return partial(full_step, trainer, BatchPrefetcher(loader)), trainer
 
 
-def make_prefetched(ctx: Context, *, in_thread: bool) -> tuple[Step, Trainer]:
-    """Make the next batch while the step runs, on a stream of its own."""
+def make_unprefetched(ctx: Context) -> tuple[Step, Trainer]:
+    """Make each batch when the step needs it, on the step's own stream."""
     trainer, loader = make_trainer(ctx, hd_recipe(ctx, 128, 16))
-    prefetcher = Prefetcher(loader, in_thread=in_thread)
-    return (lambda seen: train_step(trainer, prefetcher.batch(seen), seen)), trainer
+    return (lambda seen: train_step(trainer, loader.batch(seen), seen)), trainer
 
 
-class Prefetcher:
-    """Makes the next batch on a CUDA stream of its own, ahead of the step."""
+def make_threaded(ctx: Context) -> tuple[Step, Trainer]:
+    """Prefetch in a thread, which leaves the host's main one to the step."""
+    trainer, loader = make_trainer(ctx, hd_recipe(ctx, 128, 16))
+    batches, thread = BatchPrefetcher(loader), ThreadPoolExecutor(1)
+    pending: list[Future[None]] = []
 
-    def __init__(self, loader: FaceLoader, *, in_thread: bool) -> None:
-        """Prefetch from `loader`, in a thread or in the caller's."""
-        self.loader = loader
-        is_cuda = loader.device.type == "cuda"
-        self.stream = torch.cuda.Stream(loader.device) if is_cuda else None
-        self.pool = ThreadPoolExecutor(1) if in_thread else None
-        self.next: tuple[int, Future[FaceBatch] | FaceBatch] | None = None
+    def step(seen: int) -> None:
+        for one in pending:
+            one.result()
+        batch = batches.batch(seen)
+        pending[:] = [thread.submit(batches.prefetch, seen + loader.images_per_step)]
+        train_step(trainer, batch, seen)
 
-    def batch(self, seen: int) -> FaceBatch:
-        """Return the batch after `seen` images, and begin the one after it."""
-        if self.next is None or self.next[0] != seen:
-            self.next = seen, self._begin(seen)
-        found = self.next[1]
-        batch = found.result() if isinstance(found, Future) else found
-        if self.stream is not None:
-            current = torch.cuda.current_stream(self.loader.device)
-            current.wait_stream(self.stream)
-            for value in vars(batch).values():
-                value.record_stream(current)
-        following = seen + self.loader.images_per_step
-        self.next = following, self._begin(following)
-        return batch
-
-    def _begin(self, seen: int) -> "Future[FaceBatch] | FaceBatch":
-        return self.pool.submit(self._make, seen) if self.pool else self._make(seen)
-
-    def _make(self, seen: int) -> FaceBatch:
-        with torch.cuda.stream(self.stream) if self.stream is not None else nullcontext():
-            return self.loader.batch(seen)
+    return step, trainer
 
 
 def make_cuda_graph(ctx: Context) -> tuple[Step, Trainer]:
@@ -680,8 +699,8 @@ SWITCHES: Mapping[str, Switch] = {
     "float32, no TF32": Switch(make=partial(make_default, autocast_dtype=None), flags=without_tf32),
     "the other memory layout": Switch(make=make_other_layout),
     "CUDA graph": Switch(make=make_cuda_graph, needs_cuda=True),
-    "prefetch on a stream": Switch(make=partial(make_prefetched, in_thread=False)),
-    "prefetch on a stream, in a thread": Switch(make=partial(make_prefetched, in_thread=True)),
+    "no prefetching": Switch(make=make_unprefetched),
+    "prefetching in a thread": Switch(make=make_threaded),
     "crops sent every step": Switch(make=make_streamed),
     "the same batch (bound of prefetching)": Switch(make=make_fixed_batch),
     "optimizer: foreach": Switch(make=partial(make_unfused, foreach=True)),
@@ -810,7 +829,7 @@ def run_plain(ctx: Context) -> Iterator[Row]:
         steps: dict[str, Step] = {
             plain: make_plain(ctx, recipe, is_augmented=True),
             "plain loop, without augmentation": make_plain(ctx, recipe, is_augmented=False),
-            "ours": partial(full_step, trainer, loader),
+            "ours": partial(full_step, trainer, BatchPrefetcher(loader)),
         }
         for step in steps.values():
             warm_up(ctx, step)
@@ -1122,6 +1141,7 @@ def run_worker(ctx: Context) -> None:
         take_steps(trainer, loader, seen=seen, count=count)
         ctx.synchronize()
         both_s = (time.perf_counter() - started) / count
+        reduce_s = time_reductions(ctx, trainer, dist)
         del trainer
         dist.barrier()
         if not dist.is_main:
@@ -1141,8 +1161,33 @@ def run_worker(ctx: Context) -> None:
         "times one process": single_s / both_s,
         # Sums of gradients are rounded in another order, and Adam's first steps are their signs.
         "difference from one process": difference,
+        **reduce_s,
     }
     write_text(ctx.out / "distributed.json", json.dumps(row))
+
+
+def time_reductions(ctx: Context, trainer: Trainer, dist: DistributedContext) -> Row:
+    """Time the sum of all gradients: in one message, as we do, and in one for each tensor."""
+    gradients = [torch.ones_like(one) for one in trainer.model.parameters()]
+
+    def in_one(_: int) -> None:
+        dist.all_reduce(gradients, shard_weight=0.5)
+
+    def in_many(_: int) -> None:
+        for one in gradients:
+            dist.all_reduce([one], shard_weight=0.5)
+
+    rounds, row = 3 if ctx.tiny else 10, {}
+    for name, reduce in (("one message", in_one), ("one a tensor", in_many)):
+        reduce(0)
+        dist.barrier()
+        ctx.synchronize()
+        started = time.perf_counter()
+        for index in range(rounds):
+            reduce(index)
+        ctx.synchronize()
+        row[f"ms of gradients, {name}"] = (time.perf_counter() - started) / rounds * 1e3
+    return row
 
 
 # --- building blocks ----------------------------------------------------------------------------
@@ -1237,6 +1282,7 @@ def take_steps(
     trainer: Trainer, loader: FaceLoader, *, seen: int, count: int, lr_scale: float = 1.0
 ) -> int:
     """Train `count` steps with the randomness of the training loop; return the images seen."""
+    batches = BatchPrefetcher(loader)
     for _ in range(count):
         progress = TrainProgress(images_seen=seen, max_images=None)
         if isinstance(trainer.model, GrowingModel):
@@ -1244,10 +1290,11 @@ def take_steps(
             if growth_step != trainer.growth_step:
                 torch.manual_seed(derive_seed(SEED, seen, "growth"))
                 trainer.grow(growth_step, progress)
-        batch = loader.batch(seen)
+        batch = batches.batch(seen)
         torch.manual_seed(derive_seed(SEED, seen, "step of process 0"))
         trainer.step(batch, progress, lr_scale=lr_scale, images=loader.images_per_step)
         seen += loader.images_per_step
+        batches.prefetch(seen)
     return seen
 
 
@@ -1258,9 +1305,12 @@ def train_step(trainer: Trainer, batch: FaceBatch, seen: int) -> Tensors:
     return trainer.step(batch, progress, lr_scale=1.0, images=images)
 
 
-def full_step(trainer: Trainer, loader: FaceLoader, seen: int) -> Tensors:
-    """Make a batch and take one step on it."""
-    return train_step(trainer, loader.batch(seen), seen)
+def full_step(trainer: Trainer, batches: BatchPrefetcher, seen: int) -> Tensors:
+    """Take one step and begin the next batch, as the training loop does."""
+    batch = batches.batch(seen)
+    losses = train_step(trainer, batch, seen)
+    batches.prefetch(seen + batch.target.shape[0] * trainer.train.batch_size)
+    return losses
 
 
 def mean_loss(losses: Tensors) -> float:
