@@ -984,8 +984,7 @@ train(
 
 @pytest.mark.slow
 def test_a_killed_run_resumes_with_the_same_command(sets: Sets, run: RunFolder) -> None:
-    """Kill -9 costs at most one checkpoint interval and what was just being written; all files
-    stay readable."""
+    """Kill -9 costs at most an interval and what was being written; files stay readable."""
     for faces in sets:
         text = "".join(record.to_json() + "\n" for record in faces.records)
         (faces.folder / "faces.jsonl").write_text(text)
