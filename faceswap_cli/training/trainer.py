@@ -24,7 +24,8 @@ EMA_RAMPUP_RATIO = 0.05
 random weights are soon forgotten (Karras et al. 2024, EDM2's rampup ratio)."""
 COMPILE_BACKEND = "inductor"
 """torch's own. Measured on one CPU thread: steps of the light CycleGAN are a tenth shorter, after
-two minutes of compiling. So `[train] compile` is off by default."""
+two minutes of compiling; those of the light autoencoder are not. So `[train] compile` is off by
+default."""
 
 Tensors = dict[str, Tensor]
 """Name -> tensor, as safetensors stores them."""

@@ -658,11 +658,9 @@ def make_cuda_graph(ctx: Context) -> tuple[Step, Trainer]:
 
 
 def make_compiled(ctx: Context) -> tuple[Step, Trainer]:
-    """Compile the networks; those of a backend that names none are the autoencoder's."""
+    """Compile the networks."""
     step, trainer = make_default(ctx)
-    model: Any = trainer.model
-    networks = [*model.compilable_networks()] or [model.encoder, *model.decoders]
-    for network in networks:
+    for network in trainer.model.compilable_networks():
         # A CPU's compiler takes minutes; there only the tracing is tried.
         network.compile(backend=COMPILE_BACKEND if ctx.is_cuda else "eager")
     return step, trainer

@@ -280,6 +280,10 @@ class Autoencoder(PretrainedModel):
         groups = {AUTOENCODER_GROUP: [*self.encoder.parameters(), *self.decoders.parameters()]}
         return groups | ({DISCRIMINATORS: [*self.critics.parameters()]} if self.critics else {})
 
+    def compilable_networks(self) -> Sequence[nn.Module]:
+        """Return the encoder, the decoders, and the discriminators if there are any."""
+        return [self.encoder, *self.decoders, *self.critics]
+
     def train_step(
         self, batch: FaceBatch, update: UpdateFn, progress: TrainProgress
     ) -> dict[str, Tensor]:
