@@ -1,25 +1,30 @@
-"""Fakes for quick tests: clips of a bright spot, and a detector that takes it for a face.
+"""Fakes for quick tests: clips of a bright spot, detectors, and people that are easy to tell apart.
 
-The detector can call a function before each image, whose number it reads from a corner.
+`SpotDetector` takes the spot for a face. It can call a function before each image, whose number it
+reads from a corner. `CannedDetector` has faces for frames of one gray each, `square` makes them.
 """
 
-from collections.abc import Callable, Iterator, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 from typing import Self
 
 import av
 import numpy as np
+import numpy.typing as npt
 from av.video.frame import VideoFrame
 
 from faceswap_cli.core.lazy_image import ArrayImage, LazyImage, Rect
 from faceswap_cli.core.progress import Reporter
-from faceswap_cli.core.types import Image
+from faceswap_cli.core.types import Image, Points
 from faceswap_cli.core.workspace import SetFolder
+from faceswap_cli.faces.embedding import Embedding
 from faceswap_cli.faces.settings import ExtractSettings
 from faceswap_cli.faces.types import Face
 from faceswap_cli.stages.extract import ExtractSummary, extract
+from faceswap_cli.video.frame import Frame
 from faceswap_cli.video.writer import VideoWriter
 
 FRAMES = 24
@@ -91,6 +96,109 @@ def stamp_frame_number(image: Image, number: int) -> Image:
     for bit in range(8):
         image[:8, 8 * bit : 8 * bit + 8] = 115 * (number >> bit & 1)
     return image
+
+
+def make_frame(view: LazyImage, index: int) -> Frame:
+    """Return frame `index` of a video of 25 frames a second."""
+    return Frame(index=index, time=Fraction(index, 25), view=view)
+
+
+def make_frames(images: Iterable[Image], *, first: int = 0) -> Iterator[Frame]:
+    """Yield the frames of a video of 25 frames a second, from number `first` on."""
+    return (make_frame(ArrayImage(image=image), index) for index, image in enumerate(images, first))
+
+
+class CannedDetector:
+    """A detector with given faces for each frame; frames are identified by their gray level."""
+
+    def __init__(self, faces: Mapping[int, Sequence[Face]], searched: list[int]) -> None:
+        self.faces = faces
+        self.searched = searched
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Release nothing."""
+
+    def detect(self, image: Image, *, exclude: Sequence[Face] = ()) -> list[Face]:
+        """Return the frame's faces, excluded or not, and note that it was searched."""
+        self.searched.append(int(image[0, 0, 0]))
+        return self.faces_in(image)
+
+    def track(self, view: LazyImage, faces: Sequence[Face]) -> list[Face]:
+        """Return the largest faces of the frame, at most as many as there were."""
+        return self.faces_in(view.to_array())[: len(faces)]
+
+    def faces_in(self, image: Image) -> list[Face]:
+        """Return the given faces of a frame, found by its image."""
+        return list(self.faces.get(int(image[0, 0, 0]), ()))
+
+
+class NearbyDetector(CannedDetector):
+    """Tracks faces that are still near their last position."""
+
+    def track(self, view: LazyImage, faces: Sequence[Face]) -> list[Face]:
+        """Return the frame's faces that are near one of `faces`."""
+        present = self.faces_in(view.to_array())
+        return [one for one in present if any(abs(one.box[0] - face.box[0]) < 9 for face in faces)]
+
+
+@cache
+def face_shape(person: int) -> npt.NDArray[np.float64]:
+    """Return a person's landmarks in the unit square, (478, 2)."""
+    return np.random.default_rng(person).uniform(0, 1, (478, 2))
+
+
+def square(x: float, side: float = 40.0, *, person: int = 1) -> Face:
+    """Return a face with a square box at `x`; `ShapeEmbedder` tells the people apart."""
+    spread = face_shape(person)
+    landmarks = np.float32(spread * side + [x, 20])
+    return Face(
+        box=np.concatenate([landmarks.min(axis=0), landmarks.max(axis=0)]),
+        landmarks=landmarks,
+        score=1.0,
+        blendshapes=(0.1,) * 52,
+        pose=(1.0, 2.0, 3.0),
+    )
+
+
+class ShapeEmbedder:
+    """Tells the people of `square` apart; those of different numbers have nothing in common.
+
+    Args:
+        similarities: Two people -> the cosine of the embeddings of the second one's faces, a bad
+            view of the first one, say, with the first one's.
+    """
+
+    def __init__(self, similarities: Mapping[tuple[int, int], float] | None = None) -> None:
+        self.similarities = similarities or {}
+        self.count = 0
+
+    def embed(self, image: Image, landmarks: Points) -> Embedding:
+        """Return the embedding of the face's person, and count it."""
+        self.count += 1
+        shape = normalize(landmarks.astype(np.float64))
+        person = min(range(1, 9), key=lambda one: np.abs(normalize(face_shape(one)) - shape).sum())
+        vectors = np.eye(128)
+        for (first, second), cosine in self.similarities.items():
+            if second == person:
+                return cosine * vectors[first] + np.sqrt(1 - cosine**2) * vectors[second]
+        return vectors[person]
+
+
+def normalize(shape: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return points with their box moved to the unit square."""
+    return (shape - shape.min(axis=0)) / np.ptp(shape, axis=0)
+
+
+def gray_frames(levels: Sequence[int], *, first: int = 0) -> Iterator[Frame]:
+    """Yield frames of one gray each, from number `first` on."""
+    images = (np.full((18, 32, 3), level, np.uint8) for level in levels)
+    return make_frames(images, first=first)
 
 
 class RecordingReporter(Reporter):

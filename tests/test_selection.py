@@ -1,8 +1,9 @@
 """Selection of faces: parsing, and selections that stay with their face."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from fractions import Fraction
 from functools import cache
 from pathlib import Path
 
@@ -15,12 +16,13 @@ from faceswap_cli.core.lazy_image import ArrayImage
 from faceswap_cli.core.types import Image
 from faceswap_cli.faces.alignment import align_face
 from faceswap_cli.faces.detectors.litert import LiteRTDetector
-from faceswap_cli.faces.embedding import Embedding, SFace
+from faceswap_cli.faces.embedding import SAME_IDENTITY_COSINE, Embedding, SFace
 from faceswap_cli.faces.selection import (
     EMBED_FIRST_FRAMES,
     EMBED_INTERVAL,
+    HOLD_SECONDS,
     MAX_EMBEDDINGS,
-    SAME_IDENTITY_COSINE,
+    SWITCH_SECONDS,
     SelectAll,
     SelectionRule,
     SelectLargest,
@@ -31,8 +33,15 @@ from faceswap_cli.faces.selection import (
 from faceswap_cli.faces.track_smoothing import SmoothedFace
 from faceswap_cli.faces.types import Face
 from faceswap_cli.synthetic import CAST, HeadModel, SceneParams, render_frame
+from faceswap_cli.video.frame import Frame
 
-BLACK = np.zeros((8, 8, 3), np.uint8)
+
+def make_frame(image: Image, *, time: float = 0) -> Frame:
+    """Return a frame."""
+    return Frame(index=0, time=Fraction(time), view=ArrayImage(image=image))
+
+
+BLANK = make_frame(np.zeros((8, 8, 3), np.uint8))
 
 
 @pytest.fixture(scope="module")
@@ -94,33 +103,107 @@ def test_select_all_and_select_track(detector: LiteRTDetector) -> None:
     """All faces come largest first; a track comes alone."""
     faces = [face(3, 10), face(1, 30), face(2, 20)]
 
-    every_face = SelectAll().create_selector(detector).select(ArrayImage(image=BLACK), faces)
-    third = SelectTrack(track=3).create_selector(detector).select(ArrayImage(image=BLACK), faces)
+    every_face = SelectAll().create_selector(detector).select(BLANK, faces)
+    third = SelectTrack(track=3).create_selector(detector).select(BLANK, faces)
 
     assert [1, 2, 3] == [one.track for one in every_face]
     assert [3] == [one.track for one in third]
-    assert [] == SelectTrack(track=9).create_selector(detector).select(
-        ArrayImage(image=BLACK), faces
+    assert [] == SelectTrack(track=9).create_selector(detector).select(BLANK, faces)
+
+
+Sides = Mapping[int, float]
+"""Track -> side of its face, px."""
+
+
+def select_largest(shots: Sequence[Sequence[Sides]], *, frame_rate: int = 10) -> list[list[int]]:
+    """Return the selected tracks of every frame; passes the state through JSON in between.
+
+    Args:
+        shots: The faces of each frame of each shot.
+        frame_rate: Frames a second.
+    """
+    with LiteRTDetector() as detector:
+        rule = SelectLargest()
+        selector = rule.create_selector(detector)
+        selected = []
+        frames = [(shot, sides) for shot, frames in enumerate(shots) for sides in frames]
+        for index, (shot, sides) in enumerate(frames):
+            state = json.loads(json.dumps(selector.state_dict()))
+            selector = rule.create_selector(detector)
+            selector.load_state_dict(state)
+            frame = replace(BLANK, index=index, time=Fraction(index, frame_rate))
+            faces = [replace(face(track, side), shot=shot) for track, side in sides.items()]
+            selected.append([one.track for one in selector.select(frame, faces)])
+    return selected
+
+
+def test_largest_selection_is_stable() -> None:
+    """The face that was larger first stays, though the other becomes a little larger.
+
+    It had been given up for one 1.5 times its area in a single frame: 0 0 0 1.
+    """
+    sides = [{0: a, 1: b} for a, b in [(40, 38), (38, 40), (40, 46), (40, 60), (40, 46)]]
+    assert [[0]] * 5 == select_largest([sides])
+    assert [[]] == select_largest([[{}]])
+
+
+@pytest.mark.parametrize("side", [20, 38, 44])
+@pytest.mark.parametrize("seconds", [0.1, 2, 4.9])
+def test_nobody_is_selected_while_the_main_face_is_away(seconds: float, side: float) -> None:
+    """In view for 2 s, away, and back: its track or none is selected, and never the bystander's.
+
+    The bystander had been selected in every frame of the absence, and kept if it was larger.
+    """
+    both, alone = {0: 40.0, 1: side if side < 40 else 38}, {1: side}
+    away = round(10 * seconds)
+
+    selected = select_largest([[both] * 20 + [alone] * away + [both] * 10])
+
+    assert [[0]] * 20 + [[]] * away + [[0]] * 10 == selected
+
+
+def test_a_main_face_that_stays_away_is_given_up() -> None:
+    """After `HOLD_SECONDS` the largest face in view becomes the main one.
+
+    A face seen for a moment only, an error perhaps, is given up at once.
+    """
+    both, alone = {0: 40.0, 1: 20.0, 2: 30.0}, {1: 20.0, 2: 30.0}
+    held = round(10 * HOLD_SECONDS)
+    assert [[0]] * 20 + [[]] * held + [[2]] * 10 == select_largest(
+        [[both] * 20 + [alone] * (held + 10)]
     )
+    assert [[0], [2], [2]] == select_largest([[both, alone, alone]])
+    assert [[0]] * 2 + [[]] * 4 + [[2]] * 2 == select_largest([[both] * 2 + [alone] * 6])
 
 
-def test_largest_selection_is_stable(detector: LiteRTDetector) -> None:
-    """The face that was larger first stays, until the other is much larger or the first is gone."""
-    selector = SelectLargest().create_selector(detector)
-    sides = [(40, 38), (38, 40), (40, 46), (40, 50), (46, 40), (None, 20), (60, 20), (30, 20)]
+@pytest.mark.parametrize(
+    ("side", "seconds"), [(48, None), (50, SWITCH_SECONDS), (80, 0.8), (160, 0.2)]
+)
+def test_a_larger_face_becomes_the_main_one(side: float, seconds: float | None) -> None:
+    """Who comes in later and is 1.5 times as large (1.25 times as wide) wins, sooner if larger.
 
-    selected = [
-        [
-            one.track
-            for one in selector.select(
-                ArrayImage(image=BLACK), [face(0, a), face(1, b)] if a else [face(1, b)]
-            )
-        ]
-        for a, b in sides
-    ]
+    A single frame had been enough.
+    """
+    selected = select_largest([[{0: 40.0}] * 20 + [{0: 40.0, 1: side}] * 50])
 
-    assert [[0], [0], [0], [1], [1], [1], [0], [0]] == selected
-    assert [] == selector.select(ArrayImage(image=BLACK), [])
+    first = selected.index([1]) if [1] in selected else None
+    assert first == (None if seconds is None else pytest.approx(20 + 10 * seconds, abs=1))
+    assert first is None or {1} == {track for tracks in selected[first:] for track in tracks}
+
+
+def test_a_passer_by_near_the_camera_is_not_the_main_face() -> None:
+    """A face 1.9 times as large that is in view for 1.1 s is not selected.
+
+    It was, in all frames that it was in.
+    """
+    passing = [{0: 80.0, 1: 110.0}] * 11
+    assert [[0]] * 51 == select_largest([[{0: 80.0}] * 5 + passing + [{0: 80.0}] * 35])
+
+
+def test_a_shot_begins_anew() -> None:
+    """After a cut the largest face is selected, though smaller than the one still held."""
+    first, second = [{0: 80.0, 1: 40.0}] * 20 + [{1: 40.0}] * 10, [{2: 20.0, 3: 10.0}] * 5
+    assert [[0]] * 20 + [[]] * 10 + [[2]] * 5 == select_largest([first, second])
 
 
 @cache
@@ -148,8 +231,8 @@ def test_matching_selection_finds_the_identity(detector: LiteRTDetector, photo: 
             for track_of, one in enumerate(found)
         ]
         selector = SelectMatching(photo=photo).create_selector(detector)
-        assert [track] == [one.track for one in selector.select(ArrayImage(image=frame), faces)]
-        assert [] == selector.select(ArrayImage(image=frame), [])
+        assert [track] == [one.track for one in selector.select(make_frame(frame), faces)]
+        assert [] == selector.select(make_frame(frame), [])
 
 
 class CountingSFace(SFace):
@@ -182,7 +265,7 @@ def test_matching_selection_rejects_other_identities(
 
     sface.embedding = cosine * np.eye(128)[0] + np.sqrt(1 - cosine**2) * np.eye(128)[1]
 
-    assert count == len(selector.select(ArrayImage(image=BLACK), [face(0, 9)]))
+    assert count == len(selector.select(BLANK, [face(0, 9)]))
 
 
 def test_embeddings_per_track_are_bounded(
@@ -195,7 +278,7 @@ def test_embeddings_per_track_are_bounded(
     assert 1 == counting.embed_count
     embed_counts = []
     for _ in range(EMBED_INTERVAL * MAX_EMBEDDINGS):
-        assert 1 == len(selector.select(ArrayImage(image=BLACK), [face(0, 9)]))
+        assert 1 == len(selector.select(BLANK, [face(0, 9)]))
         embed_counts.append(counting.embed_count - 1)
     assert list(range(1, EMBED_FIRST_FRAMES + 1)) == embed_counts[:EMBED_FIRST_FRAMES]
     assert 1 == embed_counts[EMBED_INTERVAL * 3] - embed_counts[EMBED_INTERVAL * 2]
@@ -204,8 +287,25 @@ def test_embeddings_per_track_are_bounded(
     selector = SelectMatching(photo=photo).create_selector(detector)
     before = counting.embed_count
     interpolated = replace(face(0, 9), is_interpolated=True)
-    assert [] == selector.select(ArrayImage(image=BLACK), [interpolated])
+    assert [] == selector.select(BLANK, [interpolated])
     assert before == counting.embed_count
+
+
+def test_matching_selection_remembers_a_lost_track(
+    detector: LiteRTDetector, photo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A track that goes on after 4.9 s is known, though the face is turned away at first.
+
+    It had been forgotten after 50 frames, and was not selected.
+    """
+    sface = CountingSFace(np.eye(128)[0])
+    monkeypatch.setattr("faceswap_cli.faces.selection.SFace", lambda _: sface)
+    selector = SelectMatching(photo=photo).create_selector(detector)
+    for index in range(200):
+        sface.embedding = np.eye(128)[0 if index < 60 else 1]
+        visible = [face(0, 9)] if index < 60 or index >= 182 else []
+        frame = replace(BLANK, index=index, time=Fraction(index, 25))
+        assert visible == selector.select(frame, visible)
 
 
 @pytest.mark.parametrize("text", ["all", "track 1", "largest", "like"])
@@ -221,15 +321,13 @@ def test_selector_state_round_trip(detector: LiteRTDetector, photo: Path, text: 
     ]
     whole, first, second = (rule.create_selector(detector) for _ in range(3))
     for _ in range(2):
-        whole.select(ArrayImage(image=frame), faces)
-        first.select(ArrayImage(image=frame), faces)
+        whole.select(make_frame(frame), faces)
+        first.select(make_frame(frame), faces)
 
     second.load_state_dict(json.loads(json.dumps(first.state_dict())))
 
     for visible in (faces, faces[1:], faces):
-        assert whole.select(ArrayImage(image=frame), visible) == second.select(
-            ArrayImage(image=frame), visible
-        )
+        assert whole.select(make_frame(frame), visible) == second.select(make_frame(frame), visible)
         assert json.dumps(whole.state_dict()) == json.dumps(second.state_dict())
 
 

@@ -29,7 +29,7 @@ from faceswap_cli.faces.dataset import read_records
 from faceswap_cli.faces.detectors import DEFAULT_DETECTOR, LOCATION_DETECTORS
 from faceswap_cli.faces.selection import SelectAll
 from faceswap_cli.faces.set_source import read_source
-from faceswap_cli.faces.tracker import FaceTracker, TrackingConfig
+from faceswap_cli.faces.tracker import TRACKER_VERSION, FaceTracker, TrackingConfig
 from faceswap_cli.video.frame import FramePosition, MissingSpan, MissingSpans
 from faceswap_cli.video.source import ReportMissing
 from faceswap_cli.video.time_range import TimeRange
@@ -176,6 +176,7 @@ def analyze_clip(
         clip.fingerprint(),
         [one.selector.canonical_text() for one in assignments],
         f"{DEFAULT_DETECTOR}, places",
+        TRACKER_VERSION,
         TEMPLATE_VERSION,
     ]
     face_index = FaceIndex(folder=folder, key=json.dumps(key))
@@ -199,7 +200,7 @@ def analyze_clip(
         with closing(tracked) as tracked_frames:
             for item in tracked_frames:
                 position = item.frame.position
-                assigned = assigner.assign(item.frame.view, item.faces)
+                assigned = assigner.assign(item.frame, item.faces)
                 writer.write(position, [IndexedFace.from_tracked(*one) for one in assigned])
                 if writer.frames % SAVE_INTERVAL_FRAMES == 0:
                     state = {"follower": item.get_state(), "casting": assigner.state_dict()}

@@ -8,7 +8,6 @@ from typing import Any
 
 from faceswap_cli.conversion.swapper import FaceTask
 from faceswap_cli.core.errors import ConfigurationError, NoFacesError, did_you_mean
-from faceswap_cli.core.lazy_image import LazyImage
 from faceswap_cli.faces.alignment import align_face
 from faceswap_cli.faces.selection import (
     FaceSelector,
@@ -122,22 +121,23 @@ class FaceAssigner:
             identities=[one.identity for one in assignments],
         )
 
-    def assign(
-        self, view: LazyImage, faces: Sequence[SmoothedFace]
-    ) -> list[tuple[SmoothedFace, int]]:
+    def assign(self, frame: Frame, faces: Sequence[SmoothedFace]) -> list[tuple[SmoothedFace, int]]:
         """Return the faces of the next frame, each with its assignment's index or `UNASSIGNED`."""
         by_track: dict[int, int] = {}
         for index, selector in enumerate(self.selectors):
             free = [face for face in faces if face.track not in by_track]
-            by_track |= {face.track: index for face in selector.select(view, free)}
+            by_track |= {face.track: index for face in selector.select(frame, free)}
         return [(face, by_track.get(face.track, UNASSIGNED)) for face in faces]
 
     def assign_detected(self, frame: Frame, faces: Sequence[Face]) -> list[FaceTask]:
         """Return the faces to swap of those detected in a frame that is taken by itself."""
         tracked = [
-            # Frames share no track, since the same position may be another face.
+            # Frames share no track and no shot: the same position may be another face.
             SmoothedFace(
-                face=face, alignment=align_face(face.landmarks), track=1000 * frame.index + number
+                face=face,
+                alignment=align_face(face.landmarks),
+                track=1000 * frame.index + number,
+                shot=frame.index,
             )
             for number, face in enumerate(faces)
         ]
@@ -148,7 +148,7 @@ class FaceAssigner:
                 landmarks=face.face.landmarks,
                 alignment=face.alignment,
             )
-            for face, assignment in self.assign(frame.view, tracked)
+            for face, assignment in self.assign(frame, tracked)
             if assignment != UNASSIGNED
         ]
 

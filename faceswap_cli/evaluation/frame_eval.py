@@ -3,7 +3,7 @@
 The models it measures with are those of `metrics.external_models` and the face detector.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +20,7 @@ from faceswap_cli.evaluation.metrics.temporal import MotionCompensation, Tempora
 from faceswap_cli.faces.alignment import FaceAlignment, align_face
 from faceswap_cli.faces.boxes import IOU_THRESHOLD, compute_iou
 from faceswap_cli.faces.masks import face_mask
+from faceswap_cli.faces.track_smoothing import FrameTracks
 from faceswap_cli.faces.tracker import OnlineTracker, is_cut, make_thumbnail
 from faceswap_cli.faces.types import Face, FaceDetector
 
@@ -64,7 +65,9 @@ class FrameEvaluator:
         self._detector = detector
         self._models = models
         self._intervals = intervals
-        self._tracker = OnlineTracker(detector)
+        self._tracker = OnlineTracker(detector, embedder=models.identity.get("sface"))
+        self._track: int | None = None
+        """The track of the face that was measured last."""
         self._previous: _PreviousFrame | None = None
         self._frame_index = -1
 
@@ -80,10 +83,7 @@ class FrameEvaluator:
         previous_face = previous.face if previous else None
 
         # One face of the original is measured.
-        candidates = [
-            _FaceCrops.from_pair(pair, face) for face in self._tracker.update(pair.original)
-        ]
-        crops = _select_face(candidates, previous_face) if candidates else None
+        crops = self._select_face(pair, self._tracker.update(pair.original))
         self._previous = _PreviousFrame(
             pair=pair, thumbnail=thumbnail, face=crops.face if crops else None
         )
@@ -118,6 +118,24 @@ class FrameEvaluator:
             for name, image in images.items()
             if image is not None
         }
+
+    def _select_face(self, pair: FramePair, tracks: FrameTracks) -> "_FaceCrops | None":
+        """Return the face to measure: a changed one if there is any, the last one if possible.
+
+        While the face measured so far is lost, another one that is not changed is not measured: it
+        is not its turn to be swapped.
+        """
+        crops = {track: _FaceCrops.from_pair(pair, face) for track, face in tracks.faces.items()}
+        changed = {track: one for track, one in crops.items() if one.is_changed}
+        if not changed and self._track not in crops and tracks.remembers(self._track):
+            return None
+        candidates = changed or crops
+        if self._track not in candidates:
+            by_area = sorted(candidates, key=lambda track: candidates[track].face.area_px)
+            if not by_area:
+                return None
+            self._track = by_area[-1]
+        return candidates[self._track]
 
     def _find_swapped_face(self, image: Image, face: Face) -> FaceFeatures | None:
         """Return the face in the swapped frame at the position of `face` in the original."""
@@ -196,19 +214,6 @@ class _FaceCrops:
             "color_offset": artifacts.color_offset(*crops),
             "sharpness": artifacts.sharpness_ratio(*crops),
         }
-
-
-def _select_face(candidates: Sequence[_FaceCrops], previous: Face | None) -> _FaceCrops:
-    """Return the face to measure: a changed one if there is any, the previous one if possible.
-
-    The candidates are sorted by size, largest first.
-    """
-    changed = [crops for crops in candidates if crops.is_changed] or candidates
-    if previous is not None:
-        nearest = max(changed, key=lambda crops: compute_iou(previous.box, crops.face.box))
-        if compute_iou(previous.box, nearest.face.box) > IOU_THRESHOLD:
-            return nearest
-    return changed[0]
 
 
 def _measure_residuals(

@@ -16,6 +16,12 @@ from faceswap_cli.core.types import Image, Points
 Embedding = npt.NDArray[np.float64]
 """float64 (128,), of length 1; the dot product of two is their cosine similarity."""
 
+SAME_IDENTITY_COSINE = 0.44
+"""Cosine similarity of two embeddings from which on they are of one person.
+
+On fifteen photos those of one person reached 0.55 and more, those of two people 0.33 at most.
+"""
+
 EYE_CORNERS = ((33, 133), (362, 263))
 """Landmarks at the corners of the eyes, the image's left eye first."""
 NOSE_AND_MOUTH = (1, 61, 291)

@@ -11,7 +11,7 @@ between the frames before and after, and marked.
 import base64
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Self
 
@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from faceswap_cli.faces.alignment import FaceAlignment, align_face
+from faceswap_cli.faces.reidentification import Identities
 from faceswap_cli.faces.types import NUM_LANDMARKS, Face
 
 Array = npt.NDArray[np.float64]
@@ -35,6 +36,8 @@ class SmoothedFace:
     alignment: FaceAlignment
     track: int
     """The same number for the same face as long as it is tracked, counted from 0."""
+    shot: int = 0
+    """The shot that the frame belongs to, counted from 0: tracks end where one does."""
     is_interpolated: bool = False
     """It was not detected in this frame, but interpolated between the frames before and after."""
 
@@ -64,7 +67,9 @@ class FrameTracks:
     track_count: int
     """Tracks started so far."""
     last_seen: Mapping[int, Detection]
-    """Track -> its last detection, for those that may still continue."""
+    """Track -> its last detection, in order, for those detected a few frames ago at most."""
+    identities: Identities = field(default_factory=Identities)
+    """The tracks that a face of the next frames may belong to."""
 
     @classmethod
     def empty(cls) -> Self:
@@ -84,6 +89,14 @@ class FrameTracks:
             for track, last in self.last_seen.items()
             if last.frame_index == self.frame_index
         }
+
+    def end_shot(self) -> Self:
+        """Return the frame without its tracks: none of them continues."""
+        return replace(self, last_seen={}, identities=self.identities.start_shot())
+
+    def remembers(self, track: int | None) -> bool:
+        """Return whether a face of the next frames may belong to a track: it is there, or lost."""
+        return any(track == self.identities.track_of(one) for one in self.identities.tracks)
 
     def active_tracks(self, frame_index: int, *, max_missed: int) -> dict[int, Detection]:
         """Return the tracks that frame `frame_index` may continue: at most `max_missed` missed."""
@@ -128,8 +141,22 @@ class FrameTracks:
             frame_index=index,
             shot=shot,
             track_count=fields["count"],
-            last_seen=active | detections,
+            last_seen=dict(sorted((active | detections).items())),
         ), backtracked
+
+
+def resolve_links(tracks: FrameTracks, links: Mapping[int, int]) -> FrameTracks:
+    """Return a frame with the faces of linked tracks under the number of the earlier track.
+
+    Where that one has a face of its own, each keeps its number.
+    """
+    detections = tracks.detections
+    renamed = {track: links[track] for track in detections.keys() & links.keys()}
+    renamed = {track: known for track, known in renamed.items() if known not in detections}
+    if not renamed:
+        return tracks
+    last_seen = {renamed.get(track, track): last for track, last in tracks.last_seen.items()}
+    return replace(tracks, last_seen=last_seen)
 
 
 def add_detections(tracks: FrameTracks, detections: Mapping[int, Detection]) -> FrameTracks:
@@ -155,6 +182,7 @@ def smooth_tracks(
             face=face,
             alignment=_smooth_alignment(nearby, track, current.frame_index, radius=radius),
             track=track,
+            shot=current.shot,
             is_interpolated=track not in detected,
         )
         for track, face in (detected | interpolated).items()
@@ -166,7 +194,7 @@ def _interpolate_missed(
 ) -> Iterator[tuple[int, Face]]:
     """Yield the tracks that have a gap at a frame, each with its interpolated face.
 
-    A face missed in `radius` frames or more comes back as another track, so gaps are shorter.
+    Gaps of `radius` frames or more are left: nothing is known of the face in them.
     """
     before = {
         track: detection

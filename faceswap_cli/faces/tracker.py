@@ -8,6 +8,9 @@ landmarks where they were in the frame before, and searched for in every `DETECT
 frame, after a cut, and where one was lost. A search only adds new faces, which are also tracked
 backwards to the frame they came in; faces that are tracked keep their position and their track.
 
+A face that was lost and appears again in the same shot continues its track, and one that is mixed
+up with another gets its own back (`faces.reidentification`).
+
 A frame comes out `TrackingConfig.lookahead` frames after it went in, together with the tracker's
 state. Started with that state at the next frame, a tracker continues exactly as if it had never
 stopped.
@@ -16,7 +19,7 @@ stopped.
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any, Protocol, Self, runtime_checkable
 
@@ -26,8 +29,14 @@ import numpy as np
 from faceswap_cli.core.lazy_image import ArrayImage, LazyImage, Rect
 from faceswap_cli.core.prefetch import prefetch
 from faceswap_cli.core.types import Gray, Image
-from faceswap_cli.faces.boxes import IOU_THRESHOLD, compute_iou
+from faceswap_cli.faces.boxes import IOU_THRESHOLD, compute_iou, compute_overlap
 from faceswap_cli.faces.detectors.roi import RoI
+from faceswap_cli.faces.reidentification import (
+    FaceEmbedder,
+    Identities,
+    LazySFace,
+    ReIdentifier,
+)
 from faceswap_cli.faces.selection import FaceSelector, SelectionRule, SelectLargest
 from faceswap_cli.faces.track_smoothing import (
     SMOOTHING_RADIUS,
@@ -35,12 +44,13 @@ from faceswap_cli.faces.track_smoothing import (
     FrameTracks,
     SmoothedFace,
     add_detections,
+    resolve_links,
     smooth_tracks,
 )
 from faceswap_cli.faces.types import Face, FaceDetector
 from faceswap_cli.video.frame import Frame
 
-TRACKER_VERSION = 4
+TRACKER_VERSION = 5
 """Changes whenever the same frames would give other faces."""
 DETECT_INTERVAL = 10
 """Frames from one search to the next. A new face is tracked back to where it came in."""
@@ -48,6 +58,19 @@ CUT_THRESHOLD = 12.0
 """Mean difference of two thumbnails, of 255 levels, above which there may be a cut between them.
 
 Too low a number costs a search and breaks a track, too high a one puts two people on one track.
+"""
+LOCAL_CHANGE_LEVELS = 6.0
+"""Difference of two pixels of thumbnails, of 255 levels, above which that part has changed."""
+LOCAL_CHANGE_SHARE = 2 / 3
+"""If a smaller part of the image has changed, something large may have moved into it or out of it.
+
+It is no cut if a face that was tracked is still there.
+"""
+NEW_FACE_OVERLAP = 0.25
+"""A face is new if no tracked one shares more than this part of the smaller box with it.
+
+In a street scene heads in front of each other shared 0.28 at most, and 0.08 on average; what was
+found in the hair above a tracked face shared 0.33 and more of it.
 """
 SMOOTHING_SECONDS = Fraction(1, 4)
 """Frames up to this long before and after a frame take part in smoothing."""
@@ -70,8 +93,21 @@ class TrackingConfig:
     """Frames from one search to the next."""
     smoothing_radius: int = SMOOTHING_RADIUS
     """Frames before and after a frame that take part in smoothing."""
+    frame_rate: Fraction = Fraction(25)
+    """Frames a second, of those that are processed."""
     is_continuous: bool = True
     """Whether a frame resembles the one before it."""
+
+    @property
+    def max_missed(self) -> int:
+        """Frames in a row that a face may be missing and is searched for in each of them."""
+        return max(0, self.smoothing_radius - 1)
+
+    def create_reidentifier(self, embedder: FaceEmbedder) -> ReIdentifier | None:
+        """Return what gives lost faces their tracks back; None if frames do not follow another."""
+        if not self.is_continuous:
+            return None
+        return ReIdentifier(embedder, frame_rate=self.frame_rate, max_missed=self.max_missed)
 
     @property
     def lookahead(self) -> int:
@@ -92,9 +128,11 @@ class TrackingConfig:
         """
         if not is_continuous:
             return cls(detect_interval=1, smoothing_radius=0, is_continuous=False)
-        radius = min(SMOOTHING_RADIUS, int(rate / frame_step * SMOOTHING_SECONDS))
+        frame_rate = Fraction(rate) / frame_step
         return cls(
-            detect_interval=DETECT_INTERVAL if frame_step == 1 else 1, smoothing_radius=radius
+            detect_interval=DETECT_INTERVAL if frame_step == 1 else 1,
+            smoothing_radius=min(SMOOTHING_RADIUS, int(frame_rate * SMOOTHING_SECONDS)),
+            frame_rate=frame_rate,
         )
 
 
@@ -132,6 +170,7 @@ class FaceTracker:
     Args:
         detector_factory: Makes a detector; two are opened, since searches run ahead in a thread.
         selection: Which faces are wanted; the largest if not given.
+        embedder: Tells people apart; SFace if not given.
     """
 
     def __init__(
@@ -139,9 +178,11 @@ class FaceTracker:
         detector_factory: Callable[[], FaceDetector],
         *,
         selection: SelectionRule | None = None,
+        embedder: FaceEmbedder | None = None,
     ) -> None:
         self._detector_factory = detector_factory
         self._selection = selection or SelectLargest()
+        self._embedder = embedder or LazySFace()
         self._predicted_areas: Sequence[Rect] = ()
         """Where faces are likely to be in the next frames."""
         self._exit_stack = ExitStack()
@@ -179,6 +220,7 @@ class FaceTracker:
         """
         config = config or TrackingConfig()
         selector = self._selection.create_selector(self._track_detector)
+        reidentifier = config.create_reidentifier(self._embedder)
         window = _SmoothingWindow(
             radius=config.smoothing_radius, lookahead=config.lookahead, selector=selector
         )
@@ -192,7 +234,8 @@ class FaceTracker:
                         window.latest,
                         searched,
                         self._track_detector,
-                        max_missed=config.smoothing_radius - 1,
+                        max_missed=config.max_missed,
+                        reidentifier=reidentifier,
                     )
                     window.add(frame, searched, tracks, self._track_detector)
                     self._predicted_areas = [predict_area(face) for face in tracks.faces.values()]
@@ -220,6 +263,7 @@ class FaceTracker:
                 view=frame.view,
                 thumbnail=thumbnail,
                 starts_shot=starts_shot,
+                is_local_change=last is not None and is_local_change(last, thumbnail),
                 is_search_due=is_search_due,
                 rois=rois,
             )
@@ -234,16 +278,18 @@ class OnlineTracker:
 
     Args:
         detector: An open detector; stays open as long as this is used.
+        embedder: Tells people apart; SFace if not given.
     """
 
-    def __init__(self, detector: FaceDetector) -> None:
+    def __init__(self, detector: FaceDetector, *, embedder: FaceEmbedder | None = None) -> None:
         self._detector = detector
         self._config = TrackingConfig()
+        self._reidentifier = self._config.create_reidentifier(embedder or LazySFace())
         self._thumbnail: Gray | None = None
         self._tracks = FrameTracks.empty()
 
-    def update(self, image: Image) -> list[Face]:
-        """Return the faces in the next frame, largest first."""
+    def update(self, image: Image) -> FrameTracks:
+        """Return the faces in the next frame and their tracks."""
         view = ArrayImage(image=image)
         previous, self._thumbnail = self._thumbnail, make_thumbnail(view)
         starts_shot = previous is None or is_cut(previous, self._thumbnail)
@@ -252,12 +298,18 @@ class OnlineTracker:
             view=view,
             thumbnail=self._thumbnail,
             starts_shot=starts_shot,
+            is_local_change=previous is not None and is_local_change(previous, self._thumbnail),
             is_search_due=starts_shot or next_index % self._config.detect_interval == 0,
             rois=None,
         )
-        max_missed = self._config.smoothing_radius - 1
-        self._tracks = advance_tracks(self._tracks, searched, self._detector, max_missed=max_missed)
-        return sorted(self._tracks.faces.values(), key=lambda face: face.area_px, reverse=True)
+        self._tracks = advance_tracks(
+            self._tracks,
+            searched,
+            self._detector,
+            max_missed=self._config.max_missed,
+            reidentifier=self._reidentifier,
+        )
+        return resolve_links(self._tracks, self._tracks.identities.links)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -267,7 +319,9 @@ class SearchedImage:
     view: LazyImage
     thumbnail: Gray
     starts_shot: bool
-    """No track continues from the frame before."""
+    """No track continues from the frame before, ..."""
+    is_local_change: bool
+    """... unless a face does: only a part of the image has changed."""
     is_search_due: bool
     rois: Sequence[RoI] | None
     """The regions found ahead of tracking; None if there was no such search."""
@@ -279,6 +333,7 @@ def advance_tracks(
     detector: FaceDetector,
     *,
     max_missed: int,
+    reidentifier: ReIdentifier | None,
 ) -> FrameTracks:
     """Return the faces of the next frame and their tracks.
 
@@ -286,26 +341,66 @@ def advance_tracks(
         previous: The frame before it.
         searched: The frame.
         detector: Tracks the faces, and searches where one was lost.
-        max_missed: Frames in a row that a face may be missing without losing its track.
+        max_missed: Frames in a row in which a lost face is searched for.
+        reidentifier: Finds the tracks of faces that appear, and of those that may be mixed up;
+            None if every frame is a shot of its own.
     """
     index, view = previous.frame_index + 1, searched.view
-    active = (
-        {} if searched.starts_shot else previous.active_tracks(index, max_missed=max(0, max_missed))
-    )
-    visible = [last.face for last in active.values() if last.frame_index == previous.frame_index]
-    faces = detector.track(view, visible) if visible else []
-    if searched.is_search_due or len(faces) < max(1, len(active)):
-        found = _detect(view.to_array(), searched.rois, detector, exclude=faces)
-        faces = [*faces, *find_new_faces(found, known=faces)]
-    tracks, track_count = match_tracks(faces, active, track_count=previous.track_count)
+    visible = previous.detections
+    tracked = _track_visible(previous, searched, detector, reidentifier)
+    starts_shot = tracked is None
+    if tracked is None:
+        tracked, visible, previous = [], {}, previous.end_shot()
+    active = previous.active_tracks(index, max_missed=max_missed)
+    found: Sequence[Face] = []
+    if searched.is_search_due or len(tracked) < max(1, len(active)):
+        detected = _detect(view.to_array(), searched.rois, detector, exclude=tracked)
+        found = find_new_faces(detected, known=tracked)
+    faces = [*tracked, *found]
+    tracks, track_count = match_tracks(faces, visible, track_count=previous.track_count)
+    numbered = dict(zip(tracks, faces, strict=True))
+    identities = previous.identities
+    if reidentifier is not None:
+        identified = reidentifier.update(
+            identities,
+            numbered,
+            view=view,
+            frame_index=index,
+            found=tracks[len(tracked) :],
+            track_count=previous.track_count,
+        )
+        numbered, track_count = dict(identified.faces), identified.track_count
+        identities = identified.identities
     detections = {
-        track: Detection(frame_index=index, face=face)
-        for track, face in zip(tracks, faces, strict=True)
+        track: Detection(frame_index=index, face=face) for track, face in numbered.items()
     }
-    shot = previous.shot + searched.starts_shot
     return FrameTracks(
-        frame_index=index, shot=shot, track_count=track_count, last_seen=active | detections
+        frame_index=index,
+        shot=previous.shot + starts_shot,
+        track_count=track_count,
+        last_seen=dict(sorted((active | detections).items())),
+        identities=identities,
     )
+
+
+def _track_visible(
+    previous: FrameTracks,
+    searched: SearchedImage,
+    detector: FaceDetector,
+    reidentifier: ReIdentifier | None,
+) -> list[Face] | None:
+    """Return the faces of the frame before that are still there; None if a new shot starts."""
+    visible = previous.detections
+    if searched.starts_shot and not (reidentifier and searched.is_local_change and visible):
+        return None
+    faces = [last.face for last in visible.values()]
+    tracked = detector.track(searched.view, faces) if faces else []
+    if searched.starts_shot and reidentifier:
+        tracks, _ = match_tracks(tracked, visible, track_count=previous.track_count)
+        numbered = dict(zip(tracks, tracked, strict=True))
+        if not reidentifier.any_continues(previous.identities, numbered, view=searched.view):
+            return None
+    return tracked
 
 
 def _detect(
@@ -329,9 +424,16 @@ def predict_area(face: Face) -> Rect:
 
 
 def find_new_faces(candidates: Sequence[Face], *, known: Sequence[Face]) -> list[Face]:
-    """Return the candidates whose box overlaps none of the known faces'."""
+    """Return the candidates that cover little of the known faces, and are covered little by them.
+
+    A head has one face: what is found in its hair overlaps the face by a third.
+    """
     boxes = np.array([face.box for face in known], np.float32).reshape(-1, 4)
-    return [face for face in candidates if not (compute_iou(boxes, face.box) > IOU_THRESHOLD).any()]
+    return [
+        face
+        for face in candidates
+        if not (compute_overlap(boxes, face.box) > NEW_FACE_OVERLAP).any()
+    ]
 
 
 def match_tracks(
@@ -415,12 +517,12 @@ class _SmoothingWindow:
         tracks: FrameTracks,
         detector: FaceDetector,
     ) -> None:
-        """Add a frame, and track its new faces backwards through the pending ones."""
-        track_count = self.latest.track_count
+        """Add a frame, and track faces that appear in it backwards through the pending ones."""
+        active = self.latest.last_seen
         before = list(reversed(self.pending))
         self.pending.append(_PendingFrame(frame=frame, thumbnail=searched.thumbnail, tracks=tracks))
         for track, detection in tracks.detections.items():
-            if track >= track_count:
+            if track not in active:
                 _backtrack(before, track, detection.face, shot=tracks.shot, detector=detector)
 
     def pop(self) -> TrackedFrame:
@@ -428,9 +530,14 @@ class _SmoothingWindow:
         first = self.pending.popleft()
         current = first.all_tracks
         past = (add_detections(*one) for one in self.history)
-        nearby = [*past, current, *(one.all_tracks for one in self.pending)]
+        links = self.latest.identities.links if self.pending else first.tracks.identities.links
+        nearby = [
+            resolve_links(tracks, links)
+            for tracks in (*past, current, *(one.all_tracks for one in self.pending))
+        ]
+        current = nearby[len(self.history)]
         smoothed = smooth_tracks(nearby, current, radius=self.radius)
-        faces = self.selector.select(first.frame.view, smoothed)
+        faces = self.selector.select(first.frame, smoothed)
         self.history.append((first.tracks, first.backtracked))
         while len(self.history) > self.radius + 1:
             self.history.popleft()
@@ -443,6 +550,7 @@ class _SmoothingWindow:
         return {
             "thumbnail": self.last_output.thumbnail.tobytes().hex(),
             "scenes": [tracks.to_json(backtracked) for tracks, backtracked in self.history],
+            "identities": self.history[-1][0].identities.to_json(),
             "chooser": self.selector.state_dict(),
         }
 
@@ -454,6 +562,9 @@ class _SmoothingWindow:
             self.history.append(
                 FrameTracks.from_json(fields, previous=previous, max_missed=self.radius - 1)
             )
+        last, backtracked = self.history.pop()
+        identities = Identities.from_json(state["identities"])
+        self.history.append((replace(last, identities=identities), backtracked))
         self.selector.load_state_dict(state["chooser"])
         width, height = _THUMBNAIL_SIZE
         self.last_output = _LastFrame(
@@ -469,12 +580,14 @@ def _backtrack(
     shot: int,
     detector: FaceDetector,
 ) -> None:
-    """Add a new face to the pending frames of its shot, latest first, until it is not there.
+    """Add a face that appears to the pending frames of its shot, latest first, while it is there.
 
     Faces tracked forwards are left alone, so a run resumed in between gives the same.
     """
     for one in pending:
-        found = detector.track(one.frame.view, [face]) if one.tracks.shot == shot else []
+        if one.tracks.shot != shot or track in one.all_tracks.detections:
+            return
+        found = detector.track(one.frame.view, [face])
         known = [detection.face for detection in one.all_tracks.detections.values()]
         if not find_new_faces(found, known=known):
             return
@@ -488,6 +601,12 @@ def make_thumbnail(view: LazyImage) -> Gray:
     step = max(1, view.size[1] // (4 * _THUMBNAIL_SIZE[1]))
     small = cv2.resize(view.sample_luma(step), _THUMBNAIL_SIZE, interpolation=cv2.INTER_AREA)
     return np.asarray(small, dtype=np.uint8)
+
+
+def is_local_change(previous: Gray, current: Gray) -> bool:
+    """Return whether two thumbnails differ in a part of the image only."""
+    differences = np.abs(previous.astype(np.float32) - current)
+    return bool((differences > LOCAL_CHANGE_LEVELS).mean() < LOCAL_CHANGE_SHARE)
 
 
 def is_cut(previous: Gray, current: Gray) -> bool:

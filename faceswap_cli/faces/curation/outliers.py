@@ -9,7 +9,7 @@ import numpy.typing as npt
 from faceswap_cli.core.types import AnyArray
 from faceswap_cli.faces.curation.crop_features import SetFeatures
 from faceswap_cli.faces.dataset import FaceRecord
-from faceswap_cli.faces.selection import SAME_IDENTITY_COSINE
+from faceswap_cli.faces.embedding import SAME_IDENTITY_COSINE
 
 BoolArray = npt.NDArray[np.bool_]
 """bool (N,), one for each face of a set."""
