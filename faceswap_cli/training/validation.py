@@ -12,8 +12,6 @@ from faceswap_models.base import FaceBatch, SwapModel
 
 MAX_FACES = 48
 """Validation faces of each identity that are used; more change the result by less than noise."""
-LEARNED_FRACTION = 0.8
-"""Reconstructions with less than this part of the mean face's error have been learned."""
 VALIDATION_SEED = 0
 """Validation losses always have the same warps and the same randomness, to be comparable."""
 
@@ -47,7 +45,7 @@ class ValidationResult:
         Before, diversity and correlations are those of initial weights.
         """
         error = sum(self.reconstruction_error.values()) / len(self.reconstruction_error)
-        return error < LEARNED_FRACTION * self.mean_face_error
+        return error < self.mean_face_error
 
     @property
     def error(self) -> float:
