@@ -1,6 +1,7 @@
 """Initialization of a run: a pooled encoder, a trained run, a file of weights, frozen parts."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,12 @@ from faceswap_cli.core.progress import Reporter
 from faceswap_cli.core.workspace import RunFolder
 from faceswap_cli.faces.dataset import FaceSet
 from faceswap_cli.stages.train import StopCriterion, TrainJob, build_model, resolve_recipe, train
-from faceswap_cli.training.checkpoint import load_weights
+from faceswap_cli.training.checkpoint import load_weights, read_checkpoint
 from faceswap_cli.training.dataset import load_identity, merge_sets
 from faceswap_cli.training.loader import make_loader
 from faceswap_cli.training.pretrained import VGG16_LAYERS, InitConfig, read_tensors, read_vgg16
 from faceswap_cli.training.validation import validate
-from faceswap_models import vgg
+from faceswap_models import registry, vgg
 
 pytestmark = pytest.mark.usefixtures("no_face_models")
 MakeSet = Callable[..., FaceSet]
@@ -178,6 +179,47 @@ def test_a_run_resumes_with_its_preset(
     assert "debug" == preset("autoencoder", "new", from_old)
     assert "light" == preset("autoencoder", "new", fresh)
     assert "light" == preset("cyclegan", "old", fresh)
+
+
+def test_a_run_goes_on_with_its_preset_as_it_was(
+    make_set: MakeSet,
+    run_folder: Callable[[str], RunFolder],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A preset that was changed since counts for new runs only; options count in both."""
+    sets = [make_set("ada", 12), make_set("bo", 12)]
+    train_run(sets, run_folder("old"))
+    before = read_checkpoint(run_folder("old").resume).recipe
+    presets = registry.presets("autoencoder")
+    changed = replace(
+        presets["debug"],
+        model={**presets["debug"].model, "encoder_channels": [4, 4, 4]},
+        train={**presets["debug"].train, "learning_rate": 0.5},
+    )
+    monkeypatch.setattr(registry, "presets", lambda _: {**presets, "debug": changed})
+
+    def resolve(run: str, preset: str | None, *changes: str, **init: Any) -> Recipe:  # noqa: ANN401
+        return resolve_recipe(
+            "autoencoder",
+            preset,
+            changes,
+            run=run_folder(run),
+            init=InitConfig(**init),
+            device="cpu",
+        )
+
+    for preset in (None, "debug", "autoencoder-debug"):
+        recipe = resolve("old", preset)
+        assert [] == config.list_model_differences(before, recipe)
+        assert before.train.learning_rate == recipe.train.learning_rate
+    train_run(sets, run_folder("old"), 16, recipe=recipe)
+    assert 16 == read_checkpoint(run_folder("old").resume).state.images_seen
+    assert 1e-4 == resolve("old", None, "train.learning_rate=1e-4").train.learning_rate
+    assert config.list_model_differences(before, resolve("old", None, "model.latent_dim=4"))
+    assert config.list_model_differences(before, resolve("old", "light"))
+    assert 0.5 == resolve("new", "debug").train.learning_rate
+    from_old = resolve("new", None, init_from=run_folder("old").weights)
+    assert [] == config.list_model_differences(before, from_old)
 
 
 def test_hd_is_the_default_on_a_gpu() -> None:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 DEFAULT = "default"
 """Source of a value that neither the preset nor the command line sets."""
+FROM_PRESET = "preset "
+"""Source of a value that the preset sets, before the preset's name."""
 FROM_SET_OPTION = "--set"
 """Source of a value from the command line."""
 FROM_AUTO_BATCH_SIZE = "--batch-size auto"
@@ -151,7 +153,12 @@ class Recipe:
 
 
 def resolve(
-    backend: str, preset: str | None, overrides: Sequence[str] = (), *, on_gpu: bool = False
+    backend: str,
+    preset: str | None,
+    overrides: Sequence[str] = (),
+    *,
+    on_gpu: bool = False,
+    stored: Recipe | None = None,
 ) -> Recipe:
     """Make a recipe: defaults, under the preset's values, under `section.key=value` overrides.
 
@@ -160,6 +167,8 @@ def resolve(
         preset: Short (`light`) or full (`autoencoder-light`) name; None takes the default one.
         overrides: Texts like `train.batch_size=32`; of the same key the last one counts.
         on_gpu: Whether to take the default preset for a GPU.
+        stored: Recipe of the run that is continued. If it has the same preset, its networks and
+            what that preset set count: the preset may have had other values then.
 
     Raises:
         ConfigurationError: A name is unknown, or a value is not of its setting's type or range.
@@ -170,10 +179,15 @@ def resolve(
     sources: dict[str, str] = {}
     if preset_found is not None:
         for section, key, value in _preset_values(preset_found):
-            origin = f"preset {preset_found.name}"
+            origin = f"{FROM_PRESET}{preset_found.name}"
             _check_key(backend, kind, section, key, origin=origin)
             name = f"{origin}: {section}.{key}"
             values[section][key] = _coerce(value, _field_types(kind, section)[key], origin=name)
+            sources[f"{section}.{key}"] = origin
+    name = preset_found.name.removeprefix(f"{backend}-") if preset_found else ""
+    if stored is not None and (stored.backend, stored.preset) == (backend, name):
+        for section, key, value, origin in _kept_values(stored):
+            values[section][key] = value
             sources[f"{section}.{key}"] = origin
     for text in overrides:
         section, key, raw = _split_override(text)
@@ -189,7 +203,6 @@ def resolve(
     ):
         for key, value in values[section].items():
             _check_range(f"{section}.{key}", value, settings.ranges.get(key, (0, math.inf)))
-    name = preset_found.name.removeprefix(f"{backend}-") if preset_found else ""
     return _build_recipe(backend, name, kind, values, sources)
 
 
@@ -268,6 +281,18 @@ def _preset_values(preset: "Preset") -> Iterator[tuple[str, str, Any]]:
     for section, table in (("model", preset.model), ("train", preset.train)):
         for key, value in table.items():
             yield section, key, value
+
+
+def _kept_values(stored: Recipe) -> Iterator[tuple[str, str, Any, str]]:
+    """Yield section, key, value and source of what a continued run keeps.
+
+    That is all of `[model]`, and of `[train]` what no option set: options may change.
+    """
+    for section, settings in (("model", stored.model), ("train", stored.train)):
+        for key, value in vars(settings).items():
+            origin = stored.sources[f"{section}.{key}"]
+            if section == "model" or origin == DEFAULT or origin.startswith(FROM_PRESET):
+                yield section, key, value, origin
 
 
 def _split_override(text: str) -> tuple[str, str, str]:

@@ -146,19 +146,22 @@ def resolve_recipe(
     """Return the recipe of a training.
 
     Without a `preset` it is the one that the run, or the run it starts from, was trained with; for
-    a new run, the default for the device.
+    a new run, the default for the device. A run goes on with what its preset was when it began.
 
     Raises:
         ConfigurationError: A name is unknown, or a value does not fit its setting.
         DeviceError: The device is not there.
     """
-    if preset is None and init.init_from is not None and not run.recipe.exists():
-        recipe = checkpoint.read_metadata(init.init_from)["recipe"]
-        preset = str(recipe["preset"]) if recipe["backend"] == backend else None
-    elif preset is None:
-        preset = read_preset(run.recipe, backend)
+    if init.init_from is not None and not run.recipe.exists():
+        stored = checkpoint.read_recipe(init.init_from, backend)
+        started_with = stored.preset if stored else None
+    else:
+        stored = checkpoint.read_run_recipe(run, backend)
+        started_with = read_preset(run.recipe, backend)
+    if preset is None:
+        preset = started_with
     on_gpu = find_hardware(device).device.type != "cpu"
-    return resolve(backend, preset or None, overrides, on_gpu=on_gpu)
+    return resolve(backend, preset or None, overrides, on_gpu=on_gpu, stored=stored)
 
 
 def train(job: TrainJob, *, report: Reporter) -> TrainSummary:

@@ -526,6 +526,28 @@ def _join_names(names: Sequence[str]) -> str:
     return " and ".join(f'"{name}"' for name in names)
 
 
+def read_recipe(path: Path, backend: str) -> Recipe | None:
+    """Return the recipe of a trained model or a checkpoint; None if it is of another backend.
+
+    Raises:
+        CheckpointError: The file is neither.
+    """
+    recipe = read_metadata(path)["recipe"]
+    return Recipe.from_dict(recipe) if recipe["backend"] == backend else None
+
+
+def read_run_recipe(run: RunFolder, backend: str) -> Recipe | None:
+    """Return the recipe of a run's checkpoint; None without one of that backend.
+
+    A damaged checkpoint counts as none: `load_checkpoint` refuses it and says what to do.
+    """
+    paths = [run.resume] if run.resume.exists() else list_snapshots(run)[-1:]
+    try:
+        return read_recipe(paths[0], backend) if paths else None
+    except CheckpointError:
+        return None
+
+
 def read_metadata(path: Path) -> dict[str, Any]:
     """Return the header of a trained model, without reading its weights.
 
