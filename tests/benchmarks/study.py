@@ -10,7 +10,8 @@ and is scored in both directions: 50 test frames. Scored is the output of the ne
 own mask, if it predicts one), pasted into the crop: inside the face against the exact true swap,
 and around the face, where a swap should change nothing.
 
-The clock is the process's own processor time on one thread, data loading included: other programs
+A row ends after some minutes or after some steps, and its schedule follows the same measure. The
+clock is the process's own processor time on one thread, data loading included: other programs
 on the machine cannot take from it, though they may slow its memory.
 """
 
@@ -74,6 +75,8 @@ EVAL_PX = 160
 SURROUNDINGS_PART = 0.625
 """Fraction of the crop's side within which the face's surroundings are compared: the part that
 every network sees."""
+CURVE_STEPS = 1_000
+"""Steps between two points of the learning curve of a row that is limited by steps."""
 EDGE_KERNEL = np.ones((9, 9), np.uint8)
 """Dilation of the face's mask where its surroundings are compared."""
 SHOWN_PER_DIRECTION = 3
@@ -128,7 +131,10 @@ class Row:
     name: str
     """Label in the tables."""
     recipe: Recipe
-    cpu_minutes: float
+    cpu_minutes: float = 0.0
+    """Limit of the training; the schedule follows it."""
+    steps: int = 0
+    """The same in steps, instead of minutes."""
     seed: int = 0
     faces: int = 0
     """Number of training crops of each identity, evenly spaced; 0 is all."""
@@ -150,6 +156,7 @@ class Row:
         ]
         names = [self.recipe.backend, self.prepare_label]
         content = [names, changed, self.cpu_minutes, self.seed, self.faces]
+        content += [self.steps] if self.steps else []
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
 
@@ -166,7 +173,7 @@ class Result:
     steps: int = 0
     parameters: int = 0
     history: Sequence[tuple[float, float, float]] = field(default=())
-    """Scores during training: (processor minutes, SSIM, PSNR)."""
+    """Scores during training: (processor minutes or steps, as the row's limit; SSIM; PSNR)."""
 
     @classmethod
     def from_dict(cls, table: Mapping[str, object]) -> "Result":
@@ -193,19 +200,20 @@ def run_study(rows: Sequence[Row], folder: Path, data: StudyData) -> list[Result
 
 
 def run_row(row: Row, data: StudyData, *, swaps_file: Path | None = None) -> Result:
-    """Train one row for its time; score it at intervals and at the end."""
+    """Train one row up to its limit; score it at intervals and at the end."""
     training = TrainingRun.create(row, load_identities(row, data))
     clock, trainer, loader = training.clock, training.trainer, training.loader
-    intervals = max(4, round(row.cpu_minutes / 2))
+    intervals = max(4, round(row.cpu_minutes / 2), row.steps // CURVE_STEPS)
     marks = [mark / intervals for mark in range(1, intervals)]
     history: list[tuple[float, float, float]] = []
     for _ in training.steps():
-        if marks and clock.fraction_done() >= marks[0]:
+        if marks and training.fraction_done() >= marks[0]:
             marks.pop(0)
             minutes = clock.minutes()
             with clock.paused(), trainer.ema_weights() as averaged:
                 scores = evaluate(averaged, loader, data)[0]
-            history.append((round(minutes, 3), round(scores.ssim, 4), round(scores.psnr, 2)))
+            reached = training.steps_done() if row.steps else round(minutes, 3)
+            history.append((reached, round(scores.ssim, 4), round(scores.psnr, 2)))
             print(f"{row.name}, after {minutes:.1f} min: {scores.ssim:.3f}, {scores.psnr:.1f} dB")
 
     minutes = clock.minutes()
@@ -221,7 +229,7 @@ def run_row(row: Row, data: StudyData, *, swaps_file: Path | None = None) -> Res
         scores=scores,
         cpu_minutes=round(minutes, 3),
         images=images,
-        steps=images // loader.images_per_step,
+        steps=training.steps_done(),
         parameters=sum(one.numel() for one in trainer.model.parameters()),
         history=history,
     )
@@ -254,12 +262,14 @@ def pretrain(row: Row, folder: Path, names: Sequence[str]) -> Path:
 
 @dataclass(kw_only=True, eq=False)
 class TrainingRun:
-    """Training of one row against the clock."""
+    """Training of one row up to its limit."""
 
     trainer: Trainer
     loader: FaceLoader
     clock: "CpuClock"
     seed: int
+    max_images: int
+    """Limit in images; 0 leaves it to the clock."""
     state: TrainState = field(default_factory=TrainState)
 
     @classmethod
@@ -282,11 +292,22 @@ class TrainingRun:
             loader=loader,
             clock=CpuClock(row.cpu_minutes),
             seed=row.seed,
+            max_images=row.steps * loader.images_per_step,
         )
 
+    def fraction_done(self) -> float:
+        """Return the fraction of the training that is done, 0 to 1."""
+        if self.max_images:
+            return min(1.0, self.state.images_seen / self.max_images)
+        return self.clock.fraction_done()
+
+    def steps_done(self) -> int:
+        """Return the number of steps so far."""
+        return self.state.images_seen // self.loader.images_per_step
+
     def steps(self) -> Iterator[TrainState]:
-        """Train until the time is over; yield the state after each step."""
-        while self.clock.fraction_done() < 1:
+        """Train up to the limit; yield the state after each step."""
+        while self.fraction_done() < 1:
             self._step()
             if self.trainer.train.lr_schedule == "plateau":
                 self._step_plateaus_if_due()
@@ -304,7 +325,7 @@ class TrainingRun:
                 torch.manual_seed(derive_seed(self.seed, seen, "growth"))
                 trainer.grow(growth_step, progress)
 
-        lr_scale = trainer.schedule(self.clock.fraction_done())
+        lr_scale = trainer.schedule(self.fraction_done())
         lr_scale *= warmup_factor(seen, trainer.train.warmup_images)
         plateaus = self.state.plateaus
         batch = self.loader.batch(seen)
