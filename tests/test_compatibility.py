@@ -3,8 +3,9 @@
 It was written by `tests/compatibility/make.py` before settings, log keys and headers were renamed.
 """
 
+import json
 import shutil
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,18 @@ from faceswap_cli.training.checkpoint import load_weights
 from faceswap_cli.training.swap_metrics import SwapMetrics
 
 FORMAT_1 = Path(__file__).parent / "compatibility" / "format-1"
+FIRST_HD = (
+    "model.encoder_channels=64,128,256,512",
+    "model.encoder_kernel_size=5",
+    "model.latent_dim=512",
+    "model.shared_channels=512",
+    "model.decoder_channels=256,128,64,32",
+    "model.residual_blocks=1",
+    "train.learning_rate=1e-4",
+    "train.lr_schedule=constant",
+    "train.input_color_jitter=0.3",
+)
+"""Values of the `hd` preset before it was chosen by measurement."""
 BACKENDS = ("autoencoder", "cyclegan", "progressive")
 
 
@@ -98,6 +111,28 @@ def test_an_old_run_resumes(workspace: Workspace) -> None:
     assert str(checkpoint.FORMAT) == header["format"] != "1"
     after = checkpoint.read_checkpoint(run.resume)
     assert set(before.tensors) == set(after.tensors)
+
+
+@pytest.mark.parametrize("preset", [None, "hd"])
+def test_a_run_of_the_first_hd_resumes(preset: str | None, tmp_path: Path) -> None:
+    """Its preset has other networks and another rate now; the run keeps those it began with."""
+    run = Workspace.open(tmp_path).run_folder("hd")
+    run.root.mkdir(parents=True)
+    first = config.resolve("autoencoder", "hd", FIRST_HD)
+    sources = dict.fromkeys(first.sources, "preset autoencoder-hd")
+    stored = replace(first, sources=sources)
+    run.recipe.write_text(stored.to_toml(), encoding="utf-8")
+    header = {
+        "recipe": json.dumps(stored.to_dict()),
+        "identities": json.dumps(["ada", "ed"]),
+        "images_seen": "96",
+    }
+    checkpoint.write_safetensors(run.resume, {"one": torch.zeros(1)}, header)
+    recipe = resolve_recipe("autoencoder", preset, [], run=run, init=InitConfig(), device="cpu")
+    assert "hd" == recipe.preset
+    assert [] == config.list_model_differences(stored, recipe)
+    assert stored.train == recipe.train
+    assert stored.model != config.resolve("autoencoder", "hd").model
 
 
 def test_an_old_log_is_read_by_the_new_keys(workspace: Workspace) -> None:

@@ -607,26 +607,29 @@ def results_table(results: Iterable[Result]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def learning_curve_table(results: Iterable[Result], minutes: Sequence[float]) -> str:
-    """Return a Markdown table of each row's SSIM after about the given minutes."""
+def learning_curve_table(
+    results: Iterable[Result], points: Sequence[float], *, in_steps: bool = False
+) -> str:
+    """Return a Markdown table of each row's SSIM after about the given minutes, or steps."""
     lines = [
-        f"| SSIM after, minutes | {' | '.join(f'{one:g}' for one in minutes)} |",
-        "|" + " --- |" * (1 + len(minutes)),
+        f"| SSIM after, {'steps' if in_steps else 'minutes'} "
+        f"| {' | '.join(f'{one:,g}' for one in points)} |",
+        "|" + " --- |" * (1 + len(points)),
     ]
     for one in results:
-        history = [*one.history, (one.cpu_minutes, one.scores.ssim, one.scores.psnr)]
+        end = one.steps if in_steps else one.cpu_minutes
+        history = [*one.history, (end, one.scores.ssim, one.scores.psnr)]
         cells = [
-            "" if after > one.cpu_minutes + 0.5 else f"{_nearest(history, after)[1]:.3f}"
-            for after in minutes
+            "" if after > end + 0.5 else f"{_nearest(history, after)[1]:.3f}" for after in points
         ]
         lines.append(f"| {one.name} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
 def _nearest(
-    history: Sequence[tuple[float, float, float]], minutes: float
+    history: Sequence[tuple[float, float, float]], point: float
 ) -> tuple[float, float, float]:
-    return min(history, key=lambda entry: abs(entry[0] - minutes))
+    return min(history, key=lambda entry: abs(entry[0] - point))
 
 
 def baselines_table(data: StudyData) -> str:

@@ -1,8 +1,8 @@
-"""The autoencoders against each other and against the true swap, at equal processor time.
+"""The autoencoders against each other and against the true swap, at equal time or equal steps.
 
     python tests/benchmarks/study_autoencoder.py [--folder DIR] [--vgg19 FILE] [--only TEXT]
 
-About four and a half hours of processor time in all, of which the presets take three. Parts can
+About six hours of processor time in all, of which the presets take three. Parts can
 run side by side (`--only`), each on the clock of its own process. Finished rows are not run again,
 so the command may be interrupted and repeated. It writes tables and grids into the folder;
 `docs/studies/autoencoder.md` is written by hand around them.
@@ -25,11 +25,13 @@ from faceswap_cli.training.pretrained import freeze_parts, read_tensors
 from faceswap_models import vgg
 from faceswap_models.backends.autoencoder import Autoencoder, Decoder
 from faceswap_models.base import SwapModel
-from faceswap_models.layers import PixelShuffle, WinogradConv2d, kaiming_init
+from faceswap_models.layers import PixelShuffle, ResidualBlock, WinogradConv2d, kaiming_init
 
 LONG, MEDIUM, LAPTOP, SHORT = 45.0, 8.0, 3.0, 1.0
 """Processor minutes of each preset, long enough for the wide ones; of VGG19 without its weights; of
 what a laptop might train; and of comparisons within one network."""
+SCREENING_STEPS, FINAL_STEPS = 1_500, 4_000
+"""Steps of the rows that choose the values of `hd`, and of those that confirm them."""
 
 # A CPU takes few steps in minutes, so every row has small batches: see the page.
 BATCH_2 = "train.batch_size=2"
@@ -39,6 +41,18 @@ DEPTH_2 = "model.learned_upsamples=2"
 SIDE_64, SIDE_96, SIDE_112 = (f"model.size_px={side}" for side in (64, 96, 112))
 SIDE_128 = ("model.size_px=128", "model.bottleneck_px=8")
 HD_64 = (SIDE_64, BATCH_4)
+FIRST_HD = (
+    "model.encoder_channels=64,128,256,512",
+    "model.encoder_kernel_size=5",
+    "model.latent_dim=512",
+    "model.shared_channels=512",
+    "model.decoder_channels=256,128,64,32",
+    "model.residual_blocks=1",
+    "train.learning_rate=1e-4",
+    "train.lr_schedule=constant",
+    "train.input_color_jitter=0.3",
+)
+"""What the `hd` preset had before the part `hd` of this study, where it differs now."""
 SHORT_RUN = (
     "train.lr_schedule=cosine",
     "train.warmup_images=500",
@@ -53,16 +67,53 @@ NARROW = (
     "model.latent_dim=128",
     "model.shared_channels=128",
     "model.decoder_channels=64,32,16",
+    "model.residual_blocks=1",
     "model.discriminator_base_channels=16",
     "train.learning_rate=2e-3",
 )
-"""The `hd` preset with the channels and the learning rate of `light`."""
+"""The first `hd` preset with the channels and the learning rate of `light`."""
 KERAS_FEATURE_SCALE = 1000.0
 """Divisor of Keras' features."""
 UNFROZEN = "train.unfreeze_start_images=0"
 UNFREEZE_IMAGES = 5_000
 """When a long row unfreezes VGG19: after a tenth of its time."""
 HIGH_LEARNING_RATE = "train.learning_rate=1e-3"
+DOUBLE_WIDTH = (
+    "model.encoder_channels=64,128,256,256",
+    "model.shared_channels=256",
+    "model.decoder_channels=128,64,32",
+)
+"""Twice the channels of `light`."""
+FACE_ONLY = ("train.background_weight=0", EYES_FIRST)
+"""The loss of `hd`: nothing outside the face, eyes and mouth three times."""
+JITTER, RESIDUAL = "train.input_color_jitter=0.6", "model.residual_blocks=1"
+HD_CHANGES: Mapping[str, Sequence[str]] = {
+    "twice the channels": DOUBLE_WIDTH,
+    "twice the channels, rate 1e-3": (*DOUBLE_WIDTH, "train.learning_rate=1e-3"),
+    "kernel 5 in the encoder": ("model.encoder_kernel_size=5",),
+    "a residual block after each upsampling": (RESIDUAL,),
+    "latent of 64": ("model.latent_dim=64",),
+    "latent of 256": ("model.latent_dim=256",),
+    "warp 0.3": ("train.warp_strength=0.3",),
+    "warp 1": ("train.warp_strength=1",),
+    "weight on eyes and mouth": (EYES_FIRST,),
+    "no loss outside the face": ("train.background_weight=0",),
+    "both": FACE_ONLY,
+    "both, structural loss 3": (*FACE_ONLY, "train.dssim_weight=3"),
+    "both, input jitter 0.6": (*FACE_ONLY, JITTER),
+    "both, input jitter 1": (*FACE_ONLY, "train.input_color_jitter=1"),
+    "both, input jitter 0.6, latent of 64": (*FACE_ONLY, JITTER, "model.latent_dim=64"),
+    "both, input jitter 0.6, constant rate": (*FACE_ONLY, JITTER, "train.lr_schedule=constant"),
+    "both, input jitter 0.6, adversarial at the end": (
+        *FACE_ONLY,
+        JITTER,
+        "model.discriminator_base_channels=16",
+        "train.adversarial_weight=0.02",
+        "train.adversarial_start_images=9000",
+    ),
+    "both, input jitter 0.6, latent of 256": (*FACE_ONLY, JITTER, "model.latent_dim=256"),
+}
+"""Changes to `light` at 64 px that were tried for `hd`, by name."""
 NO_MASK = ("model.predict_mask=false", "train.background_weight=1")
 CLASSIC_WARP = (
     "train.warp_strength=1",
@@ -88,6 +139,8 @@ class Part:
     is_shown: Callable[[study.Row], bool] = lambda row: row.seed == 0
     curve_minutes: Sequence[float] = ()
     """Columns of the learning-curve table, minutes; no table without any."""
+    curve_steps: Sequence[float] = ()
+    """The same in steps."""
 
 
 def make_row(
@@ -95,6 +148,7 @@ def make_row(
     preset: str,
     *changes: str,
     minutes: float = SHORT,
+    steps: int = 0,
     seed: int = 0,
     faces: int = 0,
     vgg19_file: Path | None = None,
@@ -107,7 +161,8 @@ def make_row(
         name: Label in the tables.
         preset: Preset of the autoencoder.
         changes: Settings, `section.key=value`.
-        minutes: Processor minutes.
+        minutes: Processor minutes, unless `steps` is given.
+        steps: Number of steps.
         seed: Seed of the run.
         faces: Number of training crops of each identity; 0 is all.
         vgg19_file: Weights for the first three blocks of a VGG19 encoder.
@@ -117,7 +172,8 @@ def make_row(
     plain = study.Row(
         name=name,
         recipe=config.resolve("autoencoder", preset, changes),
-        cpu_minutes=minutes,
+        cpu_minutes=0.0 if steps else minutes,
+        steps=steps,
         seed=seed,
         faces=faces,
     )
@@ -152,7 +208,7 @@ def make_parts(vgg19_file: Path | None, folder: Path) -> list[Part]:
         make_row(
             "vgg19, random", "vgg19", BATCH_2, unfreeze_late, minutes=MEDIUM if vgg19_file else LONG
         ),
-        make_row("hd, 64 px", "hd", *HD_64, *SHORT_RUN, minutes=LONG),
+        make_row("first hd, 64 px", "hd", *FIRST_HD, *HD_64, *SHORT_RUN, minutes=LONG),
         make_row("light", "light", minutes=LONG),
     ]
     encoders = [
@@ -165,8 +221,8 @@ def make_parts(vgg19_file: Path | None, folder: Path) -> list[Part]:
             make_row(f"{best}, unfrozen", "vgg19", BATCH_4, UNFROZEN, vgg19_file=vgg19_file),
         ]
     ablations = [
-        make_row("hd, 64 px, narrow", "hd", *NARROW),
-        make_row("hd, 64 px, narrow", "hd", *NARROW, seed=1),
+        make_row("first hd, 64 px, narrow", "hd", *NARROW),
+        make_row("first hd, 64 px, narrow", "hd", *NARROW, seed=1),
         make_row("no mask at all", "hd", *NARROW, *NO_MASK),
         make_row("no warp", "hd", *NARROW, "train.warp_strength=0"),
         make_row("adversarial phase at the end", "hd", *NARROW, *ADVERSARIAL),
@@ -194,10 +250,31 @@ def make_parts(vgg19_file: Path | None, folder: Path) -> list[Part]:
         laptop("96 px, rate 4e-3", "light", SIDE_96, STRUCTURE, "train.learning_rate=4e-3"),
         laptop("96 px, eyes and mouth first", "light", SIDE_96, STRUCTURE, EYES_FIRST),
     ]
+    screen = partial(make_row, steps=SCREENING_STEPS)
+    hd_changes = [
+        screen("light at 64 px", "light", SIDE_64),
+        *(screen(name, "light", SIDE_64, *changes) for name, changes in HD_CHANGES.items()),
+        screen(
+            "the same, each the identity at first",
+            "light",
+            SIDE_64,
+            RESIDUAL,
+            rebuild=IDENTITY_AT_FIRST,
+        ),
+    ]
+    final = partial(make_row, steps=FINAL_STEPS)
+    hd = [
+        *(final("light at 64 px", "light", SIDE_64, seed=seed) for seed in (0, 1)),
+        final("hd at 64 px, input jitter 0.3", "light", SIDE_64, *DOUBLE_WIDTH, *FACE_ONLY),
+        *(
+            final("hd at 64 px", "light", SIDE_64, *DOUBLE_WIDTH, *FACE_ONLY, JITTER, seed=seed)
+            for seed in (0, 1)
+        ),
+    ]
     few_faces = [
         make_row("light, all faces", "light"),
         make_row("light, 20 faces", "light", faces=20),
-        make_row("hd, 64 px, narrow, 20 faces", "hd", *NARROW, faces=20),
+        make_row("first hd, 64 px, narrow, 20 faces", "hd", *NARROW, faces=20),
         make_row("the same, no mask at all", "hd", *NARROW, *NO_MASK, faces=20),
     ]
     depths = [
@@ -228,6 +305,8 @@ def make_parts(vgg19_file: Path | None, folder: Path) -> list[Part]:
         Part(name="encoders", rows=encoders),
         Part(name="light", rows=light),
         Part(name="ablations", rows=ablations),
+        Part(name="hd-changes", rows=hd_changes),
+        Part(name="hd", rows=hd, curve_steps=(1_000, 2_000, 3_000, FINAL_STEPS)),
         Part(name="few-faces", rows=few_faces),
         Part(name="depth", rows=depths),
         Part(name="pretrained", rows=pretrained, is_shown=lambda _: True),
@@ -262,7 +341,17 @@ def upsample_at_output(model: SwapModel) -> None:
         decoder.output = nn.Sequential(output, PixelShuffle())  # type: ignore[assignment]
 
 
+def zero_residuals(model: SwapModel) -> None:
+    """Let every residual block begin as the identity."""
+    for layer in model.modules():
+        if isinstance(layer, ResidualBlock):
+            last = layer.inner[2]
+            assert isinstance(last, nn.Conv2d)
+            nn.init.zeros_(last.weight)
+
+
 SEPARABLE = ("depthwise-separable convolutions", use_separable_convs)
+IDENTITY_AT_FIRST = ("residual blocks begin as identity", zero_residuals)
 DOUBLING = ("the output doubles", upsample_at_output)
 
 
@@ -333,6 +422,8 @@ def main() -> None:
         tables = [study.results_table(results)]
         if part.curve_minutes:
             tables.append(study.learning_curve_table(results, part.curve_minutes))
+        if part.curve_steps:
+            tables.append(study.learning_curve_table(results, part.curve_steps, in_steps=True))
         study.write_table(folder / f"{part.name}.md", "\n".join(tables))
         shown = [one for one in part.rows if part.is_shown(one)]
         grid = study.comparison_grid(shown, folder, data)
