@@ -197,15 +197,22 @@ def test_a_background_of_weight_zero_is_ignored() -> None:
 
 
 def test_dssim_equals_scikit_images() -> None:
-    """With equal weights it is (1 - SSIM) / 2."""
+    """With equal weights it is (1 - SSIM) / 2 of levels from 0 to 2."""
     image, target, mask = pair()
     expected = [
         (1 - structural_similarity(a, b, channel_axis=0, data_range=2, use_sample_covariance=False))
         / 2
-        for a, b in zip(image.double().numpy(), target.double().numpy(), strict=True)
+        for a, b in zip((image.double() + 1).numpy(), (target.double() + 1).numpy(), strict=True)
     ]
     actual = weighted_dssim(image, target, torch.ones_like(mask))
     assert pytest.approx(sum(expected) / 2, abs=1e-5) == float(actual)
+
+
+@pytest.mark.parametrize("gray", [-0.5, -0.01, 0.0, 0.5])
+def test_an_offset_that_nobody_sees_costs_next_to_nothing(gray: float) -> None:
+    """Two levels of 255, on any gray: middle gray is no special level."""
+    image = torch.full((1, 3, 16, 16), gray)
+    assert weighted_dssim(image + 4 / 255, image, torch.ones(1, 1, 16, 16)) < 1e-3
 
 
 def test_dssim_has_full_precision_under_autocast() -> None:

@@ -30,9 +30,11 @@ def weighted_l1(image: Tensor, target: Tensor, weight: Tensor) -> Tensor:
 def weighted_dssim(image: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     """Return the weighted mean of (1 - SSIM) / 2, in [0, 1].
 
-    SSIM: Wang et al., "Image Quality Assessment", 2004, equation 13, each channel by itself.
+    SSIM: Wang et al., "Image Quality Assessment", 2004, equation 13, each channel by itself. It is
+    defined for levels from 0: its luminance term compares means by their ratio.
     """
-    dissimilarity = (1 - _ssim(image.flatten(0, -4), target.flatten(0, -4))) / 2
+    levels, target_levels = (one.flatten(0, -4) + 1 for one in (image, target))
+    dissimilarity = (1 - _ssim(levels, target_levels)) / 2
     weight = _local_means(weight.flatten(0, -4))
     return _mean_per_face(dissimilarity.mean(dim=1, keepdim=True), weight)
 
@@ -67,7 +69,7 @@ def _mean_per_face(error: Tensor, weight: Tensor) -> Tensor:
 
 
 def _ssim(a: Tensor, b: Tensor) -> Tensor:
-    """Return the map of SSIM (B, C, H', W'), H' = H + 1 - window, of images in [-1, 1]."""
+    """Return the map of SSIM (B, C, H', W'), H' = H + 1 - window, of images in [0, 2]."""
     range_ = 2.0
     c1, c2 = (0.01 * range_) ** 2, (0.03 * range_) ** 2
     # Separately, since only terms of the generated image `a` have a gradient.
