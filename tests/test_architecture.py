@@ -20,7 +20,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("video", "faces", "provenance"),
     ("compositing", "synthetic"),
     ("training",),
-    ("conversion", "evaluation"),
+    ("conversion", "evaluation", "pretraining"),
     ("stages",),
     ("cli", "__main__"),
 )

@@ -205,7 +205,7 @@ def perturbed_loss(model: Autoencoder, change: Callable[[Tensor], None]) -> floa
     change(image)
     output = SwapOutput(image=image, mask=None)
     return float(
-        model._reconstruction_loss(output, faces.target[0], faces.mask[0], faces.feature_mask[0])
+        model.reconstruction_loss(output, faces.target[0], faces.mask[0], faces.feature_mask[0])
     )
 
 
@@ -247,7 +247,7 @@ def test_perceptual_loss_compares_the_face_only(imagenet: dict[str, Tensor]) -> 
     assert pytest.approx(0, abs=1e-6) == float(perceptual_loss(image, faces.target[0]))
     image[..., 12:] = 0
     output = SwapOutput(image=image.requires_grad_(), mask=None)
-    loss = model._reconstruction_loss(output, faces.target[0], faces.mask[0], faces.feature_mask[0])
+    loss = model.reconstruction_loss(output, faces.target[0], faces.mask[0], faces.feature_mask[0])
     assert pytest.approx(0, abs=1e-6) == loss.item()
     other = torch.zeros_like(image).requires_grad_()
     perceptual_loss(other, faces.target[0]).backward()

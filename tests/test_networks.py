@@ -245,7 +245,7 @@ def test_the_structural_loss_is_added_with_its_weight() -> None:
     plain, structural = (
         Autoencoder(
             settings, AutoencoderTrainSettings(dssim_weight=weight), ("a",)
-        )._reconstruction_loss(
+        ).reconstruction_loss(
             SwapOutput(image=image, mask=None), target, mask, torch.zeros_like(mask)
         )
         for weight in (0.0, 2.0)

@@ -31,6 +31,7 @@ from faceswap_cli.core.errors import (
     NoFacesError,
 )
 from faceswap_cli.core.fileio import append_line
+from faceswap_cli.core.hardware import find_hardware
 from faceswap_cli.core.lock import run_lock
 from faceswap_cli.core.progress import Number, Reporter
 from faceswap_cli.core.signals import graceful_interrupt
@@ -570,7 +571,7 @@ def test_steps_that_size_micro_batches_are_undone(sets: Sets, run: RunFolder) ->
     """Trial steps of several processes before training do not change weights and moments."""
     train_run(sets, run, 32)
     job = make_job(sets, run, StopCriterion(max_images=64))
-    session = stage.build_session(job, stage.set_up_hardware(job), report=Reporter())
+    session = stage.build_session(job, find_hardware(job.device), report=Reporter())
     before = {name: one.clone() for name, one in session.trainer.state_dict().items()}
     stage.synchronize(session, SINGLE_PROCESS)
     after = session.trainer.state_dict()
@@ -925,7 +926,7 @@ def test_validation_faces_stay_out_of_training(sets: Sets, run: RunFolder) -> No
     assert {"ada", "bo"} == set(val_files)
     shorter = replace(ada, records=[one for one in ada.records if one.frame not in (0, 1, 2)])
     job = make_job((shorter, bo), run, StopCriterion(max_images=16))
-    session = stage.build_session(job, stage.set_up_hardware(job), report=Reporter())
+    session = stage.build_session(job, find_hardware(job.device), report=Reporter())
     for dataset, faces in zip(session.loader.datasets, job.sets, strict=True):
         files = [record.file for record in faces.records]
         assert set(val_files[dataset.name]) == {files[index] for index in dataset.val_indices}

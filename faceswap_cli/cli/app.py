@@ -17,6 +17,7 @@ from faceswap_cli.cli.faces import faces
 from faceswap_cli.cli.help_format import Command, CommandGroup, first_paragraph, reflow
 from faceswap_cli.cli.options import expand_options
 from faceswap_cli.cli.presets import presets
+from faceswap_cli.cli.pretrain import pretrain
 from faceswap_cli.cli.train import train
 from faceswap_cli.cli.verify import verify
 from faceswap_cli.core.errors import ConfigurationError
@@ -31,6 +32,7 @@ COMMANDS = (
     demo,
     compare,
     benchmark,
+    pretrain,
     presets,
 )
 

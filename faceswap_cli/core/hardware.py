@@ -101,6 +101,14 @@ def use_fast_kernels(device: torch.device) -> None:
         torch.set_float32_matmul_precision("high")
 
 
+def set_up_hardware(name: str, *, index: int = 0) -> Hardware:
+    """Return the device called `name`, set up for training: see `find_hardware`."""
+    keep_freed_memory()
+    hardware = find_hardware(name, index=index)
+    use_fast_kernels(hardware.device)
+    return hardware
+
+
 def release_cached_memory(device: torch.device) -> None:
     """Give memory that torch keeps for reuse back to a GPU; does nothing on a CPU."""
     if device.type == "cuda":

@@ -208,6 +208,11 @@ class Workspace:
         """Folder of finished videos."""
         return self.root / "exports"
 
+    @property
+    def pairs(self) -> Path:
+        """Folder of drawn people for pretraining; may be deleted at any time."""
+        return self.root / "pairs"
+
     def set_folder(self, name: str) -> SetFolder:
         """Return the folder of the set `name`, whether it exists or not."""
         return SetFolder(root=self.root / "faces" / validate_name(name))

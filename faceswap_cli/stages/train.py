@@ -25,10 +25,9 @@ from faceswap_cli.core.errors import ConfigurationError, DeviceError
 from faceswap_cli.core.hardware import (
     Hardware,
     find_hardware,
-    keep_freed_memory,
     limit_threads,
     release_cached_memory,
-    use_fast_kernels,
+    set_up_hardware,
 )
 from faceswap_cli.core.lock import run_lock
 from faceswap_cli.core.progress import Reporter
@@ -39,6 +38,7 @@ from faceswap_cli.provenance.consent import read_origin
 from faceswap_cli.training import checkpoint
 from faceswap_cli.training.checkpoint import CheckpointWriter
 from faceswap_cli.training.dataset import (
+    POOLED_IDENTITY,
     VALIDATION_FRACTION,
     IdentityDataset,
     cached_side_px,
@@ -89,8 +89,6 @@ __all__ = [
     "train",
 ]
 
-POOLED_IDENTITY = "everybody"
-"""Name of the one identity that all sets together make up (`--pretrain`)."""
 RANDOM_INIT = InitConfig()
 SINGLE_PROCESS = DistributedContext()
 DRY_RUN_FACES = 64
@@ -177,7 +175,7 @@ def train(job: TrainJob, *, report: Reporter) -> TrainSummary:
     check_sets(job)
     with ExitStack() as stack:
         dist = stack.enter_context(init_distributed(job.recipe.train.batch_size))
-        hardware = set_up_hardware(job, index=dist.local_rank)
+        hardware = set_up_hardware(job.device, index=dist.local_rank)
         stack.enter_context(limit_threads(job.recipe.train.num_threads))
         if dist.is_main:
             stack.enter_context(run_lock(job.run.root))
@@ -221,7 +219,7 @@ def dry_run(job: TrainJob, *, report: Reporter) -> TrainEstimate:
         FaceswapError: Whatever `train` would refuse to start with.
     """
     check_sets(job)
-    hardware = set_up_hardware(job)
+    hardware = set_up_hardware(job.device)
     with limit_threads(job.recipe.train.num_threads), TemporaryDirectory() as folder:
         session = build_session(
             job, hardware, cache=Path(folder), max_faces=DRY_RUN_FACES, report=report
@@ -261,7 +259,7 @@ def resolve_batch_size(job: TrainJob, *, report: Reporter) -> TrainJob:
     saved = checkpoint.load_checkpoint(job.run)
     if saved is not None and saved.recipe.sources.get("train.batch_size") == FROM_AUTO_BATCH_SIZE:
         return replace(job, recipe=with_batch_size(job.recipe, saved.recipe.train.batch_size))
-    hardware = set_up_hardware(job)
+    hardware = set_up_hardware(job.device)
     with TemporaryDirectory() as folder:
         report.start_task("trying batch sizes", total=None, unit="faces")
         size, stopped_by = search_batch_size(
@@ -413,18 +411,6 @@ def check_sets(job: TrainJob) -> None:
         )
     for faces in job.sets:
         check_min_faces(faces)
-
-
-def set_up_hardware(job: TrainJob, *, index: int = 0) -> Hardware:
-    """Return the device, set up for training.
-
-    Raises:
-        DeviceError: It is not there.
-    """
-    keep_freed_memory()
-    hardware = find_hardware(job.device, index=index)
-    use_fast_kernels(hardware.device)
-    return hardware
 
 
 def build_model(

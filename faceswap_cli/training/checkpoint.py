@@ -164,7 +164,7 @@ class CheckpointWriter:
     def _write(self, state: TrainState, models: Sequence[Path]) -> None:
         """Write the copied state: trained models first, which the checkpoint then counts."""
         tensors, model = self._host_copy.take(), self._trainer.model
-        weights = select_exported(tensors, model.training_only_prefixes) if models else {}
+        weights = select_exported(tensors, model) if models else {}
         for path in models:
             save_weights(
                 path,

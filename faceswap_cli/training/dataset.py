@@ -25,6 +25,8 @@ CACHE_FORMAT = 2
 OVERSAMPLING = 1.5
 """Cached px per px of the network's input: enough that bilinear sampling at any angle neither blurs
 nor aliases, and no more, since the cache is held in memory."""
+POOLED_IDENTITY = "everybody"
+"""Name of the one identity that many people together make up."""
 MIN_FACES = 8
 """Fewer faces than this cannot be split into training and validation."""
 VALIDATION_BLOCKS = 4

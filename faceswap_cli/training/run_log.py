@@ -184,9 +184,24 @@ class RunLog:
         elif metrics and metrics != self._swap_metrics:
             self.event(state, "no_swap_metrics", f"no swap metrics: {metrics}")
         self._swap_metrics = metrics or self._swap_metrics
+        self._show_preview(state, preview.path, caption)
+
+    def scores(self, state: TrainState, scores: Mapping[str, float]) -> None:
+        """Write scores of swaps against their truth, where it is known."""
+        self._status_values |= _round(scores)
+        self._report.update(self._stop.progress(state), self._status_values)
+        self._write(state, swap_truth=_round(scores))
+        self._add_scalars(state, "swap/truth", scores)
+
+    def preview_image(self, state: TrainState, path: Path) -> None:
+        """Show where a preview is."""
+        self.previewed_images = state.images_seen
+        self._show_preview(state, path, f"after {state.images_seen:,} images")
+
+    def _show_preview(self, state: TrainState, path: Path, caption: str) -> None:
         if self._tensorboard is not None:
-            self._tensorboard.add_image(image_io.read_image(preview.path), state.images_seen)
-        self._report.show_image(preview.path, caption)
+            self._tensorboard.add_image(image_io.read_image(path), state.images_seen)
+        self._report.show_image(path, caption)
 
     def growth(self, state: TrainState, model: SwapModel) -> None:
         """Write that a stage of growth, or its fading, is over."""

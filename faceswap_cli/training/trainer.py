@@ -6,7 +6,7 @@ stopped anywhere continues as if it had not been.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import pairwise
 
@@ -44,7 +44,8 @@ class MicroBatch:
 
     def select(self, batch: FaceBatch) -> FaceBatch:
         """Return this part of a batch."""
-        return FaceBatch(**{name: value[:, self.indices] for name, value in vars(batch).items()})
+        parts = {name: value[:, self.indices] for name, value in vars(batch).items()}
+        return replace(batch, **parts)
 
 
 def split_micro_batches(size: int, count: int) -> list[MicroBatch]:
@@ -218,7 +219,7 @@ class Trainer:
 
     def export_weights(self) -> Tensors:
         """Return what `convert` needs of the state."""
-        return select_exported(self.state_dict(), self.model.training_only_prefixes)
+        return select_exported(self.state_dict(), self.model)
 
     def state_dict(self) -> Tensors:
         """Return everything that training changes, by name."""
@@ -325,19 +326,14 @@ class Trainer:
                 one.data, self.ema[name] = self.ema[name], one.data
 
 
-def select_exported(state: Tensors, training_only_prefixes: tuple[str, ...]) -> Tensors:
+def select_exported(state: Tensors, model: SwapModel) -> Tensors:
     """Return what `convert` needs of a trainer's state: the model, averaged where it is averaged.
 
     Args:
         state: See `Trainer.state_dict`.
-        training_only_prefixes: See `SwapModel`.
+        model: The model of the trainer.
     """
-    weights = _strip_prefix(state, "model/") | _strip_prefix(state, "average/")
-    return {
-        name: value
-        for name, value in weights.items()
-        if not name.startswith(training_only_prefixes)
-    }
+    return model.select_exported(_strip_prefix(state, "model/") | _strip_prefix(state, "average/"))
 
 
 def is_out_of_memory(error: BaseException) -> bool:

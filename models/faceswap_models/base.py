@@ -182,6 +182,11 @@ class SwapModel(nn.Module, ABC):
         seen before every step; any other state that outlives a step must be a registered buffer.
         """
 
+    def select_exported(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return what a trained model consists of: a state without `training_only_prefixes`."""
+        left_out = self.training_only_prefixes
+        return {name: value for name, value in state.items() if not name.startswith(left_out)}
+
     def validation_losses(self, batch: FaceBatch) -> Mapping[str, Tensor]:
         """Return the losses that groups minimize, as scalars by group, on validation faces.
 

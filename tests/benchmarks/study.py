@@ -40,8 +40,9 @@ from faceswap_cli.evaluation.metrics.reconstruction import mean_squared_error, p
 from faceswap_cli.faces.dataset import FaceSet
 from faceswap_cli.faces.settings import ExtractSettings
 from faceswap_cli.stages.extract import extract
-from faceswap_cli.stages.train import POOLED_IDENTITY, build_model
+from faceswap_cli.stages.train import build_model
 from faceswap_cli.training.dataset import (
+    POOLED_IDENTITY,
     IdentityDataset,
     cached_side_px,
     crop_side_px,

@@ -9,6 +9,7 @@ so the command may be interrupted and repeated. It writes tables and grids into 
 """
 
 import argparse
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,7 +21,8 @@ from safetensors.torch import load_model
 from torch import Tensor, nn
 
 from faceswap_cli.core import config, image_io
-from faceswap_cli.stages.train import POOLED_IDENTITY
+from faceswap_cli.training.checkpoint import load_weights
+from faceswap_cli.training.dataset import POOLED_IDENTITY
 from faceswap_cli.training.pretrained import freeze_parts, read_tensors
 from faceswap_models import vgg
 from faceswap_models.backends.autoencoder import Autoencoder, Decoder
@@ -153,6 +155,7 @@ def make_row(
     faces: int = 0,
     vgg19_file: Path | None = None,
     pretrained_in: Path | None = None,
+    base: Path | None = None,
     rebuild: tuple[str, Callable[[SwapModel], None]] | None = None,
 ) -> study.Row:
     """Return a row: a preset with some settings changed.
@@ -167,6 +170,7 @@ def make_row(
         faces: Number of training crops of each identity; 0 is all.
         vgg19_file: Weights for the first three blocks of a VGG19 encoder.
         pretrained_in: Folder of the weights pretrained on other identities, to start from.
+        base: Weights of `faceswap pretrain` to start from.
         rebuild: Description of a change to the fresh networks, and the function that makes it.
     """
     plain = study.Row(
@@ -189,12 +193,15 @@ def make_row(
             prepare=partial(load_pretrained_decoder, folder=pretrained_in),
             prepare_label=label,
         )
+    if base:
+        label = f"from the base {hashlib.sha256(base.read_bytes()).hexdigest()[:12]}"
+        return replace(plain, prepare=partial(load_base, path=base), prepare_label=label)
     if rebuild:
         return replace(plain, prepare_label=rebuild[0], prepare=rebuild[1])
     return plain
 
 
-def make_parts(vgg19_file: Path | None, folder: Path) -> list[Part]:
+def make_parts(vgg19_file: Path | None, base: Path | None, folder: Path) -> list[Part]:
     """Return the whole study, most important rows first."""
     unfreeze_late = f"train.unfreeze_start_images={UNFREEZE_IMAGES}"
     best = "vgg19, ImageNet up to conv3_4"
@@ -296,6 +303,12 @@ def make_parts(vgg19_file: Path | None, folder: Path) -> list[Part]:
         again("light, 20 faces, from scratch", "light", faces=20),
         again("light, 20 faces, pretrained on others", "light", faces=20, pretrained_in=folder),
     ]
+    from_base = [
+        make_row("light, from the base", "light", minutes=minutes, seed=seed, base=base)
+        for minutes in (SHORT, LAPTOP)
+        for seed in (0, 1)
+        if base
+    ]
     return [
         Part(
             name="presets",
@@ -310,6 +323,7 @@ def make_parts(vgg19_file: Path | None, folder: Path) -> list[Part]:
         Part(name="few-faces", rows=few_faces),
         Part(name="depth", rows=depths),
         Part(name="pretrained", rows=pretrained, is_shown=lambda _: True),
+        Part(name="base", rows=from_base, curve_minutes=(0.25, 0.5, 1, 2, 3)),
     ]
 
 
@@ -367,6 +381,12 @@ def load_pretrained_decoder(model: SwapModel, folder: Path) -> None:
     freeze_parts(model, model.train_settings.freeze)
 
 
+def load_base(model: SwapModel, path: Path) -> None:
+    """Start from weights that were pretrained on pairs of synthetic people."""
+    assert isinstance(model, Autoencoder)
+    model.init_from(load_weights(path, torch.device("cpu")).model)
+
+
 def load_partial_vgg19(model: SwapModel, path: Path) -> None:
     """Load VGG19's first three blocks, from a Keras export, into an encoder; the rest is random."""
     assert isinstance(model, Autoencoder)
@@ -407,6 +427,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", type=Path, default=Path("study-autoencoder"))
     parser.add_argument("--vgg19", type=Path, help="Keras' VGG19, or its first blocks, as tensors")
+    parser.add_argument("--base", type=Path, help="weights of faceswap pretrain")
     parser.add_argument("--only", default="", help="parts whose names contain this text")
     parser.add_argument("--threads", type=int, default=1, help="the time of all threads counts")
     arguments = parser.parse_args()
@@ -415,7 +436,7 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     data = study.prepare_data(folder)
     study.write_table(folder / "baselines.md", study.baselines_table(data))
-    for part in make_parts(arguments.vgg19, folder):
+    for part in make_parts(arguments.vgg19, arguments.base, folder):
         if arguments.only not in part.name:
             continue
         results = study.run_study(part.rows, folder, data)

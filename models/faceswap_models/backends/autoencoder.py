@@ -302,7 +302,7 @@ class Autoencoder(PretrainedModel):
             decoder(face) for decoder, face in zip(self.decoders, features, strict=True)
         ]
         by_identity = zip(outputs, batch.target, batch.mask, batch.feature_mask, strict=True)
-        losses = [self._reconstruction_loss(*one) for one in by_identity]
+        losses = [self.reconstruction_loss(*one) for one in by_identity]
         if self._is_adversarial(progress):
             adversarial = self._adversarial_losses(outputs, batch.mask)
             update(
@@ -381,7 +381,7 @@ class Autoencoder(PretrainedModel):
     def _decoder_for(self, name: str) -> nn.Module:
         return dict(zip(self.identities, self.decoders, strict=True))[name]
 
-    def _reconstruction_loss(
+    def reconstruction_loss(
         self, output: SwapOutput, target: Tensor, mask: Tensor, feature_mask: Tensor
     ) -> Tensor:
         """Return the loss of faces (B, 3, S, S), and of their masks if they are predicted."""

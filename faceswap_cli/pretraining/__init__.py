@@ -1,0 +1,1 @@
+"""Pretraining on pairs of synthetic people whose true swap is known: pairs, network, loop."""

@@ -1,0 +1,177 @@
+"""The pretrain stage: synthetic people are drawn, and a network is taught what a swap is.
+
+What comes out is an ordinary trained model with one identity, which `train --init-from` starts
+from. See docs/training.md.
+"""
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from faceswap_cli.core.config import Recipe, resolve
+from faceswap_cli.core.errors import ConfigurationError
+from faceswap_cli.core.hardware import Hardware, limit_threads, set_up_hardware
+from faceswap_cli.core.lock import run_lock
+from faceswap_cli.core.progress import Reporter
+from faceswap_cli.core.signals import StopFlag, graceful_interrupt
+from faceswap_cli.core.workspace import RunFolder
+from faceswap_cli.pretraining.loader import PairLoader
+from faceswap_cli.pretraining.loop import PretrainSummary, pretraining_loop
+from faceswap_cli.pretraining.pairs import PairSettings, SwapPairs
+from faceswap_cli.training import checkpoint
+from faceswap_cli.training.checkpoint import CheckpointWriter
+from faceswap_cli.training.dataset import POOLED_IDENTITY, cached_side_px, derive_seed
+from faceswap_cli.training.estimate import (
+    TrainEstimate,
+    check_disk_space,
+    count_parameters,
+    device_name,
+    estimate_disk_bytes,
+)
+from faceswap_cli.training.state import StopCriterion, TrainState
+from faceswap_cli.training.trainer import Trainer
+from faceswap_models.backends.autoencoder import AutoencoderModelSettings, AutoencoderTrainSettings
+from faceswap_models.modulated import ModulatedAutoencoder
+
+__all__ = ["PretrainJob", "PretrainSummary", "StopCriterion", "pretrain", "resolve_pretrain_recipe"]
+
+BACKEND = "autoencoder"
+"""The backend that is pretrained on pairs: the others have no latent to take identity out of."""
+PRETRAIN_SETTINGS = ("train.batch_size=8", "train.lr_schedule=cosine")
+"""Changes to a preset: pairs come one by one and not for each of two identities, and the length is
+known."""
+MAX_CROP_PX = 384
+"""Largest side of a drawn crop: that of the rendered image."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainJob:
+    """What is pretrained, on how many people, until when and where."""
+
+    recipe: Recipe
+    run: RunFolder
+    pairs_folder: Path
+    """Where the drawn crops are kept."""
+    groups: int
+    """Groups of four people."""
+    stop_criterion: StopCriterion
+    device: str
+    """`auto`, `cpu`, `cuda` or `mps`."""
+    seed: int
+    processes: int = 1
+    """Processes that draw."""
+
+    @property
+    def pair_settings(self) -> PairSettings:
+        """What is drawn: crops large enough for the network."""
+        model = self.recipe.model
+        side = cached_side_px(model.size_px, model.coverage, MAX_CROP_PX)
+        return PairSettings(groups=self.groups, side_px=side, seed=self.seed)
+
+
+def resolve_pretrain_recipe(preset: str | None, overrides: Sequence[str]) -> Recipe:
+    """Return the recipe of a pretraining.
+
+    Raises:
+        ConfigurationError: A name is unknown, or a value does not fit its setting.
+    """
+    return resolve(BACKEND, preset, [*PRETRAIN_SETTINGS, *overrides])
+
+
+def pretrain(job: PretrainJob, *, report: Reporter) -> PretrainSummary:
+    """Draw the people that are missing, and train on them, resuming where the run stopped.
+
+    Raises:
+        ConfigurationError: The networks have no encoder of their own to pretrain.
+        InputError: A file cannot be written.
+        DeviceError: The device is not there.
+        CheckpointError: The run is damaged, or was trained with other networks or people.
+        KeyboardInterrupt: Ctrl-C or SIGTERM came; everything is saved.
+    """
+    settings = job.recipe.model
+    assert isinstance(settings, AutoencoderModelSettings)
+    if settings.encoder != "conv":
+        raise ConfigurationError(
+            f"the encoder {settings.encoder} has published weights, and no base is made of it",
+            hint="pretrain another preset, such as --preset light",
+        )
+    with ExitStack() as stack:
+        hardware = set_up_hardware(job.device)
+        stack.enter_context(limit_threads(job.recipe.train.num_threads))
+        stack.enter_context(run_lock(job.run.root))
+        interrupt = stack.enter_context(graceful_interrupt())
+        draw_pairs(job, interrupt, report)
+        loader = PairLoader(
+            SwapPairs.load(job.pair_settings, job.pairs_folder),
+            model=job.recipe.model,
+            train=job.recipe.train,
+            seed=job.seed,
+            device=hardware.device,
+            identity=POOLED_IDENTITY,
+        )
+        trainer, state = build_trainer(job, hardware, num_people=loader.num_people)
+        files = CheckpointWriter(job.run, trainer, loader.faces, recipe=job.recipe)
+        summary = pretraining_loop(
+            trainer,
+            loader,
+            stack.enter_context(files),
+            state=state,
+            seed=job.seed,
+            stop=job.stop_criterion,
+            interrupt=interrupt,
+            estimate=TrainEstimate(
+                device=device_name(hardware.device),
+                precision=hardware.precision,
+                parameters=count_parameters(trainer),
+                faces_per_identity={POOLED_IDENTITY: len(loader.dataset.train_indices)},
+                images_per_step=loader.images_per_step,
+                disk_bytes=estimate_disk_bytes(trainer, cache_bytes=loader.dataset.pixels.nbytes),
+            ),
+            report=report,
+        )
+    if interrupt.requested:
+        raise KeyboardInterrupt
+    return summary
+
+
+def draw_pairs(job: PretrainJob, interrupt: StopFlag, report: Reporter) -> None:
+    """Draw the groups of people that are missing.
+
+    Raises:
+        InputError: They do not fit on the disk.
+        KeyboardInterrupt: It was interrupted; what is drawn stays.
+    """
+    settings = job.pair_settings
+    check_disk_space(job.pairs_folder / settings.digest, needed_bytes=settings.nbytes)
+    report.start_task("drawing people", total=len(settings.group_numbers), unit="groups")
+    for done in SwapPairs.draw(settings, job.pairs_folder, processes=job.processes):
+        report.update(done)
+        if interrupt.requested:
+            raise KeyboardInterrupt
+
+
+def build_trainer(
+    job: PretrainJob, hardware: Hardware, *, num_people: int
+) -> tuple[Trainer, TrainState]:
+    """Build the networks, and restore the last checkpoint of a run that has one.
+
+    Raises:
+        CheckpointError: It was trained with other networks or people.
+    """
+    recipe, identities = job.recipe, (POOLED_IDENTITY,)
+    model_settings, train_settings = recipe.model, recipe.train
+    assert isinstance(model_settings, AutoencoderModelSettings)
+    assert isinstance(train_settings, AutoencoderTrainSettings)
+    torch.manual_seed(derive_seed(job.seed, 0, "first weights"))
+    model = ModulatedAutoencoder(model_settings, train_settings, identities, num_people=num_people)
+    model.to(memory_format=hardware.memory_format)  # type: ignore[call-overload]  # not in its stub
+    model.to(hardware.device).train()
+    trainer, state = Trainer(model, recipe.train, hardware), TrainState()
+    saved = checkpoint.load_checkpoint(job.run)
+    if saved is not None:
+        checkpoint.check_compatible(saved, recipe=recipe, identities=identities, run=job.run)
+        state = checkpoint.restore_from(trainer, saved, run=job.run)
+    return trainer, state
