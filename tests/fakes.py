@@ -39,14 +39,8 @@ def no_op(index: int) -> None:
     """Do nothing before the image number `index`."""
 
 
-class SpotDetector:
-    """Takes the bright part of an image for a face; calls `before` for each image.
-
-    It reads the number of an image from its corner, where `write_clip` put it.
-    """
-
-    def __init__(self, before: Callable[[int], None] = no_op) -> None:
-        self.before = before
+class FakeDetector:
+    """A detector that needs nothing to be opened."""
 
     def __enter__(self) -> Self:
         return self
@@ -56,6 +50,16 @@ class SpotDetector:
 
     def close(self) -> None:
         """Release nothing."""
+
+
+class SpotDetector(FakeDetector):
+    """Takes the bright part of an image for a face; calls `before` for each image.
+
+    It reads the number of an image from its corner, where `write_clip` put it.
+    """
+
+    def __init__(self, before: Callable[[int], None] = no_op) -> None:
+        self.before = before
 
     def detect(self, image: Image, *, exclude: Sequence[Face] = ()) -> list[Face]:
         """Return one face around the bright pixels, if there are any; excluded or not."""
@@ -108,21 +112,12 @@ def make_frames(images: Iterable[Image], *, first: int = 0) -> Iterator[Frame]:
     return (make_frame(ArrayImage(image=image), index) for index, image in enumerate(images, first))
 
 
-class CannedDetector:
+class CannedDetector(FakeDetector):
     """A detector with given faces for each frame; frames are identified by their gray level."""
 
     def __init__(self, faces: Mapping[int, Sequence[Face]], searched: list[int]) -> None:
         self.faces = faces
         self.searched = searched
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Release nothing."""
 
     def detect(self, image: Image, *, exclude: Sequence[Face] = ()) -> list[Face]:
         """Return the frame's faces, excluded or not, and note that it was searched."""
