@@ -272,7 +272,7 @@ def test_frames_rendered_in_parallel_are_the_same() -> None:
 def test_rendering_continues_without_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     """If workers cannot start, or die, this process renders all frames, in order."""
     scenes = random_scenes(9, 20)
-    monkeypatch.setattr(parallel, "_init_worker", os.abort)
+    monkeypatch.setattr(parallel, "init_worker", os.abort)
     many = render_frames(CAST["ada"], scenes, size_px=24, processes=2)
     assert list(scenes) == [rendered.scene for rendered in many]
 

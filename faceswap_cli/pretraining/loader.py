@@ -13,7 +13,6 @@ from faceswap_cli.training.dataset import (
     IdentityDataset,
     Indices,
     derive_seed,
-    evenly_spaced,
     shuffled_indices,
 )
 from faceswap_cli.training.loader import FaceLoader, make_loader, stack_batches
@@ -122,19 +121,21 @@ class PairLoader:
     def _list_validation_pairs(self, is_validation: "np.ndarray") -> list[ValidationPair]:
         """Return all pairs of a new person and a known one, moment by moment."""
         width = self._found.shape[1]
+        shown = np.flatnonzero(self._found)
+        people, first = np.unique(self._people.ravel()[shown], return_index=True)
+        references = dict(zip(people.tolist(), shown[first].tolist(), strict=True))
         pairs = []
         for moment in np.flatnonzero(is_validation):
             known = self._people[moment] < self.num_people
             for source in np.flatnonzero(self._found[moment] & ~known):
                 for target in np.flatnonzero(self._found[moment] & known):
                     person = int(self._people[moment, target])
-                    shown = np.flatnonzero((self._people.ravel() == person) & self._found.ravel())
                     pairs.append(
                         ValidationPair(
                             source=int(moment) * width + int(source),
                             truth=int(moment) * width + int(target),
                             person=person,
-                            reference=int(evenly_spaced(shown, 1)[0]),
+                            reference=references[person],
                         )
                     )
         return pairs

@@ -1,6 +1,5 @@
 """The loop of pretraining: step, status, score and save, preview."""
 
-import math
 import time
 from dataclasses import asdict, dataclass, replace
 
@@ -15,6 +14,7 @@ from faceswap_cli.pretraining.score import PairScore, render_pair_grid, score_pa
 from faceswap_cli.training.checkpoint import CheckpointWriter
 from faceswap_cli.training.dataset import derive_seed
 from faceswap_cli.training.estimate import TrainEstimate
+from faceswap_cli.training.health import HealthMonitor
 from faceswap_cli.training.loop import CHECKPOINT_MAX_S, crossed
 from faceswap_cli.training.run_log import RunLog
 from faceswap_cli.training.schedule import warmup_factor
@@ -71,11 +71,12 @@ def pretraining_loop(
     the same however often it is stopped.
 
     Raises:
-        FaceswapError: A loss is not a number any more.
+        FaceswapError: A loss is not a number any more, or has exploded.
     """
     run, train = files.run, trainer.train
     interval, images = train.checkpoint_interval_images, loader.images_per_step
     log = RunLog(run, report, start=state, estimate=estimate, stop=stop)
+    health = HealthMonitor()
     files.begin(state)
     log.begin()
     clock = time.monotonic()
@@ -97,10 +98,10 @@ def pretraining_loop(
         is_interval = crossed(state, images, interval)
         is_due = is_interval or files.seconds_since_save > CHECKPOINT_MAX_S
         if is_due or log.is_status_due():
-            means, _ = log.status(state, trainer)
-            if not all(map(math.isfinite, means.values())):
+            problem = health.check(*log.status(state, trainer))
+            if problem:
                 raise FaceswapError(
-                    f"the loss is not a number any more after {state.images_seen:,} images",
+                    f"pretraining fails after {state.images_seen:,} images: {problem}",
                     hint="the last good state is saved; try a lower --set train.learning_rate",
                 )
 

@@ -10,15 +10,12 @@ import hashlib
 import json
 import math
 import multiprocessing
-import os
-import signal
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -31,6 +28,7 @@ from faceswap_cli.faces.detectors import LOCATION_DETECTORS
 from faceswap_cli.faces.masks import eyes_mouth_mask, face_mask
 from faceswap_cli.faces.types import FaceDetector
 from faceswap_cli.synthetic import HeadModel, Person, SceneParams
+from faceswap_cli.synthetic.parallel import init_worker
 from faceswap_cli.training.dataset import pack_masks
 
 PAIRS_VERSION = 1
@@ -143,7 +141,7 @@ class SwapPairs:
             yield from (done for done, _ in enumerate(results, present + 1))
             return
         context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(processes, mp_context=context, initializer=_init_worker) as pool:
+        with ProcessPoolExecutor(processes, mp_context=context, initializer=init_worker) as pool:
             try:
                 results = pool.map(draw, missing)
                 yield from (done for done, _ in enumerate(results, present + 1))
@@ -253,10 +251,3 @@ def _draw_to_file(settings: PairSettings, folder: Path, group: int) -> None:
         crops = draw_group(settings, group, detector)
     with atomic_write(path) as temporary, translate_os_errors(path), temporary.open("wb") as file:
         np.save(file, crops, allow_pickle=False)
-
-
-def _init_worker() -> None:
-    """Limit a worker to one core, and leave Ctrl-C to the process that started it."""
-    cv2.setNumThreads(1)
-    os.environ["OMP_NUM_THREADS"] = "1"
-    signal.signal(signal.SIGINT, signal.SIG_IGN)

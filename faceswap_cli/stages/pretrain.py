@@ -20,7 +20,7 @@ from faceswap_cli.core.signals import StopFlag, graceful_interrupt
 from faceswap_cli.core.workspace import RunFolder
 from faceswap_cli.pretraining.loader import PairLoader
 from faceswap_cli.pretraining.loop import PretrainSummary, pretraining_loop
-from faceswap_cli.pretraining.pairs import PairSettings, SwapPairs
+from faceswap_cli.pretraining.pairs import RENDER_PX, PairSettings, SwapPairs
 from faceswap_cli.training import checkpoint
 from faceswap_cli.training.checkpoint import CheckpointWriter
 from faceswap_cli.training.dataset import POOLED_IDENTITY, cached_side_px, derive_seed
@@ -43,8 +43,6 @@ BACKEND = "autoencoder"
 PRETRAIN_SETTINGS = ("train.batch_size=8", "train.lr_schedule=cosine")
 """Changes to a preset: pairs come one by one and not for each of two identities, and the length is
 known."""
-MAX_CROP_PX = 384
-"""Largest side of a drawn crop: that of the rendered image."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +66,7 @@ class PretrainJob:
     def pair_settings(self) -> PairSettings:
         """What is drawn: crops large enough for the network."""
         model = self.recipe.model
-        side = cached_side_px(model.size_px, model.coverage, MAX_CROP_PX)
+        side = cached_side_px(model.size_px, model.coverage, RENDER_PX)
         return PairSettings(groups=self.groups, side_px=side, seed=self.seed)
 
 

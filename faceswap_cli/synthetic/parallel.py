@@ -55,7 +55,7 @@ def _render_in_parallel(
 ) -> Iterator[RenderedFrame]:
     """Render chunks in worker processes, a few in advance."""
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, mp_context=context, initializer=_init_worker) as pool:
+    with ProcessPoolExecutor(processes, mp_context=context, initializer=init_worker) as pool:
         pending: deque[Callable[[], list[RenderedFrame]]] = deque()
         try:
             for chunk in chunks:
@@ -103,7 +103,7 @@ def _render_chunk(
     return [render_frame(head_model, scene, size_px) for scene in scenes]
 
 
-def _init_worker() -> None:
+def init_worker() -> None:
     """Limit a worker to one core, and leave Ctrl-C to the process that started it."""
     cv2.setNumThreads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
