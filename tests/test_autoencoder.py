@@ -20,6 +20,11 @@ from faceswap_models.backends.autoencoder import (
     AutoencoderTrainSettings,
 )
 from faceswap_models.base import FaceBatch, SwapOutput, TrainProgress
+from faceswap_models.identity_classifier import (
+    IdentityClassifier,
+    classification_loss,
+    confusion_loss,
+)
 
 SMALL = AutoencoderModelSettings(
     size_px=16,
@@ -390,3 +395,68 @@ def test_hd_can_be_built_at_its_sizes(size_px: int) -> None:
         swapped = model.swap(torch.zeros(1, 3, size_px, size_px), "a")
     assert (1, 3, size_px, size_px) == swapped.image.shape
     assert swapped.mask is not None
+
+
+# --- identity in the latents ------------------------------------------------------------------
+
+CONFUSED = replace(SMALL, normalize_latent=True, identity_classifier_dim=16)
+
+
+def separability(weight: float) -> float:
+    """Return how well a classifier trained along tells two identities' latents apart, nats.
+
+    The identities are noise on a dark and on a bright ground: reconstruction has no reason to leave
+    that out of the latent.
+    """
+    model = build_model(CONFUSED, confusion_weight=weight, learning_rate=0.01)
+    trainer = Trainer(model, model.train_settings, find_hardware("cpu"))
+    losses = []
+    for step in range(150):
+        noise = batch(seed=step)
+        ground = torch.tensor([-0.5, 0.5]).view(2, 1, 1, 1, 1)
+        faces = replace(noise, warped=noise.warped / 2 + ground, target=noise.target / 2 + ground)
+        progress = TrainProgress(images_seen=step, max_images=None)
+        found = trainer.step(faces, progress, lr_scale=1, images=1)
+        losses.append(float(found["identity_classifier"]))
+    return sum(losses[-50:]) / 50
+
+
+def test_confusion_takes_the_identity_out_of_the_latents() -> None:
+    """A classifier knows dark from bright at once; against the loss it stays near chance."""
+    assert separability(1e-9) < 0.1
+    assert separability(1.0) > 0.5
+
+
+def test_confusion_and_classification_train_one_side_each() -> None:
+    """The encoder's loss leaves the classifier without a gradient, and the other way round."""
+    torch.manual_seed(0)
+    classifier = IdentityClassifier(8, 16, 3)
+    latents = torch.randn(3, 4, 8, requires_grad=True)
+    confusion_loss(classifier, latents).backward()
+    assert latents.grad is not None
+    assert latents.grad.abs().sum() > 0
+    assert all(one.grad is None for one in classifier.parameters())
+    latents.grad = None
+    classification_loss(classifier, latents).backward()
+    assert latents.grad is None
+    assert all(one.grad is not None for one in classifier.parameters())
+
+
+def test_confusion_is_zero_only_for_equal_odds() -> None:
+    """A classifier that gives every identity the same odds has nothing to hide from."""
+    torch.manual_seed(0)
+    classifier, latents = IdentityClassifier(8, 16, 3), torch.randn(3, 4, 8)
+    assert confusion_loss(classifier, latents) > 0
+    for parameter in classifier[-1].parameters():
+        nn.init.zeros_(parameter)
+    assert 0 == pytest.approx(float(confusion_loss(classifier, latents).detach()), abs=1e-6)
+
+
+def test_the_classifier_is_only_for_training() -> None:
+    """It is not exported, a single identity has none, and VGG19 has no latent to classify."""
+    model = build_model(CONFUSED)
+    names = model.select_exported(model.state_dict())
+    assert not [name for name in names if name.startswith("identity_classifier")]
+    assert build_model(CONFUSED, ("a",)).identity_classifier is None
+    with pytest.raises(ValueError, match="no latent"):
+        replace(VGG, identity_classifier_dim=16)

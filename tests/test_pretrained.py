@@ -251,7 +251,7 @@ REFUSALS: dict[str, RefusalCase] = {
     ),
     "weights for networks that need none": (
         ConfigurationError,
-        "start at random",
+        "have no use for them",
         {"encoder_weights": Path("vgg19.pth")},
         (),
     ),

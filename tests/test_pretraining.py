@@ -7,13 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional
 
 from faceswap_cli import synthetic
 from faceswap_cli.core import config
 from faceswap_cli.core.errors import ConfigurationError, InputError
 from faceswap_cli.core.progress import Reporter
 from faceswap_cli.core.workspace import RunFolder
+from faceswap_cli.pretraining import loader as loader_module
 from faceswap_cli.pretraining import pairs
+from faceswap_cli.pretraining.degradation import degrade
 from faceswap_cli.pretraining.loader import PairLoader
 from faceswap_cli.pretraining.pairs import (
     SEED_OFFSET,
@@ -63,8 +66,9 @@ def fake_group(settings: PairSettings, group: int, _: object) -> Group:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return a folder of fake groups; drawing more of them is as quick."""
+    """Return a folder of fake groups, whose inputs stay as they are; more are drawn as quickly."""
     monkeypatch.setattr(pairs, "draw_group", fake_group)
+    monkeypatch.setattr(loader_module, "degrade", lambda images, *, seed: images)  # noqa: ARG005
     assert list(SwapPairs.draw(SETTINGS, tmp_path / "pairs")) == list(range(6))
     return tmp_path / "pairs"
 
@@ -188,6 +192,32 @@ def test_a_batch_follows_from_its_position_alone(folder: Path) -> None:
     one.batch(0)
     for name, value in vars(one.batch(8)).items():
         assert torch.equal(value, getattr(other.batch(8), name))
+
+
+def test_degraded_inputs_are_the_same_faces() -> None:
+    """Changes follow from the seed, stay within the range, and move nothing."""
+    rng = torch.Generator().manual_seed(0)
+    shapes = torch.rand(64, 3, 6, 6, generator=rng) * 2 - 1
+    images = functional.interpolate(shapes, size=(48, 48), mode="bilinear", align_corners=False)
+    changed = degrade(images, seed=1)
+    assert torch.equal(changed, degrade(images, seed=1))
+    assert not torch.equal(changed, degrade(images, seed=2))
+    assert changed.abs().max() <= 1
+    pairs_of_values = torch.stack([images.flatten(1), changed.flatten(1)], dim=1)
+    correlations = torch.stack([torch.corrcoef(pair)[0, 1] for pair in pairs_of_values])
+    assert correlations.min() > 0.6
+    assert correlations.median() > 0.9
+    assert (changed - images).flatten(1).abs().mean(1).min() > 0.005  # none is left as it was
+
+
+def test_only_what_is_trained_on_is_degraded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Inputs of training are; targets, and all of validation, are not."""
+    monkeypatch.setattr(loader_module, "degrade", lambda images, *, seed: images * 0)  # noqa: ARG005
+    faces = make_loader(folder)
+    batch = faces.batch(0)
+    assert not batch.warped.any()
+    assert batch.target.any()
+    assert faces.validation_batch(faces.validation_pairs[:2]).warped.any()
 
 
 def test_validation_pairs_are_new_people_to_known_ones(folder: Path) -> None:

@@ -67,6 +67,14 @@ def train(
             rich_help_panel=PRETRAINING_PANEL,
         ),
     ] = None,
+    from_scratch: Annotated[
+        bool,
+        typer.Option(
+            "--from-scratch",
+            help="Begin with random weights, not with the preset's base.",
+            rich_help_panel=PRETRAINING_PANEL,
+        ),
+    ] = False,
     freeze: Annotated[
         list[str] | None,
         typer.Option(
@@ -113,12 +121,17 @@ def train(
                 f'--batch-size: "{batch_size}" is neither a number above 0 nor auto',
                 hint="give the faces of each identity per step, such as --batch-size 16",
             )
+        if from_scratch and init_from:
+            raise ConfigurationError(
+                "--from-scratch and --init-from contradict each other", hint="leave one out"
+            )
         options = [f"train.batch_size={batch_size}"] if batch_size and not is_auto else []
         options += [f"train.freeze={','.join(freeze)}"] if freeze else []
         run = space.run_folder(fit_name("-".join([model, *set_names])) if name is None else name)
         init = stage.InitConfig(
             encoder_weights=encoder_weights,
             init_from=space.find_weights(init_from) if init_from else None,
+            from_scratch=from_scratch,
             pool_identities=pretrain,
             min_identities=1 if pretrain or freeze else 2,
         )

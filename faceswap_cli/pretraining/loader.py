@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from faceswap_cli.pretraining.degradation import degrade
 from faceswap_cli.pretraining.pairs import VALIDATION_OFFSET, JoinedCrops, SwapPairs
 from faceswap_cli.training import augment
 from faceswap_cli.training.dataset import (
@@ -99,7 +100,9 @@ class PairLoader:
         params = augment.sample_params(
             count, self.train, seed=derive_seed(seed, images_seen, "changes")
         )
-        return self._make_batch(crops, people, params)
+        batch = self._make_batch(crops, people, params)
+        seed = derive_seed(seed, images_seen, "degradation")
+        return replace(batch, warped=degrade(batch.warped[0], seed=seed)[None])
 
     def validation_batch(self, pairs: Sequence[ValidationPair]) -> PairBatch:
         """Return pairs without augmentation: `warped` is the input as it is."""

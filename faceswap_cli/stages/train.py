@@ -342,7 +342,8 @@ def build_session(
     model = build_model(recipe, identities, hardware, seed=job.seed)
     if saved is None:
         with dist.main_first():  # a file that it downloads the others then find
-            initialize_weights(model, job.init)
+            start = initialize_weights(model, job.init, recipe=recipe)
+        report.note(start)
     weight = dist.shard_weight(recipe.train.batch_size)
     reduce = partial(dist.all_reduce, shard_weight=weight) if dist.world_size > 1 else None
     trainer = Trainer(model, recipe.train, hardware, all_reduce=reduce)

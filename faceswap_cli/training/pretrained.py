@@ -1,4 +1,4 @@
-"""Initialization from files: pretrained VGG weights, trained runs, and frozen parts.
+"""Initialization from files: bases, pretrained VGG weights, trained runs, and frozen parts.
 
 `initialize_weights` starts new networks; `load_perceptual_weights` loads what a loss needs.
 """
@@ -12,8 +12,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from faceswap_cli.core import model_files
+from faceswap_cli.core.config import Recipe
 from faceswap_cli.core.errors import ConfigurationError, InputError, did_you_mean
 from faceswap_cli.training.checkpoint import load_weights
+from faceswap_models import registry
 from faceswap_models.base import SwapModel
 from faceswap_models.pretrained import PretrainedModel
 
@@ -31,20 +33,22 @@ kernel's shape (height, width, in, out); two convolutions of each of the first t
 
 @dataclass(frozen=True, kw_only=True)
 class InitConfig:
-    """How a new run is initialized; by default with random weights, for at least two identities."""
+    """How a new run is initialized; by default from its preset's base, for at least two people."""
 
     encoder_weights: Path | None = None
     """File of the weights that the networks need by name; None looks for it, or downloads it."""
     init_from: Path | None = None
     """A trained model to copy weights from."""
+    from_scratch: bool = False
+    """Whether to begin with random weights where there is a base."""
     pool_identities: bool = False
     """Whether all sets are trained as one identity, for an encoder that has seen many faces."""
     min_identities: int = 2
     """Least number of identities."""
 
 
-def initialize_weights(model: SwapModel, init: InitConfig) -> None:
-    """Load what new networks are not to start with at random.
+def initialize_weights(model: SwapModel, init: InitConfig, *, recipe: Recipe) -> str:
+    """Load what new networks are not to start with at random; return what that is, for the user.
 
     Raises:
         ConfigurationError: The networks take no such file, or not the trained model's weights.
@@ -53,18 +57,23 @@ def initialize_weights(model: SwapModel, init: InitConfig) -> None:
     """
     if init.init_from is not None:
         _load_from_trained(model, init.init_from)
-    elif isinstance(model, PretrainedModel) and model.pretrained_file:
+        return f"starts from {init.init_from}"
+    if isinstance(model, PretrainedModel) and model.pretrained_file:
         _load_pretrained_file(model, init.encoder_weights)
-    elif init.encoder_weights is not None:
+        return f"the encoder starts from the weights of {model.pretrained_file}"
+    if init.encoder_weights is not None:
         raise ConfigurationError(
-            "--encoder-weights: these networks start at random",
+            "--encoder-weights: these networks have no use for them",
             hint="leave it out, or add --preset vgg19",
         )
-    elif model.train_settings.freeze:
+    if not init.from_scratch and _load_base(model, recipe):
+        return f"starts from the base of {recipe.preset}, taught on synthetic people"
+    if model.train_settings.freeze:
         raise ConfigurationError(
             f"--freeze {model.train_settings.freeze[0]}: a new run has nothing trained to freeze",
             hint="start from a trained run: --init-from RUN",
         )
+    return "starts from scratch, with random weights"
 
 
 def load_perceptual_weights(model: SwapModel) -> None:
@@ -143,6 +152,24 @@ def read_vgg16(path: Path) -> dict[str, Tensor]:
         values = model_files.read_array(data, bias, shape[-1:])
         state[f"features.{number}.bias"] = torch.from_numpy(values)
     return state
+
+
+def _load_base(model: SwapModel, recipe: Recipe) -> bool:
+    """Copy the weights of the preset's base, if it has one that fits; return whether it has."""
+    path = registry.find_base(recipe.backend, recipe.preset)
+    if path is None or not isinstance(model, PretrainedModel):
+        return False
+    base = load_weights(path, torch.device("cpu"))
+    if (base.recipe.model.size_px, base.recipe.model.coverage) != (
+        recipe.model.size_px,
+        recipe.model.coverage,
+    ):
+        return False
+    try:
+        model.init_from(base.model.to(next(model.parameters()).device))
+    except ValueError:  # settings were changed, and with them the networks
+        return False
+    return True
 
 
 def _load_from_trained(model: SwapModel, path: Path) -> None:

@@ -109,7 +109,7 @@ class ModulatedAutoencoder(SwapModel):
 
     def swap_to(self, faces: Tensor, people: Tensor) -> SwapOutput:
         """Return faces (B, 3, S, S) in [-1, 1] swapped to the people of numbers (B,)."""
-        return self._decode(self.autoencoder.encoder(faces), self.vectors(people))
+        return self._decode(self.autoencoder.encoder(faces).features, self.vectors(people))
 
     def swap(self, faces: Tensor, identity: str) -> SwapOutput:
         """Return faces swapped to the mean of all people.
@@ -120,7 +120,7 @@ class ModulatedAutoencoder(SwapModel):
         if identity not in self.identities:
             raise KeyError(identity)
         vectors = self.vectors.weight.mean(0, keepdim=True).expand(len(faces), -1)
-        return self._decode(self.autoencoder.encoder(faces), vectors)
+        return self._decode(self.autoencoder.encoder(faces).features, vectors)
 
     def select_exported(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the weights of an `Autoencoder` whose decoder draws the mean of all people."""

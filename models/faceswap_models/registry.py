@@ -1,4 +1,7 @@
-"""Lookup of backends (a module each) and presets (a TOML file each): `names`, `load`, `presets`."""
+"""Lookup of backends, presets and bases: `names`, `load`, `presets`, `find_base`.
+
+A backend is a module, a preset a TOML file, a base a file of weights.
+"""
 
 import tomllib
 from collections.abc import Mapping
@@ -8,8 +11,9 @@ from pathlib import Path
 from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any, cast
 
-# Backends and presets are the files on the search paths of these packages: there is no other list.
+# Backends, presets and bases are the files in these packages: there is no other list.
 import faceswap_models.backends as backend_folder
+import faceswap_models.bases as base_folder
 import faceswap_models.presets as preset_folder
 
 if TYPE_CHECKING:  # `faceswap --help` lists the backends and must not wait for torch
@@ -63,6 +67,12 @@ def presets(backend: str) -> dict[str, Preset]:
         file for file in files if file.name.startswith(prefix) and file.suffix == ".toml"
     )
     return {file.stem.removeprefix(prefix): _read_preset(file) for file in found}
+
+
+def find_base(backend: str, preset: str) -> Path | None:
+    """Return the weights that new runs of a preset begin with; None if there are none."""
+    files = [Path(folder) / f"{backend}-{preset}.safetensors" for folder in base_folder.__path__]
+    return next((file for file in files if file.exists()), None)
 
 
 def _read_preset(file: Path) -> Preset:

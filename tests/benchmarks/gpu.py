@@ -890,7 +890,7 @@ def make_plain(ctx: Context, recipe: Recipe, *, is_augmented: bool) -> Step:
             pixels = ctx.data.pixels[IDENTITIES[index]]
             warped, target = make_batch(pixels) if is_augmented else fixed[index]
             optimizer.zero_grad()
-            loss = functional.l1_loss(decoder(model.encoder(warped)).image, target)
+            loss = functional.l1_loss(decoder(model.encoder(warped).features).image, target)
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             loss.item()

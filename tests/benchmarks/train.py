@@ -152,7 +152,7 @@ def classic(case: BenchmarkCase) -> Step:
                 for part in zip(*pairs, strict=True)
             )
             optimizer.zero_grad()
-            loss = functional.l1_loss(decoder(model.encoder(warped)).image, target)
+            loss = functional.l1_loss(decoder(model.encoder(warped).features).image, target)
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             loss.item()

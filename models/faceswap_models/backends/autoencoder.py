@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +24,11 @@ from faceswap_models.base import (
     TrainProgress,
     TrainSettings,
     UpdateFn,
+)
+from faceswap_models.identity_classifier import (
+    IdentityClassifier,
+    classification_loss,
+    confusion_loss,
 )
 from faceswap_models.layers import (
     ResidualBlock,
@@ -76,6 +82,9 @@ class AutoencoderModelSettings(ModelSettings):
     discriminator_base_channels: int = 0
     """Channels after a discriminator's first downsampling; 0 has no discriminators and no
     adversarial phase."""
+    identity_classifier_dim: int = 0
+    """Width of the classifier that tells identities apart by their latents, for the confusion loss;
+    0 has none."""
 
     def __post_init__(self) -> None:
         """Check that the networks can be built.
@@ -98,6 +107,11 @@ class AutoencoderModelSettings(ModelSettings):
             raise ValueError(
                 f"learned_upsamples = {self.learned_upsamples}: a decoder for {self.size_px} px "
                 f"upsamples {self.num_upsamples} times"
+            )
+        if self.identity_classifier_dim and self.encoder != "conv":
+            raise ValueError(
+                f"identity_classifier_dim = {self.identity_classifier_dim}: {self.encoder} has no "
+                "latent that could be classified"
             )
 
     @property
@@ -131,6 +145,17 @@ class AutoencoderTrainSettings(TrainSettings):
     """Images after which the adversarial phase starts."""
     unfreeze_start_images: int = 0
     """Images after which the encoder is trained too."""
+    confusion_weight: float = 0.0
+    """Weight of the confusion loss, which takes the identity out of the latent."""
+
+
+class Encoding(NamedTuple):
+    """Output of an encoder for a batch of faces."""
+
+    features: Tensor
+    """(B, C, G, G): what decoders decode."""
+    latent: Tensor | None
+    """(B, latent_dim); None of an encoder without a bottleneck."""
 
 
 class ConvEncoder(nn.Module):
@@ -170,10 +195,10 @@ class ConvEncoder(nn.Module):
             count += 1
         return count
 
-    def forward(self, faces: Tensor) -> Tensor:
+    def forward(self, faces: Tensor) -> Encoding:
         """Encode faces (B, 3, S, S) in [-1, 1]."""
-        features: Tensor = self.up(self.code(self.down(faces)))
-        return features
+        latent = self.code[:-2](self.down(faces))
+        return Encoding(features=self.up(self.code[-2:](latent)), latent=latent)
 
 
 class VGGEncoder(nn.Module):
@@ -198,10 +223,9 @@ class VGGEncoder(nn.Module):
         del settings
         return len(vgg.VGG19_BLOCKS)
 
-    def forward(self, faces: Tensor) -> Tensor:
+    def forward(self, faces: Tensor) -> Encoding:
         """Encode faces (B, 3, S, S) in [-1, 1]."""
-        features: Tensor = self.features(self.normalize(faces))
-        return features
+        return Encoding(features=self.features(self.normalize(faces)), latent=None)
 
 
 ENCODERS: Mapping[str, type[ConvEncoder] | type[VGGEncoder]] = {
@@ -252,7 +276,7 @@ class Autoencoder(PretrainedModel):
 
     model_settings_type = AutoencoderModelSettings
     train_settings_type = AutoencoderTrainSettings
-    training_only_prefixes = ("critics.",)
+    training_only_prefixes = ("critics.", "identity_classifier.")
     model_settings: AutoencoderModelSettings
     train_settings: AutoencoderTrainSettings
 
@@ -271,13 +295,20 @@ class Autoencoder(PretrainedModel):
         self.critics = nn.ModuleList(
             patch_discriminator(3, model.discriminator_base_channels) for _ in range(count)
         )
+        self.identity_classifier = (
+            IdentityClassifier(model.latent_dim, model.identity_classifier_dim, count)
+            if model.identity_classifier_dim and (count := len(self.identities)) > 1
+            else None
+        )
         self.apply(kaiming_init)
         # In a list, which hides it from torch: it is neither trained nor saved with the model.
         self._perceptual: list[vgg.PerceptualLoss] = []
 
     def parameter_groups(self) -> Mapping[str, Iterable[nn.Parameter]]:
-        """Return encoder and decoders as one group, and the discriminators if there are any."""
-        groups = {AUTOENCODER_GROUP: [*self.encoder.parameters(), *self.decoders.parameters()]}
+        """Return the discriminators as a group if there are any, and all else as one."""
+        parts: list[nn.Module] = [self.encoder, self.decoders]
+        parts += [self.identity_classifier] if self.identity_classifier else []
+        groups = {AUTOENCODER_GROUP: [one for part in parts for one in part.parameters()]}
         return groups | ({DISCRIMINATORS: [*self.critics.parameters()]} if self.critics else {})
 
     def compilable_networks(self) -> Sequence[nn.Module]:
@@ -292,29 +323,36 @@ class Autoencoder(PretrainedModel):
         The paper's loss (section IV-B): the mean absolute error between the output of the
         identity's own decoder for a warped face and the face before the warp. Optionally weighted
         by the face's outline, its eyes and its mouth, with a structural, a perceptual and, at the
-        end of training, an adversarial term.
+        end of training, an adversarial term; and with a confusion loss for the latents.
         """
         warped = batch.warped.flatten(0, 1)  # (P*B, 3, S, S): the encoder is shared
         is_encoder_trained = progress.images_seen >= self.train_settings.unfreeze_start_images
         with nullcontext() if is_encoder_trained else torch.no_grad():
-            features = self.encoder(warped).unflatten(0, batch.warped.shape[:2])
+            encoding: Encoding = self.encoder(warped)
+        shape = batch.warped.shape[:2]
+        features = encoding.features.view(*shape, *encoding.features.shape[1:])
         outputs: list[SwapOutput] = [
             decoder(face) for decoder, face in zip(self.decoders, features, strict=True)
         ]
         by_identity = zip(outputs, batch.target, batch.mask, batch.feature_mask, strict=True)
         losses = [self.reconstruction_loss(*one) for one in by_identity]
+        named = {f"recon_{k}": one.detach() for k, one in zip(self.identities, losses, strict=True)}
+        total = torch.stack(losses).mean()
+        if self.identity_classifier is not None and self.train_settings.confusion_weight:
+            assert encoding.latent is not None
+            latents = encoding.latent.view(*shape, -1)
+            confusion = confusion_loss(self.identity_classifier, latents)
+            classification = classification_loss(self.identity_classifier, latents)
+            total = total + self.train_settings.confusion_weight * confusion + classification
+            named["identity_classifier"] = classification.detach()
         if self._is_adversarial(progress):
             adversarial = self._adversarial_losses(outputs, batch.mask)
-            update(
-                AUTOENCODER_GROUP,
-                torch.stack([a + b for a, b in zip(losses, adversarial, strict=True)]).mean(),
-            )
+            update(AUTOENCODER_GROUP, total + torch.stack(adversarial).mean())
             discriminator_loss = self._discriminator_loss(outputs, batch)
             update(DISCRIMINATORS, discriminator_loss)
         else:
-            update(AUTOENCODER_GROUP, torch.stack(losses).mean())
-            discriminator_loss = losses[0].new_zeros(())
-        named = {f"recon_{k}": one.detach() for k, one in zip(self.identities, losses, strict=True)}
+            update(AUTOENCODER_GROUP, total)
+            discriminator_loss = total.new_zeros(())
         return named | ({"discriminator": discriminator_loss.detach()} if self.critics else {})
 
     def swap(self, faces: Tensor, identity: str) -> SwapOutput:
@@ -323,7 +361,7 @@ class Autoencoder(PretrainedModel):
         Raises:
             KeyError: `identity` was not trained.
         """
-        output: SwapOutput = self._decoder_for(identity)(self.encoder(faces))
+        output: SwapOutput = self._decoder_for(identity)(self.encoder(faces).features)
         return output
 
     @property
