@@ -1,6 +1,6 @@
 """Pretraining: whom it draws, what a batch pairs, what is folded, and resume bit for bit."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from faceswap_cli import synthetic
 from faceswap_cli.core import config
-from faceswap_cli.core.errors import ConfigurationError, InputError
+from faceswap_cli.core.errors import CheckpointError, ConfigurationError, InputError
 from faceswap_cli.core.progress import Reporter
 from faceswap_cli.core.workspace import RunFolder
 from faceswap_cli.pretraining import loader as loader_module
@@ -29,7 +29,7 @@ from faceswap_cli.pretraining.pairs import (
 from faceswap_cli.pretraining.score import score_pairs
 from faceswap_cli.stages.pretrain import PretrainJob, StopCriterion, pretrain
 from faceswap_cli.training import checkpoint
-from faceswap_cli.training.dataset import FACE_LEVEL
+from faceswap_cli.training.dataset import FACE_LEVEL, IdentityDataset
 from faceswap_models.backends.autoencoder import Autoencoder
 from faceswap_models.base import SwapOutput
 from faceswap_models.modulated import ModulatedAutoencoder
@@ -73,7 +73,13 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "pairs"
 
 
-def make_loader(folder: Path, *, settings: PairSettings = SETTINGS, **train: float) -> PairLoader:
+def make_loader(
+    folder: Path,
+    *,
+    settings: PairSettings = SETTINGS,
+    sets: Sequence[IdentityDataset] = (),
+    **train: float,
+) -> PairLoader:
     """Return a loader without color jitter, so that colors say who is who."""
     return PairLoader(
         SwapPairs.load(settings, folder),
@@ -82,6 +88,7 @@ def make_loader(folder: Path, *, settings: PairSettings = SETTINGS, **train: flo
         seed=0,
         device=CPU,
         identity="everybody",
+        sets=sets,
     )
 
 
@@ -186,6 +193,33 @@ def test_a_pair_is_two_people_in_one_moment(folder: Path) -> None:
     }
 
 
+def test_sets_are_a_part_of_every_batch(folder: Path) -> None:
+    """Each has a number of its own, and in turn all its training faces, as input and as target."""
+    sets = []
+    for number in range(2):
+        pixels = np.full((5, 60, 60, 4), FACE_LEVEL, np.uint8)
+        pixels[..., 0], pixels[..., 1] = 200 + number, np.arange(5)[:, None, None] * 10
+        train, val = np.arange(4), np.array([4])
+        sets.append(
+            IdentityDataset(name=f"{number}", pixels=pixels, train_indices=train, val_indices=val)
+        )
+    faces = make_loader(folder, sets=sets)
+    assert faces.num_people == 12 + 2
+    seen = set()
+    for step in range(8):
+        batch = faces.batch(step * 4)
+        found = zip(
+            colors(batch.warped), colors(batch.target), batch.people[0].tolist(), strict=True
+        )
+        real = [one for one in found if one[2] >= 12]
+        assert len(real) == 1
+        [(source, target, person)] = real
+        assert source == target
+        assert target[0] == 200 + person - 12
+        seen.add((person, target[1]))
+    assert seen == {(12 + number, face * 10) for number in range(2) for face in range(4)}
+
+
 def test_a_batch_follows_from_its_position_alone(folder: Path) -> None:
     """As for any training: a run that was stopped shows what it would have shown."""
     one, other = make_loader(folder), make_loader(folder)
@@ -274,13 +308,13 @@ def test_the_truth_scores_best(folder: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert score_pairs(model, loader).ssim < 0.999
 
 
-def run_pretraining(folder: Path, run: RunFolder, images: int) -> None:
+def run_pretraining(folder: Path, run: RunFolder, images: int, *, groups: int = 3) -> None:
     """Pretrain on the fake groups."""
     job = PretrainJob(
         recipe=RECIPE,
         run=run,
         pairs_folder=folder,
-        groups=3,
+        groups=groups,
         stop_criterion=StopCriterion(max_images=images),
         device="cpu",
         seed=0,
@@ -313,6 +347,15 @@ def test_an_interrupted_pretraining_ends_as_an_uninterrupted_one(
     assert one.state.images_seen == other.state.images_seen == 48
     assert_equal_tensors(one.tensors, other.tensors)
     assert_equal_tensors(*(checkpoint.read_safetensors(run.weights)[0] for run in runs))
+
+
+@pytest.mark.usefixtures("small_pairs")
+def test_a_run_keeps_its_people(folder: Path, tmp_path: Path) -> None:
+    """Another number of people is refused before any is drawn, and says how many there were."""
+    run = RunFolder(root=tmp_path / "base")
+    run_pretraining(folder, run, 8)
+    with pytest.raises(CheckpointError, match="knows 12 people, and would now have 16"):
+        run_pretraining(folder, run, 16, groups=4)
 
 
 @pytest.mark.usefixtures("small_pairs")

@@ -24,6 +24,10 @@ DEFAULT_MAX_IMAGES = 200_000
 
 
 def pretrain(
+    set_names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[SET]...", help="Sets of faces to learn from besides."),
+    ] = None,
     *,
     name: Annotated[
         str | None,
@@ -50,23 +54,29 @@ def pretrain(
     The model learns to turn one into another; then start from it on two of your own: faceswap
     train --model autoencoder --init-from base-light A B.
 
+    Sets of real people are reconstructed only: nobody else is known in their moments.
+
     Run the same command again to resume. Rendered people are kept in the workspace.
     """
     with workspace_context(workspace, common) as (terminal, space):
+        from faceswap_cli.faces.dataset import FaceSet
         from faceswap_cli.stages import pretrain as stage
 
-        recipe = stage.resolve_pretrain_recipe(preset, overrides or [])
+        run = space.run_folder(name) if name else None
+        recipe = stage.resolve_pretrain_recipe(preset, overrides or [], run=run)
+        run = run or space.run_folder(f"base-{recipe.preset}")
         if max_images is None and max_minutes is None:
             max_images = DEFAULT_MAX_IMAGES
         job = stage.PretrainJob(
             recipe=recipe,
-            run=space.run_folder(name or f"base-{recipe.preset}"),
+            run=run,
             pairs_folder=space.pairs,
             groups=groups,
             stop_criterion=stage.StopCriterion(max_images=max_images, max_minutes=max_minutes),
             device=device,
             seed=seed,
             processes=os.cpu_count() or 1,
+            sets=[FaceSet.from_folder(space.require_set(one)) for one in set_names or []],
         )
         summary = stage.pretrain(job, report=terminal)
         output = dataclasses.asdict(summary) if common.as_json else summary.to_rows()

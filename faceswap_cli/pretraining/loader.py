@@ -20,6 +20,9 @@ from faceswap_cli.training.loader import FaceLoader, make_loader, stack_batches
 from faceswap_models.base import ModelSettings, TrainSettings
 from faceswap_models.modulated import PairBatch
 
+SETS_FRACTION = 0.25
+"""Part of a batch that shows sets of real people, if there are any."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ValidationPair:
@@ -45,6 +48,7 @@ class PairLoader:
         seed: Seed of the run.
         device: Device of the network.
         identity: Name of everybody.
+        sets: Real people to learn from besides; each has a number after those of the pairs.
     """
 
     def __init__(
@@ -56,6 +60,7 @@ class PairLoader:
         seed: int,
         device: torch.device,
         identity: str,
+        sets: Sequence[IdentityDataset] = (),
     ) -> None:
         settings = pairs.settings
         crops = JoinedCrops([group.reshape(-1, *group.shape[2:]) for group in pairs.groups])
@@ -68,7 +73,9 @@ class PairLoader:
             axis=0,
         )  # (K M, P)
         self.train, self.seed = train, seed
-        self.num_people = settings.groups * settings.people
+        self._num_drawn = settings.groups * settings.people
+        self._sets = sets
+        self.num_people = self._num_drawn + len(sets)
         self._people, self._found = people, found
         self._train_moments = np.flatnonzero(is_train & found.any(axis=1))
         self.dataset = IdentityDataset(
@@ -78,7 +85,7 @@ class PairLoader:
             val_indices=np.flatnonzero((found & ~is_train[:, None]).ravel()),
         )
         self.faces: FaceLoader = make_loader(
-            [self.dataset], model=model, train=train, seed=seed, device=device
+            [self.dataset, *sets], model=model, train=train, seed=seed, device=device
         )
         self.validation_pairs = self._list_validation_pairs(~is_train)
 
@@ -90,19 +97,45 @@ class PairLoader:
     def batch(self, images_seen: int) -> PairBatch:
         """Return the batch that follows after `images_seen` images."""
         count, seed = self.images_per_step, self.seed
-        moments = shuffled_indices(
-            self._train_moments, start=images_seen, count=count, seed=seed, purpose="moments"
-        )
-        rng = np.random.default_rng(derive_seed(seed, images_seen, "pairs"))
-        columns = np.array([rng.choice(np.flatnonzero(self._found[one]), 2) for one in moments])
-        people = self._people[moments, columns[:, 1]]
-        crops = moments[:, None] * self._found.shape[1] + columns  # (B, 2): source, target
+        step = images_seen // count
+        num_pairs = count - (max(1, round(SETS_FRACTION * count)) if self._sets else 0)
         params = augment.sample_params(
             count, self.train, seed=derive_seed(seed, images_seen, "changes")
         )
-        batch = self._make_batch(crops, people, params)
+        batch = self._pair_batch(step * num_pairs, params.select(slice(num_pairs)))
+        if num_pairs < count:
+            others = self._set_batch(
+                step * (count - num_pairs), params.select(slice(num_pairs, count))
+            )
+            batch = _join([batch, others])
         seed = derive_seed(seed, images_seen, "degradation")
         return replace(batch, warped=degrade(batch.warped[0], seed=seed)[None])
+
+    def _pair_batch(self, start: int, params: augment.AugmentParams) -> PairBatch:
+        """Return the pairs from number `start` on, as many as there are `params`."""
+        count, seed = len(params.flip_sign), self.seed
+        moments = shuffled_indices(
+            self._train_moments, start=start, count=count, seed=seed, purpose="moments"
+        )
+        rng = np.random.default_rng(derive_seed(seed, start, "pairs"))
+        columns = np.array([rng.choice(np.flatnonzero(self._found[one]), 2) for one in moments])
+        people = self._people[moments, columns[:, 1]]
+        crops = moments[:, None] * self._found.shape[1] + columns  # (B, 2): source, target
+        return self._make_batch(crops, people, params)
+
+    def _set_batch(self, start: int, params: augment.AugmentParams) -> PairBatch:
+        """Return the faces of sets from number `start` on: nobody else is known in their moment."""
+        batches = []
+        for index in range(len(params.flip_sign)):
+            turn, number = divmod(start + index, len(self._sets))
+            dataset = self._sets[number]
+            face = shuffled_indices(
+                dataset.train_indices, start=turn, count=1, seed=self.seed, purpose=dataset.name
+            )
+            people = np.array([self._num_drawn + number])
+            one = params.select(slice(index, index + 1))
+            batches.append(self._make_batch(face[:, None].repeat(2, 1), people, one, dataset))
+        return _join(batches)
 
     def validation_batch(self, pairs: Sequence[ValidationPair]) -> PairBatch:
         """Return pairs without augmentation: `warped` is the input as it is."""
@@ -111,12 +144,16 @@ class PairLoader:
         return self._make_batch(crops, people, augment.identity_params(len(pairs)))
 
     def _make_batch(
-        self, crops: Indices, people: Indices, params: augment.AugmentParams
+        self,
+        crops: Indices,
+        people: Indices,
+        params: augment.AugmentParams,
+        dataset: IdentityDataset | None = None,
     ) -> PairBatch:
         """Return the crops of sources (warped) and of targets, changed alike, (1, B, ...)."""
-        faces, device = self.faces, self.faces.device
-        source = stack_batches([faces.make_batch(self.dataset, crops[:, 0], params)])
-        target = stack_batches([faces.make_batch(self.dataset, crops[:, 1], params)])
+        faces, device, dataset = self.faces, self.faces.device, dataset or self.dataset
+        source = stack_batches([faces.make_batch(dataset, crops[:, 0], params)])
+        target = stack_batches([faces.make_batch(dataset, crops[:, 1], params)])
         source = faces.apply_input_jitter(source, [params.to(device)])
         numbers: Tensor = augment.to_device(torch.from_numpy(people[None].astype(np.int64)), device)
         return PairBatch(**vars(replace(target, warped=source.warped)), people=numbers)
@@ -142,3 +179,11 @@ class PairLoader:
                         )
                     )
         return pairs
+
+
+def _join(batches: Sequence[PairBatch]) -> PairBatch:
+    """Return batches (1, B, ...) as one."""
+    names = vars(batches[0])
+    return PairBatch(
+        **{name: torch.cat([getattr(one, name) for one in batches], dim=1) for name in names}
+    )

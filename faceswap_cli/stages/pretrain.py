@@ -6,24 +6,34 @@ from. See docs/training.md.
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 from faceswap_cli.core.config import Recipe, resolve
-from faceswap_cli.core.errors import ConfigurationError
+from faceswap_cli.core.errors import CheckpointError, ConfigurationError
 from faceswap_cli.core.hardware import Hardware, limit_threads, set_up_hardware
 from faceswap_cli.core.lock import run_lock
 from faceswap_cli.core.progress import Reporter
 from faceswap_cli.core.signals import StopFlag, graceful_interrupt
 from faceswap_cli.core.workspace import RunFolder
+from faceswap_cli.faces.dataset import FaceSet
 from faceswap_cli.pretraining.loader import PairLoader
 from faceswap_cli.pretraining.loop import PretrainSummary, pretraining_loop
 from faceswap_cli.pretraining.pairs import RENDER_PX, PairSettings, SwapPairs
+from faceswap_cli.stages.train import read_origins
 from faceswap_cli.training import checkpoint
 from faceswap_cli.training.checkpoint import CheckpointWriter
-from faceswap_cli.training.dataset import POOLED_IDENTITY, cached_side_px, derive_seed
+from faceswap_cli.training.dataset import (
+    POOLED_IDENTITY,
+    IdentityDataset,
+    cached_side_px,
+    check_min_faces,
+    crop_side_px,
+    derive_seed,
+    load_identity,
+)
 from faceswap_cli.training.estimate import (
     TrainEstimate,
     check_disk_space,
@@ -34,7 +44,7 @@ from faceswap_cli.training.estimate import (
 from faceswap_cli.training.state import StopCriterion, TrainState
 from faceswap_cli.training.trainer import Trainer
 from faceswap_models.backends.autoencoder import AutoencoderModelSettings, AutoencoderTrainSettings
-from faceswap_models.modulated import ModulatedAutoencoder
+from faceswap_models.modulated import VECTORS_NAME, ModulatedAutoencoder
 
 __all__ = ["PretrainJob", "PretrainSummary", "StopCriterion", "pretrain", "resolve_pretrain_recipe"]
 
@@ -61,6 +71,8 @@ class PretrainJob:
     seed: int
     processes: int = 1
     """Processes that draw."""
+    sets: Sequence[FaceSet] = ()
+    """Sets of faces of real people, to learn from besides."""
 
     @property
     def pair_settings(self) -> PairSettings:
@@ -70,13 +82,16 @@ class PretrainJob:
         return PairSettings(groups=self.groups, side_px=side, seed=self.seed)
 
 
-def resolve_pretrain_recipe(preset: str | None, overrides: Sequence[str]) -> Recipe:
-    """Return the recipe of a pretraining.
+def resolve_pretrain_recipe(
+    preset: str | None, overrides: Sequence[str], *, run: RunFolder | None = None
+) -> Recipe:
+    """Return the recipe of a pretraining; a `run` goes on with what its preset was when it began.
 
     Raises:
         ConfigurationError: A name is unknown, or a value does not fit its setting.
     """
-    return resolve(BACKEND, preset, [*PRETRAIN_SETTINGS, *overrides])
+    stored = checkpoint.read_run_recipe(run, BACKEND) if run else None
+    return resolve(BACKEND, preset, [*PRETRAIN_SETTINGS, *overrides], stored=stored)
 
 
 def pretrain(job: PretrainJob, *, report: Reporter) -> PretrainSummary:
@@ -101,6 +116,7 @@ def pretrain(job: PretrainJob, *, report: Reporter) -> PretrainSummary:
         stack.enter_context(limit_threads(job.recipe.train.num_threads))
         stack.enter_context(run_lock(job.run.root))
         interrupt = stack.enter_context(graceful_interrupt())
+        saved = load_resumable(job)
         draw_pairs(job, interrupt, report)
         loader = PairLoader(
             SwapPairs.load(job.pair_settings, job.pairs_folder),
@@ -109,9 +125,12 @@ def pretrain(job: PretrainJob, *, report: Reporter) -> PretrainSummary:
             seed=job.seed,
             device=hardware.device,
             identity=POOLED_IDENTITY,
+            sets=load_sets(job, saved, report),
         )
-        trainer, state = build_trainer(job, hardware, num_people=loader.num_people)
-        files = CheckpointWriter(job.run, trainer, loader.faces, recipe=job.recipe)
+        trainer, state = build_trainer(job, saved, hardware, num_people=loader.num_people)
+        files = CheckpointWriter(
+            job.run, trainer, loader.faces, recipe=job.recipe, origins=read_origins(job.sets)
+        )
         summary = pretraining_loop(
             trainer,
             loader,
@@ -151,25 +170,73 @@ def draw_pairs(job: PretrainJob, interrupt: StopFlag, report: Reporter) -> None:
             raise KeyboardInterrupt
 
 
-def build_trainer(
-    job: PretrainJob, hardware: Hardware, *, num_people: int
-) -> tuple[Trainer, TrainState]:
-    """Build the networks, and restore the last checkpoint of a run that has one.
+def load_resumable(job: PretrainJob) -> checkpoint.Checkpoint | None:
+    """Return the last checkpoint of a run that has one, before anything is drawn for it.
 
     Raises:
-        CheckpointError: It was trained with other networks or people.
+        CheckpointError: It was trained with other networks, people or sets.
     """
-    recipe, identities = job.recipe, (POOLED_IDENTITY,)
+    saved = checkpoint.load_checkpoint(job.run)
+    if saved is None:
+        return None
+    checkpoint.check_compatible(
+        saved, recipe=job.recipe, identities=(POOLED_IDENTITY,), run=job.run
+    )
+    people = PairSettings.people * job.groups + len(job.sets)
+    before = len(saved.tensors[f"model/{VECTORS_NAME}"])
+    if before != people:
+        raise CheckpointError(
+            f'the run "{job.run.name}" knows {before} people, and would now have {people}',
+            hint="give as many --groups and the same sets, or start another run with --name NEW",
+        )
+    return saved
+
+
+def load_sets(
+    job: PretrainJob, saved: checkpoint.Checkpoint | None, report: Reporter
+) -> list[IdentityDataset]:
+    """Decode the crops of the sets.
+
+    Raises:
+        NoFacesError: One has too few faces.
+        InputError: A crop cannot be read.
+    """
+    model, datasets = job.recipe.model, []
+    report.start_task("reading crops", total=sum(map(len, job.sets)), unit="faces")
+    for faces in job.sets:
+        check_min_faces(faces)
+        name = f"set {faces.name}"  # a set may have the name of everybody
+        side = cached_side_px(model.size_px, model.coverage, crop_side_px(faces))
+        val_files = saved.validation_files.get(name, ()) if saved else ()
+        dataset = load_identity(faces, cache=job.run.cache, side_px=side, val_files=val_files)
+        datasets.append(replace(dataset, name=name))
+        report.update(sum(len(one.pixels) for one in datasets))
+    return datasets
+
+
+def build_trainer(
+    job: PretrainJob,
+    saved: checkpoint.Checkpoint | None,
+    hardware: Hardware,
+    *,
+    num_people: int,
+) -> tuple[Trainer, TrainState]:
+    """Build the networks, and restore what is saved of them.
+
+    Raises:
+        CheckpointError: It was trained by a version whose networks were built differently.
+    """
+    recipe = job.recipe
     model_settings, train_settings = recipe.model, recipe.train
     assert isinstance(model_settings, AutoencoderModelSettings)
     assert isinstance(train_settings, AutoencoderTrainSettings)
     torch.manual_seed(derive_seed(job.seed, 0, "first weights"))
-    model = ModulatedAutoencoder(model_settings, train_settings, identities, num_people=num_people)
+    model = ModulatedAutoencoder(
+        model_settings, train_settings, (POOLED_IDENTITY,), num_people=num_people
+    )
     model.to(memory_format=hardware.memory_format)  # type: ignore[call-overload]  # not in its stub
     model.to(hardware.device).train()
-    trainer, state = Trainer(model, recipe.train, hardware), TrainState()
-    saved = checkpoint.load_checkpoint(job.run)
-    if saved is not None:
-        checkpoint.check_compatible(saved, recipe=recipe, identities=identities, run=job.run)
-        state = checkpoint.restore_from(trainer, saved, run=job.run)
-    return trainer, state
+    trainer = Trainer(model, recipe.train, hardware)
+    if saved is None:
+        return trainer, TrainState()
+    return trainer, checkpoint.restore_from(trainer, saved, run=job.run)

@@ -34,7 +34,7 @@ from faceswap_cli.core.progress import Reporter
 from faceswap_cli.core.signals import graceful_interrupt
 from faceswap_cli.core.workspace import RunFolder, SetFolder
 from faceswap_cli.faces.dataset import FaceSet
-from faceswap_cli.provenance.consent import read_origin
+from faceswap_cli.provenance.consent import Origin, read_origin
 from faceswap_cli.training import checkpoint
 from faceswap_cli.training.checkpoint import CheckpointWriter
 from faceswap_cli.training.dataset import (
@@ -190,10 +190,7 @@ def train(job: TrainJob, *, report: Reporter) -> TrainSummary:
             session.trainer,
             session.loader,
             recipe=job.recipe,
-            origins=[
-                read_origin(records=folder.records, source=folder.source)
-                for folder in (SetFolder(root=faces.folder) for faces in job.sets)
-            ],
+            origins=read_origins(job.sets),
         )
         summary = training_loop(
             session.trainer,
@@ -372,6 +369,12 @@ def build_session(
         world_size=dist.world_size,
     )
     return Session(trainer=trainer, loader=loader, state=state, estimate=estimate)
+
+
+def read_origins(sets: Sequence[FaceSet]) -> list[Origin]:
+    """Return where the faces of sets come from, for the header of what is trained on them."""
+    folders = [SetFolder(root=faces.folder) for faces in sets]
+    return [read_origin(records=one.records, source=one.source) for one in folders]
 
 
 def synchronize(session: Session, dist: DistributedContext) -> None:

@@ -20,6 +20,8 @@ from faceswap_models.base import FaceBatch, SwapModel, SwapOutput, TrainProgress
 
 VECTOR_DIM = 32
 """Length of a person's vector."""
+VECTORS_NAME = "vectors.weight"
+"""Name of the vectors' tensor, (people, VECTOR_DIM), in a state."""
 VECTOR_STD, MODULATION_STD = 0.5, 0.05
 """Initial deviations of the vectors, and of the layers that turn them into factors and offsets:
 everybody begins nearly alike."""
@@ -130,7 +132,7 @@ class ModulatedAutoencoder(SwapModel):
             for name, value in state.items()
             if name.startswith(inner)
         }
-        mean = state["vectors.weight"].mean(0)
+        mean = state[VECTORS_NAME].mean(0)
         for index, name in enumerate(self._convolutions):
             prefix = f"modulations.{index}."
             values = state[f"{prefix}weight"] @ mean + state[f"{prefix}bias"]
