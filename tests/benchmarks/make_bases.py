@@ -39,7 +39,7 @@ class BaseSize:
     """Pairs."""
 
 
-BASES = {"light": BaseSize(groups=260, images=200_000)}
+BASES = {"light": BaseSize(groups=260, images=180_000)}
 """By preset."""
 
 
