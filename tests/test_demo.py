@@ -19,6 +19,7 @@ KEYS = {
     "psnr_swap",
     "psnr_unswapped",
     "psnr_mean_face",
+    "psnr_ceiling",
     "ssim_swap",
     "ssim_unswapped",
     "images_seen",
@@ -71,6 +72,7 @@ def test_demo_leaves_its_files_and_resumes(tmp_path: Path, monkeypatch: pytest.M
     assert longer.images_seen > first.images_seen
     assert clips == {name: (tmp_path / name).read_bytes() for name in clips}
     assert first.psnr_unswapped == longer.psnr_unswapped
+    assert max(longer.psnr_swap, longer.psnr_unswapped, longer.psnr_mean_face) < longer.psnr_ceiling
 
 
 def test_unknown_device_fails_before_rendering(tmp_path: Path) -> None:

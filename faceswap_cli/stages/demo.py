@@ -20,7 +20,7 @@ from faceswap_cli.core.lock import folder_lock
 from faceswap_cli.core.progress import Reporter
 from faceswap_cli.core.types import Image
 from faceswap_cli.core.workspace import RunFolder, Workspace
-from faceswap_cli.evaluation.baselines import MeanFaceBaseline
+from faceswap_cli.evaluation.baselines import Baseline, MeanFaceBaseline, Oracle
 from faceswap_cli.evaluation.clips import render_clip, render_true_swap
 from faceswap_cli.evaluation.metrics.reconstruction import ReconstructionScores, psnr_from_mse
 from faceswap_cli.faces.dataset import FaceSet
@@ -75,9 +75,13 @@ class DemoSummary:
     """Of the input itself."""
     psnr_mean_face: float
     """Of the target's mean face, composited in the same way as a swap."""
+    psnr_ceiling: float
+    """Of the true swap as a perfect network's output, composited in the same way: the most that a
+    network of this size can reach."""
     ssim_swap: float
     ssim_unswapped: float
     ssim_mean_face: float
+    ssim_ceiling: float
     images_seen: int
     seconds: dict[str, float] = field(default_factory=dict)
     """Wall time by step."""
@@ -102,6 +106,7 @@ class DemoSummary:
                 f"{self.psnr_mean_face:.1f}",
                 f"{self.ssim_mean_face:.3f}",
             ],
+            ["a perfect network", f"{self.psnr_ceiling:.1f}", f"{self.ssim_ceiling:.3f}"],
         ]
 
     def to_dict(self) -> dict[str, object]:
@@ -110,9 +115,11 @@ class DemoSummary:
             "psnr_swap": round(self.psnr_swap, 3),
             "psnr_unswapped": round(self.psnr_unswapped, 3),
             "psnr_mean_face": round(self.psnr_mean_face, 3),
+            "psnr_ceiling": round(self.psnr_ceiling, 3),
             "ssim_swap": round(self.ssim_swap, 4),
             "ssim_unswapped": round(self.ssim_unswapped, 4),
             "ssim_mean_face": round(self.ssim_mean_face, 4),
+            "ssim_ceiling": round(self.ssim_ceiling, 4),
             "images_seen": self.images_seen,
             "seconds": {name: round(value, 1) for name, value in self.seconds.items()},
             "files": self.files,
@@ -175,11 +182,12 @@ def demo(
         # The three stages.
         with timer("extract"):
             sets = {name: _extract_faces(path, space, name, report) for name, path in clips.items()}
+        recipe = config.resolve("autoencoder", "light", [])
         with timer("train"):
             trained = train(
                 TrainJob(
                     sets=list(sets.values()),
-                    recipe=config.resolve("autoencoder", "light", []),
+                    recipe=recipe,
                     run=run,
                     stop_criterion=stop_criterion,
                     device=device,
@@ -203,7 +211,12 @@ def demo(
                 side_px=size.side_px,
             )
             scores = _score_frames(
-                folder, original=clips[DRIVING], truth=truth, sets=sets, report=report
+                folder,
+                original=clips[DRIVING],
+                truth=truth,
+                sets=sets,
+                oracle=Oracle(size_px=recipe.model.size_px, coverage=recipe.model.coverage),
+                report=report,
             )
         for name in (SIDE_BY_SIDE, CONTACT_SHEET):
             _copy_credentials(folder / SWAPPED, folder / name)
@@ -212,9 +225,11 @@ def demo(
             psnr_swap=scores["swap"].psnr,
             psnr_unswapped=scores["unswapped"].psnr,
             psnr_mean_face=scores["mean face"].psnr,
+            psnr_ceiling=scores["a perfect network"].psnr,
             ssim_swap=scores["swap"].ssim,
             ssim_unswapped=scores["unswapped"].ssim,
             ssim_mean_face=scores["mean face"].ssim,
+            ssim_ceiling=scores["a perfect network"].ssim,
             images_seen=trained.images_seen,
             seconds=timer.seconds,
         )
@@ -271,17 +286,21 @@ def _score_frames(
     original: Path,
     truth: Iterator[synthetic.RenderedFrame],
     sets: Mapping[str, FaceSet],
+    oracle: Oracle,
     report: Reporter,
 ) -> dict[str, ReconstructionScores]:
     """Score every frame against the true swap; write the side-by-side video and the image grid.
 
     Returns:
-        Scores of `swap`, `unswapped`, and (in frames with a face) `mean face`.
+        Scores of `swap`, `unswapped`, and (in frames with a face) those of the baselines.
     """
     records = {record.frame: record for record in sets[DRIVING].records}
     grid_frames = {round(part * max(records)) for part in np.linspace(0.05, 0.95, GRID_FRAMES)}
-    mean_face = MeanFaceBaseline.from_faces(sets[TARGET])
-    scores = {name: ReconstructionScores() for name in ("swap", "unswapped", "mean face")}
+    baselines: dict[str, Baseline] = {
+        "mean face": MeanFaceBaseline.from_faces(sets[TARGET]),
+        "a perfect network": oracle,
+    }
+    scores = {name: ReconstructionScores() for name in ("swap", "unswapped", *baselines)}
     columns: list[list[Image]] = []
     report.start_task("comparing with the true swap", total=len(records), unit="frames")
 
@@ -297,7 +316,9 @@ def _score_frames(
         for before, after, true in frames:
             images = {"swap": after.image, "unswapped": before.image}
             if before.index in records:
-                images["mean face"] = mean_face(before.image, records[before.index], true.image)
+                record = records[before.index]
+                for name, baseline in baselines.items():
+                    images[name] = baseline(before.image, record, true.image)
             for name, image in images.items():
                 scores[name].add(image, true.image, true.face_mask)
 
