@@ -121,8 +121,13 @@ class RunFolder:
 
     @property
     def best(self) -> Path:
-        """The weights with the lowest validation error, in the format of `weights`."""
+        """The weights whose swaps were best, in the format of `weights`."""
         return self.root / "best.safetensors"
+
+    @property
+    def trained(self) -> Path:
+        """The best weights, or the last ones of a run that has not found the best yet."""
+        return self.best if self.best.exists() else self.weights
 
     @property
     def tensorboard(self) -> Path:
@@ -266,18 +271,18 @@ class Workspace:
         return max(runs, key=lambda run: run.weights.stat().st_mtime_ns)
 
     def find_weights(self, model: str) -> Path:
-        """Find trained weights by run name, by path, or by the word `latest`.
+        """Find trained weights by run name, by path, or by the word `latest`: the best of a run.
 
         Raises:
             ConfigurationError: They do not exist.
         """
         if model == "latest":
-            return self.latest_run().weights
+            return self.latest_run().trained
         if model in self.run_names():
-            return self.run_folder(model).weights
+            return self.run_folder(model).trained
         path = Path(model)
         if path.is_dir():
-            path = RunFolder(root=path).weights
+            path = RunFolder(root=path).trained
         if path.is_file():
             return path
         raise ConfigurationError(

@@ -122,12 +122,14 @@ def pretraining_loop(
     if files.saved_images != state.images_seen:
         log.scores(state, asdict(score))
         files.save(state)
+    if not interrupt.requested and is_highest(state, score):
+        files.keep_as_best()
     files.wait()
     write_pair_preview(trainer, loader, log, state, files)
     log.finish(state, trainer.model, reason, is_interrupted=interrupt.requested)
     return PretrainSummary(
         run=run.name,
-        weights_path=str(run.weights),
+        weights_path=str(run.trained),
         stop_reason=reason,
         images_seen=state.images_seen,
         people=loader.num_people,
@@ -149,7 +151,7 @@ def write_pair_preview(
     path = files.run.preview_path(state.images_seen)
     with trainer.ema_weights() as model:
         image_io.write_png(path, render_pair_grid(as_modulated(model), loader))
-    log.preview_image(state, path)
+    log.preview(state, path)
 
 
 def as_modulated(model: SwapModel) -> ModulatedAutoencoder:

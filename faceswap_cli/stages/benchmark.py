@@ -340,7 +340,7 @@ class _Harness:
             output = self.folder / name / f"{driving}-as-{target}.mp4"
             convert(
                 self.driving_clip(driving),
-                weights=run.weights,
+                weights=run.trained,
                 to=target,
                 output=output,
                 device=device,

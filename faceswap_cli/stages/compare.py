@@ -206,7 +206,7 @@ def _swap_shared_faces(
 ) -> _SwapResults | None:
     """Swap the same faces with every run; return None, after a note, if the sets are missing."""
     hardware = find_hardware(device)
-    models = [load_weights(run.folder.weights, hardware.device) for run in runs]
+    models = [load_weights(run.folder.trained, hardware.device) for run in runs]
     try:
         sets = _common_sets(models, workspace)
     except FaceswapError as error:

@@ -253,7 +253,7 @@ def _extract_faces(clip: Path, space: Workspace, name: str, report: Reporter) ->
 def _convert_clip(
     clip: Path, run: RunFolder, output: Path, *, device: str, report: Reporter
 ) -> None:
-    convert(clip, weights=run.weights, to=TARGET, output=output, device=device, report=report)
+    convert(clip, weights=run.trained, to=TARGET, output=output, device=device, report=report)
 
 
 def _copy_credentials(swapped: Path, path: Path) -> None:

@@ -22,7 +22,6 @@ from faceswap_cli.faces.dataset import FaceSet
 from faceswap_cli.pretraining.loader import PairLoader
 from faceswap_cli.pretraining.loop import PretrainSummary, pretraining_loop
 from faceswap_cli.pretraining.pairs import RENDER_PX, PairSettings, SwapPairs
-from faceswap_cli.stages.train import read_origins
 from faceswap_cli.training import checkpoint
 from faceswap_cli.training.checkpoint import CheckpointWriter
 from faceswap_cli.training.dataset import (
@@ -128,9 +127,8 @@ def pretrain(job: PretrainJob, *, report: Reporter) -> PretrainSummary:
             sets=load_sets(job, saved, report),
         )
         trainer, state = build_trainer(job, saved, hardware, num_people=loader.num_people)
-        files = CheckpointWriter(
-            job.run, trainer, loader.faces, recipe=job.recipe, origins=read_origins(job.sets)
-        )
+        origins = checkpoint.read_origins(job.sets)
+        files = CheckpointWriter(job.run, trainer, loader.faces, recipe=job.recipe, origins=origins)
         summary = pretraining_loop(
             trainer,
             loader,

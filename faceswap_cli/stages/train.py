@@ -32,9 +32,8 @@ from faceswap_cli.core.hardware import (
 from faceswap_cli.core.lock import run_lock
 from faceswap_cli.core.progress import Reporter
 from faceswap_cli.core.signals import graceful_interrupt
-from faceswap_cli.core.workspace import RunFolder, SetFolder
+from faceswap_cli.core.workspace import RunFolder
 from faceswap_cli.faces.dataset import FaceSet
-from faceswap_cli.provenance.consent import Origin, read_origin
 from faceswap_cli.training import checkpoint
 from faceswap_cli.training.checkpoint import CheckpointWriter
 from faceswap_cli.training.dataset import (
@@ -190,7 +189,7 @@ def train(job: TrainJob, *, report: Reporter) -> TrainSummary:
             session.trainer,
             session.loader,
             recipe=job.recipe,
-            origins=read_origins(job.sets),
+            origins=checkpoint.read_origins(job.sets),
         )
         summary = training_loop(
             session.trainer,
@@ -369,12 +368,6 @@ def build_session(
         world_size=dist.world_size,
     )
     return Session(trainer=trainer, loader=loader, state=state, estimate=estimate)
-
-
-def read_origins(sets: Sequence[FaceSet]) -> list[Origin]:
-    """Return where the faces of sets come from, for the header of what is trained on them."""
-    folders = [SetFolder(root=faces.folder) for faces in sets]
-    return [read_origin(records=one.records, source=one.source) for one in folders]
 
 
 def synchronize(session: Session, dist: DistributedContext) -> None:

@@ -26,8 +26,14 @@ from torch import Tensor
 from faceswap_cli.core.config import Recipe, list_model_differences
 from faceswap_cli.core.errors import CheckpointError, ConfigurationError
 from faceswap_cli.core.fileio import atomic_write, translate_os_errors, write_text
-from faceswap_cli.core.workspace import RunFolder
-from faceswap_cli.provenance.consent import Origin, origins_from_json, origins_to_json
+from faceswap_cli.core.workspace import RunFolder, SetFolder
+from faceswap_cli.faces.dataset import FaceSet
+from faceswap_cli.provenance.consent import (
+    Origin,
+    origins_from_json,
+    origins_to_json,
+    read_origin,
+)
 from faceswap_cli.training.loader import FaceLoader
 from faceswap_cli.training.state import TrainState
 from faceswap_cli.training.trainer import Tensors, Trainer, select_exported
@@ -144,6 +150,15 @@ class CheckpointWriter:
         """
         self._submit(state, (self.run.best, self.run.weights) if is_best else (self.run.weights,))
         self.saved_images, self._saved_at_s = state.images_seen, time.monotonic()
+
+    def keep_as_best(self) -> None:
+        """Keep the model that was saved last as the best.
+
+        Raises:
+            InputError: That save failed.
+        """
+        self.wait()
+        _hard_link_or_copy(self.run.weights, self.run.best)
 
     def wait(self) -> None:
         """Wait until everything is written.
@@ -393,6 +408,12 @@ def load_weights(path: Path, device: torch.device) -> TrainedModel:
         images_seen=images_seen,
         origins=origins_from_json(header.get("origins", "")),
     )
+
+
+def read_origins(sets: Sequence[FaceSet]) -> list[Origin]:
+    """Return the origins of sets, for the header of what is trained on them."""
+    folders = [SetFolder(root=faces.folder) for faces in sets]
+    return [read_origin(records=one.records, source=one.source) for one in folders]
 
 
 def list_snapshots(run: RunFolder) -> list[Path]:

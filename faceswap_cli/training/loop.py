@@ -25,10 +25,10 @@ from faceswap_cli.training.report import write_run_report
 from faceswap_cli.training.run_log import RunLog, TrainSummary
 from faceswap_cli.training.schedule import PlateauState, step_plateaus, warmup_factor
 from faceswap_cli.training.state import StopCriterion, TrainState
-from faceswap_cli.training.swap_metrics import SwapEvaluator
+from faceswap_cli.training.swap_metrics import SwapEvaluator, SwapMetrics
 from faceswap_cli.training.trainer import StepOutOfMemoryError, Trainer
 from faceswap_cli.training.validation import ValidationResult, validate
-from faceswap_models.base import FaceBatch, TrainProgress
+from faceswap_models.base import FaceBatch, SwapModel, TrainProgress
 from faceswap_models.growing import GrowingModel
 
 EARLY_IMAGES = (1_000, 3_000, 10_000)
@@ -99,7 +99,7 @@ def training_loop(
         if growth_step != trainer.growth_step:
             if dist.is_main:
                 if log.previewed_images != state.images_seen:
-                    log.preview(state, write_preview(trainer, loader, run, state, swap_evaluator))
+                    log.preview(state, write_preview(trainer, loader, run, state))
                 log.growth(state, trainer.model)
             # The same seed in every process: the same new weights.
             torch.manual_seed(derive_seed(seed, state.images_seen, "growth"))
@@ -138,14 +138,17 @@ def training_loop(
 
         # Validate, check and save; or go back.
         if is_due and not problem:
+            is_scored = is_interval or is_early
             with trainer.ema_weights() as model:
                 result = validate(model, loader)
+                swaps = swap_evaluator.evaluate(model) if is_scored else ""
             log.validation(state, result)
+            log.swaps(state, swaps)
             problem = state.health_baseline.check(result)
             if not problem:
-                is_best = (is_interval or is_early) and is_lowest_error(state, result)
-                if is_interval or is_early:
-                    state = record(state, result, trainer, is_interval=is_interval)
+                is_best = is_scored and is_best_model(state, result, swaps, trainer.model)
+                if is_scored:
+                    state = record(state, result, swaps, trainer, is_interval=is_interval)
                 files.save(state, is_best=is_best)
                 write_run_report(run, files.recipe, is_training=True)
         if problem:
@@ -155,20 +158,25 @@ def training_loop(
 
         # Preview.
         preview_interval = train.preview_interval_images
-        if crossed(state, images, preview_interval):
-            log.preview(state, write_preview(trainer, loader, run, state, swap_evaluator))
-        elif preview_interval and is_early:
+        if crossed(state, images, preview_interval) or (preview_interval and is_early):
             log.preview(state, write_preview(trainer, loader, run, state))
 
     if not dist.is_main:
         return log.summary(state, reason="the main process ended it")
+    with trainer.ema_weights() as model:
+        result = validate(model, loader)
     if files.saved_images != state.images_seen:
-        with trainer.ema_weights() as model:
-            log.validation(state, validate(model, loader))
+        log.validation(state, result)
         files.save(state)
+    with trainer.ema_weights() as model:
+        swaps = swap_evaluator.evaluate(model)
+    log.swaps(state, swaps)
+    # Not recorded: a run that goes on from here must end as if it had not been here.
+    if not interrupt.requested and is_best_model(state, result, swaps, trainer.model):
+        files.keep_as_best()
     files.wait()
     if log.previewed_images != state.images_seen:
-        log.preview(state, write_preview(trainer, loader, run, state, swap_evaluator))
+        log.preview(state, write_preview(trainer, loader, run, state))
     swap_evaluator.close()
     log.finish(state, trainer.model, reason, is_interrupted=interrupt.requested)
     write_run_report(run, files.recipe, is_training=False)
@@ -229,22 +237,37 @@ def roll_back(
     return back
 
 
-def is_lowest_error(state: TrainState, result: ValidationResult) -> bool:
-    """Return whether a validation error is the lowest so far."""
+def is_best_model(
+    state: TrainState, result: ValidationResult, swaps: SwapMetrics | str, model: SwapModel
+) -> bool:
+    """Return whether a model's swaps, or without metrics its reconstructions, are the best so far.
+
+    Networks that still grow are never the best: what they cannot show yet is not measured.
+    """
+    if isinstance(model, GrowingModel) and model.is_growing:
+        return False
+    if isinstance(swaps, SwapMetrics):
+        return state.best_swap_error is None or swaps.error < state.best_swap_error
     best = state.health_baseline.best_error
-    return best is None or result.error < best
+    return state.best_swap_error is None and (best is None or result.error < best)
 
 
 def record(
-    state: TrainState, result: ValidationResult, trainer: Trainer, *, is_interval: bool
+    state: TrainState,
+    result: ValidationResult,
+    swaps: SwapMetrics | str,
+    trainer: Trainer,
+    *,
+    is_interval: bool,
 ) -> TrainState:
     """Return `state` after a healthy validation at a fixed position of the run.
 
     What is found at other positions is not recorded: a run that was stopped there must continue as
     if it had not been. Schedules count the validations at the regular interval only.
     """
-    if is_lowest_error(state, result):
-        state = replace(state, best_images=state.images_seen)
+    if is_best_model(state, result, swaps, trainer.model):
+        error = swaps.error if isinstance(swaps, SwapMetrics) else None
+        state = replace(state, best_images=state.images_seen, best_swap_error=error)
     if is_interval:
         if isinstance(trainer.model, GrowingModel):
             trainer.model.on_validation(result.error)

@@ -1,7 +1,6 @@
 """Preview grids of a run: inputs, reconstructions and swaps; `write_preview` is the entry point."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,6 @@ from faceswap_cli.core.workspace import RunFolder
 from faceswap_cli.training.dataset import IdentityDataset, evenly_spaced
 from faceswap_cli.training.loader import FaceLoader
 from faceswap_cli.training.state import TrainState
-from faceswap_cli.training.swap_metrics import SwapEvaluator, SwapMetrics
 from faceswap_cli.training.trainer import Trainer
 from faceswap_models.base import SwapModel
 from faceswap_models.growing import GrowingModel
@@ -31,41 +29,22 @@ WARP_SEED = 0
 """Previews always have the same warps, so that they can be compared."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Preview:
-    """A preview that was written, and the metrics of its swaps."""
-
-    path: Path
-    swap_metrics: SwapMetrics | str
-    """A text says why there are none; it is empty if they were not measured."""
-
-
-def write_preview(
-    trainer: Trainer,
-    loader: FaceLoader,
-    run: RunFolder,
-    state: TrainState,
-    swap_evaluator: SwapEvaluator | None = None,
-) -> Preview:
-    """Write a grid of faces and swaps, made with the averaged weights.
+def write_preview(trainer: Trainer, loader: FaceLoader, run: RunFolder, state: TrainState) -> Path:
+    """Write a grid of faces and swaps, made with the averaged weights; return its path.
 
     Args:
         trainer: Gives the averaged weights.
         loader: Gives the faces.
         run: Folder of the grid, and of the growth strip of networks that grow.
         state: How far training is.
-        swap_evaluator: Measures swaps of validation faces, if given.
     """
     path = run.preview_path(state.images_seen)
-    metrics: SwapMetrics | str = ""
     with trainer.ema_weights() as model:
         grid = render_preview_grid(model, loader)
         if isinstance(model, GrowingModel):
             write_growth_strip(model, loader, run)
-        if swap_evaluator is not None:
-            metrics = swap_evaluator.evaluate(model)
     image_io.write_png(path, grid)
-    return Preview(path=path, swap_metrics=metrics)
+    return path
 
 
 def write_growth_strip(model: GrowingModel, loader: FaceLoader, run: RunFolder) -> None:

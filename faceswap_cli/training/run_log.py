@@ -17,7 +17,6 @@ from faceswap_cli.core.progress import Number, Reporter
 from faceswap_cli.core.types import Image
 from faceswap_cli.core.workspace import RunFolder
 from faceswap_cli.training.estimate import TrainEstimate, peak_memory_bytes
-from faceswap_cli.training.preview import Preview
 from faceswap_cli.training.state import StopCriterion, TrainState
 from faceswap_cli.training.swap_metrics import SwapMetrics
 from faceswap_cli.training.trainer import Trainer
@@ -101,6 +100,7 @@ class RunLog:
         self._status_values: dict[str, Number] = {}
         self._validation: ValidationResult | None = None
         self._swap_metrics: SwapMetrics | str = ""
+        self._measured_images = -1
         self._status_time, self._status_images = time.monotonic(), start.images_seen
         self._is_estimate_written = False
         self._tensorboard: TensorBoard | None = None
@@ -171,20 +171,26 @@ class RunLog:
         self._add_scalars(state, "val/cycle", result.cycle_error)
         self._add_scalars(state, "val/loss", result.losses)
 
-    def preview(self, state: TrainState, preview: Preview) -> None:
-        """Write swap metrics, or once why there are none, and show where the preview is."""
-        self.previewed_images = state.images_seen
-        caption = f"after {state.images_seen:,} images"
-        metrics = preview.swap_metrics
+    def swaps(self, state: TrainState, metrics: SwapMetrics | str) -> None:
+        """Write the metrics of swaps, or once why there are none; an empty text measured none."""
         if isinstance(metrics, SwapMetrics):
             values = {name: one for name, one in asdict(metrics).items() if one is not None}
             self._write(state, swap_metrics=_round(values))
             self._add_scalars(state, "swap", values)
-            caption += f": {metrics}"
+            self._measured_images = state.images_seen
         elif metrics and metrics != self._swap_metrics:
             self.event(state, "no_swap_metrics", f"no swap metrics: {metrics}")
         self._swap_metrics = metrics or self._swap_metrics
-        self._show_preview(state, preview.path, caption)
+
+    def preview(self, state: TrainState, path: Path) -> None:
+        """Show where a preview is, with the metrics of its swaps if they were just measured."""
+        self.previewed_images = state.images_seen
+        caption = f"after {state.images_seen:,} images"
+        if self._measured_images == state.images_seen:
+            caption += f": {self._swap_metrics}"
+        if self._tensorboard is not None:
+            self._tensorboard.add_image(image_io.read_image(path), state.images_seen)
+        self._report.show_image(path, caption)
 
     def scores(self, state: TrainState, scores: Mapping[str, float]) -> None:
         """Write scores of swaps against their truth, where it is known."""
@@ -192,16 +198,6 @@ class RunLog:
         self._report.update(self._stop.progress(state), self._status_values)
         self._write(state, swap_truth=_round(scores))
         self._add_scalars(state, "swap/truth", scores)
-
-    def preview_image(self, state: TrainState, path: Path) -> None:
-        """Show where a preview is."""
-        self.previewed_images = state.images_seen
-        self._show_preview(state, path, f"after {state.images_seen:,} images")
-
-    def _show_preview(self, state: TrainState, path: Path, caption: str) -> None:
-        if self._tensorboard is not None:
-            self._tensorboard.add_image(image_io.read_image(path), state.images_seen)
-        self._report.show_image(path, caption)
 
     def growth(self, state: TrainState, model: SwapModel) -> None:
         """Write that a stage of growth, or its fading, is over."""
@@ -245,7 +241,7 @@ class RunLog:
         swaps = self._swap_metrics
         return TrainSummary(
             run=self._run.name,
-            weights_path=str(self._run.weights),
+            weights_path=str(self._run.trained),
             stop_reason=reason,
             images_seen=state.images_seen,
             seconds=seconds,

@@ -29,7 +29,9 @@ class TrainState:
     last_failure_images: int = 0
     """Images seen at the last failure."""
     best_images: int = 0
-    """Images seen at the lowest validation error."""
+    """Images seen when the model was best: see `loop.is_best_model`."""
+    best_swap_error: float | None = None
+    """`SwapMetrics.error` of that model; None if no swaps were measured."""
     health_baseline: HealthBaseline = field(default_factory=HealthBaseline)
     """The best values that validation has shown."""
     plateaus: Mapping[str, PlateauState] = field(default_factory=dict)
@@ -95,7 +97,7 @@ class StopCriterion:
         if self.max_minutes is not None and state.seconds >= self.max_minutes * 60:
             return f"reached {self.max_minutes:g} minutes"
         if self == StopCriterion() and _stopped_improving(state, interval):
-            return "the validation error has stopped improving"
+            return "validation has stopped improving"
         return ""
 
     def fraction_done(self, state: TrainState) -> float:
@@ -135,7 +137,7 @@ class StopCriterion:
 
 
 def _stopped_improving(state: TrainState, interval: int) -> bool:
-    """Return whether the validation error has not improved for long."""
+    """Return whether no model was better than the best for long."""
     since_best = state.images_seen - state.best_images
     return (
         state.health_baseline.best_error is not None

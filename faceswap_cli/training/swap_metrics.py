@@ -3,6 +3,7 @@
 Swaps of validation faces are pasted into their crops and read by a face detector and SFace.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -32,6 +33,10 @@ FACES_PER_IDENTITY = 8
 """Validation faces of each identity that are read: more would take longer than a preview."""
 
 
+POSE_RANGE_DEG, EXPRESSION_RANGE = 5.0, 0.1
+"""Errors of a poor swap, by which `SwapMetrics.error` weighs."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class SwapMetrics:
     """Validation faces compared with their swaps; None if no face was found in any swap."""
@@ -47,6 +52,26 @@ class SwapMetrics:
     better."""
     identity_baseline: float
     """The same for the unswapped faces."""
+
+    @property
+    def error(self) -> float:
+        """What models are compared by, 0 or more: lower is better, infinite without any face.
+
+        Pose and expression are to be the driving person's, the identity the other's: see
+        docs/studies/autoencoder.md for how it ranks models whose true swaps are known.
+        """
+        if (
+            self.pose_error_deg is None
+            or self.expression_error is None
+            or self.identity_shift is None
+        ):
+            return math.inf
+        missing = max(0.0, 1 - self.identity_shift / max(abs(self.identity_baseline), 1e-6))
+        return (
+            self.pose_error_deg / POSE_RANGE_DEG
+            + self.expression_error / EXPRESSION_RANGE
+            + missing
+        ) / max(self.detection_rate, 1e-6)
 
     def __str__(self) -> str:
         """Return the metrics in one line."""
