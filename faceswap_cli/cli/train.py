@@ -106,7 +106,7 @@ def train(
     """Train a model on the faces of two or more people.
 
     Run the same command again to resume. Without --max-images or --max-minutes, training stops
-    when the validation error stops improving.
+    when swaps of validation faces stop improving.
 
     Pretraining: train --pretrain on sets of many people, then --init-from that run on two; with
     --freeze encoder one new identity is enough.
