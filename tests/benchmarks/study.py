@@ -498,12 +498,14 @@ def compute_mean_face(faces: FaceSet) -> Image:
 # --- data -------------------------------------------------------------------------------------
 
 
-def prepare_data(folder: Path, *, seed: int = 0) -> StudyData:
+def prepare_data(
+    folder: Path, *, seed: int = 0, identities: tuple[str, str] = IDENTITIES
+) -> StudyData:
     """Render and extract everything into `folder`; what is there is not made again."""
     space = Workspace.open(folder / "workspace")
     settings = ExtractSettings()
     sets, cases = [], []
-    for index, name in enumerate(IDENTITIES):
+    for index, name in enumerate(identities):
         person = synthetic.CAST[name]
         training = synthetic.animate(seed + 1 + index, seconds=SECONDS)
         test = synthetic.animate(seed + 11 + index, seconds=UNSEEN_SECONDS)
@@ -515,7 +517,7 @@ def prepare_data(folder: Path, *, seed: int = 0) -> StudyData:
                 render_clip(path, person, performance)
             extract(path, folder=space.set_folder(clip), settings=settings, report=Reporter())
         sets.append(_load_set(space, name))
-        target = IDENTITIES[1 - index]
+        target = identities[1 - index]
         cases.append(render_case(folder, _load_set(space, f"{name}-unseen"), test, name, target))
     return StudyData(sets=sets, cases=cases, cache=folder / "cache")
 

@@ -20,11 +20,12 @@ import torch
 from safetensors.torch import load_model
 from torch import Tensor, nn
 
+from faceswap_cli import synthetic
 from faceswap_cli.core import config, image_io
 from faceswap_cli.training.checkpoint import load_weights
 from faceswap_cli.training.dataset import POOLED_IDENTITY
 from faceswap_cli.training.pretrained import freeze_parts, read_tensors
-from faceswap_models import vgg
+from faceswap_models import registry, vgg
 from faceswap_models.backends.autoencoder import Autoencoder, Decoder
 from faceswap_models.base import SwapModel
 from faceswap_models.layers import PixelShuffle, ResidualBlock, WinogradConv2d, kaiming_init
@@ -427,14 +428,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", type=Path, default=Path("study-autoencoder"))
     parser.add_argument("--vgg19", type=Path, help="Keras' VGG19, or its first blocks, as tensors")
-    parser.add_argument("--base", type=Path, help="weights of faceswap pretrain")
+    parser.add_argument(
+        "--base",
+        type=Path,
+        default=registry.find_base("autoencoder", "light"),
+        help="weights of faceswap pretrain; default: the base of light",
+    )
+    parser.add_argument(
+        "--identities",
+        nargs=2,
+        choices=synthetic.CAST,
+        default=study.IDENTITIES,
+        help="the two people; another pair needs another folder",
+    )
     parser.add_argument("--only", default="", help="parts whose names contain this text")
     parser.add_argument("--threads", type=int, default=1, help="the time of all threads counts")
     arguments = parser.parse_args()
     study.limit_threads(arguments.threads)
     folder: Path = arguments.folder
     folder.mkdir(parents=True, exist_ok=True)
-    data = study.prepare_data(folder)
+    data = study.prepare_data(folder, identities=tuple(arguments.identities))
     study.write_table(folder / "baselines.md", study.baselines_table(data))
     for part in make_parts(arguments.vgg19, arguments.base, folder):
         if arguments.only not in part.name:

@@ -392,14 +392,15 @@ class Autoencoder(PretrainedModel):
         """
         if not isinstance(other, Autoencoder):
             raise ValueError(f"these networks cannot start from those of {type(other).__name__}")
-        try:
-            self.encoder.load_state_dict(other.encoder.state_dict())
-            for name in self.identities:
-                if name in other.identities or len(other.identities) == 1:
-                    known = name if name in other.identities else other.identities[0]
-                    self._decoder_for(name).load_state_dict(other._decoder_for(known).state_dict())
-        except RuntimeError as error:
-            raise ValueError("the networks are built differently") from error
+        parts = [(self.encoder, other.encoder), (self.decoders[0], other.decoders[0])]
+        # Before anything is copied: torch copies what fits and then refuses the rest.
+        if any(_shapes(ours) != _shapes(theirs) for ours, theirs in parts):
+            raise ValueError("the networks are built differently")
+        self.encoder.load_state_dict(other.encoder.state_dict())
+        for name in self.identities:
+            if name in other.identities or len(other.identities) == 1:
+                known = name if name in other.identities else other.identities[0]
+                self._decoder_for(name).load_state_dict(other._decoder_for(known).state_dict())
 
     @property
     def perceptual_file(self) -> str:
@@ -464,6 +465,11 @@ class Autoencoder(PretrainedModel):
             real, fake = discriminator(both).chunk(2)
             losses.append(((real - 1).square().mean() + fake.square().mean()) / 2)
         return torch.stack(losses).mean()
+
+
+def _shapes(module: nn.Module) -> dict[str, torch.Size]:
+    """Return the shapes of a module's tensors, by name."""
+    return {name: value.shape for name, value in module.state_dict().items()}
 
 
 def _latent_norm(settings: AutoencoderModelSettings) -> list[nn.Module]:
