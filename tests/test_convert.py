@@ -15,16 +15,17 @@ import av
 import numpy as np
 import pytest
 import torch
+from fake_models import Echo, use_model
 from fakes import RecordingReporter, remux, write_damaged_clip
 from PIL import Image as Pillow
-from torch import Tensor, nn
+from torch import Tensor
 
 from faceswap_cli.conversion import analysis
 from faceswap_cli.conversion import model as loading
 from faceswap_cli.conversion.output import Output, default_output_name, parts_folder
 from faceswap_cli.conversion.settings import ConvertSettings
 from faceswap_cli.core import image_io
-from faceswap_cli.core.config import Recipe, resolve
+from faceswap_cli.core.config import resolve
 from faceswap_cli.core.errors import CheckpointError, ConfigurationError, InputError, NoFacesError
 from faceswap_cli.core.lazy_image import LazyImage
 from faceswap_cli.core.lock import output_lock
@@ -42,13 +43,12 @@ from faceswap_cli.stages import preview as preview_stage
 from faceswap_cli.stages.extract import extract
 from faceswap_cli.synthetic import CAST, HeadModel, animate, render_frame
 from faceswap_cli.training import checkpoint
-from faceswap_cli.training.checkpoint import TrainedModel
 from faceswap_cli.video.probe import probe
 from faceswap_cli.video.reader import read_frames
 from faceswap_cli.video.source import ImageSequence, VideoSource, find_sources
 from faceswap_cli.video.writer import AudioTrack, VideoWriter
 from faceswap_models import registry
-from faceswap_models.base import ModelSettings, SwapModel, SwapOutput, TrainSettings
+from faceswap_models.base import SwapOutput
 
 SIDE_PX = 160
 TICK = Fraction(1, 1000)
@@ -56,26 +56,6 @@ TIMES = [Fraction(ms, 1000) for ms in (0, 40, 80, 133, 160, 200, 230, 280, 320, 
 """Uneven frame times, as phones record."""
 TINTS = {"ada": (0, 160, 0), "bo": (0, 0, 160)}
 """Color of each identity for the model that paints."""
-
-
-class Echo(SwapModel):
-    """A model that returns its input."""
-
-    def __init__(self) -> None:
-        super().__init__(ModelSettings(size_px=64), TrainSettings(), ("ada", "bo"))
-        self.nothing = nn.Parameter(torch.zeros(1))
-
-    def parameter_groups(self) -> Mapping[str, list[nn.Parameter]]:
-        """Return one unused parameter."""
-        return {"all": [self.nothing]}
-
-    def train_step(self, *_: object) -> dict[str, Tensor]:
-        """Do no training."""
-        return {}
-
-    def swap(self, faces: Tensor, identity: str) -> SwapOutput:
-        """Return the faces."""
-        return SwapOutput(faces, None)
 
 
 class Painter(Echo):
@@ -172,23 +152,7 @@ def _write_video(
 @pytest.fixture
 def model(monkeypatch: pytest.MonkeyPatch) -> Echo:
     """Make the stage load a model that changes nothing, whatever file it is given."""
-    return _use_model(monkeypatch, Echo())
-
-
-def _use_model(monkeypatch: pytest.MonkeyPatch, model: Echo) -> Echo:
-    """Make the stage load `model`."""
-    recipe = Recipe(
-        backend="echo",
-        preset="",
-        model=model.model_settings,
-        train=model.train_settings,
-        sources={},
-    )
-    trained = TrainedModel(
-        model=model.eval(), recipe=recipe, identities=model.identities, images_seen=0
-    )
-    monkeypatch.setattr(loading, "load_weights", lambda *_: trained)
-    return model
+    return use_model(monkeypatch, Echo())
 
 
 def _extract_and_forbid_detection(
@@ -283,7 +247,7 @@ def test_the_swapped_face_is_in_the_video(
     clip: Path, face: Face, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The middle of the face shows the model's output, the corner does not."""
-    _use_model(monkeypatch, Painter())
+    use_model(monkeypatch, Painter())
     _use_detector(monkeypatch, lambda _: [face])
     output = tmp_path / "green.mp4"
     _convert(clip, output, to="ada", settings=PLAIN)
@@ -307,7 +271,7 @@ def test_an_older_output_stays_until_the_new_one_is_finished(
     clip: Path, face: Face, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An error in the model's thread is raised in the caller, and the older file stays."""
-    _use_model(monkeypatch, Broken())
+    use_model(monkeypatch, Broken())
     _use_detector(monkeypatch, lambda _: [face])
     output = tmp_path / "out.mp4"
     output.write_bytes(b"older")
@@ -446,7 +410,7 @@ def test_a_clip_in_black_and_white_stays_so(
 
     They were 25 apart in a clip that FFmpeg's `hue=s=0` had made, and up to 163 here.
     """
-    _use_model(monkeypatch, Painter())
+    use_model(monkeypatch, Painter())
     _use_detector(monkeypatch, lambda _: [face])
     gray = [
         np.repeat(image.mean(axis=2, keepdims=True).astype(np.uint8), 3, axis=2)
@@ -467,7 +431,7 @@ def test_short_gaps_are_interpolated(
     face: Face, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A face missed in a few frames is interpolated; one absent for long is not."""
-    _use_model(monkeypatch, Painter())
+    use_model(monkeypatch, Painter())
     missed, gone = {6, 7, 13}, set(range(20, 34))
     here = _face_at(face, 32)
     _use_detector(
@@ -493,7 +457,7 @@ import numpy as np
 import pytest
 import test_convert as convert_tests
 monkeypatch = pytest.MonkeyPatch()
-convert_tests._use_model(monkeypatch, convert_tests.Painter())
+convert_tests.use_model(monkeypatch, convert_tests.Painter())
 convert_tests._use_detector(monkeypatch, convert_tests.drifting_face(np.load({landmarks!r})))
 class Deadly(convert_tests.Reporter):
     def start_task(self, title, **_):
@@ -563,7 +527,7 @@ def test_a_killed_conversion_resumes_to_the_same_frames(
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert -signal.SIGKILL == done.returncode, done.stderr
     assert not output.exists()
-    _use_model(monkeypatch, Painter())
+    use_model(monkeypatch, Painter())
     _use_detector(monkeypatch, drifting_face(np.load(landmarks)))
     notes: list[str] = []
     report = Reporter()
@@ -585,7 +549,7 @@ def test_two_identities_are_swapped_with_each_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each is recognized by a photo and gets the other's face, before and after a cut."""
-    _use_model(monkeypatch, Painter())
+    use_model(monkeypatch, Painter())
     ada, bo = _render_images("ada"), _render_images("bo", seed=5)
     left = [np.concatenate(pair, axis=1) for pair in zip(ada, bo, strict=True)]
     right = [np.concatenate(pair, axis=1) for pair in zip(bo, ada, strict=True)]
@@ -615,7 +579,7 @@ def test_faces_are_reused_from_an_extracted_set(
     clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing is detected again, and faces with deleted crops are not swapped."""
-    _use_model(monkeypatch, Painter())
+    use_model(monkeypatch, Painter())
     workspace = Workspace.open(tmp_path / "workspace")
     folder = workspace.set_folder("bo")
     extract(clip, folder=folder, settings=ExtractSettings(), report=Reporter())
@@ -752,7 +716,7 @@ def test_side_by_side_shows_the_original_on_the_left(
     clip: Path, face: Face, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The output is twice as wide, with the original on the left and the swap on the right."""
-    _use_model(monkeypatch, Painter())
+    use_model(monkeypatch, Painter())
     _use_detector(monkeypatch, lambda _: [face])
     output = tmp_path / "both.mp4"
     _convert(clip, output, settings=replace(PLAIN, side_by_side=True))
@@ -766,7 +730,7 @@ def test_images_become_images(
     images: Sequence[Image], face: Face, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A folder becomes a folder of the same names; images without a face are copied."""
-    _use_model(monkeypatch, Painter())
+    use_model(monkeypatch, Painter())
     _use_detector(monkeypatch, lambda image: [] if image.shape[0] < 100 else [face])
     album = tmp_path / "album"
     album.mkdir()
@@ -823,7 +787,7 @@ def test_an_animated_image_becomes_a_video(
     suffix: str,
 ) -> None:
     """Every frame is swapped, at its time, and nothing is reported as lost."""
-    _use_model(monkeypatch, Painter())
+    use_model(monkeypatch, Painter())
     _use_detector(monkeypatch, lambda _: [face])
     first, *others = (Pillow.fromarray(image) for image in images[:4])
     path = tmp_path / f"wave{suffix}"
@@ -845,7 +809,7 @@ def test_images_of_one_name_do_not_replace_each_other(
 
     A/face.png was lost, and of two files that differ in their extension both were signed.
     """
-    _use_model(monkeypatch, Painter())
+    use_model(monkeypatch, Painter())
     _use_detector(monkeypatch, lambda image: [] if image.shape[0] < 100 else [face])
     plain = np.full((80, 90, 3), 77, np.uint8)
     pictures = {"A/face.png": images[0], "B/face.png": plain, "B/face.jpg": images[1]}
@@ -948,7 +912,7 @@ def test_a_preview_samples_the_whole_clip(
     clip: Path, face: Face, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each frame is three tiles (original, swapped, mask), two frames a row."""
-    _use_model(monkeypatch, Painter())
+    use_model(monkeypatch, Painter())
     _use_detector(monkeypatch, lambda _: [face])
     output = tmp_path / "preview.png"
     count = preview_stage.preview(clip, output=output, count=5, **_preview_arguments())  # type: ignore[arg-type]
@@ -961,7 +925,7 @@ def test_a_preview_samples_the_whole_clip(
 
 def test_preview_tiles_are_aligned(clip: Path, face: Face, monkeypatch: pytest.MonkeyPatch) -> None:
     """The swapped tile differs in the face only, where the mask's tile is bright."""
-    _use_model(monkeypatch, Painter())
+    use_model(monkeypatch, Painter())
     _use_detector(monkeypatch, lambda _: [face])
     opened, swapper, assignments, _ = preview_stage._prepare(
         clip, WEIGHTS, "bo", "cpu", PLAIN, None
@@ -981,7 +945,7 @@ def test_the_grid_compares_all_blends_and_color_transfers(
     clip: Path, face: Face, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A row for each blend mode, a column for the original and each color transfer."""
-    _use_model(monkeypatch, Painter())
+    use_model(monkeypatch, Painter())
     _use_detector(monkeypatch, lambda _: [face])
     output = tmp_path / "grid.png"
     preview_stage.compare_settings(clip, output=output, **_preview_arguments())  # type: ignore[arg-type]
@@ -999,7 +963,7 @@ def test_a_preview_excludes_deleted_crops(
     clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The faces come from a set: nothing is detected, and deleted ones are left out."""
-    _use_model(monkeypatch, Painter())
+    use_model(monkeypatch, Painter())
     space = Workspace.open(tmp_path / "workspace")
     folder = space.set_folder("bo")
     extract(clip, folder=folder, settings=ExtractSettings(), report=Reporter())
@@ -1027,7 +991,7 @@ def test_a_preview_of_a_track_shows_only_that_track(
     face: Face, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Only frames with the second face are task; an unknown track is an error."""
-    _use_model(monkeypatch, Painter())
+    use_model(monkeypatch, Painter())
     video = _write_video(tmp_path / "in.mp4", _numbered_images(12))
     both = [_face_at(face, 4), _face_at(face, 36)]
     _use_detector(monkeypatch, lambda image: both if _image_number(image) >= 4 else both[:1])

@@ -1,11 +1,14 @@
 """`faceswap convert`: footage -> the same footage with swapped faces."""
 
 import dataclasses
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from faceswap_cli.cli.console import Terminal
 from faceswap_cli.cli.context import workspace_context
 from faceswap_cli.cli.options import (
     DEFAULT_WORKSPACE,
@@ -15,17 +18,22 @@ from faceswap_cli.cli.options import (
     parse_path,
 )
 from faceswap_cli.conversion.settings import ConvertSettings
-from faceswap_cli.core.errors import ConfigurationError
+from faceswap_cli.core.errors import ConfigurationError, FaceswapError
 from faceswap_cli.core.fileio import fit_name
+
+if TYPE_CHECKING:
+    from faceswap_cli.core.workspace import Workspace
 
 PREVIEW_PANEL = "Preview"
 
 
 def convert(
-    source: Annotated[
-        Path,
+    inputs: Annotated[
+        list[Path],
         typer.Argument(
-            parser=parse_path, metavar="INPUT", help="A video, an image or a folder of images."
+            parser=parse_path,
+            metavar="INPUT",
+            help="Videos, images, folders of either, patterns.",
         ),
     ],
     *,
@@ -52,7 +60,8 @@ def convert(
             "-o",
             parser=parse_path,
             metavar="PATH",
-            help="Output file; default: INPUT-swapped in the workspace's exports.",
+            help="Output file, or folder of several; default: INPUT-swapped in the workspace's "
+            "exports.",
         ),
     ] = None,
     preview_count: Annotated[
@@ -80,57 +89,93 @@ def convert(
 ) -> None:
     """Swap faces in footage, keeping its sound, timing and everything else.
 
-    Run the same command again to resume after an interruption.
+    Run the same command again to resume after an interruption: what is finished is not made again.
+    Of several inputs, one that fails does not stop the others.
     """
     with workspace_context(workspace, common) as (terminal, space):
-        from faceswap_cli.conversion.clip import Clip
-        from faceswap_cli.conversion.output import default_output_name
-        from faceswap_cli.stages import preview
-        from faceswap_cli.stages.convert import convert as run_convert
-
-        # An error in the input is reported before one in the model.
-        clip = Clip.open(source, start_s=settings.start_s, end_s=settings.end_s)
-        weights = space.find_weights(model)
         if preview_count and grid:
             raise ConfigurationError(
                 "--preview and --grid each write an image of their own", hint="choose one of them"
             )
-        if grid:
-            image = output or space.exports / fit_name(clip.source.stem, "-grid.png")
-            preview.compare_settings(
-                source,
-                weights=weights,
+        if preview_count or grid:
+            title, values = write_preview(
+                inputs,
+                model=model,
                 to=to,
-                output=image,
-                device=device,
-                report=terminal,
-                settings=settings,
-                workspace=space,
-            )
-            terminal.print_result("compared", {"output": str(image)})
-        elif preview_count:
-            image = output or space.exports / fit_name(clip.source.stem, "-preview.png")
-            times = preview.preview(
-                source,
-                weights=weights,
-                to=to,
-                output=image,
+                output=output,
                 count=preview_count,
                 device=device,
-                report=terminal,
+                terminal=terminal,
                 settings=settings,
-                workspace=space,
+                space=space,
             )
-            terminal.print_result("preview", {"moments": times, "output": str(image)})
-        else:
-            summary = run_convert(
-                source,
-                weights=weights,
-                to=to,
-                output=output or space.exports / default_output_name(clip.source),
-                device=device,
-                report=terminal,
-                settings=settings,
-                workspace=space,
-            )
+            terminal.print_result(title, values)
+            return
+        from faceswap_cli.stages import convert as stage
+
+        batch = stage.convert_inputs(
+            inputs,
+            model=model,
+            to=to,
+            output=output,
+            device=device,
+            report=terminal,
+            settings=settings,
+            workspace=space,
+        )
+        if len(batch.converted) + len(batch.failed) == 1:
+            [summary] = batch.converted.values()
             terminal.print_result("converted", dataclasses.asdict(summary))
+            return
+        terminal.print_table(*batch.table())
+        if common.as_json:
+            terminal.print_result("converted", batch.to_dict())
+        for name, error in batch.failed.items():
+            terminal.print_error(FaceswapError(f"{name}: {error.message}", hint=error.hint))
+        if batch.failed:
+            raise typer.Exit(next(iter(batch.failed.values())).exit_code)
+
+
+def write_preview(
+    inputs: Sequence[Path],
+    *,
+    model: str,
+    to: str | None,
+    output: Path | None,
+    count: int | None,
+    device: str,
+    terminal: Terminal,
+    settings: ConvertSettings,
+    space: "Workspace",
+) -> tuple[str, dict[str, object]]:
+    """Write an image of `count` frames, or of all settings if it is None; return the result.
+
+    Raises:
+        ConfigurationError: There is more than one input.
+        FaceswapError: As `stages.preview` does.
+    """
+    from faceswap_cli.conversion.clip import Clip
+    from faceswap_cli.stages import preview
+
+    if len(inputs) > 1:
+        raise ConfigurationError(
+            "--preview and --grid show one input", hint=f"name one, such as {inputs[0]}"
+        )
+    # An error in the input is reported before one in the model.
+    clip = Clip.open(inputs[0], start_s=settings.start_s, end_s=settings.end_s)
+    suffix = "-preview.png" if count else "-grid.png"
+    image = output or space.exports / fit_name(clip.source.stem, suffix)
+    render = partial(preview.preview, count=count) if count else preview.compare_settings
+    frames = render(
+        inputs[0],
+        weights=space.find_weights(model),
+        to=to,
+        output=image,
+        device=device,
+        report=terminal,
+        settings=settings,
+        workspace=space,
+    )
+    if count:
+        return "preview", {"moments": frames, "output": str(image)}
+    return "compared", {"output": str(image)}

@@ -4,6 +4,7 @@
 faces.
 """
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
@@ -21,7 +22,7 @@ from faceswap_cli.conversion.face_index import (
     IndexProgress,
 )
 from faceswap_cli.core.errors import InputError
-from faceswap_cli.core.fileio import append_line
+from faceswap_cli.core.fileio import append_line, sha256_file
 from faceswap_cli.core.progress import Reporter
 from faceswap_cli.core.workspace import SetFolder, Workspace
 from faceswap_cli.faces.alignment import TEMPLATE_VERSION
@@ -54,6 +55,13 @@ class ExtractedSet:
     settings: Mapping[str, Any]
     """What it was extracted with."""
     is_finished: bool
+
+    def digest(self) -> str:
+        """Return a digest of its records, and of which crops are still there."""
+        folders = (self.folder.root, self.folder.rejected)
+        names = {path.name for folder in folders for path in folder.glob("[0-9]*-*.*")}
+        text = json.dumps([sha256_file(self.folder.records), sorted(names)])
+        return hashlib.sha256(text.encode()).hexdigest()
 
     def has_all_faces(self, clip: Clip, assignment: FaceAssignment) -> bool:
         """Return whether it holds every face of the clip that an assignment selects."""

@@ -9,6 +9,7 @@ from faceswap_cli.core import image_io
 from faceswap_cli.core.errors import ConfigurationError, InputError
 from faceswap_cli.video.frame import Frame, FramePosition
 from faceswap_cli.video.source import (
+    FrameSource,
     ImageSequence,
     Note,
     ReportMissing,
@@ -33,17 +34,29 @@ class Clip:
             InputError: There is nothing at `path`, several videos are, or no frame is in that part.
             ConfigurationError: The part ends before it begins.
         """
-        time_range = TimeRange.from_seconds(start_s, end_s)
         first, *more = find_sources([path])
         if more:
-            raise InputError(f"{path} holds {len(more) + 1} videos", hint="convert them one by one")
-        assert isinstance(first, VideoSource | ImageSequence)
-        if isinstance(first, ImageSequence) and not time_range.is_whole:
+            raise InputError(f"{path} holds {len(more) + 1} videos", hint="name one of them")
+        return cls.from_source(first, start_s=start_s, end_s=end_s)
+
+    @classmethod
+    def from_source(
+        cls, source: FrameSource, *, start_s: float = 0.0, end_s: float | None = None
+    ) -> "Clip":
+        """Return the part of a source, seconds from the first frame.
+
+        Raises:
+            InputError: No frame is in that part.
+            ConfigurationError: The part ends before it begins.
+        """
+        assert isinstance(source, VideoSource | ImageSequence)
+        time_range = TimeRange.from_seconds(start_s, end_s)
+        if isinstance(source, ImageSequence) and not time_range.is_whole:
             raise ConfigurationError(
                 "images have no time: --start and --end are for videos",
                 hint="put the images you want into a folder of their own",
             )
-        clip = cls(source=first, time_range=time_range)
+        clip = cls(source=source, time_range=time_range)
         clip.first_index()
         return clip
 

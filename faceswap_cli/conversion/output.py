@@ -14,6 +14,7 @@ import numpy as np
 from faceswap_cli.conversion.clip import Clip
 from faceswap_cli.conversion.pipeline import OutputFrame
 from faceswap_cli.conversion.settings import ConvertSettings
+from faceswap_cli.core.errors import ConfigurationError
 from faceswap_cli.core.fileio import fit_name, fsync, translate_os_errors
 from faceswap_cli.provenance.claim import Claim, metadata_comment
 from faceswap_cli.provenance.credentials import sign_file
@@ -21,7 +22,7 @@ from faceswap_cli.provenance.sidecar import sidecar_path, write_sidecar
 from faceswap_cli.video.containers import CONTAINER_FORMATS
 from faceswap_cli.video.resumable import ResumableOutput, open_output
 from faceswap_cli.video.segments import SegmentedWriter
-from faceswap_cli.video.source import ImageSequence, VideoSource
+from faceswap_cli.video.source import FrameSource, ImageSequence, VideoSource
 
 
 def default_output_name(source: VideoSource | ImageSequence) -> str:
@@ -37,6 +38,53 @@ def default_output_name(source: VideoSource | ImageSequence) -> str:
     if len(source.paths) == 1 and source.name == first.name:  # not that of a folder with one image
         return fit_name(first.stem, f"-swapped{first.suffix.lower()}")
     return fit_name(source.folder.resolve().name, "-swapped")
+
+
+def assign_outputs(
+    sources: Sequence[FrameSource], output: Path, *, is_folder: bool
+) -> list[tuple[FrameSource, Path]]:
+    """Return the sources with the path that each is written to.
+
+    A source that is named twice is converted once, and a video that is the output of another one
+    is left out: `*.mp4` matches the results of the last time too.
+
+    Args:
+        sources: What is converted.
+        output: The output of the only source, or the folder of all outputs.
+        is_folder: Whether it is the folder. For a single video, an existing folder and a name
+            without an extension are one as well.
+
+    Raises:
+        ConfigurationError: Two sources would be written to the same path.
+    """
+    unique = {_resolve_files(source): source for source in sources}
+    paths = {
+        files: _output_path(source, output, is_folder=is_folder) for files, source in unique.items()
+    }
+    results = list(paths.values())
+    if twice := [path for path in results if results.count(path) > 1]:
+        raise ConfigurationError(
+            f"two inputs would both become {twice[0]}",
+            hint="convert them one by one, each with its own --output",
+        )
+    resolved = {(path.resolve(),) for path in results} if len(unique) > 1 else set()
+    return [(unique[files], path) for files, path in paths.items() if files not in resolved]
+
+
+def _resolve_files(source: FrameSource) -> tuple[Path, ...]:
+    """Return the files of a source, which tell it from others."""
+    assert isinstance(source, VideoSource | ImageSequence)
+    paths = [source.path] if isinstance(source, VideoSource) else source.paths
+    return tuple(path.resolve() for path in paths)
+
+
+def _output_path(source: FrameSource, output: Path, *, is_folder: bool) -> Path:
+    """Return `output`, or the path in it if it is a folder of outputs."""
+    assert isinstance(source, VideoSource | ImageSequence)
+    is_video = isinstance(source, VideoSource)
+    if is_folder or (is_video and (output.is_dir() or not output.suffix)):
+        return output / default_output_name(source)
+    return output
 
 
 def parts_folder(output: Path) -> Path:

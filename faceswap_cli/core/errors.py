@@ -19,6 +19,10 @@ class FaceswapError(Exception):
         self.message = message
         self.hint = hint
 
+    def to_dict(self) -> dict[str, object]:
+        """Return message, hint and exit code, for JSON."""
+        return {"error": self.message, "hint": self.hint, "exit_code": self.exit_code}
+
 
 class ConfigurationError(FaceswapError):
     """A name or a setting that does not exist or is not valid."""

@@ -1,4 +1,4 @@
-"""Convert: swap faces in a source and keep everything else of it.
+"""Convert: swap faces in footage and keep everything else of it: `convert`, `convert_inputs`.
 
     frames -> faces of the whole clip            (analysis: detect, track, assign)
     frames -> model, in batches -> composite -> encoder
@@ -13,19 +13,30 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence, Set
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
 from faceswap_cli import __version__
-from faceswap_cli.conversion.analysis import MissingLog, analyze_clip, find_extracted_sets
-from faceswap_cli.conversion.assignment import no_match_error, parse_assignments
+from faceswap_cli.conversion.analysis import (
+    MissingLog,
+    analyze_clip,
+    find_extracted_sets,
+    find_reusable_set,
+)
+from faceswap_cli.conversion.assignment import (
+    FaceAssignment,
+    no_match_error,
+    parse_assignments,
+)
 from faceswap_cli.conversion.clip import Clip
 from faceswap_cli.conversion.face_index import FaceIndex, join_faces
+from faceswap_cli.conversion.finished import FinishedLog
 from faceswap_cli.conversion.model import FaceModel
-from faceswap_cli.conversion.output import Output, parts_folder
+from faceswap_cli.conversion.output import Output, assign_outputs, parts_folder
 from faceswap_cli.conversion.pipeline import (
     TEMPORAL_RADIUS,
     OutputFrame,
@@ -37,17 +48,24 @@ from faceswap_cli.conversion.pipeline import (
 )
 from faceswap_cli.conversion.settings import ConvertSettings
 from faceswap_cli.conversion.swapper import FaceSwapper, build_swapper, validate_settings
+from faceswap_cli.core.errors import FaceswapError, InputError
 from faceswap_cli.core.fileio import append_line, sha256_file
 from faceswap_cli.core.lock import output_lock
 from faceswap_cli.core.prefetch import prefetch
-from faceswap_cli.core.progress import Reporter
+from faceswap_cli.core.progress import PartReporter, Reporter
 from faceswap_cli.core.workspace import RunFolder, Workspace
 from faceswap_cli.provenance.claim import Claim, package_versions
 from faceswap_cli.provenance.consent import combined_consent_digest
 from faceswap_cli.provenance.visible_label import choose_corner
 from faceswap_cli.training import checkpoint
 from faceswap_cli.video.frame import Frame
-from faceswap_cli.video.source import ReportMissing, VideoSource, describe_missing
+from faceswap_cli.video.source import (
+    FrameSource,
+    ReportMissing,
+    VideoSource,
+    describe_missing,
+    find_sources,
+)
 from faceswap_cli.video.writer import check_output
 
 Item = TypeVar("Item")
@@ -77,6 +95,30 @@ class ConvertSummary:
     seconds: float
     """Wall time of this run."""
     output: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchSummary:
+    """What a conversion of several inputs wrote."""
+
+    converted: Mapping[str, ConvertSummary]
+    """By input, in order; also those that an earlier run finished."""
+    failed: Mapping[str, FaceswapError]
+    """Why the others were not converted, by input."""
+
+    def table(self) -> tuple[str, list[str], list[list[str]]]:
+        """Return title, headings and rows of a table of all inputs."""
+        rows = [
+            [name, str(one.frames), str(one.swapped), f"{one.seconds:.1f}", str(one.output)]
+            for name, one in self.converted.items()
+        ]
+        rows += [[name, "", "", "", "failed"] for name in self.failed]
+        return "converted", ["input", "frames", "swapped", "seconds", "output"], rows
+
+    def to_dict(self) -> dict[str, dict[str, object]]:
+        """Return the summaries and the errors by input, for JSON."""
+        converted = {name: asdict(one) for name, one in self.converted.items()}
+        return converted | {name: error.to_dict() for name, error in self.failed.items()}
 
 
 def convert(
@@ -110,73 +152,230 @@ def convert(
         CheckpointError: The weights cannot be used.
         NoFacesError: No face of the clip is selected; nothing is left behind.
     """
-    started = time.monotonic()
     settings = settings or ConvertSettings()
     validate_settings(settings)
     clip = Clip.open(source, start_s=settings.start_s, end_s=settings.end_s)
-    check_output(clip.source, output, codec=settings.codec)
-    with output_lock(output):
-        model = FaceModel.load(weights, device=device)
-        swapper = build_swapper(settings, model)
-        sets = find_extracted_sets(clip, workspace)
-        assignments = parse_assignments(
-            settings.faces,
-            to=to,
-            identities=model.identities,
-            source_identities={one.folder.name for one in sets},
+    conversion = _Conversion(
+        weights=weights, to=to, device=device, settings=settings, workspace=workspace
+    )
+    return conversion.run(clip, output, report=report)
+
+
+def convert_inputs(
+    inputs: Sequence[Path],
+    *,
+    model: str,
+    to: str | None,
+    output: Path | None,
+    device: str,
+    report: Reporter,
+    settings: ConvertSettings,
+    workspace: Workspace,
+) -> BatchSummary:
+    """Convert what was named on the command line; one that fails does not stop the others.
+
+    What an earlier run finished with the same model and settings is not made again.
+
+    Args:
+        inputs: Videos, images, folders of either, or patterns.
+        model: Trained model, as `Workspace.find_weights` takes it.
+        to: As of `convert`.
+        output: The output of a single input; of several, their folder. None takes the
+            workspace's exports.
+        device: As of `convert`.
+        report: Receives the progress.
+        settings: As of `convert`.
+        workspace: Holds the sets, the model and the exports.
+
+    Raises:
+        ConfigurationError: A setting, the model or the identity does not exist.
+        DeviceError: The device is not there.
+        CheckpointError: The weights cannot be used.
+        FaceswapError: The only input failed, or none can be opened.
+    """
+    validate_settings(settings)
+    failed: dict[str, FaceswapError] = {}
+
+    def on_error(path: Path, error: InputError) -> None:
+        failed[str(path)] = error
+
+    sources = find_sources(inputs, on_error=on_error)
+    if not sources:
+        raise next(iter(failed.values()))
+    is_batch = len(sources) + len(failed) > 1
+    conversion = _Conversion(
+        weights=workspace.find_weights(model),
+        to=to,
+        device=device,
+        settings=settings,
+        workspace=workspace,
+    )
+    pairs = assign_outputs(
+        sources, output or workspace.exports, is_folder=is_batch or output is None
+    )
+    if not is_batch:
+        [(source, path)] = pairs
+        return BatchSummary(
+            converted={source.name: conversion.run_once(source, path, report=report)}, failed={}
         )
-        note = _note_once(report)
-        folder = parts_folder(output)
-        missing = MissingLog(folder / "missing.jsonl", clip)
-        face_index = analyze_clip(
-            clip,
-            assignments,
-            sets=sets,
-            folder=folder,
-            report=report,
-            note=note,
-            missing=missing.add,
+    return _convert_each(pairs, conversion, failed=failed, report=report)
+
+
+def _convert_each(
+    pairs: Sequence[tuple[FrameSource, Path]],
+    conversion: "_Conversion",
+    *,
+    failed: dict[str, FaceswapError],
+    report: Reporter,
+) -> BatchSummary:
+    """Convert sources to their outputs, under one bar that counts the frames of both passes."""
+    conversion.check()
+    counts = [source.count for source, _ in pairs]
+    total = None if None in counts else 2 * sum(filter(None, counts))
+    parts = PartReporter(report, title=f"convert {len(pairs)} inputs", total=total, unit="frames")
+    converted, start = {}, 0
+    for (source, path), count in zip(pairs, counts, strict=True):
+        parts.start_part(source.name, start=start)
+        try:
+            converted[source.name] = conversion.run_once(source, path, report=parts)
+        except FaceswapError as error:
+            failed[source.name] = error
+            parts.note(f"{source.name} failed: {error.message}")
+        start += 2 * (count or 0)
+    return BatchSummary(converted=converted, failed=failed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Conversion:
+    """What the clips of one command share; see `convert`."""
+
+    weights: Path
+    to: str | None
+    device: str
+    settings: ConvertSettings
+    workspace: Workspace | None
+
+    @cached_property
+    def model(self) -> FaceModel:
+        """The trained model, loaded when it is first used."""
+        return FaceModel.load(self.weights, device=self.device)
+
+    def check(self) -> None:
+        """Refuse what would fail for every clip.
+
+        Raises:
+            FaceswapError: The model cannot be used, or `--face` or `--to` names what there is not.
+        """
+        for assignment in self._assign(frozenset()):
+            assignment.selector.canonical_text()
+
+    def run_once(self, source: FrameSource, output: Path, *, report: Reporter) -> ConvertSummary:
+        """Convert a source, unless the output is finished.
+
+        Raises:
+            FaceswapError: As `convert` does.
+        """
+        settings = self.settings
+        clip = Clip.from_source(source, start_s=settings.start_s, end_s=settings.end_s)
+        check_output(clip.source, output, codec=settings.codec)
+        log, key = FinishedLog(output.parent), self._request_key(clip)
+        if found := log.find(output, key=key):
+            report.note(f"{source.name}: finished before, as {output}")
+            return ConvertSummary(**{**found, "output": output})
+        summary = self.run(clip, output, report=report)
+        log.add(output, key=key, summary=asdict(summary))
+        return summary
+
+    def run(self, clip: Clip, output: Path, *, report: Reporter) -> ConvertSummary:
+        """Convert a clip, or resume doing so.
+
+        Raises:
+            FaceswapError: As `convert` does.
+        """
+        started = time.monotonic()
+        settings = self.settings
+        check_output(clip.source, output, codec=settings.codec)
+        with output_lock(output):
+            model = self.model
+            swapper = build_swapper(settings, model)
+            sets = find_extracted_sets(clip, self.workspace)
+            assignments = self._assign({one.folder.name for one in sets})
+            note = _note_once(report)
+            folder = parts_folder(output)
+            missing = MissingLog(folder / "missing.jsonl", clip)
+            face_index = analyze_clip(
+                clip,
+                assignments,
+                sets=sets,
+                folder=folder,
+                report=report,
+                note=note,
+                missing=missing.add,
+            )
+            swapped = face_index.frames_to_swap()
+            if not swapped:
+                tracks = face_index.tracks()
+                shutil.rmtree(folder, ignore_errors=True)
+                raise no_match_error(clip.source.name, assignments, tracks)
+            boxes = face_index.boxes() if settings.visible_label else None
+            faces_digest = face_index.digest()
+            renderer = _Renderer(
+                clip=clip,
+                face_index=face_index,
+                identities=[one.identity for one in assignments],
+                swapper=swapper,
+                label_corner=None if boxes is None else choose_corner(boxes, clip.size),
+                batch_size=limit_batch_size(clip.size, requested=settings.batch_size),
+                report=report,
+                note=note,
+                missing=missing.add,
+            )
+            claim = _build_claim(clip, model, weights=self.weights, settings=settings)
+            key = _cache_key(clip, faces_digest, renderer.identities, claim, model)
+            target = Output.open(output, clip, key=key, settings=settings)
+            frames = renderer.render(target)
+            claim = replace(claim, frames=frames, swapped=len(swapped))
+            notes = target.finalize(claim, swapped_frames=swapped)
+            if not settings.credentials:
+                _log_unsigned(self.weights)
+            target.cleanup()
+            if isinstance(clip.source, VideoSource):
+                notes = [*notes, *describe_missing(clip.source, missing.spans)]
+            for text in notes:
+                report.note(text)
+            return ConvertSummary(
+                frames=frames,
+                swapped=len(swapped),
+                passed_through=frames - len(swapped),
+                missing_frames=missing.spans.frames,
+                missing_seconds=missing.spans.seconds,
+                seconds=time.monotonic() - started,
+                output=output,
+            )
+
+    def _assign(self, source_identities: Set[str]) -> list[FaceAssignment]:
+        """Return which face of a clip, which shows some identities, gets which identity."""
+        return parse_assignments(
+            self.settings.faces,
+            to=self.to,
+            identities=self.model.identities,
+            source_identities=source_identities,
         )
-        swapped = face_index.frames_to_swap()
-        if not swapped:
-            tracks = face_index.tracks()
-            shutil.rmtree(folder, ignore_errors=True)
-            raise no_match_error(clip.source.name, assignments, tracks)
-        boxes = face_index.boxes() if settings.visible_label else None
-        faces_digest = face_index.digest()
-        renderer = _Renderer(
-            clip=clip,
-            face_index=face_index,
-            identities=[one.identity for one in assignments],
-            swapper=swapper,
-            label_corner=None if boxes is None else choose_corner(boxes, clip.size),
-            batch_size=limit_batch_size(clip.size, requested=settings.batch_size),
-            report=report,
-            note=note,
-            missing=missing.add,
-        )
-        claim = _build_claim(clip, model, weights=weights, settings=settings)
-        key = _cache_key(clip, faces_digest, renderer.identities, claim, model)
-        target = Output.open(output, clip, key=key, settings=settings)
-        frames = renderer.render(target)
-        claim = replace(claim, frames=frames, swapped=len(swapped))
-        notes = target.finalize(claim, swapped_frames=swapped)
-        if not settings.credentials:
-            _log_unsigned(weights)
-        target.cleanup()
-        if isinstance(clip.source, VideoSource):
-            notes = [*notes, *describe_missing(clip.source, missing.spans)]
-        for text in notes:
-            report.note(text)
-        return ConvertSummary(
-            frames=frames,
-            swapped=len(swapped),
-            passed_through=frames - len(swapped),
-            missing_frames=missing.spans.frames,
-            missing_seconds=missing.spans.seconds,
-            seconds=time.monotonic() - started,
-            output=output,
-        )
+
+    def _request_key(self, clip: Clip) -> str:
+        """Return a digest of all that a finished output of a clip depends on."""
+        sets = find_extracted_sets(clip, self.workspace)
+        assignments = self._assign({one.folder.name for one in sets})
+        reusable = find_reusable_set(sets, clip, assignments)
+        parts = {
+            "version": __version__,
+            "clip": clip.fingerprint(),
+            "faces": [(one.selector.canonical_text(), one.identity) for one in assignments],
+            "set": reusable.digest() if reusable else None,
+            "weights": sha256_file(self.weights),
+            "settings": asdict(self.settings),
+        }
+        return _digest(parts)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -313,6 +512,11 @@ def _cache_key(
         "computed": model.device_info,
         "settings": claim.settings,
     }
+    return _digest(parts)
+
+
+def _digest(parts: Mapping[str, object]) -> str:
+    """Return a digest of plain values."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 

@@ -23,6 +23,8 @@ from faceswap_cli.video.time_range import WHOLE, TimeRange
 
 Note = Callable[[str], None]
 """Is called with one line of text."""
+OnError = Callable[[Path, InputError], None]
+"""Is called with a name or a file that cannot be opened, and why."""
 ReportMissing = Callable[[MissingSpan], None]
 """Is called with each time of which a damaged source has no frame."""
 
@@ -402,37 +404,79 @@ class FrameSampler:
                 yield replace(frame, original=None)  # crops need none, and it takes memory
 
 
-def find_sources(names: Sequence[Path]) -> list[FrameSource]:
+def raise_error(_: Path, error: InputError) -> None:
+    """Raise the error: one name that cannot be opened stops the search."""
+    raise error
+
+
+def find_sources(names: Sequence[Path], *, on_error: OnError = raise_error) -> list[FrameSource]:
     """Return the sources that names stand for: each video, and all single images as one sequence.
 
     A name is a video, an image, a folder of either, a pattern such as `clips/*.mp4`, or a data set
     in the layout of FaceForensics++, of which the source videos are taken. An animated PNG or AVIF
     that is named by itself or by a pattern is a video.
 
+    Args:
+        names: What the user names.
+        on_error: Called with what cannot be opened; if it returns, that is left out.
+
     Raises:
         InputError: A name does not exist, or holds neither videos nor images.
     """
     sources: list[FrameSource] = []
     images: list[Path] = []
-    for path in (path for name in names for path in _expand_pattern(name)):
-        if path.is_dir():
-            sources += _scan_folder(path)
-        elif path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
-            frames = image_io.count_frames(path)
-            if frames.count > 1 and frames.format_name in _ANIMATION_FORMATS:
-                # An APNG does not tell FFmpeg how long it is.
-                source = VideoSource.open(path)
-                info = replace(source.info, frame_count=frames.count)
-                sources.append(replace(source, info=info))
-            else:
-                images.append(path)
-        else:
-            sources.append(VideoSource.open(path))
+    for name in names:
+        try:
+            paths = _expand_pattern(name)
+        except InputError as error:
+            on_error(name, error)
+            continue
+        for path in paths:
+            try:
+                if path.is_dir():
+                    sources += _scan_folder(path, on_error)
+                elif _is_image(path):
+                    images.append(path)
+                else:
+                    sources.append(_open_video(path))
+            except InputError as error:
+                on_error(path, error)
     if images:
         first = images[0]
         stem = first.stem if len(images) == 1 else first.resolve().parent.name
         sources.append(ImageSequence(name=first.name, stem=stem, paths=tuple(images)))
     return sources
+
+
+def _is_image(path: Path) -> bool:
+    """Return whether a file is a single image, not an animation."""
+    if path.suffix.lower() not in IMAGE_SUFFIXES or not path.is_file():
+        return False
+    frames = image_io.count_frames(path)
+    return frames.count <= 1 or frames.format_name not in _ANIMATION_FORMATS
+
+
+def _open_video(path: Path) -> VideoSource:
+    """Open a video or an animation.
+
+    Raises:
+        InputError: There is no such file, or no frame of it can be decoded.
+    """
+    source = VideoSource.open(path)
+    if path.suffix.lower() not in IMAGE_SUFFIXES:
+        return source
+    # An APNG does not tell FFmpeg how long it is.
+    count = image_io.count_frames(path).count
+    return replace(source, info=replace(source.info, frame_count=count))
+
+
+def _open_videos(paths: Iterable[Path], on_error: OnError) -> Iterator[VideoSource]:
+    """Open the videos that can be opened; call `on_error` with the others."""
+    for path in paths:
+        try:
+            yield VideoSource.open(path)
+        except InputError as error:
+            on_error(path, error)
 
 
 def _expand_pattern(name: Path) -> list[Path]:
@@ -450,7 +494,7 @@ def _expand_pattern(name: Path) -> list[Path]:
     return matches
 
 
-def _scan_folder(folder: Path) -> list[FrameSource]:
+def _scan_folder(folder: Path, on_error: OnError) -> list[FrameSource]:
     """Return the images of a folder as one sequence, or else its videos.
 
     Raises:
@@ -461,7 +505,7 @@ def _scan_folder(folder: Path) -> list[FrameSource]:
     except OSError as error:
         raise InputError(f"cannot read {folder}: {error.strerror or error}") from error
     if is_faceforensics(folder):
-        return [*_scan_faceforensics(folder)]
+        return [*_scan_faceforensics(folder, on_error)]
     visible = [path for path in files if not path.name.startswith(".")]
     images = tuple(path for path in visible if path.suffix.lower() in IMAGE_SUFFIXES)
     videos = [path for path in visible if path.suffix.lower() in VIDEO_SUFFIXES]
@@ -473,10 +517,10 @@ def _scan_folder(folder: Path) -> list[FrameSource]:
             f"there are neither images nor videos in the folder {folder}",
             hint='name the files, or a pattern in quotes: "folder/**/*.mp4"',
         )
-    return [VideoSource.open(path) for path in videos]
+    return [*_open_videos(videos, on_error)]
 
 
-def _scan_faceforensics(folder: Path) -> list[VideoSource]:
+def _scan_faceforensics(folder: Path, on_error: OnError) -> list[VideoSource]:
     """Return the source videos of a data set in the layout of FaceForensics++.
 
     Raises:
@@ -488,7 +532,8 @@ def _scan_faceforensics(folder: Path) -> list[VideoSource]:
             f"there are no videos in {folder / 'original_sequences'}",
             hint="expected in original_sequences/youtube/c23/videos/*.mp4",
         )
-    return [replace(VideoSource.open(path), partner=partners.get(path.stem)) for path in paths]
+    videos = _open_videos(paths, on_error)
+    return [replace(video, partner=partners.get(video.stem)) for video in videos]
 
 
 def to_printable(name: str) -> str:
