@@ -12,6 +12,8 @@ import torch
 import typer
 
 from faceswap_cli.cli.app import app
+from faceswap_cli.cli.jobs import check_job
+from faceswap_cli.stages.jobs import read_jobs
 from faceswap_models.base import FaceBatch, TrainProgress
 
 ROOT = Path(__file__).parents[1]
@@ -93,6 +95,18 @@ def test_the_architecture_page_names_every_room() -> None:
     pipeline = re.findall(r"^    ([a-z_/]+\.py) ", page, flags=re.M)
     assert len(pipeline) > 12
     assert [] == [name for name in pipeline if not (ROOT / "faceswap_cli" / name).exists()]
+
+
+def test_the_example_jobs_are_valid(tmp_path: Path) -> None:
+    """The example in docs/jobs.md is a file of jobs whose steps parse."""
+    text = (ROOT / "docs/jobs.md").read_text(encoding="utf-8")
+    file = tmp_path / "night.toml"
+    file.write_text(text.split("```toml\n")[1].split("```")[0], encoding="utf-8")
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    jobs = read_jobs(file)
+    assert [3, 4] == [len(job.steps) for job in jobs]
+    for job in jobs:
+        check_job(job, commands)
 
 
 def test_the_example_backend_trains_and_swaps(tmp_path: Path) -> None:

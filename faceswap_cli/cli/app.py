@@ -15,6 +15,7 @@ from faceswap_cli.cli.evaluate import evaluate
 from faceswap_cli.cli.extract import extract
 from faceswap_cli.cli.faces import faces
 from faceswap_cli.cli.help_format import Command, CommandGroup, first_paragraph, reflow
+from faceswap_cli.cli.jobs import jobs
 from faceswap_cli.cli.options import expand_options
 from faceswap_cli.cli.presets import presets
 from faceswap_cli.cli.pretrain import pretrain
@@ -27,6 +28,7 @@ COMMANDS = (
     faces,
     train,
     convert,
+    jobs,
     evaluate,
     verify,
     demo,

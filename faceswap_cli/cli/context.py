@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 @contextmanager
 def command_context(common: CommonOptions) -> Iterator[Terminal]:
-    """Yield the terminal; an error becomes a message of one line and an exit code."""
+    """Yield the terminal; an error becomes a message of one line and an exit code.
+
+    With `--json` the error is the result, too.
+    """
     # Of several processes started together by torchrun, only the first one prints.
     is_main = os.environ.get("RANK", "0") == "0"
     with Terminal(
@@ -33,6 +36,8 @@ def command_context(common: CommonOptions) -> Iterator[Terminal]:
             if common.debug:
                 raise
             terminal.print_error(error)
+            if common.as_json:
+                terminal.print_result("error", error.to_dict())
             raise typer.Exit(error.exit_code) from error
         except KeyboardInterrupt as stop:
             terminal.print_interrupted()
