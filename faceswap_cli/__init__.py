@@ -1,3 +1,56 @@
-"""Swap faces in video with models trained on your own footage: extract, train, convert."""
+"""Swap faces in video with models trained on your own footage: extract, train, convert.
+
+The functions of `faceswap_cli.api`, and the classes that they take and return, can be imported from
+here; each is loaded when it is first used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from faceswap_cli.api import convert as convert
+    from faceswap_cli.api import convert_all as convert_all
+    from faceswap_cli.api import evaluate as evaluate
+    from faceswap_cli.api import extract as extract
+    from faceswap_cli.api import train as train
+    from faceswap_cli.conversion.settings import ConvertSettings as ConvertSettings
+    from faceswap_cli.core.errors import FaceswapError as FaceswapError
+    from faceswap_cli.core.progress import Progress as Progress
+    from faceswap_cli.core.workspace import Workspace as Workspace
+    from faceswap_cli.faces.settings import ExtractSettings as ExtractSettings
 
 __version__ = "0.1.0"
+
+_MODULES = {
+    "convert": "api",
+    "convert_all": "api",
+    "evaluate": "api",
+    "extract": "api",
+    "train": "api",
+    "ConvertSettings": "conversion.settings",
+    "ExtractSettings": "faces.settings",
+    "FaceswapError": "core.errors",
+    "Progress": "core.progress",
+    "Workspace": "core.workspace",
+}
+"""Name -> the module it is in: importing all of them would take seconds for torch."""
+
+__all__ = [
+    "ConvertSettings",
+    "ExtractSettings",
+    "FaceswapError",
+    "Progress",
+    "Workspace",
+    "convert",
+    "convert_all",
+    "evaluate",
+    "extract",
+    "train",
+]
+
+
+def __getattr__(name: str) -> object:
+    """Import a name of `__all__` when it is first used."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -22,7 +22,8 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("training",),
     ("conversion", "evaluation", "pretraining"),
     ("stages",),
-    ("cli", "__main__"),
+    ("api",),
+    ("cli", "__main__", "__init__"),
 )
 """The rooms from the ground up: a room imports lower floors, and its own floor without circles."""
 FLOOR_OF = {room: number for number, floor in enumerate(FLOORS) for room in floor}

@@ -63,19 +63,9 @@ def _name_errors() -> Iterator[None]:
 
 @contextmanager
 def workspace_context(root: Path, common: CommonOptions) -> Iterator[tuple[Terminal, "Workspace"]]:
-    """Yield the terminal and the workspace at `root`.
-
-    A new workspace is created by the first file in it, so that a failed command leaves none.
-    """
+    """Yield the terminal and the workspace at `root`, which a failed command does not create."""
     with command_context(common) as terminal:
-        from faceswap_cli.core.workspace import Workspace
+        from faceswap_cli.core.workspace import use_workspace
 
-        space = Workspace.from_path(root)
-        is_new = not root.exists()
-        try:
+        with use_workspace(root) as space:
             yield terminal, space
-        finally:
-            if is_new:
-                space.remove_empty_folders()
-            if space.has_content:
-                Workspace.open(root)

@@ -20,8 +20,6 @@ from faceswap_cli.cli.options import (
     WorkspaceOption,
     parse_path,
 )
-from faceswap_cli.core.errors import ConfigurationError
-from faceswap_cli.core.fileio import fit_name
 
 PRETRAINING_PANEL = "Pretraining"
 
@@ -112,42 +110,29 @@ def train(
     --freeze encoder one new identity is enough.
     """
     with workspace_context(workspace, common) as (terminal, space):
-        from faceswap_cli.faces.dataset import FaceSet
+        from faceswap_cli.api import make_train_job
         from faceswap_cli.stages import train as stage
 
-        is_auto = batch_size == "auto"
-        if batch_size and not (is_auto or (batch_size.isdecimal() and int(batch_size))):
-            raise ConfigurationError(
-                f'--batch-size: "{batch_size}" is neither a number above 0 nor auto',
-                hint="give the faces of each identity per step, such as --batch-size 16",
-            )
-        if from_scratch and init_from:
-            raise ConfigurationError(
-                "--from-scratch and --init-from contradict each other", hint="leave one out"
-            )
-        options = [f"train.batch_size={batch_size}"] if batch_size and not is_auto else []
-        options += [f"train.freeze={','.join(freeze)}"] if freeze else []
-        run = space.run_folder(fit_name("-".join([model, *set_names])) if name is None else name)
-        init = stage.InitConfig(
-            encoder_weights=encoder_weights,
-            init_from=space.find_weights(init_from) if init_from else None,
-            from_scratch=from_scratch,
-            pool_identities=pretrain,
-            min_identities=1 if pretrain or freeze else 2,
-        )
-        overrides = [*(overrides or []), *options]
-        job = stage.TrainJob(
-            recipe=stage.resolve_recipe(
-                model, preset, overrides, run=run, init=init, device=device
-            ),
-            sets=[FaceSet.from_folder(space.require_set(one)) for one in set_names],
-            run=run,
-            stop_criterion=stage.StopCriterion(max_images=max_images, max_minutes=max_minutes),
+        job = make_train_job(
+            space,
+            set_names,
+            model=model,
+            name=name,
+            preset=preset,
+            overrides=overrides or [],
+            max_images=max_images,
+            max_minutes=max_minutes,
+            batch_size=batch_size,
             device=device,
             seed=seed,
-            init=init,
+            pretrain=pretrain,
+            init_from=init_from,
+            from_scratch=from_scratch,
+            freeze=freeze or [],
+            encoder_weights=encoder_weights,
         )
-        if is_auto:
+        run = job.run
+        if batch_size == "auto":
             job = stage.resolve_batch_size(job, report=terminal)
         if dry_run:
             estimate = stage.dry_run(job, report=terminal)

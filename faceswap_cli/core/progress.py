@@ -1,9 +1,26 @@
 """How stages report progress without printing: they call a `Reporter`; `Terminal` shows it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 Number = int | float | str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """How far a task is."""
+
+    task: str
+    """What is done, such as `extract a.mp4`."""
+    done: float
+    """Units that are finished."""
+    total: float | None
+    """Units in all; None: unknown. A file may state too few."""
+    unit: str
+    """What is counted: `frames`, `images`, `s`."""
+    numbers: Mapping[str, Number] = field(default_factory=dict)
+    """Values at this point, such as the loss."""
 
 
 class Reporter:
@@ -23,6 +40,51 @@ class Reporter:
 
     def show_values(self, title: str, values: Mapping[str, str]) -> None:
         """Report values by name that should stay on the screen."""
+
+
+class CallbackReporter(Reporter):
+    """Passes progress and notes on to functions.
+
+    Args:
+        on_progress: Called when a task begins, and often while it goes on.
+        on_note: Called with a line of text.
+    """
+
+    def __init__(
+        self,
+        *,
+        on_progress: Callable[[Progress], None] | None = None,
+        on_note: Callable[[str], None] | None = None,
+    ) -> None:
+        self._on_progress = on_progress
+        self._on_note = on_note
+        self._progress = Progress(task="", done=0, total=None, unit="")
+
+    def start_task(self, title: str, *, total: float | None, unit: str) -> None:
+        """Report the task with nothing done."""
+        self._progress = Progress(task=title, done=0, total=total, unit=unit)
+        self.update(0)
+
+    def update(self, done: float, numbers: Mapping[str, Number] | None = None) -> None:
+        """Report how far the task is; without `numbers` the last ones stay."""
+        numbers = self._progress.numbers if numbers is None else dict(numbers)
+        self._progress = replace(self._progress, done=done, numbers=numbers)
+        if self._on_progress is not None:
+            self._on_progress(self._progress)
+
+    def show_image(self, path: Path, caption: str) -> None:
+        """Report an image as a note."""
+        self.note(f"{caption}: {path}")
+
+    def note(self, text: str) -> None:
+        """Pass a line on."""
+        if self._on_note is not None:
+            self._on_note(text)
+
+    def show_values(self, title: str, values: Mapping[str, str]) -> None:
+        """Report values as a note."""
+        listed = ", ".join(f"{name} {value}" for name, value in values.items())
+        self.note(f"{title}: {listed}")
 
 
 class PartReporter(Reporter):

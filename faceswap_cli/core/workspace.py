@@ -2,7 +2,8 @@
 
 import re
 import tomllib
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -290,6 +291,26 @@ class Workspace:
             hint=did_you_mean(model, [*self.run_names(), *(["latest"] if self.run_names() else [])])
             or "train first: faceswap train --model autoencoder A B",
         )
+
+
+@contextmanager
+def use_workspace(root: Path) -> Iterator[Workspace]:
+    """Yield the workspace at `root`; a new one is created by the first file in it.
+
+    So a command that fails leaves none.
+
+    Raises:
+        InputError: `root` is a file, or holds a workspace of a newer format.
+    """
+    space = Workspace.from_path(root)
+    is_new = not root.exists()
+    try:
+        yield space
+    finally:
+        if is_new:
+            space.remove_empty_folders()
+        if space.has_content:
+            Workspace.open(root)
 
 
 def validate_name(name: str) -> str:
