@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from faceswap_cli.core.errors import ConfigurationError, did_you_mean
+from faceswap_cli.core.errors import ConfigurationError, did_you_mean, translate_plugin_errors
 
 if TYPE_CHECKING:
     from faceswap_models.base import ModelSettings, SwapModel, TrainSettings
@@ -256,7 +256,8 @@ def _load_backend(backend: str) -> "type[SwapModel]":
             f'--model: there is no backend called "{backend}"',
             hint=did_you_mean(backend, registry.names()),
         )
-    return registry.load(backend)
+    with translate_plugin_errors():
+        return registry.load(backend)
 
 
 def _find_preset(backend: str, name: str | None, *, on_gpu: bool) -> "Preset | None":

@@ -1,7 +1,10 @@
 """Errors that a user can cause and fix, each with a hint and an exit code."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
+
+from faceswap_models.plugins import PluginError
 
 
 class FaceswapError(Exception):
@@ -56,6 +59,19 @@ class CheckpointError(FaceswapError):
 
 EXIT_INTERRUPTED = 130
 """Exit code after Ctrl-C; finished work is saved."""
+
+
+@contextmanager
+def translate_plugin_errors() -> Iterator[None]:
+    """Translate the error for what another package adds and cannot be used.
+
+    Raises:
+        ConfigurationError: It cannot.
+    """
+    try:
+        yield
+    except PluginError as error:
+        raise ConfigurationError(str(error), hint="update that package, or remove it") from error
 
 
 def did_you_mean(wrong: str, known: Iterable[str]) -> str:

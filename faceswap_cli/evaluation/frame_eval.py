@@ -16,6 +16,7 @@ from faceswap_cli.evaluation.metrics import artifacts
 from faceswap_cli.evaluation.metrics.artifacts import FaceZones
 from faceswap_cli.evaluation.metrics.external_models import EvalModels
 from faceswap_cli.evaluation.metrics.reconstruction import mask_window, mean_squared_error, ssim
+from faceswap_cli.evaluation.metrics.registry import crop_metrics
 from faceswap_cli.evaluation.metrics.temporal import MotionCompensation, TemporalResidual
 from faceswap_cli.faces.alignment import FaceAlignment, align_face
 from faceswap_cli.faces.boxes import IOU_THRESHOLD, compute_iou
@@ -206,13 +207,18 @@ class _FaceCrops:
         )
 
     def measure_artifacts(self) -> dict[str, float]:
-        """Return seam, color and sharpness by metric."""
+        """Return seam, color, sharpness and what other packages measure, by metric."""
         crops = (artifacts.to_lab(self.swapped), artifacts.to_lab(self.original), self.zones)
+        area = self.zones.face.astype(np.float32)
         return {
             "seam_gradient": artifacts.seam_gradient(*crops),
             "seam_color": artifacts.seam_color_step(*crops),
             "color_offset": artifacts.color_offset(*crops),
             "sharpness": artifacts.sharpness_ratio(*crops),
+            **{
+                name: one.measure(self.swapped, self.original, area)
+                for name, one in crop_metrics().items()
+            },
         }
 
 

@@ -1,12 +1,20 @@
 """The metrics of a swap: names, units and limits. The entry point is `METRICS`.
 
+Other packages add theirs by entry points of the group `faceswap.metrics`, each a `CropMetric`.
 Formulas and sources are in docs/metrics.md under the same names.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import EntryPoint
 from types import MappingProxyType
 from typing import Literal
+
+from faceswap_cli.core.errors import translate_plugin_errors
+from faceswap_cli.core.types import Image, Mask
+from faceswap_models import plugins
+from faceswap_models.plugins import PluginError, describe_failure, find_plugins, load_plugin
 
 Rating = Literal["good", "fair", "poor", ""]
 Better = Literal["higher", "lower", "near one"]
@@ -54,6 +62,18 @@ class Metric:
         if severity <= 0:
             return "good"
         return "fair" if severity < 1 else "poor"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CropMetric:
+    """A metric of another package, measured on crops of the face, frame by frame."""
+
+    metric: Metric
+    """Its description; the group is one of `GROUPS`."""
+    measure: Callable[[Image, Image, Mask], float]
+    """`measure(swapped, original, mask)`: the value of a frame, NaN if it has none, of two aligned
+    crops, uint8 (S, S, 3), and of the face's area in them, float32 (S, S) in 0 to 1. The value of a
+    clip is the mean over its frames; with the unit `x original` the geometric one."""
 
 
 def _identity_metrics(model: str, title: str, *, limits: tuple[float, float]) -> tuple[Metric, ...]:
@@ -142,7 +162,51 @@ _METRICS = (
     _metric("reconstruction", "lpips", "LPIPS in the face, AlexNet", ""),
 )
 
-METRICS: Mapping[str, Metric] = MappingProxyType({metric.name: metric for metric in _METRICS})
+
+@cache
+def crop_metrics() -> Mapping[str, CropMetric]:
+    """Return the metrics of other packages, by name.
+
+    Raises:
+        ConfigurationError: One of them cannot be used.
+    """
+    with translate_plugin_errors():
+        metrics = [_load_metric(one) for one in find_plugins(plugins.METRICS).values()]
+    return {one.metric.name: one for one in metrics}
+
+
+def _load_metric(entry_point: EntryPoint) -> CropMetric:
+    """Import a metric of another package.
+
+    Raises:
+        PluginError: It is none, or has a name or a group that it cannot have.
+    """
+    found = load_plugin(entry_point)
+    if not isinstance(found, CropMetric):
+        raise PluginError(describe_failure(entry_point, "it is no CropMetric"))
+    if found.metric.name != entry_point.name or entry_point.name in _OWN_METRICS:
+        raise PluginError(describe_failure(entry_point, "its name is not its own"))
+    if found.metric.group not in GROUPS:
+        groups = ", ".join(GROUPS)
+        raise PluginError(describe_failure(entry_point, f"its group is none of {groups}"))
+    return found
+
+
+class _Metrics(Mapping[str, Metric]):
+    """Our metrics, then those of other packages, which are imported when they are first used."""
+
+    def __getitem__(self, name: str) -> Metric:
+        return _OWN_METRICS[name] if name in _OWN_METRICS else crop_metrics()[name].metric
+
+    def __iter__(self) -> Iterator[str]:
+        return iter((*_OWN_METRICS, *crop_metrics()))
+
+    def __len__(self) -> int:
+        return len(_OWN_METRICS) + len(crop_metrics())
+
+
+_OWN_METRICS: Mapping[str, Metric] = {metric.name: metric for metric in _METRICS}
+METRICS: Mapping[str, Metric] = _Metrics()
 """Every metric by name, in the order of tables."""
 
 GROUPS: Mapping[str, str] = MappingProxyType(
