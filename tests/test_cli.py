@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import re
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import typer
 from typer.testing import CliRunner
 
 from faceswap_cli.cli.app import app, main
+from faceswap_cli.cli.console import Terminal
 from faceswap_cli.cli.options import (
     RENAMED_OPTIONS,
     CommonOptions,
@@ -309,3 +311,54 @@ def test_a_newer_workspace_is_refused(tmp_path: Path) -> None:
     done = faceswap("convert", "x.mp4", folder=tmp_path)
     assert 3 == done.returncode
     assert "newer faceswap (format 99" in done.stderr
+
+
+def test_every_command_prints_json() -> None:
+    """`--json` is an option of each of them."""
+    options = {
+        name: {flag for one in command.params for flag in one.opts}
+        for name, command in COMMANDS.items()
+    }
+    assert [] == [name for name, flags in options.items() if "--json" not in flags]
+
+
+@pytest.mark.parametrize("arguments", [["verify", "no.mp4"], ["extract"], ["train", "--modl", "x"]])
+def test_an_error_is_json_too(tmp_path: Path, arguments: list[str]) -> None:
+    """With `--json` an error is one object on stdout, and still one line on stderr."""
+    done = faceswap(*arguments, "--json", folder=tmp_path)
+    result = json.loads(done.stdout)
+    assert {"error", "hint", "exit_code"} == result.keys()
+    assert done.returncode == result["exit_code"]
+    assert result["error"] in done.stderr
+
+
+def test_json_has_no_nan(capsys: pytest.CaptureFixture[str]) -> None:
+    """What JSON cannot hold is null or a text, however deep."""
+    values = {"a": float("nan"), "b": [float("inf"), {"c": Path("x")}], "d": (1, True, None)}
+    Terminal(as_json=True).print_result("result", values)
+    expected = {"a": None, "b": ["inf", {"c": "x"}], "d": [1, True, None]}
+    assert expected == json.loads(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        ("faceswap con", {"convert"}),
+        ("faceswap convert --side", {"--side-by-side"}),
+        ("faceswap train --max-", {"--max-images", "--max-minutes"}),
+    ],
+)
+def test_the_shell_completes_commands_and_options(
+    tmp_path: Path, typed: str, expected: set[str]
+) -> None:
+    """What the script of `--install-completion` calls when Tab is pressed."""
+    code = "import sys; sys.argv[0] = 'faceswap'; from faceswap_cli.__main__ import main; main()"
+    words = {"COMP_WORDS": typed, "COMP_CWORD": str(typed.count(" "))}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | words | {"_FACESWAP_COMPLETE": "complete_bash"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert expected == set(done.stdout.split())

@@ -68,12 +68,13 @@ for command in COMMANDS:
 
 
 def main() -> None:
-    """Run the command line; a usage error is one line, like every other error."""
+    """Run the command line; a usage error is one line, or JSON, like every other error."""
     try:
         code = app(standalone_mode=False)
     except typer.TyperException as exception:
         error = usage_error(exception)
-        Terminal().print_error(error)
+        terminal = Terminal(as_json="--json" in sys.argv)
+        terminal.print_error(error, as_result=True)
         code = error.exit_code
     sys.exit(code)
 

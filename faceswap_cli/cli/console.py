@@ -1,6 +1,7 @@
 """`Terminal`: progress, results and errors on the terminal. The only file that imports rich."""
 
 import json
+import math
 import re
 import time
 from collections.abc import Iterator, Mapping
@@ -111,7 +112,7 @@ class Terminal(Reporter):
         self._stop_progress()
         with _explain_write_errors():
             if self._as_json:
-                print(json.dumps(dict(values), default=str), flush=True)  # noqa: T201
+                print(json.dumps(_to_json(values), allow_nan=False), flush=True)  # noqa: T201
             elif not self._quiet:
                 self._stdout.print(_key_value_table(title, values), soft_wrap=True)
 
@@ -138,8 +139,10 @@ class Terminal(Reporter):
             for line in lines:
                 self._stdout.print(escape(line), soft_wrap=True)
 
-    def print_error(self, error: FaceswapError) -> None:
-        """Print an error and its hint."""
+    def print_error(self, error: FaceswapError, *, as_result: bool = False) -> None:
+        """Print an error and its hint; as the result of the command also as JSON if asked for."""
+        if as_result and self._as_json:
+            self.print_result("error", error.to_dict())
         self._stop_progress()
         self._stderr.print(f"[bold red]error:[/] {escape(error.message)}", soft_wrap=True)
         if error.hint:
@@ -199,6 +202,17 @@ def _explain_write_errors() -> Iterator[None]:
             f"the result could not be written: {(error.strerror or str(error)).lower()}",
             hint="the work is done; redirect the output to another disk",
         ) from error
+
+
+def _to_json(value: object) -> object:
+    """Return a value as JSON can hold it: NaN as null, infinity and unknown types as text."""
+    if isinstance(value, Mapping):
+        return {str(name): _to_json(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_to_json(inner) for inner in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else str(value)
+    return value if isinstance(value, str | int | float | None) else str(value)
 
 
 def _key_value_table(title: str, values: Mapping[str, object]) -> Table:

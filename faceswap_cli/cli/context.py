@@ -35,9 +35,7 @@ def command_context(common: CommonOptions) -> Iterator[Terminal]:
         except FaceswapError as error:
             if common.debug:
                 raise
-            terminal.print_error(error)
-            if common.as_json:
-                terminal.print_result("error", error.to_dict())
+            terminal.print_error(error, as_result=True)
             raise typer.Exit(error.exit_code) from error
         except KeyboardInterrupt as stop:
             terminal.print_interrupted()
