@@ -65,7 +65,7 @@ def test_every_public_name_can_be_imported() -> None:
 
 
 def test_importing_the_package_imports_nothing_heavy() -> None:
-    """Torch takes seconds; who extracts never needs it."""
+    """Torch takes seconds, and `extract` does not need it."""
     code = (
         "import sys; import faceswap_cli; from faceswap_cli import extract, Workspace\n"
         "print([name for name in ('torch', 'cv2', 'numpy', 'typer') if name in sys.modules])"

@@ -76,7 +76,7 @@ def test_a_clip_without_a_face_fails_by_itself(folder: Path) -> None:
     summary, report = convert(folder, "empty.mp4", "a.mp4")
     assert ["a.mp4"] == list(summary.converted)
     assert "no face in empty.mp4" in summary.failed["empty.mp4"].message
-    assert any("empty.mp4 failed" in note for note in report.notes)
+    assert any("failed: " in note and "empty.mp4" in note for note in report.notes)
 
 
 def test_one_bar_counts_all_frames_of_both_passes(folder: Path) -> None:
@@ -204,6 +204,15 @@ def test_two_inputs_cannot_share_an_output(folder: Path) -> None:
     write_clip(folder / "more/a.mp4", frames=2)
     with pytest.raises(ConfigurationError, match=r"both become .*a-swapped\.mp4"):
         assign_outputs(sources_in(folder, "a.mp4", "more/a.mp4"), folder / "out", is_folder=True)
+
+
+def test_several_inputs_do_not_fit_into_a_file(folder: Path) -> None:
+    """A name with the extension of a video is a folder only if it is one already."""
+    both = sources_in(folder, "a.mp4", "b.mp4")
+    with pytest.raises(ConfigurationError, match=r"2 inputs do not fit into x\.mp4"):
+        assign_outputs(both, folder / "x.mp4", is_folder=True)
+    (folder / "x.mp4").mkdir()
+    assert 2 == len(assign_outputs(both, folder / "x.mp4", is_folder=True))
 
 
 def test_a_torn_line_of_the_log_is_as_good_as_none(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from faceswap_cli.cli.app import app
 from faceswap_cli.core.errors import ConfigurationError, InputError
 from faceswap_cli.core.workspace import Workspace
 from faceswap_cli.stages import jobs as stage
-from faceswap_cli.stages.jobs import Job
+from faceswap_cli.stages.jobs import Job, StepResult
 from faceswap_cli.synthetic import CAST, HeadModel, animate, render_frame
 from faceswap_cli.video.probe import probe
 from faceswap_cli.video.writer import VideoWriter
@@ -23,15 +24,19 @@ from faceswap_cli.video.writer import VideoWriter
 PROGRAM = """
 import json, signal, sys, time
 
+signals = []
+
 def stop(*_):
-    print(json.dumps({"saved": True}))
+    signals.append("stop")
+    open("signals", "w").write(" ".join(signals))
+    time.sleep(0.7)
     sys.exit(130)
 
 signal.signal(signal.SIGINT, stop)
 name, as_json, *words = sys.argv[1:]
 assert as_json == "--json"
 if name == "wait":
-    print("ready", file=sys.stderr, flush=True)
+    open("ready", "w").close()
     time.sleep(60)
 print(json.dumps({"error": "it broke"} if name == "fail" else {"words": words}))
 sys.exit(4 if name == "fail" else 0)
@@ -79,17 +84,27 @@ def test_a_failure_ends_its_job_only(program: Path) -> None:
 def test_a_signal_stops_the_step_once_and_then_the_jobs(program: Path) -> None:
     """The step gets one Ctrl-C, so that it can save; nothing is run after it."""
 
-    class Interrupting(RecordingReporter):
-        def note(self, text: str) -> None:
-            super().note(text)
-            timer = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGTERM))
-            timer.start()
+    def interrupt() -> None:
+        while not (program / "ready").exists():
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGTERM)
 
-    report = Interrupting()
+    threading.Thread(target=interrupt, daemon=True).start()
+    report = RecordingReporter()
     jobs = [Job(name="one", steps=(("wait",), ("ok",))), Job(name="two", steps=(("ok",),))]
     with pytest.raises(KeyboardInterrupt):
         stage.run_jobs(jobs, folder=program, report=report)
     assert ["one, step 1 of 2: wait"] == report.notes
+    assert "stop" == (program / "signals").read_text()
+
+
+def test_the_message_names_the_inputs_that_failed() -> None:
+    """Of a conversion of several inputs, the errors are by input."""
+    result = {"a.mp4": {"frames": 3}, "b.mp4": {"error": "no video", "hint": "", "exit_code": 3}}
+    one = StepResult(step="convert", exit_code=3, seconds=1.0, result=result)
+    assert "b.mp4: no video" == one.message
+    killed = StepResult(step="convert", exit_code=-9, seconds=1.0, result=None)
+    assert "ended by signal 9" == killed.message
 
 
 @pytest.mark.parametrize(

@@ -131,7 +131,7 @@ def convert(
         if common.as_json:
             terminal.print_result("converted", batch.to_dict())
         for name, error in batch.failed.items():
-            terminal.print_error(FaceswapError(f"{name}: {error.message}", hint=error.hint))
+            terminal.print_error(FaceswapError(error.describe(name), hint=error.hint))
         if batch.failed:
             raise typer.Exit(next(iter(batch.failed.values())).exit_code)
 

@@ -22,7 +22,7 @@ from faceswap_cli.provenance.sidecar import sidecar_path, write_sidecar
 from faceswap_cli.video.containers import CONTAINER_FORMATS
 from faceswap_cli.video.resumable import ResumableOutput, open_output
 from faceswap_cli.video.segments import SegmentedWriter
-from faceswap_cli.video.source import FrameSource, ImageSequence, VideoSource
+from faceswap_cli.video.source import IMAGE_SUFFIXES, FrameSource, ImageSequence, VideoSource
 
 
 def default_output_name(source: VideoSource | ImageSequence) -> str:
@@ -55,8 +55,14 @@ def assign_outputs(
             without an extension are one as well.
 
     Raises:
-        ConfigurationError: Two sources would be written to the same path.
+        ConfigurationError: Two sources would be written to the same path, or all of them to a file.
     """
+    suffixes = {*CONTAINER_FORMATS, *IMAGE_SUFFIXES}
+    if is_folder and output.suffix.lower() in suffixes and not output.is_dir():
+        raise ConfigurationError(
+            f"{len(sources)} inputs do not fit into {output.name}",
+            hint=f"name a folder: {output.with_suffix('')}",
+        )
     unique = {_resolve_files(source): source for source in sources}
     paths = {
         files: _output_path(source, output, is_folder=is_folder) for files, source in unique.items()
@@ -65,7 +71,7 @@ def assign_outputs(
     if twice := [path for path in results if results.count(path) > 1]:
         raise ConfigurationError(
             f"two inputs would both become {twice[0]}",
-            hint="convert them one by one, each with its own --output",
+            hint="convert one of them by itself, with an --output of its own",
         )
     resolved = {(path.resolve(),) for path in results} if len(unique) > 1 else set()
     return [(unique[files], path) for files, path in paths.items() if files not in resolved]

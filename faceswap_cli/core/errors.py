@@ -22,6 +22,10 @@ class FaceswapError(Exception):
         self.message = message
         self.hint = hint
 
+    def describe(self, name: str) -> str:
+        """Return the message, with the name of the input that it is about."""
+        return self.message if name in self.message else f"{name}: {self.message}"
+
     def to_dict(self) -> dict[str, object]:
         """Return message, hint and exit code, for JSON."""
         return {"error": self.message, "hint": self.hint, "exit_code": self.exit_code}

@@ -240,8 +240,9 @@ def _convert_each(
             converted[source.name] = conversion.run_once(source, path, report=parts)
         except FaceswapError as error:
             failed[source.name] = error
-            parts.note(f"{source.name} failed: {error.message}")
+            parts.note(f"failed: {error.describe(source.name)}")
         start += 2 * (count or 0)
+    report.update(start)
     return BatchSummary(converted=converted, failed=failed)
 
 

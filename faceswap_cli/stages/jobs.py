@@ -24,7 +24,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from faceswap_cli.core.errors import ConfigurationError, InputError
+from faceswap_cli.core.errors import ConfigurationError, FaceswapError, InputError
 from faceswap_cli.core.progress import Reporter
 from faceswap_cli.core.signals import StopFlag, graceful_interrupt
 
@@ -46,7 +46,7 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class StepResult:
-    """What a step came to."""
+    """The result of a step."""
 
     step: str
     """The command."""
@@ -72,12 +72,18 @@ class StepResult:
             return ""
         if self.exit_code < 0:
             return f"ended by signal {-self.exit_code}"
-        return str((self.result or {}).get("error", f"exit code {self.exit_code}"))
+        result = self.result or {}
+        by_input = [
+            FaceswapError(one["error"]).describe(name)
+            for name, one in result.items()
+            if isinstance(one, dict) and "error" in one
+        ]
+        return str(result.get("error", "; ".join(by_input) or f"exit code {self.exit_code}"))
 
 
 @dataclass(frozen=True, kw_only=True)
 class JobsSummary:
-    """What the jobs of a file came to."""
+    """The results of the jobs of a file."""
 
     jobs: Mapping[str, Sequence[StepResult]]
     """By job, a result for each step."""
