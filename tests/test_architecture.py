@@ -20,7 +20,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("video", "faces", "provenance"),
     ("compositing", "synthetic"),
     ("training",),
-    ("conversion", "evaluation", "pretraining"),
+    ("conversion", "evaluation", "exchange", "pretraining"),
     ("stages",),
     ("api",),
     ("cli", "__main__", "__init__"),
@@ -37,6 +37,8 @@ ONLY_IN = {
     "mediapipe": "faceswap_cli/faces/detectors/mediapipe.py",
     "ai_edge_litert": "faceswap_cli/faces/detectors/litert.py",
     "av": "faceswap_cli/video/",
+    "onnx": "faceswap_cli/exchange/onnx_export.py",
+    "onnxruntime": "faceswap_cli/exchange/onnx_session.py",
     "c2pa": "faceswap_cli/provenance/credentials.py",
     "cryptography": "faceswap_cli/provenance/",
 }

@@ -12,6 +12,7 @@ from faceswap_cli.cli.console import Terminal
 from faceswap_cli.cli.convert import convert
 from faceswap_cli.cli.demo import demo
 from faceswap_cli.cli.evaluate import evaluate
+from faceswap_cli.cli.exchange.export import export
 from faceswap_cli.cli.extract import extract
 from faceswap_cli.cli.faces import faces
 from faceswap_cli.cli.help_format import Command, CommandGroup, first_paragraph, reflow
@@ -29,6 +30,7 @@ COMMANDS = (
     train,
     convert,
     jobs,
+    export,
     evaluate,
     verify,
     demo,

@@ -42,7 +42,7 @@ def convert(
         typer.Option(
             "--model",
             metavar="RUN|FILE|latest",
-            help="Trained model: a run's name, or a file of weights.",
+            help="Trained model: a run's name, a file of weights, an .onnx or a .dfm file.",
         ),
     ] = "latest",
     to: Annotated[

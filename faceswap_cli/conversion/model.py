@@ -9,6 +9,8 @@ import torch
 from faceswap_cli.core.errors import CheckpointError
 from faceswap_cli.core.hardware import Hardware, find_hardware
 from faceswap_cli.core.types import Image, Mask
+from faceswap_cli.exchange.model_info import ONNX_SUFFIXES
+from faceswap_cli.exchange.onnx_session import OnnxModel
 from faceswap_cli.provenance.consent import Origin
 from faceswap_cli.training.checkpoint import TrainedModel, load_weights
 from faceswap_models.tensors import to_images, to_masks, to_tensor
@@ -38,6 +40,8 @@ class FaceModel:
     """Side of its input."""
     coverage: float
     """Side of the input's square as a part of the aligned square's."""
+    center: tuple[float, float] = (0.5, 0.5)
+    """Center (x, y) of the input's square in the aligned square."""
     infer: InferFn
     device_info: str = "anywhere"
     """Device and precision: between them results differ by a level."""
@@ -46,13 +50,15 @@ class FaceModel:
 
     @classmethod
     def load(cls, weights: Path, *, device: str) -> "FaceModel":
-        """Read trained weights.
+        """Read trained weights, or an exported model: an `.onnx` or `.dfm` file.
 
         Raises:
             ConfigurationError, DeviceError: The device is unknown or not available.
             CheckpointError: The weights cannot be used.
         """
         hardware = find_hardware(device)
+        if weights.suffix.lower() in ONNX_SUFFIXES:
+            return cls.from_onnx(OnnxModel.open(weights, device=device))
         try:
             return cls.from_trained(load_weights(weights, hardware.device), hardware)
         except CheckpointError as error:
@@ -68,6 +74,24 @@ class FaceModel:
             infer=_make_infer(trained, hardware),
             device_info=f"{hardware.device.type} {hardware.precision}",
             origins=tuple(trained.origins),
+        )
+
+    @classmethod
+    def from_onnx(cls, model: OnnxModel) -> "FaceModel":
+        """Return an exported model; it has one identity."""
+
+        def infer(crops: Sequence[Image], identity: str) -> list[SwappedFace]:
+            del identity
+            return [SwappedFace(image=image, mask=mask) for image, mask in model.infer(crops)]
+
+        return cls(
+            identities=(model.info.identity,),
+            size_px=model.info.size_px,
+            coverage=model.info.coverage,
+            center=model.info.center,
+            infer=infer,
+            device_info=f"onnxruntime {model.provider}",
+            origins=model.info.origins,
         )
 
 

@@ -82,7 +82,7 @@ class FaceSwapper:
 
     def prepare(self, view: LazyImage, task: FaceTask) -> FaceCrop:
         """Crop the model's input for one face of a frame."""
-        alignment = task.alignment.center_crop(self.model.coverage)
+        alignment = task.alignment.subsquare(self.model.coverage, self.model.center)
         image = view.to_partial_array(alignment.source_area())
         return FaceCrop(
             identity=task.identity,

@@ -46,11 +46,20 @@ class FaceAlignment:
         """Length of the square's side in the frame, px."""
         return float(1 / np.sqrt(abs(np.linalg.det(self.to_unit[:, :2]))))
 
+    def subsquare(self, side: float, center: tuple[float, float]) -> "FaceAlignment":
+        """Return the alignment of a square inside this one, or around it.
+
+        Args:
+            side: Its side, as a part of this square's.
+            center: Its center (x, y) in this square's coordinates, 0 to 1.
+        """
+        left, top = center[0] - side / 2, center[1] - side / 2
+        shrink = np.array([[1, 0, -left], [0, 1, -top]], dtype=np.float64) / side
+        return FaceAlignment(to_unit=_compose(shrink, self.to_unit))
+
     def center_crop(self, coverage: float) -> "FaceAlignment":
         """Return the alignment of the central part whose side is `coverage` of this square's."""
-        margin = (1 - coverage) / 2
-        shrink = np.array([[1, 0, -margin], [0, 1, -margin]], dtype=np.float64) / coverage
-        return FaceAlignment(to_unit=_compose(shrink, self.to_unit))
+        return self.subsquare(coverage, (0.5, 0.5))
 
     def corners(self) -> Points:
         """Return the square's corners in the frame, float32 (4, 2), clockwise from top left."""

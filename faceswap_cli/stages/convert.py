@@ -524,7 +524,7 @@ def _digest(parts: Mapping[str, object]) -> str:
 def _log_unsigned(weights: Path) -> None:
     """Record in the log of the weights' run, if they are in one, that an output is unsigned."""
     run = RunFolder(root=weights.parent)
-    if run.recipe.exists():
+    if run.recipe.exists() and weights.suffix == run.weights.suffix:
         images_seen = checkpoint.read_metadata(weights)["images_seen"]
         line = {
             "images_seen": images_seen,

@@ -64,7 +64,12 @@ class WinogradConv2d(nn.Conv2d):
         return convolved if self.bias is None else convolved + self.bias.to(dtype)[:, None, None]
 
     def _should_use_winograd(self, images: Tensor, multiple_px: int) -> bool:
-        """Return whether the device, the channels and the sides suit the Winograd kernel."""
+        """Return whether the device, the channels and the sides suit the Winograd kernel.
+
+        An exported graph has plain convolutions: it runs on other devices and in other programs.
+        """
+        if torch.compiler.is_exporting():
+            return False
         count, channels, height, width = images.shape
         pixels = count * (height // self.stride[0]) * (width // self.stride[1])
         is_large = channels >= self.MIN_CHANNELS and pixels * channels >= self.MIN_ELEMENTS
@@ -80,7 +85,7 @@ class PixelShuffle(nn.Module):
 
     def forward(self, channels: Tensor) -> Tensor:
         """Rearrange channels (B, 4 C, H, W)."""
-        if not channels.is_cpu:
+        if not channels.is_cpu or torch.compiler.is_exporting():
             return functional.pixel_shuffle(channels, 2)
         count, _, height, width = channels.shape
         left, right = channels.reshape(count, -1, 2, 2, height, width).unbind(3)

@@ -1,0 +1,70 @@
+"""`faceswap export`: a trained model, or a set of faces, as files for other programs."""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from faceswap_cli.cli.context import workspace_context
+from faceswap_cli.cli.options import (
+    DEFAULT_WORKSPACE,
+    CommonOptions,
+    WorkspaceOption,
+    parse_path,
+)
+
+
+def export(
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN", help="Trained model: a run's name, a file of weights, or latest."
+        ),
+    ] = "latest",
+    *,
+    to: Annotated[
+        str | None,
+        typer.Option(
+            "--to",
+            metavar="onnx|dfm",
+            help="Format of the file; default: as the name of --output says, or onnx.",
+        ),
+    ] = None,
+    identity: Annotated[
+        str | None,
+        typer.Option(
+            "--identity", metavar="NAME", help="Identity to swap in; default: the last trained one."
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            parser=parse_path,
+            metavar="PATH",
+            help="Output file; default: RUN-NAME in the workspace's exports.",
+        ),
+    ] = None,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    common: CommonOptions,
+) -> None:
+    """Export a trained model for other programs.
+
+    An .onnx file is the network itself, a .dfm file runs in DeepFaceLive and FaceFusion. Either
+    swaps in one identity, and is checked against the network before it is written.
+    """
+    with workspace_context(workspace, common) as (terminal, space):
+        from faceswap_cli.stages import export as stage
+
+        weights = space.find_weights(model)
+        summary = stage.export_model(
+            weights,
+            to=to or stage.format_from_name(output),
+            identity=identity,
+            output=output,
+            workspace=space,
+            report=terminal,
+        )
+        terminal.print_result("exported", dataclasses.asdict(summary))

@@ -1,0 +1,1 @@
+"""Files of other programs: networks as ONNX and `.dfm` files, and their face sets."""
