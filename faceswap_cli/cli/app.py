@@ -13,6 +13,7 @@ from faceswap_cli.cli.convert import convert
 from faceswap_cli.cli.demo import demo
 from faceswap_cli.cli.evaluate import evaluate
 from faceswap_cli.cli.exchange.export import export
+from faceswap_cli.cli.exchange.import_command import import_
 from faceswap_cli.cli.extract import extract
 from faceswap_cli.cli.faces import faces
 from faceswap_cli.cli.help_format import Command, CommandGroup, first_paragraph, reflow
@@ -26,6 +27,7 @@ from faceswap_cli.core.errors import ConfigurationError
 
 COMMANDS = (
     extract,
+    import_,
     faces,
     train,
     convert,
@@ -64,9 +66,12 @@ def root_command(
 
 
 for command in COMMANDS:
-    app.command(cls=Command, help=reflow(command), short_help=first_paragraph(command))(
-        expand_options(command)
-    )
+    app.command(
+        name=command.__name__.removesuffix("_"),  # a function cannot be called `import`
+        cls=Command,
+        help=reflow(command),
+        short_help=first_paragraph(command),
+    )(expand_options(command))
 
 
 def main() -> None:
