@@ -1,5 +1,6 @@
 """Exported models: equal to the network, and usable where `.dfm` files are used."""
 
+import json
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,7 +16,9 @@ from fakes import RecordingReporter
 from onnx import TensorProto, helper
 from skimage.metrics import structural_similarity
 from torch import Tensor, nn
+from typer.testing import CliRunner
 
+from faceswap_cli.cli.app import app
 from faceswap_cli.conversion.model import FaceModel
 from faceswap_cli.conversion.settings import ConvertSettings
 from faceswap_cli.conversion.swapper import FaceTask, build_swapper
@@ -425,3 +428,24 @@ def test_an_export_without_a_name_is_named_after_run_and_identity(
     assert tmp_path / "exports" / "autoencoder-ada-bo-ada.onnx" == summary.output
     assert summary.max_difference <= onnx_export.MAX_DIFFERENCE
     assert [] == report.notes
+
+
+def test_the_command_exports_a_run(run: RunFolder, tmp_path: Path) -> None:
+    """The ending of the output's name is the format, and the result is printed."""
+    output = tmp_path / "b.dfm"
+    words = ["export", run.name, "-o", output, "--workspace", run.root.parents[1], "--json"]
+    done = CliRunner().invoke(app, [str(word) for word in words])
+    assert 0 == done.exit_code, done.output
+    result = json.loads(done.stdout)
+    assert ("dfm", "bo", str(output)) == (result["format"], result["identity"], result["output"])
+    assert output.is_file()
+
+
+@pytest.mark.parametrize("words", [["RUN"], ["--to", "onnx"], ["--identity", "a"]])
+def test_a_model_and_a_set_are_not_exported_together(tmp_path: Path, words: list[str]) -> None:
+    """The hint has the command for the set."""
+    done = CliRunner().invoke(
+        app, ["export", *words, "--faces", "a", "--workspace", str(tmp_path / "w")]
+    )
+    assert 2 == done.exit_code
+    assert "faceswap export --faces a" in done.stderr
