@@ -26,7 +26,7 @@ DEFAULT_MAX_IMAGES = 200_000
 def pretrain(
     set_names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[SET]...", help="Sets of faces to learn from besides."),
+        typer.Argument(metavar="SET", help="Sets of faces to learn from besides."),
     ] = None,
     *,
     name: Annotated[
