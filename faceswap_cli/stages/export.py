@@ -128,8 +128,8 @@ def _validate_output(output: Path | None, to: str) -> None:
 
 def default_export_path(workspace: Workspace, weights: Path, identity: str, to: str) -> Path:
     """Return the path of an export without a name: `exports/RUN-IDENTITY.onnx`."""
-    is_run = weights.name == RunFolder(root=weights.parent).weights.name
-    stem = weights.absolute().parent.name if is_run else weights.stem
+    run = RunFolder(root=weights.absolute().parent)
+    stem = run.name if weights.name in (run.best.name, run.weights.name) else weights.stem
     return workspace.exports / fit_name(f"{stem}-{identity}", f".{to}")
 
 

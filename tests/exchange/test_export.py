@@ -43,7 +43,7 @@ from faceswap_cli.faces.alignment import align_face
 from faceswap_cli.faces.detectors.litert import LiteRTDetector
 from faceswap_cli.faces.types import Face
 from faceswap_cli.provenance.consent import Origin
-from faceswap_cli.stages.export import export_model
+from faceswap_cli.stages.export import default_export_path, export_model
 from faceswap_cli.synthetic import CAST, HeadModel, SceneParams, render_frame
 from faceswap_cli.training.checkpoint import TrainedModel, save_weights
 from faceswap_models import registry
@@ -428,6 +428,22 @@ def test_an_export_without_a_name_is_named_after_run_and_identity(
     assert tmp_path / "exports" / "autoencoder-ada-bo-ada.onnx" == summary.output
     assert summary.max_difference <= onnx_export.MAX_DIFFERENCE
     assert [] == report.notes
+
+
+@pytest.mark.parametrize(
+    ("weights", "name"),
+    [
+        ("a-b/weights.safetensors", "a-b-bo.onnx"),
+        ("a-b/best.safetensors", "a-b-bo.onnx"),
+        ("copies/friday.safetensors", "friday-bo.onnx"),
+    ],
+)
+def test_the_name_is_that_of_the_run_or_of_the_file(
+    tmp_path: Path, weights: str, name: str
+) -> None:
+    """Both files of a run are called by the run: their own names are those of every run."""
+    space = Workspace(root=tmp_path)
+    assert space.exports / name == default_export_path(space, tmp_path / weights, "bo", "onnx")
 
 
 def test_the_command_exports_a_run(run: RunFolder, tmp_path: Path) -> None:
