@@ -97,17 +97,28 @@ def test_the_same_command_makes_only_what_is_left(folder: Path) -> None:
     assert before == kept.stat().st_mtime_ns
     assert deleted.exists()
     assert first.converted["a.mp4"] == second.converted["a.mp4"]
-    assert [f"a.mp4: finished before, as {kept}"] == [
+    assert [f"a.mp4: finished before, as {kept}; delete it to make it again"] == [
         note for note in report.notes if "finished" in note
     ]
 
 
-@pytest.mark.parametrize("change", ["settings", "weights", "clip", "output"])
+def test_a_single_output_is_made_again_if_it_was_deleted(folder: Path) -> None:
+    """Deleting it is how a user asks for it; until then it stays as it is."""
+    first, _ = convert(folder, "a.mp4", output="out/x.mp4")
+    output = folder / "out/x.mp4"
+    before = output.stat().st_mtime_ns
+    second, _ = convert(folder, "a.mp4", output="out/x.mp4")
+    assert (before, first) == (output.stat().st_mtime_ns, second)
+    output.unlink()
+    convert(folder, "a.mp4", output="out/x.mp4")
+    assert before < output.stat().st_mtime_ns
+
+
+@pytest.mark.parametrize("change", ["settings", "weights", "clip", "output", "one byte"])
 def test_what_changed_is_made_again(folder: Path, change: str) -> None:
     """Another model, setting or clip gives another output, and a replaced one is not ours."""
     convert(folder, "a.mp4")
     output = folder / "out/a-swapped.mp4"
-    before = output.stat().st_mtime_ns
     settings = SETTINGS
     if change == "settings":
         settings = ConvertSettings(hwaccel=False, color="none", quality=30)
@@ -115,8 +126,12 @@ def test_what_changed_is_made_again(folder: Path, change: str) -> None:
         (folder / "any.safetensors").write_bytes(b"others")
     elif change == "clip":
         write_clip(folder / "a.mp4", frames=FRAMES - 1, empty=frozenset())
+    elif change == "one byte":
+        content = output.read_bytes()
+        output.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     else:
         output.write_bytes(b"another file")
+    before = output.stat().st_mtime_ns
     convert(folder, "a.mp4", settings=settings)
     assert before < output.stat().st_mtime_ns
     assert output.stat().st_size > 1000
@@ -222,10 +237,26 @@ def test_a_torn_line_of_the_log_is_as_good_as_none(tmp_path: Path) -> None:
     log = FinishedLog(tmp_path)
     log.add(output, key="k", summary={"frames": 3})
     text = (tmp_path / LOG_NAME).read_text()
-    (tmp_path / LOG_NAME).write_text(text[:20])
+    (tmp_path / LOG_NAME).write_bytes(text.encode()[:20] + b"\xff")
     assert log.find(output, key="k") is None
     log.add(output, key="k", summary={"frames": 3})
     assert {"frames": 3} == log.find(output, key="k")
+
+
+def test_an_output_folder_is_finished_until_a_file_in_it_changes(tmp_path: Path) -> None:
+    """Its images by name and content; hidden files, which others put there, do not count."""
+    output = tmp_path / "photos-swapped"
+    output.mkdir()
+    (output / "1.png").write_bytes(b"one")
+    log = FinishedLog(tmp_path)
+    log.add(output, key="k", summary={"frames": 1})
+    (output / ".thumbnails").write_bytes(b"")
+    assert {"frames": 1} == log.find(output, key="k")
+    (output / "1.png").write_bytes(b"two")
+    assert log.find(output, key="k") is None
+    (output / "1.png").write_bytes(b"one")
+    (output / "1.png").rename(output / "2.png")
+    assert log.find(output, key="k") is None
 
 
 def test_notes_name_their_part() -> None:

@@ -1,12 +1,13 @@
 """Which outputs are finished: `FinishedLog`, so that the same command makes only what is left."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from faceswap_cli.core.fileio import append_line
+from faceswap_cli.core.fileio import append_line, sha256_file
 
 LOG_NAME = ".faceswap-finished.jsonl"
 """Name of the file beside the outputs."""
@@ -25,17 +26,20 @@ class FinishedLog:
     def find(self, output: Path, *, key: str) -> Mapping[str, Any] | None:
         """Return the summary of a finished output in the folder.
 
-        None if it was made otherwise (with another `key`), deleted or replaced since.
+        None if it was made otherwise (with another `key`), deleted or changed since.
+
+        Raises:
+            InputError: The output cannot be read.
         """
         entry = self._read().get(output.name, {})
-        is_same = entry.get("key") == key and entry.get("bytes") == _count_bytes(output)
+        is_same = entry.get("key") == key and entry.get("sha256") == _digest_output(output)
         return entry["summary"] if is_same else None
 
     def add(self, output: Path, *, key: str, summary: Mapping[str, Any]) -> None:
         """Record a finished output."""
         entry = {
             "output": output.name,
-            "bytes": _count_bytes(output),
+            "sha256": _digest_output(output),
             "key": key,
             "summary": summary,
         }
@@ -45,15 +49,21 @@ class FinishedLog:
         """Return the last entry of each output; a torn line is as good as none."""
         entries = {}
         with suppress(OSError):
-            for line in (self._folder / LOG_NAME).read_text(encoding="utf-8").splitlines():
+            text = (self._folder / LOG_NAME).read_text(encoding="utf-8", errors="replace")
+            for line in text.splitlines():
                 with suppress(ValueError, KeyError, TypeError):
                     entry = json.loads(line)
                     entries[entry["output"]] = entry
         return entries
 
 
-def _count_bytes(output: Path) -> int | None:
-    """Return the size of a file, or of the files in a folder; None if there is nothing."""
-    if output.is_dir():
-        return sum(path.stat().st_size for path in output.rglob("*") if path.is_file())
-    return output.stat().st_size if output.exists() else None
+def _digest_output(output: Path) -> str | None:
+    """Return a digest of a file, or of the files in a folder; None if there is nothing.
+
+    Hidden files are left out: file managers add some to the folders that they show.
+    """
+    if not output.is_dir():
+        return sha256_file(output) if output.exists() else None
+    paths = sorted(path for path in output.rglob("[!.]*") if path.is_file())
+    files = [(path.relative_to(output).as_posix(), sha256_file(path)) for path in paths]
+    return hashlib.sha256(json.dumps(files).encode()).hexdigest()

@@ -281,7 +281,7 @@ class _Conversion:
         check_output(clip.source, output, codec=settings.codec)
         log, key = FinishedLog(output.parent), self._request_key(clip)
         if found := log.find(output, key=key):
-            report.note(f"{source.name}: finished before, as {output}")
+            report.note(f"{source.name}: finished before, as {output}; delete it to make it again")
             return ConvertSummary(**{**found, "output": output})
         summary = self.run(clip, output, report=report)
         log.add(output, key=key, summary=asdict(summary))
