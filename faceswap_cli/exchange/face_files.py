@@ -5,6 +5,7 @@ it. DeepFaceLab: JPEG with a segment APP15, a pickled dictionary.
 """
 
 import ast
+import math
 import re
 import struct
 import zlib
@@ -23,6 +24,8 @@ from faceswap_cli.exchange.plain_pickle import UnsafePickleError, read_plain_pic
 FACESWAP, DEEPFACELAB = "faceswap", "DeepFaceLab"
 NUM_LANDMARKS = 68
 """Landmarks that both programs store."""
+MAX_NAME_LENGTH = 1024
+"""Longest name of a frame that is read."""
 MAX_TEXT_BYTES = 4 << 20
 """Longest text that is read; most of it are masks."""
 PNG_SIGNATURE, JPEG_SIGNATURE = b"\x89PNG\r\n\x1a\n", b"\xff\xd8"
@@ -89,10 +92,17 @@ def _parse(program: str, stored: Mapping[str, Any]) -> FaceFile:
         points = stored["alignments"]["landmarks_xy"]
     else:
         source, points = stored.get("source_filename") or "", stored["source_landmarks"]
-    landmarks = np.asarray(points, dtype=np.float32)
-    if landmarks.shape != (NUM_LANDMARKS, 2) or not np.isfinite(landmarks).all():
+    # A few shared lists in each other would be billions of values as text or as an array.
+    if not isinstance(source, str) or len(source) > MAX_NAME_LENGTH:
+        raise ValueError("its source is not the name of a file")
+    if len(points) != NUM_LANDMARKS or not all(map(_is_point, points)):
         raise ValueError(f"there are not {NUM_LANDMARKS} landmarks")
-    return FaceFile(program=program, source=str(source), landmarks=landmarks)
+    return FaceFile(program=program, source=source, landmarks=np.asarray(points, dtype=np.float32))
+
+
+def _is_point(point: Any) -> bool:  # noqa: ANN401
+    """Return whether a value is a pair of finite numbers."""
+    return len(point) == 2 and all(math.isfinite(value) for value in point)
 
 
 def _iter_png_texts(file: BinaryIO) -> Iterator[str]:

@@ -134,7 +134,7 @@ class _Reader:
     def push_global(self, name: str) -> None:
         """Push what stands for a name."""
         if name not in _GLOBALS:
-            raise UnsafePickleError(f"it names {name.replace(' ', '.')}")
+            raise UnsafePickleError(f"it names {name.replace(' ', '.')[:80]!r}")
         self.stack.append(_Global(_GLOBALS[name]))
 
     def push_new(self) -> None:
@@ -143,7 +143,9 @@ class _Reader:
         if constructor == _Global("array"):
             self.stack.append(_Array())
         elif constructor == _Global("dtype"):
-            self.stack.append(_Dtype(str(arguments[0])))
+            if not isinstance(arguments[0], str):
+                raise UnsafePickleError("a pickle is damaged")
+            self.stack.append(_Dtype(arguments[0]))
         elif constructor == _Global("scalar"):
             dtype, raw = arguments
             self.stack.append(np.frombuffer(raw, dtype.resolve())[0].item())
@@ -170,6 +172,9 @@ class _Reader:
         target = self.stack[-1]
         if not isinstance(target, dict) or len(values) % 2:
             raise UnsafePickleError("a pickle is damaged")
+        # The hash of a tuple visits all that is in it, and what is shared again and again.
+        if not all(isinstance(key, str | int) for key in values[::2]):
+            raise UnsafePickleError("a key is neither a string nor a number")
         target.update(zip(values[::2], values[1::2], strict=True))
 
     def push_named(self) -> None:

@@ -320,6 +320,41 @@ def test_a_pickle_with_a_huge_index_or_length_costs_nothing() -> None:
         read_plain_pickle(bytes(2 << 20))
 
 
+def nest(value: object, depth: int) -> object:
+    """Return a value that is in a list twice, which is in a list twice, and so on."""
+    for _ in range(depth):
+        value = [value, value]
+    return value
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("source_landmarks", nest(1.0, 60)),
+        ("source_landmarks", [nest(1.0, 60)] * 68),
+        ("source_filename", nest("a", 60)),
+        ("source_filename", "1" * 5000),
+    ],
+)
+def test_what_is_shared_in_a_pickle_is_not_multiplied(
+    tmp_path: Path, key: str, value: object
+) -> None:
+    """A kilobyte can stand for 2**60 values, which nothing may visit."""
+    values = {"source_landmarks": POINTS, "source_filename": "1.png", key: value}
+    stored = pickle.dumps(values, protocol=3)
+    with pytest.raises(InputError, match="cannot be read"):
+        read_face_file(write_deepfacelab_jpeg(tmp_path / "a.jpg", stored=stored))
+
+
+def test_keys_of_a_pickle_are_plain() -> None:
+    """A tuple could take forever to hash: this one has 2**60 values."""
+    nested = b"N" + b"".join(b"q" + bytes([i]) + b"h" + bytes([i]) + b"\x86" for i in range(60))
+    with pytest.raises(UnsafePickleError, match="key"):
+        read_plain_pickle(b"}" + nested + b"Ns.")
+    with pytest.raises(UnsafePickleError, match="damaged"):
+        read_plain_pickle(b"cnumpy\ndtype\n" + nested + b"\x85R.")
+
+
 # --- export of faces --------------------------------------------------------------------------
 
 
