@@ -149,6 +149,8 @@ def test_the_name_of_the_program_may_be_written(tmp_path: Path) -> None:
         ("extract --help", "only prints"),
         ("convert a.mp4", "the latest model"),
         ("convert a.mp4 --model latest", "the latest model"),
+        ("export --to dfm", "the latest model"),
+        ("export latest", "the latest model"),
     ],
 )
 def test_every_step_is_parsed_before_the_first_is_run(
@@ -159,6 +161,13 @@ def test_every_step_is_parsed_before_the_first_is_run(
     assert 2 == done.exit_code
     assert message in done.stderr
     assert "step 1" not in done.stderr
+
+
+def test_an_export_of_faces_needs_no_model(tmp_path: Path) -> None:
+    """It is run, and finds no such set."""
+    done = run_jobs(write_jobs(tmp_path, '[jobs]\na = ["export --faces a"]'))
+    assert 2 == done.exit_code
+    assert "step 1" in done.stderr
 
 
 def test_the_result_of_every_step_is_in_the_json(tmp_path: Path) -> None:

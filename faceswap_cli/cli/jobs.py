@@ -13,6 +13,9 @@ from faceswap_cli.core.errors import ConfigurationError, FaceswapError, did_you_
 if TYPE_CHECKING:
     from faceswap_cli.stages.jobs import Job
 
+MODEL_HINTS = {"convert": "convert ... --model RUN", "export": "export RUN ..."}
+"""How the commands that take the latest model by default are told another one."""
+
 
 def jobs(
     context: typer.Context,
@@ -60,16 +63,22 @@ def check_job(job: "Job", commands: Mapping[str, Any]) -> None:
         commands: The program's commands by name.
 
     Raises:
-        ConfigurationError: A command or an option does not exist, or a `convert` names no model.
+        ConfigurationError: A command or an option does not exist, or a `convert` or an `export`
+            names no model.
     """
     for words in job.steps:
         values = _parse_step(job, words, commands)
-        if words[0] == "convert" and values["model"] == "latest":
+        if words[0] in MODEL_HINTS and _takes_latest_model(values):
             # By then the latest run may be that of another job, or of last night.
             raise ConfigurationError(
-                f'the job "{job.name}" converts with the latest model, whichever that is then',
-                hint="name it: convert ... --model RUN",
+                f'the job "{job.name}" takes the latest model, whichever that is then',
+                hint=f"name it: {MODEL_HINTS[words[0]]}",
             )
+
+
+def _takes_latest_model(values: Mapping[str, object]) -> bool:
+    """Return whether a step takes the model that was trained last; an export of faces has none."""
+    return values["model"] == "latest" or (values["model"] is None and values["faces"] is None)
 
 
 def _parse_step(
