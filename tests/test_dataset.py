@@ -12,7 +12,7 @@ import torch
 
 from faceswap_cli.core import image_io
 from faceswap_cli.core.errors import InputError, NoFacesError
-from faceswap_cli.faces.dataset import FaceSet
+from faceswap_cli.faces.dataset import FaceSet, read_records
 from faceswap_cli.faces.masks import face_mask
 from faceswap_cli.training import dataset, loader
 from faceswap_cli.training.dataset import IdentityDataset, load_or_build_cache
@@ -346,6 +346,17 @@ def test_poses_come_from_the_records(make_set: MakeSet, tmp_path: Path) -> None:
     assert ada.poses is not None
     assert [2.0, -1.0, 2.0] == pytest.approx(ada.poses[0].tolist())
     assert (8, 3) == ada.poses.shape
+
+
+@pytest.mark.parametrize("file", ["../1.png", "/1.png", "more/1.png"])
+def test_a_record_names_no_file_outside_its_set(
+    make_set: MakeSet, tmp_path: Path, file: str
+) -> None:
+    """A set may come from somebody else, and its files are copied, moved and deleted."""
+    line = replace(make_set("ada", 1).records[0], file=file).to_json()
+    (tmp_path / "faces.jsonl").write_text(f"{line}\n")
+    with pytest.raises(InputError, match="line 1 is not a face"):
+        list(read_records(tmp_path / "faces.jsonl"))
 
 
 def test_a_cpu_has_a_cpu_loader(datasets: list[IdentityDataset]) -> None:

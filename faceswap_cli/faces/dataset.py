@@ -79,9 +79,11 @@ class FaceRecord:
         """Return the record of one line.
 
         Raises:
-            ValueError, KeyError: The line is torn or of another kind.
+            ValueError, KeyError: The line is torn or of another kind, or names a file elsewhere.
         """
         fields: dict[str, Any] = json.loads(line)
+        if Path(fields["file"]).name != fields["file"]:
+            raise ValueError("a crop is in the folder of its set")
         return cls(
             file=fields["file"],
             frame=fields["frame"],
