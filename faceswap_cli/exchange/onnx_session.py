@@ -115,13 +115,23 @@ def open_session(content: bytes, *, device: str = "cpu") -> Any:  # noqa: ANN401
 
 
 def run_session(session: Any, faces: AnyArray) -> list[AnyArray]:  # noqa: ANN401
-    """Return the outputs for a batch of faces; one by one if the file allows no other batch."""
+    """Return the outputs for a batch of faces; one by one if the file allows no other batch.
+
+    Raises:
+        CheckpointError: The file fails on them.
+    """
     face_input, *others = session.get_inputs()
     # Some `.dfm` files morph between two identities: 1 is the target identity entirely.
     morph = {one.name: np.ones(1, np.float32) for one in others if one.name == DfmNames.MORPH}
     is_fixed = face_input.shape[0] == 1
     batches = np.split(faces, len(faces)) if is_fixed else [faces]
-    outputs = [session.run(None, {face_input.name: batch, **morph}) for batch in batches]
+    try:
+        outputs = [session.run(None, {face_input.name: batch, **morph}) for batch in batches]
+    except Exception as error:  # ONNX Runtime's errors have no other base
+        raise CheckpointError(
+            "ONNX Runtime cannot run this model",
+            hint="give a file that faceswap export wrote, or a .dfm file",
+        ) from error
     return [np.concatenate(parts) for parts in zip(*outputs, strict=True)]
 
 

@@ -396,6 +396,13 @@ def test_a_file_that_is_no_model_is_refused(tmp_path: Path, name: str) -> None:
         FaceModel.load(tmp_path / name, device="cpu")
 
 
+def test_a_model_that_fails_when_it_runs_is_an_error_of_the_file() -> None:
+    """What a file says of its input may be wrong."""
+    session = open_session(foreign_dfm(side=8))
+    with pytest.raises(CheckpointError, match="cannot run this model"):
+        run_session(session, np.zeros((1, 16, 16, 3), np.float32))
+
+
 def test_a_missing_package_is_named(
     run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
