@@ -227,7 +227,7 @@ def convert(
 
     Args:
         source: A video, an image or a folder of images.
-        model: A run's name, a file of weights, or `latest`.
+        model: A run's name, a file of weights, an `.onnx` or `.dfm` file, or `latest`.
         to: Identity to swap in; None: the trained identity that is not in `source`.
         output: The output, or for a video its folder; None: the workspace's exports.
         settings: Which faces are swapped, and how they are composited and encoded.
