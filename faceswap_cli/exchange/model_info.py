@@ -58,9 +58,12 @@ class ModelInfo:
         """
         if metadata["faceswap_format"] != FORMAT:
             raise ValueError(f"format {metadata['faceswap_format']}")
+        identity = metadata["identity"]
+        if not identity.isprintable():  # it is shown in terminals
+            raise ValueError("an identity with control characters")
         x, y = json.loads(metadata["center"])
         return cls(
-            identity=metadata["identity"],
+            identity=identity,
             size_px=int(metadata["size_px"]),
             coverage=float(metadata["coverage"]),
             center=(float(x), float(y)),

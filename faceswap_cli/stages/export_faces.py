@@ -1,5 +1,6 @@
 """Export of a face set: its crops in a plain folder, and a line of JSON for each."""
 
+import filecmp
 import json
 import shutil
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from typing import Any
 
 from faceswap_cli.core import image_io
 from faceswap_cli.core.errors import InputError
-from faceswap_cli.core.fileio import translate_os_errors, write_text
+from faceswap_cli.core.fileio import atomic_write, translate_os_errors, write_text
 from faceswap_cli.core.workspace import SetFolder
 from faceswap_cli.faces.alignment import transform_points
 from faceswap_cli.faces.dataset import FaceRecord, FaceSet
@@ -31,24 +32,34 @@ class FacesSummary:
 def export_faces(folder: SetFolder, *, output: Path) -> FacesSummary:
     """Write the crops of a set, and what was measured on them, to a folder.
 
+    What is there of an export that was interrupted, or is repeated, stays.
+
     Args:
         folder: The set.
-        output: The folder: a new or an empty one.
+        output: The folder: a new or an empty one, or that of an export of the same faces.
 
     Raises:
-        InputError: The folder has files, or cannot be written, or a crop cannot be read.
+        InputError: The folder has other files, or cannot be written, or a crop cannot be read.
     """
+    faces = FaceSet.from_folder(folder)
+    crops = {record.file: faces.path(record) for record in faces.records}
     with translate_os_errors(output):
         output.mkdir(parents=True, exist_ok=True)
-        if any(output.iterdir()):
-            raise InputError(f"{output} already has files", hint="name a new folder with --output")
-    faces = FaceSet.from_folder(folder)
+        present = {path.name for path in output.iterdir()} - {LINES_NAME}
+        is_same = all(
+            name in crops and filecmp.cmp(output / name, crops[name], shallow=False)
+            for name in present
+        )
+    if not is_same:
+        raise InputError(f"{output} already has files", hint="name a new folder with --output")
     lines = []
     for record in faces.records:
-        path = faces.path(record)
-        with translate_os_errors(output):
-            shutil.copyfile(path, output / record.file)
-        lines.append(json.dumps(describe_face(record, image_io.read_image(path).shape[0])))
+        crop = crops[record.file]
+        if record.file not in present:
+            with translate_os_errors(output), atomic_write(output / record.file) as temporary:
+                shutil.copyfile(crop, temporary)
+        side_px = image_io.read_image(crop).shape[0]
+        lines.append(json.dumps(describe_face(record, side_px)))
     write_text(output / LINES_NAME, "".join(f"{line}\n" for line in lines))
     return FacesSummary(faces=len(lines), output=output)
 

@@ -472,3 +472,11 @@ def test_a_model_and_a_set_are_not_exported_together(tmp_path: Path, words: list
     )
     assert 2 == done.exit_code
     assert "faceswap export --faces a" in done.stderr
+
+
+def test_a_name_that_would_move_the_cursor_is_refused() -> None:
+    """What is written is read back; an identity with control characters is of somebody else."""
+    info = ModelInfo(identity="bo", size_px=64, coverage=0.8, origins=ORIGINS)
+    assert info == ModelInfo.from_metadata(info.to_metadata())
+    with pytest.raises(ValueError, match="control characters"):
+        ModelInfo.from_metadata({**info.to_metadata(), "identity": "bo\x1b[2J"})

@@ -375,5 +375,23 @@ def test_a_set_is_exported_as_images_and_lines(
         # Each frame of this set is the crop itself.
         assert np.allclose(record.landmarks, line["landmarks"], atol=0.02)
         assert set(BLENDSHAPE_NAMES) == set(line["blendshapes"])
+
+
+def test_an_export_of_faces_resumes_and_overwrites_nothing(
+    make_set: Callable[..., FaceSet], tmp_path: Path
+) -> None:
+    """The same command finishes what is missing; a crop that was painted on is not ours."""
+    faces = make_set("ada", 3, side=48)
+    folder = Workspace(root=tmp_path).set_folder("ada")
+    folder.records.write_text("".join(f"{one.to_json()}\n" for one in faces.records))
+    output = tmp_path / "out"
+    export_faces(folder, output=output)
+    whole = {path.name: path.read_bytes() for path in output.iterdir()}
+    (output / "000001-0.png").unlink()
+    (output / "faces.jsonl").unlink()
+    export_faces(folder, output=output)
+    assert whole == {path.name: path.read_bytes() for path in output.iterdir()}
+    (output / "000001-0.png").write_bytes(b"painted")
     with pytest.raises(InputError, match="already has files"):
         export_faces(folder, output=output)
+    assert b"painted" == (output / "000001-0.png").read_bytes()
