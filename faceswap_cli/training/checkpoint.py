@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -27,7 +27,6 @@ from faceswap_cli.core.config import Recipe, list_model_differences
 from faceswap_cli.core.errors import CheckpointError, ConfigurationError
 from faceswap_cli.core.fileio import atomic_write, translate_os_errors, write_text
 from faceswap_cli.core.workspace import RunFolder, SetFolder
-from faceswap_cli.faces.dataset import FaceSet
 from faceswap_cli.provenance.consent import (
     Origin,
     origins_from_json,
@@ -39,6 +38,9 @@ from faceswap_cli.training.state import TrainState
 from faceswap_cli.training.trainer import Tensors, Trainer, select_exported
 from faceswap_models import registry
 from faceswap_models.base import SwapModel
+
+if TYPE_CHECKING:  # with OpenCV, which a GPU machine that trains from decoded crops lacks
+    from faceswap_cli.faces.dataset import FaceSet
 
 FORMAT = 2
 """Version of the headers. Format 1 is read as well: see `RENAMED_SETTINGS` and `RENAMED_STATE`."""
@@ -410,7 +412,7 @@ def load_weights(path: Path, device: torch.device) -> TrainedModel:
     )
 
 
-def read_origins(sets: Sequence[FaceSet]) -> list[Origin]:
+def read_origins(sets: "Sequence[FaceSet]") -> list[Origin]:
     """Return the origins of sets, for the header of what is trained on them."""
     folders = [SetFolder(root=faces.folder) for faces in sets]
     return [read_origin(records=one.records, source=one.source) for one in folders]
