@@ -109,13 +109,11 @@ def init_distributed(batch_size: int) -> Iterator[DistributedContext]:
     # Scalars travel on the CPU, so that broadcasting them does not wait for a GPU's queue.
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     distributed.init_process_group(backend)
-    context = DistributedContext(
-        rank=distributed.get_rank(),
-        world_size=distributed.get_world_size(),
-        local_rank=int(os.environ.get("LOCAL_RANK", "0")),
-    )
     try:
-        yield context
-        context.barrier()  # the main one still measures and saves; gloo may abort when others leave
+        yield DistributedContext(
+            rank=distributed.get_rank(),
+            world_size=distributed.get_world_size(),
+            local_rank=int(os.environ.get("LOCAL_RANK", "0")),
+        )
     finally:
         distributed.destroy_process_group()
