@@ -73,6 +73,7 @@ def training_loop(
     health = HealthMonitor()
     swap_evaluator = SwapEvaluator(loader)
     batches = BatchPrefetcher(loader)
+    result: ValidationResult | None = None  # the last one of this session
     if dist.is_main:
         files.begin(state)
         log.begin()
@@ -163,17 +164,18 @@ def training_loop(
 
     if not dist.is_main:
         return log.summary(state, reason="the main process ended it")
-    with trainer.ema_weights() as model:
-        result = validate(model, loader)
     if files.saved_images != state.images_seen:
+        with trainer.ema_weights() as model:
+            result = validate(model, loader)
         log.validation(state, result)
         files.save(state)
-    with trainer.ema_weights() as model:
-        swaps = swap_evaluator.evaluate(model)
-    log.swaps(state, swaps)
-    # Not recorded: a run that goes on from here must end as if it had not been here.
-    if not interrupt.requested and is_best_model(state, result, swaps, trainer.model):
-        files.keep_as_best()
+    if result is not None and log.measured_images != state.images_seen:
+        with trainer.ema_weights() as model:
+            swaps = swap_evaluator.evaluate(model)
+        log.swaps(state, swaps)
+        # Not recorded: a run that goes on from here must end as if it had not been here.
+        if not interrupt.requested and is_best_model(state, result, swaps, trainer.model):
+            files.keep_as_best()
     files.wait()
     if log.previewed_images != state.images_seen:
         log.preview(state, write_preview(trainer, loader, run, state))

@@ -100,7 +100,7 @@ class RunLog:
         self._status_values: dict[str, Number] = {}
         self._validation: ValidationResult | None = None
         self._swap_metrics: SwapMetrics | str = ""
-        self._measured_images = -1
+        self.measured_images = -1
         self._status_time, self._status_images = time.monotonic(), start.images_seen
         self._is_estimate_written = False
         self._tensorboard: TensorBoard | None = None
@@ -177,7 +177,7 @@ class RunLog:
             values = {name: one for name, one in asdict(metrics).items() if one is not None}
             self._write(state, swap_metrics=_round(values))
             self._add_scalars(state, "swap", values)
-            self._measured_images = state.images_seen
+            self.measured_images = state.images_seen
         elif metrics and metrics != self._swap_metrics:
             self.event(state, "no_swap_metrics", f"no swap metrics: {metrics}")
         self._swap_metrics = metrics or self._swap_metrics
@@ -186,7 +186,7 @@ class RunLog:
         """Show where a preview is, with the metrics of its swaps if they were just measured."""
         self.previewed_images = state.images_seen
         caption = f"after {state.images_seen:,} images"
-        if self._measured_images == state.images_seen:
+        if self.measured_images == state.images_seen:
             caption += f": {self._swap_metrics}"
         if self._tensorboard is not None:
             self._tensorboard.add_image(image_io.read_image(path), state.images_seen)
