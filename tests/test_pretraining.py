@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 import torch
 from torch.nn import functional
+from typer.testing import CliRunner
 
 from faceswap_cli import synthetic
+from faceswap_cli.cli.app import app
 from faceswap_cli.core import config
 from faceswap_cli.core.errors import CheckpointError, ConfigurationError, InputError
 from faceswap_cli.core.progress import Reporter
@@ -27,6 +29,7 @@ from faceswap_cli.pretraining.pairs import (
     SwapPairs,
 )
 from faceswap_cli.pretraining.score import score_pairs
+from faceswap_cli.stages import pretrain as stage
 from faceswap_cli.stages.pretrain import PretrainJob, StopCriterion, pretrain
 from faceswap_cli.training import checkpoint
 from faceswap_cli.training.dataset import FACE_LEVEL, IdentityDataset
@@ -356,6 +359,26 @@ def test_a_run_keeps_its_people(folder: Path, tmp_path: Path) -> None:
     run_pretraining(folder, run, 8)
     with pytest.raises(CheckpointError, match="knows 12 people, and would now have 16"):
         run_pretraining(folder, run, 16, groups=4)
+
+
+@pytest.mark.parametrize("name", [None, "mine"])
+def test_a_run_goes_on_with_its_own_settings(
+    name: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is stored of the run is read, whether the run was named or has the default name."""
+    runs, jobs = [], []
+
+    def resolve(*_: object, run: RunFolder | None = None) -> config.Recipe:
+        runs.append(run)
+        return RECIPE
+
+    monkeypatch.setattr(stage, "resolve_pretrain_recipe", resolve)
+    monkeypatch.setattr(stage, "pretrain", lambda job, **_: jobs.append(job))
+    options = ["--name", name] if name else []
+    CliRunner().invoke(app, ["pretrain", *options, "--workspace", str(tmp_path / "space")])
+    assert runs[-1] is not None
+    assert runs[-1] == jobs[0].run
+    assert (name or "base-debug") == runs[-1].name
 
 
 @pytest.mark.usefixtures("small_pairs")

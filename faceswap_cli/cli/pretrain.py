@@ -62,9 +62,10 @@ def pretrain(
         from faceswap_cli.faces.dataset import FaceSet
         from faceswap_cli.stages import pretrain as stage
 
-        run = space.run_folder(name) if name else None
+        if name is None:  # without a preset the recipe knows the default one
+            name = f"base-{stage.resolve_pretrain_recipe(preset, overrides or []).preset}"
+        run = space.run_folder(name)
         recipe = stage.resolve_pretrain_recipe(preset, overrides or [], run=run)
-        run = run or space.run_folder(f"base-{recipe.preset}")
         if max_images is None and max_minutes is None:
             max_images = DEFAULT_MAX_IMAGES
         job = stage.PretrainJob(
