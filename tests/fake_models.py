@@ -1,4 +1,4 @@
-"""Fake trained models for tests of `convert`: `Echo` returns its input; `use_model` loads it."""
+"""Fake trained models for tests: `Echo` returns its input; `use_model` makes `convert` load it."""
 
 from collections.abc import Mapping
 
@@ -32,17 +32,22 @@ class Echo(SwapModel):
         return SwapOutput(faces, None)
 
 
-def use_model(monkeypatch: pytest.MonkeyPatch, model: Echo) -> Echo:
-    """Make the stage load `model`."""
+def as_trained(model: SwapModel) -> TrainedModel:
+    """Return a model as if it had been read from a file."""
     recipe = Recipe(
-        backend="echo",
+        backend="fake",
         preset="",
         model=model.model_settings,
         train=model.train_settings,
         sources={},
     )
-    trained = TrainedModel(
+    return TrainedModel(
         model=model.eval(), recipe=recipe, identities=model.identities, images_seen=0
     )
+
+
+def use_model(monkeypatch: pytest.MonkeyPatch, model: Echo) -> Echo:
+    """Make the stage load `model`."""
+    trained = as_trained(model)
     monkeypatch.setattr(loading, "load_weights", lambda *_: trained)
     return model

@@ -12,6 +12,7 @@ import onnx
 import pytest
 import torch
 from dfm_programs import deepfacelive, facefusion
+from fake_models import as_trained
 from fakes import RecordingReporter
 from onnx import TensorProto, helper
 from skimage.metrics import structural_similarity
@@ -22,7 +23,7 @@ from faceswap_cli.cli.app import app
 from faceswap_cli.conversion.model import FaceModel
 from faceswap_cli.conversion.settings import ConvertSettings
 from faceswap_cli.conversion.swapper import FaceTask, build_swapper
-from faceswap_cli.core.config import Recipe, resolve
+from faceswap_cli.core.config import resolve
 from faceswap_cli.core.errors import CheckpointError, ConfigurationError, FaceswapError
 from faceswap_cli.core.fileio import write_text
 from faceswap_cli.core.hardware import find_hardware
@@ -45,7 +46,7 @@ from faceswap_cli.faces.types import Face
 from faceswap_cli.provenance.consent import Origin
 from faceswap_cli.stages.export import default_export_path, export_model
 from faceswap_cli.synthetic import CAST, HeadModel, SceneParams, render_frame
-from faceswap_cli.training.checkpoint import TrainedModel, save_weights
+from faceswap_cli.training.checkpoint import save_weights
 from faceswap_models import registry
 from faceswap_models.base import ModelSettings, SwapModel, SwapOutput, TrainSettings
 
@@ -99,17 +100,7 @@ def info_for(model: SwapModel) -> ModelInfo:
 
 def face_model(model: SwapModel) -> FaceModel:
     """Return a model as `convert` runs it."""
-    recipe = Recipe(
-        backend="painter",
-        preset="",
-        model=model.model_settings,
-        train=model.train_settings,
-        sources={},
-    )
-    trained = TrainedModel(
-        model=model.eval(), recipe=recipe, identities=model.identities, images_seen=0
-    )
-    return FaceModel.from_trained(trained, find_hardware("cpu"))
+    return FaceModel.from_trained(as_trained(model), find_hardware("cpu"))
 
 
 @pytest.fixture(scope="module")
