@@ -1,4 +1,4 @@
-"""Write the generated pages docs/cli.md and docs/presets.md: `python docs/generate.py`."""
+"""Write the generated pages, the commands and the presets: `python docs/generate.py`."""
 
 import os
 import tomllib
@@ -23,8 +23,8 @@ def write_pages() -> None:
 
 
 def render_pages() -> dict[str, str]:
-    """Return the text of each generated page by file name."""
-    return {"cli.md": render_cli_page(), "presets.md": render_presets_page()}
+    """Return the text of each generated page by its path in docs/."""
+    return {"reference/cli.md": render_cli_page(), "reference/presets.md": render_presets_page()}
 
 
 def render_cli_page() -> str:

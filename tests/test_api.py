@@ -135,9 +135,9 @@ def write_person(path: Path, name: str, *, seconds: float = 0.8) -> None:
 def test_every_example_of_the_page_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """The examples of docs/python.md run in order, and only they print."""
+    """The examples of docs/reference/python.md run in order, and only they print."""
     torch.set_num_threads(1)
-    page = (ROOT / "docs/python.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs/reference/python.md").read_text(encoding="utf-8")
     examples = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
     assert len(examples) > 4
     for name in ("ada", "bo"):

@@ -1,4 +1,4 @@
-"""Which file may import what: the plan of docs/architecture.md, held by reading the source."""
+"""Which file may import what: docs/develop/architecture.md, held by reading the source."""
 
 import ast
 import sys

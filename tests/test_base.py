@@ -18,7 +18,7 @@ from faceswap_cli.training.pretrained import InitConfig, initialize_weights
 from faceswap_models import bases, registry
 from faceswap_models.backends.autoencoder import Autoencoder
 
-CARD = Path(__file__).parents[1] / "docs" / "base.md"
+CARD = Path(__file__).parents[1] / "docs/guide/base.md"
 MAX_BYTES = 12_000_000
 """Size of all bases together."""
 
@@ -43,7 +43,9 @@ def test_the_card_has_the_digest_of_every_base() -> None:
     }
     card = CARD.read_text(encoding="utf-8")
     for file in list_files():
-        assert sha256_file(file) in card, f"docs/base.md does not have the digest of {file.name}"
+        assert sha256_file(file) in card, (
+            f"docs/guide/base.md does not have the digest of {file.name}"
+        )
         assert f"`{file.name}`" in card
     assert sum(file.stat().st_size for file in list_files()) <= MAX_BYTES
 

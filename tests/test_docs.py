@@ -17,7 +17,7 @@ from faceswap_cli.stages.jobs import read_jobs
 from faceswap_models.base import FaceBatch, TrainProgress
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 HAND_WRITTEN = [page for page in PAGES if page.name not in ("cli.md", "presets.md")]
 
 
@@ -44,7 +44,7 @@ def example_commands(page: Path) -> list[str]:
 
 
 def test_generated_pages_are_current() -> None:
-    """docs/cli.md and docs/presets.md equal what docs/generate.py writes."""
+    """The generated pages equal what docs/generate.py writes."""
     for name, text in load_module(ROOT / "docs/generate.py").render_pages().items():
         written = (ROOT / "docs" / name).read_text(encoding="utf-8")
         assert text == written, f"{name} is out of date: run python docs/generate.py"
@@ -87,7 +87,7 @@ def test_every_page_is_linked_from_the_readme() -> None:
 
 def test_the_architecture_page_names_every_room() -> None:
     """Every room is on the page; the files of a frame's path exist."""
-    page = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs/develop/architecture.md").read_text(encoding="utf-8")
     entries = [path for path in (ROOT / "faceswap_cli").iterdir() if not path.name.startswith("_")]
     rooms = {f"`{path.name}/`" for path in entries if (path / "__init__.py").exists()}
     files = {f"`{path.name}`" for path in entries if path.suffix == ".py"}
@@ -98,8 +98,8 @@ def test_the_architecture_page_names_every_room() -> None:
 
 
 def test_the_example_jobs_are_valid(tmp_path: Path) -> None:
-    """The example in docs/jobs.md is a file of jobs whose steps parse."""
-    text = (ROOT / "docs/jobs.md").read_text(encoding="utf-8")
+    """The example in docs/guide/jobs.md is a file of jobs whose steps parse."""
+    text = (ROOT / "docs/guide/jobs.md").read_text(encoding="utf-8")
     file = tmp_path / "night.toml"
     file.write_text(text.split("```toml\n")[1].split("```")[0], encoding="utf-8")
     commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
@@ -110,8 +110,8 @@ def test_the_example_jobs_are_valid(tmp_path: Path) -> None:
 
 
 def test_the_example_backend_trains_and_swaps(tmp_path: Path) -> None:
-    """The example in docs/add-a-backend.md is a complete backend."""
-    text = (ROOT / "docs/add-a-backend.md").read_text(encoding="utf-8")
+    """The example in docs/develop/add-a-backend.md is a complete backend."""
+    text = (ROOT / "docs/develop/add-a-backend.md").read_text(encoding="utf-8")
     file = tmp_path / "tint.py"
     file.write_text(text.split("```python\n")[1].split("```")[0], encoding="utf-8")
     backend = load_module(file).BACKEND

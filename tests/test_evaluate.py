@@ -239,8 +239,8 @@ def test_face_between_the_sampled_frames_has_no_identity(
 
 
 def test_every_metric_is_explained() -> None:
-    """docs/metrics.md has a formula for each name, and each belongs to a group."""
-    page = (ROOT / "docs/metrics.md").read_text(encoding="utf-8")
+    """docs/reference/metrics.md has a formula for each name, and each belongs to a group."""
+    page = (ROOT / "docs/reference/metrics.md").read_text(encoding="utf-8")
     assert [] == [name for name in METRICS if f"`{name}`" not in page]
     assert set(GROUPS) == {metric.group for metric in METRICS.values()}
 

@@ -1,4 +1,4 @@
-"""Backends, detectors and metrics of other packages: the example of docs/plugins.md, installed."""
+"""What other packages add: the example of docs/develop/plugins.md, installed."""
 
 import json
 import os
@@ -55,14 +55,14 @@ def code_blocks(page: str, language: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Install the example of docs/plugins.md, and return where."""
+    """Install the example of docs/develop/plugins.md, and return where."""
     folder = tmp_path_factory.mktemp("plugin")
     package = folder / "source" / "faceswap_extras"
     package.mkdir(parents=True)
-    [project] = code_blocks("plugins.md", "toml")
-    detector, metric = code_blocks("plugins.md", "python")
-    [backend] = code_blocks("add-a-backend.md", "python")
-    plain, debug = code_blocks("add-a-backend.md", "toml")
+    [project] = code_blocks("develop/plugins.md", "toml")
+    detector, metric = code_blocks("develop/plugins.md", "python")
+    [backend] = code_blocks("develop/add-a-backend.md", "python")
+    plain, debug = code_blocks("develop/add-a-backend.md", "toml")
     (package.parent / "pyproject.toml").write_text(project)
     for name, text in {
         "__init__.py": "",

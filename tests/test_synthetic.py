@@ -346,8 +346,8 @@ def test_a_sphere_map_returns_its_values() -> None:
 
 
 def test_the_example_in_the_docs_runs() -> None:
-    """The code in docs/synthetic.md renders a person and a true swap."""
-    page = Path(__file__).parents[1] / "docs/synthetic.md"
+    """The code in docs/guide/synthetic.md renders a person and a true swap."""
+    page = Path(__file__).parents[1] / "docs/guide/synthetic.md"
     example = page.read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
     names: dict[str, Any] = {}
     exec(example, names)

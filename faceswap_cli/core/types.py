@@ -1,4 +1,4 @@
-"""Types of the arrays that packages exchange; see docs/conventions.md."""
+"""Types of the arrays that packages exchange; see docs/develop/conventions.md."""
 
 from typing import Any, TypeAlias
 

@@ -1,7 +1,7 @@
 """Masks of the face, mouth and eyes in a crop, drawn from landmarks or predicted by a network.
 
 Masks from landmarks ignore occlusion: the swap covers a hand, a microphone or a strand of hair
-in front of the face unless the network's own mask leaves it out. See docs/compositing.md.
+in front of the face unless the network's own mask leaves it out. See docs/guide/compositing.md.
 """
 
 from collections.abc import Callable, Mapping, Sequence

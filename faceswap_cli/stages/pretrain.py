@@ -1,7 +1,7 @@
 """The pretrain stage: synthetic people are drawn, and a network is taught what a swap is.
 
 What comes out is an ordinary trained model with one identity, which `train --init-from` starts
-from. See docs/training.md.
+from. See docs/guide/training.md.
 """
 
 from collections.abc import Sequence

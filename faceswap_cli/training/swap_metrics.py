@@ -58,7 +58,7 @@ class SwapMetrics:
         """What models are compared by, 0 or more: lower is better, infinite without any face.
 
         Pose and expression are to be the driving person's, the identity the other's: see
-        docs/studies/autoencoder.md for how it ranks models whose true swaps are known.
+        docs/research/autoencoder.md for how it ranks models whose true swaps are known.
         """
         if (
             self.pose_error_deg is None

@@ -2,7 +2,7 @@
 
 Run by hand:  python tests/benchmarks/codecs.py CLIP [--frames 60]
 
-The figures of docs/video.md, and the steps in video/codecs.py, come from here.
+The figures of docs/guide/video.md, and the steps in video/codecs.py, come from here.
 """
 
 import argparse

@@ -4,7 +4,7 @@
 
 Seeds, people and images are fixed below. Rendering the people of `light` takes 70 minutes of
 processor time, which the cores share, and training 40 minutes on one. It may be interrupted and
-repeated. The last lines are the digests, which `docs/base.md` has as well. On one machine the
+repeated. The last lines are the digests, which `docs/guide/base.md` has as well. On one machine the
 files are the same every time; elsewhere they differ in the last bits.
 """
 

@@ -5,7 +5,7 @@
 About six hours of processor time in all, of which the presets take three. Parts can
 run side by side (`--only`), each on the clock of its own process. Finished rows are not run again,
 so the command may be interrupted and repeated. It writes tables and grids into the folder;
-`docs/studies/autoencoder.md` is written by hand around them.
+`docs/research/autoencoder.md` is written by hand around them.
 """
 
 import argparse

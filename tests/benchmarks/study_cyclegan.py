@@ -4,7 +4,7 @@
 
 About an hour of processor time on one thread in all. Finished rows are not run again, so the
 command may be interrupted and repeated, and parts may run side by side. It writes a table and a
-grid for each part into the folder; `docs/studies/cyclegan.md` is written by hand around them.
+grid for each part into the folder; `docs/research/cyclegan.md` is written by hand around them.
 
 Besides the scores of `study.py`: the swap metrics of `faceswap train` (pose, expression, identity);
 grid artifacts in the spectrum; and the norms of the gradients at the outermost layers, early and

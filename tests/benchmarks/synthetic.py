@@ -1,6 +1,6 @@
 """Measure synthetic people with a detector for real ones; render docs/pictures/cast.png.
 
-Run by hand: `python tests/benchmarks/synthetic.py`. Prints the figures of docs/synthetic.md.
+Run by hand: `python tests/benchmarks/synthetic.py`. Prints the figures of docs/guide/synthetic.md.
 """
 
 import time

@@ -1,7 +1,7 @@
 """The metrics of a swap: names, units and limits. The entry point is `METRICS`.
 
 Other packages add theirs by entry points of the group `faceswap.metrics`, each a `CropMetric`.
-Formulas and sources are in docs/metrics.md under the same names.
+Formulas and sources are in docs/reference/metrics.md under the same names.
 """
 
 from collections.abc import Callable, Iterator, Mapping
