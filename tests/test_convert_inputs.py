@@ -1,6 +1,7 @@
 """Convert, many inputs: one fails and the others go on; the same command makes what is left."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from typer.testing import CliRunner
 from faceswap_cli.cli.app import app
 from faceswap_cli.conversion import analysis
 from faceswap_cli.conversion.finished import LOG_NAME, FinishedLog
+from faceswap_cli.conversion.model import FaceModel
 from faceswap_cli.conversion.output import assign_outputs
 from faceswap_cli.conversion.settings import ConvertSettings
 from faceswap_cli.core.errors import ConfigurationError, InputError
@@ -135,6 +137,23 @@ def test_what_changed_is_made_again(folder: Path, change: str) -> None:
     convert(folder, "a.mp4", settings=settings)
     assert before < output.stat().st_mtime_ns
     assert output.stat().st_size > 1000
+
+
+def test_what_another_device_made_is_made_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Devices and their precisions give other frames."""
+    convert(folder, "a.mp4")
+    output = folder / "out/a-swapped.mp4"
+    before = output.stat().st_mtime_ns
+    load = FaceModel.load
+    monkeypatch.setattr(
+        FaceModel,
+        "load",
+        lambda *words, **options: replace(load(*words, **options), device_info="cuda float16"),
+    )
+    convert(folder, "a.mp4")
+    assert before < output.stat().st_mtime_ns
 
 
 def test_a_deleted_crop_makes_the_output_again(folder: Path) -> None:

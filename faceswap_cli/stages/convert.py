@@ -374,6 +374,7 @@ class _Conversion:
             "faces": [(one.selector.canonical_text(), one.identity) for one in assignments],
             "set": reusable.digest() if reusable else None,
             "weights": sha256_file(self.weights),
+            "computed": self.model.device_info,
             "settings": asdict(self.settings),
         }
         return _digest(parts)
