@@ -20,16 +20,7 @@ from torch import Tensor, nn
 from faceswap_cli.core.errors import CheckpointError, ConfigurationError
 from faceswap_cli.exchange.model_info import ModelInfo
 from faceswap_cli.exchange.onnx_session import INSTALL_HINT, DfmNames, open_session, run_session
-from faceswap_cli.exchange.whole_face import (
-    WHOLE_FACE_CENTER,
-    WHOLE_FACE_SIDE,
-    Weights,
-    inside_weights,
-    invert_interval,
-    network_interval,
-    resampling_weights,
-    whole_face_px,
-)
+from faceswap_cli.exchange.whole_face import Indices, Weights, WholeFace
 from faceswap_models.base import SwapModel
 
 OPSET = 16
@@ -103,25 +94,25 @@ class PlainLayerNorm(nn.Module):
         return centered / ((centered * centered) @ self.average + self.eps).sqrt()
 
 
-class Resample(nn.Module):
-    """Resamples images (B, C, H, W) along both axes: two matrix products, in every version of ONNX.
+class SelectPixels(nn.Module):
+    """Selects rows and columns of images (B, C, H, W): crops them, or repeats their edges.
 
     Args:
-        rows: Weights (H', H).
-        columns: Weights (W', W).
+        rows: Indices (H',).
+        columns: Indices (W',).
     """
 
     rows: Tensor
     columns: Tensor
 
-    def __init__(self, rows: Weights, columns: Weights) -> None:
+    def __init__(self, rows: Indices, columns: Indices) -> None:
         super().__init__()
         self.register_buffer("rows", torch.from_numpy(rows))
-        self.register_buffer("columns", torch.from_numpy(np.ascontiguousarray(columns.T)))
+        self.register_buffer("columns", torch.from_numpy(columns))
 
     def forward(self, images: Tensor) -> Tensor:
         """Return images (B, C, H', W')."""
-        return self.rows @ images @ self.columns
+        return images.index_select(2, self.rows).index_select(3, self.columns)
 
 
 class DfmGraph(nn.Module):
@@ -130,7 +121,7 @@ class DfmGraph(nn.Module):
     Args:
         model: The trained model.
         identity: Identity to swap in.
-        side_px: Side H of the whole-face square.
+        square: The whole-face square.
     """
 
     mean_mask: Tensor
@@ -138,24 +129,16 @@ class DfmGraph(nn.Module):
     inside: Tensor
     """(H, H): 1 in the network's square, 0 around it."""
 
-    def __init__(self, model: SwapModel, identity: str, side_px: int) -> None:
+    def __init__(self, model: SwapModel, identity: str, square: WholeFace) -> None:
         super().__init__()
         self.model = model
         self.identity = identity
-        size_px, coverage = model.model_settings.size_px, model.model_settings.coverage
-        y, x = (network_interval(axis, coverage) for axis in (1, 0))
-        self.crop = Resample(
-            *(resampling_weights(one, size_in=side_px, size_out=size_px) for one in (y, x))
-        )
-        self.paste = Resample(
-            *(
-                resampling_weights(invert_interval(one), size_in=size_px, size_out=side_px)
-                for one in (y, x)
-            )
-        )
-        inside = np.outer(*(inside_weights(one, size=side_px) for one in (y, x)))
+        self.crop = SelectPixels(*(square.crop_indices(axis) for axis in (1, 0)))
+        self.paste = SelectPixels(*(square.paste_indices(axis) for axis in (1, 0)))
+        inside = np.outer(*(square.inside_weights(axis) for axis in (1, 0)))
         self.register_buffer("inside", torch.from_numpy(inside))
-        self.register_buffer("mean_mask", torch.from_numpy(mean_mask(size_px, coverage)))
+        mask = mean_mask(square.size_px, square.coverage)
+        self.register_buffer("mean_mask", torch.from_numpy(mask))
 
     def forward(self, faces: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return mask, swapped faces and mask, (B, H, H, C) in [0, 1].
@@ -193,18 +176,18 @@ def build_graph(model: SwapModel, info: ModelInfo, *, as_dfm: bool) -> ExportGra
     model = copy.deepcopy(model)
     _replace_layer_norms(model)
     if as_dfm:
-        side_px = whole_face_px(info.size_px, info.coverage)
+        square = WholeFace(size_px=info.size_px, coverage=info.coverage)
         return ExportGraph(
-            module=DfmGraph(model, info.identity, side_px).eval(),
-            input_shape=(side_px, side_px, 3),
+            module=DfmGraph(model, info.identity, square).eval(),
+            input_shape=(square.side_px, square.side_px, 3),
             value_range=(0, 1),
             input_name=DfmNames.FACE,
             output_names=DfmNames.OUTPUTS,
             info=ModelInfo(
                 identity=info.identity,
-                size_px=side_px,
-                coverage=WHOLE_FACE_SIDE,
-                center=WHOLE_FACE_CENTER,
+                size_px=square.side_px,
+                coverage=square.side,
+                center=square.center,
                 color_order="BGR",
                 origins=info.origins,
             ),

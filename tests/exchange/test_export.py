@@ -35,10 +35,9 @@ from faceswap_cli.exchange.model_info import ModelInfo
 from faceswap_cli.exchange.onnx_export import build_graph, export_graph
 from faceswap_cli.exchange.onnx_session import OnnxModel, open_session, run_session
 from faceswap_cli.exchange.whole_face import (
-    invert_interval,
-    network_interval,
-    resampling_weights,
-    whole_face_px,
+    WHOLE_FACE_CENTER,
+    WHOLE_FACE_SIDE,
+    WholeFace,
 )
 from faceswap_cli.faces.alignment import align_face
 from faceswap_cli.faces.detectors.litert import LiteRTDetector
@@ -215,7 +214,7 @@ def test_every_backend_is_exported_for_any_batch(tmp_path: Path, backend: str, t
 def test_a_dfm_file_has_the_names_and_layouts_that_programs_read(painted_dfm: bytes) -> None:
     """Names, order, shapes, versions and metadata of the contract."""
     session = open_session(painted_dfm)
-    side = whole_face_px(NETWORK_PX, 0.8)
+    side = WholeFace(size_px=NETWORK_PX, coverage=0.8).side_px
     (face_input,) = session.get_inputs()
     assert "in_face:0" == face_input.name
     assert [side, side, 3] == face_input.shape[1:]
@@ -236,7 +235,7 @@ def test_a_dfm_file_has_the_names_and_layouts_that_programs_read(painted_dfm: by
 
 def test_outputs_of_a_dfm_file_are_in_range(painted_dfm: bytes) -> None:
     """Images and masks are 0 to 1, masks are equal, and 0 around the network's square."""
-    side = whole_face_px(NETWORK_PX, 0.8)
+    side = WholeFace(size_px=NETWORK_PX, coverage=0.8).side_px
     faces = np.random.default_rng(0).random((2, side, side, 3), dtype=np.float32)
     face_mask, swapped, swap_mask = run_session(open_session(painted_dfm), faces)
     assert np.array_equal(face_mask, swap_mask)
@@ -248,37 +247,39 @@ def test_outputs_of_a_dfm_file_are_in_range(painted_dfm: bytes) -> None:
     assert np.allclose(faces[:, 0], swapped[:, 0], atol=1e-6)
 
 
-def test_resampling_keeps_positions() -> None:
-    """A ramp over an axis is still one in any interval of it, and comes back as itself."""
-    square = network_interval(1, 0.8)
-    ramp = (np.arange(160) + 0.5) / 160
-    crop = resampling_weights(square, size_in=160, size_out=64) @ ramp
-    expected = square[0] + (np.arange(64) + 0.5) / 64 * (square[1] - square[0])
-    assert np.allclose(expected, crop, atol=5e-4)  # less than a tenth of a pixel
-    back = resampling_weights(invert_interval(square), size_in=64, size_out=160) @ crop
-    inside = (ramp > square[0] + 0.02) & (ramp < square[1] - 0.02)
-    assert np.allclose(ramp[inside], back[inside], atol=5e-4)
+@pytest.mark.parametrize("size_px", [64, 96, 128, 256])
+@pytest.mark.parametrize("coverage", [0.7, 0.8, 1.0])
+def test_the_whole_face_is_whole_pixels_of_the_network(size_px: int, coverage: float) -> None:
+    """The square is the measured one up to a pixel, and what is cropped is pasted unchanged."""
+    square = WholeFace(size_px=size_px, coverage=coverage)
+    pixel = coverage / size_px
+    assert 0 == square.side_px % 2
+    assert WHOLE_FACE_SIDE == pytest.approx(square.side, abs=pixel)
+    assert WHOLE_FACE_CENTER == pytest.approx(square.center, abs=pixel / 2)
+    for axis in (0, 1):
+        # The middle of the unit square is that of the network's own square, in its pixels.
+        in_whole = (0.5 - square.center[axis]) / pixel + square.side_px / 2
+        assert in_whole - square.first_px(axis) == pytest.approx(size_px / 2)
+        indices = np.arange(square.side_px)
+        there_and_back = square.crop_indices(axis)[square.paste_indices(axis)]
+        is_inside = square.inside_weights(axis) > 0
+        assert np.array_equal(indices[is_inside], there_and_back[is_inside])
 
 
 # --- in other programs, and in ours -----------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("program", "min_ssim"), [(facefusion, 0.98), (deepfacelive, 0.96)], ids=["FF", "DFL"]
-)
+@pytest.mark.parametrize("program", [facefusion, deepfacelive], ids=["FF", "DFL"])
 def test_other_programs_swap_a_face_as_convert_does(
-    painted_dfm: bytes, frame: Image, face: Face, program: SwapProgram, min_ssim: float
+    painted_dfm: bytes, frame: Image, face: Face, program: SwapProgram
 ) -> None:
-    """SSIM above 0.99 in the frame, and high where only the swap shows.
-
-    DeepFaceLive's usual coverage of 2.2 frames the face more tightly than the file is made for.
-    """
+    """SSIM above 0.98 where only the swap shows, with the programs' usual settings."""
     converted, alpha = convert_frame(face_model(Painter()), frame, face)
     swapped = program(painted_dfm, frame, face.landmarks)
     whole = np.ones(frame.shape[:2], bool)
     core = cv2.erode(alpha, np.ones((9, 9))) == 255
     assert ssim_inside(converted, swapped, whole) > 0.99
-    assert ssim_inside(converted, swapped, core) > min_ssim
+    assert ssim_inside(converted, swapped, core) > 0.98
     assert ssim_inside(converted, frame, core) < 0.85
 
 
@@ -286,7 +287,7 @@ def test_other_programs_swap_a_face_as_convert_does(
 def test_convert_swaps_with_an_exported_file_as_with_its_network(
     frame: Image, face: Face, tmp_path: Path, predicts_mask: bool
 ) -> None:
-    """`.onnx` to a level, `.dfm` up to its resampling; also without a mask of the network."""
+    """`.onnx` to a few levels, `.dfm` up to its mask; also without a mask of the network."""
     painter = Painter(predicts_mask=predicts_mask).eval()
     reference = face_model(Painter(predicts_mask=predicts_mask))
     converted, alpha = convert_frame(reference, frame, face)
@@ -298,7 +299,7 @@ def test_convert_swaps_with_an_exported_file_as_with_its_network(
         other, _ = convert_frame(model, frame, face)
         if to == "onnx":
             assert np.abs(converted.astype(int) - other).max() <= 3
-        assert ssim_inside(converted, other, alpha > 0) > 0.96
+        assert ssim_inside(converted, other, alpha > 0) > 0.98
 
 
 def test_a_dfm_file_of_another_program_is_run(tmp_path: Path) -> None:
