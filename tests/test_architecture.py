@@ -17,7 +17,7 @@ SOURCES = sorted(
 
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("core",),
-    ("video", "faces", "provenance"),
+    ("video", "faces", "provenance", "pages"),
     ("compositing", "synthetic"),
     ("training",),
     ("conversion", "evaluation", "exchange", "pretraining"),

@@ -33,5 +33,8 @@ def test_the_wheel_has_presets_and_type_markers(wheel: list[str]) -> None:
         "faceswap_models/presets/autoencoder-light.toml",
         "faceswap_models/py.typed",
         "faceswap_cli/py.typed",
+        "faceswap_cli/pages/assets/chart.js",
+        "faceswap_cli/pages/assets/uplot.js",
+        "faceswap_cli/pages/assets/uplot-license.txt",
     }
     assert expected <= set(wheel)

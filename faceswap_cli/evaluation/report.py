@@ -6,7 +6,6 @@ from html import escape
 
 import numpy as np
 
-from faceswap_cli.core import html_page
 from faceswap_cli.evaluation.evaluation import (
     Curve,
     Evaluation,
@@ -16,6 +15,8 @@ from faceswap_cli.evaluation.evaluation import (
     format_time,
 )
 from faceswap_cli.evaluation.metrics.registry import GROUPS, Metric
+from faceswap_cli.pages import html_page
+from faceswap_cli.pages.chart import line_chart
 
 CHARTS: Mapping[str, tuple[str, ...]] = {
     "similarity to the target, cosine": ("identity_dlib", "identity_sface"),
@@ -35,7 +36,7 @@ CHARTS: Mapping[str, tuple[str, ...]] = {
 MAX_CURVE_POINTS = 500
 """Points of a curve: more than a screen can resolve."""
 
-_STYLE = """<style>
+_STYLE = """
 .tags { display: flex; gap: .6rem; flex-wrap: wrap; margin: 1rem 0; }
 .tags span { padding: .15rem .7rem; border-radius: 1rem; }
 .good { --tag: #2f9e62; } .fair { --tag: #b8901c; } .poor { --tag: #c23a5e; }
@@ -50,7 +51,7 @@ td.faint, tr.none td { opacity: .6; }
 .worst figure { margin: 0; } .worst .pair { display: flex; gap: 3px; }
 .worst img { flex: 1; min-width: 0; border-radius: 4px; }
 .worst b { font-variant-numeric: tabular-nums; margin-right: .5rem; }
-</style>"""
+"""
 
 
 def render_report(evaluation: Evaluation) -> str:
@@ -59,11 +60,11 @@ def render_report(evaluation: Evaluation) -> str:
         f"{evaluation.identity}'s face on the performance in {evaluation.source}; "
         f"{evaluation.frame_count:,} frames, {evaluation.face_count:,} with a face"
     )
-    parts = [_STYLE, _render_ratings(evaluation), _render_table(evaluation)]
+    parts = [_render_ratings(evaluation), _render_table(evaluation)]
     parts += [html_page.paragraph(reason) for reason in evaluation.missing_reasons()]
     parts += [html_page.heading("Worst frames"), _render_worst_frames(evaluation.worst_frames)]
     parts += [html_page.heading("Over time"), *_render_charts(evaluation)]
-    return html_page.build_page(f"Evaluation of {evaluation.swapped}", about, parts)
+    return html_page.build_page(f"Evaluation of {evaluation.swapped}", about, parts, style=_STYLE)
 
 
 def _render_ratings(evaluation: Evaluation) -> str:
@@ -128,7 +129,7 @@ def _render_charts(evaluation: Evaluation) -> list[str]:
             if result.curve is not None and result.value is not None
         }
         if series:
-            charts.append(html_page.line_chart(series, x_label="seconds", y_label=label))
+            charts.append(line_chart(series, x_label="seconds", y_label=label))
     return charts
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from faceswap_cli import synthetic
-from faceswap_cli.core import html_page, image_io
+from faceswap_cli.core import image_io
 from faceswap_cli.core.config import Recipe
 from faceswap_cli.core.errors import ConfigurationError
 from faceswap_cli.core.fileio import write_text
@@ -50,6 +50,7 @@ from faceswap_cli.evaluation.trials import (
 )
 from faceswap_cli.faces.dataset import FaceSet
 from faceswap_cli.faces.settings import ExtractSettings
+from faceswap_cli.pages import html_page
 from faceswap_cli.stages.convert import convert
 from faceswap_cli.stages.extract import extract
 from faceswap_cli.stages.train import StopCriterion, TrainJob, train

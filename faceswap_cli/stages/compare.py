@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from faceswap_cli.compositing.compositor import Compositor
-from faceswap_cli.core import html_page, image_io
+from faceswap_cli.core import image_io
 from faceswap_cli.core.errors import ConfigurationError, FaceswapError, NoFacesError
 from faceswap_cli.core.fileio import write_text
 from faceswap_cli.core.hardware import find_hardware
@@ -28,6 +28,8 @@ from faceswap_cli.evaluation.metrics.registry import METRICS, Metric
 from faceswap_cli.faces.alignment import FaceAlignment, transform_points
 from faceswap_cli.faces.dataset import FaceRecord, FaceSet
 from faceswap_cli.faces.masks import face_mask, intersect_masks
+from faceswap_cli.pages import html_page
+from faceswap_cli.pages.chart import line_chart
 from faceswap_cli.training.checkpoint import TrainedModel, load_weights, read_metadata
 from faceswap_cli.training.dataset import VALIDATION_FRACTION, read_crop, split_train_val
 from faceswap_cli.training.report import Curves, LogEntry, collect_curves, read_log
@@ -408,4 +410,4 @@ def _render_curves(runs: Sequence[RunInfo], key: str, label: str) -> Iterator[st
     curves = {run.name: collect_curves(run.lines, key) for run in runs}
     for name in dict.fromkeys(name for by_name in curves.values() for name in by_name):
         series: Curves = {run: by_name.get(name, []) for run, by_name in curves.items()}
-        yield html_page.line_chart(series, x_label="images seen", y_label=f"{name}: {label}")
+        yield line_chart(series, x_label="images seen", y_label=f"{name}: {label}")

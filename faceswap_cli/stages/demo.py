@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from faceswap_cli import synthetic
-from faceswap_cli.core import config, html_page, image_io
+from faceswap_cli.core import config, image_io
 from faceswap_cli.core.fileio import write_text
 from faceswap_cli.core.hardware import find_hardware
 from faceswap_cli.core.lock import folder_lock
@@ -25,6 +25,8 @@ from faceswap_cli.evaluation.clips import render_clip, render_true_swap
 from faceswap_cli.evaluation.metrics.reconstruction import ReconstructionScores, psnr_from_mse
 from faceswap_cli.faces.dataset import FaceSet
 from faceswap_cli.faces.settings import ExtractSettings
+from faceswap_cli.pages import html_page
+from faceswap_cli.pages.chart import line_chart
 from faceswap_cli.provenance.consent import CONSENT_SECTION, Consent
 from faceswap_cli.provenance.credentials import read_credentials, sign_file
 from faceswap_cli.stages.convert import convert
@@ -351,7 +353,7 @@ def _render_page(summary: DemoSummary, scores: Mapping[str, ReconstructionScores
                 summary.folder / CONTACT_SHEET, "original, swapped, and the true swap"
             ),
             html_page.heading("Frame by frame"),
-            html_page.line_chart(curves, x_label="frame", y_label="PSNR, dB"),
+            line_chart(curves, x_label="frame", y_label="PSNR, dB"),
             html_page.heading("Time"),
             html_page.table(["step", "seconds"], [[k, v] for k, v in summary.seconds.items()]),
             html_page.paragraph(f"{summary.images_seen:,} images were seen in training."),

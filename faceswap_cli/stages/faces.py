@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 
-from faceswap_cli.core import html_page
 from faceswap_cli.core.errors import ConfigurationError, InputError, NoFacesError, did_you_mean
 from faceswap_cli.core.fileio import translate_os_errors, write_text
 from faceswap_cli.core.lock import RETRY_HINT, output_lock, set_lock
@@ -35,6 +34,8 @@ from faceswap_cli.faces.curation.pose_coverage import (
 from faceswap_cli.faces.dataset import FaceRecord, FaceSet
 from faceswap_cli.faces.embedding import SFace
 from faceswap_cli.faces.types import BLENDSHAPE_NAMES
+from faceswap_cli.pages import html_page
+from faceswap_cli.pages.gallery import Tile, gallery
 
 MAX_TILES = 4000
 """Thumbnails on a page: about 12 MB, which a browser still sorts at once."""
@@ -316,7 +317,7 @@ def _render_gallery(inspected: _InspectedSet) -> list[str]:
     indices = select_tiles(is_outlier)
     similarities = identity_similarity(inspected.features.embeddings)
     tiles = [
-        html_page.Tile(
+        Tile(
             jpeg=inspected.features.thumbnails[i],
             title=f"{records[i].file}, {float(records[i].time):.2f} s",
             numbers=[*_sort_values(records[i]), float(similarities[i])],
@@ -332,7 +333,7 @@ def _render_gallery(inspected: _InspectedSet) -> list[str]:
                 "evenly spaced."
             )
         ]
-    return [*notes, html_page.gallery(tiles, numbers=SORT_KEYS, tags=list(OUTLIER_TYPES))]
+    return [*notes, gallery(tiles, numbers=SORT_KEYS, tags=list(OUTLIER_TYPES))]
 
 
 def select_tiles(is_outlier: BoolArray, max_tiles: int = MAX_TILES) -> list[int]:

@@ -9,10 +9,11 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from faceswap_cli.core import html_page
 from faceswap_cli.core.config import Recipe
 from faceswap_cli.core.fileio import write_text
 from faceswap_cli.core.workspace import RunFolder
+from faceswap_cli.pages import html_page
+from faceswap_cli.pages.chart import line_chart
 
 REFRESH_INTERVAL_S = 15
 """Seconds after which an open tab reloads the page during training."""
@@ -65,12 +66,10 @@ def write_run_report(run: RunFolder, recipe: Recipe, *, is_training: bool) -> No
         html_page.heading("Losses"),
         *_loss_charts(lines),
         html_page.heading("Validation error"),
-        html_page.line_chart(
-            errors, x_label="images seen", y_label="error, part of the full range"
-        ),
+        line_chart(errors, x_label="images seen", y_label="error, part of the full range"),
         *_swap_metric_charts(lines),
         html_page.heading("Learning rate"),
-        html_page.line_chart(
+        line_chart(
             collect_curves(lines, "learning_rate"),
             x_label="images seen",
             y_label="learning rate",
@@ -164,12 +163,10 @@ def _loss_charts(lines: Sequence[LogEntry]) -> list[str]:
     networks = {name: points for name, points in losses.items() if name.startswith(NETWORK_LOSSES)}
     terms = {name: points for name, points in losses.items() if name not in networks}
     if not (networks and terms):
-        return [
-            html_page.line_chart({**losses, **validation}, x_label="images seen", y_label="loss")
-        ]
+        return [line_chart({**losses, **validation}, x_label="images seen", y_label="loss")]
     return [
-        html_page.line_chart({**networks, **validation}, x_label="images seen", y_label="loss"),
-        html_page.line_chart(
+        line_chart({**networks, **validation}, x_label="images seen", y_label="loss"),
+        line_chart(
             terms, x_label="images seen", y_label="terms of losses, before they are weighted"
         ),
     ]
@@ -193,7 +190,7 @@ def _swap_metric_charts(lines: Sequence[LogEntry]) -> list[str]:
         chart = {name: curves.get(name, [])}
         if name == "identity_shift":
             chart["unswapped"] = curves.get("identity_baseline", [])
-        parts.append(html_page.line_chart(chart, x_label="images seen", y_label=label))
+        parts.append(line_chart(chart, x_label="images seen", y_label=label))
     return parts
 
 
