@@ -1,4 +1,4 @@
-"""Every gate in one command, with a table of times: `python tests/check.py [--fast]`."""
+"""Every gate in one command, with a table of times: `python tests/check.py --help`."""
 
 import argparse
 import subprocess
@@ -8,12 +8,19 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 
+DOCUMENT_TESTS = ["tests/test_docs.py", "tests/test_site.py"]
+
 GATES = {
     "format": ["ruff", "format", "--check", "."],
     "lint": ["ruff", "check", "."],
     "types": ["mypy"],
-    "docs": ["pytest", "--quiet", "tests/test_docs.py"],
-    "tests": ["pytest", "--quiet", "--durations=10", "--ignore=tests/test_docs.py"],
+    "docs": ["pytest", "--quiet", *DOCUMENT_TESTS],
+    "tests": [
+        "pytest",
+        "--quiet",
+        "--durations=10",
+        *(f"--ignore={one}" for one in DOCUMENT_TESTS),
+    ],
 }
 """What is run, in this order: the quick ones first."""
 
@@ -22,10 +29,12 @@ def main() -> int:
     """Run every gate, also after one failed, and return how many failed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--fast", action="store_true", help="leave out tests marked slow")
-    fast = parser.parse_args().fast
+    parser.add_argument("--only", choices=GATES, help="run one gate")
+    options = parser.parse_args()
     outcomes = []
-    for name, command in GATES.items():
-        if fast and command[0] == "pytest":
+    for name in [options.only] if options.only else GATES:
+        command = GATES[name]
+        if options.fast and command[0] == "pytest":
             command = [*command, "-m", "not slow"]
         print(f"\n== {name}: {' '.join(command)}", flush=True)
         began = time.perf_counter()

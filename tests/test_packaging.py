@@ -2,10 +2,13 @@
 
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
 import pytest
+
+from faceswap_cli import __version__
 
 ROOT = Path(__file__).parents[1]
 
@@ -38,3 +41,10 @@ def test_the_wheel_has_presets_and_type_markers(wheel: list[str]) -> None:
         "faceswap_cli/pages/assets/uplot-license.txt",
     }
     assert expected <= set(wheel)
+
+
+def test_the_version_is_one_number() -> None:
+    """The package says the version that its metadata has, and the changelog has it too."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert __version__ == project["version"]
+    assert f"## {__version__} " in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
