@@ -50,6 +50,15 @@ def test_generated_pages_are_current() -> None:
         assert text == written, f"{name} is out of date: run python docs/generate.py"
 
 
+def test_diagrams_are_current() -> None:
+    """The diagrams of docs/backends equal what docs/diagrams.py draws, and a page shows each."""
+    diagrams = load_module(ROOT / "docs/diagrams.py")
+    pages = "".join(page.read_text(encoding="utf-8") for page in PAGES)
+    written = {path.name: path.read_text("utf-8") for path in diagrams.FOLDER.iterdir()}
+    assert written == {name: diagrams.render(one) for name, one in diagrams.DIAGRAMS.items()}
+    assert [] == [name for name in written if f"diagrams/{name})" not in pages]
+
+
 @pytest.mark.parametrize("page", HAND_WRITTEN, ids=page_id)
 def test_example_commands_parse(page: Path) -> None:
     """Each `faceswap ...` line parses with its options."""
