@@ -125,7 +125,9 @@ class Recipe:
                 key, value = rename_setting(section, old_key, old_value)
                 try:
                     _check_key(backend, kind, section, key, origin="the stored recipe")
-                    values[section][key] = _coerce(value, types[key], origin=f"{section}.{key}")
+                    value = _coerce(value, types[key], origin=f"{section}.{key}")
+                    _check_range(kind, section, key, value, origin="the stored recipe")
+                    values[section][key] = value
                 except ConfigurationError:
                     if section == "model":
                         raise
@@ -197,12 +199,9 @@ def resolve(
             raw, _field_types(kind, section)[key], name=f"{section}.{key}"
         )
         sources[f"{section}.{key}"] = FROM_SET_OPTION
-    for section, settings in (
-        ("model", kind.model_settings_type),
-        ("train", kind.train_settings_type),
-    ):
-        for key, value in values[section].items():
-            _check_range(f"{section}.{key}", value, settings.ranges.get(key, (0, math.inf)))
+    for section, table in values.items():
+        for key, value in table.items():
+            _check_range(kind, section, key, value, origin=FROM_SET_OPTION)
     return _build_recipe(backend, name, kind, values, sources)
 
 
@@ -287,12 +286,14 @@ def _preset_values(preset: "Preset") -> Iterator[tuple[str, str, Any]]:
 def _kept_values(stored: Recipe) -> Iterator[tuple[str, str, Any, str]]:
     """Yield section, key, value and source of what a continued run keeps.
 
-    That is all of `[model]`, and of `[train]` what no option set: options may change.
+    That is all of `[model]`, and of `[train]` what no option set: options may change. A file is
+    only ever named by an option: a run from elsewhere must not choose what is read.
     """
     for section, settings in (("model", stored.model), ("train", stored.train)):
         for key, value in vars(settings).items():
             origin = stored.sources[f"{section}.{key}"]
-            if section == "model" or origin == DEFAULT or origin.startswith(FROM_PRESET):
+            is_option = origin != DEFAULT and not origin.startswith(FROM_PRESET)
+            if section == "model" or not (is_option or key.endswith("_file")):
                 yield section, key, value, origin
 
 
@@ -363,15 +364,41 @@ def _coerce(value: Any, hint: Any, *, origin: str) -> Any:  # noqa: ANN401
     raise ConfigurationError(f"{origin} takes {_type_name(hint)}, not {value!r}")
 
 
-def _check_range(name: str, value: Any, limits: tuple[float, float]) -> None:  # noqa: ANN401
+def _check_range(
+    kind: "type[SwapModel]",
+    section: str,
+    key: str,
+    value: Any,  # noqa: ANN401
+    *,
+    origin: str,
+) -> None:
     """Refuse a number, or a list of numbers, outside of its setting's range."""
-    least, largest = limits
-    for number in value if isinstance(value, tuple) else (value,):
-        if isinstance(number, int | float) and not (
-            least <= number <= largest and math.isfinite(number)
-        ):
+    from faceswap_models.base import MAX_LAYERS, MAX_MODEL_SETTING
+
+    is_model = section == "model"
+    settings = kind.model_settings_type if is_model else kind.train_settings_type
+    least, largest = settings.ranges.get(key, (0, MAX_MODEL_SETTING if is_model else math.inf))
+    numbers = value if isinstance(value, tuple) else (value,)
+    if is_model and len(numbers) > MAX_LAYERS:
+        raise ConfigurationError(
+            f"{origin}: {section}.{key} has {len(numbers):,} values, {MAX_LAYERS} are possible"
+        )
+    for number in numbers:
+        if isinstance(number, int | float) and not (least <= number <= min(largest, _MAX_NUMBER)):
             most = f" to {largest:g}" if largest < math.inf else " or more"
-            raise ConfigurationError(f"--set: {name} may be {least:g}{most}, not {number:g}")
+            raise ConfigurationError(
+                f"{origin}: {section}.{key} may be {least:g}{most}, not {_format_number(number)}"
+            )
+
+
+_MAX_NUMBER = 1e18
+"""Beyond every setting and every count of images."""
+
+
+def _format_number(number: float) -> str:
+    """Return a number of any size as a short text."""
+    is_short = isinstance(number, float) or abs(number) <= _MAX_NUMBER
+    return f"{number:g}" if is_short else "a number that large"
 
 
 def _type_name(hint: Any) -> str:  # noqa: ANN401

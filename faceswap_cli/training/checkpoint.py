@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
@@ -26,7 +27,7 @@ from torch import Tensor
 from faceswap_cli.core.config import Recipe, list_model_differences
 from faceswap_cli.core.errors import CheckpointError, ConfigurationError
 from faceswap_cli.core.fileio import atomic_write, translate_os_errors, write_text
-from faceswap_cli.core.workspace import RunFolder, SetFolder
+from faceswap_cli.core.workspace import RunFolder, SetFolder, validate_name
 from faceswap_cli.provenance.consent import (
     Origin,
     origins_from_json,
@@ -38,6 +39,7 @@ from faceswap_cli.training.state import TrainState
 from faceswap_cli.training.trainer import Tensors, Trainer, select_exported
 from faceswap_models import registry
 from faceswap_models.base import SwapModel
+from faceswap_models.meta import build_on_meta
 
 if TYPE_CHECKING:  # with OpenCV, which a GPU machine that trains from decoded crops lacks
     from faceswap_cli.faces.dataset import FaceSet
@@ -50,6 +52,27 @@ CHECKSUM_KEY = "sha256"
 """Header key of the checksum over everything else; safetensors itself has none."""
 MAX_FP16 = 60_000.0
 """Weights beyond this are stored in full: float16 ends at 65,504."""
+MAX_TENSORS = 20_000
+"""Of one file; a checkpoint of the largest preset with two identities has 400."""
+MAX_IDENTITIES = 1_000
+"""Of one model."""
+MAX_TRAINING_ONLY_BYTES = 1 << 30
+"""Memory of the parts that a trained model's file leaves out; the largest preset's take 90 MB."""
+MALFORMED = (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError)
+"""What a header or tensors that fit no model raise; deeply nested JSON a `RecursionError`."""
+_DTYPES: Mapping[str, torch.dtype] = MappingProxyType(
+    {
+        "F64": torch.float64,
+        "F32": torch.float32,
+        "F16": torch.float16,
+        "BF16": torch.bfloat16,
+        "I64": torch.int64,
+        "I32": torch.int32,
+        "U8": torch.uint8,
+        "BOOL": torch.bool,
+    }
+)
+"""By their names in safetensors; networks have no others."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -322,19 +345,17 @@ def read_checkpoint(path: Path) -> Checkpoint:
         CheckpointError: The file is damaged, or is not a checkpoint.
     """
     tensors, header = read_safetensors(path)
-    try:
+    with _translate_header_errors(path, f"{path} does not hold a checkpoint"):
         return Checkpoint(
             tensors=tensors,
             recipe=Recipe.from_dict(json.loads(header["recipe"])),
-            identities=tuple(json.loads(header["identities"])),
+            identities=_check_identities(json.loads(header["identities"])),
             state=TrainState.from_dict(json.loads(header["state"])),
             validation_files={
                 name: tuple(files)
                 for name, files in json.loads(header.get("validation_files", "{}")).items()
             },
         )
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path} does not hold a checkpoint") from error
 
 
 def check_compatible(
@@ -386,23 +407,20 @@ def load_weights(path: Path, device: torch.device) -> TrainedModel:
     Raises:
         CheckpointError: The file is damaged, is not a trained model, or is of an unknown backend.
     """
-    tensors, header = read_safetensors(path)
-    try:
+    layout, header = read_layout(path)
+    with _translate_header_errors(
+        path,
+        f"{path} is not a trained model that this version can read",
+        hint="give the weights.safetensors of a run, its name, or the word latest",
+    ):
         recipe = Recipe.from_dict(json.loads(header["recipe"]))
-        identities = tuple(json.loads(header["identities"]))
+        identities = _check_identities(json.loads(header["identities"]))
         images_seen = int(header["images_seen"])
-        model = registry.load(recipe.backend)(recipe.model, recipe.train, identities)
+        build = partial(registry.load(recipe.backend), recipe.model, recipe.train, identities)
+        _check_layout(build_on_meta(build), layout)  # before weights take any memory
+        tensors, _ = read_safetensors(path)
+        model = build()
         _load_exported(model, tensors)
-    except ConfigurationError as error:
-        raise CheckpointError(
-            f"{path} was trained with settings that this version does not have: {error.message}",
-            hint=error.hint,
-        ) from error
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise CheckpointError(
-            f"{path} is not a trained model that this version can read",
-            hint="give the weights.safetensors of a run, its name, or the word latest",
-        ) from error
     return TrainedModel(
         model=model.to(device).eval(),
         recipe=recipe,
@@ -441,25 +459,64 @@ def read_safetensors(path: Path) -> tuple[Tensors, dict[str, str]]:
     Raises:
         CheckpointError: The file is missing, incomplete, damaged, or of a newer version.
     """
+    with _open_safetensors(path) as (file, header):
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    if header.pop(CHECKSUM_KEY) != compute_checksum(tensors, header):
+        raise CheckpointError(f"{path} is damaged: its checksum does not match")
+    return tensors, header
+
+
+def read_layout(path: Path) -> tuple[Tensors, dict[str, str]]:
+    """Read the tensors' names, shapes and types, on the `meta` device, and the header.
+
+    Numbers that are no arrays, such as a growth step, have their values. Nothing is verified: what
+    is decided from this is decided again from what `read_safetensors` returns.
+
+    Raises:
+        CheckpointError: The file is missing, incomplete, or of a newer version.
+    """
+    layout = {}
+    with _open_safetensors(path) as (file, header):
+        for name in file.keys():  # noqa: SIM118
+            part = file.get_slice(name)
+            shape = part.get_shape()
+            if shape:
+                dtype = _DTYPES[part.get_dtype()]
+                layout[name] = torch.empty(shape, dtype=dtype, device="meta")
+            else:
+                layout[name] = file.get_tensor(name)
+    return layout, header
+
+
+@contextmanager
+def _open_safetensors(path: Path) -> Iterator[tuple[Any, dict[str, str]]]:
+    """Yield an open file of ours, and its header; safetensors checks that sizes match the file.
+
+    Raises:
+        CheckpointError: The file is missing, incomplete, damaged, or of a newer version.
+    """
     try:
         with safe_open(path, framework="pt") as file:
             header = dict(file.metadata() or {})
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            _check_header(path, header, num_tensors=len(file.keys()))
+            yield file, header
     except FileNotFoundError as error:
         raise CheckpointError(f"{path} does not exist") from error
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, OSError, *MALFORMED) as error:
         raise CheckpointError(f"{path} is damaged: it is not whole") from error
-    expected = header.pop(CHECKSUM_KEY, None)
-    if expected is None or "format" not in header:
+
+
+def _check_header(path: Path, header: Mapping[str, str], *, num_tensors: int) -> None:
+    """Refuse a file of another program or a newer version."""
+    if CHECKSUM_KEY not in header or not header.get("format", "").isdecimal():
         raise CheckpointError(f"{path} was not written by faceswap")
-    if expected != compute_checksum(tensors, header):
-        raise CheckpointError(f"{path} is damaged: its checksum does not match")
     if int(header["format"]) > FORMAT:
         raise CheckpointError(
             f"{path} was written by a newer faceswap (format {header['format']})",
             hint="update faceswap to read it",
         )
-    return tensors, header
+    if num_tensors > MAX_TENSORS:
+        raise CheckpointError(f"{path} is damaged: it claims to hold {num_tensors:,} tensors")
 
 
 def compute_checksum(tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> str:
@@ -492,14 +549,72 @@ def to_fp16_if_safe(value: Tensor) -> Tensor:
     return value.half() if fits else value
 
 
-def _load_exported(model: SwapModel, tensors: Mapping[str, Tensor]) -> None:
+@contextmanager
+def _translate_header_errors(path: Path, message: str, *, hint: str = "") -> Iterator[None]:
+    """Translate what a header that cannot be used raises.
+
+    Raises:
+        CheckpointError: With the message, or that settings are unknown.
+    """
+    try:
+        yield
+    except ConfigurationError as error:
+        raise CheckpointError(
+            f"{path} was trained with settings that this version does not have: {error.message}",
+            hint=error.hint,
+        ) from error
+    except MALFORMED as error:
+        raise CheckpointError(message, hint=hint) from error
+
+
+def _check_identities(names: Any) -> tuple[str, ...]:  # noqa: ANN401
+    """Return the identities in a header, each a name that a folder can have.
+
+    Raises:
+        ValueError: They are none, too many, or not different names.
+        ConfigurationError: One cannot be the name of a set.
+    """
+    if not isinstance(names, list) or not 0 < len(names) <= MAX_IDENTITIES:
+        raise ValueError("not a list of identities")
+    identities = tuple(validate_name(name) for name in names)
+    if len(set(identities)) < len(identities):
+        raise ValueError("an identity is listed twice")
+    return identities
+
+
+def _check_layout(model: SwapModel, layout: Tensors) -> None:
+    """Check that a file holds what a model on the `meta` device needs.
+
+    Raises:
+        RuntimeError: Names, shapes or types differ, or the parts that the file leaves out are too
+            large.
+    """
+    types = {name: value.is_floating_point() for name, value in model.state_dict().items()}
+    for name, value in layout.items():
+        if value.is_floating_point() != types.get(name, True):
+            raise RuntimeError(f"{name} holds {value.dtype}")
+    _load_exported(model, layout, assign=True)
+    left_out = model.training_only_prefixes
+    size = sum(one.nbytes for name, one in model.state_dict().items() if name.startswith(left_out))
+    if size > MAX_TRAINING_ONLY_BYTES:
+        raise RuntimeError(f"the parts for training alone would take {size:,} bytes")
+
+
+def _load_exported(
+    model: SwapModel, tensors: Mapping[str, Tensor], *, assign: bool = False
+) -> None:
     """Load trained weights into a model; what only training needs stays as it was built.
+
+    Args:
+        model: The model.
+        tensors: Its weights.
+        assign: Take the tensors themselves, not copies of their values.
 
     Raises:
         RuntimeError: The weights are of other networks.
     """
     values = {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
-    missing, unexpected = model.load_state_dict(values, strict=False)
+    missing, unexpected = model.load_state_dict(values, strict=False, assign=assign)
     wrong = [
         name
         for name in (*missing, *unexpected)
@@ -556,7 +671,8 @@ def read_recipe(path: Path, backend: str) -> Recipe | None:
         CheckpointError: The file is neither.
     """
     recipe = read_metadata(path)["recipe"]
-    return Recipe.from_dict(recipe) if recipe["backend"] == backend else None
+    with _translate_header_errors(path, f"{path} is not a trained model"):
+        return Recipe.from_dict(recipe) if recipe["backend"] == backend else None
 
 
 def read_run_recipe(run: RunFolder, backend: str) -> Recipe | None:
@@ -586,5 +702,5 @@ def read_metadata(path: Path) -> dict[str, Any]:
             "images_seen": int(header["images_seen"]),
             "validation_files": json.loads(header.get("validation_files", "{}")),
         }
-    except (SafetensorError, OSError, ValueError, KeyError) as error:
+    except (SafetensorError, OSError, *MALFORMED) as error:
         raise CheckpointError(f"{path} is not a trained model") from error

@@ -9,6 +9,11 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
+MAX_MODEL_SETTING = 16_384
+"""Largest number of channels and the like: sixteen times those of the largest preset."""
+MAX_LAYERS = 32
+"""Longest list of a `[model]` setting, which has one value for each layer."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSettings:
@@ -19,10 +24,10 @@ class ModelSettings:
     coverage: float = 0.8
     """Side of that square as a fraction of the crop's side, 0 to 1."""
     ranges: ClassVar[Mapping[str, tuple[float, float]]] = {
-        "size_px": (1, math.inf),
+        "size_px": (1, 4096),
         "coverage": (0.1, 1),
     }
-    """Minimum and maximum by setting; all others are 0 or more."""
+    """Minimum and maximum by setting; all others are from 0 to `MAX_MODEL_SETTING`."""
 
 
 @dataclass(frozen=True, kw_only=True)

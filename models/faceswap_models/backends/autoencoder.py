@@ -10,13 +10,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from faceswap_models import vgg
 from faceswap_models.base import (
+    MAX_LAYERS,
     FaceBatch,
     ModelSettings,
     SwapModel,
@@ -85,6 +86,14 @@ class AutoencoderModelSettings(ModelSettings):
     identity_classifier_dim: int = 0
     """Width of the classifier that tells identities apart by their latents, for the confusion loss;
     0 has none."""
+    ranges: ClassVar[Mapping[str, tuple[float, float]]] = {
+        **ModelSettings.ranges,
+        "bottleneck_px": (1, 4096),
+        "residual_blocks": (0, MAX_LAYERS),
+        "encoder_kernel_size": (1, MAX_LAYERS),
+        "decoder_kernel_size": (1, MAX_LAYERS),
+        "output_kernel_size": (1, MAX_LAYERS),
+    }
 
     def __post_init__(self) -> None:
         """Check that the networks can be built.
