@@ -18,8 +18,13 @@ from faceswap_cli.core.types import AnyArray, Image
 
 # Unreadable files raise an InputError; OpenCV would log its own lines as well.
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-# OpenCV's limit: Pillow refuses a sixth of it, less than the photos of some phones.
-Pillow.MAX_IMAGE_PIXELS = 1 << 30
+MAX_IMAGE_PIXELS = 1 << 28
+"""Pixels of the largest image that is read, 268 million: phones have 200. A file of 50 kB can hold
+one color of any size."""
+MAX_IMAGE_BYTES = 8 * MAX_IMAGE_PIXELS + (1 << 24)
+"""Size of the largest file: no compression, four channels of 16 bits, and metadata."""
+# Pillow would refuse some phones' photos, and warn on the console: `_check_pixels` comes first.
+Pillow.MAX_IMAGE_PIXELS = None
 
 _BACKGROUND_LEVEL = 24
 """Gray level of a grid between its images."""
@@ -183,16 +188,39 @@ def to_upright(image: AnyArray, orientation: int) -> AnyArray:
 
 
 def _read_bytes(path: Path) -> AnyArray:
-    """Return the bytes of a file, uint8 (N,).
+    """Return the bytes of an image file, uint8 (N,).
 
     Raises:
-        InputError: It cannot be read.
+        InputError: It cannot be read, or claims to be larger than any photo.
     """
     # cv2.imread crashes on some paths and only returns None on failure.
     try:
-        return np.fromfile(path, dtype=np.uint8)
+        size = path.stat().st_size
+        if size > MAX_IMAGE_BYTES:
+            raise InputError(f"{path} is too large for an image: {size / 1e9:.1f} GB")
+        data: AnyArray = np.fromfile(path, dtype=np.uint8)
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+    _check_pixels(data, path)
+    return data
+
+
+def _check_pixels(data: AnyArray, path: Path) -> None:
+    """Refuse an image by the size that its header claims, before anything is decoded.
+
+    Raises:
+        InputError: It has more than `MAX_IMAGE_PIXELS`.
+    """
+    try:
+        with Pillow.open(BytesIO(data.data)) as opened:
+            width, height = opened.size
+    except Exception:  # Pillow raises all kinds for a damaged file; OpenCV has a limit of its own
+        return
+    if width * height > MAX_IMAGE_PIXELS:
+        raise InputError(
+            f"{path} has {width:,} x {height:,} px, more than {MAX_IMAGE_PIXELS / 1e6:.0f} million",
+            hint="make it smaller with an image editor",
+        )
 
 
 def _decode(data: AnyArray, flags: int) -> AnyArray | None:

@@ -158,12 +158,14 @@ class Decoder:
         self.losses = LossEvidence(container, stream)
         self._path = path
         stream.thread_type = "AUTO"
+        stream.codec_context.options = _DECODER_OPTIONS
         self._frames = self._decode_packets()
         first = next(self._frames, None)
         if first is None:
             raise InputError(
                 f"not one frame of {path} can be decoded",
-                hint="the file is damaged; copy it again from where it came from",
+                hint="the file is damaged, or its frames have more than "
+                f"{MAX_FRAME_PIXELS / 1e6:.0f} million px; copy it again from where it came from",
             )
         self.first = first
         """The first frame in the order of showing."""
@@ -479,6 +481,11 @@ _ALLOWED_FORMATS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg,gif,apng,mxf,h264"
 )
 
+MAX_FRAME_PIXELS = 1 << 27
+"""Pixels of the largest frame that is decoded, 134 million: 16K has 133. A file of one megabyte can
+hold any size in one color."""
+_DECODER_OPTIONS = {"max_pixels": str(MAX_FRAME_PIXELS)}
+
 
 @contextmanager
 def open_media(path: Path) -> Iterator[InputContainer]:
@@ -494,6 +501,7 @@ def open_media(path: Path) -> Iterator[InputContainer]:
         container = av.open(
             str(path.absolute()),
             container_options={"protocol_whitelist": "file", "format_whitelist": _ALLOWED_FORMATS},
+            options=_DECODER_OPTIONS,  # for the frames that opening decodes
             metadata_errors="replace",
         )
     except (FFmpegError, OSError) as error:
