@@ -1,6 +1,8 @@
 """Records of crops, one line of JSON each (`FaceRecord`), and sets of them (`FaceSet`)."""
 
 import json
+import re
+import stat
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -12,7 +14,7 @@ import numpy as np
 from faceswap_cli.core.errors import InputError
 from faceswap_cli.core.types import Points
 from faceswap_cli.core.workspace import SetFolder
-from faceswap_cli.faces.alignment import FaceAlignment
+from faceswap_cli.faces.alignment import FRAMINGS, FaceAlignment
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,27 +81,38 @@ class FaceRecord:
         """Return the record of one line.
 
         Raises:
-            ValueError, KeyError: The line is torn or of another kind, or names a file elsewhere.
+            ValueError: The line is torn or of another kind, or names a file elsewhere.
         """
-        fields: dict[str, Any] = json.loads(line)
-        if Path(fields["file"]).name != fields["file"]:
+        try:
+            return cls._from_fields(json.loads(line))
+        except (KeyError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
+            raise ValueError(f"not a record: {type(error).__name__}") from error
+
+    @classmethod
+    def _from_fields(cls, fields: dict[str, Any]) -> "FaceRecord":
+        """Return the record of a line's values, which may be anything that JSON can hold."""
+        if not _is_file_name(fields["file"]):
             raise ValueError("a crop is in the folder of its set")
+        if not _TIME.fullmatch(fields["time"]):
+            raise ValueError("a time is a fraction")
+        if fields.get("framing", "face") not in FRAMINGS:
+            raise ValueError("an unknown framing")
         return cls(
             file=fields["file"],
-            frame=fields["frame"],
+            frame=_to_index(fields["frame"]),
             time=Fraction(fields["time"]),
-            alignment=FaceAlignment(to_unit=np.array(fields["to_unit"], dtype=np.float64)),
-            landmarks=np.array(fields["landmarks"], dtype=np.float32),
-            score=fields["score"],
-            sharpness=fields["sharpness"],
-            pose=tuple(fields["pose"]),
-            blendshapes=tuple(fields["expression"]),
-            input_index=fields.get("source", 0),
-            cut_off=fields.get("cut_off", 0.0),
-            track=fields.get("track", 0),
-            outline=np.array(fields.get("mask", []), dtype=np.float32).reshape(-1, 2),
+            alignment=FaceAlignment(to_unit=_to_array(fields["to_unit"], (2, 3), np.float64)),
+            landmarks=_to_array(fields["landmarks"], (478, 2), np.float32),
+            score=float(fields["score"]),
+            sharpness=float(fields["sharpness"]),
+            pose=_to_pose(fields["pose"]),
+            blendshapes=_to_floats(fields["expression"], 52),
+            input_index=_to_index(fields.get("source", 0)),
+            cut_off=float(fields.get("cut_off", 0.0)),
+            track=_to_index(fields.get("track", 0)),
+            outline=_to_array(fields.get("mask", []), (-1, 2), np.float32),
             framing=fields.get("framing", "face"),
-            is_interpolated=fields.get("interpolated", False),
+            is_interpolated=bool(fields.get("interpolated", False)),
         )
 
 
@@ -113,9 +126,13 @@ class FaceSet:
 
     @classmethod
     def load(cls, name: str, *, folder: Path, records: Path) -> "FaceSet":
-        """Read the set with crops in `folder` and records in the file `records`."""
-        present = (record for record in read_records(records) if (folder / record.file).is_file())
-        return cls(name=name, folder=folder, records=list(present))
+        """Read the set with crops in `folder` and records in the file `records`.
+
+        Raises:
+            InputError: A line is not a record, or a crop is a link to a file elsewhere.
+        """
+        present = [one for one in read_records(records) if _is_present(folder / one.file)]
+        return cls(name=name, folder=folder, records=present)
 
     @classmethod
     def from_folder(cls, folder: SetFolder) -> "FaceSet":
@@ -128,6 +145,82 @@ class FaceSet:
     def path(self, record: FaceRecord) -> Path:
         """Return the path of a crop."""
         return self.folder / record.file
+
+
+def _is_present(crop: Path) -> bool:
+    """Return whether a crop is there.
+
+    Raises:
+        InputError: It is a link to a file elsewhere: a set from a stranger must not read others.
+    """
+    try:
+        if stat.S_ISREG(crop.lstat().st_mode):
+            return True
+    except OSError:
+        return False
+    if crop.is_file() and not crop.resolve().is_relative_to(crop.parent.resolve()):
+        raise InputError(
+            f"{crop} is a link to a file outside of its set", hint="replace it by that file"
+        )
+    return crop.is_file()
+
+
+_TIME = re.compile(r"-?\d{1,20}(/\d{1,20})?")
+"""`Fraction` would also take a number with a billion zeros, and all memory for it."""
+
+
+def _is_file_name(name: str) -> bool:
+    """Return whether a name is that of a file in the folder at hand."""
+    return Path(name).name == name and name not in ("", "..") and "\0" not in name
+
+
+def _to_index(value: Any) -> int:  # noqa: ANN401
+    """Return a whole number from 0.
+
+    Raises:
+        ValueError: It is none.
+    """
+    if type(value) is not int or not 0 <= value < 1 << 62:
+        raise ValueError("not an index")
+    return value
+
+
+def _to_floats(values: Any, count: int) -> tuple[float, ...]:  # noqa: ANN401
+    """Return so many numbers.
+
+    Raises:
+        ValueError: They are more or fewer.
+    """
+    if len(values) != count:
+        raise ValueError(f"not {count} numbers")
+    return tuple(float(value) for value in values)
+
+
+def _to_pose(values: Any) -> tuple[float, float, float]:  # noqa: ANN401
+    """Return yaw, pitch and roll in degrees.
+
+    Raises:
+        ValueError: They are more or fewer.
+    """
+    yaw, pitch, roll = _to_floats(values, 3)
+    return yaw, pitch, roll
+
+
+def _to_array(values: Any, shape: tuple[int, ...], dtype: type[Any]) -> Any:  # noqa: ANN401
+    """Return finite numbers as an array of a shape; -1 is any length.
+
+    Raises:
+        ValueError: The shape is another one, or a number is not finite.
+    """
+    array = np.array(values, dtype=dtype)
+    if not array.size:
+        array = array.reshape(0, *shape[1:])
+    is_shaped = array.ndim == len(shape) and all(
+        wanted in (-1, found) for wanted, found in zip(shape, array.shape, strict=True)
+    )
+    if not is_shaped or not np.isfinite(array).all():
+        raise ValueError(f"not {shape} finite numbers")
+    return array
 
 
 def _round_points(points: Points) -> list[list[float]]:
@@ -148,7 +241,7 @@ def read_records(path: Path) -> Iterable[FaceRecord]:
                 return
             try:
                 yield FaceRecord.from_json(line)
-            except (ValueError, KeyError, TypeError) as error:
+            except ValueError as error:
                 raise InputError(
                     f"{path} cannot be read: its line {number} is not a face",
                     hint="delete that line, or the folder it is in, and extract again",
