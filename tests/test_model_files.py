@@ -3,8 +3,11 @@
 import hashlib
 import io
 from dataclasses import replace
+from email.message import Message
 from pathlib import Path
 from urllib.error import URLError
+from urllib.request import HTTPSHandler, Request
+from urllib.response import addinfourl
 
 import pytest
 
@@ -12,6 +15,8 @@ from faceswap_cli.core import model_files
 from faceswap_cli.core.errors import ConfigurationError, InputError
 from faceswap_cli.core.model_files import MODEL_FILES, ModelFile, PackageSource, find_model_file
 
+open_address = model_files.urlopen
+"""The real one: the tests replace it."""
 CONTENT = b"a very small network"
 TINY = ModelFile(
     name="tiny",
@@ -173,3 +178,32 @@ def test_every_file_with_a_package_is_in_a_dependency(name: str) -> None:
 def test_downloads_go_over_https() -> None:
     """No URL is unencrypted."""
     assert all(entry.url.startswith("https://") for entry in MODEL_FILES.values() if entry.url)
+
+
+def test_every_address_is_https() -> None:
+    """What is downloaded is encrypted on its way, besides being known by its digest."""
+    assert all(one.url.startswith("https://") for one in MODEL_FILES.values() if one.url)
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9/x", "file:///etc/passwd", "ftp://127.0.0.1/x"])
+def test_other_addresses_are_not_opened(url: str) -> None:
+    """Nor is a redirection to one: the opener knows https alone."""
+    with pytest.raises(URLError, match="unknown url type"):
+        open_address(url, timeout=1)
+
+
+def test_a_redirection_leads_to_https_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that sends the program elsewhere, without encryption, is not followed."""
+
+    class Redirecting(HTTPSHandler):
+        def https_open(self, request: Request) -> addinfourl:
+            headers = Message()
+            headers["Location"] = "http://127.0.0.1:9/elsewhere"
+            answer = addinfourl(io.BytesIO(), headers, request.full_url, 302)
+            answer.msg = "Found"
+            return answer
+
+    handlers = [Redirecting if one is HTTPSHandler else one for one in model_files._HTTPS_HANDLERS]
+    monkeypatch.setattr(model_files, "_HTTPS_HANDLERS", handlers)
+    with pytest.raises(URLError, match="unknown url type: http"):
+        open_address("https://example.org/x", timeout=1)

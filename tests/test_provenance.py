@@ -375,6 +375,19 @@ def test_the_key_is_created_once_and_readable_by_its_owner_only(
     assert all("faceswap local key" in str(one.subject) for one in first.chain)
 
 
+def test_a_key_that_others_can_read_is_taken_from_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A copy or a backup has lost the permissions: they are set when the key is read."""
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    load_or_create_key()
+    path = data_folder() / KEY_FILE
+    path.chmod(0o644)
+    assert not signing_key.is_private(path)
+    assert load_key() is not None
+    assert signing_key.is_private(path)
+
+
 def test_of_two_keys_created_at_once_one_is_used(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -6,11 +6,19 @@ that contains a file is located and never imported.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from http.client import HTTPException
+from http.client import HTTPException, HTTPResponse
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from types import MappingProxyType
-from urllib.request import urlopen
+from urllib.request import (
+    HTTPDefaultErrorHandler,
+    HTTPErrorProcessor,
+    HTTPRedirectHandler,
+    HTTPSHandler,
+    OpenerDirector,
+    ProxyHandler,
+    UnknownHandler,
+)
 
 import numpy as np
 import numpy.typing as npt
@@ -237,6 +245,30 @@ def _installed_paths(model_file: ModelFile) -> Iterator[Path]:
         except PackageNotFoundError:
             continue
         yield Path(str(installed.locate_file(source.path)))
+
+
+def urlopen(url: str, *, timeout: float) -> HTTPResponse:
+    """Open an address of https, and follow it only to others of https.
+
+    Raises:
+        OSError: There is no connection, or an address is of another kind.
+    """
+    opener = OpenerDirector()
+    # Python's own opener also has handlers for files, FTP and HTTP without encryption.
+    for handler in _HTTPS_HANDLERS:
+        opener.add_handler(handler())
+    response: HTTPResponse = opener.open(url, timeout=timeout)
+    return response
+
+
+_HTTPS_HANDLERS = (
+    ProxyHandler,
+    HTTPSHandler,
+    HTTPRedirectHandler,
+    HTTPErrorProcessor,
+    HTTPDefaultErrorHandler,
+    UnknownHandler,
+)
 
 
 def _download(model_file: ModelFile) -> Path:

@@ -78,6 +78,7 @@ def load_key() -> LocalKey | None:
     """
     path = data_folder() / KEY_FILE
     try:
+        _restrict_to_owner(path)
         text = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         return None
@@ -93,6 +94,18 @@ def load_key() -> LocalKey | None:
             f"{path} does not hold a signing key",
             hint="delete it: a new one will be created, and signed files stay valid",
         ) from error
+
+
+def is_private(path: Path) -> bool:
+    """Return whether only its owner can read a file; Windows keeps that in other ways."""
+    return os.name == "nt" or not path.stat().st_mode & 0o077
+
+
+def _restrict_to_owner(path: Path) -> None:
+    """Take a key away from all but its owner: copies and backups lose such permissions."""
+    if not is_private(path):
+        with suppress(PermissionError):
+            path.chmod(OWNER_ONLY)
 
 
 def verify_signature(data: bytes, signature: bytes, chain: Sequence[x509.Certificate]) -> bool:
