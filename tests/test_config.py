@@ -1,19 +1,15 @@
 """Recipes: typed values, each with its source, and errors that help with typos."""
 
-import ast
 import subprocess
 import sys
 import tomllib
 from dataclasses import fields
-from pathlib import Path
 
 import pytest
 
 from faceswap_cli.core import config
 from faceswap_cli.core.errors import ConfigurationError
 from faceswap_models import registry
-
-ROOT = Path(__file__).parents[1]
 
 
 def test_later_sources_override_earlier_ones() -> None:
@@ -249,63 +245,3 @@ def test_importing_config_does_not_import_torch() -> None:
     """The command line reads recipes without the time that importing torch takes."""
     code = "import sys, faceswap_cli.core.config; sys.exit('torch' in sys.modules)"
     assert 0 == subprocess.run([sys.executable, "-c", code], check=False).returncode
-
-
-def test_no_pickle_anywhere() -> None:
-    """Nothing in the tree imports pickle, or loads or saves with torch's own functions.
-
-    Except for the file that reads published `.pth` files, only their tensors, and two tests which
-    write what others write: that one's, and that of DeepFaceLab's face data.
-    """
-    sources = [
-        path
-        for folder in ("faceswap_cli", "models", "tests")
-        for path in (ROOT / folder).rglob("*.py")
-    ]
-    assert len(sources) > 20
-    assert [] == [
-        f"{path}: {name}"
-        for path in sources
-        if path.name not in ("pretrained.py", "test_pretrained.py", "test_import.py")
-        for name in find_pickle_imports(path.read_text(encoding="utf-8"))
-    ]
-    reader = (ROOT / "faceswap_cli/training/pretrained.py").read_text(encoding="utf-8")
-    assert ["torch.load"] == list(find_pickle_imports(reader))
-    assert "weights_only=True" in reader
-
-
-@pytest.mark.parametrize(
-    "planted",
-    [
-        "import pickle",
-        "from pickle import loads",
-        "import torch\ntorch.load('x')",
-        "from torch import save",
-        "import torch\nkeep = torch.save",
-        "import numpy as np\nnp.load('x', allow_pickle=True)",
-        "import joblib",
-    ],
-)
-def test_planted_pickles_are_found(planted: str) -> None:
-    """The check itself can fail."""
-    assert find_pickle_imports(planted)
-
-
-def find_pickle_imports(source: str) -> list[str]:
-    """Return the names in a source text that read or write pickles."""
-    banned = {"pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal", "_pickle"}
-    found: list[str] = []
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            found += [alias.name for alias in node.names if alias.name in banned]
-        elif isinstance(node, ast.ImportFrom):
-            names = {alias.name for alias in node.names}
-            if node.module in banned or (node.module == "torch" and names & {"load", "save"}):
-                found.append(str(node.module))
-        elif isinstance(node, ast.Attribute) and node.attr in ("load", "save"):
-            if isinstance(node.value, ast.Name) and node.value.id == "torch":
-                found.append(f"torch.{node.attr}")
-        elif isinstance(node, ast.keyword) and node.arg == "allow_pickle":
-            refused = isinstance(node.value, ast.Constant) and node.value.value is False
-            found += [] if refused else ["allow_pickle"]
-    return found

@@ -24,6 +24,7 @@ import av
 import cv2
 import numpy as np
 
+from faceswap_cli.core import image_io
 from faceswap_cli.core.model_files import find_model_file
 from faceswap_cli.core.progress import Reporter
 from faceswap_cli.core.types import Image
@@ -200,7 +201,7 @@ def make_hog(images: list[Image], *, folder: Path) -> Callable[[], int]:
         for index, image in enumerate(images):
             [face, *_] = find_faces(image, 0)
             crop = dlib.get_face_chip(image, place(image, face), size=256)
-            cv2.imwrite(str(folder / f"dlib-{index}.png"), crop[..., ::-1])
+            image_io.write_png(folder / f"dlib-{index}.png", crop)
         return len(images)
 
     return run
