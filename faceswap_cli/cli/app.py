@@ -7,6 +7,8 @@ import typer
 
 from faceswap_cli import __version__
 from faceswap_cli.cli.benchmark import benchmark
+from faceswap_cli.cli.checks.doctor import doctor
+from faceswap_cli.cli.checks.verify import verify
 from faceswap_cli.cli.compare import compare
 from faceswap_cli.cli.console import Terminal
 from faceswap_cli.cli.convert import convert
@@ -22,7 +24,6 @@ from faceswap_cli.cli.options import expand_options
 from faceswap_cli.cli.presets import presets
 from faceswap_cli.cli.pretrain import pretrain
 from faceswap_cli.cli.train import train
-from faceswap_cli.cli.verify import verify
 from faceswap_cli.core.errors import ConfigurationError
 
 COMMANDS = (
@@ -35,6 +36,7 @@ COMMANDS = (
     export,
     evaluate,
     verify,
+    doctor,
     demo,
     compare,
     benchmark,

@@ -207,6 +207,28 @@ def find_model_file(
     return _download(model_file)
 
 
+@dataclass(frozen=True, kw_only=True)
+class ModelFileLocation:
+    """Where a model file is on this machine."""
+
+    path: Path | None
+    """The verified file; None if there is none."""
+    damaged: Path | None
+    """A file of its name with another content."""
+    hint: str
+    """What to type to get it."""
+
+
+def describe_model_file(model_file: ModelFile) -> ModelFileLocation:
+    """Return where a model file is; nothing is downloaded."""
+    paths = [cache_folder() / model_file.file, *_installed_paths(model_file)]
+    return ModelFileLocation(
+        path=next((path for path in paths if digest_matches(path, model_file)), None),
+        damaged=next((path for path in paths if path.is_file()), None),
+        hint=_install_hint(model_file),
+    )
+
+
 def digest_matches(path: Path, model_file: ModelFile) -> bool:
     """Return whether the file at `path` exists and has the digest of `model_file`."""
     if not path.is_file() or path.stat().st_size != model_file.size_bytes:

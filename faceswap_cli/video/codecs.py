@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
 
+import av
 import numpy as np
 from av.codec.codec import Codec as LibraryCodec
 from av.codec.codec import UnknownCodecError
@@ -302,6 +303,11 @@ def _describe_losses(wanted: str, given: str) -> list[str]:
     if any(after < before for before, after in zip(chroma, given_chroma, strict=True)):
         notes.append("color is stored at a lower resolution: the codec holds no more")
     return notes
+
+
+def ffmpeg_version() -> str:
+    """Return the version of the FFmpeg inside PyAV."""
+    return av.ffmpeg_version_info
 
 
 @cache

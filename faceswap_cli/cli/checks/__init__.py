@@ -1,0 +1,1 @@
+"""Commands that check something and change nothing."""
