@@ -88,6 +88,29 @@ def test_losses_of_old_logs_continue_under_their_names_now(tmp_path: Path) -> No
     ] == losses
 
 
+def test_the_page_is_written_with_the_first_status_and_in_a_small_part_of_the_time(
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Writing that takes 0.1 s is repeated after 5 s at the soonest; the log grows meanwhile."""
+    now = [100.0]
+    monkeypatch.setattr(report.time, "monotonic", lambda: now[0])
+    written = []
+
+    def write(*_: object, is_training: bool) -> None:
+        written.append((round(now[0], 1), is_training))
+        now[0] += 0.1
+
+    monkeypatch.setattr(report, "write_run_report", write)
+    page = report.LiveReport(run, RECIPE)
+    for _ in range(12):
+        page.update()
+        now[0] += 1.0
+    (first, is_live), (second, _), *_ = written
+    assert (100.0, True) == (first, is_live)
+    assert second - first > 0.1 / report.MAX_TIME_SHARE - 1e-6
+    assert 0.1 * len(written) <= report.MAX_TIME_SHARE * 12 + 0.1
+
+
 def test_page_of_a_finished_run_does_not_reload(run: RunFolder) -> None:
     """The page reloads itself only during training."""
     assert 'http-equiv="refresh"' not in render(run, is_training=False)

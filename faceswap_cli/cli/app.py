@@ -24,6 +24,7 @@ from faceswap_cli.cli.options import expand_options
 from faceswap_cli.cli.presets import presets
 from faceswap_cli.cli.pretrain import pretrain
 from faceswap_cli.cli.train import train
+from faceswap_cli.cli.view.open_command import open_
 from faceswap_cli.core.errors import ConfigurationError
 
 COMMANDS = (
@@ -32,6 +33,7 @@ COMMANDS = (
     faces,
     train,
     convert,
+    open_,
     jobs,
     export,
     evaluate,
@@ -69,7 +71,7 @@ def root_command(
 
 for command in COMMANDS:
     app.command(
-        name=command.__name__.removesuffix("_"),  # a function cannot be called `import`
+        name=command.__name__.removesuffix("_"),  # `import` is a keyword, `open` a function
         cls=Command,
         help=reflow(command),
         short_help=first_paragraph(command),

@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from faceswap_cli.core.fileio import append_line, sha256_file
@@ -35,13 +36,33 @@ class FinishedLog:
         is_same = entry.get("key") == key and entry.get("sha256") == _digest_output(output)
         return entry["summary"] if is_same else None
 
-    def add(self, output: Path, *, key: str, summary: Mapping[str, Any]) -> None:
-        """Record a finished output."""
+    def clip(self, output: Path) -> Mapping[str, Any]:
+        """Return what an output was made from, as given to `add`; empty if unknown."""
+        clip = self._read().get(output.name, {}).get("clip")
+        return clip if isinstance(clip, dict) else {}
+
+    def add(
+        self,
+        output: Path,
+        *,
+        key: str,
+        summary: Mapping[str, Any],
+        clip: Mapping[str, str | float | None] = MappingProxyType({}),
+    ) -> None:
+        """Record a finished output.
+
+        Args:
+            output: The file or folder.
+            key: How it was made.
+            summary: What `find` returns.
+            clip: The video that it was made from: `source`, `start_s` and `end_s`.
+        """
         entry = {
             "output": output.name,
             "sha256": _digest_output(output),
             "key": key,
             "summary": summary,
+            "clip": dict(clip),
         }
         append_line(self._folder / LOG_NAME, json.dumps(entry, default=str))
 

@@ -54,13 +54,13 @@ td.faint, tr.none td { opacity: .6; }
 """
 
 
-def render_report(evaluation: Evaluation) -> str:
-    """Return the HTML of an evaluation's page."""
+def render_report(evaluation: Evaluation, *, player: str = "") -> str:
+    """Return the HTML of an evaluation's page, with a player of the videos if there is one."""
     about = (
         f"{evaluation.identity}'s face on the performance in {evaluation.source}; "
         f"{evaluation.frame_count:,} frames, {evaluation.face_count:,} with a face"
     )
-    parts = [_render_ratings(evaluation), _render_table(evaluation)]
+    parts = [_render_ratings(evaluation), *([player] if player else []), _render_table(evaluation)]
     parts += [html_page.paragraph(reason) for reason in evaluation.missing_reasons()]
     parts += [html_page.heading("Worst frames"), _render_worst_frames(evaluation.worst_frames)]
     parts += [html_page.heading("Over time"), *_render_charts(evaluation)]

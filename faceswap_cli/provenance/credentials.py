@@ -121,6 +121,25 @@ def sign_file(path: Path, claim: Claim, *, source: Path | None = None) -> bool:
     return True
 
 
+def copy_claim(swapped: Path, path: Path) -> bool:
+    """Sign a file that shows a swapped one, such as a contact sheet, with the same claim.
+
+    Args:
+        swapped: The swapped file.
+        path: The file that shows it; it is replaced atomically.
+
+    Returns:
+        Whether it is signed; False if the swapped file has no claim, or one that cannot be read.
+    """
+    try:
+        credentials = read_credentials(swapped)
+    except InputError:
+        return False
+    if credentials is None or credentials.claim is None:
+        return False
+    return sign_file(path, credentials.claim, source=swapped)
+
+
 def _open_unsigned(path: Path) -> BinaryIO:
     """Open a file to be signed; an image gets XMP metadata first."""
     if MIME_TYPES[path.suffix.lower()].startswith("image/"):

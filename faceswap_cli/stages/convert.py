@@ -284,7 +284,7 @@ class _Conversion:
             report.note(f"{source.name}: finished before, as {output}; delete it to make it again")
             return ConvertSummary(**{**found, "output": output})
         summary = self.run(clip, output, report=report)
-        log.add(output, key=key, summary=asdict(summary))
+        log.add(output, key=key, summary=asdict(summary), clip=_describe_clip(source, settings))
         return summary
 
     def run(self, clip: Clip, output: Path, *, report: Reporter) -> ConvertSummary:
@@ -499,6 +499,14 @@ def _build_claim(
         settings=settings.render_settings(),
         versions=package_versions(),
     )
+
+
+def _describe_clip(source: FrameSource, settings: ConvertSettings) -> dict[str, str | float | None]:
+    """Return what an output is made from, for a page that shows both; nothing of images."""
+    if not isinstance(source, VideoSource):
+        return {}
+    path = str(source.path.absolute())
+    return {"source": path, "start_s": settings.start_s, "end_s": settings.end_s}
 
 
 def _cache_key(

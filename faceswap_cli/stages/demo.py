@@ -27,8 +27,9 @@ from faceswap_cli.faces.dataset import FaceSet
 from faceswap_cli.faces.settings import ExtractSettings
 from faceswap_cli.pages import html_page
 from faceswap_cli.pages.chart import line_chart
+from faceswap_cli.pages.player import before_after_player
 from faceswap_cli.provenance.consent import CONSENT_SECTION, Consent
-from faceswap_cli.provenance.credentials import read_credentials, sign_file
+from faceswap_cli.provenance.credentials import copy_claim
 from faceswap_cli.stages.convert import convert
 from faceswap_cli.stages.extract import extract
 from faceswap_cli.stages.train import StopCriterion, TrainJob, train
@@ -221,7 +222,7 @@ def demo(
                 report=report,
             )
         for name in (SIDE_BY_SIDE, CONTACT_SHEET):
-            _copy_credentials(folder / SWAPPED, folder / name)
+            copy_claim(folder / SWAPPED, folder / name)
         summary = DemoSummary(
             folder=folder,
             psnr_swap=scores["swap"].psnr,
@@ -256,14 +257,6 @@ def _convert_clip(
     clip: Path, run: RunFolder, output: Path, *, device: str, report: Reporter
 ) -> None:
     convert(clip, weights=run.trained, to=TARGET, output=output, device=device, report=report)
-
-
-def _copy_credentials(swapped: Path, path: Path) -> None:
-    """Sign a file that shows the swap with the swapped video's claim."""
-    credentials = read_credentials(swapped)
-    assert credentials is not None
-    assert credentials.claim is not None
-    sign_file(path, credentials.claim, source=swapped)
 
 
 class _StepTimer:
@@ -348,6 +341,12 @@ def _render_page(summary: DemoSummary, scores: Mapping[str, ReconstructionScores
             html_page.table(
                 ["against the true swap, inside the face", "PSNR, dB", "SSIM"],
                 [[name, *map(float, numbers)] for name, *numbers in summary.rows()],
+            ),
+            before_after_player(
+                (summary.folder / SIDE_BY_SIDE).read_bytes(),
+                panels=["original", "swapped", "true swap"],
+                frames_per_second=float(probe(summary.folder / SIDE_BY_SIDE).average_rate),
+                caption="original, swapped, and the true swap: move the line",
             ),
             html_page.png_figure(
                 summary.folder / CONTACT_SHEET, "original, swapped, and the true swap"

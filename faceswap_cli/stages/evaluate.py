@@ -13,6 +13,7 @@ from faceswap_cli.core.fileio import write_text
 from faceswap_cli.core.lock import folder_lock
 from faceswap_cli.core.progress import Reporter
 from faceswap_cli.core.workspace import Workspace
+from faceswap_cli.evaluation.comparison_video import comparison_player
 from faceswap_cli.evaluation.evaluation import Evaluation
 from faceswap_cli.evaluation.evaluator import evaluate_frames
 from faceswap_cli.evaluation.frame_eval import FramePair
@@ -64,7 +65,18 @@ def evaluate_and_write(
             truth=ground_truth,
             report=report,
         )
-        return evaluation, write_evaluation(evaluation, output)
+        versions = {"original": original, "swapped": swapped}
+        if ground_truth:
+            versions["true swap"] = ground_truth
+        info = probe(original)
+        player = comparison_player(
+            {name: read_frames(path) for name, path in versions.items()},
+            size=info.size,
+            rate=info.average_rate,
+            swapped=swapped,
+            report=report,
+        )
+        return evaluation, write_evaluation(evaluation, output, player=player)
 
 
 def evaluate(
@@ -107,11 +119,17 @@ def evaluate(
     )
 
 
-def write_evaluation(evaluation: Evaluation, folder: Path) -> dict[str, str]:
-    """Write evaluation.json and evaluation.html into `folder`; return their paths by content."""
+def write_evaluation(evaluation: Evaluation, folder: Path, *, player: str = "") -> dict[str, str]:
+    """Write evaluation.json and evaluation.html into `folder`; return their paths by content.
+
+    Args:
+        evaluation: The results.
+        folder: Receives both files.
+        player: Part of the page that shows the videos.
+    """
     numbers, page = folder / "evaluation.json", folder / "evaluation.html"
     write_text(numbers, evaluation.to_json())
-    write_text(page, render_report(evaluation))
+    write_text(page, render_report(evaluation, player=player))
     return {"numbers": str(numbers), "page": str(page)}
 
 

@@ -21,7 +21,7 @@ from faceswap_cli.training.estimate import TrainEstimate
 from faceswap_cli.training.health import HealthMonitor
 from faceswap_cli.training.loader import BatchPrefetcher, FaceLoader
 from faceswap_cli.training.preview import write_preview
-from faceswap_cli.training.report import write_run_report
+from faceswap_cli.training.report import LiveReport, write_run_report
 from faceswap_cli.training.run_log import RunLog, TrainSummary
 from faceswap_cli.training.schedule import PlateauState, step_plateaus, warmup_factor
 from faceswap_cli.training.state import StopCriterion, TrainState
@@ -70,6 +70,7 @@ def training_loop(
     interval = train.checkpoint_interval_images
     images = loader.images_per_step
     log = RunLog(run, report, start=state, estimate=estimate, stop=stop)
+    page = LiveReport(run, files.recipe)
     health = HealthMonitor()
     swap_evaluator = SwapEvaluator(loader)
     batches = BatchPrefetcher(loader)
@@ -136,6 +137,7 @@ def training_loop(
         problem = ""
         if is_due or log.is_status_due():
             problem = health.check(*log.status(state, trainer))
+            page.update()
 
         # Validate, check and save; or go back.
         if is_due and not problem:
@@ -151,7 +153,6 @@ def training_loop(
                 if is_scored:
                     state = record(state, result, swaps, trainer, is_interval=is_interval)
                 files.save(state, is_best=is_best)
-                write_run_report(run, files.recipe, is_training=True)
         if problem:
             state = roll_back(trainer, files, log, state, problem)  # time runs backwards here
             health = HealthMonitor()

@@ -1,10 +1,12 @@
 """`write_run_report`: a run on one page, with curves from its log and its previews.
 
+`LiveReport` writes it during training, so that an open tab shows how it goes on.
 `read_log` and `collect_curves` read `log.jsonl` for other pages as well.
 """
 
 import json
 import re
+import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,8 +17,10 @@ from faceswap_cli.core.workspace import RunFolder
 from faceswap_cli.pages import html_page
 from faceswap_cli.pages.chart import line_chart
 
-REFRESH_INTERVAL_S = 15
+REFRESH_INTERVAL_S = 5
 """Seconds after which an open tab reloads the page during training."""
+MAX_TIME_SHARE = 0.02
+"""Part of the time of a training that writing its page may take."""
 MAX_PREVIEWS = 6
 """Previews on the page: more would make it too large to open."""
 MAX_POINTS = 600
@@ -45,6 +49,30 @@ RENAMED_SWAP_METRICS: Mapping[str, str] = {
 """The same inside `swap_metrics`."""
 NETWORK_LOSSES = ("generator", "discriminator", "recon")
 """Beginnings of names of whole losses; other names are terms of them, and much smaller."""
+
+
+class LiveReport:
+    """The page of a run during training: written again with new status lines.
+
+    Args:
+        run: Folder with the log and the previews.
+        recipe: Settings for a table.
+    """
+
+    def __init__(self, run: RunFolder, recipe: Recipe) -> None:
+        self._run = run
+        self._recipe = recipe
+        self._due = 0.0
+
+    def update(self) -> None:
+        """Write the page, unless the last time took too long for that already."""
+        started = time.monotonic()
+        if started < self._due:
+            return
+        write_run_report(self._run, self._recipe, is_training=True)
+        # A long log and large previews take a while to read: such a page is written less often.
+        now = time.monotonic()
+        self._due = now + (now - started) / MAX_TIME_SHARE
 
 
 def write_run_report(run: RunFolder, recipe: Recipe, *, is_training: bool) -> None:

@@ -97,7 +97,7 @@ class Chart {
              { ...axis, size: axisWidth }],
       series: [{ label: this.data.x_label, value: (_, x) => formatValue(x) },
                ...this.data.series.map((one, index) => this.seriesOptions(one, index, style))],
-      cursor: { dataIdx: nearestPoint, sync: { key: this.data.x_label }, points: { size: 7 },
+      cursor: { dataIdx: nearestPoint, sync: { key: this.data.x_label }, points: { size: 7, fill: (chart, index) => chart.series[index]._stroke },
                 drag: { x: true, y: false } },
       hooks: {
         setSeries: [(_, index) => this.rememberHidden(index)],

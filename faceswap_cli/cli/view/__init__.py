@@ -1,0 +1,1 @@
+"""What is looked at: pages in the user's browser."""
