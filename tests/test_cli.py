@@ -2,11 +2,13 @@
 
 import dataclasses
 import json
+import logging
 import os
 import re
 import subprocess
 import sys
 import textwrap
+import warnings
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
@@ -18,15 +20,18 @@ from typer.testing import CliRunner
 
 from faceswap_cli.cli.app import app, main
 from faceswap_cli.cli.console import Terminal
+from faceswap_cli.cli.context import command_context
 from faceswap_cli.cli.options import (
     RENAMED_OPTIONS,
     CommonOptions,
     expand_options,
     rename_old_options,
 )
+from faceswap_cli.cli.view.greeting import greeting
 from faceswap_cli.conversion.settings import ConvertSettings
 from faceswap_cli.core import image_io
 from faceswap_cli.core.option import Option
+from faceswap_cli.core.workspace import Workspace
 from faceswap_cli.faces.settings import ExtractSettings
 from faceswap_cli.video.writer import VideoWriter
 from faceswap_models import registry
@@ -270,11 +275,73 @@ def test_words_after_two_dashes_are_no_options() -> None:
     )
 
 
-def test_the_program_alone_shows_its_help(tmp_path: Path) -> None:
-    """Without a command it prints what `--help` does."""
+def test_the_program_alone_greets(tmp_path: Path) -> None:
+    """Without a command it names the demo and the three stages; each command it names exists."""
     done = faceswap(folder=tmp_path)
     assert (0, "") == (done.returncode, done.stderr)
-    assert done.stdout == faceswap("--help", folder=tmp_path).stdout
+    named = re.findall(r"faceswap ([a-z]+) ", done.stdout.replace("\n", " "))
+    assert ["demo", "extract", "train", "convert", "open"] == [n for n in named if n in COMMANDS]
+    assert max(map(len, done.stdout.splitlines())) < 80
+    assert len(done.stdout.splitlines()) < 20
+
+
+def test_the_greeting_says_where_a_workspace_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is there, and the next stage: of the other person, training, conversion, none."""
+    monkeypatch.chdir(tmp_path)
+    space = Workspace.open(Path("workspace"))
+    assert "Next" not in greeting()
+    for name, expected in (
+        ("anna", "Next: faceswap extract OTHER-PERSON.mp4"),
+        ("bo b", "Next: faceswap train --model autoencoder anna 'bo b'"),
+    ):
+        space.set_folder(name).root.mkdir(parents=True)
+        space.set_folder(name).records.write_text("")
+        assert expected in greeting()
+    space.set_folder("anna").source.write_text('[input]\nname = "anna at home.mov"\n')
+    run = space.run_folder("my-run")
+    run.root.mkdir(parents=True)
+    run.weights.write_bytes(b"")
+    assert "Next: faceswap convert 'anna at home.mov' --model my-run" in greeting()
+    space.exports.mkdir()
+    assert "Next" not in greeting()
+    assert "sets anna, bo b; runs my-run." in greeting()
+    space.version_file.write_text("format = 99\n")
+    assert "anna" not in greeting()
+
+
+def test_help_groups_every_command_by_its_purpose() -> None:
+    """Each is below one heading, in one column of names."""
+    shown = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "100"}).stdout
+    names = re.findall(r"^  ([a-z]+) {2,}\w", shown, flags=re.M)
+    assert sorted(COMMANDS) == sorted(names)
+    headings = re.findall(r"^(\w[\w ,]+):$", shown, flags=re.M)
+    assert headings[1:] == ["Without footage", "The three stages", *headings[3:]]
+    assert 5 == len(headings[1:])
+
+
+def test_quiet_and_verbose_exclude_each_other(tmp_path: Path) -> None:
+    """One line says so."""
+    done = faceswap("presets", "-q", "-v", folder=tmp_path)
+    assert 2 == done.returncode
+    assert "--quiet and --verbose exclude each other" in done.stderr
+
+
+@pytest.mark.parametrize("is_verbose", [False, True])
+def test_messages_of_libraries_are_shown_when_asked_for(
+    is_verbose: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A library's warnings and log are off the screen during a command, unless it is verbose."""
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        with command_context(CommonOptions(verbose=is_verbose)):
+            warnings.warn("during", UserWarning, stacklevel=1)
+            logging.getLogger("library").error("during")
+        warnings.warn("after", UserWarning, stacklevel=1)
+        logging.getLogger("library").error("after")
+    expected = ["during", "after"] if is_verbose else ["after"]
+    assert expected == [str(one.message) for one in seen] == [one.message for one in caplog.records]
 
 
 def test_debug_shows_where_an_error_came_from(tmp_path: Path) -> None:

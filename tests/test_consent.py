@@ -2,6 +2,7 @@
 
 import json
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from faceswap_cli.core.errors import ConfigurationError
 from faceswap_cli.provenance.consent import (
     CONSENT_KINDS,
     Consent,
+    ConsentChoice,
     Origin,
     combined_consent_digest,
     consent_reminder,
@@ -125,3 +127,57 @@ def test_the_combined_digest_needs_a_statement_for_every_set() -> None:
     assert combined_consent_digest([first, missing]) is None
     assert combined_consent_digest([first, second]) is not None
     assert combined_consent_digest([first, second]) != combined_consent_digest([first, first])
+
+
+def workspace_file(folder: Path) -> Path:
+    """Return the file of a new workspace."""
+    path = folder / "workspace.toml"
+    path.write_text("# faceswap workspace\nformat = 1\n", encoding="utf-8")
+    return path
+
+
+def test_consent_is_asked_for_once_a_workspace(tmp_path: Path) -> None:
+    """The answer holds for sets without a statement, now and later; the format stays readable."""
+    file, asked = workspace_file(tmp_path), []
+    bare = write_source(tmp_path / "a.toml", None)
+    own = write_source(tmp_path / "b.toml", Consent(kind="myself"))
+    answer = Consent(kind="written", note='contract of "May"')
+
+    def ask() -> Consent:
+        asked.append(True)
+        return answer
+
+    for _ in range(2):
+        choice = ConsentChoice.resolve(None, file, ask)
+        assert {"consent": answer.to_dict()} == choice.sections(bare)
+        assert {} == choice.sections(own), "a statement of its own stays"
+        assert choice.settle(file, {"b": own}) is None
+    assert [True] == asked
+    assert answer == read_consent(file)
+    assert 1 == tomllib.loads(file.read_text(encoding="utf-8"))["format"]
+
+
+@pytest.mark.parametrize("ask", [None, lambda: None])
+def test_a_missing_consent_is_said_once_a_workspace(
+    tmp_path: Path, ask: Callable[[], None] | None
+) -> None:
+    """Where nobody can answer, and where nobody does."""
+    file, bare = workspace_file(tmp_path), write_source(tmp_path / "a.toml", None)
+    notes = []
+    for _ in range(3):
+        choice = ConsentChoice.resolve(None, file, ask)
+        assert {} == choice.sections(bare)
+        notes.append(choice.settle(file, {"anna": bare}))
+    assert 'no consent is recorded for "anna"' in str(notes[0])
+    assert [None, None] == notes[1:]
+    assert read_consent(file) is None
+
+
+def test_a_statement_for_a_set_is_not_the_workspace_s(tmp_path: Path) -> None:
+    """It replaces what the set has, and the question is still open."""
+    file, own = workspace_file(tmp_path), write_source(tmp_path / "b.toml", Consent(kind="myself"))
+    choice = ConsentChoice.resolve("synthetic", file, lambda: pytest.fail("not asked"))
+    assert {"consent": {"kind": "synthetic"}} == choice.sections(own)
+    assert choice.settle(file, {"b": own}) is None
+    answer = Consent(kind="written")
+    assert answer == ConsentChoice.resolve(None, file, lambda: answer).default

@@ -1,6 +1,7 @@
 """Output on the terminal and in logs: tables, bars, status lines, results."""
 
 import json
+import re
 import sys
 from typing import Any
 
@@ -140,3 +141,60 @@ def test_a_result_is_one_json_object(capsys: pytest.CaptureFixture[str]) -> None
     terminal.print_hints(["type this"])
     terminal.print_result("summary", numbers)
     assert numbers == json.loads(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("options", [{}, {"quiet": True}, {"as_json": True}])
+def test_the_next_command_is_the_last_line_of_a_summary(
+    options: dict[str, bool], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not where a program reads the output, and not if there is none."""
+    terminal = Terminal(**options)
+    terminal.print_next("")
+    assert "" == capsys.readouterr().out
+    terminal.print_next("faceswap open a.mp4")
+    expected = "" if options else "next: faceswap open a.mp4"
+    assert expected == "".join(capsys.readouterr().out.splitlines()[-1:])
+
+
+def test_a_verbose_terminal_shows_the_time_of_each_task(
+    capsys: pytest.CaptureFixture[str], clock: list[float]
+) -> None:
+    """Of one that the next task ends, too."""
+    with Terminal(verbose=True) as terminal:
+        terminal.start_task("extract a.mp4", total=1, unit="frames")
+        clock[0] += 2.5
+        terminal.start_task("extract b.mp4", total=1, unit="frames")
+        clock[0] += 1.0
+    lines = capsys.readouterr().err.splitlines()
+    assert ["extract a.mp4: 2.5 s", "extract b.mp4: 1.0 s"] == [one for one in lines if ": " in one]
+
+
+@pytest.mark.parametrize(("variable", "is_colored"), [(None, True), ("NO_COLOR", False)])
+def test_no_color_is_honored(
+    variable: str | None,
+    is_colored: bool,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """https://no-color.org: set to anything, the variable turns colors off, not bold type."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    if variable:
+        monkeypatch.setenv(variable, "1")
+    Terminal().print_error(InputError("gone", hint="look elsewhere"))
+    shown = capsys.readouterr().err
+    assert "gone" in shown
+    assert is_colored == bool(re.search(r"\x1b\[[0-9;]*3[0-7]", shown))
+
+
+def test_a_question_needs_somebody_to_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both ends at a terminal, and neither quiet nor for a program."""
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    assert not Terminal().can_ask, "stderr is a pipe here"
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as far as rich knows, a terminal
+    assert Terminal().can_ask
+    assert not Terminal(quiet=True).can_ask
+    assert not Terminal(as_json=True).can_ask
+    monkeypatch.setattr("sys.stdin.isatty", lambda: False, raising=False)
+    assert not Terminal().can_ask

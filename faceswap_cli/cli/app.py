@@ -1,6 +1,8 @@
 """The `faceswap` program: its commands in the order of help, and `main`."""
 
 import sys
+from collections.abc import Callable, Mapping
+from itertools import chain
 from typing import Annotated
 
 import typer
@@ -24,33 +26,23 @@ from faceswap_cli.cli.options import expand_options
 from faceswap_cli.cli.presets import presets
 from faceswap_cli.cli.pretrain import pretrain
 from faceswap_cli.cli.train import train
+from faceswap_cli.cli.view.greeting import greeting
 from faceswap_cli.cli.view.open_command import open_
 from faceswap_cli.core.errors import ConfigurationError
 
-COMMANDS = (
-    extract,
-    import_,
-    faces,
-    train,
-    convert,
-    open_,
-    jobs,
-    export,
-    evaluate,
-    verify,
-    doctor,
-    demo,
-    compare,
-    benchmark,
-    pretrain,
-    presets,
-)
+COMMANDS: Mapping[str, tuple[Callable[..., None], ...]] = {
+    "Without footage": (demo,),
+    "The three stages": (extract, faces, train, convert),
+    "What came out": (open_, evaluate, compare, verify),
+    "Many clips, other programs": (jobs, import_, export),
+    "Models and this computer": (doctor, presets, benchmark, pretrain),
+}
+"""The commands by purpose, in the order of help."""
 
 app = typer.Typer(
     name="faceswap",
     cls=CommandGroup,
     help="Swap faces in video with models you train on your own footage.",
-    epilog="First steps: faceswap demo",
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -66,16 +58,24 @@ def root_command(
     if version:
         typer.echo(f"faceswap {__version__}")
     elif context.invoked_subcommand is None:
-        typer.echo(context.get_help())
+        typer.echo(greeting())
 
 
-for command in COMMANDS:
+def command_name(command: Callable[..., None]) -> str:
+    """Return the name of a command: its function's, without what keeps it from being Python's."""
+    return command.__name__.removesuffix("_")  # `import` is a keyword, `open` a function
+
+
+for command in chain.from_iterable(COMMANDS.values()):
     app.command(
-        name=command.__name__.removesuffix("_"),  # `import` is a keyword, `open` a function
+        name=command_name(command),
         cls=Command,
         help=reflow(command),
         short_help=first_paragraph(command),
     )(expand_options(command))
+CommandGroup.purposes = {
+    title: [command_name(one) for one in commands] for title, commands in COMMANDS.items()
+}
 
 
 def main() -> None:

@@ -12,6 +12,7 @@ from faceswap_cli.cli.options import (
     DeviceOption,
     WorkspaceOption,
 )
+from faceswap_cli.cli.view.next_step import open_output
 
 
 def compare(
@@ -35,3 +36,4 @@ def compare(
             terminal.print_result("comparison", dataclasses.asdict(summary))
         else:
             terminal.print_hints([f"report: {summary.page}"])
+            terminal.print_next(open_output(space, summary.page))

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -43,11 +44,16 @@ class Terminal(Reporter):
     Args:
         quiet: Show errors and results only.
         as_json: Print results as one JSON object.
+        verbose: Show the time of each task.
     """
 
-    def __init__(self, *, quiet: bool = False, as_json: bool = False) -> None:
+    def __init__(
+        self, *, quiet: bool = False, as_json: bool = False, verbose: bool = False
+    ) -> None:
         self._quiet = quiet
         self._as_json = as_json
+        self._verbose = verbose
+        self._timed: tuple[str, float] | None = None
         self._stderr = Console(stderr=True, highlight=False)
         self._stdout = Console(highlight=False)
         self._progress: Progress | None = None
@@ -70,6 +76,7 @@ class Terminal(Reporter):
         self._stop_progress()
         if self._quiet:
             return
+        self._timed = (title, time.monotonic()) if self._verbose else None
         if not self._stderr.is_terminal:
             self.note(title)
             self._status = _StatusLog(total=total, unit=unit)
@@ -139,6 +146,32 @@ class Terminal(Reporter):
             for line in lines:
                 self._stdout.print(escape(line), soft_wrap=True)
 
+    def print_next(self, command: str) -> None:
+        """Print the command to type next, the last line of a summary."""
+        if command:
+            self.print_hints(["", f"next: {command}"])
+
+    @property
+    def can_ask(self) -> bool:
+        """Whether somebody is at the terminal to answer a question."""
+        is_shown = not (self._quiet or self._as_json)
+        return is_shown and self._stderr.is_terminal and sys.stdin.isatty()
+
+    def ask(self, lines: list[str], prompt: str) -> str:
+        """Return the answer to a question; empty without one.
+
+        Args:
+            lines: The question.
+            prompt: What stands before the answer.
+        """
+        self._stop_progress()
+        for line in lines:
+            self.note(line)
+        try:
+            return self._stderr.input(f"{escape(prompt)} ").strip()
+        except EOFError:
+            return ""
+
     def print_error(self, error: FaceswapError, *, as_result: bool = False) -> None:
         """Print an error and its hint; as the result of the command also as JSON if asked for."""
         if as_result and self._as_json:
@@ -158,6 +191,10 @@ class Terminal(Reporter):
             self._progress.stop()
             self._progress = None
         self._status = None
+        if self._timed is not None:
+            title, started = self._timed
+            self._timed = None
+            self.note(f"{title}: {time.monotonic() - started:.1f} s")
 
 
 class _StatusLog:

@@ -1,9 +1,11 @@
 """What every command does around its stage: show progress, report errors, open the workspace."""
 
 import errno
+import logging
 import os
+import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,11 +13,12 @@ import typer
 
 from faceswap_cli.cli.console import Terminal
 from faceswap_cli.cli.options import CommonOptions
-from faceswap_cli.core.errors import EXIT_INTERRUPTED, FaceswapError
+from faceswap_cli.core.errors import EXIT_INTERRUPTED, ConfigurationError, FaceswapError
 from faceswap_cli.core.fileio import name_too_long_error
 
 if TYPE_CHECKING:
     from faceswap_cli.core.workspace import Workspace
+    from faceswap_cli.provenance.consent import AskConsent
 
 
 @contextmanager
@@ -26,10 +29,19 @@ def command_context(common: CommonOptions) -> Iterator[Terminal]:
     """
     # Of several processes started together by torchrun, only the first one prints.
     is_main = os.environ.get("RANK", "0") == "0"
-    with Terminal(
-        quiet=common.quiet or not is_main, as_json=common.as_json and is_main
-    ) as terminal:
+    with (
+        nullcontext() if common.verbose or common.debug else quiet_libraries(),
+        Terminal(
+            quiet=common.quiet or not is_main,
+            as_json=common.as_json and is_main,
+            verbose=common.verbose,
+        ) as terminal,
+    ):
         try:
+            if common.quiet and common.verbose:
+                raise ConfigurationError(
+                    "--quiet and --verbose exclude each other", hint="choose one of them"
+                )
             with _name_errors():
                 yield terminal
         except FaceswapError as error:
@@ -40,6 +52,19 @@ def command_context(common: CommonOptions) -> Iterator[Terminal]:
         except KeyboardInterrupt as stop:
             terminal.print_interrupted()
             raise typer.Exit(EXIT_INTERRUPTED) from stop
+
+
+@contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Keep warnings and log lines of libraries off the screen; errors of ours are raised."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
 
 
 @contextmanager
@@ -57,6 +82,31 @@ def _name_errors() -> Iterator[None]:
         if error.errno == errno.ENAMETOOLONG:
             raise name_too_long_error(str(error.filename or error)) from error
         raise
+
+
+def ask_consent(terminal: Terminal) -> "AskConsent | None":
+    """Return a function that asks for a workspace's consent; None where nobody can answer."""
+    if not terminal.can_ask:
+        return None
+    from faceswap_cli.provenance.consent import CONSENT_KINDS, Consent, parse_consent
+
+    def ask() -> Consent | None:
+        kinds = [f"  {kind:<10} {meaning}" for kind, meaning in CONSENT_KINDS.items()]
+        lines = [
+            "On what ground may the faces in this workspace be used? It is asked once, and holds",
+            "for sets without a --consent of their own.",
+            *kinds,
+            'with a note if you like ("written: contract of 3 May"); nothing: not stated',
+        ]
+        while answer := terminal.ask(lines, "consent:"):
+            try:
+                return parse_consent(answer)
+            except FaceswapError as error:
+                terminal.print_error(error)
+                lines = []
+        return None
+
+    return ask
 
 
 @contextmanager

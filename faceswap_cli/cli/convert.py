@@ -17,6 +17,7 @@ from faceswap_cli.cli.options import (
     WorkspaceOption,
     parse_path,
 )
+from faceswap_cli.cli.view.next_step import open_output
 from faceswap_cli.conversion.settings import ConvertSettings
 from faceswap_cli.core.errors import ConfigurationError, FaceswapError
 from faceswap_cli.core.fileio import fit_name
@@ -126,6 +127,7 @@ def convert(
         if len(batch.converted) + len(batch.failed) == 1:
             [summary] = batch.converted.values()
             terminal.print_result("converted", dataclasses.asdict(summary))
+            terminal.print_next(open_output(space, summary.output))
             return
         terminal.print_table(*batch.table())
         if common.as_json:

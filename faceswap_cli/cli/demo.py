@@ -1,5 +1,6 @@
 """`faceswap demo`: extract, train and convert on synthetic people."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -61,6 +62,7 @@ def demo(
         terminal.print_hints(
             [
                 "",
+                f"Look at it:  {shlex.join(['faceswap', 'open', str(summary.folder)])}",
                 "Now with your own clips:",
                 "  faceswap extract a.mp4",
                 "  faceswap extract b.mp4",

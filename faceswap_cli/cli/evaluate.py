@@ -12,6 +12,7 @@ from faceswap_cli.cli.options import (
     WorkspaceOption,
     parse_path,
 )
+from faceswap_cli.cli.view.next_step import open_output
 from faceswap_cli.core.fileio import fit_name
 
 
@@ -81,3 +82,4 @@ def evaluate(
         terminal.print_hints(evaluation.missing_reasons())
         values = {**evaluation.json_values(), **files} if common.as_json else files
         terminal.print_result("results of the evaluation", values)
+        terminal.print_next(open_output(space, Path(files["page"])))

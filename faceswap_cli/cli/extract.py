@@ -6,13 +6,14 @@ from typing import Annotated
 
 import typer
 
-from faceswap_cli.cli.context import workspace_context
+from faceswap_cli.cli.context import ask_consent, workspace_context
 from faceswap_cli.cli.options import (
     DEFAULT_WORKSPACE,
     CommonOptions,
     WorkspaceOption,
     parse_path,
 )
+from faceswap_cli.cli.view.next_step import after_extract
 from faceswap_cli.faces.settings import ExtractSettings
 
 
@@ -60,6 +61,7 @@ def extract(
             workspace=space,
             settings=settings,
             consent=consent,
+            ask_consent=ask_consent(terminal),
             report=terminal,
         )
         if len(summaries) == 1:
@@ -71,3 +73,4 @@ def extract(
             if common.as_json:
                 by_name = {one.name: dataclasses.asdict(one) for one in summaries}
                 terminal.print_result("sets", by_name)
+        terminal.print_next(after_extract(space, [one.name for one in summaries]))

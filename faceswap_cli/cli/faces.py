@@ -11,6 +11,7 @@ from faceswap_cli.cli.options import (
     CommonOptions,
     WorkspaceOption,
 )
+from faceswap_cli.cli.view.next_step import after_extract
 from faceswap_cli.core.errors import ConfigurationError
 
 RENAMED_OUTLIERS = {"stranger": "other-person"}
@@ -68,3 +69,4 @@ def faces(
         for title, columns, rows in summary.tables():
             terminal.print_table(title, columns, rows)
         terminal.print_hints([*summary.hints(), f"all faces: {summary.page}"])
+        terminal.print_next(after_extract(space, [name, *([other] if other else [])]))

@@ -8,7 +8,8 @@ import inspect
 import re
 import shutil
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from typer.core import TyperCommand, TyperGroup
@@ -70,12 +71,24 @@ class Command(TyperCommand):
 
 
 class CommandGroup(TyperGroup):
-    """The program; help lists its commands in the order of a user's work."""
+    """The program; help lists its commands by purpose, in the order of a user's work."""
+
+    purposes: Mapping[str, Sequence[str]] = MappingProxyType({})
+    """Names of commands by heading; `app` sets it."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the help at the width of the terminal."""
         fit_to_terminal(formatter)
         super().format_help(ctx, formatter)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write the commands under their headings, in columns that fit all of them."""
+        found = {name: self.get_command(ctx, name) for name in self.list_commands(ctx)}
+        column = max(map(len, found))
+        for title, names in self.purposes.items():
+            rows = [(name.ljust(column), found[name].get_short_help_str(200)) for name in names]
+            with formatter.section(title):
+                formatter.write_dl(rows)
 
 
 def fit_to_terminal(formatter: Any) -> None:

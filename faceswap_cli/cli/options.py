@@ -101,6 +101,14 @@ class CommonOptions:
     quiet: Annotated[bool, Option("Show errors only.", flags="--quiet -q", panel=COMMON_PANEL)] = (
         False
     )
+    verbose: Annotated[
+        bool,
+        Option(
+            "Show the time of each task, and what libraries print.",
+            flags="--verbose -v",
+            panel=COMMON_PANEL,
+        ),
+    ] = False
     debug: Annotated[bool, Option("Show the traceback of an error.", panel=COMMON_PANEL)] = False
 
 

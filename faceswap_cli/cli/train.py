@@ -20,6 +20,7 @@ from faceswap_cli.cli.options import (
     WorkspaceOption,
     parse_path,
 )
+from faceswap_cli.cli.view.next_step import after_train
 
 PRETRAINING_PANEL = "Pretraining"
 
@@ -142,3 +143,5 @@ def train(
         summary = stage.train(job, report=terminal)
         output = dataclasses.asdict(summary) if common.as_json else summary.to_rows()
         terminal.print_result(f"trained {run.name}", output)
+        if len(set_names) > 1 and not pretrain:
+            terminal.print_next(after_train(space, run.name, set_names))

@@ -164,9 +164,6 @@ class Output:
                 write_sidecar(target, claim)
         if not self.settings.credentials:
             return [*notes, "the output is unsigned (--no-credentials)"]
-        if not claim.consent:
-            missing = "no consent is recorded for some of the identities this model was trained on"
-            return [*notes, f"{missing}: see extract --consent"]
         return notes
 
     def _output_files(

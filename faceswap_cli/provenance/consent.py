@@ -6,14 +6,14 @@ not verified.
 
 import json
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from types import MappingProxyType
 
 from faceswap_cli.core.errors import ConfigurationError, did_you_mean
-from faceswap_cli.core.fileio import sha256_file
+from faceswap_cli.core.fileio import sha256_file, write_text
 
 CONSENT_SECTION = "consent"
 """Heading in a set's `source.toml`."""
@@ -27,6 +27,8 @@ CONSENT_KINDS: Mapping[str, str] = MappingProxyType(
     }
 )
 """The kinds of consent and their meaning."""
+NOT_STATED = "none"
+"""Kind in a workspace whose user stated nothing: not a statement, and not asked again."""
 _KIND_ALIASES = {"written consent": "written", "me": "myself"}
 HINT = 'myself, written, synthetic or other, with a note if you like: "written: contract of 3 May"'
 
@@ -79,6 +81,71 @@ def read_consent(source: Path) -> Consent | None:
     if not isinstance(section, dict) or section.get("kind") not in CONSENT_KINDS:
         return None
     return Consent(kind=str(section["kind"]), note=str(section.get("note", "")))
+
+
+AskConsent = Callable[[], Consent | None]
+"""Asks the user for a statement; None where there is no answer."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConsentChoice:
+    """What a command that makes sets records with them: its own statement, or the workspace's."""
+
+    stated: Consent | None
+    """For these sets alone, and in place of what they have."""
+    default: Consent | None
+    """For sets without a statement."""
+    is_settled: bool
+    """Whether the workspace has a default, or the user was told before that it has none."""
+
+    @classmethod
+    def resolve(
+        cls, text: str | None, version_file: Path, ask: AskConsent | None = None
+    ) -> "ConsentChoice":
+        """Return the choice of a command; ask once a workspace, unless the user stated it.
+
+        Args:
+            text: What was typed; None: nothing.
+            version_file: The workspace's `workspace.toml`, which holds its default.
+            ask: Asks for the default; None where nobody can answer.
+
+        Raises:
+            ConfigurationError: The statement is invalid.
+        """
+        if text is not None:
+            return cls(stated=parse_consent(text), default=None, is_settled=True)
+        if _has_consent_section(version_file):
+            return cls(stated=None, default=read_consent(version_file), is_settled=True)
+        return cls(stated=None, default=ask() if ask else None, is_settled=False)
+
+    def sections(self, source: Path) -> dict[str, dict[str, str]]:
+        """Return what to add to a set's `source.toml` at this path."""
+        statement = self.stated or (None if read_consent(source) else self.default)
+        return {CONSENT_SECTION: statement.to_dict()} if statement else {}
+
+    def settle(self, version_file: Path, sources: Mapping[str, Path]) -> str | None:
+        """Record in a workspace that its user was asked; return a reminder, once, if it is due.
+
+        Args:
+            version_file: The workspace's `workspace.toml`, which exists.
+            sources: Paths of the sets' `source.toml` by name.
+        """
+        if self.is_settled:
+            return None
+        values = self.default.to_dict() if self.default else {"kind": NOT_STATED}
+        lines = [f"{key} = {json.dumps(value)}" for key, value in values.items()]
+        text = version_file.read_text(encoding="utf-8").rstrip("\n")
+        section = f"# For sets without a statement of their own.\n[{CONSENT_SECTION}]"
+        write_text(version_file, "\n".join([text, "", section, *lines, ""]))
+        return consent_reminder(sources)
+
+
+def _has_consent_section(version_file: Path) -> bool:
+    """Return whether a workspace's file has a section of consent, with a statement or without."""
+    try:
+        return CONSENT_SECTION in tomllib.loads(version_file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
 
 
 def consent_reminder(sources: Mapping[str, Path]) -> str | None:

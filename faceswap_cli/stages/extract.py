@@ -38,7 +38,7 @@ from faceswap_cli.faces.set_source import (
 from faceswap_cli.faces.settings import ExtractSettings
 from faceswap_cli.faces.tracker import FaceTracker, TrackedFrame, TrackingConfig
 from faceswap_cli.faces.types import FaceDetector
-from faceswap_cli.provenance.consent import CONSENT_SECTION, consent_reminder, parse_consent
+from faceswap_cli.provenance.consent import AskConsent, ConsentChoice, parse_consent
 from faceswap_cli.video.frame import FramePosition, MissingSpans
 from faceswap_cli.video.source import (
     FrameSampler,
@@ -243,6 +243,7 @@ def extract_inputs(
     settings: ExtractSettings,
     report: Reporter,
     consent: str | None = None,
+    ask_consent: AskConsent | None = None,
 ) -> list[ExtractSummary]:
     """Extract what was named on the command line into sets of a workspace.
 
@@ -252,31 +253,44 @@ def extract_inputs(
         workspace: Holds the sets.
         settings: Which faces are extracted, and how.
         report: Receives the progress.
-        consent: `KIND` or `KIND: NOTE`, recorded in each set.
+        consent: `KIND` or `KIND: NOTE`, recorded in each set; None: the workspace's, if any.
+        ask_consent: Asks for the workspace's; called once a workspace.
 
     Raises:
         ConfigurationError: A name, the consent or a setting is invalid.
         FaceswapError: As `extract` does.
     """
-    sections = {} if consent is None else {CONSENT_SECTION: parse_consent(consent).to_dict()}
+    if consent is not None:
+        parse_consent(consent)  # an error in it is reported before one in the inputs
     if name is not None:
         validate_name(name)
     footage = find_sources(inputs)
+    choice = ConsentChoice.resolve(consent, workspace.version_file, ask_consent)
     if name is None:
         folders = [workspace.set_folder(each) for each in set_names(footage)]
         summaries = extract_each(
-            footage, folders=folders, settings=settings, report=report, extra_sections=sections
+            footage, folders=folders, settings=settings, report=report, consent=choice
         )
     else:
         folder = workspace.set_folder(name)
+        sections = choice.sections(folder.source)
         summaries = [
             extract(
                 footage, folder=folder, settings=settings, report=report, extra_sections=sections
             )
         ]
-    if note := consent_reminder({one.name: SetFolder(root=one.folder).source for one in summaries}):
-        report.note(note)
+    sources = {one.name: SetFolder(root=one.folder).source for one in summaries}
+    note_consent(choice, workspace, sources, report)
     return summaries
+
+
+def note_consent(
+    choice: ConsentChoice, workspace: Workspace, sources: Mapping[str, Path], report: Reporter
+) -> None:
+    """Record that the workspace's consent was asked for, and remind of a missing one, once."""
+    Workspace.open(workspace.root)
+    if note := choice.settle(workspace.version_file, sources):
+        report.note(note)
 
 
 def extract_each(
@@ -285,7 +299,7 @@ def extract_each(
     folders: Sequence[SetFolder],
     settings: ExtractSettings,
     report: Reporter,
-    extra_sections: Source = MappingProxyType({}),
+    consent: ConsentChoice,
 ) -> list[ExtractSummary]:
     """Make a set of each input; one without a face is noted and becomes none.
 
@@ -302,7 +316,7 @@ def extract_each(
                 folder=folder,
                 settings=settings,
                 report=report,
-                extra_sections=extra_sections,
+                extra_sections=consent.sections(folder.source),
             )
             partner = one.partner if isinstance(one, VideoSource) else None
             summaries.append(replace(summary, partner=partner))

@@ -22,8 +22,8 @@ from faceswap_cli.faces.detectors import DETECTORS
 from faceswap_cli.faces.set_source import Source
 from faceswap_cli.faces.settings import ExtractSettings
 from faceswap_cli.faces.types import Face, FaceDetector
-from faceswap_cli.provenance.consent import CONSENT_SECTION, consent_reminder, parse_consent
-from faceswap_cli.stages.extract import extract
+from faceswap_cli.provenance.consent import AskConsent, ConsentChoice
+from faceswap_cli.stages.extract import extract, note_consent
 from faceswap_cli.video.source import IMAGE_SEQUENCE_FPS, ImageSequence, find_sources
 
 PHOTOS = "photos"
@@ -58,6 +58,7 @@ def import_faces(
     settings: ExtractSettings,
     report: Reporter,
     consent: str | None = None,
+    ask_consent: AskConsent | None = None,
     detector: Callable[[], FaceDetector] | None = None,
 ) -> ImportSummary:
     """Make a set of the images in a folder, or resume doing so.
@@ -68,7 +69,8 @@ def import_faces(
         workspace: Holds the set.
         settings: How crops are made.
         report: Receives progress and notes.
-        consent: `KIND` or `KIND: NOTE`, recorded in the set.
+        consent: `KIND` or `KIND: NOTE`, recorded in the set; None: the workspace's, if any.
+        ask_consent: Asks for the workspace's; called once a workspace.
         detector: Makes the detector, in place of the one that the settings name.
 
     Raises:
@@ -81,9 +83,8 @@ def import_faces(
     sequence = replace(sequence, paths=tuple(sort_by_source(sequence.paths, known)))
     program = next(iter(known.values())).program if known else PHOTOS
     folder = workspace.set_folder(name or sequence.stem)
-    sections: Source = {"import": {"format": program}}
-    if consent is not None:
-        sections = {**sections, CONSENT_SECTION: parse_consent(consent).to_dict()}
+    choice = ConsentChoice.resolve(consent, workspace.version_file, ask_consent)
+    sections: Source = {"import": {"format": program}, **choice.sections(folder.source)}
     make_detector = detector or DETECTORS[settings.detector]
     summary = extract(
         [sequence],
@@ -97,8 +98,7 @@ def import_faces(
     not_found = [one.name for index, one in enumerate(sequence.paths) if index not in indices]
     if not_found:
         report.note(_describe_not_found(not_found))
-    if note := consent_reminder({folder.name: folder.source}):
-        report.note(note)
+    note_consent(choice, workspace, {folder.name: folder.source}, report)
     return ImportSummary(
         name=folder.name,
         format=program,

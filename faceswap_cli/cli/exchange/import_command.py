@@ -6,13 +6,14 @@ from typing import Annotated
 
 import typer
 
-from faceswap_cli.cli.context import workspace_context
+from faceswap_cli.cli.context import ask_consent, workspace_context
 from faceswap_cli.cli.options import (
     DEFAULT_WORKSPACE,
     CommonOptions,
     WorkspaceOption,
     parse_path,
 )
+from faceswap_cli.cli.view.next_step import after_extract
 from faceswap_cli.faces.settings import ExtractSettings
 
 
@@ -58,9 +59,11 @@ def import_(
             workspace=space,
             settings=ExtractSettings(size_px=size_px),
             consent=consent,
+            ask_consent=ask_consent(terminal),
             report=terminal,
         )
         values = dataclasses.asdict(summary)
         if not common.as_json:
             values["not_found"] = len(summary.not_found)
         terminal.print_result(f'set "{summary.name}"', values)
+        terminal.print_next(after_extract(space, [summary.name]))
