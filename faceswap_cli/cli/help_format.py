@@ -81,12 +81,13 @@ class CommandGroup(TyperGroup):
         fit_to_terminal(formatter)
         super().format_help(ctx, formatter)
 
-    def format_commands(self, ctx: Any, formatter: Any) -> None:
+    def format_commands(self, _: Any, formatter: Any) -> None:
         """Write the commands under their headings, in columns that fit all of them."""
-        found = {name: self.get_command(ctx, name) for name in self.list_commands(ctx)}
-        column = max(map(len, found))
+        column = max(map(len, self.commands))
         for title, names in self.purposes.items():
-            rows = [(name.ljust(column), found[name].get_short_help_str(200)) for name in names]
+            rows = [
+                (name.ljust(column), self.commands[name].get_short_help_str(200)) for name in names
+            ]
             with formatter.section(title):
                 formatter.write_dl(rows)
 

@@ -3,7 +3,9 @@
 import errno
 import hashlib
 import os
+import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -15,6 +17,8 @@ FINGERPRINT_BYTES = 1 << 20
 """Bytes of either end of a file that its fingerprint reads: clips can be many gigabytes."""
 MAX_NAME_BYTES = 255
 """Length of the longest name that the usual file systems take, without the folders before it."""
+REPLACE_ATTEMPTS, REPLACE_PAUSE_S = 20, 0.05
+"""How often, and how far apart in seconds, Windows is asked to replace a file that is open."""
 _RANDOM_BYTES = 8
 """Of a name that `tempfile` makes, between prefix and suffix."""
 
@@ -47,11 +51,28 @@ def atomic_write(path: Path, *, durable: bool = True) -> Iterator[Path]:
             if durable:
                 fsync(temporary)
             temporary.chmod(0o666 & ~_umask())
-            temporary.replace(path)
+            _replace(temporary, path)
             if durable:
                 fsync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _replace(temporary: Path, path: Path) -> None:
+    """Rename a file over another one; on Windows wait a little for a program that reads that one.
+
+    There a file cannot be replaced while it is open, as by a browser that loads a page.
+
+    Raises:
+        OSError: The file cannot be renamed.
+    """
+    if sys.platform == "win32":
+        for _ in range(REPLACE_ATTEMPTS - 1):
+            with suppress(PermissionError):
+                temporary.replace(path)
+                return
+            time.sleep(REPLACE_PAUSE_S)
+    temporary.replace(path)
 
 
 def write_text(path: Path, text: str) -> None:

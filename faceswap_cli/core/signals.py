@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
-"""Ctrl-C, and the signal that a system sends before it kills."""
+SIGNAL_NAMES = ("SIGINT", "SIGTERM", "SIGBREAK")
+"""Ctrl-C, the signal that a system sends before it kills, and Ctrl-Break, which Windows has."""
 
 
 class StopFlag:
@@ -27,7 +27,8 @@ def graceful_interrupt() -> Iterator[StopFlag]:
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
-    before = {number: signal.getsignal(number) for number in SIGNALS}
+    numbers = [getattr(signal, name) for name in SIGNAL_NAMES if hasattr(signal, name)]
+    before = {number: signal.getsignal(number) for number in numbers}
 
     def request_stop(number: int, frame: FrameType | None) -> None:
         del number, frame
@@ -38,7 +39,7 @@ def graceful_interrupt() -> Iterator[StopFlag]:
         for number, action in before.items():
             signal.signal(number, action or signal.SIG_DFL)
 
-    for number in SIGNALS:
+    for number in numbers:
         signal.signal(number, request_stop)
     try:
         yield stop

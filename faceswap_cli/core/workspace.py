@@ -1,6 +1,7 @@
 """Layout of the workspace on disk: names of all folders and files."""
 
 import re
+import sys
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -313,6 +314,10 @@ def use_workspace(root: Path) -> Iterator[Workspace]:
             Workspace.open(root)
 
 
+_WINDOWS_DEVICE = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?|.*[. ]", re.IGNORECASE)
+"""Names that Windows keeps for devices, with any suffix, and those whose end it drops."""
+
+
 def validate_name(name: str) -> str:
     """Return `name` if it is a safe name for a folder.
 
@@ -325,6 +330,11 @@ def validate_name(name: str) -> str:
             hint=f"{MAX_NAME_BYTES} are possible; choose a shorter one with --name",
         )
     if name and name.isprintable() and not re.search(r'[/\\:*?"<>|]', name) and name[0] != ".":
+        if sys.platform == "win32" and _WINDOWS_DEVICE.fullmatch(name):
+            raise ConfigurationError(
+                f"{name!r} cannot be the name of a folder on Windows",
+                hint="it names a device there, or ends in a dot or a space; choose another one",
+            )
         return name
     raise ConfigurationError(
         f"{name!r} cannot be the name of a folder",

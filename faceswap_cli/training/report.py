@@ -8,10 +8,12 @@ import json
 import re
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from faceswap_cli.core.config import Recipe
+from faceswap_cli.core.errors import InputError
 from faceswap_cli.core.fileio import write_text
 from faceswap_cli.core.workspace import RunFolder
 from faceswap_cli.pages import html_page
@@ -69,7 +71,9 @@ class LiveReport:
         started = time.monotonic()
         if started < self._due:
             return
-        write_run_report(self._run, self._recipe, is_training=True)
+        # Training must not end because a page cannot be written; the last one is, or fails, later.
+        with suppress(InputError):
+            write_run_report(self._run, self._recipe, is_training=True)
         # A long log and large previews take a while to read: such a page is written less often.
         now = time.monotonic()
         self._due = now + (now - started) / MAX_TIME_SHARE
