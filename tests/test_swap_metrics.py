@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -135,6 +136,22 @@ def test_swaps_that_are_no_faces_are_counted(loader: FaceLoader) -> None:
         == found
     )
     assert "0% of swaps are faces" == str(found)
+
+
+def test_sharper_swaps_of_the_person_wanted_are_better() -> None:
+    """Of two equal in pose and expression; more than the target's own sharpness is no gain."""
+    blurred = SwapMetrics(
+        detection_rate=1,
+        pose_error_deg=2,
+        expression_error=0.1,
+        identity_shift=0.2,
+        identity_baseline=-0.4,
+        sharpness=0.5,
+    )
+    sharp, sharpest = replace(blurred, sharpness=1.0), replace(blurred, sharpness=1.4)
+    assert sharp.error == sharpest.error < blurred.error
+    assert replace(sharp, identity_shift=0.3).error < sharp.error
+    assert "50% as sharp" in str(blurred)
 
 
 def test_differences_are_means_over_faces_found() -> None:

@@ -18,6 +18,7 @@ from faceswap_cli.core.lazy_image import ArrayImage
 from faceswap_cli.core.model_files import find_model_file
 from faceswap_cli.core.types import AnyArray, Image, Mask
 from faceswap_cli.faces.alignment import FaceAlignment
+from faceswap_cli.faces.crops import measure_sharpness
 from faceswap_cli.faces.detectors import DEFAULT_DETECTOR, DETECTORS
 from faceswap_cli.faces.embedding import Embedding, SFace, compute_centroid
 from faceswap_cli.faces.head_pose import pose_error_deg
@@ -35,6 +36,9 @@ FACES_PER_IDENTITY = 16
 
 POSE_RANGE_DEG, EXPRESSION_RANGE = 5.0, 0.1
 """Errors of a poor swap, by which `SwapMetrics.error` weighs."""
+IDENTITY_WEIGHT = 2.0
+"""Weight of what the identity lacks: with 1, poses and expressions that are a little better in the
+first minute, when the person cannot be recognized yet, would outweigh it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,12 +56,15 @@ class SwapMetrics:
     better."""
     identity_baseline: float
     """The same for the unswapped faces."""
+    sharpness: float | None = None
+    """Mean sharpness of the swaps as a part of the target identity's own faces' (deviation of the
+    Laplacian); None if no face was found, and in older logs."""
 
     @property
     def error(self) -> float:
         """What models are compared by, 0 or more: lower is better, infinite without any face.
 
-        Pose and expression are to be the driving person's, the identity the other's: see
+        Pose and expression are to be the driving person's, identity and sharpness the other's: see
         docs/research/autoencoder.md for how it ranks models whose true swaps are known.
         """
         if (
@@ -67,10 +74,12 @@ class SwapMetrics:
         ):
             return math.inf
         missing = max(0.0, 1 - self.identity_shift / max(abs(self.identity_baseline), 1e-6))
+        blur = 0.0 if self.sharpness is None else max(0.0, 1 - self.sharpness)
         return (
             self.pose_error_deg / POSE_RANGE_DEG
             + self.expression_error / EXPRESSION_RANGE
-            + missing
+            + IDENTITY_WEIGHT * missing
+            + blur
         ) / max(self.detection_rate, 1e-6)
 
     def __str__(self) -> str:
@@ -82,6 +91,7 @@ class SwapMetrics:
             f"{found}, pose within {self.pose_error_deg:.1f} degrees, "
             f"expression within {self.expression_error:.3f}, "
             f"identity {self.identity_baseline:+.2f} -> {self.identity_shift:+.2f}"
+            + ("" if self.sharpness is None else f", {self.sharpness:.0%} as sharp")
         )
 
 
@@ -143,6 +153,12 @@ class ReferenceFaces:
     def mean_embedding(self) -> Embedding:
         """The identity's embedding: the normalized mean over the faces."""
         return compute_centroid(np.stack([one.embedding for one in self.readings]))
+
+    @property
+    def sharpness(self) -> float:
+        """Their mean sharpness, see `faces.crops.measure_sharpness`."""
+        crops = (self.dataset.pixels[index][..., :3] for index in self.indices)
+        return float(np.mean([measure_sharpness(np.ascontiguousarray(crop)) for crop in crops]))
 
 
 class SwapEvaluator:
@@ -220,8 +236,9 @@ class SwapEvaluator:
         assert self._analyzer is not None
         faces = self.loader.clean_batch(source.dataset, source.indices).target[0]
         swapped = model.swap(faces, target.dataset.name)
-        swaps = to_images(swapped.image)
+        swaps = to_images(model.add_detail(swapped.image, target.dataset.name))
         masks = [None] * len(swaps) if swapped.mask is None else to_masks(swapped.mask)
+        target_sharpness = max(target.sharpness, 1e-6)
         for index, original, swap, mask in zip(
             source.indices, source.readings, swaps, masks, strict=True
         ):
@@ -231,6 +248,7 @@ class SwapEvaluator:
                 original=original,
                 swapped=self._analyzer.analyze_near(pasted, original.face),
                 identity_axis=target.mean_embedding - source.mean_embedding,
+                sharpness=math.sqrt(measure_sharpness(pasted) / target_sharpness),
             )
 
 
@@ -244,6 +262,8 @@ class FacePair:
     identity_axis: Embedding
     """Embedding of the target identity less that of the original one: its product with a face's
     embedding says how far that has moved towards the target."""
+    sharpness: float = 1.0
+    """Of the swap, as a part of the target identity's own faces'."""
 
 
 def read_reference_faces(analyzer: FaceAnalyzer, dataset: IdentityDataset) -> ReferenceFaces:
@@ -287,6 +307,7 @@ def compute_swap_metrics(pairs: Sequence[FacePair]) -> SwapMetrics:
         identity_baseline=float(
             np.mean([pair.original.embedding @ pair.identity_axis for pair in pairs])
         ),
+        sharpness=_mean([pair.sharpness for pair, _ in found]),
     )
 
 
@@ -294,7 +315,7 @@ def paste_into_crop(swap: Image, pixels: AnyArray, *, mask: Mask | None, coverag
     """Composite a swap into its crop as `convert` would: inside the outline and the predicted mask.
 
     Args:
-        swap: uint8 (s, s, 3): a network's output for the central part of the crop.
+        swap: uint8 (d, d, 3): a network's output for the central part of the crop.
         pixels: uint8 (S, S, 4): the crop and its mask levels.
         mask: float32 (s, s): the face mask that the network predicts, if it does.
         coverage: Side of that part as a fraction of the crop's.
