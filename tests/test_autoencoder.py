@@ -427,6 +427,19 @@ def test_confusion_takes_the_identity_out_of_the_latents() -> None:
     assert separability(1.0) > 0.5
 
 
+def test_confusion_fades() -> None:
+    """Constant for half of its images, then down to nothing, and off: the latents are let go."""
+    weights = []
+    for seen in (0, 500, 750, 1000, 5000):
+        model = build_model(CONFUSED, confusion_weight=0.5, confusion_end_images=1000)
+        progress = TrainProgress(images_seen=seen, max_images=None)
+        weights.append(model.confusion_weight(progress))
+    assert [0.5, 0.5, 0.25, 0, 0] == weights
+    steps = Trainer(model, model.train_settings, find_hardware("cpu"))
+    losses = steps.step(batch(), progress, lr_scale=1, images=6)
+    assert "identity_classifier" not in losses
+
+
 def test_confusion_and_classification_train_one_side_each() -> None:
     """The encoder's loss leaves the classifier without a gradient, and the other way round."""
     torch.manual_seed(0)

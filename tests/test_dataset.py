@@ -368,8 +368,8 @@ def test_a_cpu_has_a_cpu_loader(datasets: list[IdentityDataset]) -> None:
 
 def test_the_cache_is_no_larger_than_the_network_needs() -> None:
     """1.5 cached px per px of the network's input, and never more than the crop has."""
-    assert 120 == dataset.cached_side_px(64, 0.8, 256)
-    assert 256 == dataset.cached_side_px(256, 0.8, 256)
+    assert 120 == dataset.cached_side_px(ModelSettings(size_px=64), 256)
+    assert 256 == dataset.cached_side_px(ModelSettings(size_px=256), 256)
 
 
 def test_a_set_with_the_longest_name_is_cached(make_set: MakeSet, tmp_path: Path) -> None:

@@ -18,7 +18,6 @@ from faceswap_cli.core.progress import Reporter
 from faceswap_cli.core.workspace import RunFolder
 from faceswap_cli.pretraining import loader as loader_module
 from faceswap_cli.pretraining import pairs
-from faceswap_cli.pretraining.degradation import degrade
 from faceswap_cli.pretraining.loader import PairLoader
 from faceswap_cli.pretraining.pairs import (
     SEED_OFFSET,
@@ -35,6 +34,7 @@ from faceswap_cli.training import checkpoint
 from faceswap_cli.training.dataset import FACE_LEVEL, IdentityDataset
 from faceswap_models.backends.autoencoder import Autoencoder
 from faceswap_models.base import SwapOutput
+from faceswap_models.degradation import degrade
 from faceswap_models.modulated import ModulatedAutoencoder
 
 CPU = torch.device("cpu")

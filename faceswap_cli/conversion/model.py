@@ -21,7 +21,7 @@ class SwappedFace:
     """The model's output for one crop."""
 
     image: Image
-    """uint8 (S, S, 3)."""
+    """uint8 (D, D, 3): D is the side of the input, or larger with detail."""
     mask: Mask | None
     """float32 (S, S); None of a model that predicts no mask."""
 
@@ -115,7 +115,7 @@ def _make_infer(trained: TrainedModel, hardware: Hardware) -> InferFn:
             torch.autocast(device.type, hardware.autocast_dtype, is_autocast),
         ):
             swapped = model.swap(to_tensor(crops).to(device), identity)
-        images = to_images(swapped.image)
+            images = to_images(model.add_detail(swapped.image, identity))
         masks = [None] * len(images) if swapped.mask is None else to_masks(swapped.mask)
         return [
             SwappedFace(image=image, mask=mask) for image, mask in zip(images, masks, strict=True)

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from faceswap_cli.core.errors import CheckpointError, ConfigurationError
 from faceswap_cli.exchange.model_info import ModelInfo
@@ -66,9 +67,10 @@ class NetworkGraph(nn.Module):
         self.identity = identity
 
     def forward(self, faces: Tensor) -> tuple[Tensor, ...]:
-        """Return images (B, 3, S, S) in [-1, 1] and masks (B, 1, S, S) in [0, 1]."""
+        """Return images (B, 3, D, D) in [-1, 1] and masks (B, 1, S, S) in [0, 1]."""
         output = self.model.swap(faces, self.identity)
-        return (output.image,) if output.mask is None else (output.image, output.mask)
+        image = self.model.add_detail(output.image, self.identity)
+        return (image,) if output.mask is None else (image, output.mask)
 
 
 class PlainLayerNorm(nn.Module):
@@ -115,6 +117,28 @@ class SelectPixels(nn.Module):
         return images.index_select(2, self.rows).index_select(3, self.columns)
 
 
+class Reduce(nn.Module):
+    """Scales images (B, C, H, H) down by area, with two matrix products.
+
+    torch's own would be exported for whole factors only.
+
+    Args:
+        side_in: Side H.
+        side_out: Side S of the result, at most H.
+    """
+
+    weights: Tensor
+    """(S, H): parts of the input's pixels that an output's pixel consists of."""
+
+    def __init__(self, side_in: int, side_out: int) -> None:
+        super().__init__()
+        self.register_buffer("weights", torch.from_numpy(area_weights(side_in, side_out)))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return images (B, C, S, S)."""
+        return self.weights @ images @ self.weights.T
+
+
 class DfmGraph(nn.Module):
     """The network in the whole-face square: faces (B, H, H, 3), BGR in [0, 1].
 
@@ -137,6 +161,9 @@ class DfmGraph(nn.Module):
         self.paste = SelectPixels(*(square.paste_indices(axis) for axis in (1, 0)))
         inside = np.outer(*(square.inside_weights(axis) for axis in (1, 0)))
         self.register_buffer("inside", torch.from_numpy(inside))
+        # Their square has the pixels of the output, detail included; the network's input fewer.
+        size_px = model.model_settings.size_px
+        self.reduce = Reduce(square.size_px, size_px) if square.size_px > size_px else nn.Identity()
         mask = mean_mask(square.size_px, square.coverage)
         self.register_buffer("mean_mask", torch.from_numpy(mask))
 
@@ -147,11 +174,23 @@ class DfmGraph(nn.Module):
         """
         rgb = faces.flip(3).permute(0, 3, 1, 2)
         crops = self.crop(rgb)
-        output = self.model.swap(2 * crops - 1, self.identity)
-        masks = self.mean_mask.expand_as(crops[:, :1]) if output.mask is None else output.mask
+        output = self.model.swap(2 * self.reduce(crops) - 1, self.identity)
+        masks = self.mean_mask.expand_as(crops[:, :1])
+        if output.mask is not None:
+            masks = functional.interpolate(output.mask, size=masks.shape[-2:], mode="bilinear")
         mask = (self.inside * self.paste(masks)).clamp(0, 1).permute(0, 2, 3, 1)
-        swapped = self.inside * self.paste((output.image + 1) / 2) + (1 - self.inside) * rgb
+        image = self.model.add_detail(output.image, self.identity)
+        swapped = self.inside * self.paste((image + 1) / 2) + (1 - self.inside) * rgb
         return mask, swapped.clamp(0, 1).permute(0, 2, 3, 1).flip(3), mask
+
+
+def area_weights(side_in: int, side_out: int) -> Weights:
+    """Return the part of each of `side_in` pixels in each of `side_out`, float32 (out, in)."""
+    edges = np.arange(side_out + 1) * (side_in / side_out)
+    pixels = np.arange(side_in)
+    starts = np.maximum(edges[:-1, None], pixels)
+    ends = np.minimum(edges[1:, None], pixels + 1)
+    return np.asarray(np.clip(ends - starts, 0, 1) * (side_out / side_in), dtype=np.float32)
 
 
 def mean_mask(size_px: int, coverage: float) -> Weights:
@@ -176,7 +215,7 @@ def build_graph(model: SwapModel, info: ModelInfo, *, as_dfm: bool) -> ExportGra
     model = copy.deepcopy(model)
     _replace_layer_norms(model)
     if as_dfm:
-        square = WholeFace(size_px=info.size_px, coverage=info.coverage)
+        square = WholeFace(size_px=model.model_settings.output_px, coverage=info.coverage)
         return ExportGraph(
             module=DfmGraph(model, info.identity, square).eval(),
             input_shape=(square.side_px, square.side_px, 3),

@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from faceswap_cli.pretraining.degradation import degrade
 from faceswap_cli.pretraining.pairs import VALIDATION_OFFSET, JoinedCrops, SwapPairs
 from faceswap_cli.training import augment
 from faceswap_cli.training.dataset import (
@@ -18,6 +17,7 @@ from faceswap_cli.training.dataset import (
 )
 from faceswap_cli.training.loader import FaceLoader, make_loader, stack_batches
 from faceswap_models.base import ModelSettings, TrainSettings
+from faceswap_models.degradation import degrade
 from faceswap_models.modulated import PairBatch
 
 SETS_FRACTION = 0.25

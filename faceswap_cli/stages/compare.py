@@ -290,7 +290,7 @@ def swap_crops(
         ]
         with torch.inference_mode():
             output = trained.model.swap(to_tensor(inputs).to(device), identity)
-        swaps = to_images(output.image)
+            swaps = to_images(trained.model.add_detail(output.image, identity))
         masks = [None] * len(swaps) if output.mask is None else to_masks(output.mask)
 
         for (crop, record), alignment, original, swap, model_mask in zip(

@@ -49,9 +49,9 @@ __all__ = ["PretrainJob", "PretrainSummary", "StopCriterion", "pretrain", "resol
 
 BACKEND = "autoencoder"
 """The backend that is pretrained on pairs: the others have no latent to take identity out of."""
-PRETRAIN_SETTINGS = ("train.batch_size=8", "train.lr_schedule=cosine")
-"""Changes to a preset: pairs come one by one and not for each of two identities, and the length is
-known."""
+PRETRAIN_SETTINGS = ("train.batch_size=8", "train.lr_schedule=cosine", "model.detail_px=0")
+"""Changes to a preset: pairs come one by one and not for each of two identities, the length is
+known, and detail is a person's own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +77,7 @@ class PretrainJob:
     def pair_settings(self) -> PairSettings:
         """What is drawn: crops large enough for the network."""
         model = self.recipe.model
-        side = cached_side_px(model.size_px, model.coverage, RENDER_PX)
+        side = cached_side_px(model, RENDER_PX)
         return PairSettings(groups=self.groups, side_px=side, seed=self.seed)
 
 
@@ -204,7 +204,7 @@ def load_sets(
     for faces in job.sets:
         check_min_faces(faces)
         name = f"set {faces.name}"  # a set may have the name of everybody
-        side = cached_side_px(model.size_px, model.coverage, crop_side_px(faces))
+        side = cached_side_px(model, crop_side_px(faces))
         val_files = saved.validation_files.get(name, ()) if saved else ()
         dataset = load_identity(faces, cache=job.run.cache, side_px=side, val_files=val_files)
         datasets.append(replace(dataset, name=name))

@@ -44,6 +44,7 @@ from faceswap_cli.training.dataset import (
     check_min_faces,
     crop_side_px,
     derive_seed,
+    detail_side_px,
     load_identity,
     merge_sets,
     split_train_val,
@@ -445,10 +446,12 @@ def load_datasets(
     report.start_task("reading crops", total=sum(map(len, sets)), unit="faces")
     datasets: list[IdentityDataset] = []
     for name in identities:
+        side_px, detail_px = cache_sides_px(by_name[name], job.recipe)
         dataset = load_identity(
             by_name[name],
             cache=cache,
-            side_px=cache_side_px(by_name[name], job.recipe),
+            side_px=side_px,
+            detail_side_px=detail_px,
             val_files=val_files.get(name, ()),
         )
         datasets.append(dataset)
@@ -456,9 +459,12 @@ def load_datasets(
     return datasets
 
 
-def cache_side_px(faces: FaceSet, recipe: Recipe) -> int:
-    """Return the side of a set's decoded crops, px."""
-    return cached_side_px(recipe.model.size_px, recipe.model.coverage, crop_side_px(faces))
+def cache_sides_px(faces: FaceSet, recipe: Recipe) -> tuple[int, int]:
+    """Return the sides of a set's decoded crops, px: the network's, and 0 or larger for detail."""
+    crop_px = crop_side_px(faces)
+    side_px = cached_side_px(recipe.model, crop_px)
+    detail_px = detail_side_px(recipe.model, crop_px)
+    return side_px, detail_px if detail_px > side_px else 0
 
 
 def estimate_without_speed(trainer: Trainer, job: TrainJob) -> TrainEstimate:
@@ -469,7 +475,9 @@ def estimate_without_speed(trainer: Trainer, job: TrainJob) -> TrainEstimate:
         final = Trainer(model, job.recipe.train, trainer.hardware)
         grow_to_final(final)
     faces = {faces.name: len(faces) for faces in job.sets}
-    cache_bytes = sum(4 * cache_side_px(faces, job.recipe) ** 2 * len(faces) for faces in job.sets)
+    cache_bytes = sum(
+        4 * side**2 * len(faces) for faces in job.sets for side in cache_sides_px(faces, job.recipe)
+    )
     if job.identities == [POOLED_IDENTITY]:
         faces = {POOLED_IDENTITY: sum(faces.values())}
     return TrainEstimate(

@@ -4,13 +4,13 @@
 `sample_by_remap` (CPU) or `sample_by_grid` (any device) samples the crops, to the same result.
 
 Convention:
-    Nodes (B, 2, 2, 5, 5) are positions in the crop: for each image those of the target and those of
-    the warped input, x then y, in the unit square, which the crop covers exactly. They are at the
-    edges and quarters of the network's square, which is the center of the crop, its side `coverage`
-    of the crop's; between them is interpolated.
+    Nodes (B, K, 2, 5, 5) are positions in the crop: for each image those of the target and those of
+    the warped input, or of the target alone, x then y, in the unit square, which the crop covers
+    exactly. They are at the edges and quarters of the network's square, which is the center of the
+    crop, its side `coverage` of the crop's; between them is interpolated.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cache
 from math import radians
 
@@ -51,6 +51,8 @@ class AugmentParams:
     """(B,) bool: whether an image takes on the colors of another identity's."""
     input_color_jitter: Tensor
     """(B, 7) change of the input only: brightness, each channel's factor, each channel's offset."""
+    degradation_seed: Tensor
+    """(B,) int64: seed of the input's degradation; -1 for none."""
 
     def select(self, indices: slice) -> "AugmentParams":
         """Return the parameters of some of the images."""
@@ -81,7 +83,7 @@ def sample_params(count: int, settings: TrainSettings, *, seed: int) -> AugmentP
 
     is_mirrored = torch.rand(count, generator=generator) < settings.flip_prob
     noise = torch.randn(count, GRID_NODES, GRID_NODES, 2, generator=generator)
-    return AugmentParams(
+    params = AugmentParams(
         flip_sign=torch.where(is_mirrored, -1.0, 1.0),
         rotation_rad=uniform() * radians(settings.rotate_deg),
         scale=1 + uniform() * settings.scale_jitter,
@@ -90,7 +92,14 @@ def sample_params(count: int, settings: TrainSettings, *, seed: int) -> AugmentP
         color_shift=uniform(3) * settings.color_jitter * LAB_RANGE,
         is_color_transferred=torch.rand(count, generator=generator) < settings.color_transfer_prob,
         input_color_jitter=uniform(7) * settings.input_color_jitter,
+        degradation_seed=torch.full((count,), -1),
     )
+    if not settings.input_degradation_prob:
+        return params
+    # The last numbers of the stream: the others are the same without any degradation.
+    is_degraded = torch.rand(count, generator=generator) < settings.input_degradation_prob
+    seeds = torch.randint(1 << 31, (count,), generator=generator)
+    return replace(params, degradation_seed=torch.where(is_degraded, seeds, -1))
 
 
 def identity_params(count: int) -> AugmentParams:
@@ -104,6 +113,7 @@ def identity_params(count: int) -> AugmentParams:
         color_shift=torch.zeros(count, 3),
         is_color_transferred=torch.zeros(count, dtype=torch.bool),
         input_color_jitter=torch.zeros(count, 7),
+        degradation_seed=torch.full((count,), -1),
     )
 
 
@@ -119,10 +129,29 @@ def sampling_grid(params: AugmentParams, *, coverage: float) -> Tensor:
     """
     unwarped = _node_grid(params.rotation_rad.device).expand_as(params.warp)
     both = torch.stack([unwarped, unwarped + params.warp], dim=1)  # (B, 2, 5, 5, 2)
+    return _transform_nodes(both, params, coverage=coverage)
+
+
+def part_grid(params: AugmentParams, corners: Tensor, *, side: float, coverage: float) -> Tensor:
+    """Return the nodes of a square part of each target, which has no warp: (B, 1, 2, 5, 5).
+
+    Args:
+        params: Those of the whole targets.
+        corners: Left and top of the parts in the network's square, (B, 2), 0 to 1.
+        side: Their side as a fraction of that square's.
+        coverage: As in `sampling_grid`.
+    """
+    whole = _node_grid(params.rotation_rad.device)  # -1/2 to 1/2
+    parts = (whole + 0.5) * side + corners[:, None, None] - 0.5  # (B, 5, 5, 2)
+    return _transform_nodes(parts[:, None], params, coverage=coverage)
+
+
+def _transform_nodes(nodes: Tensor, params: AugmentParams, *, coverage: float) -> Tensor:
+    """Return nodes (B, K, 5, 5, 2) in the network's square as positions (B, K, 2, 5, 5)."""
     cos, sin = params.rotation_rad.cos(), params.rotation_rad.sin()
     rotation = torch.stack([cos, -sin, sin, cos], dim=-1).view(-1, 1, 1, 1, 2, 2)
     flip = torch.stack([params.flip_sign, torch.ones_like(params.flip_sign)], dim=-1)
-    rotated = (rotation @ (both * flip[:, None, None, None])[..., None])[..., 0]
+    rotated = (rotation @ (nodes * flip[:, None, None, None])[..., None])[..., 0]
     scaled = rotated * params.scale[:, None, None, None, None]
     translated = (scaled + params.translation[:, None, None, None]) * coverage + 0.5
     return translated.permute(0, 1, 4, 2, 3)
@@ -134,20 +163,21 @@ def sample_by_remap(pixels: Pixels, indices: Indices, nodes: Tensor, *, size_px:
     Args:
         pixels: uint8 (N, S, S, 4).
         indices: Which B of the crops, int64.
-        nodes: Positions to sample, (B, 2, 2, 5, 5).
+        nodes: Positions to sample, (B, K, 2, 5, 5).
         size_px: Side of the output.
 
     Returns:
-        float32 (2, B, 4, size_px, size_px), 0 to 255, rounded to whole steps: targets, inputs.
+        float32 (K, B, 4, size_px, size_px), 0 to 255, rounded to whole steps: targets, inputs.
     """
     import cv2  # only here: a machine that samples on its GPU need not have it
 
     # Pixel centers are at integers; the nodes are few, so they are converted, not the maps.
     maps = _interpolate_nodes(nodes * pixels.shape[1] - 0.5, size_px=size_px).numpy()
-    planes = np.empty((2, len(indices), 4, size_px, size_px), dtype=np.uint8)
+    kinds = nodes.shape[1]
+    planes = np.empty((kinds, len(indices), 4, size_px, size_px), dtype=np.uint8)
     for row, index in enumerate(indices):
         crop = pixels[index]
-        for kind in (0, 1):
+        for kind in range(kinds):
             x, y = maps[row, kind]
             sample = cv2.remap(crop, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
             planes[kind, row] = cv2.split(sample)
@@ -160,11 +190,11 @@ def sample_by_grid(pixels: Tensor, indices: Tensor, nodes: Tensor, *, size_px: i
     Args:
         pixels: uint8 (N, S, S, 4) on the device.
         indices: Which B of the crops, int64, on the device.
-        nodes: Positions to sample, (B, 2, 2, 5, 5), on the device.
+        nodes: Positions to sample, (B, K, 2, 5, 5), on the device.
         size_px: Side of the output.
 
     Returns:
-        float32 (2, B, 4, size_px, size_px), 0 to 255: targets, inputs.
+        float32 (K, B, 4, size_px, size_px), 0 to 255: targets, inputs.
     """
     crops = pixels[indices].permute(0, 3, 1, 2).float()
     # Without `align_corners`, -1 and 1 are the image's outer edges: the unit square's.
@@ -172,9 +202,9 @@ def sample_by_grid(pixels: Tensor, indices: Tensor, nodes: Tensor, *, size_px: i
     # Clamping to the centers of the outermost pixels repeats them, as `padding_mode="border"`
     # would, which Apple's GPUs do not have.
     edge = 1 - 1 / pixels.shape[1]
-    grid = maps.clamp(-edge, edge).permute(0, 1, 3, 4, 2).flatten(1, 2)  # (B, 2S, S, 2)
+    grid = maps.clamp(-edge, edge).permute(0, 1, 3, 4, 2).flatten(1, 2)  # (B, K S, S, 2)
     samples = functional.grid_sample(crops, grid, mode="bilinear", align_corners=False)
-    return torch.stack(samples.chunk(2, dim=2))
+    return torch.stack(samples.chunk(nodes.shape[1], dim=2))
 
 
 def jitter_color(images: Tensor, lab_shift: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from torch import Tensor
 from faceswap_cli.core.errors import InputError, NoFacesError
 from faceswap_cli.core.fileio import MAX_NAME_BYTES, atomic_write, fit_name, translate_os_errors
 from faceswap_cli.core.types import AnyArray, Image, Mask
+from faceswap_models.base import ModelSettings
 
 if TYPE_CHECKING:  # training from decoded crops needs no OpenCV, which image files and masks need
     from faceswap_cli.faces.dataset import FaceRecord, FaceSet
@@ -66,6 +67,13 @@ class IdentityDataset:
     """Their file names."""
     poses: AnyArray | None = None
     """float32 (N, 3): see `pose_features`; None if unknown."""
+    detail_pixels: Pixels | None = None
+    """All crops at the side that detail is learned from; None: `pixels` are large enough."""
+
+    @property
+    def all_pixels(self) -> list[Pixels]:
+        """All arrays of crops."""
+        return [self.pixels, *([] if self.detail_pixels is None else [self.detail_pixels])]
 
 
 def check_min_faces(faces: "FaceSet") -> None:
@@ -82,7 +90,12 @@ def check_min_faces(faces: "FaceSet") -> None:
 
 
 def load_identity(
-    faces: "FaceSet", *, cache: Path, side_px: int, val_files: Collection[str] = ()
+    faces: "FaceSet",
+    *,
+    cache: Path,
+    side_px: int,
+    detail_side_px: int = 0,
+    val_files: Collection[str] = (),
 ) -> IdentityDataset:
     """Decode a set's crops, or map the cache of an earlier session, and split them.
 
@@ -90,6 +103,7 @@ def load_identity(
         faces: The set.
         cache: Folder of the decoded crops.
         side_px: Their side.
+        detail_side_px: Side of those that detail is learned from; 0: the same.
         val_files: Crops that the run kept out of training so far: they stay the validation faces,
             whatever was added to the set or deleted since. Empty for a new run.
 
@@ -104,6 +118,9 @@ def load_identity(
     return IdentityDataset(
         name=faces.name,
         pixels=load_or_build_cache(faces, cache=cache, side_px=side_px),
+        detail_pixels=load_or_build_cache(faces, cache=cache / "detail", side_px=detail_side_px)
+        if detail_side_px
+        else None,
         train_indices=train,
         val_indices=val,
         val_files=tuple(files[index] for index in val),
@@ -139,9 +156,16 @@ def merge_sets(sets: "Sequence[FaceSet]", *, name: str) -> "FaceSet":
     return replace(sets[0], name=name, folder=folder, records=records)
 
 
-def cached_side_px(size_px: int, coverage: float, crop_px: int) -> int:
-    """Return the side of the cached crops, px, for a network of `size_px` and `coverage`."""
-    return max(1, min(crop_px, round(OVERSAMPLING * size_px / coverage)))
+def cached_side_px(model: ModelSettings, crop_px: int) -> int:
+    """Return the side of the cached crops, px, for networks and crops of `crop_px`."""
+    return max(1, min(crop_px, round(OVERSAMPLING * model.size_px / model.coverage)))
+
+
+def detail_side_px(model: ModelSettings, crop_px: int) -> int:
+    """Return the side of the cached crops that detail is learned from, px; 0 without detail."""
+    if model.output_px <= model.size_px:
+        return 0
+    return min(crop_px, round(model.output_px / model.coverage))  # targets are hardly turned
 
 
 def crop_side_px(faces: "FaceSet") -> int:

@@ -18,12 +18,15 @@ from faceswap_cli.training.augment import AugmentParams
 from faceswap_cli.training.dataset import (
     IdentityDataset,
     Indices,
+    Pixels,
     derive_seed,
     shuffled_indices,
     unpack_face_mask,
     unpack_feature_mask,
 )
 from faceswap_models.base import FaceBatch, ModelSettings, TrainSettings
+from faceswap_models.degradation import degrade
+from faceswap_models.detail import GRID_PX
 from faceswap_models.tensors import from_levels
 
 MAX_MEMORY_FRACTION = 0.5
@@ -31,6 +34,11 @@ MAX_MEMORY_FRACTION = 0.5
 
 NEAREST = 8
 """A face is paired with a random one of this many nearest ones, for variety."""
+
+DETAIL_INTERVAL = 2
+"""Every so many steps there is a part of each target at the size of the output with detail."""
+DETAIL_PART_PX = 96
+"""Side of those parts, px: whole outputs would take most of the time of a step."""
 
 
 def batch_slice(batch_size: int, rank: int, world_size: int) -> slice:
@@ -76,16 +84,22 @@ class FaceLoader(ABC):
 
     def batch(self, images_seen: int) -> FaceBatch:
         """Return this process's part of the batch that follows after `images_seen` images."""
-        batches, all_params = [], []
+        batches, all_params, seeds = [], [], []
+        step = images_seen // self.images_per_step
         for dataset, (indices, params) in zip(
             self.datasets, self.sample_indices(images_seen), strict=True
         ):
             local = params.select(self._local)
-            batches.append(self.make_batch(dataset, indices[self._local], local))
+            one = self.make_batch(dataset, indices[self._local], local)
+            if self.model.output_px > self.model.size_px and not step % DETAIL_INTERVAL:
+                seed = derive_seed(self.seed, images_seen, f"detail of {dataset.name}")
+                corners = self.sample_corners(seed=seed)[self._local]
+                one = self.with_detail(one, dataset, indices[self._local], local, corners)
+            batches.append(one)
             all_params.append(local.to(self.device))
-        step = images_seen // self.images_per_step
+            seeds.append(local.degradation_seed.tolist())
         batch = self.apply_color_transfer(stack_batches(batches), all_params, step=step)
-        return self.apply_input_jitter(batch, all_params)
+        return apply_degradation(self.apply_input_jitter(batch, all_params), seeds)
 
     def sample_indices(self, images_seen: int) -> list[tuple[Indices, AugmentParams]]:
         """Return which faces of each identity come next, and how they are augmented."""
@@ -148,11 +162,9 @@ class FaceLoader(ABC):
         """Return augmented faces of one identity, (B, ...): without the dimension of identities."""
         # In full precision wherever this is called: bfloat16 has no place for coordinates.
         with torch.autocast(self.device.type, enabled=False), torch.no_grad():
-            samples = self.sample_images(dataset, indices, params)
-            images = from_levels(samples[:, :, :3])  # (2, B, 3, S, S)
-            if self.train.color_jitter:
-                shift = augment.to_device(params.color_shift, self.device).repeat(2, 1)
-                images = augment.jitter_color(images.flatten(0, 1), shift).view_as(images)
+            grid = augment.sampling_grid(params.to(self.device), coverage=self.model.coverage)
+            samples = self.sample_images(dataset.pixels, indices, grid, size_px=self.model.size_px)
+            images = self.apply_color_jitter(from_levels(samples[:, :, :3]), params)
             levels = samples[0, :, 3:]
             return FaceBatch(
                 warped=images[1],
@@ -160,6 +172,57 @@ class FaceLoader(ABC):
                 mask=unpack_face_mask(levels),
                 feature_mask=unpack_feature_mask(levels),
             )
+
+    def sample_corners(self, *, seed: int) -> Tensor:
+        """Return random places of a part of each target, int64 (batch size, 2): left and top, px.
+
+        They are multiples of `detail.GRID_PX`, of which the network's grid consists.
+        """
+        places = (self.model.output_px - self.detail_part_px) // GRID_PX + 1
+        generator = torch.Generator().manual_seed(seed)
+        return GRID_PX * torch.randint(places, (self.train.batch_size, 2), generator=generator)
+
+    @property
+    def detail_part_px(self) -> int:
+        """Side of the parts at the size of the output with detail, px."""
+        return min(DETAIL_PART_PX, self.model.output_px)
+
+    def with_detail(
+        self,
+        batch: FaceBatch,
+        dataset: IdentityDataset,
+        indices: Indices,
+        params: AugmentParams,
+        corners: Tensor,
+    ) -> FaceBatch:
+        """Return a batch of one identity, (B, ...), with the parts of its targets at `corners`."""
+        with torch.autocast(self.device.type, enabled=False), torch.no_grad():
+            part, whole = self.detail_part_px, self.model.output_px
+            grid = augment.part_grid(
+                params.to(self.device),
+                augment.to_device(corners / whole, self.device),
+                side=part / whole,
+                coverage=self.model.coverage,
+            )
+            pixels = dataset.pixels if dataset.detail_pixels is None else dataset.detail_pixels
+            [samples] = self.sample_images(pixels, indices, grid, size_px=part)
+            [images] = self.apply_color_jitter(from_levels(samples[None, :, :3]), params)
+            levels = samples[:, 3:]
+            mask = unpack_face_mask(levels)
+            if self.train.color_transfer_prob:
+                # Of faces with another identity's colors there is nothing to learn here.
+                kept = ~augment.to_device(params.is_color_transferred, self.device)
+                mask = mask * kept[:, None, None, None]
+            target = torch.cat([images, mask, unpack_feature_mask(levels)], dim=1)
+            position = augment.to_device(corners.flip(1), self.device)
+            return replace(batch, detail_target=target, detail_position=position)
+
+    def apply_color_jitter(self, images: Tensor, params: AugmentParams) -> Tensor:
+        """Shift the colors of images (K, B, 3, S, S) in [-1, 1]: inputs and targets alike."""
+        if not self.train.color_jitter:
+            return images
+        shift = augment.to_device(params.color_shift, self.device).repeat(len(images), 1)
+        return augment.jitter_color(images.flatten(0, 1), shift).view_as(images)
 
     def apply_color_transfer(
         self, batch: FaceBatch, params: Sequence[AugmentParams], *, step: int
@@ -190,41 +253,50 @@ class FaceLoader(ABC):
 
     @abstractmethod
     def sample_images(
-        self, dataset: IdentityDataset, indices: Indices, params: AugmentParams
+        self, pixels: Pixels, indices: Indices, nodes: Tensor, *, size_px: int
     ) -> Tensor:
-        """Return float32 (2, B, 4, S, S), 0 to 255, on the network's device: targets, inputs."""
+        """Sample crops on the network's device.
+
+        Args:
+            pixels: The crops, one of the arrays of `datasets`.
+            indices: Which B of them.
+            nodes: Where, (B, K, 2, 5, 5), on the device: see `augment`.
+            size_px: Side S of the result.
+
+        Returns:
+            float32 (K, B, 4, S, S), 0 to 255.
+        """
 
 
 class CpuLoader(FaceLoader):
     """Samples crops on the CPU with OpenCV, out of mapped files."""
 
     def sample_images(
-        self, dataset: IdentityDataset, indices: Indices, params: AugmentParams
+        self, pixels: Pixels, indices: Indices, nodes: Tensor, *, size_px: int
     ) -> Tensor:
         """Sample with `cv2.remap`."""
-        grid = augment.sampling_grid(params, coverage=self.model.coverage)
-        return augment.sample_by_remap(dataset.pixels, indices, grid, size_px=self.model.size_px)
+        return augment.sample_by_remap(pixels, indices, nodes, size_px=size_px)
 
 
 class GpuResidentLoader(FaceLoader):
     """Samples on a GPU that holds all crops, so that none crosses the bus twice."""
 
     @cached_property
-    def device_crops(self) -> dict[str, Tensor]:
-        """All crops by identity, on the device."""
+    def device_crops(self) -> dict[int, Tensor]:
+        """All arrays of crops on the device, by `id`: the datasets hold them as long as this."""
         return {
-            dataset.name: torch.from_numpy(np.array(dataset.pixels)).to(self.device)
+            id(pixels): torch.from_numpy(np.array(pixels)).to(self.device)
             for dataset in self.datasets
+            for pixels in dataset.all_pixels
         }
 
     def sample_images(
-        self, dataset: IdentityDataset, indices: Indices, params: AugmentParams
+        self, pixels: Pixels, indices: Indices, nodes: Tensor, *, size_px: int
     ) -> Tensor:
         """Sample with `grid_sample`."""
-        grid = augment.sampling_grid(params.to(self.device), coverage=self.model.coverage)
         on_device = augment.to_device(torch.from_numpy(indices), self.device)
         return augment.sample_by_grid(
-            self.device_crops[dataset.name], on_device, grid, size_px=self.model.size_px
+            self.device_crops[id(pixels)], on_device, nodes, size_px=size_px
         )
 
 
@@ -232,13 +304,12 @@ class GpuStreamingLoader(FaceLoader):
     """Samples on a GPU that is too small for all crops: each batch's crops are sent there."""
 
     def sample_images(
-        self, dataset: IdentityDataset, indices: Indices, params: AugmentParams
+        self, pixels: Pixels, indices: Indices, nodes: Tensor, *, size_px: int
     ) -> Tensor:
         """Send the crops, then sample with `grid_sample`."""
-        grid = augment.sampling_grid(params.to(self.device), coverage=self.model.coverage)
-        crops = augment.to_device(torch.from_numpy(dataset.pixels[indices]), self.device)
+        crops = augment.to_device(torch.from_numpy(pixels[indices]), self.device)
         in_batch = torch.arange(len(indices), device=self.device)
-        return augment.sample_by_grid(crops, in_batch, grid, size_px=self.model.size_px)
+        return augment.sample_by_grid(crops, in_batch, nodes, size_px=size_px)
 
 
 class BatchPrefetcher:
@@ -288,7 +359,7 @@ def make_loader(
     """Return the fastest loader for a device: see `FaceLoader` for the arguments."""
     kind: type[FaceLoader] = CpuLoader
     if device.type != "cpu":
-        size = sum(dataset.pixels.nbytes for dataset in datasets)
+        size = sum(pixels.nbytes for dataset in datasets for pixels in dataset.all_pixels)
         fits = size <= MAX_MEMORY_FRACTION * free_device_memory(device)
         kind = GpuResidentLoader if fits else GpuStreamingLoader
     return kind(
@@ -310,11 +381,24 @@ def free_device_memory(device: torch.device) -> float:
 def stack_batches(batches: Sequence[FaceBatch]) -> FaceBatch:
     """Stack the batches (B, ...) of single identities: (P, B, ...)."""
     return FaceBatch(
-        warped=torch.stack([one.warped for one in batches]),
-        target=torch.stack([one.target for one in batches]),
-        mask=torch.stack([one.mask for one in batches]),
-        feature_mask=torch.stack([one.feature_mask for one in batches]),
+        **{name: torch.stack([getattr(one, name) for one in batches]) for name in vars(batches[0])}
     )
+
+
+def apply_degradation(batch: FaceBatch, seeds: Sequence[Sequence[int]]) -> FaceBatch:
+    """Degrade inputs by their seeds (P, B): those of -1 stay as they are, and all targets.
+
+    One by one, so that an image does not depend on the others of its batch: processes that share a
+    batch have some of it each.
+    """
+    flat = [seed for one in seeds for seed in one]
+    if all(seed < 0 for seed in flat):
+        return batch
+    warped = [
+        image if seed < 0 else degrade(image[None], seed=seed)[0]
+        for image, seed in zip(batch.warped.flatten(0, 1), flat, strict=True)
+    ]
+    return replace(batch, warped=torch.stack(warped).view_as(batch.warped))
 
 
 def sample_partners(poses: AnyArray, others: AnyArray, *, rng: np.random.Generator) -> AnyArray:

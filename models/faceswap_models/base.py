@@ -23,6 +23,12 @@ class ModelSettings:
     """Side of the network's square input and output, px."""
     coverage: float = 0.8
     """Side of that square as a fraction of the crop's side, 0 to 1."""
+
+    @property
+    def output_px(self) -> int:
+        """Side of the faces that `SwapModel.add_detail` returns, px."""
+        return self.size_px
+
     ranges: ClassVar[Mapping[str, tuple[float, float]]] = {
         "size_px": (1, 4096),
         "coverage": (0.1, 1),
@@ -76,6 +82,9 @@ class TrainSettings:
     input_color_jitter: float = 0.0
     """Maximum random change of brightness and of each channel of the network's input, as a
     fraction. The target keeps its colors, so the decoder learns them instead of the latent."""
+    input_degradation_prob: float = 0.0
+    """Probability of changing an input as footage does (gamma, saturation, shading, sharpness,
+    grain); the target stays as it is."""
     compile: bool = False
     """Compile the networks before training: somewhat faster steps for minutes of compiling."""
     freeze: tuple[str, ...] = ()
@@ -94,6 +103,7 @@ class TrainSettings:
         "flip_prob": (0, 1),
         "pose_pairing_prob": (0, 1),
         "color_transfer_prob": (0, 1),
+        "input_degradation_prob": (0, 1),
     }
     """Minimum and maximum by setting; all others are 0 or more."""
 
@@ -110,11 +120,23 @@ class FaceBatch:
     """float32 (P, B, 1, S, S) in [0, 1]: 1 inside the face's outline in `target`."""
     feature_mask: Tensor = None  # type: ignore[assignment]  # set below if it is not given
     """float32 (P, B, 1, S, S) in [0, 1]: 1 on eyes and mouth of `target`; default: all 0."""
+    detail_target: Tensor = None  # type: ignore[assignment]  # as above
+    """float32 (P, B, 5, Q, Q): a square part of each target at the size of the output with detail:
+    the image in [-1, 1], its mask and its feature mask. Q is 0 in a step without any."""
+    detail_position: Tensor = None  # type: ignore[assignment]  # as above
+    """int64 (P, B, 2): top and left of that part in the whole output, px."""
 
     def __post_init__(self) -> None:
-        """Set the default of `feature_mask`."""
-        if self.feature_mask is None:
-            object.__setattr__(self, "feature_mask", torch.zeros_like(self.mask))
+        """Set the defaults."""
+        shape = self.target.shape[:-3]
+        defaults = {
+            "feature_mask": torch.zeros_like(self.mask),
+            "detail_target": self.target.new_zeros(*shape, 5, 0, 0),
+            "detail_position": self.target.new_zeros(*shape, 2, dtype=torch.int64),
+        }
+        for name, default in defaults.items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, default)
 
 
 class SwapOutput(NamedTuple):
@@ -209,3 +231,11 @@ class SwapModel(nn.Module, ABC):
         Raises:
             KeyError: `identity` was not trained.
         """
+
+    def add_detail(self, images: Tensor, identity: str) -> Tensor:
+        """Return swapped faces (B, 3, S, S) in [-1, 1] with the detail of `identity`: (B, 3, D, D).
+
+        D is the settings' `output_px`. Backends without networks for it return `images`.
+        """
+        del identity
+        return images

@@ -1244,7 +1244,7 @@ def make_trainer(
     datasets = []
     for name in IDENTITIES:
         pixels = ctx.data.pixels[name]
-        side = cached_side_px(recipe.model.size_px, recipe.model.coverage, pixels.shape[1])
+        side = cached_side_px(recipe.model, pixels.shape[1])
         train, val = split_train_val(len(pixels), 0.1)
         datasets.append(
             IdentityDataset(

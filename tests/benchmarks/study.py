@@ -47,6 +47,7 @@ from faceswap_cli.training.dataset import (
     cached_side_px,
     crop_side_px,
     derive_seed,
+    detail_side_px,
     evenly_spaced,
     load_identity,
     load_or_build_cache,
@@ -392,7 +393,12 @@ def load_identities(row: Row, data: StudyData) -> list[IdentityDataset]:
             subset = [faces.records[index] for index in indices]
             faces = replace(faces, name=f"{faces.name}-{row.faces}", records=subset)
         side = _crop_side(faces, row.recipe)
-        dataset = load_identity(faces, cache=data.cache / str(side), side_px=side)
+        dataset = load_identity(
+            faces,
+            cache=data.cache / str(side),
+            side_px=side,
+            detail_side_px=detail_side_px(row.recipe.model, crop_side_px(faces)),
+        )
         datasets.append(replace(dataset, name=faces.name.removesuffix(f"-{row.faces}")))
     return datasets
 
@@ -403,7 +409,7 @@ def evaluate(
     """Swap every test frame and score it against the true swap; return the swaps as well."""
     swaps: list[list[Image]] = []
     for case in data.cases:
-        side = cached_side_px(loader.model.size_px, loader.model.coverage, crop_side_px(case.faces))
+        side = cached_side_px(loader.model, crop_side_px(case.faces))
         pixels = load_or_build_cache(case.faces, cache=data.cache / str(side), side_px=side)
         indices = np.arange(len(pixels))
         dataset = IdentityDataset(
@@ -415,7 +421,7 @@ def evaluate(
             output = model.swap(faces, case.target)
             masks = [None] * len(faces) if output.mask is None else to_masks(output.mask)
             for offset, (image, mask) in enumerate(
-                zip(to_images(output.image), masks, strict=True)
+                zip(to_images(model.add_detail(output.image, case.target)), masks, strict=True)
             ):
                 crop = case.crops[start + offset]
                 swaps[-1].append(paste_into(crop, image, mask, coverage=loader.model.coverage))
@@ -693,7 +699,7 @@ def limit_threads(threads: int = 1) -> None:
 
 
 def _crop_side(faces: FaceSet, recipe: Recipe) -> int:
-    return cached_side_px(recipe.model.size_px, recipe.model.coverage, crop_side_px(faces))
+    return cached_side_px(recipe.model, crop_side_px(faces))
 
 
 def _central_mask(part: float) -> AnyArray:

@@ -26,6 +26,7 @@ from faceswap_models.base import (
     TrainSettings,
     UpdateFn,
 )
+from faceswap_models.detail import GRID_PX, DetailNetwork
 from faceswap_models.identity_classifier import (
     IdentityClassifier,
     classification_loss,
@@ -43,6 +44,10 @@ from faceswap_models.pretrained import PretrainedModel
 
 AUTOENCODER_GROUP = "autoencoder"
 """Group of the encoder and the decoders."""
+DETAIL_GROUP = "detail"
+"""Group of the detail networks."""
+DETAIL_LEARNING_RATE = 1e-3
+"""Their learning rate, whatever that of the autoencoder is: all of them are alike."""
 DISCRIMINATORS = "critics"
 """Group of the discriminators of the adversarial phase, by its name in files: so is the attribute
 `Autoencoder.critics`."""
@@ -86,6 +91,13 @@ class AutoencoderModelSettings(ModelSettings):
     identity_classifier_dim: int = 0
     """Width of the classifier that tells identities apart by their latents, for the confusion loss;
     0 has none."""
+    detail_px: int = 0
+    """Side of the output of an identity's detail network, which adds what its decoder leaves out; 0
+    has none."""
+    detail_channels: int = 32
+    """Channels of a detail network."""
+    detail_blocks: int = 4
+    """Residual blocks of a detail network."""
     ranges: ClassVar[Mapping[str, tuple[float, float]]] = {
         **ModelSettings.ranges,
         "bottleneck_px": (1, 4096),
@@ -93,6 +105,8 @@ class AutoencoderModelSettings(ModelSettings):
         "encoder_kernel_size": (1, MAX_LAYERS),
         "decoder_kernel_size": (1, MAX_LAYERS),
         "output_kernel_size": (1, MAX_LAYERS),
+        "detail_px": (0, 4096),
+        "detail_blocks": (0, MAX_LAYERS),
     }
 
     def __post_init__(self) -> None:
@@ -122,6 +136,15 @@ class AutoencoderModelSettings(ModelSettings):
                 f"identity_classifier_dim = {self.identity_classifier_dim}: {self.encoder} has no "
                 "latent that could be classified"
             )
+        if self.detail_px and (self.detail_px < self.size_px or self.detail_px % GRID_PX):
+            raise ValueError(
+                f"detail_px = {self.detail_px} is a multiple of {GRID_PX}, at least size_px"
+            )
+
+    @property
+    def output_px(self) -> int:
+        """Side of the output with detail."""
+        return self.detail_px or self.size_px
 
     @property
     def num_downsamples(self) -> int:
@@ -156,6 +179,8 @@ class AutoencoderTrainSettings(TrainSettings):
     """Images after which the encoder is trained too."""
     confusion_weight: float = 0.0
     """Weight of the confusion loss, which takes the identity out of the latent."""
+    confusion_end_images: int = 0
+    """Images after which the confusion loss is off: from half of them on it fades. 0 keeps it."""
 
 
 class Encoding(NamedTuple):
@@ -310,15 +335,31 @@ class Autoencoder(PretrainedModel):
             else None
         )
         self.apply(kaiming_init)
+        # After `apply`, which would undo their own initialization.
+        self.detail_networks = nn.ModuleList(
+            DetailNetwork(
+                model.detail_px, channels=model.detail_channels, blocks=model.detail_blocks
+            )
+            for _ in self.identities
+            if model.detail_px
+        )
         # In a list, which hides it from torch: it is neither trained nor saved with the model.
         self._perceptual: list[vgg.PerceptualLoss] = []
 
     def parameter_groups(self) -> Mapping[str, Iterable[nn.Parameter]]:
-        """Return the discriminators as a group if there are any, and all else as one."""
+        """Return detail networks and discriminators as groups if there are any, and all else."""
         parts: list[nn.Module] = [self.encoder, self.decoders]
         parts += [self.identity_classifier] if self.identity_classifier else []
         groups = {AUTOENCODER_GROUP: [one for part in parts for one in part.parameters()]}
-        return groups | ({DISCRIMINATORS: [*self.critics.parameters()]} if self.critics else {})
+        if self.detail_networks:
+            groups[DETAIL_GROUP] = [*self.detail_networks.parameters()]
+        if self.critics:
+            groups[DISCRIMINATORS] = [*self.critics.parameters()]
+        return groups
+
+    def learning_rate(self, group: str) -> float:
+        """Return the learning rate of a group."""
+        return DETAIL_LEARNING_RATE if group == DETAIL_GROUP else super().learning_rate(group)
 
     def compilable_networks(self) -> Sequence[nn.Module]:
         """Return the encoder, the decoders, and the discriminators if there are any."""
@@ -347,12 +388,13 @@ class Autoencoder(PretrainedModel):
         losses = [self.reconstruction_loss(*one) for one in by_identity]
         named = {f"recon_{k}": one.detach() for k, one in zip(self.identities, losses, strict=True)}
         total = torch.stack(losses).mean()
-        if self.identity_classifier is not None and self.train_settings.confusion_weight:
+        confusion_weight = self.confusion_weight(progress)
+        if self.identity_classifier is not None and confusion_weight:
             assert encoding.latent is not None
             latents = encoding.latent.view(*shape, -1)
             confusion = confusion_loss(self.identity_classifier, latents)
             classification = classification_loss(self.identity_classifier, latents)
-            total = total + self.train_settings.confusion_weight * confusion + classification
+            total = total + confusion_weight * confusion + classification
             named["identity_classifier"] = classification.detach()
         if self._is_adversarial(progress):
             adversarial = self._adversarial_losses(outputs, batch.mask)
@@ -362,7 +404,49 @@ class Autoencoder(PretrainedModel):
         else:
             update(AUTOENCODER_GROUP, total)
             discriminator_loss = total.new_zeros(())
+        if self.detail_networks and batch.detail_target.shape[-1]:
+            loss = self._detail_loss(outputs, batch)
+            update(DETAIL_GROUP, loss)
+            named["detail"] = loss.detach()
         return named | ({"discriminator": discriminator_loss.detach()} if self.critics else {})
+
+    def confusion_weight(self, progress: TrainProgress) -> float:
+        """Return the weight of the confusion loss: constant, then falling to 0 in a line."""
+        train = self.train_settings
+        if not train.confusion_end_images:
+            return train.confusion_weight
+        left = 2 * (1 - progress.images_seen / train.confusion_end_images)
+        return train.confusion_weight * min(1.0, max(0.0, left))
+
+    def _detail_loss(self, outputs: Sequence[SwapOutput], batch: FaceBatch) -> Tensor:
+        """Return the loss of the detail networks, each for the faces of its own decoder."""
+        losses = [
+            network.loss(output.image.detach(), target, position)
+            for network, output, target, position in zip(
+                self._detail_by_name().values(),
+                outputs,
+                batch.detail_target,
+                batch.detail_position,
+                strict=True,
+            )
+        ]
+        return torch.stack(losses).mean()
+
+    def add_detail(self, images: Tensor, identity: str) -> Tensor:
+        """Return swapped faces with the detail of `identity`; without detail networks, as they are.
+
+        Raises:
+            KeyError: `identity` was not trained.
+        """
+        if not self.detail_networks:
+            return images
+        detailed: Tensor = self._detail_by_name()[identity](images.float())
+        return detailed
+
+    def _detail_by_name(self) -> dict[str, DetailNetwork]:
+        """Return the detail networks by identity; empty if there are none."""
+        networks = [one for one in self.detail_networks if isinstance(one, DetailNetwork)]
+        return dict(zip(self.identities, networks, strict=True)) if networks else {}
 
     def swap(self, faces: Tensor, identity: str) -> SwapOutput:
         """Encode `faces` (B, 3, S, S) and decode them with the decoder of `identity`.
@@ -392,7 +476,7 @@ class Autoencoder(PretrainedModel):
         vgg.load_torchvision_weights(self.encoder.features, state, partial=partial)
 
     def init_from(self, other: SwapModel) -> None:
-        """Copy a trained encoder, and the decoders of identities that both models have.
+        """Copy a trained encoder, and the decoders and detail of identities that both models have.
 
         A new identity starts from the decoder of the other model if that has only one.
 
@@ -406,10 +490,13 @@ class Autoencoder(PretrainedModel):
         if any(_shapes(ours) != _shapes(theirs) for ours, theirs in parts):
             raise ValueError("the networks are built differently")
         self.encoder.load_state_dict(other.encoder.state_dict())
+        ours, theirs = self._detail_by_name(), other._detail_by_name()
         for name in self.identities:
             if name in other.identities or len(other.identities) == 1:
                 known = name if name in other.identities else other.identities[0]
                 self._decoder_for(name).load_state_dict(other._decoder_for(known).state_dict())
+                if ours and theirs and _shapes(ours[name]) == _shapes(theirs[known]):
+                    ours[name].load_state_dict(theirs[known].state_dict())
 
     @property
     def perceptual_file(self) -> str:

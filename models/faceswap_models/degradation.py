@@ -1,8 +1,11 @@
 """Inputs as footage shows them: `degrade` changes light, colors, sharpness and grain.
 
-Renderings are cleaner than footage, and a network that was taught on them alone takes what is new
-in real faces for a part of the pose, the expression or the identity.
+Renderings are cleaner than footage, and one person's crops are all alike. A network that was taught
+on them alone takes what is new in another face for a part of the pose, the expression or the
+identity.
 """
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -26,7 +29,7 @@ def degrade(images: Tensor, *, seed: int) -> Tensor:
         images: The images.
         seed: Seed of the changes.
     """
-    random = torch.Generator().manual_seed(seed)  # on the host, where `_blur` reads its numbers
+    random = torch.Generator().manual_seed(seed)  # on the host, where its numbers are read
     count, side, device = len(images), images.shape[-1], images.device
 
     def uniform(low: float, high: float) -> Tensor:
@@ -42,7 +45,9 @@ def degrade(images: Tensor, *, seed: int) -> Tensor:
     levels = gray + (levels - gray) * uniform(*SATURATION).to(device)
     shading = torch.where(chosen(SHADING_PROB), _shading(count, side, random), torch.ones(()))
     levels = levels * shading.to(device)
-    levels = _blur(levels, chosen(BLUR_PROB), uniform(MIN_BLUR_SCALE, MAX_BLUR_SCALE))
+    is_blurred, scales = chosen(BLUR_PROB), uniform(MIN_BLUR_SCALE, MAX_BLUR_SCALE)
+    scales = torch.where(is_blurred, scales, torch.ones(()))
+    levels = reduce_resolution(levels, scales.flatten().tolist())
     deviation = torch.where(chosen(NOISE_PROB), uniform(0, MAX_NOISE_STD), torch.zeros(()))
     noise = deviation * torch.randn(levels.shape, generator=random)
     return ((levels + noise.to(device)) * 2 - 1).clamp(-1, 1)
@@ -56,23 +61,15 @@ def _shading(count: int, side: int, random: torch.Generator) -> Tensor:
     )
 
 
-def _blur(images: Tensor, is_chosen: Tensor, scales: Tensor) -> Tensor:
-    """Scale the chosen images (B, 3, S, S) down and up again.
-
-    Args:
-        images: The images.
-        is_chosen: Which of them, (B, 1, 1, 1).
-        scales: To which part of the side, (B, 1, 1, 1).
-    """
-    side, blurred = images.shape[-1], []
-    for image, is_blurred, scale in zip(
-        images, is_chosen.flatten().tolist(), scales.flatten().tolist(), strict=True
-    ):
-        if is_blurred:
-            size = round(side * scale)
+def reduce_resolution(images: Tensor, scales: Sequence[float]) -> Tensor:
+    """Scale images (B, C, S, S) down to a part of their side, 0 to 1 each, and up again."""
+    side, reduced = images.shape[-1], []
+    for image, scale in zip(images, scales, strict=True):
+        size = max(1, round(side * scale))
+        if size < side:
             small = functional.interpolate(image[None], size=(size, size), mode="area")
             [image] = functional.interpolate(
                 small, size=(side, side), mode="bilinear", align_corners=False
             )
-        blurred.append(image)
-    return torch.stack(blurred)
+        reduced.append(image)
+    return torch.stack(reduced)
