@@ -60,8 +60,8 @@ def test_a_base_was_made_as_the_command_says(preset: str) -> None:
     assert trained.identities == ("everybody",)
     assert trained.recipe.preset == preset
     for setting in PRETRAIN_SETTINGS:
-        name, value = re.fullmatch(r"train\.(\w+)=(\w+)", setting).groups()  # type: ignore[union-attr]
-        assert str(getattr(trained.recipe.train, name)) == value
+        section, name, value = re.fullmatch(r"(\w+)\.(\w+)=(\w+)", setting).groups()  # type: ignore[union-attr]
+        assert str(getattr(getattr(trained.recipe, section), name)) == value
     parameters = sum(one.numel() for one in trained.model.parameters())
     assert path.stat().st_size < 2.1 * parameters
 

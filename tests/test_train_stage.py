@@ -216,6 +216,7 @@ def test_swap_metrics_are_reported(
         expression_error=0.1,
         identity_shift=0.2,
         identity_baseline=-0.3,
+        sharpness=0.9,
     )
     calls: list[FaceLoader] = []
 
