@@ -108,6 +108,7 @@ class AutoencoderModelSettings(ModelSettings):
         "detail_px": (0, 4096),
         "detail_blocks": (0, MAX_LAYERS),
     }
+    """Minimum and maximum by setting."""
 
     def __post_init__(self) -> None:
         """Check that the networks can be built.
