@@ -94,6 +94,40 @@ def test_every_page_is_linked_from_the_readme() -> None:
     assert set(PAGES) == reached
 
 
+def test_every_page_is_in_the_navigation_of_the_site() -> None:
+    """mkdocs.yml lists every page of docs/."""
+    listed = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    pages = [page_id(page).removeprefix("docs/") for page in PAGES if page.parent != ROOT]
+    assert [] == [page for page in pages if f" {page}\n" not in listed]
+
+
+@pytest.mark.parametrize(
+    "symptom",
+    [
+        "Blurry",
+        "Flicker",
+        "Wrong color",
+        "Hard edges",
+        "Hands and glasses",
+        "Does not look like the person",
+        "Wrong person swapped",
+        "Out of memory",
+        "NaN, or training that fails again and again",
+        "Slow",
+    ],
+)
+def test_each_symptom_has_a_setting_that_helps(symptom: str) -> None:
+    """Troubleshooting has a section with an option or a command for each; a picture if one can."""
+    page = (ROOT / "docs/guide/troubleshooting.md").read_text(encoding="utf-8")
+    section = page.split(f"## {symptom}\n")[1].split("\n## ")[0]
+    assert re.search(r"`[^`]*(--|faceswap )", section)
+    pictures = re.findall(r"\(\.\./(pictures/troubleshooting/\w+\.webp)\)", section)
+    cannot_be_seen = symptom in ("Out of memory", "Slow", "Hands and glasses") or "NaN" in symptom
+    assert len(pictures) == (not cannot_be_seen)
+    for picture in pictures:
+        assert 0 < (ROOT / "docs" / picture).stat().st_size < 100_000
+
+
 def test_the_architecture_page_names_every_room() -> None:
     """Every room is on the page; the files of a frame's path exist."""
     page = (ROOT / "docs/develop/architecture.md").read_text(encoding="utf-8")
