@@ -239,11 +239,6 @@ CASES = {
         ),
         after=Attempt(label="the default"),
     ),
-    "hands": Case(
-        frames=moments(hand=(1.0, -5.0)),
-        before=Attempt(label="--mask oval", settings=ConvertSettings(mask="oval")),
-        after=Attempt(label="the default"),
-    ),
     "person": Case(
         frames=two_people,
         before=Attempt(label="the largest face"),
