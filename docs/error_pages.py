@@ -5,6 +5,7 @@ so they are never out of date.
 """
 
 import ast
+import html
 import inspect
 import re
 from collections.abc import Iterator
@@ -94,7 +95,7 @@ def render_page(error: type[FaceswapError], messages: list[Message]) -> str:
         f"# {title}\n",
         f"{inspect.cleandoc(error.__doc__ or '').splitlines()[0]} "
         f"Exit code **{error.exit_code}**; in Python `{error.__module__}.{error.__name__}`.\n",
-        "Words in \\<angle brackets\\> differ from case to case.\n",
+        "Words in &lt;angle brackets&gt; differ from case to case.\n",
     ]
     others = [one.module.split(".")[1] for one in messages]
     for room in dict.fromkeys([*ROOMS, *others]):
@@ -118,7 +119,7 @@ def render_message(message: Message) -> str:
 
 def escape(text: str) -> str:
     """Return a text with the characters escaped that Markdown reads."""
-    return re.sub(r"([\\*_\[\]<>#])", r"\\\1", text)
+    return html.escape(re.sub(r"([\\*_\[\]#])", r"\\\1", text), quote=False)
 
 
 def find_messages() -> Iterator[Message]:

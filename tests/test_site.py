@@ -86,6 +86,7 @@ def test_every_message_of_an_error_has_its_cause_on_the_site(site: Path) -> None
     assert len(plain) > 100
     for message in plain:
         assert message in text
+    assert "\\<" not in text
 
 
 def raised_texts() -> Iterator[str]:
