@@ -113,7 +113,7 @@ class FaceIndex:
             last = saved.pop("place")
             position = FramePosition(index=last[0], time=Fraction(last[1])) if last else None
             return IndexProgress(state=saved.pop("memory"), position=position, **saved)
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
             return IndexProgress()
 
     @contextmanager

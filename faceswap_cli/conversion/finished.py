@@ -72,7 +72,7 @@ class FinishedLog:
         with suppress(OSError):
             text = (self._folder / LOG_NAME).read_text(encoding="utf-8", errors="replace")
             for line in text.splitlines():
-                with suppress(ValueError, KeyError, TypeError):
+                with suppress(ValueError, KeyError, TypeError, RecursionError):
                     entry = json.loads(line)
                     entries[entry["output"]] = entry
         return entries

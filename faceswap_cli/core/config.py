@@ -209,7 +209,7 @@ def read_preset(recipe: Path, backend: str) -> str | None:
     """Return the preset in a run's recipe.toml; None if it has none that this version knows."""
     try:
         table = tomllib.loads(recipe.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     from faceswap_models import registry
 
@@ -335,7 +335,7 @@ def _parse_value(text: str, hint: Any, *, name: str) -> Any:  # noqa: ANN401 - a
         return text.strip("\"'")
     try:
         value = tomllib.loads(f"value = {_normalize_toml_value(text, hint)}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (tomllib.TOMLDecodeError, RecursionError):
         value = text
     return _coerce(value, hint, origin=f"{FROM_SET_OPTION}: {name}")
 

@@ -1,6 +1,7 @@
 """Reading, encoding and writing image files, and `make_grid` for grids of images."""
 
-from collections.abc import Sequence
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
@@ -225,26 +226,44 @@ def _check_pixels(data: AnyArray, path: Path) -> None:
 
 def _decode(data: AnyArray, flags: int) -> AnyArray | None:
     """Return the image that a file's bytes, uint8 (N,), hold, as OpenCV decodes it, or None."""
-    if data[:4].tobytes() == b"\x89PNG" and b"acTL" in data.tobytes():
-        data = _strip_animation(data.tobytes())
+    if data[:4].tobytes() == b"\x89PNG":
+        chunks = list(_iter_png_chunks(data.tobytes()))
+        if not all(map(_is_whole_chunk, chunks)):
+            return None  # OpenCV's library would say so on the console
+        if any(one[4:8] == b"acTL" for one in chunks):
+            data = _strip_animation(chunks)
     try:
         return cv2.imdecode(data, flags) if data.size else None
     except cv2.error:  # a damaged header claims an image larger than OpenCV's limit
         return None
 
 
-def _strip_animation(png: bytes) -> AnyArray:
+def _iter_png_chunks(png: bytes) -> Iterator[bytes]:
+    """Yield the chunks of a PNG, each with its length, name and checksum; the last may be cut."""
+    start = 8
+    while start < len(png):
+        end = start + 12 + int.from_bytes(png[start : start + 4], "big")
+        yield png[start:end]
+        start = end
+
+
+def _is_whole_chunk(chunk: bytes) -> bool:
+    """Return whether a chunk's checksum is right, if it is one that pixels are made of."""
+    if chunk[4:8] not in (b"IHDR", b"PLTE", b"IDAT"):
+        return True
+    return zlib.crc32(chunk[4:-4]) == int.from_bytes(chunk[-4:], "big")
+
+
+def _strip_animation(chunks: Iterable[bytes]) -> AnyArray:
     """Return the bytes, uint8 (N,), of a PNG without the chunks of its animation.
 
     OpenCV 5.0 crashes the process where these are damaged.
     """
-    kept, start = [png[:8]], 8
-    while start < len(png):
-        end = start + 12 + int.from_bytes(png[start : start + 4], "big")
-        if png[start + 4 : start + 8] not in (b"acTL", b"fcTL", b"fdAT"):
-            kept.append(png[start:end])
-        start = end
-    return np.frombuffer(b"".join(kept), np.uint8)
+    kept = [one for one in chunks if one[4:8] not in (b"acTL", b"fcTL", b"fdAT")]
+    return np.frombuffer(_PNG_SIGNATURE + b"".join(kept), np.uint8)
+
+
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
 def _decode_cmyk(data: AnyArray) -> Image | None:

@@ -165,7 +165,7 @@ class Workspace:
             return space
         try:
             found = int(tomllib.loads(space.version_file.read_text(encoding="utf-8"))["format"])
-        except (tomllib.TOMLDecodeError, KeyError, ValueError, UnicodeDecodeError) as error:
+        except (KeyError, ValueError, TypeError, OverflowError, RecursionError) as error:
             raise InputError(
                 f"{space.version_file} cannot be read",
                 hint=f"it should hold the line: format = {FORMAT}",

@@ -8,6 +8,7 @@ import ast
 import math
 import re
 import struct
+import warnings
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -146,7 +147,9 @@ def _parse_literal(text: str) -> Mapping[str, Any]:
         ValueError: It is not one.
     """
     try:
-        value = ast.literal_eval(text)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of its escape sequences
+            value = ast.literal_eval(text)
     except (SyntaxError, MemoryError, RecursionError) as error:
         raise ValueError("its text is not a dictionary of plain values") from error
     if not isinstance(value, dict):

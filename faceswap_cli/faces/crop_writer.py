@@ -206,7 +206,7 @@ def _read_progress(progress_path: Path, records_path: Path) -> tuple[Progress | 
     try:
         progress: Progress = json.loads(progress_path.read_text(encoding="utf-8"))
         checkpoint_size = int(progress["bytes"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None, 0
     # With records missing, the checkpoint is not to be trusted.
     return (progress, checkpoint_size) if checkpoint_size <= size else (None, 0)

@@ -101,7 +101,7 @@ class FaceRecord:
             file=fields["file"],
             frame=_to_index(fields["frame"]),
             time=Fraction(fields["time"]),
-            alignment=FaceAlignment(to_unit=_to_array(fields["to_unit"], (2, 3), np.float64)),
+            alignment=_to_alignment(fields["to_unit"]),
             landmarks=_to_array(fields["landmarks"], (478, 2), np.float32),
             score=float(fields["score"]),
             sharpness=float(fields["sharpness"]),
@@ -183,6 +183,23 @@ def _to_index(value: Any) -> int:  # noqa: ANN401
     if type(value) is not int or not 0 <= value < 1 << 62:
         raise ValueError("not an index")
     return value
+
+
+MAX_SIDE_PX = 20_000
+"""Side of the largest square of a face: a crop samples all of it, a head in 16K has 13,000."""
+
+
+def _to_alignment(values: Any) -> FaceAlignment:  # noqa: ANN401
+    """Return an alignment.
+
+    Raises:
+        ValueError: It is none, or its square is smaller than a pixel or larger than any face.
+    """
+    to_unit = _to_array(values, (2, 3), np.float64)
+    scale = abs(float(np.linalg.det(to_unit[:, :2])))
+    if not MAX_SIDE_PX**-2 <= scale <= 1:
+        raise ValueError("no square of a face")
+    return FaceAlignment(to_unit=to_unit)
 
 
 def _to_floats(values: Any, count: int) -> tuple[float, ...]:  # noqa: ANN401

@@ -163,7 +163,7 @@ def read_source(path: Path) -> Source:
         raise InputError(
             f"{path} cannot be read: {(error.strerror or str(error)).lower()}", hint=hint
         ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # of TOML, and of UTF-8
         raise InputError(f"{path} cannot be read: {error}", hint=hint) from error
 
 

@@ -195,7 +195,7 @@ def origins_from_json(text: str) -> tuple[Origin, ...]:
             Origin(records=str(records), consent=None if consent is None else str(consent))
             for records, consent in json.loads(text)
         )
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         return ()
 
 

@@ -83,7 +83,7 @@ def read_sidecar(path: Path) -> Sidecar | None:
         content = json.loads(sidecar.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{sidecar} cannot be read: {error}") from error
     try:
         if content["format"] > FORMAT:

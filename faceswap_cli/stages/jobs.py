@@ -118,7 +118,7 @@ def read_jobs(path: Path) -> list[Job]:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from error
-    except ValueError as error:  # of TOML and of UTF-8
+    except (ValueError, RecursionError) as error:  # of TOML and of UTF-8
         raise ConfigurationError(f"{path} is not TOML: {error}", hint=EXAMPLE_HINT) from error
     jobs = table.get("jobs")
     if not isinstance(jobs, dict) or not jobs:

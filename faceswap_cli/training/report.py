@@ -134,7 +134,9 @@ def read_log(path: Path) -> Iterator[LogEntry]:
         try:
             entry = _rename_keys(json.loads(text))
             images = int(entry["images_seen"])
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
+            continue
+        if not all(isinstance(entry.get(key, {}), dict) for key in _CURVES):
             continue
         if entries and images < entries[-1]["images_seen"]:
             entries = [one for one in entries if "event" in one or one["images_seen"] <= images]
@@ -144,6 +146,10 @@ def read_log(path: Path) -> Iterator[LogEntry]:
         if "losses" in entry:
             entry["losses"] = _rename_losses(entry["losses"], identities)
         yield entry
+
+
+_CURVES = ("losses", "val_losses", "val_reconstruction", "val_cycle", "learning_rate")
+"""Keys of numbers by name."""
 
 
 def _rename_keys(entry: LogEntry) -> LogEntry:

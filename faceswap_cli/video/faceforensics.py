@@ -44,7 +44,7 @@ def _iter_pairs(folder: Path) -> Iterator[tuple[str, str]]:
     for path in sorted(folder.glob("splits/*.json")):
         try:
             pairs = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             continue
         for pair in pairs if isinstance(pairs, list) else ():
             if isinstance(pair, list) and len(pair) == 2:

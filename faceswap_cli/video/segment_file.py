@@ -59,17 +59,17 @@ class Segment:
             if magic != _MAGIC or zlib.crc32(index) != index_sum:
                 return None
             entries = json.loads(index)
-        except (OSError, ValueError, struct.error):
+            return cls(
+                path=path,
+                key=entries["key"],
+                first_frame=entries["first"],
+                pts=tuple(entries["ticks"]),
+                sizes=tuple(entries["sizes"]),
+                keyframes=tuple(map(bool, entries["keys"])),
+                checksum=checksum,
+            )
+        except (OSError, ValueError, KeyError, TypeError, RecursionError, struct.error):
             return None
-        return cls(
-            path=path,
-            key=entries["key"],
-            first_frame=entries["first"],
-            pts=tuple(entries["ticks"]),
-            sizes=tuple(entries["sizes"]),
-            keyframes=tuple(map(bool, entries["keys"])),
-            checksum=checksum,
-        )
 
     def packets(self) -> Iterator[EncodedPacket]:
         """Yield the packets in the order of storing.
