@@ -110,6 +110,8 @@ def test_a_stored_recipe_names_no_file() -> None:
         {"landmarks": [[float("nan"), 0]] * 478},
         {"to_unit": [[1, 0, 0]]},
         {"to_unit": [[1, 0, 10**400], [0, 1, 0]]},
+        {"to_unit": [[0, 0, 0], [0, 0, 0]]},
+        {"to_unit": [[1e-9, 0, 0], [0, 1e-9, 0]]},
         {"frame": -1},
         {"frame": "0"},
         {"track": 1 << 80},
