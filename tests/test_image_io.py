@@ -1,4 +1,5 @@
 import struct
+import zlib
 from pathlib import Path
 
 import cv2
@@ -67,11 +68,19 @@ def test_a_damaged_animation_shows_its_first_frame(tmp_path: Path) -> None:
 def test_a_damaged_png_is_refused_without_a_word_of_libpng(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """By its checksums: with any bit of its header or its pixels changed it prints nothing."""
+    """By its checksums and its header: with any bit changed, or no size, it prints nothing."""
     data = image_io.encode_png(np.random.default_rng(0).integers(0, 255, (32, 32, 3), np.uint8))
-    for position in (17, 20, 60, len(data) // 2, len(data) - 20):
-        damaged = bytearray(data)
-        damaged[position] ^= 1
+    changes = [
+        data[:position] + bytes([data[position] ^ 1]) + data[position + 1 :]
+        for position in (17, 20, 60, len(data) // 2, len(data) - 20)
+    ]
+    for header in (
+        struct.pack(">2I5B", 0, 0, 8, 2, 0, 0, 0),
+        struct.pack(">2I5B", 9, 9, 3, 2, 0, 0, 9),
+    ):
+        checksum = struct.pack(">I", zlib.crc32(b"IHDR" + header))
+        changes.append(data[:16] + header + checksum + data[33:])
+    for damaged in (*changes, data[:8]):
         (tmp_path / "flip.png").write_bytes(damaged)
         with pytest.raises(InputError, match=r"flip\.png is not an image"):
             image_io.read_image(tmp_path / "flip.png")

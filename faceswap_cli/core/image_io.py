@@ -1,5 +1,6 @@
 """Reading, encoding and writing image files, and `make_grid` for grids of images."""
 
+import struct
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -228,7 +229,7 @@ def _decode(data: AnyArray, flags: int) -> AnyArray | None:
     """Return the image that a file's bytes, uint8 (N,), hold, as OpenCV decodes it, or None."""
     if data[:4].tobytes() == b"\x89PNG":
         chunks = list(_iter_png_chunks(data.tobytes()))
-        if not all(map(_is_whole_chunk, chunks)):
+        if not (chunks and _is_png_header(chunks[0]) and all(map(_is_whole_chunk, chunks))):
             return None  # OpenCV's library would say so on the console
         if any(one[4:8] == b"acTL" for one in chunks):
             data = _strip_animation(chunks)
@@ -245,6 +246,16 @@ def _iter_png_chunks(png: bytes) -> Iterator[bytes]:
         end = start + 12 + int.from_bytes(png[start : start + 4], "big")
         yield png[start:end]
         start = end
+
+
+def _is_png_header(chunk: bytes) -> bool:
+    """Return whether a PNG's first chunk has a size, and a layout that the format knows."""
+    if len(chunk) != 25 or chunk[4:8] != b"IHDR":
+        return False
+    width, height, depth, color, *methods = struct.unpack(">2I5B", chunk[8:21])
+    depths = {0: (1, 2, 4, 8, 16), 3: (1, 2, 4, 8)}.get(color, (8, 16))
+    is_known = color in (0, 2, 3, 4, 6) and depth in depths and methods in ([0, 0, 0], [0, 0, 1])
+    return bool(is_known and width and height)
 
 
 def _is_whole_chunk(chunk: bytes) -> bool:

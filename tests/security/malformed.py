@@ -164,7 +164,8 @@ def _break_mp4(data: bytes) -> Iterator[Malformed]:
         return data[:start] + value + data[start + len(value) :]
 
     largest = b"\xff" * 4
-    yield Malformed(name="no-moov.mp4", data=data.replace(b"moov", b"free"), codes=UNREADABLE)
+    # FFmpeg may find the H.264 stream itself in it.
+    yield Malformed(name="no-moov.mp4", data=data.replace(b"moov", b"free"))
     yield Malformed(name="no-mdat.mp4", data=data[: data.index(b"mdat") + 4], codes=ANY)
     yield Malformed(name="no-ftyp.mp4", data=data[data.index(b"ftyp") + 28 :])
     for name, box, offset, value in (
