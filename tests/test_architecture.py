@@ -18,7 +18,7 @@ SOURCES = sorted(
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("core",),
     ("video", "faces", "provenance", "pages"),
-    ("compositing", "synthetic"),
+    ("compositing", "synthetic", "heads"),
     ("training",),
     ("conversion", "evaluation", "exchange", "pretraining"),
     ("stages",),

@@ -1,0 +1,203 @@
+"""Measure the mesh heads with detectors of real faces; render docs/pictures/heads.jpg.
+
+    python tests/benchmarks/heads.py [--people 125] [--scenes 4] [--swaps 60] [--figure]
+
+Prints the figures of docs/heads.md: faces found, poses and coefficients read against those set,
+whether two networks tell the people apart, and whose face a true swap has.
+"""
+
+import argparse
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from faceswap_cli.core.fileio import atomic_write
+from faceswap_cli.core.model_files import find_model_file
+from faceswap_cli.evaluation.metrics.external_models import DlibIdentity
+from faceswap_cli.faces.detectors.litert import LiteRTDetector
+from faceswap_cli.faces.embedding import SFace
+from faceswap_cli.faces.types import BLENDSHAPE_NAMES, Face
+from faceswap_cli.heads import (
+    HeadModel,
+    HeadScene,
+    invent_performance,
+    random_head_person,
+    random_head_scenes,
+    render_head,
+)
+from faceswap_cli.heads.pose import with_gaze
+
+SIDE_PX = 256
+FIGURE = Path(__file__).parents[2] / "docs/pictures/heads.jpg"
+FIGURE_PEOPLE, FIGURE_COLUMNS, FIGURE_TILE_PX = 30, 6, 150
+FIRST_SEED = 5000
+
+MAIN = {
+    "jawOpen": ("jawOpen",),
+    "smile": ("mouthSmileLeft", "mouthSmileRight"),
+    "pucker": ("mouthPucker",),
+    "blink": ("eyeBlinkLeft", "eyeBlinkRight"),
+    "brows up": ("browInnerUp", "browOuterUpLeft", "browOuterUpRight"),
+    "brows down": ("browDownLeft", "browDownRight"),
+    "look left": ("eyeLookOutRight", "eyeLookInLeft"),
+    "look right": ("eyeLookOutLeft", "eyeLookInRight"),
+    "look up": ("eyeLookUpLeft", "eyeLookUpRight"),
+    "look down": ("eyeLookDownLeft", "eyeLookDownRight"),
+}
+"""Rows of the short table, and the coefficients each is the mean of."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """A rendered face, and what was read."""
+
+    person: int
+    scene: HeadScene
+    face: Face
+    embeddings: tuple[np.ndarray, ...]
+
+
+def main() -> None:
+    """Print every table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--people", type=int, default=125)
+    parser.add_argument("--scenes", type=int, default=4)
+    parser.add_argument("--swaps", type=int, default=60)
+    parser.add_argument("--figure", action="store_true", help="render the picture only")
+    given = parser.parse_args()
+    cv2.setNumThreads(1)
+    if given.figure:
+        write_figure()
+        return
+    embedders = (SFace(find_model_file("sface")), DlibIdentity.open())
+    with LiteRTDetector() as detector:
+        readings = list(read_all(detector, embedders, given.people, given.scenes))
+        print(f"found: {len(readings)} of {given.people * given.scenes}")
+        print_poses(readings)
+        print_coefficients(readings)
+        print_identities(readings)
+        print_swaps(detector, embedders, readings, given.swaps)
+    print_speed()
+
+
+def read_all(
+    detector: LiteRTDetector, embedders: Sequence, people: int, scenes: int
+) -> Iterator[Reading]:
+    """Render every person in scenes of its own; yield what is read."""
+    for person in range(people):
+        model = HeadModel.build(random_head_person(FIRST_SEED + person))
+        for scene in random_head_scenes(FIRST_SEED + person, scenes):
+            image = render_head(model, scene, SIDE_PX).image
+            for face in detector.detect(image)[:1]:
+                vectors = tuple(one.embed(image, face.landmarks) for one in embedders)
+                yield Reading(person=person, scene=with_gaze(scene), face=face, embeddings=vectors)
+
+
+def print_poses(readings: Sequence[Reading]) -> None:
+    """Print how measured poses follow the true ones."""
+    for index, name in enumerate(("yaw", "pitch", "roll")):
+        true = np.array([getattr(one.scene, name) for one in readings])
+        read = np.array([one.face.pose[index] for one in readings])
+        correlation, slope = np.corrcoef(true, read)[0, 1], np.polyfit(true, read, 1)[0]
+        off, bias = np.abs(read - true).mean(), (read - true).mean()
+        print(f"| {name} | {correlation:.3f} | {slope:.2f} | {off:.1f} | {bias:+.1f} |")
+
+
+def print_coefficients(readings: Sequence[Reading]) -> None:
+    """Print correlations, slopes and values at rest of the coefficients."""
+    true = np.array([one.scene.blendshapes for one in readings])
+    read = np.array([one.face.blendshapes for one in readings])
+    rows = {**MAIN, **{name: (name,) for name in BLENDSHAPE_NAMES[1:]}}
+    for name, parts in rows.items():
+        columns = [BLENDSHAPE_NAMES.index(part) for part in parts]
+        given, found = true[:, columns].mean(1), read[:, columns].mean(1)
+        slope, rest = np.polyfit(given, found, 1)
+        correlation = np.corrcoef(given, found)[0, 1]
+        print(f"| {name} | {correlation:.2f} | {slope:.2f} | {rest:.2f} |")
+
+
+def print_identities(readings: Sequence[Reading]) -> None:
+    """Print how often a face is nearest to the mean of its person's other faces."""
+    people = np.array([one.person for one in readings])
+    for number, name in enumerate(("SFace", "dlib")):
+        vectors = np.array([one.embeddings[number] for one in readings])
+        right = []
+        for index, person in enumerate(people):
+            scores = []
+            for other in np.unique(people):
+                chosen = (people == other) & (np.arange(len(people)) != index)
+                center = vectors[chosen].mean(0) if chosen.any() else np.zeros(vectors.shape[1])
+                scores.append(vectors[index] @ center / (np.linalg.norm(center) + 1e-9))
+            right.append(np.unique(people)[int(np.argmax(scores))] == person)
+        count = len(np.unique(people))
+        print(f"| {name} | nearest of {count} people is the right one | {np.mean(right):.3f} |")
+
+
+def print_swaps(
+    detector: LiteRTDetector, embedders: Sequence, readings: Sequence[Reading], count: int
+) -> None:
+    """Print how often a true swap is nearer to its source than to the head's owner."""
+    people = np.array([one.person for one in readings])
+    centers = []
+    for number in range(len(embedders)):
+        vectors = np.array([one.embeddings[number] for one in readings])
+        centers.append([vectors[people == one].mean(0) for one in range(people.max() + 1)])
+    wins: list[list[bool]] = [[] for _ in embedders]
+    for swap in range(count):
+        source, target = swap % (people.max() + 1), (7 * swap + 3) % (people.max() + 1)
+        if source == target:
+            continue
+        persons = [random_head_person(FIRST_SEED + one) for one in (source, target)]
+        model = HeadModel.build(persons[0].on_head_of(persons[1]))
+        for scene in random_head_scenes(swap, 2):
+            image = render_head(model, scene, SIDE_PX).image
+            for face in detector.detect(image)[:1]:
+                for number, embedder in enumerate(embedders):
+                    vector = embedder.embed(image, face.landmarks)
+                    near = [
+                        vector @ one / np.linalg.norm(one)
+                        for one in (centers[number][source], centers[number][target])
+                    ]
+                    wins[number].append(bool(near[0] > near[1]))
+    for name, won in zip(("SFace", "dlib"), wins, strict=True):
+        print(f"| {name} | {len(won)} true swaps nearer to the source | {np.mean(won):.3f} |")
+
+
+def print_speed() -> None:
+    """Print the processor time of the set-up and of an image, on one core."""
+    people = [random_head_person(seed) for seed in range(8)]
+    start = time.process_time()
+    models = [HeadModel.build(person) for person in people]
+    print(f"set-up: {(time.process_time() - start) / len(models):.2f} s")
+    for side, scale, name in ((160, 2.2, "crop"), (256, 1.0, "frame"), (384, 1.0, "frame")):
+        spent = []
+        for model, scene in zip(models, random_head_scenes(3, len(models)), strict=True):
+            for _ in range(3):
+                start = time.process_time()
+                render_head(model, replace(scene, scale=scale), side)
+                spent.append(time.process_time() - start)
+        print(f"{name} of {side} px: median {1000 * np.median(spent):.0f} ms")
+
+
+def write_figure() -> None:
+    """Render random people, each in a moment of a performance."""
+    tiles = []
+    for seed in range(FIGURE_PEOPLE):
+        scene = invent_performance(seed, seconds=4)[50]
+        scene = replace(scene, scale=1.25, yaw=0.5 * scene.yaw, pitch=0.5 * scene.pitch)
+        model = HeadModel.build(random_head_person(seed))
+        tiles.append(render_head(model, scene, FIGURE_TILE_PX).image)
+    rows = [tiles[i : i + FIGURE_COLUMNS] for i in range(0, len(tiles), FIGURE_COLUMNS)]
+    grid = np.vstack([np.hstack(row) for row in rows])
+    with atomic_write(FIGURE) as temporary:
+        Image.fromarray(grid).save(temporary, format="JPEG", quality=88, optimize=True)
+    print(f"{FIGURE.name}: {FIGURE.stat().st_size / 1000:.0f} kB")
+
+
+if __name__ == "__main__":
+    main()

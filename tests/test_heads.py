@@ -1,0 +1,322 @@
+"""Mesh heads: exact true swaps, units that move what they name, shadows, cameras, performances."""
+
+from dataclasses import replace
+from fractions import Fraction
+from functools import cache
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from faceswap_cli.faces.alignment import FaceAlignment
+from faceswap_cli.faces.dataset import FaceRecord
+from faceswap_cli.faces.types import BLENDSHAPE_NAMES
+from faceswap_cli.heads import (
+    CameraTraits,
+    HeadModel,
+    HeadPerson,
+    HeadScene,
+    Lamp,
+    RenderedHead,
+    blendshapes,
+    invent_performance,
+    performance_from_records,
+    random_head_person,
+    random_head_scenes,
+    render_head,
+)
+from faceswap_cli.heads.mesh import SKIN, base_mesh
+from faceswap_cli.heads.pose import deform, rotation, turn, with_gaze
+from faceswap_cli.heads.raster import FAR_CM, is_front_facing, rasterize
+from faceswap_cli.heads.shading import LABELS
+from faceswap_cli.heads.shape import rest_points, shape_axes
+
+SIDE_PX = 96
+QUIET = CameraTraits(noise=0, blur=0)
+SCENE = HeadScene(yaw=12, camera=QUIET)
+
+
+@cache
+def person(seed: int) -> HeadPerson:
+    """Return a random person without glasses."""
+    found = random_head_person(seed)
+    return replace(found, head=replace(found.head, glasses=0.0))
+
+
+@cache
+def model(seed: int, on: int | None = None) -> HeadModel:
+    """Return a person's model, on the head of another if there is one."""
+    face = person(seed)
+    return HeadModel.build(face if on is None else face.on_head_of(person(on)))
+
+
+def difference(first: RenderedHead, second: RenderedHead) -> npt.NDArray[np.int_]:
+    """Return by how much each pixel differs, in 255ths, the largest channel."""
+    return np.abs(first.image.astype(int) - second.image.astype(int)).max(axis=2)
+
+
+def test_an_image_has_the_documented_shapes_and_ranges() -> None:
+    """Images are RGB bytes; masks are in [0, 1], and face and hair are parts of the head."""
+    rendered = render_head(model(1), SCENE, SIDE_PX)
+    assert ((SIDE_PX, SIDE_PX, 3), np.uint8) == (rendered.image.shape, rendered.image.dtype)
+    assert LABELS == tuple(rendered.masks)
+    for mask in rendered.masks.values():
+        assert ((SIDE_PX, SIDE_PX), np.float32) == (mask.shape, mask.dtype)
+        assert 0 <= mask.min() <= mask.max() <= 1 + 1e-5
+    masks = rendered.masks
+    assert (masks["face"] + masks["hair"] <= masks["head"] + 1e-4).all()
+    assert (masks["eyes"] <= masks["face"] + 1e-4).all()
+    assert 0.04 < masks["face"].mean() < masks["head"].mean() < 0.6
+    assert 0 < masks["eyes"].mean() < 0.02
+
+
+def test_the_same_scene_gives_the_same_bytes() -> None:
+    """Also with a model that was built again."""
+    scene = random_head_scenes(4, 1)[0]
+    first, second = (render_head(HeadModel.build(person(1)), scene, SIDE_PX) for _ in range(2))
+    assert first.image.tobytes() == second.image.tobytes()
+    assert all(np.array_equal(first.masks[name], second.masks[name]) for name in LABELS)
+    assert first.landmarks == second.landmarks
+
+
+def test_a_swap_back_restores_the_person() -> None:
+    """The face put on another's head and back again is the person; the skin can be chosen."""
+    assert person(1) == person(1).on_head_of(person(2)).on_head_of(person(1))
+    swapped = person(1).with_skin_of(person(2)).on_head_of(person(2))
+    assert person(2).face.skin == swapped.face.skin
+    assert person(1).face.shape == swapped.face.shape
+
+
+def test_a_true_swap_leaves_skull_and_shoulders() -> None:
+    """Vertices outside the face are the head's owner's; those at its middle are the source's."""
+    source, target = rest_points(person(1)), rest_points(person(2))
+    swapped = rest_points(person(1).on_head_of(person(2)))
+    mesh = base_mesh()
+    skin = mesh.vertices_of(SKIN)
+    x, y, z = mesh.points[skin].T
+    outside = skin[(z < -9) | (y < -14)]
+    middle = skin[(np.abs(x) < 2) & (y > -7) & (y < 1) & (z > 1)]
+    assert len(outside) > 500
+    assert len(middle) > 300
+    np.testing.assert_allclose(target[outside], swapped[outside], atol=1e-5)
+    np.testing.assert_allclose(source[middle], swapped[middle], atol=1e-5)
+    assert np.abs(source - target).max() > 0.3
+
+
+def test_a_true_swap_changes_no_pixel_of_the_room() -> None:
+    """What is neither head nor its shadow is the same."""
+    before = render_head(model(2), SCENE, 128)
+    after = render_head(model(1, on=2), SCENE, 128)
+    room = (before.masks["head"] + after.masks["head"] == 0) & (np.indices((128, 128))[0] < 60)
+    assert room.mean() > 0.2
+    assert 0 == difference(before, after)[room].max()
+    assert difference(before, after)[after.masks["face"] > 0.9].mean() > 4
+
+
+@pytest.mark.parametrize("name", [one for one in BLENDSHAPE_NAMES if "Look" not in one])
+def test_every_unit_moves_a_head(name: str) -> None:
+    """By a millimeter at least, and most on the side of the face that its name says."""
+    rest = base_mesh().points
+    moved = deform(rest, HeadScene(blendshapes=blendshapes({name: 1.0}))) - rest
+    length = np.linalg.norm(moved, axis=1)
+    assert length.max() > 0.1
+    if name.endswith(("Left", "Right")) and name not in (
+        "mouthLeft",
+        "jawLeft",
+        "mouthRight",
+        "jawRight",
+    ):
+        side = np.sign(rest[:, 0]) if name.endswith("Left") else -np.sign(rest[:, 0])
+        assert (length * side).sum() > 0.2 * length.sum()
+
+
+def test_unknown_units_are_refused() -> None:
+    """A misspelled name is an error, not a face at rest."""
+    with pytest.raises(KeyError):
+        blendshapes({"jawOpened": 1.0})
+
+
+def test_lids_close_and_jaws_open() -> None:
+    """A blink hides the eyeballs; an open mouth shows teeth."""
+    rest = render_head(model(1), SCENE, 160).masks
+    blink = blendshapes({"eyeBlinkLeft": 1.0, "eyeBlinkRight": 1.0, "jawOpen": 0.7})
+    closed = render_head(model(1), replace(SCENE, blendshapes=blink), 160).masks
+    assert closed["eyes"].sum() < 0.35 * rest["eyes"].sum()
+    assert closed["mouth"].sum() > rest["mouth"].sum() + 10
+
+
+def test_gaze_turns_the_iris_and_moves_the_lids() -> None:
+    """To the image's right by a gaze to the right; the gaze is written into the coefficients."""
+
+    def darkest_column(degrees: float) -> float:
+        scene = replace(SCENE, yaw=0, gaze=(degrees, 0.0), scale=2.5)
+        rendered = render_head(model(1), scene, 256)
+        dark = rendered.masks["eyes"] * (255 - rendered.image.mean(axis=2))
+        dark = dark * (dark > np.percentile(dark[rendered.masks["eyes"] > 0.9], 70))
+        return float((dark.sum(0) * np.arange(256)).sum() / dark.sum())
+
+    assert darkest_column(25) > darkest_column(0) + 1.5 > darkest_column(-25) + 3
+    c = dict(zip(BLENDSHAPE_NAMES, with_gaze(HeadScene(gaze=(15, -10))).blendshapes, strict=True))
+    assert 0.5 == pytest.approx(c["eyeLookOutLeft"]) == pytest.approx(c["eyeLookInRight"])
+    assert 0.4 == pytest.approx(c["eyeLookDownLeft"])
+    assert 0 == c["eyeLookUpLeft"] == c["eyeLookInLeft"]
+
+
+def test_poses_follow_the_conventions() -> None:
+    """Yaw to the image's right, pitch down, roll counter-clockwise; shoulders stay."""
+    nose = np.array([[0, 0, 1]], np.float32)
+    right = nose @ rotation(20, 0, 0).T
+    down = nose @ rotation(0, 20, 0).T
+    up = np.array([[0, 1, 0]], np.float32) @ rotation(0, 0, 20).T
+    assert right[0, 0] > 0.3
+    assert down[0, 1] < -0.3
+    assert up[0, 0] < -0.3
+    points = np.array([[0, 0, 0], [0, -25, 0]], np.float32)
+    moved = turn(points, np.array([1, 0], np.float32), HeadScene(yaw=30))
+    np.testing.assert_array_equal(points[1], moved[1])
+    assert moved[0, 0] > 3
+
+
+def test_landmarks_are_where_the_face_is() -> None:
+    """The nose's tip is on the face, and eyes and mouth corners have their sides."""
+    rendered = render_head(model(1), replace(SCENE, yaw=0), 128)
+    points = rendered.landmarks
+    x, y = points["nose_tip"]
+    assert rendered.masks["face"][round(y), round(x)] > 0.9
+    assert points["left_eye_outer"][0] < points["left_eye_inner"][0] < x
+    assert x < points["right_eye_inner"][0] < points["right_eye_outer"][0]
+    assert points["left_mouth_corner"][0] < x < points["right_mouth_corner"][0]
+    assert points["left_eye_outer"][1] < y < points["lip_top"][1] < points["chin"][1]
+
+
+def test_the_rasterizer_agrees_with_geometry() -> None:
+    """Depth and weights of one triangle are those of rays through pixel centers."""
+    corners = np.array([[-0.8, -0.8, -3], [0.8, -0.7, -3.5], [-0.1, 0.9, -2.5]], np.float32)
+    fov, side = 0.65, 33
+    raster = rasterize(corners, np.array([[0, 1, 2]]), size=(side, side), fov_rad=fov)
+    rows, columns = np.nonzero(raster.triangle == 0)
+    assert 0 < len(rows) < side * side
+    step = 2 * np.tan(fov / 2) / side
+    rays = np.stack(
+        [(columns + 0.5 - side / 2) * step, (side / 2 - rows - 0.5) * step, -np.ones(len(rows))]
+    )
+    shares = np.linalg.solve(corners.T.astype(float), rays)
+    depth = 1 / shares.sum(0)
+    np.testing.assert_allclose(raster.depth[rows, columns], depth, atol=1e-4)
+    np.testing.assert_allclose(raster.weights[rows, columns], (shares[1:] * depth).T, atol=1e-4)
+    assert (raster.depth[raster.triangle < 0] > 0.999 * FAR_CM).all()
+    front, back = (is_front_facing(corners, np.array([order])) for order in ([0, 1, 2], [0, 2, 1]))
+    assert [True, False] == [bool(front[0]), bool(back[0])]
+
+
+def test_shadows_fall_away_from_the_lamp() -> None:
+    """Light from one side leaves the other in the dark; without a shadow less so."""
+
+    def sides(shadow: bool) -> tuple[float, float]:
+        lamp = Lamp(direction=(1.5, 0.2, 0.4), color=(1, 1, 1), size=0.1, shadow=shadow)
+        scene = replace(SCENE, yaw=0, lamps=(lamp,), sky=(0.02,) * 3, ground=(0.02,) * 3)
+        rendered = render_head(model(1), scene, SIDE_PX)
+        weight = rendered.masks["face"]
+        middle = round(rendered.landmarks["nose_tip"][0])
+        light = rendered.image.mean(axis=2) * weight
+        left = light[:, :middle].sum() / weight[:, :middle].sum()
+        right = light[:, middle:].sum() / weight[:, middle:].sum()
+        return float(left), float(right)
+
+    dark, lit = sides(True)
+    assert lit > 1.4 * dark
+    assert sides(False)[0] > dark
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"blur": 2.0},
+        {"motion": (6.0, 0.0)},
+        {"depth_blur": 3.0},
+        {"noise": 6.0},
+        {"white_balance": (1.2, 1.0, 0.8)},
+        {"exposure": 0.6},
+        {"contrast": 1.3},
+        {"jpeg_quality": 20},
+        {"interlaced": True},
+        {"distance_cm": 40.0},
+    ],
+)
+def test_every_trait_of_the_camera_changes_the_image(change: dict[str, float]) -> None:
+    """By at least eight levels at some pixel."""
+    plain = render_head(model(1), SCENE, SIDE_PX)
+    altered = replace(SCENE, camera=replace(QUIET, **change))  # type: ignore[arg-type]
+    assert difference(plain, render_head(model(1), altered, SIDE_PX)).max() >= 8
+
+
+def test_people_differ_and_axes_have_two_ends() -> None:
+    """No two seeds give one face; an axis moves the other way when its weight is negative."""
+    people = [random_head_person(seed) for seed in range(12)]
+    assert 12 == len({one.face.shape for one in people}) == len({one.face.skin for one in people})
+    two_sided = [name for name, axis in shape_axes().items() if axis.negative and axis.positive]
+    assert len(two_sided) > 90
+    for name in ("nose/nose-scale-depth", "chin/chin-width", "mouth/mouth-scale-horiz"):
+        faces = [replace(person(1).face, shape=((name, value),)) for value in (-1.0, 0.0, 1.0)]
+        low, mid, high = (rest_points(replace(person(1), face=face)) for face in faces)
+        assert ((high - mid) * (low - mid)).sum() < 0
+
+
+def test_performances_are_smooth_and_blink() -> None:
+    """Poses and coefficients move little from scene to scene; every few seconds the lids close."""
+    scenes = invent_performance(3, seconds=8, rate=Fraction(25))
+    assert scenes == invent_performance(3, seconds=8, rate=Fraction(25))
+    assert 200 == len(scenes)
+    poses = np.array([(one.yaw, one.pitch, one.roll) for one in scenes])
+    values = np.array([one.blendshapes for one in scenes])
+    assert np.abs(np.diff(poses, axis=0)).max() < 4
+    slow = [number for number, name in enumerate(BLENDSHAPE_NAMES) if "eye" not in name]
+    assert np.abs(np.diff(values[:, slow], axis=0)).max() < 0.35
+    assert 0 <= values.min() <= values.max() <= 1
+    assert values[:, BLENDSHAPE_NAMES.index("eyeBlinkLeft")].max() > 0.8
+    assert values[:, BLENDSHAPE_NAMES.index("jawOpen")].std() > 0.03
+
+
+def test_footage_gives_a_performance_without_its_resting_face() -> None:
+    """Poses are the records'; what a person shows at rest is subtracted."""
+    jaw = BLENDSHAPE_NAMES.index("jawOpen")
+    records = []
+    for number in range(20):
+        values = np.full(len(BLENDSHAPE_NAMES), 0.3)
+        values[jaw] = 0.2 + 0.04 * number
+        records.append(
+            FaceRecord(
+                file=f"{number}.png",
+                frame=number,
+                time=Fraction(number, 25),
+                alignment=FaceAlignment.from_square(64),
+                landmarks=np.zeros((478, 2), np.float32),
+                score=1.0,
+                sharpness=1.0,
+                pose=(float(number), 2.0, -3.0),
+                blendshapes=tuple(values),
+            )
+        )
+    scenes = performance_from_records(records)
+    assert [float(n) for n in range(20)] == [one.yaw for one in scenes]
+    assert {2.0} == {one.pitch for one in scenes}
+    opened = [one.blendshapes[jaw] for one in scenes]
+    assert 0 == opened[0]
+    assert opened == sorted(opened)
+    assert opened[-1] > 0.7
+    assert all(one.blendshapes[BLENDSHAPE_NAMES.index("cheekPuff")] < 1e-6 for one in scenes)
+    assert () == performance_from_records([])
+
+
+def test_random_people_are_found_by_the_detector() -> None:
+    """Three people, two scenes each, with their yaw read to within 12 degrees."""
+    from faceswap_cli.faces.detectors.litert import LiteRTDetector
+
+    cv2.setNumThreads(1)
+    with LiteRTDetector() as detector:
+        for seed in (1, 2):
+            for scene in random_head_scenes(seed, 3):
+                faces = detector.detect(render_head(model(seed), scene, 192).image)
+                assert 1 == len(faces)
+                assert abs(faces[0].pose[0] - scene.yaw) < 12
