@@ -21,7 +21,7 @@ def after_extract(space: "Workspace", made: Sequence[str]) -> str:
         made: Names of the sets that were made.
     """
     others = [name for name in space.set_names() if name not in made]
-    pair = [*made, *others][:2]
+    pair = list(made[:2]) if len(made) > 1 else [*others[:1], *made]
     if len(pair) < 2:
         return _command(space, "extract", "OTHER-PERSON.mp4")
     return _command(space, "train", "--model", "autoencoder", *pair)

@@ -75,7 +75,10 @@ class Player {
     const { video, canvas } = this;
     const width = video.videoWidth / this.panels.length, height = video.videoHeight;
     if (!width) return;
-    if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
+    if (canvas.width !== width || canvas.height !== height) {
+      Object.assign(canvas, { width, height });
+      canvas.style.maxWidth = `calc(75vh * ${width / height})`; // the controls stay in view
+    }
     this.time.max = Math.max(0, Math.round(video.duration * this.rate) - 1);
     this.time.value = Math.floor(video.currentTime * this.rate + 1e-3);
     this.clock.textContent = `${video.currentTime.toFixed(2)} s`;
