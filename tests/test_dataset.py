@@ -234,7 +234,7 @@ COLOR_AUGMENTED = replace(TRAIN, color_jitter=0.1, color_transfer_prob=0.5, inpu
 """Every color augmentation."""
 
 
-@pytest.mark.parametrize("train", [TRAIN, COLOR_AUGMENTED])
+@pytest.mark.parametrize("train", [TRAIN, COLOR_AUGMENTED, replace(TRAIN, occlusion_prob=0.5)])
 def test_processes_share_one_batch(datasets: list[IdentityDataset], train: TrainSettings) -> None:
     """The parts of three processes, concatenated, are the batch of one."""
     whole = make_test_loader(datasets, train=train).batch(16)
@@ -254,6 +254,18 @@ def test_input_jitter_leaves_the_target_unchanged(datasets: list[IdentityDataset
     jittered = make_test_loader(datasets, train=replace(TRAIN, input_color_jitter=0.3)).batch(16)
     assert torch.equal(plain.target, jittered.target)
     assert (plain.warped - jittered.warped).abs().amax((2, 3, 4)).min() > 0.01
+
+
+def test_occluders_are_before_the_inputs_only(datasets: list[IdentityDataset]) -> None:
+    """Targets and masks stay; a part of the inputs has something in front, others nothing."""
+    many = replace(TRAIN, batch_size=32)
+    plain = make_test_loader(datasets, train=many).batch(0)
+    covered = make_test_loader(datasets, train=replace(many, occlusion_prob=0.5)).batch(0)
+    assert torch.equal(plain.target, covered.target)
+    assert torch.equal(plain.mask, covered.mask)
+    changed = (plain.warped != covered.warped).flatten(2).any(-1).float().mean()
+    assert 0.3 < changed < 0.7
+    assert covered.warped.abs().max() <= 1
 
 
 def test_color_transfer_takes_the_colors_of_another_identity(

@@ -33,9 +33,7 @@ class FaceAlignment:
 
     def frame_to_crop(self, size: int) -> Matrix:
         """Return frame_to_crop (2, 3) for a crop of `size` px."""
-        return _compose(
-            np.array([[size, 0, -0.5], [0, size, -0.5]], dtype=np.float64), self.to_unit
-        )
+        return compose(np.array([[size, 0, -0.5], [0, size, -0.5]], dtype=np.float64), self.to_unit)
 
     def crop_to_frame(self, size: int) -> Matrix:
         """Return crop_to_frame (2, 3) for a crop of `size` px."""
@@ -55,7 +53,7 @@ class FaceAlignment:
         """
         left, top = center[0] - side / 2, center[1] - side / 2
         shrink = np.array([[1, 0, -left], [0, 1, -top]], dtype=np.float64) / side
-        return FaceAlignment(to_unit=_compose(shrink, self.to_unit))
+        return FaceAlignment(to_unit=compose(shrink, self.to_unit))
 
     def center_crop(self, coverage: float) -> "FaceAlignment":
         """Return the alignment of the central part whose side is `coverage` of this square's."""
@@ -95,17 +93,17 @@ class FaceAlignment:
         """
         side, up = HEAD_SCALE, HEAD_CENTER_SHIFT
         shrink = np.array([[1, 0, (side - 1) / 2], [0, 1, (side - 1) / 2 + up]]) / side
-        return FaceAlignment(to_unit=_compose(shrink, self.to_unit))
+        return FaceAlignment(to_unit=compose(shrink, self.to_unit))
 
     def relative_to(self, crop: "FaceAlignment", size: int) -> "FaceAlignment":
         """Return the alignment of this square in another one's crop of `size` px."""
-        return FaceAlignment(to_unit=_compose(self.to_unit, crop.crop_to_frame(size)))
+        return FaceAlignment(to_unit=compose(self.to_unit, crop.crop_to_frame(size)))
 
     def shrink_to_face(self) -> "FaceAlignment":
         """Return the alignment of the face whose `expand_to_head` this is."""
         side, up = HEAD_SCALE, HEAD_CENTER_SHIFT
         grow = np.array([[side, 0, (1 - side) / 2], [0, side, (1 - side) / 2 - up]])
-        return FaceAlignment(to_unit=_compose(grow, self.to_unit))
+        return FaceAlignment(to_unit=compose(grow, self.to_unit))
 
 
 TEMPLATE_VERSION = 1
@@ -193,11 +191,23 @@ def fit_similarity(points: Points, target: Points) -> Matrix:
     return np.column_stack([linear, end_mean - linear @ start_mean])
 
 
+def fit_affine_to_template(landmarks: Points, alignment: FaceAlignment, size: int) -> Matrix:
+    """Return the affine map (2, 3) from an average face's crop of `size` px to this one's.
+
+    Beside a similarity it follows how a turned head narrows: glasses of an average face then sit.
+    """
+    indices, template = build_template()
+    end = transform_points(landmarks[indices], alignment.frame_to_crop(size))
+    start = np.column_stack([template.astype(np.float64) * size - 0.5, np.ones(len(template))])
+    solution, *_ = np.linalg.lstsq(start, end.astype(np.float64), rcond=None)
+    return np.asarray(solution.T, dtype=np.float64)
+
+
 def transform_points(points: Points, matrix: Matrix) -> Points:
     """Return points (N, 2) mapped by an affine matrix (2, 3)."""
     return np.asarray(points @ matrix[:, :2].T + matrix[:, 2], dtype=np.float32)
 
 
-def _compose(outer: Matrix, inner: Matrix) -> Matrix:
+def compose(outer: Matrix, inner: Matrix) -> Matrix:
     """Return the affine map that applies `inner`, then `outer`."""
     return np.hstack([outer[:, :2] @ inner[:, :2], outer[:, :2] @ inner[:, 2:] + outer[:, 2:]])

@@ -82,6 +82,14 @@ class FaceLoader(ABC):
         """Faces in a batch, of all identities and all processes together."""
         return self.train.batch_size * len(self.datasets)
 
+    @cached_property
+    def occluders(self) -> Tensor:
+        """Drawn things to put before faces, uint8 (N, 4, S, S): RGB and opacity."""
+        from faceswap_cli.synthetic.occluders.bank import draw_bank  # needs OpenCV
+
+        bank = draw_bank(self.model.size_px, self.model.coverage, seed=self.seed)
+        return torch.from_numpy(bank.transpose(0, 3, 1, 2).copy()).to(self.device)
+
     def batch(self, images_seen: int) -> FaceBatch:
         """Return this process's part of the batch that follows after `images_seen` images."""
         batches, all_params, seeds = [], [], []
@@ -99,7 +107,9 @@ class FaceLoader(ABC):
             all_params.append(local.to(self.device))
             seeds.append(local.degradation_seed.tolist())
         batch = self.apply_color_transfer(stack_batches(batches), all_params, step=step)
-        return apply_degradation(self.apply_input_jitter(batch, all_params), seeds)
+        batch = self.apply_input_jitter(batch, all_params)
+        batch = self.apply_occluders(batch, images_seen=images_seen)
+        return apply_degradation(batch, seeds)
 
     def sample_indices(self, images_seen: int) -> list[tuple[Indices, AugmentParams]]:
         """Return which faces of each identity come next, and how they are augmented."""
@@ -250,6 +260,27 @@ class FaceLoader(ABC):
         jitter = torch.cat([one.input_color_jitter for one in params])
         warped = augment.jitter_input(batch.warped.flatten(0, 1), jitter)
         return replace(batch, warped=warped.view_as(batch.warped))
+
+    def apply_occluders(self, batch: FaceBatch, *, images_seen: int) -> FaceBatch:
+        """Put drawn things before some faces of the inputs, not of the targets.
+
+        Each process draws the numbers of the whole batch, and uses those of its own faces.
+        """
+        if not self.train.occlusion_prob:
+            return batch
+        shape = len(self.datasets), self.train.batch_size
+        rng = np.random.default_rng(derive_seed(self.seed, images_seen, "occluders"))
+        is_chosen = rng.random(shape)[:, self._local] < self.train.occlusion_prob
+        indices = rng.integers(0, len(self.occluders), shape)[:, self._local]
+        is_flipped = rng.random(shape)[:, self._local] < 0.5
+        chosen = augment.to_device(torch.from_numpy(indices), self.device)
+        layers = self.occluders[chosen]  # (P, B, 4, S, S)
+        flips = augment.to_device(torch.from_numpy(is_flipped), self.device)[..., None, None, None]
+        layers = torch.where(flips, layers.flip(-1), layers)
+        shown = augment.to_device(torch.from_numpy(is_chosen), self.device)[..., None, None, None]
+        opacity = layers[:, :, 3:].float() / 255 * shown
+        warped = batch.warped + (from_levels(layers[:, :, :3]) - batch.warped) * opacity
+        return replace(batch, warped=warped)
 
     @abstractmethod
     def sample_images(

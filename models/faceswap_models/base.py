@@ -85,6 +85,9 @@ class TrainSettings:
     input_degradation_prob: float = 0.0
     """Probability of changing an input as footage does (gamma, saturation, shading, sharpness,
     grain); the target stays as it is."""
+    occlusion_prob: float = 0.0
+    """Probability of drawing a hand or another thing in front of the face in the network's input.
+    The target keeps the whole face, so the decoder learns to draw what is behind."""
     compile: bool = False
     """Compile the networks before training: somewhat faster steps for minutes of compiling."""
     freeze: tuple[str, ...] = ()
@@ -104,6 +107,7 @@ class TrainSettings:
         "pose_pairing_prob": (0, 1),
         "color_transfer_prob": (0, 1),
         "input_degradation_prob": (0, 1),
+        "occlusion_prob": (0, 1),
     }
     """Minimum and maximum by setting; all others are 0 or more."""
 
