@@ -312,6 +312,7 @@ def evaluate(
     identity: str,
     distractors: Sequence[str] = (),
     ground_truth: StrPath | None = None,
+    mask: StrPath | None = None,
     output: StrPath | None = None,
     workspace: Workspace | StrPath = DEFAULT_WORKSPACE,
     on_progress: OnProgress | None = None,
@@ -325,6 +326,7 @@ def evaluate(
         identity: Set of the target identity.
         distractors: Sets of other identities, which the target must be distinguished from.
         ground_truth: A video of the true swap.
+        mask: A video that is white where the face was swapped; None: inside the face's outline.
         output: Folder of the results; None: beside `swapped`.
         workspace: The workspace, or its folder.
         on_progress: Receives the progress.
@@ -344,6 +346,7 @@ def evaluate(
             identity=identity,
             distractors=distractors,
             ground_truth=None if ground_truth is None else Path(ground_truth),
+            mask=None if mask is None else Path(mask),
             output=Path(folder),
             workspace=space,
             report=CallbackReporter(on_progress=on_progress, on_note=on_note),

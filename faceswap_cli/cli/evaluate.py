@@ -47,6 +47,15 @@ def evaluate(
             "--ground-truth", parser=parse_path, metavar="FILE", help="Video of the true swap."
         ),
     ] = None,
+    mask: Annotated[
+        Path | None,
+        typer.Option(
+            "--mask",
+            parser=parse_path,
+            metavar="FILE",
+            help="Video that is white where the face was swapped; default: inside its outline.",
+        ),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -73,6 +82,7 @@ def evaluate(
             identity=identity,
             distractors=distractors or (),
             ground_truth=ground_truth,
+            mask=mask,
             output=output or swapped.with_name(fit_name(swapped.stem, "-evaluation")),
             workspace=space,
             report=terminal,

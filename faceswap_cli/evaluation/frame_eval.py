@@ -10,7 +10,7 @@ import numpy as np
 
 from faceswap_cli.core import image_io
 from faceswap_cli.core.lazy_image import ArrayImage
-from faceswap_cli.core.types import Gray, Image, Mask
+from faceswap_cli.core.types import Gray, Image, Mask, Points
 from faceswap_cli.evaluation.aggregate import FaceFeatures, FrameMeasurement
 from faceswap_cli.evaluation.metrics import artifacts
 from faceswap_cli.evaluation.metrics.artifacts import FaceZones
@@ -42,6 +42,8 @@ class FramePair:
     truth: Image | None = None
     mask: Mask | None = None
     """Where to compare with the truth, float32 (H, W); None: inside the face's outline."""
+    swapped_area: Image | None = None
+    """Where the face was swapped: white. None, or black in the crop: inside the face's outline."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -193,7 +195,7 @@ class _FaceCrops:
     def from_pair(cls, pair: FramePair, face: Face) -> "_FaceCrops":
         """Crop both frames around a face of the original."""
         alignment = align_face(face.landmarks)
-        zones = FaceZones.from_mask(face_mask(face.landmarks, alignment, CROP_PX))
+        zones = FaceZones.from_mask(find_swapped_area(pair, face.landmarks, alignment))
         original, swapped = (
             alignment.crop(image, CROP_PX) for image in (pair.original, pair.swapped)
         )
@@ -234,6 +236,15 @@ def _measure_residuals(
         motion.compute_residual(old_swapped, crops.swapped, face=face, surroundings=around),
         motion.compute_residual(old_original, crops.original, face=face, surroundings=around),
     )
+
+
+def find_swapped_area(pair: FramePair, landmarks: Points, alignment: FaceAlignment) -> Mask:
+    """Return where a face was swapped in its crop, float32 (S, S)."""
+    if pair.swapped_area is not None:
+        area = np.asarray(alignment.crop(pair.swapped_area, CROP_PX)[..., 0] / 255, np.float32)
+        if area.max() >= 0.5:
+            return area
+    return face_mask(landmarks, alignment, CROP_PX)
 
 
 def _outline_mask(image: Image, face: Face) -> Mask:

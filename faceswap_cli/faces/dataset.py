@@ -16,6 +16,9 @@ from faceswap_cli.core.types import Points
 from faceswap_cli.core.workspace import SetFolder
 from faceswap_cli.faces.alignment import FRAMINGS, FaceAlignment
 
+MASK_FOLDER = "masks"
+"""Folder in a set's, of masks that came with the footage."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class FaceRecord:
@@ -145,6 +148,11 @@ class FaceSet:
     def path(self, record: FaceRecord) -> Path:
         """Return the path of a crop."""
         return self.folder / record.file
+
+    def mask_path(self, record: FaceRecord) -> Path:
+        """Return the path of a crop's mask, if one came with the footage: a PNG of its size."""
+        crop = self.path(record)
+        return crop.parent / MASK_FOLDER / f"{crop.stem}.png"
 
 
 def _is_present(crop: Path) -> bool:

@@ -4,6 +4,7 @@ The entry points are `evaluate_and_write` for sets of a workspace, and `evaluate
 """
 
 from collections.abc import Iterator, Sequence
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from faceswap_cli.evaluation.evaluation import Evaluation
 from faceswap_cli.evaluation.evaluator import evaluate_frames
 from faceswap_cli.evaluation.frame_eval import FramePair
 from faceswap_cli.evaluation.report import render_report
+from faceswap_cli.exchange.mask_video import to_black_and_white
 from faceswap_cli.faces.dataset import FaceSet
 from faceswap_cli.video.probe import probe
 from faceswap_cli.video.reader import read_frames
@@ -30,6 +32,7 @@ def evaluate_and_write(
     identity: str,
     distractors: Sequence[str] = (),
     ground_truth: Path | None = None,
+    mask: Path | None = None,
     output: Path,
     workspace: Workspace,
     report: Reporter,
@@ -42,6 +45,7 @@ def evaluate_and_write(
         identity: Set of the target identity.
         distractors: Sets of other identities, which the target must be distinguished from.
         ground_truth: A video of the true swap.
+        mask: A video that is white where the face was swapped.
         output: Folder of the results.
         workspace: Holds the sets.
         report: Receives the progress.
@@ -51,7 +55,7 @@ def evaluate_and_write(
         InputError: The folder cannot be written, or another process writes into it.
         FaceswapError: As `evaluate` does.
     """
-    for video in (swapped, original, *([ground_truth] if ground_truth else [])):
+    for video in filter(None, (swapped, original, ground_truth, mask)):
         probe(video)  # an error in a file's name is reported before one in a set's
     target, *others = [
         FaceSet.from_folder(workspace.require_set(name)) for name in (identity, *distractors)
@@ -63,6 +67,7 @@ def evaluate_and_write(
             identity=target,
             distractors=others,
             truth=ground_truth,
+            mask=mask,
             report=report,
         )
         versions = {"original": original, "swapped": swapped}
@@ -86,6 +91,7 @@ def evaluate(
     identity: FaceSet,
     distractors: Sequence[FaceSet] = (),
     truth: Path | None = None,
+    mask: Path | None = None,
     report: Reporter,
 ) -> Evaluation:
     """Evaluate a swapped video.
@@ -96,13 +102,14 @@ def evaluate(
         identity: Faces of the target identity.
         distractors: Faces of other identities, which the target must be distinguished from.
         truth: A video of the true swap.
+        mask: A video that is white where the face was swapped; None: inside the face's outline.
         report: Receives the progress.
 
     Raises:
         InputError: A video cannot be read, or they do not show the same frames.
         NoFacesError: There is no face in the original, or in a set.
     """
-    copies = [swapped, *([truth] if truth else [])]
+    copies = list(filter(None, (swapped, truth, mask)))
     for path in copies:
         _check_same_size(path, source)
     report.start_task("reading time stamps", total=None, unit="frames")
@@ -110,7 +117,7 @@ def evaluate(
     for path in copies:
         _check_same_frames(path, source, times)
     return evaluate_frames(
-        _read_frame_pairs(source, swapped, truth),
+        _read_frame_pairs(source, swapped, truth, mask),
         names=(swapped.name, source.name),
         frame_count=len(times),
         identity=identity,
@@ -181,13 +188,17 @@ def _frame_times(path: Path) -> list[float]:
     return [float(time - times[0]) for time in times]
 
 
-def _read_frame_pairs(source: Path, swapped: Path, truth: Path | None) -> Iterator[FramePair]:
-    """Yield the frames of the videos in pairs, with the true swap's if there is one."""
-    videos = [read_frames(path) for path in (source, swapped, *([truth] if truth else []))]
-    for original, other, *true in zip(*videos, strict=True):
+def _read_frame_pairs(
+    source: Path, swapped: Path, truth: Path | None, mask: Path | None
+) -> Iterator[FramePair]:
+    """Yield the frames of the videos in pairs, with the true swap's and the mask's if there are."""
+    rest = [repeat(None) if path is None else read_frames(path) for path in (truth, mask)]
+    videos = zip(read_frames(source), read_frames(swapped), strict=True)
+    for (original, other), true, area in zip(videos, *rest, strict=False):
         yield FramePair(
             time=float(original.time),
             original=original.image,
             swapped=other.image,
-            truth=true[0].image if true else None,
+            truth=true.image if true else None,
+            swapped_area=to_black_and_white(area.image) if area else None,
         )

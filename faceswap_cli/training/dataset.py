@@ -198,8 +198,10 @@ def cache_digest(faces: "FaceSet", side_px: int) -> str:
     """Return 16 hex digits that change when a crop, a record or the cached side does."""
     total = hashlib.sha256(f"{CACHE_FORMAT} {side_px}\n".encode())
     for record in faces.records:
-        state = faces.path(record).stat()
-        total.update(f"{record.file} {state.st_size} {state.st_mtime_ns}\n".encode())
+        for path in (faces.path(record), faces.mask_path(record)):
+            if path.exists():  # few sets have masks
+                state = path.stat()
+                total.update(f"{record.file} {state.st_size} {state.st_mtime_ns}\n".encode())
         total.update(record.landmarks.tobytes() + record.alignment.to_unit.tobytes())
     return total.hexdigest()[:16]
 
@@ -292,20 +294,29 @@ def evenly_spaced(indices: Indices, count: int) -> Indices:
 def crop_with_masks(face_set: "FaceSet", record: "FaceRecord", side_px: int) -> AnyArray:
     """Return one crop with its mask levels as fourth channel, uint8 (S, S, 4).
 
-    It covers the face's square, which is the middle of a crop with `head` framing.
+    It covers the face's square, which is the middle of a crop with `head` framing. The mask is the
+    one that came with the footage, or else the landmarks' outline.
     """
     from faceswap_cli.core import image_io
     from faceswap_cli.faces.masks import eyes_mouth_mask, face_mask
 
-    image, alignment = read_crop(face_set.path(record)), record.alignment
+    alignment = record.alignment
     if record.framing == "head":
         alignment = alignment.shrink_to_face()
-        image = alignment.relative_to(record.alignment, image.shape[0]).crop(image, side_px)
-    elif image.shape[0] != side_px:
-        image = image_io.resize_square(image, side_px)
-    outline = face_mask(record.landmarks, alignment, side_px)
+
+    def cut(path: Path) -> Image:
+        image = read_crop(path)
+        if record.framing == "head":
+            return alignment.relative_to(record.alignment, image.shape[0]).crop(image, side_px)
+        return image if image.shape[0] == side_px else image_io.resize_square(image, side_px)
+
+    mask_path = face_set.mask_path(record)
+    if mask_path.exists():
+        outline = np.asarray(cut(mask_path)[..., 0] / 255, dtype=np.float32)
+    else:
+        outline = face_mask(record.landmarks, alignment, side_px)
     features = eyes_mouth_mask(record.landmarks, alignment, side_px)
-    return np.dstack([image, pack_masks(outline, features)])
+    return np.dstack([cut(face_set.path(record)), pack_masks(outline, features)])
 
 
 def pack_masks(outline: Mask, features: Mask) -> AnyArray:
