@@ -12,7 +12,11 @@ if TYPE_CHECKING:
     from faceswap_cli.api import convert as convert
     from faceswap_cli.api import convert_all as convert_all
     from faceswap_cli.api import evaluate as evaluate
+    from faceswap_cli.api import export_faces as export_faces
+    from faceswap_cli.api import export_model as export_model
     from faceswap_cli.api import extract as extract
+    from faceswap_cli.api import import_faceforensics as import_faceforensics
+    from faceswap_cli.api import import_faces as import_faces
     from faceswap_cli.api import train as train
     from faceswap_cli.conversion.settings import ConvertSettings as ConvertSettings
     from faceswap_cli.core.errors import FaceswapError as FaceswapError
@@ -30,7 +34,11 @@ _MODULES = {
     "convert": "api",
     "convert_all": "api",
     "evaluate": "api",
+    "export_faces": "api",
+    "export_model": "api",
     "extract": "api",
+    "import_faceforensics": "api",
+    "import_faces": "api",
     "train": "api",
     "ConvertSettings": "conversion.settings",
     "ExtractSettings": "faces.settings",
@@ -49,7 +57,11 @@ __all__ = [
     "convert",
     "convert_all",
     "evaluate",
+    "export_faces",
+    "export_model",
     "extract",
+    "import_faceforensics",
+    "import_faces",
     "train",
 ]
 

@@ -1,4 +1,4 @@
-"""The commands as functions: `extract`, `train`, `convert`, `convert_all`, `evaluate`.
+"""The commands as functions: `extract`, `train`, `convert`, `evaluate`, `import_faces` and others.
 
 Keyword arguments are those of the command line. Nothing is printed: progress and notes go to
 callbacks, results are returned as frozen dataclasses, and errors are `FaceswapError`s.
@@ -18,7 +18,11 @@ if TYPE_CHECKING:
     from faceswap_cli.evaluation.evaluation import Evaluation
     from faceswap_cli.faces.settings import ExtractSettings
     from faceswap_cli.stages.convert import BatchSummary, ConvertSummary
+    from faceswap_cli.stages.export import ExportSummary
+    from faceswap_cli.stages.export_faces import FacesSummary
     from faceswap_cli.stages.extract import ExtractSummary
+    from faceswap_cli.stages.import_faceforensics import PersonSummary
+    from faceswap_cli.stages.import_faces import ImportSummary
     from faceswap_cli.stages.train import TrainJob, TrainSummary
 
 StrPath = str | Path
@@ -352,6 +356,145 @@ def evaluate(
             report=CallbackReporter(on_progress=on_progress, on_note=on_note),
         )
         return evaluation
+
+
+def import_faces(
+    path: StrPath,
+    *,
+    name: str | None = None,
+    consent: str | None = None,
+    settings: "ExtractSettings | None" = None,
+    workspace: Workspace | StrPath = DEFAULT_WORKSPACE,
+    on_progress: OnProgress | None = None,
+    on_note: OnNote | None = None,
+) -> "ImportSummary":
+    """Import the faces that another program extracted, or photos of one person, as a set.
+
+    Args:
+        path: A folder of images of faces, or one image.
+        name: The set; None names it after the folder.
+        consent: As of `extract`.
+        settings: How crops are made.
+        workspace: The workspace, or its folder.
+        on_progress: Receives the progress.
+        on_note: Receives notes.
+
+    Raises:
+        FaceswapError: As `faceswap import` reports it.
+    """
+    from faceswap_cli.faces.settings import ExtractSettings
+    from faceswap_cli.stages import import_faces as stage
+
+    with use_workspace(_root(workspace)) as space:
+        return stage.import_faces(
+            Path(path),
+            name=name,
+            workspace=space,
+            settings=settings or ExtractSettings(),
+            report=CallbackReporter(on_progress=on_progress, on_note=on_note),
+            consent=consent,
+        )
+
+
+def import_faceforensics(
+    path: StrPath,
+    *,
+    method: str | None = None,
+    split: str | None = None,
+    consent: str | None = None,
+    settings: "ExtractSettings | None" = None,
+    workspace: Workspace | StrPath = DEFAULT_WORKSPACE,
+    on_progress: OnProgress | None = None,
+    on_note: OnNote | None = None,
+) -> "list[PersonSummary]":
+    """Import the people of a FaceForensics++ data set, with masks, as a set each.
+
+    Args:
+        path: The data set's folder.
+        method: Method whose masks are imported; None: Deepfakes, or else the first with masks.
+        split: Only pairs of this list: `train`, `val` or `test`; None: all.
+        consent: As of `extract`.
+        settings: How crops are made.
+        workspace: The workspace, or its folder.
+        on_progress: Receives the progress.
+        on_note: Receives notes.
+
+    Raises:
+        FaceswapError: As `faceswap import` reports it.
+    """
+    from faceswap_cli.faces.settings import ExtractSettings
+    from faceswap_cli.stages import import_faceforensics as stage
+
+    with use_workspace(_root(workspace)) as space:
+        return stage.import_faceforensics(
+            Path(path),
+            method=method,
+            split=split,
+            workspace=space,
+            settings=settings or ExtractSettings(),
+            report=CallbackReporter(on_progress=on_progress, on_note=on_note),
+            consent=consent,
+        )
+
+
+def export_model(
+    model: StrPath = "latest",
+    *,
+    to: str | None = None,
+    identity: str | None = None,
+    output: StrPath | None = None,
+    workspace: Workspace | StrPath = DEFAULT_WORKSPACE,
+    on_note: OnNote | None = None,
+) -> "ExportSummary":
+    """Export a trained model as an `.onnx` or `.dfm` file, checked against the network.
+
+    Args:
+        model: A run's name, a file of weights, or `latest`.
+        to: `onnx` or `dfm`; None: as the name of `output` says, or `onnx`.
+        identity: Identity to swap in; None: the last trained one.
+        output: The file; None: in the workspace's exports.
+        workspace: The workspace, or its folder.
+        on_note: Receives notes.
+
+    Raises:
+        FaceswapError: As `faceswap export` reports it.
+    """
+    from faceswap_cli.stages import export as stage
+
+    path = None if output is None else Path(output)
+    with use_workspace(_root(workspace)) as space:
+        return stage.export_model(
+            space.find_weights(str(model)),
+            to=to or stage.format_from_name(path),
+            identity=identity,
+            output=path,
+            workspace=space,
+            report=CallbackReporter(on_note=on_note),
+        )
+
+
+def export_faces(
+    name: str,
+    *,
+    output: StrPath | None = None,
+    workspace: Workspace | StrPath = DEFAULT_WORKSPACE,
+) -> "FacesSummary":
+    """Export a set of faces: images, and a line of JSON for each.
+
+    Args:
+        name: The set.
+        output: The folder; None: in the workspace's exports.
+        workspace: The workspace, or its folder.
+
+    Raises:
+        FaceswapError: As `faceswap export --faces` reports it.
+    """
+    from faceswap_cli.stages import export_faces as stage
+
+    with use_workspace(_root(workspace)) as space:
+        folder = space.require_set(name)
+        target = stage.default_faces_path(space, name) if output is None else Path(output)
+        return stage.export_faces(folder, output=target)
 
 
 def _paths(inputs: Sequence[StrPath]) -> list[Path]:

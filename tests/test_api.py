@@ -100,6 +100,10 @@ def test_progress_goes_to_the_callbacks() -> None:
         lambda space: api.convert_all("gone.mp4", "lost.mp4", workspace=space),
         lambda space: api.convert_all(workspace=space),
         lambda space: api.evaluate("no.mp4", original="x.mp4", identity="a", workspace=space),
+        lambda space: api.import_faces("gone", workspace=space),
+        lambda space: api.import_faceforensics("gone", workspace=space),
+        lambda space: api.export_model(workspace=space),
+        lambda space: api.export_faces("a", workspace=space),
     ],
 )
 def test_an_error_is_raised_and_leaves_no_workspace(
@@ -152,6 +156,7 @@ def test_every_example_of_the_page_runs(
     assert "['ada'] []" in printed
     assert "['ada.mp4', 'bo.mp4'] ['gone.mp4']" in printed
     assert any('"zoe"' in line for line in printed)
-    for name in ("ada", "run", "swapped", "result", "batch"):
+    assert "20 photos 20 ()" in printed
+    for name in ("ada", "run", "swapped", "result", "batch", "exported", "again"):
         assert dataclasses.is_dataclass(names[name])
         assert type(names[name]).__dataclass_params__.frozen

@@ -10,7 +10,7 @@ from typing import Any
 from faceswap_cli.core import image_io
 from faceswap_cli.core.errors import InputError
 from faceswap_cli.core.fileio import atomic_write, translate_os_errors, write_text
-from faceswap_cli.core.workspace import SetFolder
+from faceswap_cli.core.workspace import SetFolder, Workspace
 from faceswap_cli.faces.alignment import transform_points
 from faceswap_cli.faces.dataset import FaceRecord, FaceSet
 from faceswap_cli.faces.types import BLENDSHAPE_NAMES
@@ -62,6 +62,11 @@ def export_faces(folder: SetFolder, *, output: Path) -> FacesSummary:
         lines.append(json.dumps(describe_face(record, side_px)))
     write_text(output / LINES_NAME, "".join(f"{line}\n" for line in lines))
     return FacesSummary(faces=len(lines), output=output)
+
+
+def default_faces_path(workspace: Workspace, name: str) -> Path:
+    """Return the folder of an export without a name: in the workspace's exports."""
+    return workspace.exports / f"{name}-faces"
 
 
 def describe_face(record: FaceRecord, side_px: int) -> dict[str, Any]:

@@ -66,7 +66,7 @@ def export(
     """
     with workspace_context(workspace, common) as (terminal, space):
         if faces is not None:
-            from faceswap_cli.stages.export_faces import export_faces
+            from faceswap_cli.stages.export_faces import default_faces_path, export_faces
 
             if model or to or identity:
                 raise ConfigurationError(
@@ -74,7 +74,7 @@ def export(
                     hint=f"faceswap export --faces {faces}",
                 )
             exported = export_faces(
-                space.require_set(faces), output=output or space.exports / f"{faces}-faces"
+                space.require_set(faces), output=output or default_faces_path(space, faces)
             )
             terminal.print_result("exported", dataclasses.asdict(exported))
             return
