@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from faceswap_cli.conversion.model import FaceModel
 from faceswap_cli.core import config
 from faceswap_cli.core.config import Recipe
 from faceswap_cli.core.errors import CheckpointError, ConfigurationError, FaceswapError, InputError
@@ -98,6 +99,38 @@ def test_a_new_identity_is_trained_on_a_trained_encoder(
     assert is_same(select_tensors(stored, "encoder."), select_tensors(later, "encoder."))
     assert not is_same(select_tensors(new, "decoders."), select_tensors(later, "decoders."))
     assert not is_same(select_tensors(old, "encoder."), select_tensors(later, "encoder."))
+
+
+def test_a_person_is_added_to_a_trained_run(
+    make_set: MakeSet, run_folder: Callable[[str], RunFolder]
+) -> None:
+    """Their decoder starts from the first person's; convert swaps them in from their own run."""
+    people = [make_set("ada", 12), make_set("bo", 12), make_set("cy", 12, hue=2)]
+    train_run(people[:2], run_folder("old"))
+    recipe = debug_recipe()
+    old = load_weights(run_folder("old").weights, torch.device("cpu")).model
+    new = registry.load("autoencoder")(recipe.model, recipe.train, ("cy", "bo"))
+    new.init_from(old)
+    ours, theirs = new.state_dict(), old.state_dict()
+    assert is_same(select_tensors(theirs, "encoder."), select_tensors(ours, "encoder."))
+    for index, known in enumerate((0, 1)):  # cy as ada, bo as bo
+        decoder = select_tensors(theirs, f"decoders.{known}.")
+        assert all(
+            torch.equal(value, ours[name.replace(f".{known}.", f".{index}.", 1)])
+            for name, value in decoder.items()
+        )
+    train_run(
+        people[2:],
+        run_folder("new"),
+        recipe=debug_recipe("train.freeze=encoder"),
+        images=4,
+        min_identities=1,
+        init_from=run_folder("old").weights,
+    )
+    model = FaceModel.load(run_folder("new").weights, device="cpu")
+    assert ("cy",) == model.identities
+    [swap] = model.infer([np.full((model.size_px,) * 2 + (3,), 90, np.uint8)], "cy")
+    assert swap.image.std() > 0
 
 
 def test_an_unfrozen_encoder_is_trained_again(

@@ -479,7 +479,8 @@ class Autoencoder(PretrainedModel):
     def init_from(self, other: SwapModel) -> None:
         """Copy a trained encoder, and the decoders and detail of identities that both models have.
 
-        A new identity starts from the decoder of the other model if that has only one.
+        A new identity starts from the other model's first decoder: of whatever person, it knows
+        what a face is, and this encoder's latents.
 
         Raises:
             ValueError: The networks are built differently.
@@ -493,11 +494,10 @@ class Autoencoder(PretrainedModel):
         self.encoder.load_state_dict(other.encoder.state_dict())
         ours, theirs = self._detail_by_name(), other._detail_by_name()
         for name in self.identities:
-            if name in other.identities or len(other.identities) == 1:
-                known = name if name in other.identities else other.identities[0]
-                self._decoder_for(name).load_state_dict(other._decoder_for(known).state_dict())
-                if ours and theirs and _shapes(ours[name]) == _shapes(theirs[known]):
-                    ours[name].load_state_dict(theirs[known].state_dict())
+            known = name if name in other.identities else other.identities[0]
+            self._decoder_for(name).load_state_dict(other._decoder_for(known).state_dict())
+            if ours and theirs and _shapes(ours[name]) == _shapes(theirs[known]):
+                ours[name].load_state_dict(theirs[known].state_dict())
 
     @property
     def perceptual_file(self) -> str:
