@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from faceswap_cli.core import config, image_io
+from faceswap_cli.core import config, fileio, image_io
 from faceswap_cli.core.config import Recipe
 from faceswap_cli.core.errors import (
     CheckpointError,
@@ -593,9 +593,9 @@ def test_a_run_that_does_not_fit_on_the_disk_is_refused(
     assert not run.root.exists()
     run.cache.mkdir(parents=True)
     (run.cache / "some").write_bytes(bytes(5000))
-    estimate.check_disk_space(run.root, needed_bytes=6000)
+    fileio.check_disk_space(run.root, needed_bytes=6000)
     with pytest.raises(InputError):
-        estimate.check_disk_space(run.root, needed_bytes=6100)
+        fileio.check_disk_space(run.root, needed_bytes=6100)
 
 
 @pytest.mark.parametrize(

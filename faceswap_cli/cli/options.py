@@ -166,6 +166,7 @@ def _make_parameters(settings: type) -> Iterator[inspect.Parameter]:
                     metavar=option.metavar or None,
                     rich_help_panel=option.panel or None,
                     min=option.minimum,
+                    parser=option.parser,
                 ),
             ],
         )

@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import os
+import shutil
 import sys
 import tempfile
 import time
@@ -226,3 +227,32 @@ def append_line(path: Path, line: str) -> None:
                 if file.read(1) != b"\n":
                     file.write(b"\n")
             file.write(line.encode() + b"\n")
+
+
+def check_disk_space(folder: Path, *, needed_bytes: int, what: str = "the run") -> int:
+    """Refuse to fill a folder that does not fit on the disk; return the disk's free bytes.
+
+    Args:
+        folder: The folder; it need not exist, and files in it count.
+        needed_bytes: Size that the folder will have.
+        what: What is called too large.
+
+    Raises:
+        InputError: The disk's free space is less than what is still needed.
+    """
+    files = (path.stat() for path in folder.rglob("*") if path.is_file())
+    missing = needed_bytes - sum({one.st_ino: one.st_size for one in files}.values())
+    existing = next(one for one in (folder, *folder.absolute().parents) if one.exists())
+    free = shutil.disk_usage(existing).free
+    if free < missing:
+        raise InputError(
+            f"{what} needs {format_bytes(missing)} more on the disk of {folder}, "
+            f"which has {format_bytes(free)}",
+            hint="free some space, or give a --workspace on another disk",
+        )
+    return free
+
+
+def format_bytes(count: float) -> str:
+    """Return a number of bytes as text, in MB or GB."""
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:,.0f} MB"

@@ -1,6 +1,8 @@
 """How a field of a settings dataclass is entered: the command line's options are made from it."""
 
+from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -22,3 +24,5 @@ class Option:
     """Heading in `--help`; empty: the general one."""
     minimum: float | None = None
     """Smallest value that can be entered."""
+    parser: Callable[[str], Any] | None = None
+    """Returns the value of what is entered, or raises `ValueError`; None: by the field's type."""

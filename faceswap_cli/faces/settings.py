@@ -12,6 +12,17 @@ from faceswap_cli.faces import DEFAULT_DETECTOR
 
 SELECTION = "Selection"
 CROPS = "Crops"
+AUTO_SIZE_PX = 0
+"""Crops are as large as the faces are in the footage: `--size auto`."""
+
+
+def parse_size(text: str | int) -> int:
+    """Return a size as it is entered: a number of pixels, or `auto`.
+
+    Raises:
+        ValueError: It is neither.
+    """
+    return AUTO_SIZE_PX if text == "auto" else int(text)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +30,14 @@ class ExtractSettings:
     """Which faces are extracted and how crops are made; fixed for the life of a set."""
 
     size_px: Annotated[
-        int, Option("Side of the crops, in pixels.", flags="--size", metavar="PX", panel=CROPS)
+        int,
+        Option(
+            "Side of the crops, in pixels; auto: as large as the faces in the footage, to 512.",
+            flags="--size",
+            metavar="PX|auto",
+            panel=CROPS,
+            parser=parse_size,
+        ),
     ] = 256
     framing: Annotated[
         str,

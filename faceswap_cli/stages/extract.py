@@ -14,16 +14,26 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from faceswap_cli.conversion.clip import Clip
 from faceswap_cli.core.errors import ConfigurationError, InputError, NoFacesError, did_you_mean
+from faceswap_cli.core.fileio import check_disk_space, format_bytes
 from faceswap_cli.core.lock import set_lock
 from faceswap_cli.core.progress import Reporter
 from faceswap_cli.core.signals import StopFlag, graceful_interrupt
 from faceswap_cli.core.workspace import SetFolder, Workspace, validate_name
 from faceswap_cli.faces.alignment import FRAMINGS
+from faceswap_cli.faces.crop_size import (
+    SURVEYED_FRAMES,
+    Survey,
+    choose_size_px,
+    estimate_bytes,
+    survey_faces,
+)
 from faceswap_cli.faces.crop_writer import CropWriter
 from faceswap_cli.faces.crops import CROP_ENCODERS
 from faceswap_cli.faces.detectors import DETECTORS
@@ -32,10 +42,11 @@ from faceswap_cli.faces.set_source import (
     Source,
     build_source,
     check_set,
+    read_source,
     read_user_sections,
     write_source,
 )
-from faceswap_cli.faces.settings import ExtractSettings
+from faceswap_cli.faces.settings import AUTO_SIZE_PX, ExtractSettings
 from faceswap_cli.faces.tracker import FaceTracker, TrackedFrame, TrackingConfig
 from faceswap_cli.faces.types import FaceDetector
 from faceswap_cli.provenance.consent import AskConsent, ConsentChoice, parse_consent
@@ -43,6 +54,7 @@ from faceswap_cli.video.frame import FramePosition, MissingSpans
 from faceswap_cli.video.source import (
     FrameSampler,
     FrameSource,
+    ImageSequence,
     VideoSource,
     describe_missing,
     find_sources,
@@ -103,6 +115,10 @@ def extract(
     start_time = time.monotonic()
     _validate_settings(settings)
     inputs = find_sources([footage]) if isinstance(footage, Path) else footage
+    make_detector = detector or DETECTORS[settings.detector]
+    if settings.size_px == AUTO_SIZE_PX:
+        size_px = _choose_size(inputs, settings, folder=folder, detector=make_detector)
+        settings = replace(settings, size_px=size_px)
     source = build_source([one.describe() for one in inputs], settings)
     recorded = read_user_sections(folder)
     # A complete set may be one that this user cannot write to, so cannot lock.
@@ -118,7 +134,7 @@ def extract(
                 settings=settings,
                 report=report,
                 extra_sections=extra_sections,
-                detector=detector or DETECTORS[settings.detector],
+                detector=make_detector,
             )
     else:
         _note_complete(folder, report)
@@ -140,6 +156,7 @@ def _extract_missing(
     if counts := check_set(folder, source, declared):
         _note_complete(folder, report)
         return counts, 0
+    _check_disk_use(inputs, settings, folder=folder, detector=detector, report=report)
     selection = parse_selection(settings.faces)
     with (
         graceful_interrupt() as stop,
@@ -163,6 +180,73 @@ def _extract_missing(
     write_source(folder, {**source, **declared, "result": counts})
     folder.progress.unlink(missing_ok=True)
     return counts, run_frames
+
+
+def _choose_size(
+    inputs: Sequence[FrameSource],
+    settings: ExtractSettings,
+    *,
+    folder: SetFolder,
+    detector: Callable[[], FaceDetector],
+) -> int:
+    """Return the size of a set's crops: what it has, or else as large as the faces are, px."""
+    if folder.source.exists():
+        return int(read_source(folder.source)["settings"]["size_px"])
+    return choose_size_px(_survey(inputs, settings, detector).sides_px)
+
+
+def _survey(
+    inputs: Sequence[FrameSource], settings: ExtractSettings, detector: Callable[[], FaceDetector]
+) -> Survey:
+    """Look at some frames from all over the inputs."""
+    some = inputs[:: math.ceil(len(inputs) / SURVEYED_FRAMES)]
+    time_range = TimeRange.from_seconds(settings.start_s, settings.end_s)
+    clips = [
+        Clip(source=one, time_range=time_range)
+        for one in some
+        if isinstance(one, VideoSource | ImageSequence)
+    ]
+    with detector() as opened:
+        frames = chain.from_iterable(
+            clip.sample_frames(SURVEYED_FRAMES // len(some)) for clip in clips
+        )
+        return survey_faces(frames, detector=opened, settings=settings)
+
+
+def _check_disk_use(
+    inputs: Sequence[FrameSource],
+    settings: ExtractSettings,
+    *,
+    folder: SetFolder,
+    detector: Callable[[], FaceDetector],
+    report: Reporter,
+) -> None:
+    """Say what a set will take on the disk; nothing if a file does not say how long it is.
+
+    Raises:
+        InputError: The disk cannot hold it, as far as some frames show.
+    """
+    counts = [_make_sampler(one, settings).approx_taken_count for one in inputs]
+    frames = sum(count for count in counts if count is not None)
+    if None in counts or not frames:
+        return
+
+    def needed(faces: float) -> int:
+        return estimate_bytes(min(faces, settings.max_faces or math.inf), settings)
+
+    most = needed(frames)
+    try:
+        free = check_disk_space(folder.root, needed_bytes=most)
+    except InputError:
+        # Few frames may have a face: it takes a moment to look.
+        faces_per_frame = _survey(inputs, settings, detector).faces_per_frame
+        most = needed(frames * faces_per_frame)
+        free = check_disk_space(folder.root, needed_bytes=most, what="the set")
+    if not folder.source.exists():  # where it goes on, it was told before
+        report.note(
+            f"crops of {settings.size_px} px: with a face in every frame {format_bytes(most)}; "
+            f"{format_bytes(free)} are free"
+        )
 
 
 @contextmanager
@@ -220,9 +304,10 @@ def _validate_settings(settings: ExtractSettings) -> None:
         raise ConfigurationError(
             f"{settings.fps:g} frames a second make no sense", hint="1 uses one each second"
         )
-    if not 16 <= settings.size_px <= 4096:
+    if settings.size_px != AUTO_SIZE_PX and not 16 <= settings.size_px <= 4096:
         raise ConfigurationError(
-            f"crops cannot be {settings.size_px} px wide", hint="choose 16 to 4096; 256 is usual"
+            f"crops cannot be {settings.size_px} px wide",
+            hint="choose 16 to 4096, or auto; 256 is usual",
         )
     if settings.end_s is not None and settings.end_s <= settings.start_s:
         raise ConfigurationError(
@@ -402,13 +487,7 @@ class _Extraction:
         tracker_state: Mapping[str, Any] | None,
     ) -> None:
         """Process one input, from after a frame on."""
-        settings = self.settings
-        sampler = FrameSampler(
-            source=footage,
-            time_range=TimeRange.from_seconds(settings.start_s, settings.end_s),
-            every=settings.every,
-            fps=None if settings.fps is None else Fraction(str(settings.fps)),
-        )
+        sampler = _make_sampler(footage, self.settings)
         total = sampler.approx_frame_count
         self.report.start_task(f"extract {footage.name}", total=total, unit="frames")
         for warning in footage.warnings:
@@ -476,6 +555,16 @@ class _Extraction:
                 f"stopped after frame {tracked.frame.index}: {self.writer.face_count} faces so far"
             )
             raise KeyboardInterrupt
+
+
+def _make_sampler(footage: FrameSource, settings: ExtractSettings) -> FrameSampler:
+    """Return what selects the frames of an input."""
+    return FrameSampler(
+        source=footage,
+        time_range=TimeRange.from_seconds(settings.start_s, settings.end_s),
+        every=settings.every,
+        fps=None if settings.fps is None else Fraction(str(settings.fps)),
+    )
 
 
 def _resume_position(progress: Mapping[str, Any]) -> FramePosition | None:

@@ -13,6 +13,7 @@ import torch
 
 from faceswap_cli.core.config import Recipe, resolve
 from faceswap_cli.core.errors import CheckpointError, ConfigurationError
+from faceswap_cli.core.fileio import check_disk_space
 from faceswap_cli.core.hardware import Hardware, limit_threads, set_up_hardware
 from faceswap_cli.core.lock import run_lock
 from faceswap_cli.core.progress import Reporter
@@ -35,7 +36,6 @@ from faceswap_cli.training.dataset import (
 )
 from faceswap_cli.training.estimate import (
     TrainEstimate,
-    check_disk_space,
     count_parameters,
     device_name,
     estimate_disk_bytes,

@@ -22,6 +22,7 @@ from faceswap_cli.core.config import (
     with_batch_size,
 )
 from faceswap_cli.core.errors import ConfigurationError, DeviceError
+from faceswap_cli.core.fileio import check_disk_space
 from faceswap_cli.core.hardware import (
     Hardware,
     find_hardware,
@@ -54,7 +55,6 @@ from faceswap_cli.training.estimate import (
     BatchTrial,
     TrainEstimate,
     benchmark_steps,
-    check_disk_space,
     count_parameters,
     device_name,
     estimate_disk_bytes,

@@ -1,16 +1,14 @@
 """Costs of training (`TrainEstimate`), and the largest batch that fits (`search_batch_size`)."""
 
 import os
-import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
-from faceswap_cli.core.errors import InputError
+from faceswap_cli.core.fileio import format_bytes
 from faceswap_cli.core.hardware import synchronize
 from faceswap_cli.training.checkpoint import MAX_SNAPSHOTS
 from faceswap_cli.training.loader import FaceLoader
@@ -145,33 +143,6 @@ def estimate_disk_bytes(trainer: Trainer, *, cache_bytes: int) -> int:
     return (MAX_SNAPSHOTS + IN_FLIGHT_SNAPSHOTS) * state + 2 * weights + cache_bytes
 
 
-def check_disk_space(folder: Path, *, needed_bytes: int) -> None:
-    """Refuse to start a run that does not fit on the disk.
-
-    Args:
-        folder: The run's folder; it need not exist, and files in it count.
-        needed_bytes: Size that the folder will have.
-
-    Raises:
-        InputError: The disk's free space is less than what is still needed.
-    """
-    sizes = {one.st_ino: one.st_size for one in map(Path.stat, _iter_files(folder))}
-    missing = needed_bytes - sum(sizes.values())
-    existing = next(one for one in (folder, *folder.absolute().parents) if one.exists())
-    free = shutil.disk_usage(existing).free
-    if free < missing:
-        raise InputError(
-            f"the run needs {format_bytes(missing)} more on the disk of {folder}, "
-            f"which has {format_bytes(free)}",
-            hint="free some space, or give a --workspace on another disk",
-        )
-
-
-def format_bytes(count: float) -> str:
-    """Return a number of bytes as text, in MB or GB."""
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:,.0f} MB"
-
-
 def format_duration(seconds: float) -> str:
     """Return a duration as text, in hours and minutes."""
     minutes = round(seconds / 60)
@@ -201,11 +172,6 @@ def device_name(device: torch.device) -> str:
         return f"cuda ({torch.cuda.get_device_name(device)})"
     threads = torch.get_num_threads()
     return f"cpu ({threads} threads)" if device.type == "cpu" else device.type
-
-
-def _iter_files(folder: Path) -> Iterator[Path]:
-    """Yield the files below a folder."""
-    return (path for path in folder.rglob("*") if path.is_file())
 
 
 @dataclass(frozen=True, kw_only=True)

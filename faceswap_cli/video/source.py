@@ -368,6 +368,12 @@ class FrameSampler:
         return self.time_range.approx_frame_count(self.source.count, self.source.average_rate)
 
     @property
+    def approx_taken_count(self) -> int | None:
+        """Frames that are taken, as the file claims."""
+        count = self.approx_frame_count
+        return None if count is None else -(-count // self.stride)
+
+    @property
     def stride(self) -> int:
         """About the number of frames from one that is taken to the next."""
         rate = self.source.average_rate

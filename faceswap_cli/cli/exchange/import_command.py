@@ -15,7 +15,7 @@ from faceswap_cli.cli.options import (
 )
 from faceswap_cli.cli.view.next_step import after_extract
 from faceswap_cli.core.errors import ConfigurationError
-from faceswap_cli.faces.settings import ExtractSettings
+from faceswap_cli.faces.settings import ExtractSettings, parse_size
 from faceswap_cli.video.faceforensics import is_faceforensics
 
 
@@ -44,7 +44,13 @@ def import_(
         ),
     ] = None,
     size_px: Annotated[
-        int, typer.Option("--size", metavar="PX", help="Side of the crops, in pixels.")
+        int,
+        typer.Option(
+            "--size",
+            metavar="PX|auto",
+            help="Side of the crops, in pixels; auto: as large as the faces are, to 512.",
+            parser=parse_size,
+        ),
     ] = ExtractSettings.size_px,
     method: Annotated[
         str | None,
