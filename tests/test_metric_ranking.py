@@ -51,6 +51,7 @@ METRIC_ORDERS: Mapping[str, Sequence[str]] = {
     "expression_motion": ("unswapped", "true", "blurred", "frozen"),
     "eyes": ("unswapped", "true", "blurred"),
     "mouth": ("unswapped", "true", "blurred", "frozen"),
+    "teeth": ("unswapped", "frozen"),
     "gaze": ("unswapped", "true", "frozen"),
     "jitter": ("true", "jittered", "frozen"),
     "flicker": ("true", "flickering"),

@@ -12,6 +12,7 @@ from faceswap_cli.evaluation.evaluation import Curve, MetricResult
 from faceswap_cli.evaluation.metrics import identity, motion_fidelity, temporal
 from faceswap_cli.evaluation.metrics.reconstruction import psnr_from_mse
 from faceswap_cli.evaluation.metrics.registry import METRICS
+from faceswap_cli.evaluation.metrics.teeth import teeth_error
 from faceswap_cli.evaluation.metrics.temporal import TemporalResidual
 from faceswap_cli.faces.head_pose import angle_errors_deg, pose_error_deg
 from faceswap_cli.faces.types import expression_error
@@ -39,6 +40,8 @@ class FaceFeatures:
     """By face recognition model, of those that ran on this frame."""
     pose_3ddfa: Pose | None = None
     """The pose by a second model."""
+    teeth: float = math.nan
+    """Area of the visible teeth, see `teeth_area`."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -154,7 +157,7 @@ def _stack_embeddings(
 
 
 def _measure_motion(frames: Sequence[FrameMeasurement]) -> dict[str, MetricResult]:
-    """Return the errors of pose, expression, eyes, mouth and gaze."""
+    """Return the errors of pose, expression, eyes, mouth, teeth and gaze."""
     swapped, driving = _stack_faces(frames)
     angles = angle_errors_deg(swapped.poses, driving.poses)
     pair = (swapped, driving)
@@ -171,6 +174,7 @@ def _measure_motion(frames: Sequence[FrameMeasurement]) -> dict[str, MetricResul
         ),
         "eyes": motion_fidelity.openness_error(*eyes),
         "mouth": motion_fidelity.openness_error(*mouths),
+        "teeth": 100 * teeth_error(swapped.teeth, driving.teeth),
         "gaze": motion_fidelity.gaze_error(*gazes),
     }
     return {name: _make_result(name, curve) for name, curve in curves.items()}
@@ -266,6 +270,8 @@ class _FaceSeries:
     poses_3ddfa: Array
     blendshapes: Array
     """float64 (T, 52)."""
+    teeth: Array
+    """float64 (T,)."""
 
     @classmethod
     def from_faces(cls, faces: Sequence[FaceFeatures | None]) -> "_FaceSeries":
@@ -282,6 +288,7 @@ class _FaceSeries:
             poses=stack(lambda face: face.pose, (3,)),
             poses_3ddfa=stack(lambda face: face.pose_3ddfa, (3,)),
             blendshapes=stack(lambda face: face.blendshapes, (52,)),
+            teeth=stack(lambda face: face.teeth, ()),
         )
 
 

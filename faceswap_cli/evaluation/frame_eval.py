@@ -17,6 +17,7 @@ from faceswap_cli.evaluation.metrics.artifacts import FaceZones
 from faceswap_cli.evaluation.metrics.external_models import EvalModels
 from faceswap_cli.evaluation.metrics.reconstruction import mask_window, mean_squared_error, ssim
 from faceswap_cli.evaluation.metrics.registry import crop_metrics
+from faceswap_cli.evaluation.metrics.teeth import teeth_area
 from faceswap_cli.evaluation.metrics.temporal import MotionCompensation, TemporalResidual
 from faceswap_cli.faces.alignment import FaceAlignment, align_face
 from faceswap_cli.faces.boxes import IOU_THRESHOLD, compute_iou
@@ -157,6 +158,7 @@ class FrameEvaluator:
                 if self._is_due(name)
             },
             pose_3ddfa=models.pose.estimate_pose(image, face.landmarks) if models.pose else None,
+            teeth=teeth_area(image, face.landmarks),
         )
 
     def _compare_to_truth(self, pair: FramePair, crops: "_FaceCrops") -> dict[str, float]:

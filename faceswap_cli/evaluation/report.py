@@ -24,6 +24,7 @@ CHARTS: Mapping[str, tuple[str, ...]] = {
     "pose error, degrees": ("yaw", "pitch", "roll", "pose", "pose_3ddfa"),
     "expression error, 0 to 1": ("expression", "expression_motion"),
     "openness error, of width": ("eyes", "mouth"),
+    "teeth in one video only, %": ("teeth",),
     "gaze error, degrees": ("gaze",),
     "jitter and flicker, x original": ("jitter", "flicker"),
     "sharpness, x original": ("sharpness",),

@@ -67,6 +67,13 @@ TABLE_METRICS: Mapping[str, tuple[str, int]] = {
     "flicker": ("flicker, x", 2),
 }
 """Metrics of the second table, by name: column title and decimals."""
+EYES_MOUTH_METRICS: Mapping[str, tuple[str, int]] = {
+    "eyes": ("eyes' openness, of width", 3),
+    "gaze": ("gaze, degrees", 2),
+    "mouth": ("mouth's openness, of width", 3),
+    "teeth": ("teeth in one only, %", 1),
+}
+"""Metrics of the table of eyes and mouth, which people look at."""
 DEFAULT_MINUTES = 3.0
 """Length of the training without a limit of the user's."""
 TILE_PX = 144
@@ -127,12 +134,10 @@ class BenchmarkRow:
         """Return the row of the table against the true swap."""
         return [self.name, f"{self.psnr:.1f}", f"{self.ssim:.3f}", self._format_metric("lpips", 3)]
 
-    def metric_cells(self) -> list[str]:
-        """Return the row of the table of metrics without the true swap."""
-        return [
-            self.name,
-            *(self._format_metric(name, digits) for name, (_, digits) in TABLE_METRICS.items()),
-        ]
+    def metric_cells(self, columns: Mapping[str, tuple[str, int]]) -> list[str]:
+        """Return the row of a table of metrics, by name: column title and decimals."""
+        cells = (self._format_metric(name, digits) for name, (_, digits) in columns.items())
+        return [self.name, *cells]
 
     def trial_cells(self) -> list[str]:
         """Return the row of the table of trials."""
@@ -155,14 +160,21 @@ class BenchmarkSummary:
 
     def tables(self) -> list[tuple[str, list[str], list[list[str]]]]:
         """Return title, columns and rows of each table."""
-        columns = ["", *(column for column, _ in TABLE_METRICS.values())]
+
+        def metric_table(
+            title: str, metrics: Mapping[str, tuple[str, int]]
+        ) -> tuple[str, list[str], list[list[str]]]:
+            columns = ["", *(column for column, _ in metrics.values())]
+            return title, columns, [row.metric_cells(metrics) for row in self.rows]
+
         return [
             (
                 "against the true swap",
                 ["", "PSNR, dB", "SSIM", "LPIPS"],
                 [row.truth_cells() for row in self.rows],
             ),
-            ("without the true swap", columns, [row.metric_cells() for row in self.rows]),
+            metric_table("without the true swap", TABLE_METRICS),
+            metric_table("eyes and mouth", EYES_MOUTH_METRICS),
             ("by trial", ["PSNR, dB", *TRIALS], [row.trial_cells() for row in self.rows]),
         ]
 
@@ -460,7 +472,7 @@ def _make_row(name: str, clips: Sequence[_ClipScores]) -> BenchmarkRow:
             metric: round(float(np.mean([one[metric] for one in values])), 4)
             if all(metric in one for one in values)
             else None
-            for metric in TABLE_METRICS
+            for metric in (*TABLE_METRICS, *EYES_MOUTH_METRICS)
         },
     )
 

@@ -147,6 +147,7 @@ _METRICS = (
     _metric("motion", "expression_motion", "expression motion error", "0 to 1", 0.035, 0.045),
     _metric("motion", "eyes", "eye openness error", "of width", 0.022, 0.035),
     _metric("motion", "mouth", "mouth openness error", "of width", 0.045, 0.10),
+    _metric("motion", "teeth", "teeth in one video only", "%", 5, 15),
     _metric("motion", "gaze", "gaze error", "degrees", 4, 8),
     _metric("stability", "jitter", "landmark jitter", "x original", 1.25, 2),
     _metric("stability", "flicker", "flicker, face over surroundings", "x original", 1.4, 2),
