@@ -34,10 +34,17 @@ from faceswap_cli.core.config import Recipe
 from faceswap_cli.core.fileio import atomic_write, write_text
 from faceswap_cli.core.hardware import find_hardware, keep_freed_memory
 from faceswap_cli.core.progress import Reporter
-from faceswap_cli.core.types import AnyArray, Image
+from faceswap_cli.core.types import AnyArray, Image, Points
 from faceswap_cli.core.workspace import Workspace
+from faceswap_cli.evaluation.metrics.motion_fidelity import (
+    estimate_gaze,
+    eye_openness,
+    mouth_openness,
+)
 from faceswap_cli.evaluation.metrics.reconstruction import mean_squared_error, psnr_from_mse, ssim
+from faceswap_cli.evaluation.metrics.teeth import teeth_area, teeth_error
 from faceswap_cli.faces.dataset import FaceSet
+from faceswap_cli.faces.detectors.litert import LiteRTDetector
 from faceswap_cli.faces.settings import ExtractSettings
 from faceswap_cli.stages.extract import extract
 from faceswap_cli.stages.train import build_model
@@ -653,6 +660,63 @@ def baselines_table(data: StudyData) -> str:
         for name, one in score_baselines(data).items()
     ]
     return "\n".join(lines) + "\n"
+
+
+def eyes_mouth_table(rows: Sequence[Row], folder: Path, data: StudyData) -> str:
+    """Return a Markdown table of the errors of eyes and mouth in the rows' stored swaps."""
+    lines = [
+        "| | faces found | eyes' openness, of width | gaze, degrees | mouth's openness, of width "
+        "| teeth in one only, % |",
+        "|" + " --- |" * 6,
+    ]
+    with LiteRTDetector() as detector:
+        truths = [truth for case in data.cases for truth in case.truths]
+        expected = [find_landmarks(detector, truth) for truth in truths]
+        for row in rows:
+            swaps = list(np.load(swaps_path(folder, row)))
+            found = [find_landmarks(detector, swap) for swap in swaps]
+            errors = eyes_mouth_errors(swaps, found, truths, expected)
+            eyes, gaze, mouth, teeth = (float(np.nanmean(one)) for one in errors)
+            share = f"{sum(one is not None for one in found)} of {len(found)}"
+            lines.append(
+                f"| {row.name} | {share} | {eyes:.3f} | {gaze:.2f} | {mouth:.3f} | {teeth:.1f} |"
+            )
+    return "\n".join(lines) + "\n"
+
+
+def find_landmarks(detector: LiteRTDetector, crop: Image) -> Points | None:
+    """Return the landmarks of a crop's largest face, if one is found."""
+    faces = detector.detect(crop)
+    return faces[0].landmarks if faces else None
+
+
+def eyes_mouth_errors(
+    swaps: Sequence[Image],
+    found: Sequence[Points | None],
+    truths: Sequence[Image],
+    expected: Sequence[Points | None],
+) -> tuple[AnyArray, AnyArray, AnyArray, AnyArray]:
+    """Return the errors of eyes' openness, gaze, mouth's openness and teeth, each (K,).
+
+    Those of `faceswap evaluate`, against the true swap; no constant difference is subtracted, since
+    it is the same person. Only frames with both faces count; NaN is no value.
+    """
+    pairs = [
+        (image, landmarks, truth, other)
+        for image, landmarks, truth, other in zip(swaps, found, truths, expected, strict=True)
+        if landmarks is not None and other is not None
+    ]
+    if not pairs:
+        nothing = np.array([np.nan])
+        return nothing, nothing, nothing, nothing
+    ours, theirs = (np.stack([pair[side] for pair in pairs]).astype(float) for side in (1, 3))
+    eyes = np.abs(eye_openness(ours) - eye_openness(theirs))
+    gaze = np.linalg.norm(estimate_gaze(ours) - estimate_gaze(theirs), axis=1)
+    mouth = np.abs(mouth_openness(ours) - mouth_openness(theirs))
+    areas = np.array(
+        [[teeth_area(pair[0], pair[1]), teeth_area(pair[2], pair[3])] for pair in pairs]
+    )
+    return eyes, gaze, mouth, 100 * teeth_error(areas[:, 0], areas[:, 1])
 
 
 def comparison_grid(rows: Sequence[Row], folder: Path, data: StudyData) -> Image:

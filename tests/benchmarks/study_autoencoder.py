@@ -453,7 +453,7 @@ def main() -> None:
         if arguments.only not in part.name:
             continue
         results = study.run_study(part.rows, folder, data)
-        tables = [study.results_table(results)]
+        tables = [study.results_table(results), study.eyes_mouth_table(part.rows, folder, data)]
         if part.curve_minutes:
             tables.append(study.learning_curve_table(results, part.curve_minutes))
         if part.curve_steps:

@@ -162,8 +162,12 @@ def run_part(name: str, rows: Sequence[study.Row], folder: Path, data: study.Stu
     with ExitStack() as stack:
         analyzer = FaceAnalyzer.load(stack)
         extras = [evaluate_extras(one, folder, data, analyzer) for one in rows]
-    text = study.results_table(results) + "\n" + extras_table(rows, extras)
-    study.write_table(folder / f"{name}.md", text)
+    tables = [
+        study.results_table(results),
+        extras_table(rows, extras),
+        study.eyes_mouth_table(rows, folder, data),
+    ]
+    study.write_table(folder / f"{name}.md", "\n".join(tables))
     first = [one for one in rows if one.seed == SEEDS[0]]
     grid = study.comparison_grid(first, folder, data)
     image_io.write_png(folder / f"{name}.png", grid)
