@@ -5,7 +5,7 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Annotated, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import typer
 
@@ -26,6 +26,19 @@ def parse_path(text: str) -> Path:
     if not str(text):
         raise typer.BadParameter('a path cannot be empty ("." is this folder)')
     return Path(text)
+
+
+def make_parser(parse: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Return a parser of the command line whose errors are in the words of `parse`'s."""
+
+    @functools.wraps(parse)
+    def run(text: str) -> Any:  # noqa: ANN401
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from error
+
+    return run
 
 
 WorkspaceOption = Annotated[
@@ -166,7 +179,7 @@ def _make_parameters(settings: type) -> Iterator[inspect.Parameter]:
                     metavar=option.metavar or None,
                     rich_help_panel=option.panel or None,
                     min=option.minimum,
-                    parser=option.parser,
+                    parser=option.parser and make_parser(option.parser),
                 ),
             ],
         )

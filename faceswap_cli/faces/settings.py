@@ -22,7 +22,11 @@ def parse_size(text: str | int) -> int:
     Raises:
         ValueError: It is neither.
     """
-    return AUTO_SIZE_PX if text == "auto" else int(text)
+    if text == "auto":
+        return AUTO_SIZE_PX
+    if not str(text).isdecimal():
+        raise ValueError(f'"{text}" is neither a number of pixels nor auto')
+    return int(text)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -126,7 +126,8 @@ def test_footage_with_few_faces_fits_on_a_small_disk(
 
 
 @pytest.mark.parametrize(
-    ("size", "message"), [("big", "Invalid value"), ("9", "16 to 4096, or auto")]
+    ("size", "message"),
+    [("big", "neither a number of pixels nor auto"), ("9", "16 to 4096, or auto")],
 )
 def test_a_size_is_a_number_or_auto(tmp_path: Path, size: str, message: str) -> None:
     """Anything else is refused in the words of the option."""

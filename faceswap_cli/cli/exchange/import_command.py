@@ -11,6 +11,7 @@ from faceswap_cli.cli.options import (
     DEFAULT_WORKSPACE,
     CommonOptions,
     WorkspaceOption,
+    make_parser,
     parse_path,
 )
 from faceswap_cli.cli.view.next_step import after_extract
@@ -49,7 +50,7 @@ def import_(
             "--size",
             metavar="PX|auto",
             help="Side of the crops, in pixels; auto: as large as the faces are, to 512.",
-            parser=parse_size,
+            parser=make_parser(parse_size),
         ),
     ] = ExtractSettings.size_px,
     method: Annotated[
