@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from faceswap_cli.stages.export import ExportSummary
     from faceswap_cli.stages.export_faces import FacesSummary
     from faceswap_cli.stages.extract import ExtractSummary
-    from faceswap_cli.stages.import_faceforensics import PersonSummary
-    from faceswap_cli.stages.import_faces import ImportSummary
+    from faceswap_cli.stages.imports.import_faceforensics import PersonSummary
+    from faceswap_cli.stages.imports.import_faces import ImportSummary
     from faceswap_cli.stages.train import TrainJob, TrainSummary
 
 StrPath = str | Path
@@ -383,7 +383,7 @@ def import_faces(
         FaceswapError: As `faceswap import` reports it.
     """
     from faceswap_cli.faces.settings import ExtractSettings
-    from faceswap_cli.stages import import_faces as stage
+    from faceswap_cli.stages.imports import import_faces as stage
 
     with use_workspace(_root(workspace)) as space:
         return stage.import_faces(
@@ -423,7 +423,7 @@ def import_faceforensics(
         FaceswapError: As `faceswap import` reports it.
     """
     from faceswap_cli.faces.settings import ExtractSettings
-    from faceswap_cli.stages import import_faceforensics as stage
+    from faceswap_cli.stages.imports import import_faceforensics as stage
 
     with use_workspace(_root(workspace)) as space:
         return stage.import_faceforensics(

@@ -27,7 +27,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
 )
 """The rooms from the ground up: a room imports lower floors, and its own floor without circles."""
 FLOOR_OF = {room: number for number, floor in enumerate(FLOORS) for room in floor}
-COMPOSITE_STAGES = {"demo", "benchmark", "import_faces", "import_faceforensics", "open_page"}
+COMPOSITE_STAGES = {"demo", "benchmark", "imports", "open_page"}
 """The stages that call other stages, as a user would type them."""
 MAX_FILES_PER_ROOM = 18
 

@@ -27,7 +27,7 @@ from faceswap_cli.faces.settings import ExtractSettings
 from faceswap_cli.faces.types import BLENDSHAPE_NAMES, Face
 from faceswap_cli.provenance.consent import read_consent
 from faceswap_cli.stages.export_faces import export_faces
-from faceswap_cli.stages.import_faces import ImportSummary, import_faces
+from faceswap_cli.stages.imports.import_faces import ImportSummary, import_faces
 
 POINTS = np.random.default_rng(0).uniform(0, 200, (68, 2)).astype(np.float32)
 SMALL_X, LARGE_X = 45.0, 0.0

@@ -22,7 +22,7 @@ from faceswap_cli.faces.dataset import FaceSet
 from faceswap_cli.faces.masks import face_mask
 from faceswap_cli.faces.set_source import read_source
 from faceswap_cli.faces.settings import ExtractSettings
-from faceswap_cli.stages.import_faceforensics import PersonSummary, import_faceforensics
+from faceswap_cli.stages.imports.import_faceforensics import PersonSummary, import_faceforensics
 from faceswap_cli.training.dataset import cache_digest, crop_with_masks, unpack_face_mask
 from faceswap_cli.video.writer import VideoWriter
 
@@ -213,7 +213,7 @@ def test_the_command_prints_every_set(
 ) -> None:
     """By name with `--json`; one name for all of them is refused."""
     monkeypatch.setattr(
-        "faceswap_cli.stages.import_faceforensics.DETECTORS", {"litert": SpotDetector}
+        "faceswap_cli.stages.imports.import_faceforensics.DETECTORS", {"litert": SpotDetector}
     )
     words = ["import", str(data_set), "--workspace", str(tmp_path), "--size", str(SIDE_PX)]
     done = CliRunner().invoke(app, [*words, "--json", "--consent", "synthetic"])

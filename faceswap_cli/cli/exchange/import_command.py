@@ -80,7 +80,7 @@ def import_(
     """
     with workspace_context(workspace, common) as (terminal, space):
         if is_faceforensics(path):
-            from faceswap_cli.stages import import_faceforensics as data_set
+            from faceswap_cli.stages.imports import import_faceforensics as data_set
 
             if name is not None:
                 raise ConfigurationError(
@@ -108,7 +108,7 @@ def import_(
                 "--method and --split are for a FaceForensics++ data set",
                 hint=f"leave them out: faceswap import {path}",
             )
-        from faceswap_cli.stages import import_faces as stage
+        from faceswap_cli.stages.imports import import_faces as stage
 
         summary = stage.import_faces(
             path,

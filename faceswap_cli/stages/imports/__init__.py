@@ -1,0 +1,1 @@
+"""Imports: what other programs and data sets have, as sets of faces."""
