@@ -20,6 +20,8 @@ COMPRESSIONS = ("raw", "c0", "c23", "c40")
 """From the least compressed to the most."""
 PAIR = re.compile(r"(\d+)_(\d+)")
 """Name of a manipulated video: number of the target video, number of the source of the face."""
+VIDEO_NAME = re.compile(r"\w[\w-]*")
+"""Names of source videos in a list: no paths, and nothing that would move a terminal's cursor."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,8 +84,9 @@ def _iter_pairs(folder: Path) -> Iterator[SwapPair]:
         for pair in pairs if isinstance(pairs, list) else ():
             if isinstance(pair, list) and len(pair) == 2:
                 first, second = map(str, pair)
-                yield SwapPair(target=first, source=second, split=path.stem)
-                yield SwapPair(target=second, source=first, split=path.stem)
+                if VIDEO_NAME.fullmatch(first) and VIDEO_NAME.fullmatch(second):
+                    yield SwapPair(target=first, source=second, split=path.stem)
+                    yield SwapPair(target=second, source=first, split=path.stem)
     for path in sorted(folder.glob(f"{MANIPULATED}/*/*/videos/*.mp4")):
         if names := PAIR.fullmatch(path.stem):
             yield SwapPair(target=names[1], source=names[2])

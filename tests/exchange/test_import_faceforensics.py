@@ -64,7 +64,8 @@ def data_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_clip(fakes / "008_000.mp4", frames=2, empty=frozenset())
     (root / "splits").mkdir()
     (root / "splits/train.json").write_text('[["000", "003"], ["777", "778"]]')
-    (root / "splits/test.json").write_text("[]")
+    # Names that are no videos' are left out: these would be paths, or move the cursor.
+    (root / "splits/test.json").write_text('[["../000", "900"], ["900", "\\u001b[2J"], ["900"]]')
     return root
 
 
