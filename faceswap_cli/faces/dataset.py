@@ -154,6 +154,12 @@ class FaceSet:
         crop = self.path(record)
         return crop.parent / MASK_FOLDER / f"{crop.stem}.png"
 
+    def find_mask(self, record: FaceRecord) -> Path | None:
+        """Return the path of a crop's mask; None without one, or for a link to a file elsewhere."""
+        path = self.mask_path(record)
+        is_inside = path.resolve().is_relative_to(self.folder.resolve())
+        return path if path.is_file() and is_inside else None
+
 
 def _is_present(crop: Path) -> bool:
     """Return whether a crop is there.

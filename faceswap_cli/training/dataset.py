@@ -198,10 +198,9 @@ def cache_digest(faces: "FaceSet", side_px: int) -> str:
     """Return 16 hex digits that change when a crop, a record or the cached side does."""
     total = hashlib.sha256(f"{CACHE_FORMAT} {side_px}\n".encode())
     for record in faces.records:
-        for path in (faces.path(record), faces.mask_path(record)):
-            if path.exists():  # few sets have masks
-                state = path.stat()
-                total.update(f"{record.file} {state.st_size} {state.st_mtime_ns}\n".encode())
+        for path in filter(None, (faces.path(record), faces.find_mask(record))):
+            state = path.stat()
+            total.update(f"{record.file} {state.st_size} {state.st_mtime_ns}\n".encode())
         total.update(record.landmarks.tobytes() + record.alignment.to_unit.tobytes())
     return total.hexdigest()[:16]
 
@@ -310,8 +309,8 @@ def crop_with_masks(face_set: "FaceSet", record: "FaceRecord", side_px: int) -> 
             return alignment.relative_to(record.alignment, image.shape[0]).crop(image, side_px)
         return image if image.shape[0] == side_px else image_io.resize_square(image, side_px)
 
-    mask_path = face_set.mask_path(record)
-    if mask_path.exists():
+    mask_path = face_set.find_mask(record)
+    if mask_path is not None:
         outline = np.asarray(cut(mask_path)[..., 0] / 255, dtype=np.float32)
     else:
         outline = face_mask(record.landmarks, alignment, side_px)

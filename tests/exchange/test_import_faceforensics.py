@@ -140,13 +140,18 @@ def test_training_takes_the_masks_in_place_of_the_outline(
     assert np.abs(actual - expected).max() < 0.01
     digest, content = cache_digest(faces, SIDE_PX), path.read_bytes()
     path.unlink()
+    path.symlink_to(faces.path(record).parents[1] / "elsewhere.png")  # which is as good as none
+    (faces.folder.parent / "elsewhere.png").write_bytes(content)
     try:
+        assert faces.find_mask(record) is None
         outline = face_mask(record.landmarks, record.alignment, SIDE_PX)
         actual = unpack_face_mask(crop_with_masks(faces, record, SIDE_PX)[..., 3])
         assert np.abs(actual - outline).max() < 0.01
         assert digest != cache_digest(faces, SIDE_PX)
     finally:
+        path.unlink()
         path.write_bytes(content)
+        (faces.folder.parent / "elsewhere.png").unlink()
 
 
 def test_a_second_import_changes_nothing(
