@@ -143,7 +143,7 @@ def test_values_have_the_type_of_their_setting() -> None:
         ),
         ("autoencoder", "debug", "train.beta1=1", "train.beta1 may be 0 to 0.9999, not 1", ""),
         ("autoencoder", "debug", "model.coverage=0", "model.coverage may be 0.1 to 1", ""),
-        ("autoencoder", "debug", "model.encoder_channels=8,-8", "may be 0 or more, not -8", ""),
+        ("autoencoder", "debug", "model.encoder_channels=8,-8", "may be 0 to 16384, not -8", ""),
     ],
 )
 def test_typos_are_refused_with_a_hint(

@@ -25,7 +25,7 @@ from faceswap_models.backends.autoencoder import (
     AutoencoderTrainSettings,
 )
 from faceswap_models.base import FaceBatch, TrainProgress
-from faceswap_models.detail import GRID_PX, DetailNetwork
+from faceswap_models.detail import COARSE_PX, DetailNetwork
 
 MODEL = AutoencoderModelSettings(
     size_px=16,
@@ -78,7 +78,7 @@ def detail_batch(*, part_px: int = 16) -> FaceBatch:
         target=faces,
         mask=torch.ones(2, 4, 1, 16, 16),
         detail_target=parts.view(2, 4, 5, part_px, part_px),
-        detail_position=GRID_PX * torch.randint(0, 3, (2, 4, 2)),
+        detail_position=COARSE_PX * torch.randint(0, 3, (2, 4, 2)),
     )
 
 
@@ -97,18 +97,30 @@ def test_a_new_network_adds_next_to_nothing() -> None:
 
 def test_a_part_is_refined_as_in_the_whole() -> None:
     """But for its border, which the convolutions reach across."""
-    network, border = build_network(), 24
+    network, border = build_network(128), 40
     enlarged = network.enlarge(images(side=24))
     whole = network.refine(enlarged)
-    top, left, side = 4 * GRID_PX, 2 * GRID_PX, 52
+    top, left, side = 2 * COARSE_PX, COARSE_PX, 96
     part = network.refine(
         enlarged[..., top // 2 : (top + side) // 2, left // 2 : (left + side) // 2]
     )
-    # Five 3x3 convolutions on a grid of 4 px, and the enlargement.
+    # Six convolutions on a grid of 4 px, and the means.
     inside = slice(border, -border)
     expected = whole[..., top : top + side, left : left + side]
     assert torch.allclose(expected[..., inside, inside], part[..., inside, inside], atol=1e-5)
     assert not torch.allclose(expected, part, atol=1e-5)
+
+
+def test_means_over_squares_stay_as_the_decoder_drew_them() -> None:
+    """Detail is fine: colors and shading are the decoder's to know, however large its weights."""
+    network = build_network()
+    smooth = functional.interpolate(
+        network.enlarge(images()), size=(64, 64), mode="bicubic", align_corners=False
+    )
+    added = (network(images()) - smooth).detach()
+    assert added.abs().mean() > 0.05
+    assert functional.avg_pool2d(added, COARSE_PX).abs().mean() < 0.25 * added.abs().mean()
+    assert functional.avg_pool2d(added, 4 * COARSE_PX).abs().max() < 0.05 * added.abs().mean()
 
 
 def test_it_learns_what_the_decoder_leaves_out() -> None:
@@ -248,7 +260,7 @@ def test_parts_show_their_place_in_the_target(
     """However a face is mirrored, turned and moved: at half the size they are that square of it."""
     batch = make_loader(datasets, kind).batch(0)
     assert (2, 4, 5, 16, 16) == batch.detail_target.shape
-    assert (batch.detail_position % GRID_PX == 0).all()
+    assert (batch.detail_position % COARSE_PX == 0).all()
     assert len(torch.unique(batch.detail_position)) > 1
     half = functional.avg_pool2d(batch.detail_target[:, :, :3].flatten(0, 1), 2)
     for part, target, place in zip(

@@ -218,7 +218,7 @@ def demo(
                 original=clips[DRIVING],
                 truth=truth,
                 sets=sets,
-                oracle=Oracle(size_px=recipe.model.size_px, coverage=recipe.model.coverage),
+                oracle=Oracle(size_px=recipe.model.output_px, coverage=recipe.model.coverage),
                 report=report,
             )
         for name in (SIDE_BY_SIDE, CONTACT_SHEET):

@@ -26,7 +26,7 @@ from faceswap_cli.training.dataset import (
 )
 from faceswap_models.base import FaceBatch, ModelSettings, TrainSettings
 from faceswap_models.degradation import degrade
-from faceswap_models.detail import GRID_PX
+from faceswap_models.detail import COARSE_PX
 from faceswap_models.tensors import from_levels
 
 MAX_MEMORY_FRACTION = 0.5
@@ -186,11 +186,11 @@ class FaceLoader(ABC):
     def sample_corners(self, *, seed: int) -> Tensor:
         """Return random places of a part of each target, int64 (batch size, 2): left and top, px.
 
-        They are multiples of `detail.GRID_PX`, of which the network's grid consists.
+        They are multiples of `detail.COARSE_PX`.
         """
-        places = (self.model.output_px - self.detail_part_px) // GRID_PX + 1
+        places = (self.model.output_px - self.detail_part_px) // COARSE_PX + 1
         generator = torch.Generator().manual_seed(seed)
-        return GRID_PX * torch.randint(places, (self.train.batch_size, 2), generator=generator)
+        return COARSE_PX * torch.randint(places, (self.train.batch_size, 2), generator=generator)
 
     @property
     def detail_part_px(self) -> int:

@@ -15,8 +15,10 @@ from faceswap_models.layers import LEAKY_SLOPE, kaiming_init
 from faceswap_models.losses import weighted_dssim, weighted_l1
 
 GRID_PX = 4
-"""Side of the output's square that a position of the convolutions' grid stands for, px: positions
-of parts are multiples of it."""
+"""Side of the output's square that a position of the convolutions' grid stands for, px."""
+COARSE_PX = 8
+"""Side of the squares of the output whose means stay as the decoder drew them, px. Positions of
+parts are multiples of it."""
 INITIAL_SCALE = 0.1
 """Initial factor of the weights before every sum: a new network adds next to nothing."""
 EYES_MOUTH_WEIGHT = 2.0
@@ -44,11 +46,27 @@ class _Residual(nn.Module):
         return output
 
 
+def _enlarge_twice(images: Tensor) -> Tensor:
+    """Return images (B, C, H, W) as (B, C, 2H, 2W)."""
+    size = [2 * side for side in images.shape[-2:]]
+    return functional.interpolate(images, size=size, mode="bicubic", align_corners=False)
+
+
+def _coarse(images: Tensor) -> Tensor:
+    """Return what of images (B, C, H, W) is left of means over squares of `COARSE_PX`."""
+    return functional.interpolate(
+        functional.avg_pool2d(images, COARSE_PX),
+        size=images.shape[-2:],
+        mode="bilinear",
+        align_corners=False,
+    )
+
+
 class DetailNetwork(nn.Module):
     """Adds detail to the faces of one person: (B, 3, S, S) -> (B, 3, D, D).
 
     Args:
-        output_px: D, a multiple of `GRID_PX`.
+        output_px: D, a multiple of `COARSE_PX`.
         channels: Channels of the convolutions.
         blocks: Number of residual blocks.
     """
@@ -72,7 +90,10 @@ class DetailNetwork(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return images (B, 3, S, S) in [-1, 1] with detail, (B, 3, D, D)."""
-        return self.refine(self.enlarge(images))
+        smooth = self.enlarge(images)
+        refined = self.refine(smooth)
+        # Learned is all that reconstructions lack. Of a swap only the fine part of it is right.
+        return refined - _coarse(refined - _enlarge_twice(smooth))
 
     def enlarge(self, images: Tensor) -> Tensor:
         """Return images (B, 3, S, S) at half the output's side: (B, 3, D/2, D/2)."""
@@ -83,15 +104,11 @@ class DetailNetwork(nn.Module):
 
     def refine(self, images: Tensor) -> Tensor:
         """Return images (B, 3, H, W) at half the output's scale with detail: (B, 3, 2H, 2W)."""
-        height, width = images.shape[-2:]
         features = functional.leaky_relu(
             self.input(functional.pixel_unshuffle(images, 2)), LEAKY_SLOPE
         )
         detail = functional.pixel_shuffle(self.output(self.blocks(features)), GRID_PX)
-        smooth = functional.interpolate(
-            images, size=(2 * height, 2 * width), mode="bicubic", align_corners=False
-        )
-        return smooth + detail
+        return _enlarge_twice(images) + detail
 
     def loss(self, images: Tensor, target: Tensor, position: Tensor) -> Tensor:
         """Return the loss of parts of the output: mean absolute error and structure, in the face.

@@ -26,7 +26,7 @@ from faceswap_models.base import (
     TrainSettings,
     UpdateFn,
 )
-from faceswap_models.detail import GRID_PX, DetailNetwork
+from faceswap_models.detail import COARSE_PX, DetailNetwork
 from faceswap_models.identity_classifier import (
     IdentityClassifier,
     classification_loss,
@@ -137,9 +137,9 @@ class AutoencoderModelSettings(ModelSettings):
                 f"identity_classifier_dim = {self.identity_classifier_dim}: {self.encoder} has no "
                 "latent that could be classified"
             )
-        if self.detail_px and (self.detail_px < self.size_px or self.detail_px % GRID_PX):
+        if self.detail_px and (self.detail_px < self.size_px or self.detail_px % COARSE_PX):
             raise ValueError(
-                f"detail_px = {self.detail_px} is a multiple of {GRID_PX}, at least size_px"
+                f"detail_px = {self.detail_px} is a multiple of {COARSE_PX}, at least size_px"
             )
 
     @property
