@@ -34,7 +34,7 @@ class FinishedLog:
         """
         entry = self._read().get(output.name, {})
         is_same = entry.get("key") == key and entry.get("sha256") == _digest_output(output)
-        return entry["summary"] if is_same else None
+        return entry.get("summary") if is_same else None
 
     def clip(self, output: Path) -> Mapping[str, Any]:
         """Return what an output was made from, as given to `add`; empty if unknown."""

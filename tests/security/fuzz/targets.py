@@ -174,7 +174,10 @@ TARGETS: Mapping[str, Target] = {
     ),
     "finished": Target(
         parse=of_file(read_finished, LOG_NAME),
-        seeds=(b'{"output": "a.mp4", "sha256": null, "key": "key", "summary": {}}\n',),
+        seeds=(
+            b'{"output": "a.mp4", "sha256": null, "key": "key", "summary": {}}\n',
+            b'{"output": "a.mp4", "sha256": null, "key": "key"}\n',
+        ),
     ),
     "face_index": Target(
         parse=of_file(read_index_progress, "faces.json"),
