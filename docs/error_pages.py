@@ -33,6 +33,7 @@ ROOMS = {
     "video": "Videos and images",
     "faces": "Faces and sets",
     "provenance": "Credentials and consent",
+    "parallel": "Several processes and clusters",
     "core": "Workspace, settings, files",
 }
 """Packages and modules in the order of the page, with their headings; others come last."""

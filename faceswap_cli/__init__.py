@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from faceswap_cli.core.progress import Progress as Progress
     from faceswap_cli.core.workspace import Workspace as Workspace
     from faceswap_cli.faces.settings import ExtractSettings as ExtractSettings
+    from faceswap_cli.parallel.settings import ParallelSettings as ParallelSettings
 
 __version__ = "0.1.0"
 
@@ -43,6 +44,7 @@ _MODULES = {
     "ConvertSettings": "conversion.settings",
     "ExtractSettings": "faces.settings",
     "FaceswapError": "core.errors",
+    "ParallelSettings": "parallel.settings",
     "Progress": "core.progress",
     "Workspace": "core.workspace",
 }
@@ -52,6 +54,7 @@ __all__ = [
     "ConvertSettings",
     "ExtractSettings",
     "FaceswapError",
+    "ParallelSettings",
     "Progress",
     "Workspace",
     "convert",

@@ -12,6 +12,7 @@ from faceswap_cli.core.errors import ConfigurationError
 from faceswap_cli.core.fileio import fit_name
 from faceswap_cli.core.progress import CallbackReporter, Progress
 from faceswap_cli.core.workspace import Workspace, use_workspace
+from faceswap_cli.parallel.settings import ONE_PROCESS, ParallelSettings
 
 if TYPE_CHECKING:
     from faceswap_cli.conversion.settings import ConvertSettings
@@ -40,6 +41,7 @@ def extract(
     name: str | None = None,
     consent: str | None = None,
     settings: "ExtractSettings | None" = None,
+    parallel: ParallelSettings = ONE_PROCESS,
     workspace: Workspace | StrPath = DEFAULT_WORKSPACE,
     on_progress: OnProgress | None = None,
     on_note: OnNote | None = None,
@@ -51,6 +53,8 @@ def extract(
         name: One set for all inputs; None gives each input a set named after it.
         consent: `KIND` or `KIND: NOTE`: why these faces may be used.
         settings: Which faces are extracted, and how crops are made.
+        parallel: How many sets are made at a time. Processes start as new ones, so a script needs
+            the usual `if __name__ == "__main__":`.
         workspace: The workspace, or its folder.
         on_progress: Receives the progress.
         on_note: Receives notes.
@@ -59,21 +63,25 @@ def extract(
         A summary for each set.
 
     Raises:
-        FaceswapError: As `faceswap extract` reports it.
+        FaceswapError: As `faceswap extract` reports it: the first failure, after the other sets.
         KeyboardInterrupt: Ctrl-C or SIGTERM came; the work so far is saved.
     """
     from faceswap_cli.faces.settings import ExtractSettings
     from faceswap_cli.stages import extract as stage
 
     with use_workspace(_root(workspace)) as space:
-        return stage.extract_inputs(
+        batch = stage.extract_inputs(
             _paths(inputs),
             name=name,
             workspace=space,
             settings=settings or ExtractSettings(),
             report=CallbackReporter(on_progress=on_progress, on_note=on_note),
             consent=consent,
+            parallel=parallel,
         )
+    if batch.failed:
+        raise next(iter(batch.failed.values()))
+    return list(batch.extracted)
 
 
 def train(
@@ -220,6 +228,7 @@ def convert(
     to: str | None = None,
     output: StrPath | None = None,
     settings: "ConvertSettings | None" = None,
+    parallel: ParallelSettings = ONE_PROCESS,
     device: str = "auto",
     workspace: Workspace | StrPath = DEFAULT_WORKSPACE,
     on_progress: OnProgress | None = None,
@@ -235,6 +244,7 @@ def convert(
         to: Identity to swap in; None: the trained identity that is not in `source`.
         output: The output, or for a video its folder; None: the workspace's exports.
         settings: Which faces are swapped, and how they are composited and encoded.
+        parallel: How many processes share a long video; see `extract`.
         device: `auto`, `cpu`, `cuda` or `mps`.
         workspace: The workspace, or its folder.
         on_progress: Receives the progress.
@@ -256,6 +266,7 @@ def convert(
         to=to,
         output=output,
         settings=settings,
+        parallel=parallel,
         device=device,
         workspace=workspace,
         on_progress=on_progress,
@@ -271,6 +282,7 @@ def convert_all(
     to: str | None = None,
     output: StrPath | None = None,
     settings: "ConvertSettings | None" = None,
+    parallel: ParallelSettings = ONE_PROCESS,
     device: str = "auto",
     workspace: Workspace | StrPath = DEFAULT_WORKSPACE,
     on_progress: OnProgress | None = None,
@@ -284,6 +296,7 @@ def convert_all(
         to: As of `convert`.
         output: The folder of the outputs; None: the workspace's exports.
         settings: As of `convert`.
+        parallel: How many processes share the inputs; see `extract`.
         device: As of `convert`.
         workspace: As of `convert`.
         on_progress: Receives the progress of all inputs as one task.
@@ -306,6 +319,7 @@ def convert_all(
             report=CallbackReporter(on_progress=on_progress, on_note=on_note),
             settings=settings or ConvertSettings(),
             workspace=space,
+            parallel=parallel,
         )
 
 

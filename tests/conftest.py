@@ -1,4 +1,4 @@
-"""Shared fixtures: small sets of faces on a disk, a signing key, training without face models."""
+"""Shared fixtures: small sets of faces, a signing key, two cores, training without face models."""
 
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -15,6 +15,7 @@ from faceswap_cli.core import image_io
 from faceswap_cli.core.errors import InputError
 from faceswap_cli.faces.alignment import FaceAlignment
 from faceswap_cli.faces.dataset import FaceRecord, FaceSet
+from faceswap_cli.parallel import pools
 from faceswap_cli.training import estimate, loop
 from faceswap_cli.training.swap_metrics import FaceAnalyzer, SwapEvaluator
 
@@ -32,6 +33,12 @@ def _own_key(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathF
     """Sign with a key of the tests; the user's key is not touched."""
     folder = tmp_path_factory.getbasetemp() / "data"
     monkeypatch.setenv("XDG_DATA_HOME", str(folder))
+
+
+@pytest.fixture(autouse=True)
+def _two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Process inputs in this process, on any machine: no other one would know the fakes."""
+    monkeypatch.setattr(pools, "count_cores", lambda: 2)
 
 
 @pytest.fixture

@@ -47,7 +47,7 @@ def test_parameters_are_those_of_the_command(
     callbacks = {"on_progress", "on_note"}
     printing = {"common", "preview_count", "grid", "dry_run"}
     assert set(ours) - callbacks - inputs == set(theirs) - printing - inputs
-    for name in ours.keys() & theirs.keys() - {"settings"} - inputs:
+    for name in ours.keys() & theirs.keys() - {"settings", "parallel"} - inputs:
         empty = ((), None)
         default = theirs[name].default
         if isinstance(default, Path):

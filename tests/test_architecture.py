@@ -17,7 +17,7 @@ SOURCES = sorted(
 
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("core",),
-    ("video", "faces", "provenance", "pages"),
+    ("video", "faces", "provenance", "pages", "parallel"),
     ("compositing", "synthetic", "heads"),
     ("training",),
     ("conversion", "evaluation", "exchange", "pretraining"),
@@ -39,6 +39,7 @@ ONLY_IN = {
     "av": "faceswap_cli/video/",
     "onnx": "faceswap_cli/exchange/onnx_export.py",
     "onnxruntime": "faceswap_cli/exchange/onnx_session.py",
+    "ray": "faceswap_cli/parallel/ray_cluster.py",
     "c2pa": "faceswap_cli/provenance/credentials.py",
     "cryptography": "faceswap_cli/provenance/",
 }

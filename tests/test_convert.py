@@ -657,7 +657,7 @@ def test_a_truncated_source_is_reported_once(
         _use_detector(monkeypatch, lambda _: [face])
     if first_pass == "finished earlier":
         with monkeypatch.context() as broken:
-            broken.setattr(stage, "_cache_key", lambda *_, **__: 1 / 0)
+            broken.setattr(stage, "_build_claim", lambda *_, **__: 1 / 0)
             with pytest.raises(ZeroDivisionError):
                 _convert(video, output, settings=PLAIN)
         monkeypatch.setattr(analysis, "LOCATION_DETECTORS", {})

@@ -249,16 +249,21 @@ def test_several_inputs_do_not_fit_into_a_file(folder: Path) -> None:
     assert 2 == len(assign_outputs(both, folder / "x.mp4", is_folder=True))
 
 
+def record_finished(log: FinishedLog, output: Path, *, frames: int) -> None:
+    """Record a finished output."""
+    log.append(log.make_entry(output, key="k", summary={"frames": frames}))
+
+
 def test_a_torn_line_of_the_log_is_as_good_as_none(tmp_path: Path) -> None:
     """The output is made again, and then recorded after the torn line."""
     output = tmp_path / "x.mp4"
     output.write_bytes(b"video")
     log = FinishedLog(tmp_path)
-    log.add(output, key="k", summary={"frames": 3})
+    record_finished(log, output, frames=3)
     text = (tmp_path / LOG_NAME).read_text()
     (tmp_path / LOG_NAME).write_bytes(text.encode()[:20] + b"\xff")
     assert log.find(output, key="k") is None
-    log.add(output, key="k", summary={"frames": 3})
+    record_finished(log, output, frames=3)
     assert {"frames": 3} == log.find(output, key="k")
 
 
@@ -268,7 +273,7 @@ def test_an_output_folder_is_finished_until_a_file_in_it_changes(tmp_path: Path)
     output.mkdir()
     (output / "1.png").write_bytes(b"one")
     log = FinishedLog(tmp_path)
-    log.add(output, key="k", summary={"frames": 1})
+    record_finished(log, output, frames=1)
     (output / ".thumbnails").write_bytes(b"")
     assert {"frames": 1} == log.find(output, key="k")
     (output / "1.png").write_bytes(b"two")
@@ -293,7 +298,8 @@ def test_the_command_prints_a_result_by_input(folder: Path) -> None:
     words = ["convert", "a.mp4", "broken.mp4", "--model", "any.safetensors", "-o", "out"]
     paths = [str(folder / word) if "." in word or word == "out" else word for word in words]
     done = CliRunner().invoke(
-        app, [*paths, "--device", "cpu", "--json", "--workspace", str(folder / "workspace")]
+        app,
+        [*paths, "--device=cpu", "--json", f"--workspace={folder / 'workspace'}"],
     )
     assert 3 == done.exit_code
     result: dict[str, dict[str, Number]] = json.loads(done.stdout)

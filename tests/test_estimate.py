@@ -75,11 +75,6 @@ def test_a_cpu_leaves_half_of_the_free_memory(monkeypatch: pytest.MonkeyPatch) -
     assert SearchLimits(memory_bytes=500, min_speedup=0.1) == search_limits(torch.device("cpu"))
 
 
-def test_free_memory_is_in_bytes() -> None:
-    """Not in pages or kilobytes: more than 16 MiB."""
-    assert estimate.available_memory_bytes() > 16 * 2**20
-
-
 @pytest.fixture
 def sets(make_set: Callable[..., FaceSet]) -> tuple[FaceSet, FaceSet]:
     """Return the sets of two identities."""

@@ -111,7 +111,8 @@ def test_a_converted_video_opens_beside_the_part_it_was_made_from(
     original = write_video(tmp_path / "a.mp4", 0)
     swapped = write_video(tmp_path / "a-swapped.mp4", 1, frames=4)
     clip = {"source": str(original), "start_s": 0.3, "end_s": 0.7}
-    FinishedLog(tmp_path).add(swapped, key="k", summary={}, clip=clip)
+    log = FinishedLog(tmp_path)
+    log.append(log.make_entry(swapped, key="k", summary={}, clip=clip))
     page = find(swapped, space)
     html = page.read_text(encoding="utf-8")
     assert tmp_path / "a-swapped.html" == page

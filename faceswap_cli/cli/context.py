@@ -4,7 +4,7 @@ import errno
 import logging
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -117,3 +117,15 @@ def workspace_context(root: Path, common: CommonOptions) -> Iterator[tuple[Termi
 
         with use_workspace(root) as space:
             yield terminal, space
+
+
+def report_failed(failed: Mapping[str, FaceswapError], terminal: Terminal) -> None:
+    """Print why inputs failed, by their names, and end with the exit code of the first.
+
+    Raises:
+        typer.Exit: One failed.
+    """
+    for name, error in failed.items():
+        terminal.print_error(FaceswapError(error.describe(name), hint=error.hint))
+    if failed:
+        raise typer.Exit(next(iter(failed.values())).exit_code)

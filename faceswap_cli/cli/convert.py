@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from faceswap_cli.cli.console import Terminal
-from faceswap_cli.cli.context import workspace_context
+from faceswap_cli.cli.context import report_failed, workspace_context
 from faceswap_cli.cli.options import (
     DEFAULT_WORKSPACE,
     CommonOptions,
@@ -19,8 +19,9 @@ from faceswap_cli.cli.options import (
 )
 from faceswap_cli.cli.view.next_step import open_output
 from faceswap_cli.conversion.settings import ConvertSettings
-from faceswap_cli.core.errors import ConfigurationError, FaceswapError
+from faceswap_cli.core.errors import ConfigurationError
 from faceswap_cli.core.fileio import fit_name
+from faceswap_cli.parallel.settings import ParallelSettings
 
 if TYPE_CHECKING:
     from faceswap_cli.core.workspace import Workspace
@@ -84,6 +85,7 @@ def convert(
         ),
     ] = False,
     settings: ConvertSettings,
+    parallel: ParallelSettings,
     device: DeviceOption = "auto",
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     common: CommonOptions,
@@ -123,6 +125,7 @@ def convert(
             report=terminal,
             settings=settings,
             workspace=space,
+            parallel=parallel,
         )
         if len(batch.converted) + len(batch.failed) == 1:
             [summary] = batch.converted.values()
@@ -132,10 +135,7 @@ def convert(
         terminal.print_table(*batch.table())
         if common.as_json:
             terminal.print_result("converted", batch.to_dict())
-        for name, error in batch.failed.items():
-            terminal.print_error(FaceswapError(error.describe(name), hint=error.hint))
-        if batch.failed:
-            raise typer.Exit(next(iter(batch.failed.values())).exit_code)
+        report_failed(batch.failed, terminal)
 
 
 def write_preview(

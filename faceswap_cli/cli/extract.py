@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from faceswap_cli.cli.context import ask_consent, workspace_context
+from faceswap_cli.cli.context import ask_consent, report_failed, workspace_context
 from faceswap_cli.cli.options import (
     DEFAULT_WORKSPACE,
     CommonOptions,
@@ -15,6 +15,7 @@ from faceswap_cli.cli.options import (
 )
 from faceswap_cli.cli.view.next_step import after_extract
 from faceswap_cli.faces.settings import ExtractSettings
+from faceswap_cli.parallel.settings import ParallelSettings
 
 
 def extract(
@@ -44,18 +45,20 @@ def extract(
         ),
     ] = None,
     settings: ExtractSettings,
+    parallel: ParallelSettings,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     common: CommonOptions,
 ) -> None:
     """Extract the faces in footage as aligned square crops.
 
     Each video, and each folder of images, becomes a set named after it; with --name all become one
-    set. Run the same command again to resume after an interruption.
+    set. Run the same command again to resume after an interruption. Of several sets, one that fails
+    does not stop the others.
     """
     with workspace_context(workspace, common) as (terminal, space):
         from faceswap_cli.stages import extract as stage
 
-        summaries = stage.extract_inputs(
+        batch = stage.extract_inputs(
             inputs,
             name=name,
             workspace=space,
@@ -63,14 +66,15 @@ def extract(
             consent=consent,
             ask_consent=ask_consent(terminal),
             report=terminal,
+            parallel=parallel,
         )
-        if len(summaries) == 1:
-            values = dataclasses.asdict(summaries[0])
+        if len(batch.extracted) == 1 and not batch.failed:
+            values = dataclasses.asdict(batch.extracted[0])
             known = {key: value for key, value in values.items() if value is not None}
-            terminal.print_result(f'set "{summaries[0].name}"', known)
+            terminal.print_result(f'set "{batch.extracted[0].name}"', known)
         else:
-            terminal.print_table(*stage.summary_table(summaries))
+            terminal.print_table(*stage.summary_table(batch.extracted))
             if common.as_json:
-                by_name = {one.name: dataclasses.asdict(one) for one in summaries}
-                terminal.print_result("sets", by_name)
-        terminal.print_next(after_extract(space, [one.name for one in summaries]))
+                terminal.print_result("sets", batch.to_dict())
+        terminal.print_next(after_extract(space, [one.name for one in batch.extracted]))
+        report_failed(batch.failed, terminal)

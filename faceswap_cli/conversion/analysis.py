@@ -92,6 +92,11 @@ class MissingLog:
         self._key = json.dumps(clip.fingerprint(), sort_keys=True)
         self.spans = MissingSpans(self._load())
 
+    @classmethod
+    def in_folder(cls, folder: Path, clip: Clip) -> "MissingLog":
+        """Return the log of a clip in the folder of its unfinished parts."""
+        return cls(folder / "missing.jsonl", clip)
+
     def add(self, span: MissingSpan) -> None:
         """Add a time."""
         if span not in self.spans:

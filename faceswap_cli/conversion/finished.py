@@ -37,33 +37,36 @@ class FinishedLog:
         return entry.get("summary") if is_same else None
 
     def clip(self, output: Path) -> Mapping[str, Any]:
-        """Return what an output was made from, as given to `add`; empty if unknown."""
+        """Return what an output was made from, as given to `make_entry`; empty if unknown."""
         clip = self._read().get(output.name, {}).get("clip")
         return clip if isinstance(clip, dict) else {}
 
-    def add(
+    def make_entry(
         self,
         output: Path,
         *,
         key: str,
         summary: Mapping[str, Any],
         clip: Mapping[str, str | float | None] = MappingProxyType({}),
-    ) -> None:
-        """Record a finished output.
+    ) -> Mapping[str, Any]:
+        """Return the entry of a finished output, for `append`.
 
         Args:
-            output: The file or folder.
-            key: How it was made.
+            output: A file or folder in the folder.
+            key: Digest of all that it depends on.
             summary: What `find` returns.
             clip: The video that it was made from: `source`, `start_s` and `end_s`.
         """
-        entry = {
+        return {
             "output": output.name,
             "sha256": _digest_output(output),
             "key": key,
             "summary": summary,
             "clip": dict(clip),
         }
+
+    def append(self, entry: Mapping[str, Any]) -> None:
+        """Record a finished output."""
         append_line(self._folder / LOG_NAME, json.dumps(entry, default=str))
 
     def _read(self) -> dict[str, dict[str, Any]]:

@@ -21,7 +21,7 @@ from faceswap_cli.provenance.credentials import sign_file
 from faceswap_cli.provenance.sidecar import sidecar_path, write_sidecar
 from faceswap_cli.video.containers import CONTAINER_FORMATS
 from faceswap_cli.video.resumable import ResumableOutput, open_output
-from faceswap_cli.video.segments import SegmentedWriter
+from faceswap_cli.video.segments import ALL_FRAMES, FrameRange, SegmentedWriter
 from faceswap_cli.video.source import IMAGE_SUFFIXES, FrameSource, ImageSequence, VideoSource
 
 
@@ -108,8 +108,23 @@ class Output:
     settings: ConvertSettings
 
     @classmethod
-    def open(cls, path: Path, clip: Clip, *, key: str, settings: ConvertSettings) -> "Output":
+    def open(
+        cls,
+        path: Path,
+        clip: Clip,
+        *,
+        key: str,
+        settings: ConvertSettings,
+        frames: FrameRange = ALL_FRAMES,
+    ) -> "Output":
         """Return a new output, or resume an unfinished one with the same key.
+
+        Args:
+            path: Its final path.
+            clip: What it is made of.
+            key: Digest of all that decides what its frames show.
+            settings: How it is encoded.
+            frames: The frames that will be written; of a video, they may be a part.
 
         Raises:
             InputError: The folder cannot be written.
@@ -123,6 +138,7 @@ class Output:
             quality=settings.quality,
             hardware=settings.hwaccel,
             side_by_side=settings.side_by_side,
+            frames=frames,
         )
         return cls(path=path, clip=clip, writer=writer, settings=settings)
 

@@ -11,17 +11,22 @@ mask change; a frame without a face passes through untouched.
 
 import hashlib
 import json
+import math
 import shutil
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence, Set
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Mapping, Sequence, Set
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache, partial
+from itertools import zip_longest
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
+
+import torch
 
 from faceswap_cli import __version__
 from faceswap_cli.conversion.analysis import (
+    ExtractedSet,
     MissingLog,
     analyze_clip,
     find_extracted_sets,
@@ -33,49 +38,41 @@ from faceswap_cli.conversion.assignment import (
     parse_assignments,
 )
 from faceswap_cli.conversion.clip import Clip
-from faceswap_cli.conversion.face_index import FaceIndex, join_faces
+from faceswap_cli.conversion.face_index import FaceIndex
 from faceswap_cli.conversion.finished import FinishedLog
 from faceswap_cli.conversion.model import FaceModel
 from faceswap_cli.conversion.output import Output, assign_outputs, parts_folder
-from faceswap_cli.conversion.pipeline import (
-    TEMPORAL_RADIUS,
-    OutputFrame,
-    add_label,
-    composite_faces,
-    crop_faces,
-    run_model,
-    smooth_over_time,
-)
+from faceswap_cli.conversion.renderer import Renderer, limit_batch_size
 from faceswap_cli.conversion.settings import ConvertSettings
-from faceswap_cli.conversion.swapper import FaceSwapper, build_swapper, validate_settings
-from faceswap_cli.core.errors import FaceswapError, InputError
+from faceswap_cli.conversion.swapper import build_swapper, validate_settings
+from faceswap_cli.core.errors import FaceswapError
 from faceswap_cli.core.fileio import append_line, sha256_file
-from faceswap_cli.core.lock import output_lock
-from faceswap_cli.core.prefetch import prefetch
-from faceswap_cli.core.progress import PartReporter, Reporter
+from faceswap_cli.core.lock import RETRY_HINT, output_lock
+from faceswap_cli.core.progress import Reporter
 from faceswap_cli.core.workspace import RunFolder, Workspace
+from faceswap_cli.parallel.pools import TaskNeeds, open_pool
+from faceswap_cli.parallel.processes import InProcessPool
+from faceswap_cli.parallel.scheduler import run_plans
+from faceswap_cli.parallel.settings import ONE_PROCESS, ParallelSettings
+from faceswap_cli.parallel.tasks import Plan, Task, single_task
 from faceswap_cli.provenance.claim import Claim, package_versions
 from faceswap_cli.provenance.consent import combined_consent_digest
 from faceswap_cli.provenance.visible_label import choose_corner
 from faceswap_cli.training import checkpoint
-from faceswap_cli.video.frame import Frame
+from faceswap_cli.video.segments import ALL_FRAMES, SEGMENT_FRAMES, FrameRange
 from faceswap_cli.video.source import (
     FrameSource,
-    ReportMissing,
     VideoSource,
     describe_missing,
-    find_sources,
+    find_readable_sources,
 )
+from faceswap_cli.video.time_range import TimeRange
 from faceswap_cli.video.writer import check_output
 
-Item = TypeVar("Item")
-
-MAX_FRAME_BYTES = 2**30
-"""Memory for the frames in flight."""
-BYTES_PER_PIXEL = 4.5
-"""Of one of these frames: RGB and the decoded 4:2:0 planes, 8 bits each."""
-QUEUE_DEPTH = 4
-"""Frames that may wait between two threads where no batch is gathered."""
+PART_FRAMES = 4 * SEGMENT_FRAMES
+"""Fewest frames of a long video that a process renders by itself: it has to find them first."""
+WORKER_MEMORY_BYTES = 2 * 2**30
+"""Memory that a process of a conversion needs, with its network."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,6 +168,7 @@ def convert_inputs(
     report: Reporter,
     settings: ConvertSettings,
     workspace: Workspace,
+    parallel: ParallelSettings = ONE_PROCESS,
 ) -> BatchSummary:
     """Convert what was named on the command line; one that fails does not stop the others.
 
@@ -186,6 +184,7 @@ def convert_inputs(
         report: Receives the progress.
         settings: As of `convert`.
         workspace: Holds the sets, the model and the exports.
+        parallel: Where the inputs, and parts of long ones, are converted, and how many at a time.
 
     Raises:
         ConfigurationError: A setting, the model or the identity does not exist.
@@ -194,14 +193,7 @@ def convert_inputs(
         FaceswapError: The only input failed, or none can be opened.
     """
     validate_settings(settings)
-    failed: dict[str, FaceswapError] = {}
-
-    def on_error(path: Path, error: InputError) -> None:
-        failed[str(path)] = error
-
-    sources = find_sources(inputs, on_error=on_error)
-    if not sources:
-        raise next(iter(failed.values()))
+    sources, failed = find_readable_sources(inputs)
     is_batch = len(sources) + len(failed) > 1
     conversion = _Conversion(
         weights=workspace.find_weights(model),
@@ -213,37 +205,70 @@ def convert_inputs(
     pairs = assign_outputs(
         sources, output or workspace.exports, is_folder=is_batch or output is None
     )
-    if not is_batch:
+    counts = [conversion.count_frames(source) for source, _ in pairs]
+    parts = sum(len(conversion.split(source, PART_FRAMES)) for source, _ in pairs)
+    pool = open_pool(parallel, _worker_needs(device), max_tasks=parts)
+    if not is_batch and isinstance(pool, InProcessPool):
         [(source, path)] = pairs
-        return BatchSummary(
-            converted={source.name: conversion.run_once(source, path, report=report)}, failed={}
+        converted = conversion.run_once(source, path, report)
+        return BatchSummary(converted={source.name: converted.log_finished()}, failed={})
+    # Of a cluster this machine may be the only one without a GPU.
+    (replace(conversion, device="cpu") if parallel.on else conversion).check()
+    with pool:
+        outcomes = run_plans(
+            {
+                source.name: conversion.plan(source, path, max_parts=pool.capacity)
+                for source, path in pairs
+            },
+            pool,
+            report=report,
+            title=f"convert {len(pairs)} inputs" if is_batch else f"convert {pairs[0][0].name}",
+            total=None if None in counts else 2 * sum(filter(None, counts)),
+            unit="frames",
         )
-    return _convert_each(pairs, conversion, failed=failed, report=report)
+    if not is_batch and outcomes.failed:
+        raise next(iter(outcomes.failed.values()))
+    return BatchSummary(converted=outcomes.results, failed={**failed, **outcomes.failed})
 
 
-def _convert_each(
-    pairs: Sequence[tuple[FrameSource, Path]],
-    conversion: "_Conversion",
-    *,
-    failed: dict[str, FaceswapError],
-    report: Reporter,
-) -> BatchSummary:
-    """Convert sources to their outputs, under one bar that counts the frames of both passes."""
-    conversion.check()
-    counts = [source.count for source, _ in pairs]
-    total = None if None in counts else 2 * sum(filter(None, counts))
-    parts = PartReporter(report, title=f"convert {len(pairs)} inputs", total=total, unit="frames")
-    converted, start = {}, 0
-    for (source, path), count in zip(pairs, counts, strict=True):
-        parts.start_part(source.name, start=start)
-        try:
-            converted[source.name] = conversion.run_once(source, path, report=parts)
-        except FaceswapError as error:
-            failed[source.name] = error
-            parts.note(f"failed: {error.describe(source.name)}")
-        start += 2 * (count or 0)
-    report.update(start)
-    return BatchSummary(converted=converted, failed=failed)
+def _worker_needs(device: str) -> TaskNeeds:
+    """Return what each process of a conversion needs on this machine."""
+    gpus = torch.cuda.device_count() if device in ("auto", "cuda") else 0
+    return TaskNeeds(memory_bytes=WORKER_MEMORY_BYTES, device=device, gpus=gpus)
+
+
+def split_frames(count: int, part_frames: int) -> list[FrameRange]:
+    """Return ranges of `part_frames` or more that a clip can be rendered in.
+
+    They are whole segments of the output, so what is encoded does not depend on them. The last one
+    has no end: a file may have more frames than it says.
+
+    Args:
+        count: Frames that the file says it has.
+        part_frames: The least number of frames.
+    """
+    step = math.ceil(part_frames / SEGMENT_FRAMES) * SEGMENT_FRAMES
+    firsts = range(0, max(1, count - part_frames + 1), step)
+    return [FrameRange(first, end) for first, end in zip_longest(firsts, firsts[1:])]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Converted:
+    """A finished output."""
+
+    summary: ConvertSummary
+    log_entry: Mapping[str, Any] | None
+    """What the log of its folder does not have yet."""
+
+    def log_finished(self) -> ConvertSummary:
+        """Record that the output is finished; return its summary.
+
+        The process of the command does so for all others: not every shared disk can append what
+        several machines write.
+        """
+        if self.log_entry is not None:
+            FinishedLog(self.summary.output.parent).append(self.log_entry)
+        return self.summary
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -256,10 +281,20 @@ class _Conversion:
     settings: ConvertSettings
     workspace: Workspace | None
 
+    def __reduce__(self) -> tuple[Callable[..., "_Conversion"], tuple[object, ...]]:
+        """Be one object in every process, so that all of its tasks use the same model."""
+        values = (self.weights, self.to, self.device, self.settings, self.workspace)
+        return _shared_conversion, values
+
     @cached_property
     def model(self) -> FaceModel:
         """The trained model, loaded when it is first used."""
         return FaceModel.load(self.weights, device=self.device)
+
+    @cached_property
+    def weights_digest(self) -> str:
+        """SHA-256 of the file of the model."""
+        return sha256_file(self.weights)
 
     def check(self) -> None:
         """Refuse what would fail for every clip.
@@ -270,25 +305,124 @@ class _Conversion:
         for assignment in self._assign(frozenset()):
             assignment.selector.canonical_text()
 
-    def run_once(self, source: FrameSource, output: Path, *, report: Reporter) -> ConvertSummary:
+    def count_frames(self, source: FrameSource) -> int | None:
+        """Return how many frames of a source are converted, as far as its file says."""
+        time_range = TimeRange.from_seconds(self.settings.start_s, self.settings.end_s)
+        return time_range.approx_frame_count(source.count, source.average_rate)
+
+    def split(self, source: FrameSource, part_frames: int) -> list[FrameRange]:
+        """Return the parts that a source can be rendered in; images are rendered together.
+
+        Args:
+            source: The source.
+            part_frames: The least number of frames of a part.
+        """
+        count = self.count_frames(source) if isinstance(source, VideoSource) else 0
+        return split_frames(count or 0, part_frames)
+
+    def plan(self, source: FrameSource, output: Path, *, max_parts: int) -> Plan[ConvertSummary]:
+        """Convert a source, unless the output is finished, by tasks of any process.
+
+        A long video is analyzed by one task; then its parts are rendered at the same time, and the
+        last task finds all of them, as a resumed conversion does, and puts the output together.
+
+        Args:
+            source: The source.
+            output: Its output.
+            max_parts: Parts into which it may be divided.
+        """
+        started, name = time.monotonic(), source.name
+        count = self.count_frames(source) or 0
+        parts = self.split(source, max(PART_FRAMES, math.ceil(count / max_parts)))
+        if len(parts) == 1 or max_parts == 1:
+            whole = partial(self.run_once, source, output)
+            converted = yield from single_task(Task(name=name, units=2 * count, run=whole))
+            return converted.log_finished()
+        with output_lock(output):
+            analyze = partial(self.analyze, source, output)
+            finished = yield from single_task(Task(name=name, units=count, run=analyze))
+            if finished is not None:
+                return finished.log_finished()
+            render = partial(self.render_part, source, output)
+            yield [
+                Task(name=name, units=part.count(count), run=partial(render, part))
+                for part in parts
+            ]
+            join = partial(self.run_once, source, output, is_rendered=True)
+            converted = yield from single_task(Task(name=name, units=0, run=join))
+            summary = converted.log_finished()
+        return replace(summary, seconds=time.monotonic() - started)
+
+    def run_once(
+        self, source: FrameSource, output: Path, report: Reporter, *, is_rendered: bool = False
+    ) -> _Converted:
         """Convert a source, unless the output is finished.
+
+        Args:
+            source: The source.
+            output: Its output.
+            report: Receives the progress.
+            is_rendered: As of `run`.
 
         Raises:
             FaceswapError: As `convert` does.
         """
-        settings = self.settings
-        clip = Clip.from_source(source, start_s=settings.start_s, end_s=settings.end_s)
-        check_output(clip.source, output, codec=settings.codec)
-        log, key = FinishedLog(output.parent), self._request_key(clip)
-        if found := log.find(output, key=key):
-            report.note(f"{source.name}: finished before, as {output}; delete it to make it again")
-            return ConvertSummary(**{**found, "output": output})
-        summary = self.run(clip, output, report=report)
-        log.add(output, key=key, summary=asdict(summary), clip=_describe_clip(source, settings))
-        return summary
+        clip = self._open(source, output)
+        key = self._request_key(clip)
+        if finished := self._find_finished(clip, output, report, key=key):
+            return finished
+        summary = self.run(clip, output, report=report, is_rendered=is_rendered)
+        entry = FinishedLog(output.parent).make_entry(
+            output, key=key, summary=asdict(summary), clip=_describe_clip(source, self.settings)
+        )
+        return _Converted(summary=summary, log_entry=entry)
 
-    def run(self, clip: Clip, output: Path, *, report: Reporter) -> ConvertSummary:
+    def analyze(self, source: FrameSource, output: Path, report: Reporter) -> _Converted | None:
+        """Find the faces of a source's clip, for `render_part`; return an output that is finished.
+
+        Raises:
+            FaceswapError: As `convert` does.
+        """
+        clip = self._open(source, output)
+        key = self._request_key(clip)
+        if finished := self._find_finished(clip, output, report, key=key):
+            return finished
+        self._find_faces(clip, output, report, note=_note_once(report))
+        return None
+
+    def render_part(
+        self, source: FrameSource, output: Path, part: FrameRange, report: Reporter
+    ) -> None:
+        """Render some frames of a source whose faces are known; `run` finds them.
+
+        What is missing or damaged in the file is noted by the other passes.
+
+        Raises:
+            FaceswapError: As `convert` does.
+        """
+        clip = self._open(source, output)
+        faces = _ClipFaces(
+            face_index=FaceIndex(folder=parts_folder(output), key=""),
+            assignments=self._assign(_source_identities(find_extracted_sets(clip, self.workspace))),
+            missing=MissingLog.in_folder(parts_folder(output), clip),
+        )
+        renderer = self._build_renderer(clip, faces, report=report, note=_drop_note)
+        # A process of a command that was killed may still be at work on the same part.
+        with output_lock(parts_folder(output) / f"{part.first:08}", hint=RETRY_HINT):
+            target = self._open_output(output, clip, renderer, frames=part)
+            renderer.render(target, part)
+
+    def run(
+        self, clip: Clip, output: Path, *, report: Reporter, is_rendered: bool = False
+    ) -> ConvertSummary:
         """Convert a clip, or resume doing so.
+
+        Args:
+            clip: The clip.
+            output: Its output.
+            report: Receives the progress.
+            is_rendered: Its frames are rendered already, under a lock of the process that calls
+                this one for the rest.
 
         Raises:
             FaceswapError: As `convert` does.
@@ -296,63 +430,119 @@ class _Conversion:
         started = time.monotonic()
         settings = self.settings
         check_output(clip.source, output, codec=settings.codec)
-        with output_lock(output):
-            model = self.model
-            swapper = build_swapper(settings, model)
-            sets = find_extracted_sets(clip, self.workspace)
-            assignments = self._assign({one.folder.name for one in sets})
+        with nullcontext() if is_rendered else output_lock(output):
             note = _note_once(report)
-            folder = parts_folder(output)
-            missing = MissingLog(folder / "missing.jsonl", clip)
-            face_index = analyze_clip(
-                clip,
-                assignments,
-                sets=sets,
-                folder=folder,
-                report=report,
-                note=note,
-                missing=missing.add,
-            )
-            swapped = face_index.frames_to_swap()
-            if not swapped:
-                tracks = face_index.tracks()
-                shutil.rmtree(folder, ignore_errors=True)
-                raise no_match_error(clip.source.name, assignments, tracks)
-            boxes = face_index.boxes() if settings.visible_label else None
-            faces_digest = face_index.digest()
-            renderer = _Renderer(
-                clip=clip,
-                face_index=face_index,
-                identities=[one.identity for one in assignments],
-                swapper=swapper,
-                label_corner=None if boxes is None else choose_corner(boxes, clip.size),
-                batch_size=limit_batch_size(clip.size, requested=settings.batch_size),
-                report=report,
-                note=note,
-                missing=missing.add,
-            )
-            claim = _build_claim(clip, model, weights=self.weights, settings=settings)
-            key = _cache_key(clip, faces_digest, renderer.identities, claim, model)
-            target = Output.open(output, clip, key=key, settings=settings)
+            progress = Reporter() if is_rendered else report
+            faces = self._find_faces(clip, output, progress, note=note)
+            renderer = self._build_renderer(clip, faces, report=progress, note=note)
+            target = self._open_output(output, clip, renderer)
+            swapped = faces.face_index.frames_to_swap()
+            claim = _build_claim(clip, self.model, self.weights_digest, settings=settings)
             frames = renderer.render(target)
             claim = replace(claim, frames=frames, swapped=len(swapped))
             notes = target.finalize(claim, swapped_frames=swapped)
             if not settings.credentials:
                 _log_unsigned(self.weights)
             target.cleanup()
+            missing = faces.missing.spans
             if isinstance(clip.source, VideoSource):
-                notes = [*notes, *describe_missing(clip.source, missing.spans)]
+                notes = [*notes, *describe_missing(clip.source, missing)]
             for text in notes:
                 report.note(text)
             return ConvertSummary(
                 frames=frames,
                 swapped=len(swapped),
                 passed_through=frames - len(swapped),
-                missing_frames=missing.spans.frames,
-                missing_seconds=missing.spans.seconds,
+                missing_frames=missing.frames,
+                missing_seconds=missing.seconds,
                 seconds=time.monotonic() - started,
                 output=output,
             )
+
+    def _open(self, source: FrameSource, output: Path) -> Clip:
+        """Return the clip of a source, whose output can be written."""
+        settings = self.settings
+        clip = Clip.from_source(source, start_s=settings.start_s, end_s=settings.end_s)
+        check_output(clip.source, output, codec=settings.codec)
+        return clip
+
+    def _find_finished(
+        self, clip: Clip, output: Path, report: Reporter, *, key: str
+    ) -> _Converted | None:
+        """Return an output that an earlier run finished; None if there is none."""
+        found = FinishedLog(output.parent).find(output, key=key)
+        if found is None:
+            return None
+        report.note(f"{clip.source.name}: finished before, as {output}; delete it to make it again")
+        summary = ConvertSummary(**{**found, "output": output})
+        return _Converted(summary=summary, log_entry=None)
+
+    def _find_faces(
+        self, clip: Clip, output: Path, report: Reporter, *, note: Callable[[str], None]
+    ) -> "_ClipFaces":
+        """Return the faces of a clip, found now or before.
+
+        Raises:
+            NoFacesError: None is selected; nothing is left behind.
+        """
+        # Settings that do not fit the model are an error before all frames are read.
+        build_swapper(self.settings, self.model)
+        folder = parts_folder(output)
+        sets = find_extracted_sets(clip, self.workspace)
+        assignments = self._assign(_source_identities(sets))
+        missing = MissingLog.in_folder(folder, clip)
+        face_index = analyze_clip(
+            clip,
+            assignments,
+            sets=sets,
+            folder=folder,
+            report=report,
+            note=note,
+            missing=missing.add,
+        )
+        if not face_index.frames_to_swap():
+            tracks = face_index.tracks()
+            shutil.rmtree(folder, ignore_errors=True)
+            raise no_match_error(clip.source.name, assignments, tracks)
+        return _ClipFaces(face_index=face_index, assignments=assignments, missing=missing)
+
+    def _build_renderer(
+        self,
+        clip: Clip,
+        faces: "_ClipFaces",
+        *,
+        report: Reporter,
+        note: Callable[[str], None],
+    ) -> Renderer:
+        """Return what renders a clip, any part of it."""
+        settings = self.settings
+        boxes = faces.face_index.boxes() if settings.visible_label else None
+        return Renderer(
+            clip=clip,
+            face_index=faces.face_index,
+            identities=[one.identity for one in faces.assignments],
+            swapper=build_swapper(settings, self.model),
+            label_corner=None if boxes is None else choose_corner(boxes, clip.size),
+            batch_size=limit_batch_size(clip.size, requested=settings.batch_size),
+            report=report,
+            note=note,
+            missing=faces.missing.add,
+        )
+
+    def _open_output(
+        self, output: Path, clip: Clip, renderer: Renderer, *, frames: FrameRange = ALL_FRAMES
+    ) -> Output:
+        """Return the output, with what was rendered before by the same model and settings."""
+        parts = {
+            "version": __version__,
+            "clip": clip.fingerprint(),
+            "faces": renderer.face_index.digest(),
+            "people": list(renderer.identities),
+            "weights": self.weights_digest,
+            "computed": self.model.device_info,
+            "settings": self.settings.render_settings(),
+        }
+        return Output.open(output, clip, key=_digest(parts), settings=self.settings, frames=frames)
 
     def _assign(self, source_identities: Set[str]) -> list[FaceAssignment]:
         """Return which face of a clip, which shows some identities, gets which identity."""
@@ -366,105 +556,50 @@ class _Conversion:
     def _request_key(self, clip: Clip) -> str:
         """Return a digest of all that a finished output of a clip depends on."""
         sets = find_extracted_sets(clip, self.workspace)
-        assignments = self._assign({one.folder.name for one in sets})
+        assignments = self._assign(_source_identities(sets))
         reusable = find_reusable_set(sets, clip, assignments)
         parts = {
             "version": __version__,
             "clip": clip.fingerprint(),
             "faces": [(one.selector.canonical_text(), one.identity) for one in assignments],
             "set": reusable.digest() if reusable else None,
-            "weights": sha256_file(self.weights),
+            "weights": self.weights_digest,
             "computed": self.model.device_info,
             "settings": asdict(self.settings),
         }
         return _digest(parts)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Renderer:
-    """The second pass: reads the clip, swaps its faces and writes the frames."""
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _ClipFaces:
+    """The faces of a clip, and what its file lacks."""
 
-    clip: Clip
     face_index: FaceIndex
-    identities: Sequence[str]
-    """What each assignment swaps in."""
-    swapper: FaceSwapper
-    batch_size: int
-    label_corner: str | None
-    """Corner of the visible label; None: no label."""
-    report: Reporter
-    note: Callable[[str], None]
-    """Called with a line for what is missing or damaged in the file."""
-    missing: ReportMissing
-    """Called with each time of which the file has no frame."""
-
-    def render(self, output: Output) -> int:
-        """Write the frames that are missing in an output; return how many it has then."""
-        done = output.writer.frames_done
-        if done:
-            self.report.note(f"resuming after {done} finished frames")
-        identities = " and ".join(dict.fromkeys(self.identities))
-        title = f"convert {self.clip.source.name} to {identities}"
-        self.report.start_task(title, total=self.clip.approx_frame_count, unit="frames")
-        started, done_before = time.monotonic(), done
-        with output.writer, closing(self.render_frames(start=done)) as frames:
-            for frame in frames:
-                output.write(frame)
-                done += 1
-                rate = (done - done_before) / max(time.monotonic() - started, 1e-9)
-                self.report.update(done, {"fps": round(rate, 1)})
-        return done
-
-    def render_frames(self, *, start: int) -> Generator[OutputFrame, None, None]:
-        """Yield the finished frames from number `start` of the clip on.
-
-        The batch before them is run again: their masks and colors are smoothed over it.
-        """
-        begin = max(0, (start - TEMPORAL_RADIUS) // self.batch_size * self.batch_size)
-        first = self.clip.first_index()
-        read = self._read_frames(first + begin)
-        depth = min(QUEUE_DEPTH, self.batch_size)
-        with ExitStack() as stack:
-
-            def threaded(items: Iterator[Item], depth: int = depth) -> Iterator[Item]:
-                return stack.enter_context(closing(prefetch(items, depth=depth)))
-
-            joined = join_faces(threaded(read), self.face_index.iter_tasks(self.identities))
-            crops = threaded(crop_faces(joined, self.swapper), self.batch_size)
-            layers = threaded(run_model(crops, self.swapper, batch_size=self.batch_size))
-            finished = composite_faces(smooth_over_time(layers), self.swapper)
-            labeled = add_label(finished, self.label_corner) if self.label_corner else finished
-            for frame in threaded(labeled):
-                if frame.frame.index >= first + start:
-                    yield frame
-
-    def _read_frames(self, index: int) -> Iterator[Frame]:
-        """Yield the clip's frames from number `index` on."""
-        position = self.face_index.position_before(index)
-        for frame in self.clip.frames(note=self.note, resume_after=position, missing=self.missing):
-            if frame.index >= index:
-                yield frame
+    assignments: Sequence[FaceAssignment]
+    missing: MissingLog
 
 
-def limit_batch_size(size: tuple[int, int], *, requested: int) -> int:
-    """Return how many frames the model may process at once, so that memory stays bounded.
+@lru_cache(maxsize=1)
+def _shared_conversion(
+    weights: Path,
+    to: str | None,
+    device: str,
+    settings: ConvertSettings,
+    workspace: Workspace | None,
+) -> _Conversion:
+    """Return the conversion of the tasks of one command, the same object for each of them."""
+    return _Conversion(
+        weights=weights, to=to, device=device, settings=settings, workspace=workspace
+    )
 
-    Args:
-        size: (width, height) px of the frames.
-        requested: Upper limit; the result is at least 1.
-    """
-    width, height = size
-    budget = MAX_FRAME_BYTES / (BYTES_PER_PIXEL * width * height)
-    fitting = (batch for batch in range(requested, 1, -1) if _frames_in_flight(batch) <= budget)
-    return next(fitting, 1)
+
+def _source_identities(sets: Sequence[ExtractedSet]) -> set[str]:
+    """Return the identities that a clip shows, by the sets that were extracted from it."""
+    return {one.folder.name for one in sets}
 
 
-def _frames_in_flight(batch_size: int) -> int:
-    """Return how many frames `_Renderer.render_frames` holds at once, at most."""
-    gathered = 2 * batch_size  # one batch is cropped while another one is in the model
-    queued = 3 * min(QUEUE_DEPTH, batch_size)
-    threads = 4  # each holds a frame
-    return gathered + queued + threads + (2 * TEMPORAL_RADIUS + 1)
+def _drop_note(_: str) -> None:
+    """Drop a note."""
 
 
 def _note_once(report: Reporter) -> Callable[[str], None]:
@@ -483,7 +618,7 @@ def _note_once(report: Reporter) -> Callable[[str], None]:
 
 
 def _build_claim(
-    clip: Clip, model: FaceModel, *, weights: Path, settings: ConvertSettings
+    clip: Clip, model: FaceModel, weights_digest: str, *, settings: ConvertSettings
 ) -> Claim:
     """Return what the output is signed with, but for the numbers of its frames."""
     paths = [clip.source.path] if isinstance(clip.source, VideoSource) else clip.source.paths
@@ -491,7 +626,7 @@ def _build_claim(
     return Claim(
         frames=0,
         swapped=0,
-        model=sha256_file(weights),
+        model=weights_digest,
         source=sha256_file(paths[0]) if len(paths) == 1 else None,
         sets=tuple(origin.records for origin in model.origins),
         consent=consent is not None,
@@ -507,22 +642,6 @@ def _describe_clip(source: FrameSource, settings: ConvertSettings) -> dict[str, 
         return {}
     path = str(source.path.absolute())
     return {"source": path, "start_s": settings.start_s, "end_s": settings.end_s}
-
-
-def _cache_key(
-    clip: Clip, faces_digest: str, identities: Sequence[str], claim: Claim, model: FaceModel
-) -> str:
-    """Return a digest of everything that decides what the frames look like."""
-    parts = {
-        "version": __version__,
-        "clip": clip.fingerprint(),
-        "faces": faces_digest,
-        "people": list(identities),
-        "weights": claim.model,
-        "computed": model.device_info,
-        "settings": claim.settings,
-    }
-    return _digest(parts)
 
 
 def _digest(parts: Mapping[str, object]) -> str:

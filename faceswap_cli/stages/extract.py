@@ -1,4 +1,4 @@
-"""From footage to aligned face crops and their records: `extract`, `extract_each`.
+"""From footage to aligned face crops and their records: `extract`, `extract_inputs`.
 
     frames -> faces, tracked and smoothed -> crops and records, in order
 
@@ -12,7 +12,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
@@ -20,7 +20,13 @@ from types import MappingProxyType
 from typing import Any
 
 from faceswap_cli.conversion.clip import Clip
-from faceswap_cli.core.errors import ConfigurationError, InputError, NoFacesError, did_you_mean
+from faceswap_cli.core.errors import (
+    ConfigurationError,
+    FaceswapError,
+    InputError,
+    NoFacesError,
+    did_you_mean,
+)
 from faceswap_cli.core.fileio import check_disk_space, format_bytes
 from faceswap_cli.core.lock import set_lock
 from faceswap_cli.core.progress import Reporter
@@ -49,6 +55,10 @@ from faceswap_cli.faces.set_source import (
 from faceswap_cli.faces.settings import AUTO_SIZE_PX, ExtractSettings
 from faceswap_cli.faces.tracker import FaceTracker, TrackedFrame, TrackingConfig
 from faceswap_cli.faces.types import FaceDetector
+from faceswap_cli.parallel.pools import TaskNeeds, open_pool
+from faceswap_cli.parallel.scheduler import run_plans
+from faceswap_cli.parallel.settings import ONE_PROCESS, ParallelSettings
+from faceswap_cli.parallel.tasks import Task, single_task
 from faceswap_cli.provenance.consent import AskConsent, ConsentChoice, parse_consent
 from faceswap_cli.video.frame import FramePosition, MissingSpans
 from faceswap_cli.video.source import (
@@ -57,9 +67,13 @@ from faceswap_cli.video.source import (
     ImageSequence,
     VideoSource,
     describe_missing,
+    find_readable_sources,
     find_sources,
 )
 from faceswap_cli.video.time_range import TimeRange
+
+NEEDS = TaskNeeds(memory_bytes=2**30)
+"""What a process of an extraction needs: 720p takes less than a gigabyte."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +98,21 @@ class ExtractSummary:
     """What they last."""
     partner: str | None = None
     """The set that a data set pairs with this one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtractBatch:
+    """The results of an extraction of several inputs."""
+
+    extracted: Sequence[ExtractSummary]
+    """In the order of the inputs, also those that an earlier run finished."""
+    failed: Mapping[str, FaceswapError]
+    """Why the others have no set, by input; inputs without a face are left out."""
+
+    def to_dict(self) -> dict[str, dict[str, object]]:
+        """Return the summaries by set and the errors by input, for JSON."""
+        extracted = {one.name: asdict(one) for one in self.extracted}
+        return extracted | {name: error.to_dict() for name, error in self.failed.items()}
 
 
 def extract(
@@ -265,8 +294,8 @@ def _note_complete(folder: SetFolder, report: Reporter) -> None:
     report.note(f'the set "{folder.name}" is complete: nothing left to do')
 
 
-def set_names(footage: Sequence[FrameSource]) -> list[str]:
-    """Return the names of the sets if each input becomes one.
+def set_names(footage: Sequence[FrameSource]) -> dict[str, FrameSource]:
+    """Return the inputs by the names of the sets, if each input becomes one.
 
     Raises:
         ConfigurationError: Two would have the same name, or one a name that is not valid.
@@ -277,7 +306,7 @@ def set_names(footage: Sequence[FrameSource]) -> list[str]:
             f'two inputs would both become the set "{twice[0]}"',
             hint="put all into one set with --name NAME, or extract them one by one",
         )
-    return names
+    return dict(zip(names, footage, strict=True))
 
 
 def _validate_settings(settings: ExtractSettings) -> None:
@@ -329,8 +358,11 @@ def extract_inputs(
     report: Reporter,
     consent: str | None = None,
     ask_consent: AskConsent | None = None,
-) -> list[ExtractSummary]:
+    parallel: ParallelSettings = ONE_PROCESS,
+) -> ExtractBatch:
     """Extract what was named on the command line into sets of a workspace.
+
+    Of several sets, one that fails does not stop the others.
 
     Args:
         inputs: Videos, images, folders of either, or patterns.
@@ -340,33 +372,39 @@ def extract_inputs(
         report: Receives the progress.
         consent: `KIND` or `KIND: NOTE`, recorded in each set; None: the workspace's, if any.
         ask_consent: Asks for the workspace's; called once a workspace.
+        parallel: Where sets are made, and how many at a time.
 
     Raises:
         ConfigurationError: A name, the consent or a setting is invalid.
-        FaceswapError: As `extract` does.
+        FaceswapError: As `extract` does, if there is one set only, or none can be made.
     """
+    _validate_settings(settings)
     if consent is not None:
         parse_consent(consent)  # an error in it is reported before one in the inputs
     if name is not None:
         validate_name(name)
-    footage = find_sources(inputs)
-    choice = ConsentChoice.resolve(consent, workspace.version_file, ask_consent)
-    if name is None:
-        folders = [workspace.set_folder(each) for each in set_names(footage)]
-        summaries = extract_each(
-            footage, folders=folders, settings=settings, report=report, consent=choice
-        )
+        groups = {workspace.set_folder(name): find_sources(inputs)}
+        failed: dict[str, FaceswapError] = {}
     else:
-        folder = workspace.set_folder(name)
-        sections = choice.sections(folder.source)
-        summaries = [
-            extract(
-                footage, folder=folder, settings=settings, report=report, extra_sections=sections
-            )
-        ]
-    sources = {one.name: SetFolder(root=one.folder).source for one in summaries}
+        footage, failed = find_readable_sources(inputs)
+        groups = {workspace.set_folder(stem): [one] for stem, one in set_names(footage).items()}
+    choice = ConsentChoice.resolve(consent, workspace.version_file, ask_consent)
+    jobs = [
+        _SetJob(
+            footage=footage,
+            folder=folder,
+            settings=settings,
+            extra_sections=choice.sections(folder.source),
+        )
+        for folder, footage in groups.items()
+    ]
+    if len(jobs) + len(failed) == 1 and parallel.on is None:
+        batch = ExtractBatch(extracted=[job.run(report) for job in jobs], failed={})
+    else:
+        batch = _extract_each(jobs, failed=failed, parallel=parallel, report=report)
+    sources = {one.name: SetFolder(root=one.folder).source for one in batch.extracted}
     note_consent(choice, workspace, sources, report)
-    return summaries
+    return batch
 
 
 def note_consent(
@@ -378,40 +416,75 @@ def note_consent(
         report.note(note)
 
 
-def extract_each(
-    footage: Sequence[FrameSource],
+def _extract_each(
+    jobs: Sequence["_SetJob"],
     *,
-    folders: Sequence[SetFolder],
-    settings: ExtractSettings,
+    failed: Mapping[str, FaceswapError],
+    parallel: ParallelSettings,
     report: Reporter,
-    consent: ConsentChoice,
-) -> list[ExtractSummary]:
-    """Make a set of each input; one without a face is noted and becomes none.
+) -> ExtractBatch:
+    """Make sets; one without a face is noted and becomes none.
 
     Raises:
-        NoFacesError: No input has a face.
-        FaceswapError: As `extract` does, for the first that fails.
+        FaceswapError: No set was made; it is the first error.
     """
-    summaries = []
-    missing: NoFacesError | None = None
-    for one, folder in zip(footage, folders, strict=True):
-        try:
-            summary = extract(
-                [one],
-                folder=folder,
-                settings=settings,
-                report=report,
-                extra_sections=consent.sections(folder.source),
-            )
-            partner = one.partner if isinstance(one, VideoSource) else None
-            summaries.append(replace(summary, partner=partner))
-        except NoFacesError as error:
-            missing = error
-            if len(footage) > 1:
-                report.note(error.message)
-    if missing and not summaries:
-        raise missing
-    return summaries
+    counts = [one.count for job in jobs for one in job.footage]
+    with open_pool(parallel, NEEDS, max_tasks=len(jobs)) as pool:
+        outcomes = run_plans(
+            {job.name: single_task(job.task()) for job in jobs},
+            pool,
+            report=report,
+            title="extract " + (jobs[0].name if len(jobs) == 1 else f"{len(jobs)} inputs"),
+            total=None if None in counts else sum(filter(None, counts)),
+            unit="frames",
+        )
+    all_failed = {**failed, **outcomes.failed}
+    if not outcomes.results:
+        raise next(iter(all_failed.values()))
+    return ExtractBatch(
+        extracted=list(outcomes.results.values()),
+        failed={
+            name: error for name, error in all_failed.items() if not isinstance(error, NoFacesError)
+        },
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _SetJob:
+    """A set to be made, by any process."""
+
+    footage: Sequence[FrameSource]
+    folder: SetFolder
+    settings: ExtractSettings
+    extra_sections: Source
+
+    @property
+    def name(self) -> str:
+        """The input, or the set of several."""
+        return self.footage[0].name if len(self.footage) == 1 else self.folder.name
+
+    def task(self) -> Task[ExtractSummary]:
+        """Return the task that makes the set."""
+        frames = sum(one.count or 0 for one in self.footage)
+        return Task(name=self.name, units=frames, run=self.run)
+
+    def run(self, report: Reporter) -> ExtractSummary:
+        """Make the set.
+
+        Raises:
+            FaceswapError: As `extract` does.
+        """
+        summary = extract(
+            self.footage,
+            folder=self.folder,
+            settings=self.settings,
+            report=report,
+            extra_sections=self.extra_sections,
+        )
+        [first, *others] = self.footage
+        if others or not isinstance(first, VideoSource):
+            return summary
+        return replace(summary, partner=first.partner)
 
 
 def summary_table(

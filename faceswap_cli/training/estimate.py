@@ -1,6 +1,5 @@
 """Costs of training (`TrainEstimate`), and the largest batch that fits (`search_batch_size`)."""
 
-import os
 import sys
 import time
 from collections.abc import Callable
@@ -10,6 +9,7 @@ import torch
 
 from faceswap_cli.core.fileio import format_bytes
 from faceswap_cli.core.hardware import synchronize
+from faceswap_cli.parallel.pools import available_memory_bytes
 from faceswap_cli.training.checkpoint import MAX_SNAPSHOTS
 from faceswap_cli.training.loader import FaceLoader
 from faceswap_cli.training.trainer import StepOutOfMemoryError, Trainer
@@ -226,17 +226,3 @@ def search_limits(device: torch.device) -> SearchLimits:
     return SearchLimits(
         memory_bytes=CPU_MEMORY_FRACTION * available_memory_bytes(), min_speedup=CPU_MIN_SPEEDUP
     )
-
-
-def available_memory_bytes() -> float:
-    """Return the machine's free memory, bytes; infinite where the system does not report it."""
-    try:
-        with open("/proc/meminfo", encoding="ascii") as lines:  # noqa: PTH123 - a system file
-            table = dict(line.split(":", 1) for line in lines)
-        return float(table["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError):
-        pass
-    try:
-        return float(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    except (AttributeError, OSError, ValueError):
-        return float("inf")

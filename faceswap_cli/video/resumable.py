@@ -14,7 +14,7 @@ from faceswap_cli.video.containers import resolve_codec
 from faceswap_cli.video.encoder import EncodeSpec
 from faceswap_cli.video.frame import SourceSamples
 from faceswap_cli.video.image_sequence import ImageSequenceWriter
-from faceswap_cli.video.segments import SegmentedWriter
+from faceswap_cli.video.segments import ALL_FRAMES, FrameRange, SegmentedWriter
 from faceswap_cli.video.source import ImageSequence, VideoSource
 
 
@@ -63,6 +63,7 @@ def open_output(
     quality: int = DEFAULT_QUALITY,
     hardware: bool = True,
     side_by_side: bool = False,
+    frames: FrameRange = ALL_FRAMES,
 ) -> ResumableOutput:
     """Return a writer for a changed copy of a source, resuming what was written before.
 
@@ -83,6 +84,7 @@ def open_output(
         quality: On the scale of `codecs`.
         hardware: Whether a hardware encoder may be used.
         side_by_side: The frames are twice as wide as the source's.
+        frames: The frames that will be written; of a video, they may be a part.
 
     Raises:
         InputError: The extension is not that of an image, or of a video.
@@ -93,6 +95,6 @@ def open_output(
         spec = EncodeSpec.from_info(source.info, codec=codec, quality=quality, hardware=hardware)
         if side_by_side:
             spec = replace(spec, size=(2 * spec.size[0], spec.size[1]))
-        return SegmentedWriter(folder, spec, key=key, error_path=output)
+        return SegmentedWriter(folder, spec, key=key, frames=frames, error_path=output)
     suffix = output.suffix or None if len(source.paths) == 1 else None
     return ImageSequenceWriter(folder, source, key=key, suffix=suffix, quality=quality)

@@ -76,6 +76,26 @@ SEGMENT_FRAMES = 240
 make one in 250 anyway."""
 
 
+@dataclass(frozen=True)
+class FrameRange:
+    """Frames of a video by number, counted from 0."""
+
+    first: int = 0
+    end: int | None = None
+    """The first frame after them; None: the rest of the video."""
+
+    def __contains__(self, frame: int) -> bool:
+        """Return whether a frame is one of them."""
+        return self.first <= frame and (self.end is None or frame < self.end)
+
+    def count(self, total: int) -> int:
+        """Return how many they are of a video of `total` frames."""
+        return max(0, (total if self.end is None else self.end) - self.first)
+
+
+ALL_FRAMES = FrameRange()
+
+
 class SegmentedWriter:
     """A video being written as segments in a folder.
 
@@ -84,7 +104,9 @@ class SegmentedWriter:
         spec: What is encoded, and how.
         key: Digest of all that decides what the frames show: settings, model, source. Segments of
             another key, or another encoder, are removed.
-        segment_frames: Frames in a segment.
+        segment_frames: Frames in a segment; None takes `SEGMENT_FRAMES`.
+        frames: The frames to be written, from the first of a segment on: another writer, in any
+            process, may write others to the same folder at the same time.
         error_path: The file that errors name; None takes the folder.
     """
 
@@ -94,14 +116,16 @@ class SegmentedWriter:
         spec: EncodeSpec,
         *,
         key: str,
-        segment_frames: int = SEGMENT_FRAMES,
+        segment_frames: int | None = None,
+        frames: FrameRange = ALL_FRAMES,
         error_path: Path | None = None,
     ) -> None:
         self.folder = folder
         self.spec = spec
         self.choice: EncoderChoice = spec.resolve_encoder()
         """The encoder in use, and what it cannot preserve (`choice.notes`)."""
-        self._segment_frames = segment_frames
+        self._segment_frames = segment_frames or SEGMENT_FRAMES
+        self._frames = frames
         self._error_path = error_path or folder
         self._key = f"{key} {spec_digest(spec, self.choice)}"
         with translate_os_errors(folder):
@@ -112,8 +136,8 @@ class SegmentedWriter:
 
     @property
     def frames_done(self) -> int:
-        """Frames in whole segments, from the first on without a gap."""
-        return self._segments[-1].end_frame if self._segments else 0
+        """End of the whole segments, from the first frame on without a gap."""
+        return self._segments[-1].end_frame if self._segments else self._frames.first
 
     def __enter__(self) -> Self:
         """Start, or resume, writing frames from number `frames_done` on."""
@@ -234,18 +258,23 @@ class SegmentedWriter:
         self._segments = []
 
     def _load_segments(self) -> list[Segment]:
-        """Return the whole segments from the first frame on; remove all others."""
+        """Return the whole segments from the first frame on; remove all others of the range."""
         segments: list[Segment] = []
-        for path in sorted(self.folder.glob(f"*{SEGMENT_SUFFIX}")):
+        for path in self._find_files(SEGMENT_SUFFIX):
             segment = Segment.read(path)
-            end = segments[-1].end_frame if segments else 0
+            end = segments[-1].end_frame if segments else self._frames.first
             if segment and segment.key == self._key and segment.first_frame == end:
                 segments.append(segment)
             else:
                 path.unlink(missing_ok=True)
-        for path in self.folder.glob("*.part"):
+        for path in self._find_files(".part"):
             path.unlink(missing_ok=True)
         return segments
+
+    def _find_files(self, suffix: str) -> list[Path]:
+        """Return the files of segments that begin in the range, in order."""
+        paths = sorted(self.folder.glob(f"*{suffix}"))
+        return [path for path in paths if path.stem.isdecimal() and int(path.stem) in self._frames]
 
     def _open_segment(self) -> tuple[SegmentWriter, VideoEncoder]:
         """Open the next segment, and an encoder for it."""

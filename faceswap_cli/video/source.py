@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from faceswap_cli.core import image_io
-from faceswap_cli.core.errors import InputError
+from faceswap_cli.core.errors import FaceswapError, InputError
 from faceswap_cli.core.fileio import fingerprint
 from faceswap_cli.core.lazy_image import ArrayImage
 from faceswap_cli.video.faceforensics import find_partners, find_source_videos, is_faceforensics
@@ -452,6 +452,28 @@ def find_sources(names: Sequence[Path], *, on_error: OnError = raise_error) -> l
         stem = first.stem if len(images) == 1 else first.resolve().parent.name
         sources.append(ImageSequence(name=first.name, stem=stem, paths=tuple(images)))
     return sources
+
+
+def find_readable_sources(
+    names: Sequence[Path],
+) -> tuple[list[FrameSource], dict[str, FaceswapError]]:
+    """Return the sources that names stand for, and why other names and files cannot be opened.
+
+    Args:
+        names: As of `find_sources`.
+
+    Raises:
+        InputError: None can be opened; it is the first error.
+    """
+    failed: dict[str, FaceswapError] = {}
+
+    def on_error(path: Path, error: InputError) -> None:
+        failed[str(path)] = error
+
+    sources = find_sources(names, on_error=on_error)
+    if not sources:
+        raise next(iter(failed.values()))
+    return sources, failed
 
 
 def _is_image(path: Path) -> bool:

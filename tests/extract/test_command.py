@@ -1,6 +1,7 @@
 """The command: bad input gives one line and an exit code, and changes nothing."""
 
 import errno
+import json
 import os
 import shutil
 import subprocess
@@ -23,6 +24,7 @@ from fakes import (
 
 from faceswap_cli.cli.app import app
 from faceswap_cli.core import image_io
+from faceswap_cli.core.lock import set_lock
 from faceswap_cli.core.workspace import SetFolder
 from faceswap_cli.faces.dataset import FaceSet
 from faceswap_cli.stages import extract as stage
@@ -232,3 +234,36 @@ def test_full_disk_exits_with_code_3(
     assert "no space left on the disk" in error
     assert "run the same command again" in error
     assert (workspace / "faces" / "spot" / "000009-0.png").is_file()
+
+
+def test_one_input_that_fails_does_not_stop_the_others(
+    workspace: Path, clip: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every other set is made; the failure is said at the end, in JSON too, and is the exit code.
+
+    A clip without a face is noted, and is no failure.
+    """
+    Path("broken.mp4").write_bytes(b"no video")
+    write_clip(Path("empty.mp4"), frames=3, empty={0, 1, 2})
+    code = command("broken.mp4", str(clip), "empty.mp4", "--json")
+    captured = capsys.readouterr()
+    assert 3 == code
+    result = json.loads(captured.out)
+    assert {clip.stem, "broken.mp4"} == result.keys()
+    assert FACE_COUNT == result[clip.stem]["faces"]
+    assert 3 == result["broken.mp4"]["exit_code"]
+    assert "failed: no face was found in the 3 frames of empty.mp4" in captured.err
+    assert "error: broken.mp4" in captured.err
+    assert not (workspace / "faces" / "empty").exists()
+
+
+def test_a_set_that_another_process_writes_fails_by_itself(
+    workspace: Path, clip: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is found out while extracting is of one input, too."""
+    write_clip(Path("other.mp4"), frames=3, empty=frozenset())
+    with set_lock(workspace / "faces" / "other"):
+        assert 3 == command("other.mp4", str(clip), "--json")
+    result = json.loads(capsys.readouterr().out)
+    assert "is being written" in result["other.mp4"]["error"]
+    assert FACE_COUNT == result[clip.stem]["faces"]
