@@ -6,10 +6,10 @@ import re
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from rich.console import Console
 from rich.markup import escape
@@ -54,7 +54,7 @@ class Terminal(Reporter):
         self._as_json = as_json
         self._verbose = verbose
         self._timed: tuple[str, float] | None = None
-        self._stderr = Console(stderr=True, highlight=False)
+        self._stderr = Console(file=_LastingStderr(), highlight=False)  # type: ignore[arg-type]
         self._stdout = Console(highlight=False)
         self._progress: Progress | None = None
         self._task = TaskID(0)
@@ -195,6 +195,27 @@ class Terminal(Reporter):
             title, started = self._timed
             self._timed = None
             self.note(f"{title}: {time.monotonic() - started:.1f} s")
+
+
+class _LastingStderr:
+    """The standard error stream; once nobody reads it any more, what is written is dropped.
+
+    A closed terminal (SIGHUP) or pipe (`| head`) must not end the work, of which this only tells.
+    """
+
+    def write(self, text: str) -> int:
+        """Write text if there is someone to read it."""
+        with suppress(OSError):
+            sys.stderr.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush what can be flushed."""
+        with suppress(OSError):
+            sys.stderr.flush()
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever rich asks of a stream
+        return getattr(sys.stderr, name)
 
 
 class _StatusLog:

@@ -15,6 +15,7 @@ from faceswap_cli.cli.console import Terminal
 from faceswap_cli.cli.options import CommonOptions
 from faceswap_cli.core.errors import EXIT_INTERRUPTED, ConfigurationError, FaceswapError
 from faceswap_cli.core.fileio import name_too_long_error
+from faceswap_cli.core.signals import interrupt_on_signals
 
 if TYPE_CHECKING:
     from faceswap_cli.core.workspace import Workspace
@@ -42,7 +43,7 @@ def command_context(common: CommonOptions) -> Iterator[Terminal]:
                 raise ConfigurationError(
                     "--quiet and --verbose exclude each other", hint="choose one of them"
                 )
-            with _name_errors():
+            with interrupt_on_signals(), _name_errors():
                 yield terminal
         except FaceswapError as error:
             if common.debug:

@@ -174,8 +174,7 @@ def run_jobs(
             started = time.monotonic()
             with graceful_interrupt() as stop:
                 code, result = _run_step([*words[:1], *options, *words[1:]], folder, stop)
-            if stop.requested:
-                raise KeyboardInterrupt
+            stop.raise_if_requested()
             seconds = round(time.monotonic() - started, 1)
             steps.append(StepResult(step=line, exit_code=code, seconds=seconds, result=result))
     return JobsSummary(jobs=results)

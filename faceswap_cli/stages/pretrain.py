@@ -147,8 +147,7 @@ def pretrain(job: PretrainJob, *, report: Reporter) -> PretrainSummary:
             ),
             report=report,
         )
-    if interrupt.requested:
-        raise KeyboardInterrupt
+    interrupt.raise_if_requested()
     return summary
 
 
@@ -164,8 +163,7 @@ def draw_pairs(job: PretrainJob, interrupt: StopFlag, report: Reporter) -> None:
     report.start_task("drawing people", total=len(settings.group_numbers), unit="groups")
     for done in SwapPairs.draw(settings, job.pairs_folder, processes=job.processes):
         report.update(done)
-        if interrupt.requested:
-            raise KeyboardInterrupt
+        interrupt.raise_if_requested()
 
 
 def load_resumable(job: PretrainJob) -> checkpoint.Checkpoint | None:

@@ -204,8 +204,7 @@ def train(job: TrainJob, *, report: Reporter) -> TrainSummary:
             estimate=session.estimate,
             report=report,
         )
-    if interrupt.requested:
-        raise KeyboardInterrupt
+    interrupt.raise_if_requested()
     return summary
 
 
