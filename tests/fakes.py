@@ -21,6 +21,7 @@ from faceswap_cli.core.progress import Reporter
 from faceswap_cli.core.types import Image, Points
 from faceswap_cli.core.workspace import SetFolder
 from faceswap_cli.faces.embedding import Embedding
+from faceswap_cli.faces.set_source import read_source, write_source
 from faceswap_cli.faces.settings import ExtractSettings
 from faceswap_cli.faces.types import Face
 from faceswap_cli.stages.extract import ExtractSummary, extract
@@ -311,5 +312,6 @@ def read_set_files(folder: SetFolder) -> dict[str, bytes]:
 
 def mark_unfinished(folder: SetFolder) -> None:
     """Make a finished set one that was interrupted."""
-    text = folder.source.read_text()
-    folder.source.write_text(text[: text.index("\n[result]")])
+    source = dict(read_source(folder.source))
+    del source["result"]
+    write_source(folder, source)

@@ -34,6 +34,7 @@ from faceswap_cli.conversion.pipeline import (
 from faceswap_cli.conversion.swapper import FaceLayer, FaceSwapper, FaceTask
 from faceswap_cli.core.config import resolve
 from faceswap_cli.core.errors import ConfigurationError
+from faceswap_cli.core.fileio import DamagedFileError
 from faceswap_cli.core.hardware import find_hardware
 from faceswap_cli.core.lazy_image import ArrayImage
 from faceswap_cli.core.types import Image
@@ -423,8 +424,8 @@ def test_a_truncated_face_index_resumes_to_the_same_bytes(tmp_path: Path) -> Non
     assert write(tmp_path / "one", tear=False) == write(tmp_path / "two", tear=True)
 
 
-def test_a_face_index_with_another_key_is_ignored(tmp_path: Path) -> None:
-    """With another key, lost rows or a damaged state file, progress is empty."""
+def test_a_face_index_of_another_clip_or_damaged_is_not_used(tmp_path: Path) -> None:
+    """With another key, progress is empty; lost rows or a damaged state file are an error."""
     face_index = FaceIndex(folder=tmp_path, key="k")
     with face_index.resume(IndexProgress()) as writer:
         writer.write(frame_position(0), [indexed_face(1)])
@@ -432,9 +433,11 @@ def test_a_face_index_with_another_key_is_ignored(tmp_path: Path) -> None:
     assert 1 == face_index.read_progress().frames
     assert IndexProgress() == replace(face_index, key="other").read_progress()
     (tmp_path / "faces.bin").write_bytes(b"")
-    assert IndexProgress() == face_index.read_progress()
+    with pytest.raises(DamagedFileError, match=r"faces\.bin is damaged"):
+        face_index.read_progress()
     (tmp_path / "faces.json").write_text("{")
-    assert IndexProgress() == face_index.read_progress()
+    with pytest.raises(DamagedFileError, match=r"faces\.json is damaged"):
+        face_index.read_progress()
 
 
 def test_a_new_face_index_drops_the_state_of_an_older_one(tmp_path: Path) -> None:

@@ -137,7 +137,7 @@ def test_a_damaged_segment_is_refused_and_made_again(tmp_path: Path) -> None:
     middle.write_bytes(data)
     with pytest.raises(InputError, match=r"has been damaged: 00000004\.piece") as caught:
         open_writer(tmp_path / "work").finalize(tmp_path / "out.mp4")
-    assert "run the same command again: only that segment is made again" == caught.value.hint
+    assert "run the same command again: it is made again from that segment on" == caught.value.hint
     assert not (tmp_path / "out.mp4").exists()
     assert 4 == open_writer(tmp_path / "work").frames_done
 

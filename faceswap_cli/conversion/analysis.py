@@ -22,11 +22,12 @@ from faceswap_cli.conversion.face_index import (
     IndexProgress,
 )
 from faceswap_cli.core.errors import InputError
-from faceswap_cli.core.fileio import append_line, sha256_file
+from faceswap_cli.core.fileio import DamagedFileError, append_line, sha256_file
 from faceswap_cli.core.progress import Reporter
+from faceswap_cli.core.signals import graceful_interrupt
 from faceswap_cli.core.workspace import SetFolder, Workspace
 from faceswap_cli.faces.alignment import TEMPLATE_VERSION
-from faceswap_cli.faces.dataset import read_records
+from faceswap_cli.faces.dataset import read_records, read_records_digest
 from faceswap_cli.faces.detectors import DEFAULT_DETECTOR, LOCATION_DETECTORS
 from faceswap_cli.faces.selection import SelectAll
 from faceswap_cli.faces.set_source import read_source
@@ -102,7 +103,7 @@ class MissingLog:
         if span not in self.spans:
             self.spans.add(span)
             entry = {"clip": self._key, "missing": span.to_json()}
-            append_line(self._path, json.dumps(entry))
+            append_line(self._path, json.dumps(entry), durable=True)
 
     def _load(self) -> list[list[Any]]:
         """Return what earlier runs found in the clip; a torn line is found again."""
@@ -178,6 +179,9 @@ def analyze_clip(
         report: Receives the progress.
         note: Called with a line for what is missing or damaged in the file.
         missing: As of `FrameSource.frames`.
+
+    Raises:
+        KeyboardInterrupt: A signal asked to stop; the faces so far are saved.
     """
     if reusable := find_reusable_set(sets, clip, assignments):
         report.note(f'the faces are those of the set "{reusable.folder.name}"')
@@ -193,7 +197,11 @@ def analyze_clip(
         TEMPLATE_VERSION,
     ]
     face_index = FaceIndex(folder=folder, key=json.dumps(key))
-    progress = face_index.read_progress()
+    try:
+        progress = face_index.read_progress()
+    except DamagedFileError as error:
+        note(f"{error}: the faces are searched again from the first frame")
+        progress = IndexProgress()
     if progress.is_finished:
         report.note("the faces are known from an earlier run")
         return face_index
@@ -201,6 +209,7 @@ def analyze_clip(
     report.start_task(title, total=clip.approx_frame_count, unit="frames")
     make_detector = LOCATION_DETECTORS[DEFAULT_DETECTOR]
     with (
+        graceful_interrupt() as stop,
         FaceTracker(make_detector, selection=SelectAll()) as tracker,
         make_detector() as detector,
         face_index.resume(progress) as writer,
@@ -215,10 +224,11 @@ def analyze_clip(
                 position = item.frame.position
                 assigned = assigner.assign(item.frame, item.faces)
                 writer.write(position, [IndexedFace.from_tracked(*one) for one in assigned])
-                if writer.frames % SAVE_INTERVAL_FRAMES == 0:
+                if writer.frames % SAVE_INTERVAL_FRAMES == 0 or stop.requested:
                     state = {"follower": item.get_state(), "casting": assigner.state_dict()}
                     writer.save(position, state=state)
                 report.update(writer.frames, {"faces": writer.rows})
+                stop.raise_if_requested()
         writer.save(None, is_finished=True)
     return face_index
 
@@ -230,7 +240,7 @@ def _copy_set_faces(extracted: ExtractedSet, clip: Clip, face_index: FaceIndex) 
     """
     folder = extracted.folder
     with face_index.resume(IndexProgress()) as writer:
-        for record in read_records(folder.records):
+        for record in read_records(folder.records, sha256=read_records_digest(folder)):
             if record.input_index != extracted.input_index or not clip.contains(record.time):
                 continue
             paths = (folder.root / record.file, folder.rejected / record.file)

@@ -5,10 +5,10 @@ tracked first. They are stored in a file, so memory does not grow with the clip 
 analysis can resume.
 """
 
-import json
+import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import groupby
@@ -20,7 +20,14 @@ import numpy as np
 import numpy.typing as npt
 
 from faceswap_cli.conversion.swapper import FaceTask
-from faceswap_cli.core.fileio import sha256_file, translate_os_errors, write_text
+from faceswap_cli.core.fileio import (
+    DamagedFileError,
+    make_folder,
+    read_json,
+    sha256_file,
+    translate_os_errors,
+    write_json,
+)
 from faceswap_cli.faces.alignment import FaceAlignment
 from faceswap_cli.faces.track_smoothing import SmoothedFace
 from faceswap_cli.faces.types import NUM_LANDMARKS
@@ -32,6 +39,9 @@ VOTE_RADIUS = 6
 """Frames before and after that vote on a face's assignment."""
 SAVE_INTERVAL_FRAMES = 250
 """Frames after which the progress is saved."""
+
+HASHED_BYTES = 1 << 20
+"""Read at a time to hash the rows."""
 
 ROW_DTYPE = np.dtype(
     [
@@ -104,43 +114,67 @@ class FaceIndex:
         return self.folder / "faces.json"
 
     def read_progress(self) -> IndexProgress:
-        """Return the progress; that of a damaged index or one with another key is empty."""
+        """Return the progress; that of an index with another key is empty.
+
+        Raises:
+            DamagedFileError: A file has changed since it was written.
+        """
         try:
-            saved = json.loads(self._state_path.read_text(encoding="utf-8"))
-            rows = self._rows_path.stat().st_size // ROW_DTYPE.itemsize
-            if saved.pop("key") != self.key or rows < saved["rows"]:
+            saved = read_json(self._state_path)
+        except FileNotFoundError:
+            return IndexProgress()
+        try:
+            if saved.pop("key") != self.key:
                 return IndexProgress()
+            digest = saved.pop("rows_sha256", None)
             last = saved.pop("place")
             position = FramePosition(index=last[0], time=Fraction(last[1])) if last else None
-            return IndexProgress(state=saved.pop("memory"), position=position, **saved)
-        except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
-            return IndexProgress()
+            progress = IndexProgress(state=saved.pop("memory"), position=position, **saved)
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            raise DamagedFileError(self._state_path) from error
+        if digest is not None and digest != self._hash_rows(progress.rows).hexdigest():
+            raise DamagedFileError(self._rows_path)
+        return progress
 
     @contextmanager
     def resume(self, progress: IndexProgress) -> Iterator["FaceIndexWriter"]:
         """Yield a writer for the frames after those of `progress`; rows beyond them are cut off."""
         with translate_os_errors(self._rows_path):
-            self.folder.mkdir(parents=True, exist_ok=True)
+            make_folder(self.folder)
             if not progress.rows:
                 # The progress of an older index must not be taken for that of the new rows.
                 self._state_path.unlink(missing_ok=True)
             with self._rows_path.open("ab") as file:
                 os.truncate(file.fileno(), progress.rows * ROW_DTYPE.itemsize)
                 yield FaceIndexWriter(
-                    face_index=self, file=file, frames=progress.frames, rows=progress.rows
+                    face_index=self,
+                    file=file,
+                    frames=progress.frames,
+                    rows=progress.rows,
+                    digest=self._hash_rows(progress.rows),
                 )
 
-    def save_progress(self, progress: IndexProgress) -> None:
-        """Save the progress; the rows must be on the disk."""
+    def _hash_rows(self, count: int) -> "hashlib._Hash":
+        """Return the hash of the first rows; of fewer if there are fewer."""
+        total, left = hashlib.sha256(), count * ROW_DTYPE.itemsize
+        with suppress(FileNotFoundError), self._rows_path.open("rb") as file:
+            while block := file.read(min(left, HASHED_BYTES)):
+                total.update(block)
+                left -= len(block)
+        return total
+
+    def save_progress(self, progress: IndexProgress, *, rows_sha256: str) -> None:
+        """Save the progress; the rows, with that digest, must be on the disk."""
         saved = {
             "key": self.key,
+            "rows_sha256": rows_sha256,
             "frames": progress.frames,
             "rows": progress.rows,
             "place": progress.position and [progress.position.index, str(progress.position.time)],
             "memory": dict(progress.state),
             "is_finished": progress.is_finished,
         }
-        write_text(self._state_path, json.dumps(saved))
+        write_json(self._state_path, saved)
 
     def digest(self) -> str:
         """Return the SHA-256 of all rows, in hexadecimal digits."""
@@ -235,12 +269,15 @@ class FaceIndexWriter:
     file: BinaryIO
     frames: int
     rows: int
+    digest: "hashlib._Hash"
+    """Of all rows."""
 
     def write(self, position: FramePosition, faces: Iterable[IndexedFace]) -> None:
         """Add the next frame with its faces."""
         rows = [_to_row(position, face) for face in faces]
         for row in rows:
             self.file.write(row.tobytes())
+            self.digest.update(row.tobytes())
         self.frames += 1
         self.rows += len(rows)
 
@@ -261,7 +298,7 @@ class FaceIndexWriter:
             state=state,
             is_finished=is_finished,
         )
-        self.face_index.save_progress(progress)
+        self.face_index.save_progress(progress, rows_sha256=self.digest.hexdigest())
 
 
 def smooth_assignments(frames: IntArray, tracks: IntArray, assignments: IntArray) -> IntArray:

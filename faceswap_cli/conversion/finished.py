@@ -67,7 +67,7 @@ class FinishedLog:
 
     def append(self, entry: Mapping[str, Any]) -> None:
         """Record a finished output."""
-        append_line(self._folder / LOG_NAME, json.dumps(entry, default=str))
+        append_line(self._folder / LOG_NAME, json.dumps(entry, default=str), durable=True)
 
     def _read(self) -> dict[str, dict[str, Any]]:
         """Return the last entry of each output; a torn line is as good as none."""

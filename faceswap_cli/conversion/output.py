@@ -15,7 +15,13 @@ from faceswap_cli.conversion.clip import Clip
 from faceswap_cli.conversion.pipeline import OutputFrame
 from faceswap_cli.conversion.settings import ConvertSettings
 from faceswap_cli.core.errors import ConfigurationError
-from faceswap_cli.core.fileio import fit_name, fsync, translate_os_errors
+from faceswap_cli.core.fileio import (
+    fit_name,
+    fsync,
+    make_folder,
+    remove_temp_files,
+    translate_os_errors,
+)
 from faceswap_cli.provenance.claim import Claim, metadata_comment
 from faceswap_cli.provenance.credentials import sign_file
 from faceswap_cli.provenance.sidecar import sidecar_path, write_sidecar
@@ -174,10 +180,11 @@ class Output:
         for made, target, changed_from in self._output_files(finished, swapped_frames):
             signs = self.settings.credentials and changed_from is not None
             is_signed = signs and sign_file(made, claim, source=changed_from)
-            _publish(made, target)
-            sidecar_path(target).unlink(missing_ok=True)  # it described an older file
-            if signs and (not is_signed or target == self.path):
-                write_sidecar(target, claim)
+            with translate_os_errors(target):
+                _publish(made, target)
+                sidecar_path(target).unlink(missing_ok=True)  # it described an older file
+                if signs and (not is_signed or target == self.path):
+                    write_sidecar(target, claim)
         if not self.settings.credentials:
             return [*notes, "the output is unsigned (--no-credentials)"]
         return notes
@@ -199,14 +206,15 @@ class Output:
         return [(finished / name, self.path / name, changed.get(name)) for name in made]
 
     def cleanup(self) -> None:
-        """Remove the unfinished parts."""
+        """Remove the unfinished parts, and what a killed process left."""
+        remove_temp_files(sidecar_path(self.path))
         shutil.rmtree(parts_folder(self.path), ignore_errors=True)
 
 
 def _publish(finished: Path, target: Path) -> None:
     """Move a finished file to its final name in one step."""
     with translate_os_errors(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(target.parent)
         fsync(finished)
         finished.replace(target)
         fsync(target.parent)

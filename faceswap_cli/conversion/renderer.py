@@ -26,6 +26,7 @@ from faceswap_cli.conversion.pipeline import (
 from faceswap_cli.conversion.swapper import FaceSwapper
 from faceswap_cli.core.prefetch import prefetch
 from faceswap_cli.core.progress import Reporter
+from faceswap_cli.core.signals import graceful_interrupt
 from faceswap_cli.video.frame import Frame
 from faceswap_cli.video.segments import ALL_FRAMES, FrameRange
 from faceswap_cli.video.source import ReportMissing
@@ -64,8 +65,13 @@ class Renderer:
         Args:
             output: What is written; it was opened with the same range.
             frames: Numbers of frames, counted from the first one of the clip.
+
+        Raises:
+            KeyboardInterrupt: A signal asked to stop; the frames so far are saved.
         """
         done = output.writer.frames_done
+        for name in output.writer.damaged:
+            self.report.note(f"{name} is damaged: made again from there on")
         if done > frames.first:
             self.report.note(f"resuming after {done - frames.first} finished frames")
         identities = " and ".join(dict.fromkeys(self.identities))
@@ -73,12 +79,20 @@ class Renderer:
         self.report.start_task(title, total=self.clip.approx_frame_count, unit="frames")
         started, done_before = time.monotonic(), done
         count = None if frames.end is None else frames.end - done
-        with output.writer, closing(self.render_frames(start=done)) as rendered:
+        with (
+            graceful_interrupt() as stop,
+            output.writer,
+            closing(self.render_frames(start=done)) as rendered,
+        ):
             for frame in islice(rendered, count):
                 output.write(frame)
                 done += 1
                 rate = (done - done_before) / max(time.monotonic() - started, 1e-9)
                 self.report.update(done - frames.first, {"fps": round(rate, 1)})
+                if stop.requested:
+                    self.report.note(f"stopped after {done - frames.first} finished frames")
+                    break
+        stop.raise_if_requested()
         return done
 
     def render_frames(self, *, start: int) -> Generator[OutputFrame, None, None]:

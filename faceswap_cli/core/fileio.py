@@ -1,16 +1,19 @@
 """Atomic writes (a temporary file, a flush, one rename); digests, names and errors of files."""
 
 import errno
+import glob
 import hashlib
+import json
 import os
 import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from faceswap_cli.core.errors import InputError
 
@@ -22,6 +25,18 @@ REPLACE_ATTEMPTS, REPLACE_PAUSE_S = 20, 0.05
 """How often, and how far apart in seconds, Windows is asked to replace a file that is open."""
 _RANDOM_BYTES = 8
 """Of a name that `tempfile` makes, between prefix and suffix."""
+
+
+class DamagedFileError(InputError):
+    """A file that has changed since it was written.
+
+    Args:
+        path: The file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"{path} is damaged")
+        self.path = path
 
 
 @contextmanager
@@ -40,7 +55,7 @@ def atomic_write(path: Path, *, durable: bool = True) -> Iterator[Path]:
         InputError: The disk is full or the folder cannot be written.
     """
     with translate_os_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         handle, name = tempfile.mkstemp(
             prefix=temp_prefix(path, path.suffix), suffix=path.suffix, dir=path.parent
         )
@@ -82,6 +97,48 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Replace the file at `path` by JSON, with a digest of it in the second line."""
+    text = json.dumps(content)
+    write_text(path, f"{text}\n{_digest_line(text)}\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a file of `write_json`, or of JSON alone, as older versions wrote it.
+
+    Raises:
+        FileNotFoundError: There is none.
+        DamagedFileError: It has changed since it was written, or cannot be read.
+    """
+    try:
+        text, *lines = path.read_text(encoding="utf-8").splitlines() or [""]
+        if lines and lines != [_digest_line(text)]:
+            raise DamagedFileError(path)
+        content = json.loads(text)
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, RecursionError) as error:
+        raise DamagedFileError(path) from error
+    if not isinstance(content, dict):
+        raise DamagedFileError(path)
+    return content
+
+
+def _digest_line(text: str) -> str:
+    """Return the line with the digest of a text."""
+    return f"sha256 {hashlib.sha256(text.encode()).hexdigest()}"
+
+
+def hard_link_or_copy(path: Path, name: Path) -> None:
+    """Make `name` a hard link to `path`, atomically; a copy if the file system has none."""
+    with atomic_write(name) as temporary, translate_os_errors(name):
+        temporary.unlink()
+        try:
+            os.link(path, temporary)
+        except OSError:  # the file system has no hard links
+            shutil.copyfile(path, temporary)
+
+
 def fit_name(
     stem: str, suffix: str = "", *, prefix: str = "", max_bytes: int = MAX_NAME_BYTES
 ) -> str:
@@ -108,6 +165,13 @@ def temp_prefix(path: Path, suffix: str = "") -> str:
     """Return how the names of a path's temporary files begin, if they end in `suffix`."""
     max_bytes = MAX_NAME_BYTES - _RANDOM_BYTES - len(os.fsencode(suffix))
     return fit_name(path.stem, "-", prefix=".", max_bytes=max_bytes)
+
+
+def remove_temp_files(path: Path) -> None:
+    """Delete the temporary files that a process left which was killed while it wrote `path`."""
+    prefix, suffix = temp_prefix(path, path.suffix), path.suffix
+    for one in path.parent.glob(f"{glob.escape(prefix)}{'?' * _RANDOM_BYTES}{glob.escape(suffix)}"):
+        one.unlink(missing_ok=True)
 
 
 def fingerprint(path: Path) -> dict[str, str | int]:
@@ -142,6 +206,21 @@ def fsync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def make_folder(folder: Path) -> None:
+    """Create a folder and those above it, so that they outlast a power cut.
+
+    A file's own flush does not promise that the folders above it are still there.
+
+    Raises:
+        OSError: It cannot be created.
+    """
+    missing = [one for one in (folder, *folder.parents) if not one.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for one in missing:
+        with suppress(PermissionError):  # a folder that may be entered and not listed
+            fsync(one.parent)
 
 
 def check_writable(path: Path) -> None:
@@ -217,16 +296,25 @@ def _umask() -> int:
 _umask()
 
 
-def append_line(path: Path, line: str) -> None:
-    """Append a line to a text file; a line torn by a crash before it is closed first."""
+def append_line(path: Path, line: str, *, durable: bool = False) -> None:
+    """Append a line to a text file; a line torn by a crash before it is closed first.
+
+    Args:
+        path: The file; created if it is missing.
+        line: The line, without its end.
+        durable: Wait until it is on the disk.
+    """
     with translate_os_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         with path.open("a+b") as file:
             if file.tell() > 0:
                 file.seek(-1, 2)
                 if file.read(1) != b"\n":
                     file.write(b"\n")
             file.write(line.encode() + b"\n")
+        if durable:
+            fsync(path)
+            fsync(path.parent)
 
 
 def check_disk_space(folder: Path, *, needed_bytes: int, what: str = "the run") -> int:

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import IO
 
 from faceswap_cli.core.errors import InputError
-from faceswap_cli.core.fileio import fit_name, translate_os_errors
+from faceswap_cli.core.fileio import fit_name, make_folder, translate_os_errors
 
 LOCK_SUFFIX = ".lock"
 """End of the name of every lock's file; in a folder it is all of the name."""
@@ -136,7 +136,7 @@ def _lock_file(path: Path, title: str, hint: str) -> Iterator[None]:
     created = [one for one in (folder, *folder.parents) if not one.exists()]
     try:
         with translate_os_errors(folder):
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
             path, file = _acquire(path)
         if file is None:
             raise InputError(f"{title} is being written by {_read_holder(path)}", hint=hint)

@@ -51,6 +51,16 @@ class SetFolder:
         """Progress of an interrupted extraction; deleted when it is finished."""
         return self.root / "progress.json"
 
+    @property
+    def previous_progress(self) -> Path:
+        """The progress before the last one, should that be damaged."""
+        return self.root / "progress-1.json"
+
+    def remove_progress(self) -> None:
+        """Remove the progress: the extraction is finished."""
+        for path in (self.progress, self.previous_progress):
+            path.unlink(missing_ok=True)
+
     def crop_path(self, frame: int, face: int, *, source: int = 0, kind: str = "png") -> Path:
         """Return the crop of face `face` in frame `frame` of input `source`, all from 0."""
         prefix = f"{source + 1}-" if source else ""

@@ -6,7 +6,7 @@ file is replaced. After an interruption of any kind the work after that checkpoi
 the same bytes: later records are cut off, and later crops are overwritten.
 """
 
-import json
+import hashlib
 import os
 import re
 import time
@@ -19,7 +19,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
 
-from faceswap_cli.core.fileio import atomic_write, fsync, translate_os_errors, write_text
+from faceswap_cli.core.fileio import (
+    DamagedFileError,
+    atomic_write,
+    fsync,
+    hard_link_or_copy,
+    read_json,
+    translate_os_errors,
+    write_json,
+)
 from faceswap_cli.core.workspace import SetFolder
 from faceswap_cli.faces.crops import FILE_EXTENSIONS, CropFile, make_crop
 from faceswap_cli.faces.settings import ExtractSettings
@@ -30,6 +38,8 @@ CHECKPOINT_INTERVAL_S = 2.0
 """At most this much work is repeated after a power cut."""
 MAX_PENDING_CROPS = 8
 """Crops that may wait to be written before `CropWriter.add` waits, too."""
+HASHED_BYTES = 1 << 20
+"""Read at a time to hash the records."""
 ENCODER_THREADS = 2
 """Crops made at a time."""
 
@@ -51,25 +61,44 @@ class CropWriter:
         self.face_count = 0
         """Faces added, in this run and those before it."""
         self.resumed_progress: Progress | None = None
-        """The last checkpoint of the runs before; None: there was none."""
+        """The last checkpoint of the runs before that is whole; None: there was none."""
+        self.damaged: list[Path] = []
+        """Files of the runs before that have changed since they were written."""
 
     def __enter__(self) -> Self:
         """Remove what is beyond the last checkpoint, and open the file of records."""
         records_path = self._folder.records
         _remove_temp_files(self._folder.root)
         with translate_os_errors(records_path):
-            self.resumed_progress, size = _read_progress(self._folder.progress, records_path)
+            self._resume()
+            progress = self.resumed_progress or {"faces": 0, "bytes": 0}
+            self.face_count = progress["faces"]
             self._file = records_path.open("ab")
-            self._file.truncate(size)
-        self.face_count = self.resumed_progress["faces"] if self.resumed_progress else 0
-        self._appender = _RecordAppender(
-            file=self._file, records_path=records_path, progress_path=self._folder.progress
-        )
+            self._file.truncate(progress["bytes"])
+            digest = _hash_file(records_path)
+        self._appender = _RecordAppender(file=self._file, folder=self._folder, digest=digest)
         self._encoders = ThreadPoolExecutor(max_workers=ENCODER_THREADS)
         self._writer = ThreadPoolExecutor(max_workers=1)
         self._pending: deque[Future[None]] = deque()
         self._last_checkpoint_s = time.monotonic()
         return self
+
+    def _resume(self) -> None:
+        """Find the last checkpoint that is whole, with records that are."""
+        for path in (self._folder.progress, self._folder.previous_progress):
+            try:
+                self.resumed_progress = _read_progress(path, self._folder.records)
+            except FileNotFoundError:
+                continue
+            except DamagedFileError as error:
+                self.damaged.append(error.path)
+                continue
+            return
+
+    @property
+    def records_sha256(self) -> str:
+        """The digest of the records that are written so far."""
+        return self._appender.digest.hexdigest()
 
     def __exit__(
         self,
@@ -83,7 +112,8 @@ class CropWriter:
         finally:
             self._encoders.shutdown()
             self._writer.shutdown()
-            self._file.close()
+            with suppress(OSError):  # a full disk also refuses what is still buffered
+                self._file.close()
 
     def add(self, frame: Frame, face: SmoothedFace, *, input_index: int, face_index: int) -> None:
         """Cut a face out and write it, in other threads.
@@ -148,8 +178,9 @@ class _RecordAppender:
     """Appends records in order, in a thread of its own."""
 
     file: BinaryIO
-    records_path: Path
-    progress_path: Path
+    folder: SetFolder
+    digest: "hashlib._Hash"
+    """Of all records."""
     unsynced: list[Path] = field(default_factory=list)
     """Crops that may not be on the disk yet."""
     has_failed: bool = False
@@ -157,13 +188,15 @@ class _RecordAppender:
 
     def append(self, crop_future: "Future[CropFile]") -> None:
         """Append the record of a crop once that is written."""
-        with translate_os_errors(self.records_path):
+        with translate_os_errors(self.folder.records):
             if self.has_failed:
                 return
             try:
                 crop = crop_future.result()
-                self.file.write(crop.record.to_json().encode() + b"\n")
+                line = crop.record.to_json().encode() + b"\n"
+                self.file.write(line)
                 self.file.flush()
+                self.digest.update(line)
                 self.unsynced.append(crop.path)
             except BaseException:
                 self.has_failed = True
@@ -175,38 +208,63 @@ class _RecordAppender:
             return
         try:
             self._flush()
-            size = os.fstat(self.file.fileno()).st_size
-            write_text(self.progress_path, json.dumps({**progress, "bytes": size}) + "\n")
+            records = {
+                "bytes": os.fstat(self.file.fileno()).st_size,
+                "records_sha256": self.digest.hexdigest(),
+            }
+            if self.folder.progress.exists():
+                hard_link_or_copy(self.folder.progress, self.folder.previous_progress)
+            write_json(self.folder.progress, {**progress, **records})
         except BaseException:
             self.has_failed = True
             raise
 
     def _flush(self) -> None:
         """Flush the crops and their records to the disk."""
-        with translate_os_errors(self.records_path):
+        with translate_os_errors(self.folder.records):
             for path in self.unsynced:
                 with suppress(FileNotFoundError):  # deleted by the user meanwhile
                     fsync(path)
             self.unsynced.clear()
-            fsync(self.records_path.parent)
+            fsync(self.folder.root)
             os.fsync(self.file.fileno())
 
 
 def _remove_temp_files(folder: Path) -> None:
     """Remove the temporary files of a run that was killed while writing them."""
-    name = r"\.((\d+-)?\d+-\d+|source|progress)-\w{8}\.(png|jpg|toml|json)"
+    name = r"\.((\d+-)?\d+-\d+|source|progress|progress-1)-\w{8}\.(png|jpg|toml|json)"
     for path in folder.iterdir():
         if re.fullmatch(name, path.name):
             path.unlink()
 
 
-def _read_progress(progress_path: Path, records_path: Path) -> tuple[Progress | None, int]:
-    """Return the last checkpoint, if any, and the size in bytes of the records then."""
-    size = records_path.stat().st_size if records_path.exists() else 0
+def _read_progress(path: Path, records: Path) -> Progress:
+    """Return a checkpoint whose records are as it left them.
+
+    Raises:
+        FileNotFoundError: There is none.
+        DamagedFileError: It, or the records, have changed since; records can also be missing.
+    """
+    progress = read_json(path)
     try:
-        progress: Progress = json.loads(progress_path.read_text(encoding="utf-8"))
-        checkpoint_size = int(progress["bytes"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return None, 0
-    # With records missing, the checkpoint is not to be trusted.
-    return (progress, checkpoint_size) if checkpoint_size <= size else (None, 0)
+        size, digest = int(progress["bytes"]), progress.get("records_sha256")
+        if size < 0 or int(progress["faces"]) < 0:
+            raise ValueError("less than nothing")
+        found = _hash_file(records, size)
+    except FileNotFoundError as error:
+        raise DamagedFileError(records) from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise DamagedFileError(path) from error
+    if records.stat().st_size < size or (digest is not None and digest != found.hexdigest()):
+        raise DamagedFileError(records)
+    return progress
+
+
+def _hash_file(path: Path, size: int | None = None) -> "hashlib._Hash":
+    """Return the hash of the first `size` bytes of a file, or of all."""
+    with path.open("rb") as file:
+        total = hashlib.sha256()
+        while block := file.read(HASHED_BYTES if size is None else min(HASHED_BYTES, size)):
+            total.update(block)
+            size = None if size is None else size - len(block)
+        return total

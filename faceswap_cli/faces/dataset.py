@@ -1,5 +1,6 @@
 """Records of crops, one line of JSON each (`FaceRecord`), and sets of them (`FaceSet`)."""
 
+import hashlib
 import json
 import re
 import stat
@@ -15,6 +16,7 @@ from faceswap_cli.core.errors import InputError
 from faceswap_cli.core.types import Points
 from faceswap_cli.core.workspace import SetFolder
 from faceswap_cli.faces.alignment import FRAMINGS, FaceAlignment
+from faceswap_cli.faces.set_source import RECORDS_DIGEST, read_source
 
 MASK_FOLDER = "masks"
 """Folder in a set's, of masks that came with the footage."""
@@ -128,19 +130,37 @@ class FaceSet:
     records: Sequence[FaceRecord]
 
     @classmethod
-    def load(cls, name: str, *, folder: Path, records: Path) -> "FaceSet":
+    def load(
+        cls, name: str, *, folder: Path, records: Path, sha256: str | None = None
+    ) -> "FaceSet":
         """Read the set with crops in `folder` and records in the file `records`.
 
+        Args:
+            name: Name of the set.
+            folder: Its crops.
+            records: Its records.
+            sha256: As of `read_records`.
+
         Raises:
-            InputError: A line is not a record, or a crop is a link to a file elsewhere.
+            InputError: As `read_records` does, or a crop is a link to a file elsewhere.
         """
-        present = [one for one in read_records(records) if _is_present(folder / one.file)]
+        all_records = read_records(records, sha256=sha256)
+        present = [one for one in all_records if _is_present(folder / one.file)]
         return cls(name=name, folder=folder, records=present)
 
     @classmethod
     def from_folder(cls, folder: SetFolder) -> "FaceSet":
-        """Read the set in a folder of the workspace."""
-        return cls.load(folder.name, folder=folder.root, records=folder.records)
+        """Read the set in a folder of the workspace.
+
+        Raises:
+            InputError: Its records or its `source.toml` are damaged.
+        """
+        return cls.load(
+            folder.name,
+            folder=folder.root,
+            records=folder.records,
+            sha256=read_records_digest(folder),
+        )
 
     def __len__(self) -> int:
         return len(self.records)
@@ -260,20 +280,46 @@ def _round_points(points: Points) -> list[list[float]]:
     return rounded
 
 
-def read_records(path: Path) -> Iterable[FaceRecord]:
-    """Yield the records of a file; a last line torn by a crash is left out.
+_REPAIR_HINT = "delete that file and run its extract command again: it finds the same faces"
+
+
+def read_records_digest(folder: SetFolder) -> str | None:
+    """Return the digest that the records of a finished set have; older sets have none.
 
     Raises:
-        InputError: A line is not a record.
+        InputError: The set's `source.toml` is damaged.
     """
-    with path.open(encoding="utf-8", errors="replace") as lines:
+    if not folder.source.exists():
+        return None
+    digest = read_source(folder.source).get("result", {}).get(RECORDS_DIGEST)
+    return None if digest is None else str(digest)
+
+
+def read_records(path: Path, *, sha256: str | None = None) -> Iterable[FaceRecord]:
+    """Yield the records of a file; a last line torn by a crash is left out.
+
+    Args:
+        path: The file.
+        sha256: Its digest; None does not check it.
+
+    Raises:
+        InputError: A line is not a record, or the file has another digest: after the last record.
+    """
+    total = hashlib.sha256()
+    with path.open("rb") as lines:
         for number, line in enumerate(lines, 1):
-            if not line.endswith("\n"):
-                return
+            total.update(line)
+            if not line.endswith(b"\n"):
+                break
             try:
-                yield FaceRecord.from_json(line)
+                yield FaceRecord.from_json(line.decode(errors="replace"))
             except ValueError as error:
                 raise InputError(
                     f"{path} cannot be read: its line {number} is not a face",
-                    hint="delete that line, or the folder it is in, and extract again",
+                    hint=_REPAIR_HINT,
                 ) from error
+    if sha256 is not None and sha256 != total.hexdigest():
+        raise InputError(
+            f"{path} is damaged: its digest does not match",
+            hint=_REPAIR_HINT,
+        )

@@ -4,6 +4,7 @@ Two extractions are the same if the content of their inputs and their settings a
 file (the result, the user's own sections) does not count.
 """
 
+import hashlib
 import json
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,10 @@ from faceswap_cli.faces.tracker import TRACKER_VERSION
 Section = Mapping[str, str | int | float | bool]
 Source = Mapping[str, Section]
 """Title -> section: `[input]`, `[input-2]`, ..., `[settings]`, `[result]` and the user's own."""
+RECORDS_DIGEST = "records_sha256"
+"""Key of `[result]`: the digest of the set's records."""
+_DIGEST_NOTE = "# A digest of all lines before it is in the last one."
+_DIGEST_MARK = "\n# sha256 "
 NON_CONTENT_KEYS = frozenset({"name", "partner"})
 """Keys of an input that do not belong to its content."""
 
@@ -82,10 +87,11 @@ def check_set(folder: SetFolder, source: Source, declared: Source) -> dict[str, 
     check_same_source(existing, source, folder=folder)
     if user_sections(existing) != declared:
         write_source(folder, {**existing, **declared})
-    result = existing.get("result")
+    result = existing.get("result") if folder.records.exists() else None
     if result:
-        folder.progress.unlink(missing_ok=True)
-    return {key: float(value) for key, value in result.items()} if result else None
+        folder.remove_progress()
+    counts = {key: value for key, value in (result or {}).items() if key != RECORDS_DIGEST}
+    return {key: float(value) for key, value in counts.items()} or None
 
 
 def check_same_source(existing: Source, requested: Source, *, folder: SetFolder) -> None:
@@ -151,14 +157,22 @@ def _format_value(value: object) -> object:
 
 
 def read_source(path: Path) -> Source:
-    """Read a `source.toml`.
+    """Read a `source.toml`; those of older versions have no digest.
 
     Raises:
-        InputError: It is not TOML, or may not be read.
+        InputError: It is not TOML, has changed since it was written, or may not be read.
     """
     hint = "choose another name with --name, or delete the set's folder"
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        body, mark, digest = text.rpartition(_DIGEST_MARK)
+        is_changed = (mark or _DIGEST_NOTE in text) and f"{_digest(body)}\n" != digest
+        if is_changed or not (source := tomllib.loads(text)):
+            raise InputError(
+                f"{path} is damaged: its digest does not match",
+                hint=f"{hint}; if you changed the file yourself, delete its second and last line",
+            )
+        return source
     except OSError as error:
         raise InputError(
             f"{path} cannot be read: {(error.strerror or str(error)).lower()}", hint=hint
@@ -169,11 +183,20 @@ def read_source(path: Path) -> Source:
 
 def to_toml(source: Source) -> str:
     """Return the sections as TOML; the keys are plain words."""
-    lines = ["# What the faces in this folder come from; written by faceswap extract."]
+    lines = [
+        "# What the faces in this folder come from; written by faceswap extract.",
+        _DIGEST_NOTE,
+    ]
     for title, section in source.items():
         lines += ["", f"[{title}]"]
         # JSON's numbers and printable strings are TOML's, but for its way of writing emoji.
         lines += [
             f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in section.items()
         ]
-    return "\n".join(lines) + "\n"
+    text = "\n".join(lines) + "\n"
+    return f"{text}{_DIGEST_MARK}{_digest(text)}\n"
+
+
+def _digest(text: str) -> str:
+    """Return the SHA-256 of a text, in hexadecimal digits."""
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -76,7 +76,10 @@ def load_key() -> LocalKey | None:
     Raises:
         InputError: The key's file exists and cannot be read.
     """
-    path = data_folder() / KEY_FILE
+    try:
+        path = data_folder() / KEY_FILE
+    except FileNotFoundError:
+        return None
     try:
         _restrict_to_owner(path)
         text = path.read_bytes()
@@ -141,8 +144,8 @@ def _parse_key(text: bytes) -> LocalKey:
 
 def _save_key(key: LocalKey) -> LocalKey:
     """Write a new key to the disk and return it; if another process was first, return that one."""
-    folder = data_folder()
     try:
+        folder = data_folder()
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         # mkstemp creates files that only their owner can read, before anything is in them.
         handle, name = mkstemp(prefix=".signing-key-", dir=folder)

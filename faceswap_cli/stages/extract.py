@@ -45,6 +45,8 @@ from faceswap_cli.faces.crops import CROP_ENCODERS
 from faceswap_cli.faces.detectors import DETECTORS
 from faceswap_cli.faces.selection import parse_selection
 from faceswap_cli.faces.set_source import (
+    RECORDS_DIGEST,
+    Section,
     Source,
     build_source,
     check_set,
@@ -206,8 +208,9 @@ def _extract_missing(
         _remove_empty_set(folder)
         raise _no_face_error(inputs, extraction.frames)
     counts = {"frames": extraction.frames, "faces": writer.face_count, **extraction.losses()}
-    write_source(folder, {**source, **declared, "result": counts})
-    folder.progress.unlink(missing_ok=True)
+    result: Section = {**counts, RECORDS_DIGEST: writer.records_sha256}
+    write_source(folder, {**source, **declared, "result": result})
+    folder.remove_progress()
     return counts, run_frames
 
 
@@ -531,6 +534,9 @@ class _Extraction:
     def run(self, inputs: Sequence[FrameSource]) -> int:
         """Find, crop and record the remaining faces; return the frames processed in this run."""
         progress = self.writer.resumed_progress or {}
+        for path in self.writer.damaged:
+            on = "the save before it is used" if progress else "starting again at the first frame"
+            self.report.note(f"{path} is damaged: {on}")
         before = self.frames = int(progress.get("frames", 0))
         self.missing = {
             int(key): MissingSpans(spans) for key, spans in progress.get("missing", {}).items()
@@ -690,5 +696,6 @@ def _discard_if_unreadable(folder: SetFolder, *, keep: bool) -> Iterator[None]:
 
 def _remove_empty_set(folder: SetFolder) -> None:
     """Remove the files of a set without a face; `_lock_set` removes the folder."""
-    for path in (folder.source, folder.records, folder.progress):
+    folder.remove_progress()
+    for path in (folder.source, folder.records):
         path.unlink(missing_ok=True)

@@ -8,7 +8,6 @@ import hashlib
 import json
 import os
 import re
-import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -26,7 +25,12 @@ from torch import Tensor
 
 from faceswap_cli.core.config import Recipe, list_model_differences
 from faceswap_cli.core.errors import CheckpointError, ConfigurationError
-from faceswap_cli.core.fileio import atomic_write, translate_os_errors, write_text
+from faceswap_cli.core.fileio import (
+    atomic_write,
+    hard_link_or_copy,
+    translate_os_errors,
+    write_text,
+)
 from faceswap_cli.core.workspace import RunFolder, SetFolder, validate_name
 from faceswap_cli.provenance.consent import (
     Origin,
@@ -183,7 +187,7 @@ class CheckpointWriter:
             InputError: That save failed.
         """
         self.wait()
-        _hard_link_or_copy(self.run.weights, self.run.best)
+        hard_link_or_copy(self.run.weights, self.run.best)
 
     def wait(self) -> None:
         """Wait until everything is written.
@@ -309,7 +313,7 @@ def save_checkpoint(
     header["state"] = json.dumps(state.to_dict())
     header["validation_files"] = json.dumps(dict(validation_files))
     write_safetensors(path, tensors, header)
-    _hard_link_or_copy(path, run.resume)
+    hard_link_or_copy(path, run.resume)
     for old in list_snapshots(run)[:-MAX_SNAPSHOTS]:
         old.unlink()
 
@@ -634,16 +638,6 @@ def _translate_safetensors_errors() -> Iterator[None]:
         if number is None:
             raise
         raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
-
-
-def _hard_link_or_copy(path: Path, name: Path) -> None:
-    """Make `name` a hard link to `path`, atomically; a copy if the file system has none."""
-    with atomic_write(name) as temporary, translate_os_errors(name):
-        temporary.unlink()
-        try:
-            os.link(path, temporary)
-        except OSError:  # the file system has no hard links
-            shutil.copyfile(path, temporary)
 
 
 def _last_good_hint(run: RunFolder, *, exclude: Path | None) -> str:

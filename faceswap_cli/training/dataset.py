@@ -4,6 +4,8 @@
 """
 
 import hashlib
+import struct
+import zlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +23,7 @@ from faceswap_models.base import ModelSettings
 if TYPE_CHECKING:  # training from decoded crops needs no OpenCV, which image files and masks need
     from faceswap_cli.faces.dataset import FaceRecord, FaceSet
 
-CACHE_FORMAT = 2
+CACHE_FORMAT = 3
 """Part of the digest: a change of what is cached invalidates every old cache."""
 OVERSAMPLING = 1.5
 """Cached px per px of the network's input: enough that bilinear sampling at any angle neither blurs
@@ -39,6 +41,8 @@ ANGLE_SCALE = 10.0
 """Degrees of yaw or pitch that count as much as `MOUTH_SCALE`."""
 MOUTH_SCALE = 0.05
 """Opening of the mouth, as a part of the face's height, that counts as much as `ANGLE_SCALE`."""
+_CHECKSUM = struct.Struct("<I")
+"""CRC-32 at the end of a cache."""
 _LIPS, _HEIGHT = (13, 14), (10, 152)
 """The inner lips' middles, and the face's top and chin, in the 478 landmarks."""
 
@@ -184,13 +188,11 @@ def load_or_build_cache(faces: "FaceSet", *, cache: Path, side_px: int) -> Pixel
     """
     path = cache / f"{_cache_stem(faces)}-{cache_digest(faces, side_px)}.npy"
     shape = (len(faces), side_px, side_px, 4)
-    if not path.exists():
+    if not _is_whole_cache(path):
         _write_cache(faces, path, shape)
         _delete_stale_caches(cache, _cache_stem(faces), keep=path)
     pixels: Pixels = np.load(path, mmap_mode="r", allow_pickle=False)
-    if pixels.shape != shape or pixels.dtype != np.uint8:
-        path.unlink()
-        return load_or_build_cache(faces, cache=cache, side_px=side_px)
+    assert pixels.shape == shape
     return pixels
 
 
@@ -348,8 +350,24 @@ def _write_cache(faces: "FaceSet", path: Path, shape: Sequence[int]) -> None:
     header = {"descr": "|u1", "fortran_order": False, "shape": tuple(shape)}
     with atomic_write(path) as temporary, translate_os_errors(path), temporary.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, header)
+        file.flush()
+        checksum = zlib.crc32(temporary.read_bytes())
         for record in faces.records:
-            file.write(crop_with_masks(faces, record, shape[1]).tobytes())
+            crop = crop_with_masks(faces, record, shape[1]).tobytes()
+            checksum = zlib.crc32(crop, checksum)
+            file.write(crop)
+        file.write(_CHECKSUM.pack(checksum))  # behind the array, where nothing is mapped
+
+
+def _is_whole_cache(path: Path) -> bool:
+    """Return whether a cache exists and has not changed since it was written."""
+    if not path.exists():
+        return False
+    checksum, left = 0, path.stat().st_size - _CHECKSUM.size
+    with path.open("rb") as file:
+        while left > 0 and (block := file.read(min(left, 1 << 20))):
+            checksum, left = zlib.crc32(block, checksum), left - len(block)
+        return file.read() == _CHECKSUM.pack(checksum)
 
 
 def _cache_stem(faces: "FaceSet") -> str:

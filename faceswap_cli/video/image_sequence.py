@@ -25,7 +25,7 @@ from PIL import ImageOps
 
 from faceswap_cli.core import image_io
 from faceswap_cli.core.errors import InputError
-from faceswap_cli.core.fileio import atomic_write, translate_os_errors, write_text
+from faceswap_cli.core.fileio import atomic_write, make_folder, translate_os_errors, write_text
 from faceswap_cli.core.lazy_image import LazyImage, Rect, as_lazy
 from faceswap_cli.core.types import AnyArray, Image
 from faceswap_cli.video import DEFAULT_QUALITY
@@ -59,6 +59,8 @@ class ImageSequenceWriter:
         self.source = source
         self._suffix = suffix
         self._quality = quality
+        self.damaged: list[str] = []
+        """As of `SegmentedWriter`; an image has no digest."""
         self._losses: Counter[str] = Counter()
         """What the images written could not keep, and how many of them."""
         if suffix is not None and suffix.lower() not in IMAGE_SUFFIXES:
@@ -68,7 +70,7 @@ class ImageSequenceWriter:
             )
         key_path, full_key = folder / "key.txt", f"{key} {suffix} {quality}"
         with translate_os_errors(folder):
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
             if not key_path.is_file() or key_path.read_text(encoding="utf-8") != full_key:
                 for path in self._finished_files():
                     path.unlink()

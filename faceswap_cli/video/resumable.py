@@ -21,6 +21,9 @@ from faceswap_cli.video.source import ImageSequence, VideoSource
 class ResumableOutput(Protocol):
     """A writer that can be stopped and resumed: `SegmentedWriter` or `ImageSequenceWriter`."""
 
+    damaged: list[str]
+    """Names of finished parts that have changed since they were written; they are made again."""
+
     @property
     def frames_done(self) -> int:
         """Number of frames that need not be written again: resume with the frame of this number."""

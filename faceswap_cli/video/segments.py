@@ -32,7 +32,7 @@ from av.packet import Packet
 from av.video.stream import VideoStream
 
 from faceswap_cli.core.errors import InputError
-from faceswap_cli.core.fileio import atomic_write, translate_os_errors
+from faceswap_cli.core.fileio import atomic_write, make_folder, translate_os_errors
 from faceswap_cli.core.lazy_image import LazyImage, Rect
 from faceswap_cli.core.types import Image
 from faceswap_cli.video.codecs import EncoderChoice
@@ -129,7 +129,9 @@ class SegmentedWriter:
         self._error_path = error_path or folder
         self._key = f"{key} {spec_digest(spec, self.choice)}"
         with translate_os_errors(folder):
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
+        self.damaged: list[str] = []
+        """Names of finished segments that have changed since they were written."""
         self._segments = self._load_segments()
         self._count = self.frames_done
         self._open: tuple[SegmentWriter, VideoEncoder] | None = None
@@ -248,7 +250,7 @@ class SegmentedWriter:
                 self._remove_damaged()
                 raise InputError(
                     f"a finished segment in {self.folder} has been damaged: {error}",
-                    hint="run the same command again: only that segment is made again",
+                    hint="run the same command again: it is made again from that segment on",
                 ) from error
         return [*self.choice.notes, *notes]
 
@@ -262,6 +264,8 @@ class SegmentedWriter:
         segments: list[Segment] = []
         for path in self._find_files(SEGMENT_SUFFIX):
             segment = Segment.read(path)
+            if segment is None:
+                self.damaged.append(path.name)
             end = segments[-1].end_frame if segments else self._frames.first
             if segment and segment.key == self._key and segment.first_frame == end:
                 segments.append(segment)

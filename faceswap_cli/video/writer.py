@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Self
 
 from faceswap_cli.core.errors import InputError
-from faceswap_cli.core.fileio import check_writable, temp_prefix, translate_os_errors
+from faceswap_cli.core.fileio import check_writable, make_folder, temp_prefix, translate_os_errors
 from faceswap_cli.core.lazy_image import LazyImage, Rect
 from faceswap_cli.core.types import Image
 from faceswap_cli.video.color import BT709, ColorTags
@@ -99,7 +99,7 @@ class VideoWriter:
         spec = self._make_spec(codec)
         with ExitStack() as stack:
             with translate_os_errors(self.path):
-                self.path.parent.mkdir(parents=True, exist_ok=True)
+                make_folder(self.path.parent)
                 folder = stack.enter_context(
                     tempfile.TemporaryDirectory(prefix=temp_prefix(self.path), dir=self.path.parent)
                 )

@@ -28,7 +28,7 @@ from faceswap_cli.faces.crop_size import (
     estimate_bytes,
     survey_faces,
 )
-from faceswap_cli.faces.set_source import read_source
+from faceswap_cli.faces.set_source import read_source, write_source
 from faceswap_cli.faces.settings import AUTO_SIZE_PX, ExtractSettings
 from faceswap_cli.video.reader import read_frames
 
@@ -81,7 +81,8 @@ def test_auto_gives_a_set_one_size_that_its_faces_have(clip: Path, folder: SetFo
     report = RecordingReporter()
     run_extract(clip, folder, settings=ExtractSettings(size_px=size_px), report=report)
     assert any("nothing left to do" in note for note in report.notes)
-    folder.source.write_text(folder.source.read_text().replace(f"= {size_px}", "= 96"))
+    source = read_source(folder.source)
+    write_source(folder, {**source, "settings": {**source["settings"], "size_px": 96}})
     mark_unfinished(folder)
     run_extract(clip, folder, settings=AUTO)
     assert 96 == read_source(folder.source)["settings"]["size_px"]
