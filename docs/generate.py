@@ -1,5 +1,6 @@
-"""Write the generated pages, the commands and the presets: `python docs/generate.py`."""
+"""Write the generated pages (commands, presets, reliability): `python docs/generate.py`."""
 
+import json
 import os
 import tomllib
 from importlib.resources import files
@@ -13,18 +14,25 @@ from faceswap_cli.cli.app import app
 from faceswap_models import registry
 
 DOCS = Path(__file__).parent
+FAULTS = DOCS.parent / "tests/faults"
+"""Has the text of the page on reliability, and `figures.json`: faults tried and survived, which
+`pytest tests/faults --long --figures FILE` writes."""
 GENERATED_NOTICE = "<!-- Made by docs/generate.py: change the program, not this page. -->\n\n"
 
 
 def write_pages() -> None:
-    """Write both pages."""
+    """Write all pages."""
     for name, text in render_pages().items():
         (DOCS / name).write_text(text, encoding="utf-8")
 
 
 def render_pages() -> dict[str, str]:
     """Return the text of each generated page by its path in docs/."""
-    return {"reference/cli.md": render_cli_page(), "reference/presets.md": render_presets_page()}
+    return {
+        "reference/cli.md": render_cli_page(),
+        "reference/presets.md": render_presets_page(),
+        "reference/reliability.md": render_reliability_page(),
+    }
 
 
 def render_cli_page() -> str:
@@ -63,6 +71,20 @@ def render_presets_page() -> str:
                 f"Takes: {preset.training_time}.\n\n```toml\n{settings_part(text)}```\n"
             )
     return GENERATED_NOTICE + "\n".join(parts)
+
+
+def render_reliability_page() -> str:
+    """Return the page with the promise, and how many faults of each kind were survived."""
+    figures = json.loads((FAULTS / "figures.json").read_text(encoding="utf-8"))
+    rows = [
+        f"| {kind} | {counts['tried']} | {counts['survived']} |" for kind, counts in figures.items()
+    ]
+    tried, survived = (
+        sum(counts[key] for counts in figures.values()) for key in ("tried", "survived")
+    )
+    text = (FAULTS / "page.md").read_text(encoding="utf-8")
+    total = f"**{survived:,} of {tried:,}**"
+    return GENERATED_NOTICE + text.replace("{total}", total).replace("{rows}", "\n".join(rows))
 
 
 def settings_part(text: str) -> str:

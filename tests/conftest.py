@@ -22,6 +22,12 @@ from faceswap_cli.training.swap_metrics import FaceAnalyzer, SwapEvaluator
 MakeSet = Callable[..., FaceSet]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options of tests/faults; those of a folder's own conftest come too late."""
+    parser.addoption("--long", action="store_true", help="try the long lists of faults")
+    parser.addoption("--figures", metavar="FILE", help="write how many faults were survived")
+
+
 @pytest.fixture(autouse=True)
 def _short_benchmark(monkeypatch: pytest.MonkeyPatch) -> None:
     """Time one step for an estimate, not 1.5 seconds of them."""

@@ -18,7 +18,9 @@ from faceswap_models.base import FaceBatch, TrainProgress
 
 ROOT = Path(__file__).parents[1]
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
-HAND_WRITTEN = [page for page in PAGES if page.name not in ("cli.md", "presets.md")]
+HAND_WRITTEN = [
+    page for page in PAGES if page.name not in ("cli.md", "presets.md", "reliability.md")
+]
 
 
 def page_id(page: Path) -> str:

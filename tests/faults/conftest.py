@@ -1,0 +1,111 @@
+"""Fixtures of the faults: the inputs, uninterrupted results, and the figures for the documents.
+
+`pytest tests/faults --long` tries the long lists; `--figures FILE` writes how many faults of each
+kind were tried and survived, which docs/reliability.md is made of.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from faults.injection import RunOnly, run_in_process
+from faults.workloads import WORKLOADS, Inputs
+
+SHORT = 2
+"""Cases of a long list that the ordinary suite tries."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Undisturbed:
+    """A workload that nothing happened to."""
+
+    result: Mapping[str, str]
+    operations: int
+    """File operations that it took."""
+    seconds: float
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Give each test with a `seed` the seeds of its list."""
+    if "seed" in metafunc.fixturenames:
+        mark = metafunc.definition.get_closest_marker("seeds")
+        assert mark is not None
+        count = mark.args[0] if metafunc.config.getoption("--long") else SHORT
+        metafunc.parametrize("seed", range(count))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the kind of fault of each test with its outcome."""
+    for item in items:
+        if mark := item.get_closest_marker("fault"):
+            values = getattr(item, "callspec").params if hasattr(item, "callspec") else {}  # noqa: B009
+            item.user_properties.append(("fault", mark.args[0].format(**values)))
+
+
+class Figures:
+    """Counts the faults of each kind that were tried and survived."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._counts: dict[str, dict[str, int]] = {}
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Count one test; its set-up only if that failed."""
+        kind = dict(report.user_properties).get("fault")
+        if kind is None or report.skipped or (report.when != "call" and report.passed):
+            return
+        counts = self._counts.setdefault(str(kind), {"tried": 0, "survived": 0})
+        counts["tried"] += 1
+        counts["survived"] += report.passed
+        self._write()
+
+    def _write(self) -> None:
+        """Write the counts beside those of earlier sessions, which they replace kind by kind."""
+        known = json.loads(self._path.read_text()) if self._path.exists() else {}
+        text = json.dumps(known | self._counts, indent=1, ensure_ascii=False, sort_keys=True)
+        self._path.write_text(text + "\n")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Count faults if asked to."""
+    if path := config.getoption("--figures"):
+        config.pluginmanager.register(Figures(Path(path)))
+
+
+@pytest.fixture(scope="session")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inputs]:
+    """What the user has; it is still there, unchanged, after all faults."""
+    made = Inputs(root=tmp_path_factory.mktemp("inputs"))
+    made.make()
+    before = made.digests()
+    yield made
+    assert before == made.digests()
+
+
+@pytest.fixture(scope="session")
+def undisturbed(
+    inputs: Inputs, tmp_path_factory: pytest.TempPathFactory
+) -> Mapping[str, Undisturbed]:
+    """The uninterrupted workloads, by name; as they are asked for."""
+    return _Undisturbed(inputs, tmp_path_factory.mktemp("undisturbed"))
+
+
+class _Undisturbed(dict[str, Undisturbed]):
+    """Runs a workload when it is first asked for."""
+
+    def __init__(self, inputs: Inputs, folder: Path) -> None:
+        self._inputs, self._folder = inputs, folder
+
+    def __missing__(self, name: str) -> Undisturbed:
+        """Run a workload and keep its result."""
+        report, folder = self._folder / f"{name}.txt", self._folder / name
+        ended = run_in_process(name, self._inputs, folder, fault=RunOnly(report=report))
+        assert 0 == ended.exit_code
+        self[name] = Undisturbed(
+            result=WORKLOADS[name].read_result(folder),
+            operations=int(report.read_text()),
+            seconds=ended.seconds,
+        )
+        return self[name]

@@ -1,0 +1,257 @@
+"""Every file of the workspace, torn and with bits flipped: noticed and named, or of no effect.
+
+Each file is truncated at ten points and gets ten single bits flipped. What reads it either raises
+an error that names it, or notes it, or gives what the whole file gives: a damage that changes
+what is read and is not noticed is a failure.
+"""
+
+import random
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from fakes import RecordingReporter, SpotDetector
+from faults.injection import KillAtOperation, run_in_process
+from faults.workloads import Inputs, digest_files
+
+from faceswap_cli.conversion.face_index import FaceIndex
+from faceswap_cli.core import image_io
+from faceswap_cli.core.errors import CheckpointError, FaceswapError
+from faceswap_cli.core.fileio import DamagedFileError, read_json
+from faceswap_cli.core.workspace import RunFolder, SetFolder, Workspace
+from faceswap_cli.faces.dataset import FaceSet
+from faceswap_cli.faces.set_source import read_source
+from faceswap_cli.faces.settings import ExtractSettings
+from faceswap_cli.stages.extract import extract
+from faceswap_cli.training import checkpoint
+from faceswap_cli.training.dataset import load_or_build_cache
+from faceswap_cli.video.segment_file import DamagedSegmentError, Segment
+
+POINTS = 10
+"""Truncations of a file, and bits flipped in it."""
+
+CACHE_PX = 24
+"""Side of the decoded crops, px."""
+
+Damage = Callable[[bytes], bytes]
+
+
+def damages(size: int, seed: str) -> Iterator[tuple[str, Damage]]:
+    """Yield the damages of a file of `size` bytes: each end is among the truncations."""
+    rng = random.Random(seed)
+    for length in sorted({0, size - 1, *(rng.randrange(size) for _ in range(POINTS - 2))}):
+        yield f"truncated at {length}", lambda data, length=length: data[:length]  # type: ignore[misc]
+    for _ in range(POINTS):
+        position, bit = rng.randrange(size), rng.randrange(8)
+
+        def flip(data: bytes, position: int = position, bit: int = bit) -> bytes:
+            return data[:position] + bytes([data[position] ^ 1 << bit]) + data[position + 1 :]
+
+        yield f"bit {bit} of byte {position} flipped", flip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Artifact:
+    """A kind of file and what reads it."""
+
+    path: Callable[[Inputs], Path]
+    read: Callable[[Inputs], object]
+    """Returns what a command uses of it."""
+
+
+def set_of(inputs: Inputs) -> SetFolder:
+    """Return the set that is damaged."""
+    return inputs.set_folder("ada")
+
+
+def read_faces(inputs: Inputs) -> object:
+    """Return the records of a set as their lines."""
+    return [record.to_json() for record in FaceSet.from_folder(set_of(inputs)).records]
+
+
+def read_first_crop(inputs: Inputs) -> object:
+    """Return the pixels of a crop."""
+    return image_io.read_image(first_crop(inputs)).tobytes()
+
+
+def first_crop(inputs: Inputs) -> Path:
+    """Return the first crop of a set."""
+    return min(set_of(inputs).root.glob("*.png"))
+
+
+def read_cache(inputs: Inputs) -> object:
+    """Return the decoded crops, which are decoded again where their file is damaged."""
+    faces = FaceSet.from_folder(set_of(inputs))
+    return load_or_build_cache(faces, cache=inputs.run.cache, side_px=CACHE_PX).tobytes()
+
+
+def cache_file(inputs: Inputs) -> Path:
+    """Return the decoded crops of a set."""
+    [path] = inputs.run.cache.glob("ada-*.npy")
+    return path
+
+
+def read_weights(path: Callable[[RunFolder], Path]) -> Callable[[Inputs], object]:
+    """Return a function that reads a file of tensors."""
+
+    def read(inputs: Inputs) -> object:
+        tensors, header = checkpoint.read_safetensors(path(inputs.run))
+        return {name: one.numpy().tobytes() for name, one in tensors.items()}, header
+
+    return read
+
+
+ARTIFACTS: Mapping[str, Artifact] = {
+    "workspace.toml": Artifact(
+        path=lambda inputs: inputs.root / "workspace" / "workspace.toml",
+        read=lambda inputs: bool(Workspace.open(inputs.root / "workspace")),
+    ),
+    "source.toml": Artifact(
+        path=lambda inputs: set_of(inputs).source,
+        read=lambda inputs: read_source(set_of(inputs).source),
+    ),
+    "faces.jsonl": Artifact(path=lambda inputs: set_of(inputs).records, read=read_faces),
+    "crop": Artifact(path=first_crop, read=read_first_crop),
+    "decoded crops": Artifact(path=cache_file, read=read_cache),
+    "resume.safetensors": Artifact(
+        path=lambda inputs: inputs.run.resume, read=read_weights(lambda run: run.resume)
+    ),
+    "best.safetensors": Artifact(
+        path=lambda inputs: inputs.run.best, read=read_weights(lambda run: run.best)
+    ),
+    "weights.safetensors": Artifact(
+        path=lambda inputs: inputs.run.weights, read=read_weights(lambda run: run.weights)
+    ),
+}
+
+
+@pytest.fixture
+def workspace(inputs: Inputs, tmp_path: Path) -> Inputs:
+    """A copy of the user's workspace, to be damaged."""
+    shutil.copytree(inputs.root, tmp_path / "inputs")
+    copy = Inputs(root=tmp_path / "inputs")
+    Workspace.open(copy.root / "workspace")
+    for path in copy.run.cache.iterdir():  # it belongs to crops with other times
+        path.unlink()
+    load_or_build_cache(FaceSet.from_folder(set_of(copy)), cache=copy.run.cache, side_px=CACHE_PX)
+    return copy
+
+
+@pytest.mark.fault("damaged {name}")
+@pytest.mark.parametrize("name", ARTIFACTS)
+def test_damage_is_noticed(name: str, workspace: Inputs) -> None:
+    """Each damage is an error that names the file, or changes nothing."""
+    artifact = ARTIFACTS[name]
+    path = artifact.path(workspace)
+    whole, expected = path.read_bytes(), artifact.read(workspace)
+    for title, damage in damages(len(whole), name):
+        path.unlink()  # not through a hard link
+        path.write_bytes(damage(whole))
+        assert _read_or_error(artifact, workspace, path.name) in (None, expected), title
+
+
+def _read_or_error(artifact: Artifact, workspace: Inputs, name: str) -> object:
+    """Return what is read; None after an error that names the file, which any other is not."""
+    try:
+        return artifact.read(workspace)
+    except FaceswapError as error:
+        if name not in error.message:
+            raise
+        return None
+
+
+@pytest.mark.fault("damaged checkpoint, the one before it offered")
+def test_the_last_good_checkpoint_is_offered(workspace: Inputs) -> None:
+    """Whatever happened to the last one; training does not begin again by itself."""
+    path, whole = workspace.run.resume, workspace.run.resume.read_bytes()
+    for title, damage in damages(len(whole), "resume"):
+        path.unlink()
+        path.write_bytes(damage(whole))
+        with pytest.raises(CheckpointError) as caught:
+            checkpoint.load_checkpoint(workspace.run)
+        assert path.name in caught.value.message, title
+        assert "the last good one has" in caught.value.hint, title
+
+
+def test_a_lost_set_of_records_is_found_again(workspace: Inputs) -> None:
+    """What the error about damaged records says to do gives the same set."""
+    folder = set_of(workspace)
+    before = digest_files(folder.root)
+    folder.records.unlink()
+    extract(
+        workspace.clip("ada"),
+        folder=folder,
+        settings=ExtractSettings(size_px=64),
+        report=RecordingReporter(),
+        detector=SpotDetector,
+    )
+    assert before == digest_files(folder.root)
+
+
+@pytest.mark.fault("damaged progress of an extraction")
+@pytest.mark.parametrize("name", ["progress.json", "faces.jsonl"])
+def test_damaged_extraction(
+    name: str, workspace: Inputs, tmp_path: Path, pytestconfig: pytest.Config
+) -> None:
+    """The save before it is used, or a note says that it starts again; the set is the same."""
+    folder = SetFolder(root=tmp_path / "half" / "faces" / "ada")
+    half = KillAtOperation(report=tmp_path / "operations", at=120)
+    run_in_process("extract", workspace, tmp_path / "half", fault=half)
+    assert folder.progress.exists()
+    assert folder.previous_progress.exists()
+    saved = tmp_path / "saved"
+    shutil.copytree(folder.root, saved)
+    size = read_json(folder.progress)["bytes"]
+    every = list(damages(size if name == "faces.jsonl" else 300, name))
+    for title, damage in every if pytestconfig.getoption("--long") else every[3::10]:
+        shutil.rmtree(folder.root)
+        shutil.copytree(saved, folder.root)
+        path = folder.root / name
+        path.write_bytes(damage(path.read_bytes()))
+        report = RecordingReporter()
+        extract(
+            workspace.clip("ada"),
+            folder=folder,
+            settings=ExtractSettings(size_px=64),
+            report=report,
+            detector=SpotDetector,
+        )
+        assert any(f"{name} is damaged" in note for note in report.notes), title
+        if name == "progress.json":
+            assert any("the save before it is used" in note for note in report.notes), title
+        assert digest_files(set_of(workspace).root) == digest_files(folder.root), title
+
+
+@pytest.mark.fault("damaged parts of a conversion")
+def test_damaged_conversion(inputs: Inputs, tmp_path: Path) -> None:
+    """No part that has changed is taken for whole."""
+    half = KillAtOperation(report=tmp_path / "operations", at=110)
+    run_in_process("convert", inputs, tmp_path / "half", fault=half)
+    [parts] = (tmp_path / "half" / "exports").glob("*.parts")
+    index = FaceIndex(folder=parts, key=read_json(parts / "faces.json")["key"])
+    segment = min((parts / "frames").glob("*.piece"))
+    whole_progress, whole_segment = index.read_progress(), _read_segment(segment)
+    for name in ("faces.json", "faces.bin"):
+        data = (parts / name).read_bytes()
+        for title, damage in damages(len(data), name):
+            (parts / name).write_bytes(damage(data))
+            try:
+                assert whole_progress == index.read_progress(), title
+            except DamagedFileError as error:
+                assert error.path.name.startswith("faces."), title  # noqa: PT017
+        (parts / name).write_bytes(data)
+    data = segment.read_bytes()
+    for title, damage in damages(len(data), "segment"):
+        segment.write_bytes(damage(data))
+        assert _read_segment(segment) in (None, whole_segment), title
+
+
+def _read_segment(path: Path) -> object:
+    """Return the packets of a segment; None if it is not whole."""
+    segment = Segment.read(path)
+    try:
+        return None if segment is None else [packet.data for packet in segment.packets()]
+    except DamagedSegmentError:
+        return None
