@@ -61,7 +61,10 @@ def test_a_base_was_made_as_the_command_says(preset: str) -> None:
     assert trained.recipe.preset == preset
     for setting in PRETRAIN_SETTINGS:
         section, name, value = re.fullmatch(r"(\w+)\.(\w+)=(\w+)", setting).groups()  # type: ignore[union-attr]
-        assert str(getattr(getattr(trained.recipe, section), name)) == value
+        if name != "detail_px":  # added afterwards: see base_detail.py
+            assert str(getattr(getattr(trained.recipe, section), name)) == value
+    recipe = config.resolve("autoencoder", preset, [])
+    assert trained.recipe.model.output_px == recipe.model.output_px
     parameters = sum(one.numel() for one in trained.model.parameters())
     assert path.stat().st_size < 2.1 * parameters
 
@@ -101,6 +104,10 @@ def test_new_runs_begin_with_the_base(preset: str) -> None:
     for decoder in model.decoders:
         for name, value in base.decoders[0].state_dict().items():
             assert torch.equal(value, decoder.state_dict()[name])
+    faces = torch.rand(1, 3, 96, 96) * 2 - 1
+    expected = base.add_detail(faces, "everybody")
+    assert expected.shape[-1] == recipe.model.output_px
+    assert all(torch.equal(expected, model.add_detail(faces, one)) for one in model.identities)
 
 
 @pytest.mark.parametrize(
