@@ -1,6 +1,8 @@
 """Several processes train one model: the same weights as one process with the same batch."""
 
+import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -11,54 +13,87 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from faceswap_cli.core.errors import ConfigurationError
+from faceswap_cli.core.errors import ConfigurationError, DeviceError
 from faceswap_cli.core.workspace import RunFolder
 from faceswap_cli.faces.dataset import FaceSet
 from faceswap_cli.training import checkpoint
 from faceswap_cli.training.distributed import DistributedContext, init_distributed
+from faceswap_models import registry
 
 SCRIPT = """
-import sys
+import json, os, signal, sys
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
+from safetensors.torch import save_file
 from faceswap_cli.core import config
+from faceswap_cli.core.errors import FaceswapError
 from faceswap_cli.faces.dataset import FaceSet
 from faceswap_cli.core import hardware
 from faceswap_cli.training.trainer import Trainer
 from faceswap_cli.core.progress import Reporter
-from faceswap_cli.stages.train import StopCriterion, TrainJob, train
+from faceswap_cli.stages.train import InitConfig, StopCriterion, TrainJob, train
 from faceswap_cli.core.workspace import RunFolder
 
 # In bfloat16 the sum over two halves differs from the sum over the whole.
 hardware.supports_native_bf16 = lambda device: False
-faces, run, images, mode = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
+faces, run, images, backend, mode, count = sys.argv[1:]
+faces, run, images, count = Path(faces), Path(run), int(images), int(count)
 original = Trainer.step
+trainers = []
 
 def step(self, batch, progress, **options):
+    trainers[:] = [self]
+    if mode == f"rank {os.environ['RANK']} dies" and progress.images_seen >= 20:
+        os.kill(os.getpid(), signal.SIGKILL)
     losses = original(self, batch, progress, **options)
     is_faulty = mode == "faulty" and progress.images_seen >= 36 and options["lr_scale"] == 1
     return {name: loss * torch.nan for name, loss in losses.items()} if is_faulty else losses
 
 Trainer.step = step
-sets = [
-    FaceSet.load(name, folder=faces / name, records=faces / name / "faces.jsonl")
-    for name in ("ada", "bo")
-]
-changes = ["train.batch_size=3", "train.checkpoint_interval_images=30"]
-changes += ["train.preview_interval_images=0"]
-changes += ["train.input_color_jitter=0.2", "train.color_transfer_prob=0.3"]
-train(
-    TrainJob(
-        sets=sets,
-        recipe=config.resolve("autoencoder", "debug", [*changes, "train.grad_clip_norm=0.5"]),
-        run=RunFolder(root=run),
-        stop_criterion=StopCriterion(max_images=images),
-        device="cpu",
-        seed=1,
-    ),
-    report=Reporter(),
-)
+
+def main():
+    sets = [
+        FaceSet.load(name, folder=faces / name, records=faces / name / "faces.jsonl")
+        for name in ("ada", "bo")
+    ]
+    changes = ["train.batch_size=5", "train.checkpoint_interval_images=30"]
+    changes += ["train.preview_interval_images=0"]
+    changes += ["train.input_color_jitter=0.2", "train.color_transfer_prob=0.3"]
+    changes += ["train.grad_clip_norm=0.5"]
+    train(
+        TrainJob(
+            sets=sets,
+            recipe=config.resolve(backend, "debug", changes),
+            run=RunFolder(root=run),
+            stop_criterion=StopCriterion(max_images=images),
+            device="cpu",
+            seed=1,
+            init=InitConfig(from_scratch=True),
+        ),
+        report=Reporter(),
+    )
+    weights = trainers[0].model.state_dict()
+    weights = {name: value.clone() for name, value in weights.items()}
+    save_file(weights, run.parent / f"{run.name}-{os.environ['RANK']}.safetensors")
+
+# Forked, so that the libraries are imported once; no thread runs yet.
+children = {}
+for rank in range(count):
+    if not (child := os.fork()):
+        os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(count))
+        try:
+            main()
+        except FaceswapError as error:
+            print(f"rank {rank}: {error.message}", file=sys.stderr)
+            sys.exit(error.exit_code)
+        sys.exit()
+    children[child] = rank
+codes = [0] * count
+for _ in children:
+    child, status = os.wait()
+    codes[children[child]] = os.waitstatus_to_exitcode(status)
+print(json.dumps(codes))
 """
 
 
@@ -73,30 +108,40 @@ def faces(make_set: Callable[..., FaceSet]) -> Path:
 
 
 def run_processes(
-    count: int, faces: Path, run: RunFolder, images: int, *, is_faulty: bool = False
-) -> None:
-    """Start `count` processes as torchrun would, and wait for them."""
+    count: int,
+    faces: Path,
+    run: RunFolder,
+    images: int,
+    *,
+    backend: str = "autoencoder",
+    mode: str = "healthy",
+) -> tuple[list[int], str]:
+    """Start `count` processes as torchrun would; return their exit codes and what they printed."""
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         port = server.getsockname()[1]
-    mode = "faulty" if is_faulty else "healthy"
-    command = [sys.executable, "-c", SCRIPT, str(faces), str(run.root), str(images), mode]
-    common = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    processes = [
-        subprocess.Popen(
-            command, env={**os.environ, **common, "RANK": str(rank), "LOCAL_RANK": str(rank)}
-        )
-        for rank in range(count)
-    ]
-    assert [0] * count == [process.wait(timeout=120) for process in processes]
+    arguments = [str(faces), str(run.root), str(images), backend, mode, str(count)]
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, *arguments],
+        env={**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.stdout, done.stderr
+    codes: list[int] = json.loads(done.stdout)
+    if mode in ("healthy", "faulty"):
+        assert [0] * count == codes, done.stderr
+    return codes, done.stderr
 
 
 @pytest.mark.slow
 def test_two_processes_have_the_gradient_of_one(faces: Path, tmp_path: Path) -> None:
     """After one step on an odd batch, shared unevenly, Adam has seen the same gradient."""
     single, double = (RunFolder(root=tmp_path / "runs" / name) for name in ("single", "double"))
-    run_processes(1, faces, single, 6)
-    run_processes(2, faces, double, 6)
+    run_processes(1, faces, single, 10)
+    run_processes(2, faces, double, 10)
     expected, found = load_file(single.resume), load_file(double.resume)
     assert set(expected) == set(found)
     moments = [name for name in expected if name.endswith("exp_avg")]
@@ -122,13 +167,51 @@ def test_two_processes_train_as_one_does(faces: Path, tmp_path: Path) -> None:
 def test_all_processes_roll_back_together(faces: Path, tmp_path: Path) -> None:
     """When the main process rolls back after a failure, the others do too, and all finish."""
     single, double = (RunFolder(root=tmp_path / "runs" / name) for name in ("single", "double"))
-    run_processes(1, faces, single, 60, is_faulty=True)
-    run_processes(2, faces, double, 60, is_faulty=True)
+    run_processes(1, faces, single, 60, mode="faulty")
+    run_processes(2, faces, double, 60, mode="faulty")
     resume = checkpoint.load_checkpoint(double)
     assert resume is not None
     assert (60, 0.5) == (resume.state.images_seen, resume.state.lr_scale)
 
     assert relative_distance(single, double) < 0.1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", registry.names())
+def test_processes_have_the_same_weights(backend: str, faces: Path, tmp_path: Path) -> None:
+    """Bit by bit, for every kind of network, also when another number of them resumes the run.
+
+    An image pool is each process's own: what it has generated.
+    """
+    run = RunFolder(root=tmp_path / "runs" / backend)
+    for count, images in ((4, 20), (2, 40)):
+        run_processes(count, faces, run, images, backend=backend)
+        first, *others = (
+            load_file(run.root.with_name(f"{backend}-{rank}.safetensors")) for rank in range(count)
+        )
+        shared = [name for name in first if not name.startswith("pools.")]
+        assert len(shared) > 10
+        for other in others:
+            assert [] == [name for name in shared if not torch.equal(first[name], other[name])]
+        resume = checkpoint.load_checkpoint(run)
+        assert resume is not None
+        assert images == resume.state.images_seen
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lost", [0, 1])
+def test_the_others_end_in_one_line_when_a_process_is_lost(
+    lost: int, faces: Path, tmp_path: Path
+) -> None:
+    """The main process or another one is killed in the middle: no hang, and no traceback."""
+    run = RunFolder(root=tmp_path / "runs" / "run")
+    codes, printed = run_processes(3, faces, run, 1000, mode=f"rank {lost} dies")
+    assert -signal.SIGKILL == codes.pop(lost)
+    assert [DeviceError.exit_code] * 2 == codes
+    lines = [line for line in printed.splitlines() if line.startswith("rank ")]
+    assert 2 == len(lines)
+    assert all("another process of this training has ended" in line for line in lines)
+    assert "Traceback" not in printed
 
 
 def relative_distance(one: RunFolder, other: RunFolder) -> float:

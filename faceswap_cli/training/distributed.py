@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, distributed
 
-from faceswap_cli.core.errors import ConfigurationError
+from faceswap_cli.core.errors import ConfigurationError, DeviceError
 from faceswap_cli.training.loader import batch_slice
 
 
@@ -43,7 +43,8 @@ class DistributedContext:
         if self.world_size == 1 or not gradients:
             return
         flat = torch.cat([one.flatten() for one in gradients]).mul_(shard_weight)
-        distributed.all_reduce(flat)
+        with _translate_lost_process():
+            distributed.all_reduce(flat)
         sizes = [one.numel() for one in gradients]
         for one, total in zip(gradients, torch.split(flat, sizes), strict=True):
             one.copy_(total.view_as(one))
@@ -53,7 +54,8 @@ class DistributedContext:
         if self.world_size == 1:
             return list(numbers)
         values = torch.tensor(numbers, dtype=torch.float64)
-        distributed.broadcast(values, src=0)
+        with _translate_lost_process():
+            distributed.broadcast(values, src=0)
         return [float(number) for number in values]
 
     def largest(self, number: int) -> int:
@@ -61,7 +63,8 @@ class DistributedContext:
         if self.world_size == 1:
             return number
         numbers = torch.tensor([number])
-        distributed.all_reduce(numbers, op=distributed.ReduceOp.MAX)
+        with _translate_lost_process():
+            distributed.all_reduce(numbers, op=distributed.ReduceOp.MAX)
         return int(numbers.item())
 
     def broadcast_tensors(self, tensors: Mapping[str, Tensor]) -> None:
@@ -70,7 +73,8 @@ class DistributedContext:
             return
         for name in sorted(tensors):
             value = tensors[name].contiguous()
-            distributed.broadcast(value, src=0)
+            with _translate_lost_process():
+                distributed.broadcast(value, src=0)
             tensors[name].copy_(value)
 
     def barrier(self) -> None:
@@ -88,6 +92,24 @@ class DistributedContext:
 
 
 @contextmanager
+def _translate_lost_process() -> Iterator[None]:
+    """Translate the error of an exchange with a process that has ended.
+
+    Raises:
+        DeviceError: There is one.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        raise DeviceError(
+            f"another process of this training has ended: {str(error).partition(chr(10))[0]}",
+            hint="its own error says why; the same command resumes from the last checkpoint",
+        ) from error
+
+
+@contextmanager
 def init_distributed(batch_size: int) -> Iterator[DistributedContext]:
     """Join the processes that `torchrun` started, and leave them at the end.
 
@@ -96,6 +118,7 @@ def init_distributed(batch_size: int) -> Iterator[DistributedContext]:
 
     Raises:
         ConfigurationError: There are more processes than faces of an identity in a batch.
+        DeviceError: The others cannot be reached.
     """
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1:
@@ -108,7 +131,8 @@ def init_distributed(batch_size: int) -> Iterator[DistributedContext]:
         )
     # Scalars travel on the CPU, so that broadcasting them does not wait for a GPU's queue.
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-    distributed.init_process_group(backend)
+    with _translate_lost_process():
+        distributed.init_process_group(backend)
     try:
         yield DistributedContext(
             rank=distributed.get_rank(),
