@@ -31,6 +31,8 @@ OPTIONS = (
     "--autoplay-policy=no-user-gesture-required",
     "--remote-debugging-pipe",
 )
+LOADED_MEANWHILE = "navigated or closed"
+"""Part of the message of a script whose page was loaded again before it ended."""
 TIMEOUT_S = 60.0
 
 
@@ -104,11 +106,15 @@ class Browser:
         return answer["result"].get("value")
 
     def wait(self, script: str) -> Any:  # noqa: ANN401 - any JSON
-        """Return the value of an expression once it is true."""
+        """Return the value of an expression once it is true; the page may be loaded meanwhile."""
         end = time.monotonic() + TIMEOUT_S
         while time.monotonic() < end:
-            if value := self.run(script):
-                return value
+            try:
+                if value := self.run(script):
+                    return value
+            except AssertionError as error:
+                if LOADED_MEANWHILE not in str(error):
+                    raise
             time.sleep(0.02)
         raise AssertionError(f"never true: {script}")
 

@@ -197,7 +197,7 @@ def test_an_open_page_shows_what_is_written_later(browser: Browser, tmp_path: Pa
     assert "title" == browser.run("document.title")
     browser.click(".chart button")
     browser.wait("document.title === 'later'")
-    assert browser.run("document.querySelector('#live').textContent.startsWith('live, written at')")
+    browser.wait("document.querySelector('#live')?.textContent.startsWith('live, written at')")
 
 
 def test_an_image_opens_at_its_full_size(browser: Browser, tmp_path: Path) -> None:

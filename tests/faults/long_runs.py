@@ -2,7 +2,7 @@
 
 An extraction and a conversion of a ten-minute clip of 1280 x 720 px, and 10,000 training steps of
 the `debug` preset. Faces are bright spots, so the detector's own memory is not in it. Memory is
-sampled by the progress; a run is flat if its second half takes little more than its first.
+sampled by the progress; a run is flat if its last quarter takes little more than what comes before.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from faceswap_cli.stages.train import StopCriterion
 from faceswap_cli.video.writer import VideoWriter
 
 MAX_GROWTH_MB = 32.0
-"""Growth in the second half of a run that counts as flat: caches of the allocator."""
+"""Growth in the last quarter of a run that counts as flat: caches of the allocator."""
 
 
 @dataclass(kw_only=True)
@@ -39,9 +39,12 @@ class MemorySampler(Reporter):
         self.resident_mb.append(read_resident_mb())
 
     def growth_mb(self) -> float:
-        """Return by how much the peak of the second half is above that of the first."""
-        middle = len(self.resident_mb) // 2
-        return max(self.resident_mb[middle:]) - max(self.resident_mb[:middle])
+        """Return by how much the peak of the last quarter is above that of all before.
+
+        A conversion finds all faces first and encodes then: its second half has the encoder too.
+        """
+        last = len(self.resident_mb) * 3 // 4
+        return max(self.resident_mb[last:]) - max(self.resident_mb[:last])
 
 
 def read_resident_mb() -> float:
@@ -108,7 +111,7 @@ def main() -> int:
         for number, (title, run) in enumerate(runs.items()):
             sampler = run(Path(name) / str(number))
             peak, growth = max(sampler.resident_mb), sampler.growth_mb()
-            print(f"{title:32} {peak:8,.0f} MB {growth:+8.1f} MB in the second half", flush=True)
+            print(f"{title:32} {peak:8,.0f} MB {growth:+8.1f} MB in the last quarter", flush=True)
             rising += growth > MAX_GROWTH_MB
     return rising
 

@@ -21,7 +21,7 @@ pytestmark = [
 
 
 def check_flat(sampler: MemorySampler) -> None:
-    """Check that the second half of a run takes no more memory than the first."""
+    """Check that the last quarter of a run takes no more memory than what comes before."""
     assert len(sampler.resident_mb) > 20
     assert sampler.growth_mb() <= MAX_GROWTH_MB
 
