@@ -196,9 +196,12 @@ def test_damaged_extraction(
     name: str, workspace: Inputs, tmp_path: Path, pytestconfig: pytest.Config
 ) -> None:
     """The save before it is used, or a note says that it starts again; the set is the same."""
-    folder = SetFolder(root=tmp_path / "half" / "faces" / "ada")
-    half = KillAtOperation(report=tmp_path / "operations", at=120)
-    run_in_process("extract", workspace, tmp_path / "half", fault=half)
+    for at in (120, 150, 180):  # when records are saved depends on how busy the machine is
+        folder = SetFolder(root=tmp_path / f"half-{at}" / "faces" / "ada")
+        half = KillAtOperation(report=tmp_path / "operations", at=at)
+        run_in_process("extract", workspace, tmp_path / f"half-{at}", fault=half)
+        if folder.previous_progress.exists() and read_json(folder.progress)["bytes"]:
+            break
     assert folder.progress.exists()
     assert folder.previous_progress.exists()
     saved = tmp_path / "saved"
