@@ -240,6 +240,24 @@ def check_writable(path: Path) -> None:
 
 
 @contextmanager
+def translate_removed_files() -> Iterator[None]:
+    """Translate a file that is gone to an `InputError`: around the work of a whole stage.
+
+    What a stage reads it has written or checked before, so somebody removed it meanwhile.
+
+    Raises:
+        InputError: A file, or its folder, was removed.
+    """
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise InputError(
+            f"{error.filename or 'a file'} is gone: it was removed while it was in use",
+            hint="run the same command again: what is left of its work is used",
+        ) from error
+
+
+@contextmanager
 def translate_os_errors(path: Path) -> Iterator[None]:
     """Translate the system's errors of writing `path` to an `InputError`.
 

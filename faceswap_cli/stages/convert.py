@@ -46,7 +46,7 @@ from faceswap_cli.conversion.renderer import Renderer, limit_batch_size
 from faceswap_cli.conversion.settings import ConvertSettings
 from faceswap_cli.conversion.swapper import build_swapper, validate_settings
 from faceswap_cli.core.errors import FaceswapError
-from faceswap_cli.core.fileio import append_line, sha256_file
+from faceswap_cli.core.fileio import append_line, sha256_file, translate_removed_files
 from faceswap_cli.core.lock import RETRY_HINT, output_lock
 from faceswap_cli.core.progress import Reporter
 from faceswap_cli.core.workspace import RunFolder, Workspace
@@ -118,6 +118,7 @@ class BatchSummary:
         return converted | {name: error.to_dict() for name, error in self.failed.items()}
 
 
+@translate_removed_files()
 def convert(
     source: Path,
     *,

@@ -27,7 +27,7 @@ from faceswap_cli.core.errors import (
     NoFacesError,
     did_you_mean,
 )
-from faceswap_cli.core.fileio import check_disk_space, format_bytes
+from faceswap_cli.core.fileio import check_disk_space, format_bytes, translate_removed_files
 from faceswap_cli.core.lock import set_lock
 from faceswap_cli.core.progress import Reporter
 from faceswap_cli.core.signals import StopFlag, graceful_interrupt
@@ -117,6 +117,7 @@ class ExtractBatch:
         return extracted | {name: error.to_dict() for name, error in self.failed.items()}
 
 
+@translate_removed_files()
 def extract(
     footage: Path | Sequence[FrameSource],
     *,

@@ -22,7 +22,7 @@ from faceswap_cli.core.config import (
     with_batch_size,
 )
 from faceswap_cli.core.errors import ConfigurationError, DeviceError
-from faceswap_cli.core.fileio import check_disk_space
+from faceswap_cli.core.fileio import check_disk_space, translate_removed_files
 from faceswap_cli.core.hardware import (
     Hardware,
     find_hardware,
@@ -162,6 +162,7 @@ def resolve_recipe(
     return resolve(backend, preset or None, overrides, on_gpu=on_gpu, stored=stored)
 
 
+@translate_removed_files()
 def train(job: TrainJob, *, report: Reporter) -> TrainSummary:
     """Train on two or more sets, resuming where the run stopped.
 
