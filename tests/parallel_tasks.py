@@ -24,6 +24,11 @@ def fail(report: Reporter) -> None:
     raise InputError("it is damaged", hint="make it anew")
 
 
+def read_missing(path: Path, report: Reporter) -> bytes:
+    """Read a file that was removed."""
+    return path.read_bytes()
+
+
 def crash(report: Reporter) -> None:
     """Fail as a bug does."""
     raise ZeroDivisionError("a bug")

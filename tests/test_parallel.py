@@ -77,6 +77,16 @@ def test_one_that_fails_does_not_stop_the_others(pool: Pool) -> None:
     assert "failed: bad.mp4: it is damaged" in report.notes
 
 
+def test_a_file_removed_meanwhile_is_an_error_of_its_input(pool: Pool, tmp_path: Path) -> None:
+    """Named in one line, as it is where there are no tasks."""
+    gone = tmp_path / "gone.png"
+    task = make_task(parallel_tasks.read_missing, gone)
+    outcomes, _ = run_all({"a": single_task(task)}, pool)
+    assert isinstance(outcomes.failed["a"], InputError)
+    assert f"{gone} is gone" in outcomes.failed["a"].message
+    assert outcomes.failed["a"].hint
+
+
 def test_a_plan_gets_the_results_of_its_tasks_in_order(pool: Pool) -> None:
     """Also of tasks that run at the same time, and before its next ones are submitted."""
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from faceswap_cli.core.errors import FaceswapError
+from faceswap_cli.core.fileio import translate_removed_files
 from faceswap_cli.core.progress import Number, PartReporter, Reporter
 
 Result = TypeVar("Result")
@@ -107,7 +108,8 @@ def run_task(task: Task[Any], send: Send, *, interval_s: float) -> TaskResult | 
     parts = PartReporter(reporter, title=task.name, total=None, unit="")
     parts.start_part(task.name, start=0)
     try:
-        return TaskResult(value=task.run(parts))
+        with translate_removed_files():
+            return TaskResult(value=task.run(parts))
     except FaceswapError as error:
         return TaskFailure(error=error)
 
