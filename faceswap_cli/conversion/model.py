@@ -114,8 +114,8 @@ def _make_infer(trained: TrainedModel, hardware: Hardware) -> InferFn:
             torch.inference_mode(),
             torch.autocast(device.type, hardware.autocast_dtype, is_autocast),
         ):
-            swapped = model.swap(to_tensor(crops).to(device), identity)
-            images = to_images(model.add_detail(swapped.image, identity))
+            swapped = model.swap_with_detail(to_tensor(crops).to(device), identity)
+        images = to_images(swapped.image)
         masks = [None] * len(images) if swapped.mask is None else to_masks(swapped.mask)
         return [
             SwappedFace(image=image, mask=mask) for image, mask in zip(images, masks, strict=True)

@@ -68,9 +68,8 @@ class NetworkGraph(nn.Module):
 
     def forward(self, faces: Tensor) -> tuple[Tensor, ...]:
         """Return images (B, 3, D, D) in [-1, 1] and masks (B, 1, S, S) in [0, 1]."""
-        output = self.model.swap(faces, self.identity)
-        image = self.model.add_detail(output.image, self.identity)
-        return (image,) if output.mask is None else (image, output.mask)
+        output = self.model.swap_with_detail(faces, self.identity)
+        return (output.image,) if output.mask is None else (output.image, output.mask)
 
 
 class PlainLayerNorm(nn.Module):
@@ -174,13 +173,12 @@ class DfmGraph(nn.Module):
         """
         rgb = faces.flip(3).permute(0, 3, 1, 2)
         crops = self.crop(rgb)
-        output = self.model.swap(2 * self.reduce(crops) - 1, self.identity)
+        output = self.model.swap_with_detail(2 * self.reduce(crops) - 1, self.identity)
         masks = self.mean_mask.expand_as(crops[:, :1])
         if output.mask is not None:
             masks = functional.interpolate(output.mask, size=masks.shape[-2:], mode="bilinear")
         mask = (self.inside * self.paste(masks)).clamp(0, 1).permute(0, 2, 3, 1)
-        image = self.model.add_detail(output.image, self.identity)
-        swapped = self.inside * self.paste((image + 1) / 2) + (1 - self.inside) * rgb
+        swapped = self.inside * self.paste((output.image + 1) / 2) + (1 - self.inside) * rgb
         return mask, swapped.clamp(0, 1).permute(0, 2, 3, 1).flip(3), mask
 
 

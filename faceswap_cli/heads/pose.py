@@ -3,7 +3,6 @@
 Main entry point: `pose_points`.
 """
 
-import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,6 +10,7 @@ import numpy as np
 from faceswap_cli.faces.types import BLENDSHAPE_NAMES
 from faceswap_cli.heads.mesh import LEFT_EYE, NECK_PIVOT_CM, RIGHT_EYE, base_mesh
 from faceswap_cli.heads.scene import GAZE_DEGREES, HeadScene
+from faceswap_cli.synthetic import camera
 from faceswap_cli.synthetic.geometry import Floats
 
 _INDEX = {name: number for number, name in enumerate(BLENDSHAPE_NAMES)}
@@ -28,14 +28,7 @@ class Eye:
 
 def rotation(yaw: float, pitch: float, roll: float) -> Floats:
     """Return the matrix of a pose in degrees, float32 (3, 3), for column vectors."""
-    cy, sy = math.cos(math.radians(yaw)), math.sin(math.radians(yaw))
-    cx, sx = math.cos(math.radians(pitch)), math.sin(math.radians(pitch))
-    cz, sz = math.cos(math.radians(roll)), math.sin(math.radians(roll))
-    about_y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
-    about_x = np.array([[1, 0, 0], [0, cx, -sx], [0, sx, cx]])
-    about_z = np.array([[cz, -sz, 0], [sz, cz, 0], [0, 0, 1]])
-    matrix: Floats = (about_z @ about_y @ about_x).astype(np.float32)
-    return matrix
+    return camera.rotation(yaw, pitch, roll).astype(np.float32)
 
 
 def gaze_degrees(scene: HeadScene) -> tuple[tuple[float, float], tuple[float, float]]:

@@ -289,8 +289,8 @@ def swap_crops(
             for alignment, (crop, _) in zip(alignments, batch, strict=True)
         ]
         with torch.inference_mode():
-            output = trained.model.swap(to_tensor(inputs).to(device), identity)
-            swaps = to_images(trained.model.add_detail(output.image, identity))
+            output = trained.model.swap_with_detail(to_tensor(inputs).to(device), identity)
+        swaps = to_images(output.image)
         masks = [None] * len(swaps) if output.mask is None else to_masks(output.mask)
 
         for (crop, record), alignment, original, swap, model_mask in zip(

@@ -460,11 +460,9 @@ def load_datasets(
 
 
 def cache_sides_px(faces: FaceSet, recipe: Recipe) -> tuple[int, int]:
-    """Return the sides of a set's decoded crops, px: the network's, and 0 or larger for detail."""
+    """Return the sides of a set's decoded crops, px: the network's, and those for detail or 0."""
     crop_px = crop_side_px(faces)
-    side_px = cached_side_px(recipe.model, crop_px)
-    detail_px = detail_side_px(recipe.model, crop_px)
-    return side_px, detail_px if detail_px > side_px else 0
+    return cached_side_px(recipe.model, crop_px), detail_side_px(recipe.model, crop_px)
 
 
 def estimate_without_speed(trainer: Trainer, job: TrainJob) -> TrainEstimate:

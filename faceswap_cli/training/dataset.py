@@ -166,10 +166,9 @@ def cached_side_px(model: ModelSettings, crop_px: int) -> int:
 
 
 def detail_side_px(model: ModelSettings, crop_px: int) -> int:
-    """Return the side of the cached crops that detail is learned from, px; 0 without detail."""
-    if model.output_px <= model.size_px:
-        return 0
-    return min(crop_px, round(model.output_px / model.coverage))  # targets are hardly turned
+    """Return the side of the cached crops that detail is learned from, px; 0: the network's do."""
+    side = min(crop_px, round(model.output_px / model.coverage))  # targets are hardly turned
+    return side if side > cached_side_px(model, crop_px) else 0
 
 
 def crop_side_px(faces: "FaceSet") -> int:

@@ -144,11 +144,7 @@ def _identity_rows(
     batch = loader.warped_batch(dataset, np.asarray(indices, dtype=np.int64), seed=WARP_SEED)
     faces, warped = batch.target[0], batch.warped[0]
     others = [other.name for other in loader.datasets if other.name != dataset.name]
-    outputs = [_swap(model, faces, name) for name in (dataset.name, *others)]
-    columns = [faces, *outputs, warped, _swap(model, warped, dataset.name)]
+    names = (dataset.name, *others)
+    triplet = [faces, *(model.swap_with_detail(faces, name).image for name in names)]
+    columns = [*triplet, warped, model.swap_with_detail(warped, dataset.name).image]
     return [list(row) for row in zip(*map(to_images, columns), strict=True)]
-
-
-def _swap(model: SwapModel, faces: Tensor, name: str) -> Tensor:
-    """Return faces swapped to an identity, with its detail, (N, 3, D, D)."""
-    return model.add_detail(model.swap(faces, name).image, name)

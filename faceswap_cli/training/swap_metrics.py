@@ -235,8 +235,8 @@ class SwapEvaluator:
         """Yield the faces of `source` with their swaps to `target`."""
         assert self._analyzer is not None
         faces = self.loader.clean_batch(source.dataset, source.indices).target[0]
-        swapped = model.swap(faces, target.dataset.name)
-        swaps = to_images(model.add_detail(swapped.image, target.dataset.name))
+        swapped = model.swap_with_detail(faces, target.dataset.name)
+        swaps = to_images(swapped.image)
         masks = [None] * len(swaps) if swapped.mask is None else to_masks(swapped.mask)
         target_sharpness = max(target.sharpness, 1e-6)
         for index, original, swap, mask in zip(

@@ -236,6 +236,15 @@ class SwapModel(nn.Module, ABC):
             KeyError: `identity` was not trained.
         """
 
+    def swap_with_detail(self, faces: Tensor, identity: str) -> SwapOutput:
+        """Return `faces` as `swap` does, the image with detail, (B, 3, D, D): what is shown.
+
+        Raises:
+            KeyError: `identity` was not trained.
+        """
+        output = self.swap(faces, identity)
+        return output._replace(image=self.add_detail(output.image, identity))
+
     def add_detail(self, images: Tensor, identity: str) -> Tensor:
         """Return swapped faces (B, 3, S, S) in [-1, 1] with the detail of `identity`: (B, 3, D, D).
 

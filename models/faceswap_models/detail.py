@@ -90,10 +90,10 @@ class DetailNetwork(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return images (B, 3, S, S) in [-1, 1] with detail, (B, 3, D, D)."""
-        smooth = self.enlarge(images)
-        refined = self.refine(smooth)
+        enlarged = self.enlarge(images)
+        detail = self.detail(enlarged)
         # Learned is all that reconstructions lack. Of a swap only the fine part of it is right.
-        return refined - _coarse(refined - _enlarge_twice(smooth))
+        return _enlarge_twice(enlarged) + detail - _coarse(detail)
 
     def enlarge(self, images: Tensor) -> Tensor:
         """Return images (B, 3, S, S) at half the output's side: (B, 3, D/2, D/2)."""
@@ -104,11 +104,14 @@ class DetailNetwork(nn.Module):
 
     def refine(self, images: Tensor) -> Tensor:
         """Return images (B, 3, H, W) at half the output's scale with detail: (B, 3, 2H, 2W)."""
+        return _enlarge_twice(images) + self.detail(images)
+
+    def detail(self, images: Tensor) -> Tensor:
+        """Return the detail of images (B, 3, H, W) at half the output's scale: (B, 3, 2H, 2W)."""
         features = functional.leaky_relu(
             self.input(functional.pixel_unshuffle(images, 2)), LEAKY_SLOPE
         )
-        detail = functional.pixel_shuffle(self.output(self.blocks(features)), GRID_PX)
-        return _enlarge_twice(images) + detail
+        return functional.pixel_shuffle(self.output(self.blocks(features)), GRID_PX)
 
     def loss(self, images: Tensor, target: Tensor, position: Tensor) -> Tensor:
         """Return the loss of parts of the output: mean absolute error and structure, in the face.

@@ -425,10 +425,10 @@ def evaluate(
         swaps.append([])
         for start in range(0, len(indices), 8):
             faces = loader.clean_batch(dataset, indices[start : start + 8]).target[0]
-            output = model.swap(faces, case.target)
+            output = model.swap_with_detail(faces, case.target)
             masks = [None] * len(faces) if output.mask is None else to_masks(output.mask)
             for offset, (image, mask) in enumerate(
-                zip(to_images(model.add_detail(output.image, case.target)), masks, strict=True)
+                zip(to_images(output.image), masks, strict=True)
             ):
                 crop = case.crops[start + offset]
                 swaps[-1].append(paste_into(crop, image, mask, coverage=loader.model.coverage))

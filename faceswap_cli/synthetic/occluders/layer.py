@@ -13,7 +13,7 @@ import numpy as np
 
 from faceswap_cli.core.types import AnyArray, Mask
 from faceswap_cli.faces.alignment import CENTER_BELOW_ORIGIN_CM, SIDE_CM
-from faceswap_cli.synthetic.geometry import Floats, Triple, clip
+from faceswap_cli.synthetic.geometry import Floats, Triple, clip, soft_noise
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -75,12 +75,8 @@ def fractal_noise(
         nodes: Nodes of the coarsest octave along a side.
         octaves: How many octaves, each twice as fine and half as strong.
     """
-    total = np.zeros((size_px, size_px), np.float32)
-    for octave in range(octaves):
-        count = min(nodes * 2**octave, size_px)
-        grid = rng.standard_normal((count, count)).astype(np.float32) / 2**octave
-        total += cv2.resize(grid, (size_px, size_px), interpolation=cv2.INTER_CUBIC)
-    return np.asarray((total - total.mean()) / (total.std() + 1e-6), np.float32)
+    layers = tuple((min(nodes * 2**one, size_px), 0.5**one) for one in range(octaves))
+    return soft_noise(rng, (size_px, size_px), layers)
 
 
 def shade_color(color: Triple | Floats, brightness: Floats) -> Floats:
