@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -115,8 +116,8 @@ def write_spot_clip(path: Path, *, frames: int = 24, first: int = 0) -> Path:
 
 def run_extraction(inputs: Inputs, folder: Path) -> None:
     """Extract a clip's faces."""
-    crop_writer.CHECKPOINT_INTERVAL_S = SET_SAVE_S
-    run_extract(inputs.clip("ada"), _set_in(folder))
+    with patch.object(crop_writer, "CHECKPOINT_INTERVAL_S", SET_SAVE_S):
+        run_extract(inputs.clip("ada"), _set_in(folder))
 
 
 def run_train(
@@ -129,9 +130,6 @@ def run_train(
 ) -> None:
     """Train on both sets."""
     torch.set_num_threads(1)
-    loop.SwapEvaluator = partial(  # type: ignore[misc,assignment]
-        SwapEvaluator, load_analyzer=_no_face_models
-    )
     job = TrainJob(
         sets=[FaceSet.from_folder(inputs.set_folder(name)) for name in NAMES],
         recipe=recipe,
@@ -140,24 +138,29 @@ def run_train(
         device="cpu",
         seed=1,
     )
-    train(job, report=report or Progress(folder))
+    evaluator = partial(SwapEvaluator, load_analyzer=_no_face_models)
+    with patch.object(loop, "SwapEvaluator", evaluator):
+        train(job, report=report or Progress(folder))
 
 
 def run_convert(inputs: Inputs, folder: Path, *, report: Reporter | None = None) -> None:
     """Swap the faces of a clip."""
     torch.set_num_threads(1)
-    analysis.LOCATION_DETECTORS = {DEFAULT_DETECTOR: SpotDetector}  # type: ignore[dict-item]
-    analysis.SAVE_INTERVAL_FRAMES = SAVE_FRAMES
-    SegmentedWriter.__init__.__kwdefaults__["segment_frames"] = SAVE_FRAMES
-    convert(
-        inputs.clip("ada"),
-        weights=inputs.run.weights,
-        to="bo",
-        output=_video_in(folder),
-        device="cpu",
-        report=report or Progress(folder),
-        settings=SETTINGS,
-    )
+    defaults = SegmentedWriter.__init__.__kwdefaults__
+    with (
+        patch.object(analysis, "LOCATION_DETECTORS", {DEFAULT_DETECTOR: SpotDetector}),
+        patch.object(analysis, "SAVE_INTERVAL_FRAMES", SAVE_FRAMES),
+        patch.dict(defaults, segment_frames=SAVE_FRAMES),
+    ):
+        convert(
+            inputs.clip("ada"),
+            weights=inputs.run.weights,
+            to="bo",
+            output=_video_in(folder),
+            device="cpu",
+            report=report or Progress(folder),
+            settings=SETTINGS,
+        )
 
 
 class Progress(Terminal):
