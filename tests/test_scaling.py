@@ -5,6 +5,9 @@ The results are those of one process.
 
 import json
 import os
+import re
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -152,6 +155,45 @@ def test_commands_make_what_one_process_makes(
         for expected, frame in zip(*map(read_frames, paths), strict=True):
             assert expected.time == frame.time
             assert (expected.image == frame.image).all()
+
+
+def commands_of_the_page() -> list[list[str]]:
+    """Return the commands of docs/guide/scaling.md, less those of sections marked as not run."""
+    page = (Path(__file__).parents[1] / "docs/guide/scaling.md").read_text()
+    sections = [text for text in re.split(r"^## ", page, flags=re.M) if "Not run here" not in text]
+    lines = re.findall(r"^ {4}faceswap (.+)$", "\n".join(sections), flags=re.M)
+    return [shlex.split(line) for line in lines]
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_page(
+    clips: Path, one: Path, address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They run as they stand there, on a cluster at another address, in a folder of two clips."""
+    commands = commands_of_the_page()
+    assert {("extract", False), ("extract", True), ("convert", False), ("convert", True)} == {
+        (words[0], "--on" in words) for words in commands
+    }
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    for number, words in enumerate(commands):
+        folder = tmp_path / str(number)
+        (folder / "clips").mkdir(parents=True)
+        for name in ("ada.mp4", "bo.mp4"):
+            (folder / "clips" / name).symlink_to(clips / name)
+        shutil.copytree(one / "runs", folder / "workspace/runs")
+        monkeypatch.chdir(folder)
+        run_command(*expand(words, address))
+        made = "workspace/faces/*/source.toml" if words[0] == "extract" else "swapped/*.mp4"
+        assert 2 == len(list(folder.glob(made)))
+
+
+def expand(words: list[str], address: str) -> Iterator[str]:
+    """Yield the words of a command as a shell would, for the run and the cluster of these tests."""
+    for word in words:
+        if "*" in word:
+            yield from sorted(map(str, Path().glob(word)))
+        else:
+            yield word.replace("RUN", "autoencoder-ada-bo").replace("10.0.0.1:6379", address)
 
 
 def inputs(clips: Path) -> list[Path]:
