@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from functools import cache
 
 import cv2
 import numpy as np
@@ -65,29 +66,44 @@ def view(scene: HeadScene) -> View:
 def take_image(light: Floats, depth_cm: Floats, scene: HeadScene, size_px: int) -> Image:
     """Return the camera's image of linear light (H, W, 3): optics, sensor, tone curve, codec."""
     camera = scene.camera
-    scale = light.shape[0] / _REFERENCE_PX
+    scale = size_px / _REFERENCE_PX
+    light = cv2.resize(light, (size_px, size_px), interpolation=cv2.INTER_AREA)
     if camera.depth_blur > 0:
+        depth_cm = cv2.resize(depth_cm, (size_px, size_px), interpolation=cv2.INTER_AREA)
         light = _depth_blur(light, depth_cm, camera.distance_cm, camera.depth_blur * scale)
     if camera.motion != (0.0, 0.0):
         light = cv2.filter2D(light, -1, _motion_kernel(camera.motion, scale))
     if camera.blur > 0.05:
         light = cv2.GaussianBlur(light, (0, 0), camera.blur * scale)
-    light = cv2.resize(light, (size_px, size_px), interpolation=cv2.INTER_AREA)
     light = light * (np.array(camera.white_balance, np.float32) * np.float32(camera.exposure))
     display = _tone_curve(light)
     if camera.contrast != 1.0:
         display = 0.5 + (display - 0.5) * np.float32(camera.contrast)
     display = display * 255
     if camera.noise > 0:
-        rng = np.random.default_rng((scene.seed, 77))
-        noise = rng.standard_normal(display.shape, np.float32)
-        display += camera.noise * noise
+        display += np.float32(camera.noise) * _sensor_noise(scene.seed, display.shape)
     if camera.interlaced:  # the second field is of a moment later
         display[1::2] = np.roll(display, max(1, size_px // 160), axis=1)[1::2]
     image: Image = clip(np.round(display), 0, 255).astype(np.uint8)
     if camera.jpeg_quality:
         image = _through_jpeg(image, camera.jpeg_quality)
     return image
+
+
+@cache
+def _noise_table() -> Floats:
+    """Return normal noise, (2^21,): drawing it anew for every image would take longer than skin."""
+    return np.random.default_rng(77).standard_normal(1 << 21, np.float32)
+
+
+def _sensor_noise(seed: int, shape: tuple[int, ...]) -> Floats:
+    """Return noise of a seed: the table from some place on."""
+    table = _noise_table()
+    start = int(np.random.default_rng((seed, 77)).integers(len(table)))
+    count = math.prod(shape)
+    rounds = -(-(start + count) // len(table))
+    long = table if rounds == 1 else np.tile(table, rounds)
+    return long[start : start + count].reshape(shape)
 
 
 def _tone_curve(light: Floats) -> Floats:

@@ -18,7 +18,7 @@ _DISTANCE_CM = 400.0
 _RADIUS_CM = 17.0
 """Of the sphere around the head that shadow maps cover."""
 _FOV_RAD = 2 * float(np.arctan(_RADIUS_CM / _DISTANCE_CM))
-_SIDE = 192
+_SIDE = 160
 _BIAS_CM = 0.35
 _BLEED = 0.25
 """Below this visibility is full shadow: variance maps leak light."""
@@ -62,7 +62,7 @@ class ShadowMap:
         # Where nothing is, let the blur see the back of the head, not infinity.
         depth = np.minimum(depth - _DISTANCE_CM, _RADIUS_CM)
         moments = np.dstack([depth, depth * depth])
-        sigma = 0.8 + 5.0 * size
+        sigma = (0.8 + 5.0 * size) * _SIDE / 192
         return cls(matrix=matrix, center=center, moments=cv2.GaussianBlur(moments, (0, 0), sigma))
 
     def visibility(self, points: Floats) -> Floats:

@@ -62,7 +62,8 @@ def rasterize(
 
 def is_front_facing(points: Floats, triangles: AnyArray) -> AnyArray:
     """Return which triangles show their front to the camera, bool (T,); arguments as above."""
-    a, b, c = (points[triangles[:, corner]].T for corner in range(3))
+    rows = np.ascontiguousarray(points.T)
+    a, b, c = (np.stack([row.take(corner) for row in rows]) for corner in triangles.T)
     u, v = b - a, c - a
     normal_x = u[1] * v[2] - u[2] * v[1]
     normal_y = u[2] * v[0] - u[0] * v[2]
@@ -75,10 +76,10 @@ def is_in_frame(points: Floats, triangles: AnyArray, *, fov_rad: float) -> AnyAr
     """Return which triangles may be in a square image, bool (T,); arguments as above."""
     reach = np.float32(np.tan(fov_rad / 2)) * -points[:, 2]
     x, y = points[:, 0], points[:, 1]
-    outside = np.stack([x > reach, x < -reach, y > reach, y < -reach])
-    a, b, c = triangles.T
-    beyond = outside[:, a] & outside[:, b] & outside[:, c]
-    inside: AnyArray = ~np.logical_or.reduce(beyond)
+    sides = (x > reach) + 2 * (x < -reach) + 4 * (y > reach) + 8 * (y < -reach)
+    outside = sides.astype(np.uint8)
+    a, b, c = (outside.take(corner) for corner in triangles.T)
+    inside: AnyArray = (a & b & c) == 0
     return inside
 
 

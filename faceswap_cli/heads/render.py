@@ -22,7 +22,7 @@ from faceswap_cli.heads.mesh import (
 from faceswap_cli.heads.pose import deform, eyes, rotation, turn, with_gaze
 from faceswap_cli.heads.raster import Raster, is_front_facing, is_in_frame, rasterize
 from faceswap_cli.heads.scene import HeadScene
-from faceswap_cli.heads.shading import LABELS, Posed, shade
+from faceswap_cli.heads.shading import LABELS, PixelLabels, Posed, shade
 from faceswap_cli.heads.shape import rest_points
 from faceswap_cli.heads.skin import SkinTexture, paint_skin
 from faceswap_cli.heads.strands import grow
@@ -30,7 +30,7 @@ from faceswap_cli.heads.strands.ribbons import Strands, edges
 from faceswap_cli.heads.traits import HeadPerson
 from faceswap_cli.synthetic.geometry import Floats
 
-SUPERSAMPLING = 1.5
+SUPERSAMPLING = 1.25
 """Pixels across that are rendered for one of the image."""
 
 
@@ -111,8 +111,8 @@ class RenderedHead:
 
     image: Image
     """RGB uint8 (S, S, 3)."""
-    labels: AnyArray
-    """uint8 (6, H, W): the masks before they are reduced to the image's size."""
+    labels: PixelLabels
+    """The masks before they are reduced to the image's size."""
     landmarks: Mapping[str, tuple[float, float]]
     """Named points of the face, (x, y) px, hidden ones too; `left` is the image's left."""
     scene: HeadScene
@@ -126,7 +126,7 @@ class RenderedHead:
         height, width = self.image.shape[:2]
         shrunk: list[AnyArray] = [
             cv2.resize(plane, (width, height), interpolation=cv2.INTER_AREA)
-            for plane in self.labels.astype(np.float32) / 255
+            for plane in self.labels.planes().astype(np.float32) / 255
         ]
         return dict(zip(LABELS, shrunk, strict=True))
 

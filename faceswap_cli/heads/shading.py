@@ -5,7 +5,9 @@ specular one with Fresnel's term (Schlick). Hair is Kajiya and Kay's model. Vect
 (3, N): NumPy is fastest on whole rows.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import cv2
 import numpy as np
@@ -31,7 +33,7 @@ from faceswap_cli.heads.scene import HeadScene
 from faceswap_cli.heads.skin import SkinTexture
 from faceswap_cli.heads.skin.wrinkles import fold_map, fold_weights
 from faceswap_cli.heads.strands.ribbons import Strands
-from faceswap_cli.synthetic.geometry import Floats, clip
+from faceswap_cli.synthetic.geometry import Floats, Triple, clip
 
 _WRAP = (0.34, 0.17, 0.11)
 """How far red, green and blue light creep around an edge of skin."""
@@ -73,10 +75,14 @@ class Posed:
         strands = self.strands.triangles + len(self.points)
         return np.concatenate([base_mesh().visible_triangles, strands])
 
-    def shadow_triangles(self) -> AnyArray:
-        """Return the triangles that cast shadows: fewer ribbons do."""
-        strands = self.strands.shadow_triangles + len(self.points)
-        return np.concatenate([base_mesh().visible_triangles, strands])
+    def shadow_triangles(self, lamp: Triple) -> AnyArray:
+        """Return the triangles that cast the shadows of a lamp: those that face it.
+
+        Fewer ribbons than there are do.
+        """
+        facing = self.normals @ np.array(lamp, np.float32) > 0
+        skin = base_mesh().visible_triangles[facing.take(base_mesh().visible_corners[0])]
+        return np.concatenate([skin, self.strands.shadow_triangles + len(self.points)])
 
     def is_strand_towards(self, camera: Floats) -> AnyArray:
         """Return which triangles of strands are not behind the head, bool (T,)."""
@@ -85,6 +91,21 @@ class Posed:
         )
         facing: AnyArray = (outward * (camera - self.strand_points)).sum(1) > -20
         return facing[self.strands.triangles[:, 0]]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Visible:
+    """What the rasterizer says of N visible points."""
+
+    pixels: AnyArray
+    """Row times side plus column, (N,)."""
+    triangle: AnyArray
+    weights: Floats
+    """(2, N): shares of the triangle's second and third vertex."""
+    point: Floats
+    """(3, N)"""
+    side: int
+    """Of the image, px."""
 
 
 @dataclass(kw_only=True, eq=False)
@@ -104,63 +125,121 @@ class _Surface:
     """(N,): 1 where light goes under the surface."""
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PixelLabels:
+    """What the pixels that are not background show."""
+
+    side: int
+    """Of the square image, px."""
+    pixels: tuple[AnyArray, ...]
+    """Groups of pixels, row times side plus column, int (N,) each."""
+    labels: tuple[AnyArray, ...]
+    """uint8 (6, N) each, in the order of `LABELS`."""
+
+    def planes(self) -> AnyArray:
+        """Return the labels of all pixels, uint8 (6, side, side)."""
+        planes = np.zeros((len(LABELS), self.side * self.side), np.uint8)
+        for pixels, labels in zip(self.pixels, self.labels, strict=True):
+            for plane, row in zip(planes, labels, strict=True):
+                plane[pixels] = row
+        return planes.reshape(len(LABELS), self.side, self.side)
+
+
 def shade(
     posed: Posed, scene: HeadScene, raster: Raster, camera: View, *, background: Floats
-) -> tuple[Floats, AnyArray]:
-    """Return linear light, float32 (H, W, 3), and what pixels show, uint8 (6, H, W).
+) -> tuple[Floats, PixelLabels]:
+    """Return linear light, float32 (S, S, 3), and what pixels show.
 
     Args:
         posed: The person.
         scene: The scene.
-        raster: What each pixel shows.
+        raster: What each pixel of a square image shows.
         camera: The camera.
-        background: Light where nothing is, (H, W, 3); it is painted over.
+        background: Light where nothing is, (S, S, 3).
     """
-    height, width = raster.depth.shape
+    side = len(raster.depth)
     triangle, depth = raster.triangle.ravel(), raster.depth.ravel()
     mesh_count = len(base_mesh().visible_triangles)
     lamps = _shadow_maps(posed, scene)
-    light = background.reshape(-1, 3)
-    labels = np.zeros((len(LABELS), height * width), np.uint8)
-    weights = raster.weights.reshape(-1, 2)
+    planes = [plane.ravel() for plane in cv2.split(background)]
+    weights = np.ascontiguousarray(raster.weights.reshape(-1, 2).T)
     solid = np.flatnonzero((triangle >= 0) & (triangle < mesh_count))
-    if len(solid):
-        point = camera.unproject(solid, depth[solid], width)
-        surface, label = _mesh_surface(
-            posed, scene, camera, solid, triangle[solid], weights[solid], point, (height, width)
-        )
-        light[solid] = _illuminate(surface, scene, lamps).T
-        labels[:, solid] = label
     hairy = np.flatnonzero(triangle >= mesh_count)
-    if len(hairy):
-        point = camera.unproject(hairy, depth[hairy], width)
-        number = triangle[hairy] - mesh_count
-        light[hairy] = _shade_hair(posed, scene, camera, number, weights[hairy], point, lamps)
-        labels[:, hairy] = _STRAND_LABELS[:, posed.strands.kind[number]]
-    return light.reshape(height, width, 3), labels.reshape(len(LABELS), height, width)
+    groups, labels = [], []
+    for pixels, shade_group in ((solid, _shade_mesh), (hairy, _shade_hair)):
+        if len(pixels):
+            visible = _Visible(
+                pixels=pixels,
+                triangle=triangle.take(pixels),
+                weights=np.stack([row.take(pixels) for row in weights]),
+                point=camera.unproject(pixels, depth.take(pixels), side),
+                side=side,
+            )
+            light, label = shade_group(posed, scene, camera, visible, lamps)
+            for plane, row in zip(planes, light, strict=True):
+                plane[pixels] = row
+            groups.append(pixels)
+            labels.append(label)
+    merged: Floats = cv2.merge([plane.reshape(side, side) for plane in planes])
+    return merged, PixelLabels(side=side, pixels=tuple(groups), labels=tuple(labels))
+
+
+def _shade_mesh(
+    posed: Posed,
+    scene: HeadScene,
+    camera: View,
+    visible: "_Visible",
+    lamps: Sequence[ShadowMap | None],
+) -> tuple[Floats, AnyArray]:
+    """Return linear light (3, N) and labels (6, N) of visible points of the mesh."""
+    surface, label = _mesh_surface(posed, scene, camera, visible)
+    return _illuminate(surface, scene, lamps), label
 
 
 def _shadow_maps(posed: Posed, scene: HeadScene) -> list[ShadowMap | None]:
     """Return the shadows of each lamp that casts any."""
     if not any(lamp.shadow for lamp in scene.lamps):
         return [None] * len(scene.lamps)
-    points, triangles = posed.all_points(), posed.shadow_triangles()
+    points = posed.all_points()
     center = turn(np.array([HEAD_CENTER_CM], np.float32), np.ones(1, np.float32), scene)[0]
     return [
-        ShadowMap.create(points, triangles, direction=lamp.direction, center=center, size=lamp.size)
+        ShadowMap.create(
+            points,
+            posed.shadow_triangles(lamp.direction),
+            direction=lamp.direction,
+            center=center,
+            size=lamp.size,
+        )
         if lamp.shadow
         else None
         for lamp in scene.lamps
     ]
 
 
-def _interpolate(values: Floats, corners: AnyArray, weights: Floats) -> Floats:
-    """Return values of vertices (N, C) at points in triangles: (P, C)."""
-    b, c = weights[:, :1], weights[:, 1:]
-    mixed: Floats = values[corners[:, 0]] * (1 - b - c)
-    mixed += values[corners[:, 1]] * b
-    mixed += values[corners[:, 2]] * c
+def _interpolate(values: Floats, corners: AnyArray, triangle: AnyArray, weights: Floats) -> Floats:
+    """Return values of vertices (C, N) at points in triangles: (C, P).
+
+    Args:
+        values: Rows of values.
+        corners: Vertices of each triangle (3, T).
+        triangle: The triangle of each point (P,).
+        weights: Shares of its second and third vertex (2, P).
+    """
+    first, second, third = (corner.take(triangle) for corner in corners)
+    rest = 1 - weights[0] - weights[1]
+    mixed = np.empty((len(values), len(triangle)), np.float32)
+    for row, out in zip(values, mixed, strict=True):
+        np.multiply(row.take(first), rest, out=out)
+        out += row.take(second) * weights[0]
+        out += row.take(third) * weights[1]
     return mixed
+
+
+def _blend_corners(rows: Floats, triangle: AnyArray, weights: Floats) -> Floats:
+    """Return values of the corners of triangles (3, T) at points in them, (P,)."""
+    first, second, third = (row.take(triangle) for row in rows)
+    blended: Floats = first + weights[0] * (second - first) + weights[1] * (third - first)
+    return blended
 
 
 def _unit(vectors: Floats) -> Floats:
@@ -175,24 +254,18 @@ def _dot(first: Floats, second: Floats) -> Floats:
 
 
 def _mesh_surface(
-    posed: Posed,
-    scene: HeadScene,
-    camera: View,
-    pixels: AnyArray,
-    triangle: AnyArray,
-    weights: Floats,
-    point: Floats,
-    size: tuple[int, int],
+    posed: Posed, scene: HeadScene, camera: View, visible: _Visible
 ) -> tuple[_Surface, AnyArray]:
     """Return the surface of the mesh at visible points, and its labels (6, N)."""
+    triangle, weights, point = visible.triangle, visible.weights, visible.point
     mesh = base_mesh()
     part = mesh.visible_part[triangle]
-    packed = np.column_stack([posed.normals, posed.ambient])
-    values = _interpolate(packed, mesh.visible_triangles[triangle], weights).T
-    uv = mesh.visible_uv[triangle]
-    b, c = weights[:, :1], weights[:, 1:]
-    uv = uv[:, 0] * (1 - b - c) + uv[:, 1] * b + uv[:, 2] * c
-    x, y = uv[:, 0] * ATLAS_SIZE[0] - 0.5, uv[:, 1] * ATLAS_SIZE[1] - 0.5
+    packed = np.vstack([posed.normals.T, posed.ambient])
+    values = _interpolate(packed, mesh.visible_corners, triangle, weights)
+    x, y = (
+        np.float32(length) * _blend_corners(rows, triangle, weights) - np.float32(0.5)
+        for length, rows in zip(ATLAS_SIZE, mesh.visible_uv, strict=True)
+    )
     color = sample(posed.skin.color, x, y).T.astype(np.float32) * (1 / 255)
     color *= color
     marks = sample(posed.skin.surface, x, y).T.astype(np.float32) * (1 / 255)
@@ -203,7 +276,7 @@ def _mesh_surface(
         for plane, share in zip(color, _FOLD_COLOR, strict=True):
             plane *= 1 - share * folds
     normal = _unit(values[:3])
-    normal = _bump(normal, marks[2] * (part == SKIN), pixels, size, scene)
+    normal = _bump(normal, marks[2] * (part == SKIN), visible, scene)
     surface = _Surface(
         point=point,
         normal=normal,
@@ -215,7 +288,7 @@ def _mesh_surface(
         soft=1 - marks[3],
     )
     # Where the skin is covered by clothes or short hair: hair is on the part that turns.
-    on_head = mesh.is_above_neck[mesh.visible_triangles[triangle, 0]]
+    on_head = mesh.is_above_neck[mesh.visible_corners[0].take(triangle)]
     label = np.zeros((len(LABELS), len(part)), np.uint8)
     label[LABELS.index("hair")] = 255 * marks[3] * on_head
     label[LABELS.index("face")] = 255 * marks[0] * (1 - marks[3])
@@ -225,15 +298,13 @@ def _mesh_surface(
     return surface, label
 
 
-def _bump(
-    normal: Floats, height: Floats, pixels: AnyArray, size: tuple[int, int], scene: HeadScene
-) -> Floats:
+def _bump(normal: Floats, height: Floats, visible: _Visible, scene: HeadScene) -> Floats:
     """Return normals tilted by the slopes of the skin's height (Mikkelsen 2010)."""
-    image = np.full(size, 0.5, np.float32)
-    image.reshape(-1)[pixels] = height
-    per_cm = size[0] * scene.scale / 35.0
-    across = cv2.Sobel(image, cv2.CV_32F, 1, 0, scale=_BUMP * per_cm / 8).ravel()[pixels]
-    up = cv2.Sobel(image, cv2.CV_32F, 0, 1, scale=-_BUMP * per_cm / 8).ravel()[pixels]
+    image = np.full((visible.side, visible.side), 0.5, np.float32)
+    image.reshape(-1)[visible.pixels] = height
+    per_cm = visible.side * scene.scale / 35.0
+    across = cv2.Sobel(image, cv2.CV_32F, 1, 0, scale=_BUMP * per_cm / 8).take(visible.pixels)
+    up = cv2.Sobel(image, cv2.CV_32F, 0, 1, scale=-_BUMP * per_cm / 8).take(visible.pixels)
     across, up = clip(across, -0.5, 0.5), clip(up, -0.5, 0.5)
     along = across * normal[0] + up * normal[1]
     tilted = normal * (1 + along)
@@ -268,12 +339,12 @@ def _paint_eyes(
 
 def _paint_mouth(surface: _Surface, label: AnyArray, part: AnyArray) -> None:
     """Paint teeth and tongue, in place."""
-    for numbers, color, ambient, gloss in (
-        ((UPPER_TEETH,), (0.70, 0.64, 0.54), 0.9, 0.8),
-        ((LOWER_TEETH,), (0.62, 0.56, 0.47), 0.6, 0.8),
-        ((TONGUE,), (0.42, 0.13, 0.12), 0.5, 0.6),
+    for number, color, ambient, gloss in (
+        (UPPER_TEETH, (0.70, 0.64, 0.54), 0.9, 0.8),
+        (LOWER_TEETH, (0.62, 0.56, 0.47), 0.6, 0.8),
+        (TONGUE, (0.42, 0.13, 0.12), 0.5, 0.6),
     ):
-        at = np.flatnonzero(np.isin(part, numbers))
+        at = np.flatnonzero(part == number)
         surface.color[:, at] = np.array(color, np.float32)[:, None]
         surface.ambient[at] = ambient
         surface.gloss[at] = gloss
@@ -290,7 +361,7 @@ def _ambient_light(normal: Floats, scene: HeadScene) -> Floats:
     return mixed
 
 
-def _illuminate(surface: _Surface, scene: HeadScene, lamps: list[ShadowMap | None]) -> Floats:
+def _illuminate(surface: _Surface, scene: HeadScene, lamps: Sequence[ShadowMap | None]) -> Floats:
     """Return the light that surfaces send to the camera, linear RGB (3, N)."""
     facing = clip(_dot(surface.normal, surface.view), 0, 1)
     grazing = (1 - facing) ** 2
@@ -307,7 +378,9 @@ def _illuminate(surface: _Surface, scene: HeadScene, lamps: list[ShadowMap | Non
         visible = np.ones_like(cosine) if shadow is None else shadow.visibility(surface.point)
         half = _unit(surface.view + towards[:, None])
         highlight = np.exp(surface.shine * (_dot(surface.normal, half) - 1))
-        fresnel = 0.04 + 0.96 * (1 - clip(_dot(half, surface.view), 0, 1)) ** 5
+        fresnel = 1 - clip(_dot(half, surface.view), 0, 1)
+        fresnel *= np.square(np.square(fresnel))  # to the fifth
+        fresnel = 0.04 + 0.96 * fresnel
         strength = surface.gloss * (surface.shine + 8) * (0.42 / 25)
         highlight *= strength * fresnel * clip(4 * cosine, 0, 1) * visible
         dark = 1 - visible
@@ -324,15 +397,14 @@ def _shade_hair(
     posed: Posed,
     scene: HeadScene,
     camera: View,
-    triangle: AnyArray,
-    weights: Floats,
-    point: Floats,
-    lamps: list[ShadowMap | None],
-) -> Floats:
-    """Return linear light (N, 3) of visible points of strands."""
-    strands = posed.strands
+    visible: _Visible,
+    lamps: Sequence[ShadowMap | None],
+) -> tuple[Floats, AnyArray]:
+    """Return linear light (3, N) and labels (6, N) of visible points of strands."""
+    strands, point = posed.strands, visible.point
+    triangle = visible.triangle - len(base_mesh().visible_triangles)
     head = rotation(scene.yaw, scene.pitch, scene.roll)
-    values = _interpolate(strands.packed, strands.triangles[triangle], weights).T
+    values = _interpolate(strands.rows, strands.corners, triangle, visible.weights)
     tangent, outward = _unit(head @ values[:3]), _unit(head @ values[3:6])
     color, ambient, across = values[6:9], values[9], values[10]
     stripe = sample(strand_profile(), (across * 8) % 512, np.zeros_like(across))[:, 0]
@@ -342,7 +414,7 @@ def _shade_hair(
     for lamp, shadow in zip(scene.lamps, lamps, strict=True):
         towards = np.array(lamp.direction, np.float32)
         towards /= np.linalg.norm(towards)
-        visible = 1.0 if shadow is None else shadow.visibility(point)
+        seen = 1.0 if shadow is None else shadow.visibility(point)
         along = _dot(tangent, towards)
         facing = clip(0.45 + 0.75 * _dot(outward, towards), 0, 1)
         diffuse = np.sqrt(np.maximum(1 - along * along, 0)) * facing
@@ -350,16 +422,16 @@ def _shade_hair(
         shift = 0.10 * (stripe - 1)
         first = _kajiya_highlight(_dot(tangent, half) + 0.10 + shift, 90)
         second = _kajiya_highlight(_dot(tangent, half) - 0.12 + shift, 22)
-        strength = visible * ambient
+        strength = seen * ambient
         for channel in range(3):
             reflected = 0.050 * first * facing + 1.1 * color[channel] * second * facing
             light[channel] += (
                 lamp.color[channel] * strength * (color[channel] * diffuse + reflected)
             )
-    lit: Floats = light.T
-    return lit
+    return light, _STRAND_LABELS[:, strands.kind.take(triangle)]
 
 
+@cache
 def _label(*names: str) -> AnyArray:
     """Return labels (6,): 255 at `names`."""
     row: AnyArray = np.isin(LABELS, names).astype(np.uint8) * 255

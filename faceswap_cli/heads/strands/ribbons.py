@@ -51,12 +51,17 @@ class Strands:
         return casting
 
     @cached_property
-    def packed(self) -> Floats:
-        """float32 (M, 11): tangents, outward, color, light, across."""
-        packed: Floats = np.column_stack(
-            [self.tangents, self.outward, self.color, self.light, self.across]
+    def corners(self) -> AnyArray:
+        """`triangles` as rows, int32 (3, T)."""
+        return np.ascontiguousarray(self.triangles.T)
+
+    @cached_property
+    def rows(self) -> Floats:
+        """float32 (11, M): tangents, outward, color, light, across."""
+        rows: Floats = np.vstack(
+            [self.tangents.T, self.outward.T, self.color.T, self.light, self.across]
         ).astype(np.float32)
-        return packed
+        return rows
 
 
 def make_ribbons(
