@@ -26,7 +26,9 @@ from faceswap_cli.heads import (
     random_head_scenes,
     render_head,
 )
-from faceswap_cli.heads.mesh import SKIN, base_mesh
+from faceswap_cli.heads.camera import _sensor_noise, view
+from faceswap_cli.heads.light import ShadowMap
+from faceswap_cli.heads.mesh import HEAD_CENTER_CM, SKIN, base_mesh
 from faceswap_cli.heads.pose import deform, rotation, turn, with_gaze
 from faceswap_cli.heads.raster import FAR_CM, is_front_facing, rasterize
 from faceswap_cli.heads.shading import LABELS
@@ -163,6 +165,36 @@ def test_gaze_turns_the_iris_and_moves_the_lids() -> None:
     assert 0 == c["eyeLookUpLeft"] == c["eyeLookInLeft"]
 
 
+def test_lids_follow_the_gaze() -> None:
+    """The edge of the upper lid rises with a gaze up by 3 mm, and falls with a gaze down by 5."""
+    rest = base_mesh().points
+    blink = base_mesh().units[BLENDSHAPE_NAMES.index("eyeBlinkLeft")]
+    edge = np.argsort(blink[:, 1])[:12]
+
+    def rise(gaze: str) -> float:
+        moved = deform(rest, HeadScene(blendshapes=blendshapes({f"{gaze}Left": 1.0})))
+        return float((moved - rest)[edge, 1].mean())
+
+    assert rise("eyeLookUp") > 0.3
+    assert rise("eyeLookDown") < -0.5
+
+
+def test_a_face_at_rest_has_its_brows_below_the_forehead() -> None:
+    """Brows are painted where the units of brows move the mesh: they rise with the skin."""
+    from faceswap_cli.heads.skin.canvas import canvas
+    from faceswap_cli.heads.skin.features import paint_brows
+
+    x, y = canvas()
+    face = replace(person(1).face, brow_rise_cm=0.0, brow_density=1.0)
+    color = np.ones((3, *x.shape), np.float32)
+    paint_brows(color, face, np.random.default_rng(1))
+    dark = color.mean(axis=0) < 0.5
+    assert dark.any()
+    moved = base_mesh().units[BLENDSHAPE_NAMES.index("browOuterUpLeft")][:, 1]
+    center = float(np.average(base_mesh().points[:, 1], weights=moved.clip(0)))
+    assert abs(float(y[dark & (x > 0)].mean()) - center) < 0.5
+
+
 def test_poses_follow_the_conventions() -> None:
     """Yaw to the image's right, pitch down, roll counter-clockwise; shoulders stay."""
     nose = np.array([[0, 0, 1]], np.float32)
@@ -227,6 +259,32 @@ def test_shadows_fall_away_from_the_lamp() -> None:
     dark, lit = sides(True)
     assert lit > 1.4 * dark
     assert sides(False)[0] > dark
+
+
+def test_the_side_that_faces_a_lamp_casts_its_shadow() -> None:
+    """The shadow map is nearly that of all triangles of the mesh, with fewer of them."""
+    posed = model(1).pose(SCENE, view(SCENE))
+    points, lamp = posed.all_points(), (0.8, 0.4, 1.0)
+    center = np.array(HEAD_CENTER_CM, np.float32)
+    facing = posed.shadow_triangles(lamp)
+    ribbons = posed.strands.shadow_triangles + len(posed.points)
+    whole = np.concatenate([base_mesh().visible_triangles, ribbons])
+    nearer, all_of_it = (
+        ShadowMap.create(points, triangles, direction=lamp, center=center, size=0.0).moments[..., 0]
+        for triangles in (facing, whole)
+    )
+    assert len(facing) < 0.85 * len(whole)
+    assert (np.abs(nearer - all_of_it) < 0.3).mean() > 0.98
+
+
+def test_noise_depends_on_its_seed_alone() -> None:
+    """Two seeds differ, one repeats itself, and images larger than the table get noise as well."""
+    shape = (900, 900, 3)
+    first, second, again = (_sensor_noise(seed, shape) for seed in (1, 2, 1))
+    assert first.shape == shape
+    np.testing.assert_array_equal(first, again)
+    assert abs(np.corrcoef(first.ravel(), second.ravel())[0, 1]) < 0.01
+    assert 0.99 < first.std() < 1.01
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,16 @@ HEAD_CENTER_CM = (0.0, -0.5, -7.5)
 """Inside the skull; directions of hair and of the hairline are seen from here."""
 NECK_PIVOT_CM = (0.0, -6.0, -9.0)
 """The joint below the skull that a head turns about."""
+_UNIT_GAINS = {
+    "browInnerUp": 1.9,
+    "browOuterUpLeft": 1.5,
+    "browOuterUpRight": 1.5,
+    "browDownLeft": 1.5,
+    "browDownRight": 1.5,
+    "jawOpen": 1.15,
+    "mouthPucker": 1.5,
+}
+"""MakeHuman's units that move less than a face at a coefficient of 1, and by how much."""
 TONGUE_UNIT = "tongueOut"
 """The unit that MediaPipe does not read; in place of its coefficient `_neutral`."""
 
@@ -180,7 +190,7 @@ def _dense_units(units: Mapping[str, Target], count: int) -> Floats:
     dense = np.zeros((len(BLENDSHAPE_NAMES), count, 3), np.float32)
     for row, name in enumerate(BLENDSHAPE_NAMES):
         target = units[TONGUE_UNIT if name == "_neutral" else name]
-        dense[row, target.vertices] = target.offsets_cm
+        dense[row, target.vertices] = target.offsets_cm * _UNIT_GAINS.get(name, 1.0)
     return dense
 
 

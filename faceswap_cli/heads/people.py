@@ -19,6 +19,9 @@ SPREAD = 0.26
 _CALM = {"head/head-age": 0.5, "chin/chin-cleft": 0.6, "neck/neck-double": 0.6, "ears/": 0.9}
 _NEVER = ("nose-trans-horiz", "mouth-trans-horiz", "nose-septumangle", "eye-push")
 """Axes that would be asymmetric, or that part the lids from the eyes."""
+_MEAN_MOUTH_WIDTH, _ASIAN_MOUTH_WIDTH = 0.30, 0.35
+"""Mean weight of the mouth's width, and what Asian heads add: MakeHuman's mouths are narrow, and
+a narrow mouth is read as a pucker."""
 _HALVED = ("eye-scale", "eye-height", "eye-corner", "eye-trans", "head-scale", "nose-scale")
 
 _SKINS: tuple[Triple, ...] = (
@@ -62,7 +65,7 @@ def random_head_person(seed: int) -> HeadPerson:
     face = _random_face(body, tone, brows=brows, beard=beard, rng=rng)
     head = HeadTraits(
         body=body,
-        shape=tuple(_random_shape(rng)),
+        shape=tuple(_random_shape(body, rng)),
         hair=hair,
         glasses=float(rng.uniform(0.3, 1)) if rng.uniform() < 0.15 else 0.0,
         glasses_size=float(rng.uniform(0.85, 1.15)),
@@ -88,8 +91,9 @@ def _random_body(rng: np.random.Generator) -> BodyTraits:
     )
 
 
-def _random_shape(rng: np.random.Generator) -> Iterator[tuple[str, float]]:
+def _random_shape(body: BodyTraits, rng: np.random.Generator) -> Iterator[tuple[str, float]]:
     """Yield weights of the shape axes, most of them small."""
+    mouth_width = _MEAN_MOUTH_WIDTH + _ASIAN_MOUTH_WIDTH * body.asian
     for name, axis in shape_axes().items():
         if any(word in name for word in _NEVER):
             continue
@@ -100,7 +104,8 @@ def _random_shape(rng: np.random.Generator) -> Iterator[tuple[str, float]]:
             spread *= factor if name.startswith(word) else 1
         if any(word in name for word in _HALVED):
             spread *= 0.6
-        value = float(np.clip(rng.normal(0, spread), -0.75, 0.75))
+        mean = mouth_width if name == "mouth/mouth-scale-horiz" else 0.0
+        value = float(np.clip(rng.normal(mean, spread), mean - 0.75, mean + 0.75))
         if axis.negative or value > 0:
             yield name, value
 
@@ -188,7 +193,7 @@ def _random_face(
     bearded = is_man and rng.uniform() < 0.33
     return FaceTraits(
         body=body,
-        shape=tuple(_random_shape(rng)),
+        shape=tuple(_random_shape(body, rng)),
         skin=skin,
         lips=_triple(lips.clip(0.05, 1)),
         iris=iris,
@@ -196,7 +201,7 @@ def _random_face(
         brow_thickness=float(np.clip(rng.normal(0.62 if is_man else 0.38, 0.18), 0.05, 1)),
         brow_arch=float(np.clip(rng.normal(0.3 if is_man else 0.6, 0.2), 0, 1)),
         brow_density=float(np.clip(rng.normal(0.7, 0.2), 0.15, 1)),
-        brow_rise_cm=float(rng.normal(0.0 if is_man else 0.15, 0.15)),
+        brow_rise_cm=float(rng.normal(0.08 if is_man else 0.0, 0.10)),
         redness=float(rng.uniform(0.1, 0.8)),
         blotches=float(rng.uniform(0.2, 0.9)),
         freckles=float(rng.uniform(0.3, 1)) if tone < 0.35 and rng.uniform() < 0.25 else 0.0,

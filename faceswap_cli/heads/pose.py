@@ -15,6 +15,9 @@ from faceswap_cli.synthetic.geometry import Floats
 
 _INDEX = {name: number for number, name in enumerate(BLENDSHAPE_NAMES)}
 
+_FOLLOWING_LIDS = (("eyeLookUp", "eyeWide", 1.0), ("eyeLookDown", "eyeBlink", 0.2))
+"""Gazes, the units of the lids that follow them, and how far at a coefficient of 1."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Eye:
@@ -65,13 +68,26 @@ def with_gaze(scene: HeadScene) -> HeadScene:
 
 def deform(rest: Floats, scene: HeadScene) -> Floats:
     """Return the vertices of a head at rest with the scene's face units, (N, 3), cm."""
-    c = np.asarray(scene.blendshapes, np.float32)
+    c = _with_lids(np.asarray(scene.blendshapes, np.float32))
     used = np.flatnonzero(np.abs(c) > 1e-3)
     if not len(used):
         return rest
     units = base_mesh().units[used].reshape(len(used), -1)
     points: Floats = rest + (c[used] @ units).reshape(rest.shape)
     return points
+
+
+def _with_lids(coefficients: Floats) -> Floats:
+    """Return the coefficients with the lids that follow a gaze up or down.
+
+    MakeHuman's units of gaze hardly move them: an eye that looks down would show its white above.
+    """
+    moved = coefficients.copy()
+    for side in ("Left", "Right"):
+        for gaze, lid, share in _FOLLOWING_LIDS:
+            at = _INDEX[lid + side]
+            moved[at] = max(moved[at], min(1.0, moved[at] + share * moved[_INDEX[gaze + side]]))
+    return moved
 
 
 def turn(points: Floats, weight: Floats, scene: HeadScene) -> Floats:

@@ -48,6 +48,11 @@ MOODS: tuple[dict[str, float], ...] = (
     {},
 )
 """What a face shows for some seconds."""
+BROWS: tuple[dict[str, float], ...] = (
+    {"browInnerUp": 1.0} | _both(browOuterUp=1.0),
+    _both(browDown=1.0),
+)
+"""Brows raised and lowered, with whatever the mouth does."""
 
 
 def random_head_scenes(seed: int, count: int) -> Sequence[HeadScene]:
@@ -65,6 +70,8 @@ def random_head_scene(rng: np.random.Generator) -> HeadScene:
     values += rng.uniform(0, 1) * moods[rng.integers(len(moods))]
     for number in rng.integers(1, len(values), 3):
         values[number] += rng.uniform(0, 0.5)
+    if rng.uniform() < 0.5:
+        values += rng.uniform(0, 1) * to_table(BROWS)[rng.integers(len(BROWS))]
     if rng.uniform() < 0.2:
         close_lids(values[None], np.array([rng.uniform(0.3, 1)]))
     scene = HeadScene(
@@ -72,7 +79,7 @@ def random_head_scene(rng: np.random.Generator) -> HeadScene:
         pitch=float(rng.uniform(-HEAD_PITCH_LIMIT, HEAD_PITCH_LIMIT)),
         roll=float(rng.uniform(-HEAD_ROLL_LIMIT, HEAD_ROLL_LIMIT)),
         blendshapes=tuple(float(one) for one in values.clip(0, 1)),
-        gaze=(float(rng.uniform(-22, 22)), float(rng.uniform(-15, 12))),
+        gaze=(float(rng.uniform(-25, 25)), float(rng.uniform(-20, 20))),
         shift=(float(rng.uniform(-2.5, 2.5)), float(rng.uniform(-1.5, 1.5))),
         scale=float(rng.uniform(0.85, 1.2)),
         background=int(rng.integers(1, 1_000_000)),

@@ -1,12 +1,18 @@
 """Measure the mesh heads with detectors of real faces; render docs/pictures/heads.jpg.
 
-    python tests/benchmarks/heads.py [--people 125] [--scenes 4] [--swaps 60] [--figure]
+    python tests/benchmarks/heads.py [--people 50] [--scenes 10] [--swaps 50] [--figure]
 
-Prints the figures of docs/heads.md: faces found, poses and coefficients read against those set,
-whether two networks tell the people apart, and whose face a true swap has.
+Prints the figures of docs/guide/heads.md: faces found, poses and coefficients read against those
+set, whether two networks tell the people apart, and whose face a true swap has.
+
+What MediaPipe reads for a face at rest depends on the face, so coefficients are also compared less
+what it read for the same person at rest. It takes every frame for one of a camera whose field of
+view is 63 degrees, so poses are also read in frames padded to that field of view.
 """
 
 import argparse
+import itertools
+import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -21,15 +27,18 @@ from faceswap_cli.core.model_files import find_model_file
 from faceswap_cli.evaluation.metrics.external_models import DlibIdentity
 from faceswap_cli.faces.detectors.litert import LiteRTDetector
 from faceswap_cli.faces.embedding import SFace
+from faceswap_cli.faces.head_pose import VERTICAL_FOV_DEG
 from faceswap_cli.faces.types import BLENDSHAPE_NAMES, Face
 from faceswap_cli.heads import (
     HeadModel,
     HeadScene,
+    blendshapes,
     invent_performance,
     random_head_person,
     random_head_scenes,
     render_head,
 )
+from faceswap_cli.heads.camera import view
 from faceswap_cli.heads.pose import with_gaze
 
 SIDE_PX = 256
@@ -50,6 +59,8 @@ MAIN = {
     "look down": ("eyeLookDownLeft", "eyeLookDownRight"),
 }
 """Rows of the short table, and the coefficients each is the mean of."""
+LEVELS = (0.5, 1.0)
+"""At which single units are set."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,15 +70,19 @@ class Reading:
     person: int
     scene: HeadScene
     face: Face
+    rest: np.ndarray
+    """What is read for the person at rest, (52,)."""
+    framed_pose: tuple[float, float, float] | None
+    """The pose, read in a frame of the camera that MediaPipe assumes."""
     embeddings: tuple[np.ndarray, ...]
 
 
 def main() -> None:
     """Print every table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--people", type=int, default=125)
-    parser.add_argument("--scenes", type=int, default=4)
-    parser.add_argument("--swaps", type=int, default=60)
+    parser.add_argument("--people", type=int, default=50)
+    parser.add_argument("--scenes", type=int, default=10)
+    parser.add_argument("--swaps", type=int, default=50)
     parser.add_argument("--figure", action="store_true", help="render the picture only")
     given = parser.parse_args()
     cv2.setNumThreads(1)
@@ -80,6 +95,7 @@ def main() -> None:
         print(f"found: {len(readings)} of {given.people * given.scenes}")
         print_poses(readings)
         print_coefficients(readings)
+        print_single_units(detector, given.people // 2)
         print_identities(readings)
         print_swaps(detector, embedders, readings, given.swaps)
     print_speed()
@@ -91,34 +107,99 @@ def read_all(
     """Render every person in scenes of its own; yield what is read."""
     for person in range(people):
         model = HeadModel.build(random_head_person(FIRST_SEED + person))
+        rest = read_face(detector, model, HeadScene()).blendshapes
         for scene in random_head_scenes(FIRST_SEED + person, scenes):
             image = render_head(model, scene, SIDE_PX).image
+            framed = detector.detect(pad_to_assumed_camera(image, scene))
             for face in detector.detect(image)[:1]:
-                vectors = tuple(one.embed(image, face.landmarks) for one in embedders)
-                yield Reading(person=person, scene=with_gaze(scene), face=face, embeddings=vectors)
+                yield Reading(
+                    person=person,
+                    scene=with_gaze(scene),
+                    face=face,
+                    rest=np.array(rest),
+                    framed_pose=framed[0].pose if framed else None,
+                    embeddings=tuple(one.embed(image, face.landmarks) for one in embedders),
+                )
+
+
+def read_face(detector: LiteRTDetector, model: HeadModel, scene: HeadScene) -> Face:
+    """Render a person in a scene; return the face that is found."""
+    return detector.detect(render_head(model, scene, SIDE_PX).image)[0]
+
+
+def pad_to_assumed_camera(image: np.ndarray, scene: HeadScene) -> np.ndarray:
+    """Return the frame that a camera with the field of view that MediaPipe assumes would take."""
+    reach = math.tan(math.radians(VERTICAL_FOV_DEG) / 2) / math.tan(view(scene).fov_rad / 2)
+    border = max(0, round(len(image) * (reach - 1) / 2))
+    return cv2.copyMakeBorder(image, border, border, border, border, cv2.BORDER_REPLICATE)
 
 
 def print_poses(readings: Sequence[Reading]) -> None:
     """Print how measured poses follow the true ones."""
+    framed = [one for one in readings if one.framed_pose]
+    print(f"poses in padded frames: {len(framed)} of {len(readings)}")
     for index, name in enumerate(("yaw", "pitch", "roll")):
-        true = np.array([getattr(one.scene, name) for one in readings])
-        read = np.array([one.face.pose[index] for one in readings])
+        true = np.array([getattr(one.scene, name) for one in framed])
+        plain = np.array([one.face.pose[index] for one in framed])
+        read = np.array([one.framed_pose[index] for one in framed if one.framed_pose])
         correlation, slope = np.corrcoef(true, read)[0, 1], np.polyfit(true, read, 1)[0]
         off, bias = np.abs(read - true).mean(), (read - true).mean()
-        print(f"| {name} | {correlation:.3f} | {slope:.2f} | {off:.1f} | {bias:+.1f} |")
+        as_is = np.polyfit(true, plain, 1)[0]
+        print(
+            f"| {name} | {correlation:.3f} | {slope:.2f} | {off:.1f} | {bias:+.1f} | {as_is:.2f} |"
+        )
 
 
 def print_coefficients(readings: Sequence[Reading]) -> None:
-    """Print correlations, slopes and values at rest of the coefficients."""
+    """Print how coefficients follow those set in mixtures: as read, and less the face at rest."""
     true = np.array([one.scene.blendshapes for one in readings])
     read = np.array([one.face.blendshapes for one in readings])
-    rows = {**MAIN, **{name: (name,) for name in BLENDSHAPE_NAMES[1:]}}
-    for name, parts in rows.items():
+    rest = np.array([one.rest for one in readings])
+    for name, parts in {**MAIN, **{name: (name,) for name in BLENDSHAPE_NAMES[1:]}}.items():
         columns = [BLENDSHAPE_NAMES.index(part) for part in parts]
         given, found = true[:, columns].mean(1), read[:, columns].mean(1)
-        slope, rest = np.polyfit(given, found, 1)
-        correlation = np.corrcoef(given, found)[0, 1]
-        print(f"| {name} | {correlation:.2f} | {slope:.2f} | {rest:.2f} |")
+        moved = found - rest[:, columns].mean(1)
+        raw, less = np.corrcoef(given, found)[0, 1], np.corrcoef(given, moved)[0, 1]
+        print(f"| {name} | {raw:.2f} | {less:.2f} | {np.polyfit(given, moved, 1)[0]:.2f} |")
+
+
+def print_single_units(detector: LiteRTDetector, people: int) -> None:
+    """Print how each unit is read that is set alone, both sides of the face together."""
+    rows = {**MAIN, **dict(symmetric_units())}
+    found: dict[str, list[list[float]]] = {name: [] for name in rows}
+    for person in range(people):
+        model = HeadModel.build(random_head_person(FIRST_SEED + person))
+        light = random_head_scenes(FIRST_SEED + person, 1)[0]
+        plain = replace(HeadScene(), lamps=light.lamps, sky=light.sky, ground=light.ground)
+        rest = np.array(read_face(detector, model, plain).blendshapes)
+        for name, level in itertools.product(rows, LEVELS):
+            given = blendshapes(dict.fromkeys(rows[name], level))
+            face = read_face(detector, model, replace(plain, blendshapes=given))
+            columns = [BLENDSHAPE_NAMES.index(part) for part in rows[name]]
+            read = np.array(face.blendshapes)[columns].mean()
+            found[name].append([level, float(read), float(rest[columns].mean())])
+    for name, table in found.items():
+        level, read, rest = np.array(table).T
+        given = np.concatenate([0 * level, level])  # the face at rest counts once a level
+        raw = np.corrcoef(given, np.concatenate([rest, read]))[0, 1]
+        moved = np.concatenate([0 * rest, read - rest])
+        less, slope = np.corrcoef(given, moved)[0, 1], np.polyfit(given, moved, 1)[0]
+        print(f"| {name} | {raw:.2f} | {less:.2f} | {slope:.2f} | {rest.mean():.2f} |")
+
+
+def symmetric_units() -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Yield the units that are not in the short table by name; left and right ones as one."""
+    shown = {part for parts in MAIN.values() for part in parts}
+    for name in BLENDSHAPE_NAMES[1:]:
+        twin = name.removesuffix("Left") + "Right"
+        if name in shown:
+            continue
+        if name in ("jawLeft", "jawRight", "mouthLeft", "mouthRight") or not name.endswith(
+            ("Left", "Right")
+        ):
+            yield name, (name,)
+        elif name.endswith("Left"):
+            yield name.removesuffix("Left"), (name, twin)
 
 
 def print_identities(readings: Sequence[Reading]) -> None:

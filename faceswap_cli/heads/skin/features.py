@@ -23,6 +23,9 @@ from faceswap_cli.heads.skin.canvas import (
 from faceswap_cli.heads.traits import FaceTraits
 from faceswap_cli.synthetic.geometry import Floats, bump, clip, smoothstep, soft_noise
 
+_BROW_HEIGHT_CM = 1.15
+"""Of the inner end of a brow that does not rise: higher ones are read as raised."""
+
 
 @cache
 def _canvas_lips() -> Floats:
@@ -91,7 +94,7 @@ def _brow_path(t: float, face: FaceTraits, thickness: float) -> tuple[float, flo
     x = 1.25 + 3.95 * t
     arch = np.sin(min(t / 0.68, 1.0) * np.pi / 2) * (0.25 + 0.55 * face.brow_arch)
     fall = max(0.0, t - 0.66) ** 1.5 * (1.8 + 1.6 * face.brow_arch)
-    y = 1.62 + face.brow_rise_cm + arch - fall
+    y = _BROW_HEIGHT_CM + face.brow_rise_cm + arch - fall
     half = thickness * 0.5 * np.interp(t, [0, 0.12, 0.45, 1], [0.7, 1.0, 0.85, 0.22])
     return x, y, float(half)
 
