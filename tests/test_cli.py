@@ -432,3 +432,24 @@ def test_the_shell_completes_commands_and_options(
         text=True,
     )
     assert expected == set(done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+        ImportError("cv2.abi3.so: failed to map segment from shared object"),
+    ],
+)
+def test_a_full_memory_is_one_line(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever library says so."""
+
+    def diagnose(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("faceswap_cli.stages.doctor.diagnose", diagnose)
+    done = CliRunner().invoke(app, ["doctor"])
+    assert done.exit_code == 5
+    assert done.stderr.startswith("error: the memory of this computer is full")
+    assert done.stderr.count("\n") == 2

@@ -1,5 +1,6 @@
 """Output on the terminal and in logs: tables, bars, status lines, results."""
 
+import errno
 import json
 import re
 import sys
@@ -198,3 +199,39 @@ def test_a_question_needs_somebody_to_answer(monkeypatch: pytest.MonkeyPatch) ->
     assert not Terminal(as_json=True).can_ask
     monkeypatch.setattr("sys.stdin.isatty", lambda: False, raising=False)
     assert not Terminal().can_ask
+
+
+class ClosedStream:
+    """A terminal that was closed."""
+
+    encoding = "utf-8"
+
+    def write(self, text: str) -> int:
+        """Raise the system's error."""
+        raise OSError(errno.EIO, "Input/output error")
+
+    def flush(self) -> None:
+        """Raise it, too."""
+        raise OSError(errno.EIO, "Input/output error")
+
+    def isatty(self) -> bool:
+        """Return that it is a terminal."""
+        return True
+
+
+def test_a_terminal_that_is_closed_under_a_bar_does_not_end_the_work(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """While it shows a bar, rich puts a stream of its own in the place of standard error."""
+    monkeypatch.setattr(sys, "stderr", ClosedStream())
+    with Terminal() as terminal:
+        terminal.start_task("convert", total=12, unit="frames")
+        terminal.update(3)
+        terminal.note("a note")
+
+
+def test_an_interrupted_command_shows_the_line_to_type(capsys: pytest.CaptureFixture[str]) -> None:
+    """Of any length on one line, so that it can be copied, and with no emoji for a name."""
+    command = f"faceswap extract ':heart: {'a' * 200}.mp4'"
+    Terminal().print_interrupted(command)
+    assert f"  {command}" == capsys.readouterr().err.splitlines()[-1]

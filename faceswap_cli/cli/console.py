@@ -54,8 +54,9 @@ class Terminal(Reporter):
         self._as_json = as_json
         self._verbose = verbose
         self._timed: tuple[str, float] | None = None
-        self._stderr = Console(file=_LastingStderr(), highlight=False)  # type: ignore[arg-type]
-        self._stdout = Console(highlight=False)
+        # Without emoji: rich would put one for a name such as `:heart:`.
+        self._stderr = Console(file=_LastingStderr(), highlight=False, emoji=False)  # type: ignore[arg-type]
+        self._stdout = Console(highlight=False, emoji=False)
         self._progress: Progress | None = None
         self._task = TaskID(0)
         self._status: _StatusLog | None = None
@@ -181,10 +182,11 @@ class Terminal(Reporter):
         if error.hint:
             self._stderr.print(f"  [bold]try:[/] {escape(error.hint)}", soft_wrap=True)
 
-    def print_interrupted(self) -> None:
-        """Print that the command was interrupted, and how to resume it."""
+    def print_interrupted(self, command: str) -> None:
+        """Print that the command was interrupted, and the line to type to resume it."""
         self._stop_progress()
-        self._stderr.print("stopped; finished work is saved: run the same command again to resume")
+        self._stderr.print("stopped; finished work is saved. To resume:")
+        self._stderr.print(f"  {escape(command)}", soft_wrap=True)
 
     def _stop_progress(self) -> None:
         if self._progress is not None:
@@ -203,19 +205,29 @@ class _LastingStderr:
     A closed terminal (SIGHUP) or pipe (`| head`) must not end the work, of which this only tells.
     """
 
+    @property
+    def rich_proxied_file(self) -> Self:
+        """What rich writes to while it shows a bar; it would take the stream itself."""
+        return self
+
     def write(self, text: str) -> int:
         """Write text if there is someone to read it."""
         with suppress(OSError):
-            sys.stderr.write(text)
+            self._stream.write(text)
         return len(text)
 
     def flush(self) -> None:
         """Flush what can be flushed."""
         with suppress(OSError):
-            sys.stderr.flush()
+            self._stream.flush()
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever rich asks of a stream
-        return getattr(sys.stderr, name)
+        return getattr(self._stream, name)
+
+    @property
+    def _stream(self) -> Any:  # noqa: ANN401
+        """Standard error itself: while it shows a bar, rich puts a stream in its place."""
+        return getattr(sys.stderr, "rich_proxied_file", sys.stderr)
 
 
 class _StatusLog:

@@ -3,6 +3,10 @@
 import errno
 import logging
 import os
+import shlex
+import subprocess
+import sys
+import traceback
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -13,7 +17,13 @@ import typer
 
 from faceswap_cli.cli.console import Terminal
 from faceswap_cli.cli.options import CommonOptions
-from faceswap_cli.core.errors import EXIT_INTERRUPTED, ConfigurationError, FaceswapError
+from faceswap_cli.core.errors import (
+    EXIT_INTERRUPTED,
+    ConfigurationError,
+    DeviceError,
+    FaceswapError,
+    is_memory_error,
+)
 from faceswap_cli.core.fileio import name_too_long_error
 from faceswap_cli.core.signals import interrupt_on_signals
 
@@ -50,9 +60,25 @@ def command_context(common: CommonOptions) -> Iterator[Terminal]:
                 raise
             terminal.print_error(error, as_result=True)
             raise typer.Exit(error.exit_code) from error
+        except Exception as error:  # each library has one of its own
+            if common.debug or not is_memory_error(error):
+                raise
+            traceback.clear_frames(error.__traceback__)  # what they hold is needed for the message
+            full = DeviceError(
+                "the memory of this computer is full, or limited (ulimit)",
+                hint="close other programs; of train, --dry-run says how much it takes",
+            )
+            terminal.print_error(full, as_result=True)
+            raise typer.Exit(full.exit_code) from error
         except KeyboardInterrupt as stop:
-            terminal.print_interrupted()
+            terminal.print_interrupted(_typed_line())
             raise typer.Exit(EXIT_INTERRUPTED) from stop
+
+
+def _typed_line() -> str:
+    """Return the command line of this process, ready to copy."""
+    words = ["faceswap", *sys.argv[1:]]
+    return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
 
 
 @contextmanager

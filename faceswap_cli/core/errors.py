@@ -61,6 +61,23 @@ class CheckpointError(FaceswapError):
     exit_code = 6
 
 
+MEMORY_ERROR_TEXTS = (
+    "can't allocate memory",  # torch, on a CPU
+    "Cannot allocate memory",  # the system
+    "can't start new thread",  # Python: a thread needs a stack
+    "cannot allocate memory",  # the loader of libraries
+    "failed to map segment",  # the same
+    "Insufficient memory",  # OpenCV
+    "could not create a primitive",  # oneDNN
+)
+"""What is said of memory that ran out by errors that are no `MemoryError`."""
+
+
+def is_memory_error(error: BaseException) -> bool:
+    """Return whether an error means that the computer's memory ran out."""
+    return isinstance(error, MemoryError) or any(one in str(error) for one in MEMORY_ERROR_TEXTS)
+
+
 EXIT_INTERRUPTED = 130
 """Exit code after Ctrl-C; finished work is saved."""
 

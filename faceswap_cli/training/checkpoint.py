@@ -24,7 +24,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from faceswap_cli.core.config import Recipe, list_model_differences
-from faceswap_cli.core.errors import CheckpointError, ConfigurationError
+from faceswap_cli.core.errors import CheckpointError, ConfigurationError, is_memory_error
 from faceswap_cli.core.fileio import (
     atomic_write,
     hard_link_or_copy,
@@ -507,6 +507,8 @@ def _open_safetensors(path: Path) -> Iterator[tuple[Any, dict[str, str]]]:
     except FileNotFoundError as error:
         raise CheckpointError(f"{path} does not exist") from error
     except (SafetensorError, OSError, *MALFORMED) as error:
+        if is_memory_error(error):
+            raise MemoryError(str(error)) from error
         raise CheckpointError(f"{path} is damaged: it is not whole") from error
 
 

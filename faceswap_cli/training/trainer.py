@@ -13,7 +13,12 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from faceswap_cli.core.errors import ConfigurationError, DeviceError, did_you_mean
+from faceswap_cli.core.errors import (
+    ConfigurationError,
+    DeviceError,
+    did_you_mean,
+    is_memory_error,
+)
 from faceswap_cli.core.hardware import Hardware, release_cached_memory
 from faceswap_cli.training.schedule import get_schedule
 from faceswap_models.base import FaceBatch, SwapModel, TrainProgress, TrainSettings
@@ -338,11 +343,10 @@ def select_exported(state: Tensors, model: SwapModel) -> Tensors:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether an error means that memory ran out; CPU and MPS say so in words only."""
-    words = str(error)
     return (
-        isinstance(error, torch.OutOfMemoryError | MemoryError)
-        or "can't allocate memory" in words
-        or "MPS backend out of memory" in words
+        isinstance(error, torch.OutOfMemoryError)
+        or is_memory_error(error)
+        or "MPS backend out of memory" in str(error)
     )
 
 
