@@ -7,11 +7,18 @@ import pytest
 
 from faceswap_cli.core import config
 from faceswap_cli.core.errors import ConfigurationError, InputError
+from faceswap_cli.core.fileio import DamagedFileError, append_json, write_text
 from faceswap_cli.core.lock import output_lock
 from faceswap_cli.core.progress import Reporter
 from faceswap_cli.core.workspace import Workspace
 from faceswap_cli.faces.dataset import FaceSet
-from faceswap_cli.stages.compare import CompareSummary, compare, find_differences, metric_rows
+from faceswap_cli.stages.compare import (
+    CompareSummary,
+    RunInfo,
+    compare,
+    find_differences,
+    metric_rows,
+)
 from faceswap_cli.stages.train import StopCriterion, TrainJob, train
 
 MakeSet = Callable[..., FaceSet]
@@ -75,6 +82,18 @@ def test_page_has_differences_curves_and_swaps(two_runs: Workspace) -> None:
         pytest.raises(InputError, match=r"\.html is being written by process"),
     ):
         compare(two_runs.run_names(), workspace=two_runs, device="cpu", report=Reporter())
+
+
+def test_damaged_files_are_said(tmp_path: Path) -> None:
+    """A recipe is an error with its name; of a log the lines that are left out are said."""
+    run = Workspace.open(tmp_path).run_folder("run")
+    write_text(run.recipe, config.resolve("autoencoder", "debug").to_toml())
+    append_json(run.log, {"images_seen": 10, "val_error": 0.5})
+    run.log.write_text(run.log.read_text().replace("0.5", "0.4"))
+    assert ["damaged"] == [line["event"] for line in RunInfo.load(run).lines]
+    run.recipe.write_text(run.recipe.read_text().replace("debug", "delug"))
+    with pytest.raises(DamagedFileError, match=r"recipe\.toml is damaged"):
+        RunInfo.load(run)
 
 
 def test_setting_that_a_run_lacks_differs() -> None:

@@ -6,9 +6,15 @@ import pytest
 
 from faceswap_cli.core.errors import InputError
 from faceswap_cli.core.fileio import (
+    DIGEST_NOTE,
+    add_digest,
+    append_json,
+    append_line,
     atomic_write,
     check_writable,
     fit_name,
+    has_changed,
+    read_json_lines,
     translate_os_errors,
     write_text,
 )
@@ -115,3 +121,38 @@ def test_paths_that_cannot_be_written_are_refused(
     monkeypatch.setattr(os, "access", lambda _, mode: not mode & os.W_OK)
     with pytest.raises(InputError, match="cannot write to"):
         check_writable(tmp_path / "new" / "out.mp4")
+
+
+def test_lines_are_read_as_they_were_appended(tmp_path: Path) -> None:
+    """With those of older versions, which have no checksum."""
+    path = tmp_path / "log.jsonl"
+    append_line(path, '{"old": 1}')
+    append_json(path, {"name": "B\u00e4r", "value": 0.25})
+    assert ([{"old": 1}, {"name": "B\u00e4r", "value": 0.25}], 0) == read_json_lines(path)
+    assert ([], 0) == read_json_lines(tmp_path / "missing.jsonl")
+
+
+def test_no_changed_line_is_read_with_another_value(tmp_path: Path) -> None:
+    """Of all bits of a line each, and of all places at which it can be torn."""
+    path = tmp_path / "log.jsonl"
+    append_json(path, {"value": 0.25})
+    whole = path.read_bytes()
+    changed = [whole[:end] for end in range(1, len(whole) - 1)]
+    for place, byte in enumerate(whole[:-1]):
+        changed += [
+            whole[:place] + bytes([byte ^ 1 << bit]) + whole[place + 1 :] for bit in range(8)
+        ]
+    for data in changed:
+        path.write_bytes(data)
+        entries, damaged = read_json_lines(path)
+        assert damaged or entries[0]["value"] == 0.25, data
+
+
+def test_a_text_with_a_digest_notices_any_change() -> None:
+    """An older text, which has none, counts as unchanged."""
+    text = add_digest(f"{DIGEST_NOTE}\nsize = 3\n")
+    assert not has_changed(text)
+    assert not has_changed("size = 3\n")
+    assert has_changed(text.replace("3", "4", 1))
+    assert has_changed(text[:-1])
+    assert has_changed(f"{DIGEST_NOTE}\nsize = 3\n")

@@ -181,3 +181,22 @@ def test_captions_do_not_cover_tiles() -> None:
     assert named.shape[0] > plain.shape[0]
     assert named.shape[1] > plain.shape[1]
     assert (plain == 7).sum() == (named == 7).sum()
+
+
+def test_a_jpeg_with_a_checksum_is_read_unchanged_or_not_at_all(tmp_path: Path) -> None:
+    """Whichever bit is flipped; a JPEG alone shows other pixels after most of them."""
+    image = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    plain = image_io.encode_jpeg(image)
+    data = image_io.add_jpeg_checksum(plain)
+    path = tmp_path / "crop.jpg"
+    path.write_bytes(plain)
+    expected = image_io.read_image(path)
+    for place in range(len(data)):
+        path.write_bytes(data[:place] + bytes([data[place] ^ 1 << place % 8]) + data[place + 1 :])
+        try:
+            assert np.array_equal(expected, image_io.read_image(path)), place
+        except InputError:
+            continue
+    path.write_bytes(data)
+    assert np.array_equal(expected, image_io.read_image(path))
+    assert "JPEG" == Pillow.open(path).format

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from test_checkpoint import make_trainer, save_trained_weights
 
 from faceswap_cli.core import config, image_io
+from faceswap_cli.core.fileio import append_json
 from faceswap_cli.core.workspace import RunFolder
 from faceswap_cli.training import report
 
@@ -152,3 +154,15 @@ def test_newest_preview_comes_first_and_only_some_are_included(run: RunFolder) -
     html = render(run, is_training=False)
     assert report.MAX_PREVIEWS == html.count('<figure class="picture">')
     assert html.index("after 20,000 images") < html.index("after 1,000 images")
+
+
+def test_lines_that_are_damaged_or_missing_are_said(tmp_path: Path) -> None:
+    """In the last event of the page."""
+    run = RunFolder(root=tmp_path / "run")
+    append_json(run.log, {"images_seen": 10, "val_error": 0.5})
+    save_trained_weights(run.weights, make_trainer(0), images_seen=10)
+    assert [10] == [line["images_seen"] for line in report.read_run_log(run)]
+    save_trained_weights(run.weights, make_trainer(0), images_seen=1000)
+    assert "ends after 10 of 1,000 images" in report.read_run_log(run)[-1]["message"]
+    run.log.write_text(run.log.read_text().replace("0.5", "0.4"))
+    assert "1 line of log.jsonl" in report.read_run_log(run)[0]["message"]

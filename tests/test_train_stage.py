@@ -42,10 +42,12 @@ from faceswap_cli.provenance.consent import Consent
 from faceswap_cli.stages import train as stage
 from faceswap_cli.stages.train import (
     SINGLE_PROCESS,
+    InitConfig,
     StopCriterion,
     TrainJob,
     TrainSummary,
     dry_run,
+    resolve_recipe,
     train,
 )
 from faceswap_cli.training import checkpoint, estimate, health, loop, run_log
@@ -364,6 +366,19 @@ def test_a_second_signal_acts_at_once() -> None:
             time.sleep(1)
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def test_a_damaged_recipe_file_is_said_and_written_anew(sets: Sets, run: RunFolder) -> None:
+    """The run keeps the preset that its checkpoint has, which is not the default one."""
+    train_run(sets, run, 32)
+    whole = run.recipe.read_text()
+    run.recipe.write_text(whole.replace("0.002", "0.102"))
+    resolved = resolve_recipe("autoencoder", None, [], run=run, init=InitConfig(), device="cpu")
+    assert "debug" == resolved.preset
+    report = RecordingReporter()
+    train_run(sets, run, 48, report=report)
+    assert f"{run.recipe} is damaged: it is written anew" in report.notes
+    assert whole == run.recipe.read_text()
 
 
 def test_train_settings_may_change_on_resume(sets: Sets, run: RunFolder) -> None:

@@ -7,7 +7,7 @@ faces.
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from faceswap_cli.conversion.face_index import (
     IndexProgress,
 )
 from faceswap_cli.core.errors import InputError
-from faceswap_cli.core.fileio import DamagedFileError, append_line, sha256_file
+from faceswap_cli.core.fileio import DamagedFileError, append_json, read_json_lines, sha256_file
 from faceswap_cli.core.progress import Reporter
 from faceswap_cli.core.signals import graceful_interrupt
 from faceswap_cli.core.workspace import SetFolder, Workspace
@@ -89,9 +89,15 @@ class MissingLog:
     """
 
     def __init__(self, path: Path, clip: Clip) -> None:
-        self._path = path
+        self.path = path
+        """The file."""
         self._key = json.dumps(clip.fingerprint(), sort_keys=True)
-        self.spans = MissingSpans(self._load())
+        lines, damaged = read_json_lines(path)
+        self.is_damaged = damaged > 0
+        """Whether a line has changed since it was written, and is left out."""
+        self.spans = MissingSpans(
+            [one["missing"] for one in lines if one.get("clip") == self._key and "missing" in one]
+        )
 
     @classmethod
     def in_folder(cls, folder: Path, clip: Clip) -> "MissingLog":
@@ -103,18 +109,7 @@ class MissingLog:
         if span not in self.spans:
             self.spans.add(span)
             entry = {"clip": self._key, "missing": span.to_json()}
-            append_line(self._path, json.dumps(entry), durable=True)
-
-    def _load(self) -> list[list[Any]]:
-        """Return what earlier runs found in the clip; a torn line is found again."""
-        lines = self._path.read_text().splitlines() if self._path.exists() else []
-        found = []
-        for line in lines:
-            with suppress(ValueError):
-                entry = json.loads(line)
-                if entry["clip"] == self._key:
-                    found.append(entry["missing"])
-        return found
+            append_json(self.path, entry, durable=True)
 
 
 def find_extracted_sets(clip: Clip, workspace: Workspace | None) -> list[ExtractedSet]:

@@ -3,12 +3,11 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from faceswap_cli.core.fileio import append_line, sha256_file
+from faceswap_cli.core.fileio import append_json, read_json_lines, sha256_file
 
 LOG_NAME = ".faceswap-finished.jsonl"
 """Name of the file beside the outputs."""
@@ -22,7 +21,8 @@ class FinishedLog:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.path = folder / LOG_NAME
+        """The file."""
 
     def find(self, output: Path, *, key: str) -> Mapping[str, Any] | None:
         """Return the summary of a finished output in the folder.
@@ -67,18 +67,12 @@ class FinishedLog:
 
     def append(self, entry: Mapping[str, Any]) -> None:
         """Record a finished output."""
-        append_line(self._folder / LOG_NAME, json.dumps(entry, default=str), durable=True)
+        append_json(self.path, entry, durable=True)
 
     def _read(self) -> dict[str, dict[str, Any]]:
-        """Return the last entry of each output; a torn line is as good as none."""
-        entries = {}
-        with suppress(OSError):
-            text = (self._folder / LOG_NAME).read_text(encoding="utf-8", errors="replace")
-            for line in text.splitlines():
-                with suppress(ValueError, KeyError, TypeError, RecursionError):
-                    entry = json.loads(line)
-                    entries[entry["output"]] = entry
-        return entries
+        """Return the last entry of each output; a torn or damaged line is as good as none."""
+        entries, _ = read_json_lines(self.path)
+        return {one["output"]: one for one in entries if isinstance(one.get("output"), str)}
 
 
 def _digest_output(output: Path) -> str | None:

@@ -13,7 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from faceswap_cli.core.errors import ConfigurationError, did_you_mean, translate_plugin_errors
+from faceswap_cli.core.errors import (
+    ConfigurationError,
+    InputError,
+    did_you_mean,
+    translate_plugin_errors,
+)
+from faceswap_cli.core.fileio import DIGEST_NOTE, DamagedFileError, add_digest, has_changed
 
 if TYPE_CHECKING:
     from faceswap_models.base import ModelSettings, SwapModel, TrainSettings
@@ -141,7 +147,11 @@ class Recipe:
 
     def to_toml(self) -> str:
         """Return the recipe as TOML, each line with the source of its value."""
-        lines = [f"backend = {json.dumps(self.backend)}", f"preset = {json.dumps(self.preset)}"]
+        lines = [
+            DIGEST_NOTE,
+            f"backend = {json.dumps(self.backend)}",
+            f"preset = {json.dumps(self.preset)}",
+        ]
         for section, settings in (("model", self.model), ("train", self.train)):
             pairs = {
                 key: _format_toml_value(value) for key, value in _to_json_values(settings).items()
@@ -151,7 +161,7 @@ class Recipe:
             for key, text in pairs.items():
                 padding = " " * (width - len(key) - len(text))
                 lines.append(f"{key} = {text}{padding}  # {self.sources[f'{section}.{key}']}")
-        return "\n".join(lines) + "\n"
+        return add_digest("\n".join(lines) + "\n")
 
 
 def resolve(
@@ -205,12 +215,36 @@ def resolve(
     return _build_recipe(backend, name, kind, values, sources)
 
 
-def read_preset(recipe: Path, backend: str) -> str | None:
-    """Return the preset in a run's recipe.toml; None if it has none that this version knows."""
+def read_recipe_file(path: Path) -> dict[str, Any]:
+    """Return the content of a run's recipe.toml.
+
+    Raises:
+        InputError: It has changed since it was written, or cannot be read.
+    """
+    hint = "run the training again: it writes the file anew"
     try:
-        table = tomllib.loads(recipe.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None
+        text = path.read_text(encoding="utf-8")
+        if not has_changed(text) and (table := tomllib.loads(text)):
+            return table
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}", hint=hint) from error
+    except (ValueError, RecursionError):
+        pass
+    raise DamagedFileError(path, hint=hint)
+
+
+def read_preset(path: Path, backend: str, *, stored: Recipe | None) -> str | None:
+    """Return the preset in a run's recipe.toml; None if it has none that this version knows.
+
+    Args:
+        path: The file.
+        backend: The run's backend.
+        stored: The recipe in its checkpoint, which counts where the file cannot be read.
+    """
+    try:
+        table = read_recipe_file(path)
+    except InputError:
+        table = {"backend": stored.backend, "preset": stored.preset} if stored else {}
     from faceswap_models import registry
 
     is_known = table.get("backend") == backend and table.get("preset") in registry.presets(backend)

@@ -5,10 +5,12 @@ import glob
 import hashlib
 import json
 import os
+import re
 import shutil
 import sys
 import tempfile
 import time
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -25,6 +27,11 @@ REPLACE_ATTEMPTS, REPLACE_PAUSE_S = 20, 0.05
 """How often, and how far apart in seconds, Windows is asked to replace a file that is open."""
 _RANDOM_BYTES = 8
 """Of a name that `tempfile` makes, between prefix and suffix."""
+DIGEST_NOTE = "# A digest of all lines before it is in the last one."
+"""A line of every text of `add_digest`, so that a text that has lost its last line is known."""
+_DIGEST_MARK = "\n# sha256 "
+_CHECKED_LINE = re.compile(r'(\{.+), "crc32": "([0-9a-f]{8})"\}')
+"""A line of `append_json`."""
 
 
 class DamagedFileError(InputError):
@@ -32,10 +39,11 @@ class DamagedFileError(InputError):
 
     Args:
         path: The file.
+        hint: What to do.
     """
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(f"{path} is damaged")
+    def __init__(self, path: Path, *, hint: str = "") -> None:
+        super().__init__(f"{path} is damaged", hint=hint)
         self.path = path
 
 
@@ -122,6 +130,19 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise DamagedFileError(path)
     return content
+
+
+def add_digest(text: str) -> str:
+    """Return a text with its digest in one more line, a comment in TOML; it has `DIGEST_NOTE`."""
+    assert DIGEST_NOTE in text
+    return f"{text}{_DIGEST_MARK}{hashlib.sha256(text.encode()).hexdigest()}\n"
+
+
+def has_changed(text: str) -> bool:
+    """Return whether a text of `add_digest` has changed; those of older versions have no digest."""
+    body, mark, digest = text.rpartition(_DIGEST_MARK)
+    is_checked = mark or DIGEST_NOTE in text
+    return bool(is_checked) and f"{hashlib.sha256(body.encode()).hexdigest()}\n" != digest
 
 
 def _digest_line(text: str) -> str:
@@ -333,6 +354,50 @@ def append_line(path: Path, line: str, *, durable: bool = False) -> None:
         if durable:
             fsync(path)
             fsync(path.parent)
+
+
+def append_json(path: Path, content: Mapping[str, Any], *, durable: bool = False) -> None:
+    """Append an object to a file of JSON lines, with the checksum of its line as the last key.
+
+    Args:
+        path: The file; created if it is missing.
+        content: The object, which is not empty; what JSON does not know becomes text.
+        durable: Wait until it is on the disk.
+    """
+    text = json.dumps(content, ensure_ascii=False, default=str)
+    checksum = f', "crc32": "{zlib.crc32(text.encode()):08x}"}}'
+    append_line(path, text[:-1] + checksum, durable=durable)
+
+
+def read_json_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
+    """Return the objects in a file of `append_json`, and how many lines are torn or have changed.
+
+    Lines of older versions have no checksum. A file that is missing, or cannot be read, has none.
+    """
+    found, damaged = [], 0
+    with suppress(OSError):
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            try:
+                found.append(_parse_line(line))
+            except (ValueError, RecursionError):
+                damaged += 1
+    return found, damaged
+
+
+def _parse_line(line: str) -> dict[str, Any]:
+    """Return the object in a line of `append_json`, without the checksum.
+
+    Raises:
+        ValueError: It is torn, or has changed.
+    """
+    if match := _CHECKED_LINE.fullmatch(line):
+        line = match[1] + "}"
+        if zlib.crc32(line.encode()) != int(match[2], 16):
+            raise ValueError("the checksum does not match")
+    content = json.loads(line)
+    if not isinstance(content, dict):
+        raise ValueError("it is no object")
+    return content
 
 
 def check_disk_space(folder: Path, *, needed_bytes: int, what: str = "the run") -> int:

@@ -233,6 +233,8 @@ def _decode(data: AnyArray, flags: int) -> AnyArray | None:
             return None  # OpenCV's library would say so on the console
         if any(one[4:8] == b"acTL" for one in chunks):
             data = _strip_animation(chunks)
+    if data[:2].tobytes() == b"\xff\xd8" and _is_changed_jpeg(data.tobytes()):
+        return None
     try:
         return cv2.imdecode(data, flags) if data.size else None
     except cv2.error:  # a damaged header claims an image larger than OpenCV's limit
@@ -336,6 +338,38 @@ def encode_jpeg(image: Image, *, quality: int = 88) -> bytes:
     done, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), settings)
     assert done
     return data.tobytes()
+
+
+def add_jpeg_checksum(jpeg: bytes) -> bytes:
+    """Return a JPEG file with a checksum of itself, which reading it checks: the format has none.
+
+    It is in an application segment, which image editors leave out of what they save.
+
+    Args:
+        jpeg: The file as `encode_jpeg` returns it.
+    """
+    assert jpeg[2:6] == b"\xff\xe0\0\x10", "no JFIF header, which comes first"
+    segment = struct.pack(">2sH", b"\xff\xea", 2 + len(_JPEG_TAG) + 8)
+    head, rest = jpeg[:_JFIF_BYTES] + segment + _JPEG_TAG, jpeg[_JFIF_BYTES:]
+    return head + _jpeg_checksum(head, rest) + rest
+
+
+def _is_changed_jpeg(data: bytes) -> bool:
+    """Return whether a file of `add_jpeg_checksum` has changed since."""
+    start = _JFIF_BYTES + 4 + len(_JPEG_TAG)
+    head, checksum, rest = data[:start], data[start : start + 8], data[start + 8 :]
+    return head.endswith(_JPEG_TAG) and checksum != _jpeg_checksum(head, rest)
+
+
+def _jpeg_checksum(head: bytes, rest: bytes) -> bytes:
+    """Return eight hexadecimal digits of what is before and after them in a file."""
+    return f"{zlib.crc32(rest, zlib.crc32(head)):08x}".encode()
+
+
+_JFIF_BYTES = 20
+"""Of the start of a file and its JFIF header."""
+_JPEG_TAG = b"faceswap crc32\0"
+"""At the beginning of the segment, as such segments have it."""
 
 
 def write_png(path: Path, image: Image) -> None:

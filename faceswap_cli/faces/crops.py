@@ -18,10 +18,16 @@ from faceswap_cli.faces.settings import ExtractSettings
 from faceswap_cli.faces.track_smoothing import SmoothedFace
 from faceswap_cli.video.frame import Frame
 
+
+def encode_jpeg_crop(image: Image) -> bytes:
+    """Return a crop as a JPEG file of quality 95, with a checksum."""
+    return image_io.add_jpeg_checksum(image_io.encode_jpeg(image, quality=95))
+
+
 CROP_ENCODERS: Mapping[str, Callable[[Image], bytes]] = MappingProxyType(
     {
         "png": partial(image_io.encode_png, is_photo=True),
-        "jpeg": partial(image_io.encode_jpeg, quality=95),
+        "jpeg": encode_jpeg_crop,
     }
 )
 """Encoders of crops by the name of their format."""

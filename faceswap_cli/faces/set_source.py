@@ -4,7 +4,6 @@ Two extractions are the same if the content of their inputs and their settings a
 file (the result, the user's own sections) does not count.
 """
 
-import hashlib
 import json
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -12,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from faceswap_cli.core.errors import ConfigurationError, InputError
-from faceswap_cli.core.fileio import write_text
+from faceswap_cli.core.fileio import DIGEST_NOTE, add_digest, has_changed, write_text
 from faceswap_cli.core.workspace import SetFolder
 from faceswap_cli.faces.alignment import TEMPLATE_VERSION
 from faceswap_cli.faces.selection import parse_selection
@@ -24,8 +23,6 @@ Source = Mapping[str, Section]
 """Title -> section: `[input]`, `[input-2]`, ..., `[settings]`, `[result]` and the user's own."""
 RECORDS_DIGEST = "records_sha256"
 """Key of `[result]`: the digest of the set's records."""
-_DIGEST_NOTE = "# A digest of all lines before it is in the last one."
-_DIGEST_MARK = "\n# sha256 "
 NON_CONTENT_KEYS = frozenset({"name", "partner"})
 """Keys of an input that do not belong to its content."""
 
@@ -165,9 +162,7 @@ def read_source(path: Path) -> Source:
     hint = "choose another name with --name, or delete the set's folder"
     try:
         text = path.read_text(encoding="utf-8")
-        body, mark, digest = text.rpartition(_DIGEST_MARK)
-        is_changed = (mark or _DIGEST_NOTE in text) and f"{_digest(body)}\n" != digest
-        if is_changed or not (source := tomllib.loads(text)):
+        if has_changed(text) or not (source := tomllib.loads(text)):
             raise InputError(
                 f"{path} is damaged: its digest does not match",
                 hint=f"{hint}; if you changed the file yourself, delete its second and last line",
@@ -185,7 +180,7 @@ def to_toml(source: Source) -> str:
     """Return the sections as TOML; the keys are plain words."""
     lines = [
         "# What the faces in this folder come from; written by faceswap extract.",
-        _DIGEST_NOTE,
+        DIGEST_NOTE,
     ]
     for title, section in source.items():
         lines += ["", f"[{title}]"]
@@ -193,10 +188,4 @@ def to_toml(source: Source) -> str:
         lines += [
             f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in section.items()
         ]
-    text = "\n".join(lines) + "\n"
-    return f"{text}{_DIGEST_MARK}{_digest(text)}\n"
-
-
-def _digest(text: str) -> str:
-    """Return the SHA-256 of a text, in hexadecimal digits."""
-    return hashlib.sha256(text.encode()).hexdigest()
+    return add_digest("\n".join(lines) + "\n")

@@ -4,7 +4,6 @@ The faces are validation faces in the order of their frames, swapped by each run
 into their crops as a conversion would. The entry point is `compare`.
 """
 
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import torch
 
 from faceswap_cli.compositing.compositor import Compositor
 from faceswap_cli.core import image_io
+from faceswap_cli.core.config import read_recipe_file
 from faceswap_cli.core.errors import ConfigurationError, FaceswapError, NoFacesError
 from faceswap_cli.core.fileio import write_text
 from faceswap_cli.core.hardware import find_hardware
@@ -32,7 +32,7 @@ from faceswap_cli.pages import html_page
 from faceswap_cli.pages.chart import line_chart
 from faceswap_cli.training.checkpoint import TrainedModel, load_weights, read_metadata
 from faceswap_cli.training.dataset import VALIDATION_FRACTION, read_crop, split_train_val
-from faceswap_cli.training.report import Curves, LogEntry, collect_curves, read_log
+from faceswap_cli.training.report import Curves, LogEntry, collect_curves, read_run_log
 from faceswap_models.tensors import to_images, to_masks, to_tensor
 
 MAX_FACES = 32
@@ -71,15 +71,9 @@ class RunInfo:
         """Read a run's recipe and log.
 
         Raises:
-            ConfigurationError: The recipe cannot be read.
+            InputError: The recipe is missing or damaged.
         """
-        try:
-            recipe = tomllib.loads(folder.recipe.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise ConfigurationError(
-                f"{folder.recipe} cannot be read: {error}",
-                hint="name runs in the runs folder of this workspace",
-            ) from error
+        recipe = read_recipe_file(folder.recipe)
         settings = {
             key: _format_value(value) for key, value in recipe.items() if not _is_table(value)
         }
@@ -88,7 +82,7 @@ class RunInfo:
                 settings |= {
                     f"{section}.{key}": _format_value(value) for key, value in values.items()
                 }
-        return cls(folder=folder, settings=settings, lines=list(read_log(folder.log)))
+        return cls(folder=folder, settings=settings, lines=read_run_log(folder))
 
     def summarize(self) -> dict[str, str]:
         """Return images seen, speed and validation errors."""
@@ -152,6 +146,10 @@ def compare(
             hint=f"runs in this workspace: {', '.join(workspace.run_names()) or 'none'}",
         )
     runs = [RunInfo.load(RunFolder(root=workspace.find_weights(name).parent)) for name in names]
+    for run in runs:
+        for line in run.lines:
+            if line.get("event") == "damaged":
+                report.note(f"{run.name}: {line['message']}")
     page = workspace.runs_page(*(run.name for run in runs))
     with output_lock(page, hint=RETRY_HINT):
         swaps = _swap_shared_faces(runs, workspace, device, report)

@@ -46,7 +46,7 @@ from faceswap_cli.conversion.renderer import Renderer, limit_batch_size
 from faceswap_cli.conversion.settings import ConvertSettings
 from faceswap_cli.conversion.swapper import build_swapper, validate_settings
 from faceswap_cli.core.errors import FaceswapError
-from faceswap_cli.core.fileio import append_line, sha256_file, translate_removed_files
+from faceswap_cli.core.fileio import append_json, sha256_file, translate_removed_files
 from faceswap_cli.core.lock import RETRY_HINT, output_lock
 from faceswap_cli.core.progress import Reporter
 from faceswap_cli.core.workspace import RunFolder, Workspace
@@ -471,8 +471,11 @@ class _Conversion:
         self, clip: Clip, output: Path, report: Reporter, *, key: str
     ) -> _Converted | None:
         """Return an output that an earlier run finished; None if there is none."""
-        found = FinishedLog(output.parent).find(output, key=key)
+        log = FinishedLog(output.parent)
+        found = log.find(output, key=key)
         if found is None:
+            if output.exists():
+                report.note(f"{output} is made again: {log.path} does not have it as of this kind")
             return None
         report.note(f"{clip.source.name}: finished before, as {output}; delete it to make it again")
         summary = ConvertSummary(**{**found, "output": output})
@@ -492,6 +495,8 @@ class _Conversion:
         sets = find_extracted_sets(clip, self.workspace)
         assignments = self._assign(_source_identities(sets))
         missing = MissingLog.in_folder(folder, clip)
+        if missing.is_damaged:
+            note(f"{missing.path} is damaged: frames that are missing may be counted too low")
         face_index = analyze_clip(
             clip,
             assignments,
@@ -660,4 +665,4 @@ def _log_unsigned(weights: Path) -> None:
             "event": "unsigned_output",
             "message": "an output was written without credentials (--no-credentials)",
         }
-        append_line(run.log, json.dumps(line))
+        append_json(run.log, line)

@@ -3,12 +3,11 @@
 The entry point is `find_page`.
 """
 
-import tomllib
 from pathlib import Path
 
 from faceswap_cli.conversion.clip import Clip
 from faceswap_cli.conversion.finished import FinishedLog
-from faceswap_cli.core.config import Recipe
+from faceswap_cli.core.config import Recipe, read_recipe_file
 from faceswap_cli.core.errors import ConfigurationError, InputError, did_you_mean
 from faceswap_cli.core.fileio import fit_name, write_text
 from faceswap_cli.core.lock import output_lock
@@ -84,7 +83,7 @@ def _run_page(name: str, workspace: Workspace) -> Path:
     """Return a run's page, made now if training has not written one yet."""
     run = workspace.run_folder(name)
     if not run.report.exists():
-        recipe = Recipe.from_dict(tomllib.loads(run.recipe.read_text(encoding="utf-8")))
+        recipe = Recipe.from_dict(read_recipe_file(run.recipe))
         write_run_report(run, recipe, is_training=False)
     return run.report
 

@@ -18,10 +18,11 @@ from faceswap_cli.core.config import (
     FROM_AUTO_BATCH_SIZE,
     Recipe,
     read_preset,
+    read_recipe_file,
     resolve,
     with_batch_size,
 )
-from faceswap_cli.core.errors import ConfigurationError, DeviceError
+from faceswap_cli.core.errors import ConfigurationError, DeviceError, InputError
 from faceswap_cli.core.fileio import check_disk_space, translate_removed_files
 from faceswap_cli.core.hardware import (
     Hardware,
@@ -62,6 +63,7 @@ from faceswap_cli.training.estimate import (
     peak_memory_bytes,
     search_batch_size,
     search_limits,
+    whole_peak_bytes,
 )
 from faceswap_cli.training.loader import FaceLoader, make_loader
 from faceswap_cli.training.loop import training_loop
@@ -155,7 +157,7 @@ def resolve_recipe(
         started_with = stored.preset if stored else None
     else:
         stored = checkpoint.read_run_recipe(run, backend)
-        started_with = read_preset(run.recipe, backend)
+        started_with = read_preset(run.recipe, backend, stored=stored)
     if preset is None:
         preset = started_with
     on_gpu = find_hardware(device).device.type != "cpu"
@@ -224,15 +226,13 @@ def dry_run(job: TrainJob, *, report: Reporter) -> TrainEstimate:
         grow_to_final(session.trainer)
         report.start_task("measuring some steps", total=None, unit="images")
         state, estimate = session.state, session.estimate
-        speed, memory = benchmark_steps(
-            session.trainer, session.loader, start_images=state.images_seen
-        )
+        speed, _ = benchmark_steps(session.trainer, session.loader, start_images=state.images_seen)
         del session  # a mapped file cannot be deleted everywhere
     images, seconds = job.stop_criterion.remaining(state, images_per_second=speed)
     return replace(
         estimate,
         images_per_second=speed,
-        memory_bytes=memory,
+        memory_bytes=whole_peak_bytes(hardware.device),
         remaining_images=images,
         remaining_seconds=seconds,
     )
@@ -333,6 +333,10 @@ def build_session(
     saved = checkpoint.load_checkpoint(job.run)
     if saved is not None:
         checkpoint.check_compatible(saved, recipe=recipe, identities=identities, run=job.run)
+        try:
+            read_recipe_file(job.run.recipe)
+        except InputError as error:
+            report.note(f"{error}: it is written anew")
         for name in saved.recipe.ignored:
             report.note(f"{name}, which the run was trained with, is not a setting here: ignored")
         identities = list(saved.identities)

@@ -6,7 +6,7 @@
 import hashlib
 import struct
 import zlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -187,8 +187,9 @@ def load_or_build_cache(faces: "FaceSet", *, cache: Path, side_px: int) -> Pixel
     """
     path = cache / f"{_cache_stem(faces)}-{cache_digest(faces, side_px)}.npy"
     shape = (len(faces), side_px, side_px, 4)
-    if not _is_whole_cache(path):
-        _write_cache(faces, path, shape)
+    if not is_whole_array(path):
+        crops = (crop_with_masks(faces, record, side_px).tobytes() for record in faces.records)
+        write_array(path, crops, shape=shape)
         _delete_stale_caches(cache, _cache_stem(faces), keep=path)
     pixels: Pixels = np.load(path, mmap_mode="r", allow_pickle=False)
     assert pixels.shape == shape
@@ -340,26 +341,33 @@ def unpack_feature_mask(levels: MaskChannel) -> MaskChannel:
     return (levels / (255 - FACE_LEVEL) - FACE_LEVEL / (255 - FACE_LEVEL)).clip(0, 1)
 
 
-def _write_cache(faces: "FaceSet", path: Path, shape: Sequence[int]) -> None:
-    """Write all crops of a set into one array file.
+def write_array(path: Path, blocks: Iterable[bytes], *, shape: Sequence[int]) -> None:
+    """Write an array of uint8 as an `.npy` file; behind it, where nothing is mapped, a checksum.
 
-    Written one crop after the other: writing into a mapped file on a full disk does not raise, it
-    kills the process.
+    Written block after block: writing into a mapped file on a full disk does not raise, it kills
+    the process.
+
+    Args:
+        path: The file.
+        blocks: The array's bytes.
+        shape: Its shape.
+
+    Raises:
+        InputError: It cannot be written.
     """
     header = {"descr": "|u1", "fortran_order": False, "shape": tuple(shape)}
     with atomic_write(path) as temporary, translate_os_errors(path), temporary.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, header)
         file.flush()
         checksum = zlib.crc32(temporary.read_bytes())
-        for record in faces.records:
-            crop = crop_with_masks(faces, record, shape[1]).tobytes()
-            checksum = zlib.crc32(crop, checksum)
-            file.write(crop)
-        file.write(_CHECKSUM.pack(checksum))  # behind the array, where nothing is mapped
+        for block in blocks:
+            checksum = zlib.crc32(block, checksum)
+            file.write(block)
+        file.write(_CHECKSUM.pack(checksum))
 
 
-def _is_whole_cache(path: Path) -> bool:
-    """Return whether a cache exists and has not changed since it was written."""
+def is_whole_array(path: Path) -> bool:
+    """Return whether a file of `write_array` exists and has not changed since it was written."""
     if not path.exists():
         return False
     checksum, left = 0, path.stat().st_size - _CHECKSUM.size

@@ -24,6 +24,9 @@ IN_FLIGHT_SNAPSHOTS = 1
 """Snapshots in addition to the last ones, while they are written."""
 INITIAL_BATCH_SIZE = 2
 """Faces of each identity in the first batch that is tried; the others are its doublings."""
+FACE_MODELS_BYTES = 300_000_000
+"""Memory of a process that the face models and their images take when swaps are first measured:
+278 MB here."""
 GPU_MEMORY_FRACTION = 0.9
 """Part of a GPU's free memory that training may take."""
 CPU_MEMORY_FRACTION = 0.5
@@ -164,6 +167,15 @@ def peak_memory_bytes(device: torch.device) -> int:
 
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def whole_peak_bytes(device: torch.device) -> int:
+    """Return the peak memory of a whole training, bytes, before it has measured swaps; 0: unknown.
+
+    On a GPU the face models take none: they run on the CPU.
+    """
+    peak = peak_memory_bytes(device)
+    return peak + FACE_MODELS_BYTES if peak and device.type == "cpu" else peak
 
 
 def device_name(device: torch.device) -> str:

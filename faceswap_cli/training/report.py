@@ -4,7 +4,6 @@
 `read_log` and `collect_curves` read `log.jsonl` for other pages as well.
 """
 
-import json
 import re
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -13,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from faceswap_cli.core.config import Recipe
-from faceswap_cli.core.errors import InputError
-from faceswap_cli.core.fileio import write_text
+from faceswap_cli.core.errors import CheckpointError, InputError
+from faceswap_cli.core.fileio import read_json_lines, write_text
 from faceswap_cli.core.workspace import RunFolder
 from faceswap_cli.pages import html_page
 from faceswap_cli.pages.chart import line_chart
@@ -87,7 +86,7 @@ def write_run_report(run: RunFolder, recipe: Recipe, *, is_training: bool) -> No
         recipe: Settings for a table.
         is_training: Whether the page reloads itself.
     """
-    lines = list(read_log(run.log))
+    lines = read_run_log(run)
     images = max((int(line["images_seen"]) for line in lines), default=0)
     events = [(line["images_seen"], line["message"]) for line in lines if "event" in line]
     errors = {
@@ -121,20 +120,33 @@ def write_run_report(run: RunFolder, recipe: Recipe, *, is_training: bool) -> No
     write_text(run.report, page)
 
 
+def read_run_log(run: RunFolder) -> list[LogEntry]:
+    """Return the lines of a run's log; an event at the end says if lines are missing there."""
+    from faceswap_cli.training import checkpoint  # torch, which takes seconds
+
+    lines = list(read_log(run.log))
+    seen = max((int(line["images_seen"]) for line in lines), default=0)
+    with suppress(CheckpointError):
+        trained = int(checkpoint.read_metadata(run.weights)["images_seen"])
+        if seen < trained:
+            message = f"{run.log.name} is damaged: it ends after {seen:,} of {trained:,} images"
+            lines.append({"images_seen": seen, "event": "damaged", "message": message})
+    return lines
+
+
 def read_log(path: Path) -> Iterator[LogEntry]:
     """Yield the lines of a log by the keys of this version, each position as trained last.
 
     A run that was killed or rolled back passes the same positions again: earlier lines there are of
-    weights that are gone. A line torn by a crash is skipped.
+    weights that are gone. Lines that are torn or damaged are left out; an event at the end says so.
     """
-    if not path.exists():
-        return
     entries: list[LogEntry] = []
-    for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    lines, damaged = read_json_lines(path)
+    for line in lines:
         try:
-            entry = _rename_keys(json.loads(text))
+            entry = _rename_keys(line)
             images = int(entry["images_seen"])
-        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
+        except (ValueError, KeyError, TypeError, OverflowError):
             continue
         if not all(isinstance(entry.get(key, {}), dict) for key in _CURVES):
             continue
@@ -146,6 +158,10 @@ def read_log(path: Path) -> Iterator[LogEntry]:
         if "losses" in entry:
             entry["losses"] = _rename_losses(entry["losses"], identities)
         yield entry
+    if damaged:
+        seen = entries[-1]["images_seen"] if entries else 0
+        message = f"{damaged} line{'s' * (damaged > 1)} of {path.name} torn or damaged, left out"
+        yield {"images_seen": seen, "event": "damaged", "message": message}
 
 
 _CURVES = ("losses", "val_losses", "val_reconstruction", "val_cycle", "learning_rate")

@@ -1,6 +1,5 @@
 """`RunLog`: the numbers of a run in `log.jsonl`, in TensorBoard and on the console."""
 
-import json
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -12,11 +11,11 @@ import torch
 from torch import Tensor
 
 from faceswap_cli.core import image_io
-from faceswap_cli.core.fileio import append_line
+from faceswap_cli.core.fileio import append_json
 from faceswap_cli.core.progress import Number, Reporter
 from faceswap_cli.core.types import Image
 from faceswap_cli.core.workspace import RunFolder
-from faceswap_cli.training.estimate import TrainEstimate, peak_memory_bytes
+from faceswap_cli.training.estimate import TrainEstimate, peak_memory_bytes, whole_peak_bytes
 from faceswap_cli.training.state import StopCriterion, TrainState
 from faceswap_cli.training.swap_metrics import SwapMetrics
 from faceswap_cli.training.trainer import Trainer
@@ -255,10 +254,11 @@ class RunLog:
         """Show what training takes, now that its speed is known."""
         self._is_estimate_written = True
         images, seconds = self._stop.remaining(state, images_per_second=speed)
+        peak_bytes = peak_memory_bytes if self._swap_metrics else whole_peak_bytes
         estimate = replace(
             self._estimate,
             images_per_second=speed,
-            memory_bytes=peak_memory_bytes(trainer.hardware.device),
+            memory_bytes=peak_bytes(trainer.hardware.device),
             remaining_images=images,
             remaining_seconds=seconds,
         )
@@ -266,8 +266,7 @@ class RunLog:
 
     def _write(self, state: TrainState, **values: object) -> None:
         """Add one line to `log.jsonl`."""
-        line = {"images_seen": state.images_seen, **values}
-        append_line(self._run.log, json.dumps(line, ensure_ascii=False))
+        append_json(self._run.log, {"images_seen": state.images_seen, **values})
 
     def _add_scalars(self, state: TrainState, group: str, values: Mapping[str, float]) -> None:
         if self._tensorboard is not None:
