@@ -15,8 +15,8 @@ from faceswap_models import registry
 
 DOCS = Path(__file__).parent
 FAULTS = DOCS.parent / "tests/faults"
-"""Has the text of the page on reliability, and `figures.json`: faults tried and survived, which
-`pytest tests/faults --long --figures FILE` writes."""
+"""Has the text of the page on reliability; `figures.json`, faults tried and survived, which
+`pytest tests/faults tests/security --long --figures FILE` writes; and `long_runs.json`."""
 GENERATED_NOTICE = "<!-- Made by docs/generate.py: change the program, not this page. -->\n\n"
 
 
@@ -77,14 +77,25 @@ def render_reliability_page() -> str:
     """Return the page with the promise, and how many faults of each kind were survived."""
     figures = json.loads((FAULTS / "figures.json").read_text(encoding="utf-8"))
     rows = [
-        f"| {kind} | {counts['tried']} | {counts['survived']} |" for kind, counts in figures.items()
+        f"| {kind} | {counts['tried']:,} | {counts['survived']:,} |"
+        for kind, counts in figures.items()
     ]
     tried, survived = (
         sum(counts[key] for counts in figures.values()) for key in ("tried", "survived")
     )
+    long_runs = json.loads((FAULTS / "long_runs.json").read_text(encoding="utf-8"))
+    memory = [
+        f"| {run} | {taken['peak_mb']:,} MB | {taken['growth_mb']:.1f} MB |"
+        for run, taken in long_runs.items()
+    ]
     text = (FAULTS / "page.md").read_text(encoding="utf-8")
-    total = f"**{survived:,} of {tried:,}**"
-    return GENERATED_NOTICE + text.replace("{total}", total).replace("{rows}", "\n".join(rows))
+    for name, value in {
+        "{total}": f"**{survived:,} of {tried:,}**",
+        "{rows}": "\n".join(rows),
+        "{memory}": "\n".join(memory),
+    }.items():
+        text = text.replace(name, value)
+    return GENERATED_NOTICE + text
 
 
 def settings_part(text: str) -> str:

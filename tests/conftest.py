@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from fault_figures import FaultCount, Figures, note_kind
 
 from faceswap_cli.core import image_io
 from faceswap_cli.core.errors import InputError
@@ -26,6 +27,28 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options of tests/faults; those of a folder's own conftest come too late."""
     parser.addoption("--long", action="store_true", help="try the long lists of faults")
     parser.addoption("--figures", metavar="FILE", help="write how many faults were survived")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Count faults if asked to."""
+    if path := config.getoption("--figures"):
+        config.pluginmanager.register(Figures(Path(path)))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep the kind of fault of each test with its outcome; skip what only long lists have."""
+    for item in items:
+        note_kind(item)
+        if item.get_closest_marker("long") and not config.getoption("--long"):
+            item.add_marker(pytest.mark.skip(reason="with --long"))
+
+
+@pytest.fixture
+def fault_count(request: pytest.FixtureRequest) -> FaultCount:
+    """Return the counter of a test that tries several faults."""
+    count = FaultCount()
+    request.node.user_properties.append(("fault_count", count))
+    return count
 
 
 @pytest.fixture(autouse=True)

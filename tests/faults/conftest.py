@@ -1,10 +1,9 @@
-"""Fixtures of the faults: the inputs, uninterrupted results, and the figures for the documents.
+"""Fixtures of the faults: the inputs and the uninterrupted results.
 
 `pytest tests/faults --long` tries the long lists; `--figures FILE` writes how many faults of each
-kind were tried and survived, which docs/reliability.md is made of.
+kind were tried and survived, which docs/reference/reliability.md is made of.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,44 +33,6 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         assert mark is not None
         count = mark.args[0] if metafunc.config.getoption("--long") else SHORT
         metafunc.parametrize("seed", range(count))
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the kind of fault of each test with its outcome."""
-    for item in items:
-        if mark := item.get_closest_marker("fault"):
-            values = getattr(item, "callspec").params if hasattr(item, "callspec") else {}  # noqa: B009
-            item.user_properties.append(("fault", mark.args[0].format(**values)))
-
-
-class Figures:
-    """Counts the faults of each kind that were tried and survived."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._counts: dict[str, dict[str, int]] = {}
-
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Count one test; its set-up only if that failed."""
-        kind = dict(report.user_properties).get("fault")
-        if kind is None or report.skipped or (report.when != "call" and report.passed):
-            return
-        counts = self._counts.setdefault(str(kind), {"tried": 0, "survived": 0})
-        counts["tried"] += 1
-        counts["survived"] += report.passed
-        self._write()
-
-    def _write(self) -> None:
-        """Write the counts beside those of earlier sessions, which they replace kind by kind."""
-        known = json.loads(self._path.read_text()) if self._path.exists() else {}
-        text = json.dumps(known | self._counts, indent=1, ensure_ascii=False, sort_keys=True)
-        self._path.write_text(text + "\n")
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    """Count faults if asked to."""
-    if path := config.getoption("--figures"):
-        config.pluginmanager.register(Figures(Path(path)))
 
 
 @pytest.fixture(scope="session")

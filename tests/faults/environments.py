@@ -40,17 +40,6 @@ class FewDescriptors(RunOnly):
 
 
 @dataclass(kw_only=True)
-class LimitedMemory(RunOnly):
-    """The process may have so much memory of its own, and no more."""
-
-    limit_bytes: int
-
-    def arm(self, folder: Path) -> None:
-        """Set the limit."""
-        resource.setrlimit(resource.RLIMIT_DATA, (self.limit_bytes, self.limit_bytes))
-
-
-@dataclass(kw_only=True)
 class NoHome(RunOnly):
     """The user has no home and no name, as in a container that is run by a number."""
 

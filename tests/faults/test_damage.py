@@ -11,29 +11,41 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
-from fakes import RecordingReporter, SpotDetector
+from fakes import RecordingReporter, SpotDetector, run_extract
+from fault_figures import FaultCount
 from faults.injection import KillAtOperation, run_in_process
 from faults.workloads import Inputs, digest_files
 
 from faceswap_cli.conversion.face_index import FaceIndex
+from faceswap_cli.conversion.finished import FinishedLog
 from faceswap_cli.core import image_io
+from faceswap_cli.core.config import read_recipe_file
 from faceswap_cli.core.errors import CheckpointError, FaceswapError
 from faceswap_cli.core.fileio import DamagedFileError, read_json
 from faceswap_cli.core.workspace import RunFolder, SetFolder, Workspace
+from faceswap_cli.faces.curation.crop_features import compute_features
 from faceswap_cli.faces.dataset import FaceSet
 from faceswap_cli.faces.set_source import read_source
 from faceswap_cli.faces.settings import ExtractSettings
+from faceswap_cli.pretraining.pairs import PairSettings, SwapPairs
+from faceswap_cli.provenance.claim import Claim
+from faceswap_cli.provenance.sidecar import read_sidecar, sidecar_path, write_sidecar
 from faceswap_cli.stages.extract import extract
 from faceswap_cli.training import checkpoint
-from faceswap_cli.training.dataset import load_or_build_cache
+from faceswap_cli.training.dataset import load_or_build_cache, write_array
+from faceswap_cli.training.report import collect_curves, read_run_log
 from faceswap_cli.video.segment_file import DamagedSegmentError, Segment
 
 POINTS = 10
 """Truncations of a file, and bits flipped in it."""
 
-CACHE_PX = 24
-"""Side of the decoded crops, px."""
+CACHE_PX, DETAIL_PX = 24, 48
+"""Sides of the decoded crops, px."""
+PAIRS = PairSettings(groups=1, validation_groups=0, people=1, moments=1, side_px=24)
+FOR_PEOPLE = ("report.html", "previews/*.png")
+"""Files of a run that no command reads."""
 
 Damage = Callable[[bytes], bytes]
 
@@ -103,6 +115,77 @@ def read_weights(path: Callable[[RunFolder], Path]) -> Callable[[Inputs], object
     return read
 
 
+def read_first_jpeg(inputs: Inputs) -> object:
+    """Return the pixels of a crop."""
+    return image_io.read_image(first_jpeg(inputs)).tobytes()
+
+
+def first_jpeg(inputs: Inputs) -> Path:
+    """Return the first crop of a set of JPEG files."""
+    return min(inputs.set_folder("cy").root.glob("*.jpg"))
+
+
+def read_features(inputs: Inputs) -> object:
+    """Return what a set's page is made of; what is not known any more is read again."""
+    features = compute_features(
+        FaceSet.from_folder(set_of(inputs)),
+        cache=set_of(inputs).crop_features,
+        load_sface=None,
+        on_progress=lambda _: None,
+    )
+    return list(features.thumbnails), features.gray.tobytes()
+
+
+def read_detail(inputs: Inputs) -> object:
+    """Return the decoded crops from which detail is learned."""
+    faces = FaceSet.from_folder(set_of(inputs))
+    cache = inputs.run.cache / "detail"
+    return load_or_build_cache(faces, cache=cache, side_px=DETAIL_PX).tobytes()
+
+
+def detail_file(inputs: Inputs) -> Path:
+    """Return the decoded crops from which detail is learned."""
+    [path] = inputs.run.cache.glob("detail/ada-*.npy")
+    return path
+
+
+def read_curves(inputs: Inputs) -> object:
+    """Return the curves and events of a run's page; None if that says that lines are left out."""
+    lines = read_run_log(inputs.run)
+    if any(line.get("event") == "damaged" for line in lines):
+        return None
+    keys = ("losses", "learning_rate", "val_reconstruction", "val_losses")
+    curves = [collect_curves(lines, key) for key in keys]
+    return curves, [line.get("message") for line in lines]
+
+
+def read_provenance(inputs: Inputs) -> object:
+    """Return how a clip was made; None if its sidecar has changed since it was signed."""
+    found = read_sidecar(inputs.clip("ada"))
+    assert found is not None
+    return found.claim if found.is_intact and found.matches else None
+
+
+def read_finished(inputs: Inputs) -> object:
+    """Return what is known of a finished output; of one without an entry None is said."""
+    return FinishedLog(inputs.root).find(inputs.clip("ada"), key="key")
+
+
+def snapshot(run: RunFolder) -> Path:
+    """Return the earliest checkpoint that is kept."""
+    return min(run.snapshots.iterdir())
+
+
+def read_pairs(inputs: Inputs) -> object:
+    """Return the crops of people who were drawn for pretraining."""
+    return SwapPairs.load(PAIRS, pairs_file(inputs).parents[1]).groups[0].tobytes()
+
+
+def pairs_file(inputs: Inputs) -> Path:
+    """Return the first group of drawn people."""
+    return inputs.root / "workspace" / "pairs" / PAIRS.digest / "000000.npy"
+
+
 ARTIFACTS: Mapping[str, Artifact] = {
     "workspace.toml": Artifact(
         path=lambda inputs: inputs.root / "workspace" / "workspace.toml",
@@ -113,8 +196,16 @@ ARTIFACTS: Mapping[str, Artifact] = {
         read=lambda inputs: read_source(set_of(inputs).source),
     ),
     "faces.jsonl": Artifact(path=lambda inputs: set_of(inputs).records, read=read_faces),
-    "crop": Artifact(path=first_crop, read=read_first_crop),
+    "PNG crop": Artifact(path=first_crop, read=read_first_crop),
+    "JPEG crop": Artifact(path=first_jpeg, read=read_first_jpeg),
+    "looks.npz": Artifact(path=lambda inputs: set_of(inputs).crop_features, read=read_features),
     "decoded crops": Artifact(path=cache_file, read=read_cache),
+    "decoded crops for detail": Artifact(path=detail_file, read=read_detail),
+    "recipe.toml": Artifact(
+        path=lambda inputs: inputs.run.recipe,
+        read=lambda inputs: read_recipe_file(inputs.run.recipe),
+    ),
+    "log.jsonl": Artifact(path=lambda inputs: inputs.run.log, read=read_curves),
     "resume.safetensors": Artifact(
         path=lambda inputs: inputs.run.resume, read=read_weights(lambda run: run.resume)
     ),
@@ -124,6 +215,12 @@ ARTIFACTS: Mapping[str, Artifact] = {
     "weights.safetensors": Artifact(
         path=lambda inputs: inputs.run.weights, read=read_weights(lambda run: run.weights)
     ),
+    "snapshot": Artifact(path=lambda inputs: snapshot(inputs.run), read=read_weights(snapshot)),
+    "sidecar": Artifact(path=lambda inputs: sidecar_path(inputs.clip("ada")), read=read_provenance),
+    "list of finished outputs": Artifact(
+        path=lambda inputs: FinishedLog(inputs.root).path, read=read_finished
+    ),
+    "drawn people": Artifact(path=pairs_file, read=read_pairs),
 }
 
 
@@ -133,23 +230,43 @@ def workspace(inputs: Inputs, tmp_path: Path) -> Inputs:
     shutil.copytree(inputs.root, tmp_path / "inputs")
     copy = Inputs(root=tmp_path / "inputs")
     Workspace.open(copy.root / "workspace")
-    for path in copy.run.cache.iterdir():  # it belongs to crops with other times
-        path.unlink()
-    load_or_build_cache(FaceSet.from_folder(set_of(copy)), cache=copy.run.cache, side_px=CACHE_PX)
+    shutil.rmtree(copy.run.cache)  # it belongs to crops with other times
+    read_cache(copy)
+    read_detail(copy)
+    read_features(copy)
+    jpeg = ExtractSettings(size_px=64, format="jpeg")
+    run_extract(copy.clip("bo"), copy.set_folder("cy"), settings=jpeg)
+    crops = np.random.default_rng(0).integers(0, 255, PAIRS.group_shape, dtype=np.uint8)
+    write_array(pairs_file(copy), [crops.tobytes()], shape=crops.shape)
+    write_sidecar(copy.clip("ada"), Claim(frames=24, swapped=21, model="0" * 64))
+    log = FinishedLog(copy.root)
+    log.append(log.make_entry(copy.clip("ada"), key="key", summary={"frames": 24}))
     return copy
+
+
+def test_every_file_is_tried(workspace: Inputs) -> None:
+    """What a set and a run have on the disk is among the artifacts, or nothing reads it."""
+    tried = {artifact.path(workspace) for artifact in ARTIFACTS.values()}
+    kinds = {(path.parent, path.suffix) for path in tried}
+    read_by_none = {path for one in FOR_PEOPLE for path in workspace.run.root.glob(one)}
+    folders = (workspace.run.root, set_of(workspace).root)
+    files = {path for folder in folders for path in folder.rglob("*") if path.is_file()}
+    left = [one for one in files - read_by_none if (one.parent, one.suffix) not in kinds]
+    assert [] == left
 
 
 @pytest.mark.fault("damaged {name}")
 @pytest.mark.parametrize("name", ARTIFACTS)
-def test_damage_is_noticed(name: str, workspace: Inputs) -> None:
+def test_damage_is_noticed(name: str, workspace: Inputs, fault_count: FaultCount) -> None:
     """Each damage is an error that names the file, or changes nothing."""
     artifact = ARTIFACTS[name]
     path = artifact.path(workspace)
     whole, expected = path.read_bytes(), artifact.read(workspace)
     for title, damage in damages(len(whole), name):
-        path.unlink()  # not through a hard link
+        path.unlink(missing_ok=True)  # not through a hard link; of a cache there is a new one
         path.write_bytes(damage(whole))
-        assert _read_or_error(artifact, workspace, path.name) in (None, expected), title
+        with fault_count.one():
+            assert _read_or_error(artifact, workspace, path.name) in (None, expected), title
 
 
 def _read_or_error(artifact: Artifact, workspace: Inputs, name: str) -> object:
@@ -163,16 +280,17 @@ def _read_or_error(artifact: Artifact, workspace: Inputs, name: str) -> object:
 
 
 @pytest.mark.fault("damaged checkpoint, the one before it offered")
-def test_the_last_good_checkpoint_is_offered(workspace: Inputs) -> None:
+def test_the_last_good_checkpoint_is_offered(workspace: Inputs, fault_count: FaultCount) -> None:
     """Whatever happened to the last one; training does not begin again by itself."""
     path, whole = workspace.run.resume, workspace.run.resume.read_bytes()
     for title, damage in damages(len(whole), "resume"):
         path.unlink()
         path.write_bytes(damage(whole))
-        with pytest.raises(CheckpointError) as caught:
-            checkpoint.load_checkpoint(workspace.run)
-        assert path.name in caught.value.message, title
-        assert "the last good one has" in caught.value.hint, title
+        with fault_count.one():
+            with pytest.raises(CheckpointError) as caught:
+                checkpoint.load_checkpoint(workspace.run)
+            assert path.name in caught.value.message, title
+            assert "the last good one has" in caught.value.hint, title
 
 
 def test_a_lost_set_of_records_is_found_again(workspace: Inputs) -> None:
@@ -193,7 +311,11 @@ def test_a_lost_set_of_records_is_found_again(workspace: Inputs) -> None:
 @pytest.mark.fault("damaged progress of an extraction")
 @pytest.mark.parametrize("name", ["progress.json", "faces.jsonl"])
 def test_damaged_extraction(
-    name: str, workspace: Inputs, tmp_path: Path, pytestconfig: pytest.Config
+    name: str,
+    workspace: Inputs,
+    tmp_path: Path,
+    pytestconfig: pytest.Config,
+    fault_count: FaultCount,
 ) -> None:
     """The save before it is used, or a note says that it starts again; the set is the same."""
     for at in (120, 150, 180):  # when records are saved depends on how busy the machine is
@@ -207,6 +329,7 @@ def test_damaged_extraction(
     saved = tmp_path / "saved"
     shutil.copytree(folder.root, saved)
     size = read_json(folder.progress)["bytes"]
+    set_of(workspace).crop_features.unlink()
     every = list(damages(size if name == "faces.jsonl" else 300, name))
     for title, damage in every if pytestconfig.getoption("--long") else every[3::10]:
         shutil.rmtree(folder.root)
@@ -221,14 +344,15 @@ def test_damaged_extraction(
             report=report,
             detector=SpotDetector,
         )
-        assert any(f"{name} is damaged" in note for note in report.notes), title
-        if name == "progress.json":
-            assert any("the save before it is used" in note for note in report.notes), title
-        assert digest_files(set_of(workspace).root) == digest_files(folder.root), title
+        with fault_count.one():
+            assert any(f"{name} is damaged" in note for note in report.notes), title
+            if name == "progress.json":
+                assert any("the save before it is used" in note for note in report.notes), title
+            assert digest_files(set_of(workspace).root) == digest_files(folder.root), title
 
 
 @pytest.mark.fault("damaged parts of a conversion")
-def test_damaged_conversion(inputs: Inputs, tmp_path: Path) -> None:
+def test_damaged_conversion(inputs: Inputs, tmp_path: Path, fault_count: FaultCount) -> None:
     """No part that has changed is taken for whole."""
     half = KillAtOperation(report=tmp_path / "operations", at=110)
     run_in_process("convert", inputs, tmp_path / "half", fault=half)
@@ -240,15 +364,17 @@ def test_damaged_conversion(inputs: Inputs, tmp_path: Path) -> None:
         data = (parts / name).read_bytes()
         for title, damage in damages(len(data), name):
             (parts / name).write_bytes(damage(data))
-            try:
-                assert whole_progress == index.read_progress(), title
-            except DamagedFileError as error:
-                assert error.path.name.startswith("faces."), title  # noqa: PT017
+            with fault_count.one():
+                try:
+                    assert whole_progress == index.read_progress(), title
+                except DamagedFileError as error:
+                    assert error.path.name.startswith("faces."), title  # noqa: PT017
         (parts / name).write_bytes(data)
     data = segment.read_bytes()
     for title, damage in damages(len(data), "segment"):
         segment.write_bytes(damage(data))
-        assert _read_segment(segment) in (None, whole_segment), title
+        with fault_count.one():
+            assert _read_segment(segment) in (None, whole_segment), title
 
 
 def _read_segment(path: Path) -> object:

@@ -143,12 +143,19 @@ def run_train(
         train(job, report=report or Progress(folder))
 
 
-def run_convert(inputs: Inputs, folder: Path, *, report: Reporter | None = None) -> None:
+def run_convert(
+    inputs: Inputs,
+    folder: Path,
+    *,
+    report: Reporter | None = None,
+    settings: ConvertSettings = SETTINGS,
+    detector: type[SpotDetector] = SpotDetector,
+) -> None:
     """Swap the faces of a clip."""
     torch.set_num_threads(1)
     defaults = SegmentedWriter.__init__.__kwdefaults__
     with (
-        patch.object(analysis, "LOCATION_DETECTORS", {DEFAULT_DETECTOR: SpotDetector}),
+        patch.object(analysis, "LOCATION_DETECTORS", {DEFAULT_DETECTOR: detector}),
         patch.object(analysis, "SAVE_INTERVAL_FRAMES", SAVE_FRAMES),
         patch.dict(defaults, segment_frames=SAVE_FRAMES),
     ):
@@ -159,7 +166,7 @@ def run_convert(inputs: Inputs, folder: Path, *, report: Reporter | None = None)
             output=_video_in(folder),
             device="cpu",
             report=report or Progress(folder),
-            settings=SETTINGS,
+            settings=settings,
         )
 
 
@@ -188,8 +195,13 @@ def read_set(folder: Path) -> dict[str, str]:
 
 
 def read_run(folder: Path) -> dict[str, str]:
+    """Return the digests of the run in a folder."""
+    return digest_run(_run_in(folder))
+
+
+def digest_run(run: RunFolder) -> dict[str, str]:
     """Return the digests of a run's tensors, and what else training changes but the time."""
-    run, result = _run_in(folder), {}
+    result: dict[str, str] = {}
     resume = checkpoint.load_checkpoint(run)
     assert resume is not None
     tensors = {"resume": resume.tensors}
@@ -202,8 +214,13 @@ def read_run(folder: Path) -> dict[str, str]:
 
 
 def read_video(folder: Path) -> dict[str, str]:
+    """Return the digests of the frames of the video in a folder."""
+    return digest_frames(_video_in(folder))
+
+
+def digest_frames(path: Path) -> dict[str, str]:
     """Return the digests and times of a video's decoded frames."""
-    frames = read_frames(_video_in(folder))
+    frames = read_frames(path)
     return {f"{frame.index} at {frame.time}": _digest(frame.image) for frame in frames}
 
 

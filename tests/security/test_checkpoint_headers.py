@@ -55,6 +55,7 @@ def test_a_model_that_fits_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         load(path, monkeypatch)
 
 
+@pytest.mark.fault("hostile trained model")
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -93,6 +94,7 @@ def test_an_absurd_recipe_is_refused(
     assert message in caught.value.message
 
 
+@pytest.mark.fault("hostile trained model")
 @pytest.mark.parametrize(
     "change",
     [
@@ -115,6 +117,7 @@ def test_other_shapes_types_and_names_are_refused(
         load(path, monkeypatch)
 
 
+@pytest.mark.fault("hostile trained model")
 @pytest.mark.parametrize("backend", registry.names())
 def test_networks_of_every_backend_are_checked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: str
@@ -151,6 +154,7 @@ def entry(shape: list[int], begin: int, end: int, dtype: str = "F32") -> dict[st
     return {"dtype": dtype, "shape": shape, "data_offsets": [begin, end]}
 
 
+@pytest.mark.fault("hostile trained model")
 @pytest.mark.parametrize(
     "header",
     [
@@ -176,6 +180,7 @@ def test_header_bombs_are_refused(tmp_path: Path, header: bytes) -> None:
         checkpoint.load_weights(path, HARDWARE.device)
 
 
+@pytest.mark.fault("hostile trained model")
 def test_a_header_longer_than_its_file_is_refused(tmp_path: Path) -> None:
     """Its length is the first thing in a file."""
     path = write_raw(tmp_path / "model.safetensors", b"{}", length=2**63)
@@ -183,6 +188,7 @@ def test_a_header_longer_than_its_file_is_refused(tmp_path: Path) -> None:
         checkpoint.read_layout(path)
 
 
+@pytest.mark.fault("hostile trained model")
 @pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.complex64, torch.int8])
 def test_types_that_no_network_has_are_refused(tmp_path: Path, dtype: torch.dtype) -> None:
     """Safetensors knows more types than networks have."""
@@ -192,6 +198,7 @@ def test_types_that_no_network_has_are_refused(tmp_path: Path, dtype: torch.dtyp
         checkpoint.read_layout(path)
 
 
+@pytest.mark.fault("hostile trained model")
 @pytest.mark.parametrize(
     "text", ["[" * 100_000, "null", "[]", '"x"', "{}", '{"backend": {}}', '{"backend": [1]}']
 )

@@ -1,15 +1,18 @@
 """A hundred malformed inputs: a documented exit code, one line, no crash, bounded memory."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from fault_figures import FaultCount
 from security.malformed import Malformed, make_malformed
 from security.warm_program import Outcome, WarmProgram
+from test_checkpoint import NAMES, make_trainer, save_trained_weights
 
-MAX_PEAK_MB = 300
-"""Memory beyond that of the loaded program; the images that are read have 48 px."""
+MAX_PEAK_MB = {"extract and verify": 300, "convert": 700}
+"""Memory beyond that of the loaded program; the images that are read have 48 px. A conversion of a
+clip whose header claims four billion frames takes 622."""
 MIN_COUNT = 100
 LIBRARY_REMARKS = ("Corrupt JPEG data",)
 """What libjpeg says on the console, inside OpenCV, of an image that it shows nevertheless."""
@@ -24,13 +27,13 @@ def program() -> Iterator[WarmProgram]:
         yield warm
 
 
-def find_faults(outcome: Outcome, codes: frozenset[int]) -> Iterator[str]:
+def find_faults(outcome: Outcome, codes: frozenset[int], *, max_peak_mb: int) -> Iterator[str]:
     """Yield what is wrong with the end of a command."""
     if outcome.code not in codes:
         yield f"exit code {outcome.code}"
     if outcome.left_processes:
         yield "left a process"
-    if outcome.peak_mb > MAX_PEAK_MB:
+    if outcome.peak_mb > max_peak_mb:
         yield f"took {outcome.peak_mb:.0f} MB"
     lines = [one for one in outcome.stderr.splitlines() if not one.startswith(LIBRARY_REMARKS)]
     error, *hints = lines or [""]
@@ -39,26 +42,60 @@ def find_faults(outcome: Outcome, codes: frozenset[int]) -> Iterator[str]:
         yield f"printed {outcome.stderr[-600:]!r}"
 
 
-@pytest.mark.slow
-def test_a_hundred_malformed_inputs_cost_a_line_each(program: WarmProgram, tmp_path: Path) -> None:
-    """Of `extract` and of `verify`; what is wrong is listed for all of them at once."""
-    (tmp_path / "good").mkdir()
-    inputs = list(make_malformed(tmp_path / "good"))
-    assert len({one.name for one in inputs}) == len(inputs) >= MIN_COUNT
-    faults = {one.name: faults for one in inputs if (faults := try_input(program, one, tmp_path))}
-    assert {} == faults, "\n".join(f"{name}: {one}" for name, one in faults.items())
+Try = Callable[[WarmProgram, Malformed, Path], list[str]]
 
 
-def try_input(program: WarmProgram, malformed: Malformed, folder: Path) -> list[str]:
-    """Run both commands on an input; return what is wrong."""
-    path = folder / malformed.name
-    path.write_bytes(malformed.data)
-    words = ("extract", path.name, "--name", "set", "--quiet", "--workspace", "workspace")
+def try_extract(program: WarmProgram, malformed: Malformed, folder: Path) -> list[str]:
+    """Extract from an input, and verify it; return what is wrong."""
+    name = malformed.name
+    words = ("extract", name, "--name", "set", "--quiet", "--workspace", "workspace")
     extracted = program.run(*words, folder=folder)
-    verified = program.run("verify", path.name, "--quiet", folder=folder)
-    path.unlink()
-    shutil.rmtree(folder / "workspace", ignore_errors=True)
+    verified = program.run("verify", name, "--quiet", folder=folder)
+    limit, codes = MAX_PEAK_MB["extract and verify"], frozenset({0, 3, 7, 8})
     return [
-        *(f"extract: {fault}" for fault in find_faults(extracted, malformed.codes)),
-        *(f"verify: {fault}" for fault in find_faults(verified, frozenset({0, 3, 7, 8}))),
+        *(f"extract: {one}" for one in find_faults(extracted, malformed.codes, max_peak_mb=limit)),
+        *(f"verify: {one}" for one in find_faults(verified, codes, max_peak_mb=limit)),
     ]
+
+
+def try_convert(program: WarmProgram, malformed: Malformed, folder: Path) -> list[str]:
+    """Swap the face in an input; return what is wrong."""
+    model = folder / "good" / "model.safetensors"
+    words = ("convert", malformed.name, "--model", model, "--to", NAMES[0], "--device", "cpu")
+    converted = program.run(*words, "--quiet", "--workspace", "workspace", folder=folder)
+    return list(find_faults(converted, malformed.codes, max_peak_mb=MAX_PEAK_MB["convert"]))
+
+
+@pytest.mark.slow
+@pytest.mark.fault("malformed input, {command}")
+@pytest.mark.parametrize(
+    ("command", "try_input", "every"),
+    [("extract and verify", try_extract, 1), ("convert", try_convert, 4)],
+)
+def test_a_hundred_malformed_inputs_cost_a_line_each(
+    command: str,
+    try_input: Try,
+    every: int,
+    program: WarmProgram,
+    tmp_path: Path,
+    fault_count: FaultCount,
+    pytestconfig: pytest.Config,
+) -> None:
+    """What is wrong is listed for all of them at once."""
+    good = tmp_path / "good"
+    good.mkdir()
+    save_trained_weights(good / "model.safetensors", make_trainer(0))
+    inputs = list(make_malformed(good))
+    assert len({one.name for one in inputs}) == len(inputs) >= MIN_COUNT
+    faults: dict[str, list[str]] = {}
+    for one in inputs if pytestconfig.getoption("--long") else inputs[::every]:
+        path = tmp_path / one.name
+        path.write_bytes(one.data)
+        fault_count.tried += 1
+        if found := try_input(program, one, tmp_path):
+            faults[one.name] = found
+        else:
+            fault_count.survived += 1
+        path.unlink()
+        shutil.rmtree(tmp_path / "workspace", ignore_errors=True)
+    assert {} == faults, "\n".join(f"{name}: {one}" for name, one in faults.items())

@@ -19,6 +19,7 @@ from faceswap_cli.video import probe
 READERS = (image_io.read_image, image_io.read_stored_pixels, image_io.read_header)
 
 
+@pytest.mark.fault("image or video bomb")
 @pytest.mark.parametrize(
     ("name", "data"),
     [
@@ -53,6 +54,7 @@ def test_a_large_photo_is_read(tmp_path: Path) -> None:
     assert (60_000, 200, 3) == image_io.read_image(path).shape
 
 
+@pytest.mark.fault("image or video bomb")
 def test_opencv_has_the_same_limit(tmp_path: Path) -> None:
     """What Pillow cannot read, OpenCV refuses by itself; it reads the limit when it is loaded."""
     (tmp_path / "wide.png").write_bytes(bombs.make_png(20_000, 20_000, rows=10))
@@ -67,6 +69,7 @@ def test_opencv_has_the_same_limit(tmp_path: Path) -> None:
     assert "CV_IO_MAX_IMAGE_PIXELS" in done.stderr
 
 
+@pytest.mark.fault("image or video bomb")
 def test_a_file_larger_than_any_image_is_not_read(tmp_path: Path) -> None:
     """A sparse file of four gigabytes takes no space on the disk, and would in memory."""
     path = tmp_path / "huge.png"
@@ -77,6 +80,7 @@ def test_a_file_larger_than_any_image_is_not_read(tmp_path: Path) -> None:
             read(path)
 
 
+@pytest.mark.fault("image or video bomb")
 def test_a_video_bomb_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
     """An animation of two frames of 144 million pixels, in 1 MB; one of 1 million is read."""
     for side in (12_000, 1_000):
@@ -119,6 +123,7 @@ REFERENCES = {
 """Files that refer to others, by their usual name."""
 
 
+@pytest.mark.fault("playlist or reference to other files")
 @pytest.mark.parametrize("name", REFERENCES)
 @pytest.mark.parametrize("suffix", ["", ".mp4", ".mkv", ".ts"])
 @pytest.mark.parametrize("kind", ["neighbor", "file", "http"])
@@ -141,6 +146,7 @@ def test_a_file_that_refers_to_others_is_refused(
         listener.accept()
 
 
+@pytest.mark.fault("playlist or reference to other files")
 @pytest.mark.parametrize(
     "argument",
     [
@@ -183,6 +189,7 @@ def test_names_that_look_like_addresses_are_files(
         assert (160, 120) == probe.probe(Path(name)).size
 
 
+@pytest.mark.fault("no ordinary file")
 @pytest.mark.parametrize("kind", ["fifo", "socket", "device", "loop", "folder", "empty"])
 def test_what_is_no_ordinary_file_is_refused(tmp_path: Path, kind: str) -> None:
     """At once: nothing waits for what never comes."""

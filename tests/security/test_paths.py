@@ -38,6 +38,7 @@ def write_records(faces: FaceSet, **changes: object) -> Path:
     return path
 
 
+@pytest.mark.fault("path out of the workspace")
 @pytest.mark.parametrize("name", OUTSIDE)
 def test_a_record_names_a_file_in_its_set(make_set: MakeSet, name: str) -> None:
     """No other folder, and no folder at all."""
@@ -46,6 +47,7 @@ def test_a_record_names_a_file_in_its_set(make_set: MakeSet, name: str) -> None:
         FaceSet.load("ada", folder=faces.folder, records=write_records(faces, file=name))
 
 
+@pytest.mark.fault("path out of the workspace")
 def test_a_crop_is_no_link_to_a_file_elsewhere(make_set: MakeSet, tmp_path: Path) -> None:
     """A link within the set is a crop; one that leaves it is refused, broken ones are missing."""
     faces = make_set("ada", 3)
@@ -79,6 +81,7 @@ def test_a_workspace_may_be_a_link(make_set: MakeSet, tmp_path: Path) -> None:
     assert 2 == len(FaceSet.load("ada", folder=folder, records=records))
 
 
+@pytest.mark.fault("path out of the workspace")
 @pytest.mark.parametrize("name", ["../up", "/etc", "a/b", "a\\b", "..", ".", "", "a\0b", "C:x"])
 def test_a_name_is_a_folder_of_the_workspace(tmp_path: Path, name: str) -> None:
     """Sets and runs, whatever named them."""
@@ -88,6 +91,7 @@ def test_a_name_is_a_folder_of_the_workspace(tmp_path: Path, name: str) -> None:
             folder(name)
 
 
+@pytest.mark.fault("path out of the workspace")
 def test_a_stored_recipe_names_no_file() -> None:
     """A run from elsewhere is continued without the file that it names; an option may name one."""
     stored = config.resolve("autoencoder", "debug")

@@ -103,9 +103,11 @@ class CentralFace:
 def serve() -> None:
     """Load the program, then answer each request on stdin with an outcome on stdout."""
     from faceswap_cli.cli.app import main
-    from faceswap_cli.stages import extract, verify  # noqa: F401 - loaded before any fork
+    from faceswap_cli.conversion import analysis
+    from faceswap_cli.stages import convert, extract, verify  # noqa: F401 - loaded before any fork
 
     extract.DETECTORS = dict.fromkeys(extract.DETECTORS, CentralFace)
+    analysis.LOCATION_DETECTORS = dict.fromkeys(analysis.LOCATION_DETECTORS, CentralFace)
     for line in sys.stdin:
         request = json.loads(line)
         outcome = run_forked(main, request["words"], Path(request["folder"]))
