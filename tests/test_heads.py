@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from faceswap_cli.faces.alignment import FaceAlignment
+from faceswap_cli.faces.alignment import FaceAlignment, align_face
 from faceswap_cli.faces.dataset import FaceRecord
 from faceswap_cli.faces.types import BLENDSHAPE_NAMES
 from faceswap_cli.heads import (
@@ -33,6 +33,7 @@ from faceswap_cli.heads.pose import deform, rotation, turn, with_gaze
 from faceswap_cli.heads.raster import FAR_CM, is_front_facing, rasterize
 from faceswap_cli.heads.shading import LABELS
 from faceswap_cli.heads.shape import rest_points, shape_axes
+from faceswap_cli.synthetic.occluders import cover_crop, random_occluder
 
 SIDE_PX = 96
 QUIET = CameraTraits(noise=0, blur=0)
@@ -364,17 +365,38 @@ def test_footage_gives_a_performance_without_its_resting_face() -> None:
     assert opened == sorted(opened)
     assert opened[-1] > 0.7
     assert all(one.blendshapes[BLENDSHAPE_NAMES.index("cheekPuff")] < 1e-6 for one in scenes)
+    elsewhere = performance_from_records(records, place=HeadScene(gaze=(9, 9), background=7))
+    assert {(None, 7)} == {(one.gaze, one.background) for one in elsewhere}
     assert () == performance_from_records([])
 
 
-def test_random_people_are_found_by_the_detector() -> None:
-    """Three people, two scenes each, with their yaw read to within 12 degrees."""
+def test_random_people_are_found_and_aligned_as_faces_are() -> None:
+    """Two people, three scenes each: yaw to within 12 degrees, and the square of their face."""
     from faceswap_cli.faces.detectors.litert import LiteRTDetector
 
     cv2.setNumThreads(1)
     with LiteRTDetector() as detector:
         for seed in (1, 2):
             for scene in random_head_scenes(seed, 3):
-                faces = detector.detect(render_head(model(seed), scene, 192).image)
+                rendered = render_head(model(seed), scene, 192)
+                faces = detector.detect(rendered.image)
                 assert 1 == len(faces)
                 assert abs(faces[0].pose[0] - scene.yaw) < 12
+                found = align_face(faces[0].landmarks)
+                apart = np.linalg.norm(found.corners() - rendered.alignment.corners(), axis=1)
+                assert apart.mean() < 0.08 * found.side_px
+
+
+def test_occluders_cover_crops_of_heads() -> None:
+    """What is put before a face is out of its mask, exactly, and changes nothing else."""
+    rendered = render_head(model(1), SCENE, 160)
+    image = rendered.alignment.crop(rendered.image, 96)
+    levels = np.repeat((255 * rendered.masks["face"]).astype(np.uint8)[..., None], 3, axis=2)
+    face = rendered.alignment.crop(levels, 96)[..., 0].astype(np.float32) / 255
+    assert face[48, 48] == 1
+    layer = random_occluder(3, 96)
+    covered = cover_crop(image, face, layer, np.random.default_rng(1))
+    hidden = face - covered.visible
+    assert 0 <= hidden.min()
+    assert hidden.sum() > 0.02 * face.sum()
+    assert np.abs(covered.image.astype(int) - image)[hidden > 0.9].mean() > 5

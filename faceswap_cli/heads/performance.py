@@ -103,6 +103,7 @@ def performance_from_records(
             pitch=record.pose[1],
             roll=record.pose[2],
             blendshapes=tuple(float(one) for one in value),
+            gaze=None,  # as the coefficients say
             seed=number,
         )
         for number, (record, value) in enumerate(zip(records, values, strict=True))
