@@ -33,6 +33,7 @@ from faceswap_cli.heads.pose import deform, rotation, turn, with_gaze
 from faceswap_cli.heads.raster import FAR_CM, is_front_facing, rasterize
 from faceswap_cli.heads.shading import LABELS
 from faceswap_cli.heads.shape import rest_points, shape_axes
+from faceswap_cli.heads.strands.ribbons import HAIR
 from faceswap_cli.synthetic.occluders import cover_crop, random_occluder
 
 SIDE_PX = 96
@@ -400,3 +401,41 @@ def test_occluders_cover_crops_of_heads() -> None:
     assert 0 <= hidden.min()
     assert hidden.sum() > 0.02 * face.sum()
     assert np.abs(covered.image.astype(int) - image)[hidden > 0.9].mean() > 5
+
+
+def test_long_hair_leaves_the_face_free() -> None:
+    """Without a fringe hardly any of it is in front of eyes, nose and cheeks."""
+    hair = replace(person(1).head.hair, length_cm=26.0, fringe_cm=0.0, curl=0.2, recession=0.0)
+    head = replace(person(1), head=replace(person(1).head, hair=hair))
+    strands = HeadModel.build(head).strands
+    x, y, z = strands.points[np.unique(strands.triangles[strands.kind == HAIR])].T
+    low = (y < 1) & (y > -9)
+    assert low.sum() > 300
+    assert (low & (np.abs(x) < 4.5) & (z > 0)).sum() < 0.02 * low.sum()
+
+
+def test_teeth_meet_and_lenses_glare() -> None:
+    """Teeth have darker gaps, and glasses change what is behind their lenses, not the labels."""
+    smile = _open_smile()
+    rendered = render_head(model(1), replace(SCENE, blendshapes=smile, scale=3.0), 256)
+    teeth = rendered.masks["mouth"] > 0.99
+    light = rendered.image.astype(float).mean(axis=2)
+    rows = np.flatnonzero(teeth.sum(axis=1) > 20)
+    assert max(light[row][teeth[row]].std() for row in rows) > 8
+    plain = model(1)
+    traits = replace(person(1).head, glasses=0.9)
+    glasses = HeadModel.build(replace(person(1), head=traits))
+    scene = replace(SCENE, sky=(3.0, 3.0, 3.0), camera=replace(QUIET, exposure=0.3))
+    before, after = (render_head(one, scene, 160) for one in (plain, glasses))
+    behind = (after.masks["eyes"] > 0.99) & (before.masks["eyes"] > 0.99)
+    assert behind.any()
+    brighter = after.image[behind].astype(int) - before.image[behind]
+    assert brighter.mean() > 2
+
+
+def _open_smile() -> tuple[float, ...]:
+    sides = ("Left", "Right")
+    return blendshapes(
+        {"jawOpen": 0.4}
+        | {f"{name}{s}": 0.7 for name in ("mouthSmile", "mouthUpperUp") for s in sides}
+    )

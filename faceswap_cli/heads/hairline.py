@@ -15,7 +15,7 @@ def hairline_height(points: Floats, hair: HairTraits) -> Floats:
     line = np.interp(
         angle,
         [0, 18, 34, 46, 58, 70, 84, 92, 104, 118, 140, 180],
-        [6.7, 6.6, 6.3, 5.2, 2.6, -0.2, -1.6, 1.6, 1.4, -3.5, -7.5, -8.6],
+        [6.1, 6.0, 5.7, 4.7, 2.4, -0.2, -1.6, 1.6, 1.4, -3.5, -7.5, -8.6],
     ).astype(np.float32)
     front = smoothstep(75, 25, angle)
     temples = np.exp(-(((angle - 33) / 16) ** 2))

@@ -14,7 +14,7 @@ from faceswap_cli.heads.traits import (
 )
 from faceswap_cli.synthetic.geometry import Triple
 
-SPREAD = 0.26
+SPREAD = 0.33
 """Standard deviation of the weights of shape axes; 1 is MakeHuman's most extreme."""
 _CALM = {"head/head-age": 0.5, "chin/chin-cleft": 0.6, "neck/neck-double": 0.6, "ears/": 0.9}
 _NEVER = ("nose-trans-horiz", "mouth-trans-horiz", "nose-septumangle", "eye-push")
@@ -99,7 +99,7 @@ def _random_shape(body: BodyTraits, rng: np.random.Generator) -> Iterator[tuple[
             continue
         spread = SPREAD
         if name.startswith("asym/"):
-            spread *= 0.35
+            spread *= 0.4
         for word, factor in _CALM.items():
             spread *= factor if name.startswith(word) else 1
         if any(word in name for word in _HALVED):

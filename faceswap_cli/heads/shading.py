@@ -32,6 +32,7 @@ from faceswap_cli.heads.raster import Raster
 from faceswap_cli.heads.scene import HeadScene
 from faceswap_cli.heads.skin import SkinTexture
 from faceswap_cli.heads.skin.wrinkles import fold_map, fold_weights
+from faceswap_cli.heads.strands.glasses import rim_vertices
 from faceswap_cli.heads.strands.ribbons import Strands
 from faceswap_cli.synthetic.geometry import Floats, Triple, clip
 
@@ -44,6 +45,11 @@ _BUMP = 0.5
 _LEAST_FOLD = 0.03
 _FOLD_COLOR = (0.18, 0.26, 0.28)
 """How much red, green and blue a fold loses."""
+
+_UPPER_GAPS_CM, _LOWER_GAPS_CM = (0.0, 0.85, 1.5, 2.2, 2.8), (0.0, 0.54, 1.12, 1.75, 2.4)
+"""Where teeth meet, to the sides of the middle."""
+_GAP_CM = 0.05
+"""How wide the shade between them is."""
 
 LABELS = ("face", "hair", "eyes", "mouth", "glasses", "head")
 """Masks, in the order of the first axis of labels: the face with beard, eyes and mouth; hair;
@@ -180,8 +186,43 @@ def shade(
                 plane[pixels] = row
             groups.append(pixels)
             labels.append(label)
+    _reflect_in_lenses(planes, posed, scene, camera, depth)
     merged: Floats = cv2.merge([plane.reshape(side, side) for plane in planes])
     return merged, PixelLabels(side=side, pixels=tuple(groups), labels=tuple(labels))
+
+
+def _reflect_in_lenses(
+    planes: Sequence[Floats], posed: Posed, scene: HeadScene, camera: View, depth: Floats
+) -> None:
+    """Let what is behind the lenses of glasses dim, and the sky and a lamp glare in them, in place.
+
+    Args:
+        planes: Linear red, green and blue, (S * S,) each.
+        posed: The person.
+        scene: The scene.
+        camera: The camera.
+        depth: Along the optical axis, cm (S * S,).
+    """
+    side = round(len(depth) ** 0.5)
+    for rim in rim_vertices(posed.strands):
+        points = posed.strand_points[rim]
+        corners = camera.project(points, side)
+        inside = np.zeros((side, side), np.uint8)
+        outline = cv2.convexHull(np.round(corners * 16).astype(np.int32))
+        cv2.fillConvexPoly(inside, outline, 255, cv2.LINE_AA, 4)
+        at = np.flatnonzero(inside)
+        nearest = -camera.to_camera(points)[:, 2].max()
+        at = at[depth.take(at) > nearest]
+        if not len(at):
+            continue
+        rows, columns = np.divmod(at, side)
+        (left, top), (right, bottom) = corners.min(0), corners.max(0)
+        across = (columns - left) / max(right - left, 1) + (rows - top) / max(bottom - top, 1)
+        # A slanted band, above the middle where the lamp is above.
+        band = np.exp(-(((across - 0.75) / 0.12) ** 2))
+        glare = inside.reshape(-1).take(at) * ((0.03 + 0.10 * band) / 255).astype(np.float32)
+        for plane, sky in zip(planes, scene.sky, strict=True):
+            plane[at] = plane.take(at) * (1 - glare) + np.float32(sky) * glare * 2
 
 
 def _shade_mesh(
@@ -294,7 +335,7 @@ def _mesh_surface(
     label[LABELS.index("face")] = 255 * marks[0] * (1 - marks[3])
     label[LABELS.index("head")] = 255 * np.where(on_head, 1, 1 - marks[3])
     _paint_eyes(surface, label, part, posed, scene)
-    _paint_mouth(surface, label, part)
+    _paint_mouth(surface, label, part, visible)
     return surface, label
 
 
@@ -337,15 +378,21 @@ def _paint_eyes(
         label[:, at] = _label("face", "eyes", "head")[:, None]
 
 
-def _paint_mouth(surface: _Surface, label: AnyArray, part: AnyArray) -> None:
+def _paint_mouth(surface: _Surface, label: AnyArray, part: AnyArray, visible: _Visible) -> None:
     """Paint teeth and tongue, in place."""
-    for number, color, ambient, gloss in (
-        (UPPER_TEETH, (0.70, 0.64, 0.54), 0.9, 0.8),
-        (LOWER_TEETH, (0.62, 0.56, 0.47), 0.6, 0.8),
-        (TONGUE, (0.42, 0.13, 0.12), 0.5, 0.6),
+    mesh = base_mesh()
+    for number, color, ambient, gloss, gaps in (
+        (UPPER_TEETH, (0.70, 0.64, 0.54), 0.9, 0.8, _UPPER_GAPS_CM),
+        (LOWER_TEETH, (0.62, 0.56, 0.47), 0.6, 0.8, _LOWER_GAPS_CM),
+        (TONGUE, (0.42, 0.13, 0.12), 0.5, 0.6, ()),
     ):
         at = np.flatnonzero(part == number)
         surface.color[:, at] = np.array(color, np.float32)[:, None]
+        if len(at) and gaps:
+            weights, triangle = visible.weights[:, at], visible.triangle.take(at)
+            x = _interpolate(mesh.points.T[:1], mesh.visible_corners, triangle, weights)[0]
+            nearest = np.abs(np.abs(x)[:, None] - np.array(gaps, np.float32)).min(1)
+            surface.color[:, at] *= 1 - 0.6 * np.exp(-np.square(nearest / _GAP_CM))
         surface.ambient[at] = ambient
         surface.gloss[at] = gloss
         surface.shine[at] = 60

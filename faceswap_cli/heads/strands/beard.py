@@ -12,7 +12,7 @@ from faceswap_cli.heads.strands.ribbons import BEARD, make_ribbons, sample_roots
 from faceswap_cli.heads.traits import FaceTraits
 from faceswap_cli.synthetic.geometry import Floats, smoothstep
 
-_BEARD_RIBBONS = 900
+_BEARD_RIBBONS = 1500
 _LASHES = 46
 """Lashes on an upper lid."""
 
@@ -44,8 +44,8 @@ def grow_beard(face: FaceTraits, rest: Floats, normals: Floats) -> Mapping[str, 
     is_lip = canvas_values(mustache_area(), base_roots) > 0.3
     length = np.where(is_lip, face.mustache_cm, face.beard_cm) * rng.uniform(0.6, 1.15, len(roots))
     aside = np.sign(base_roots[:, 0]) * np.where(is_lip, 1.1, 0.15)
-    heading = 0.55 * normal + np.stack([aside, -np.ones(len(roots)), np.zeros(len(roots))], 1)
-    heading += rng.normal(0, 0.25, heading.shape)
+    heading = 0.40 * normal + np.stack([aside, -np.ones(len(roots)), np.zeros(len(roots))], 1)
+    heading += rng.normal(0, 0.32, heading.shape)
     heading /= np.linalg.norm(heading, axis=1, keepdims=True)
     t = np.linspace(0, 1, 4)[None, :, None]
     droop = np.array([0, -0.35, 0])
@@ -53,13 +53,13 @@ def grow_beard(face: FaceTraits, rest: Floats, normals: Floats) -> Mapping[str, 
     color = vary_color(face.beard, 0.0, rng, len(roots))
     return make_ribbons(
         paths.astype(np.float32),
-        np.full(len(roots), 0.20),
+        rng.uniform(0.07, 0.15, len(roots)),
         color,
         center=np.array([0, -5.0, -4.0]),
         anchors=corners[:, 0],
         rng=rng,
         kind=BEARD,
-        root_light=0.5,
+        root_light=0.6,
     )
 
 

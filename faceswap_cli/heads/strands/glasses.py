@@ -6,9 +6,22 @@ import numpy as np
 
 from faceswap_cli.core.types import AnyArray
 from faceswap_cli.heads.mesh import LEFT_EYE, SKIN, base_mesh
-from faceswap_cli.heads.strands.ribbons import GLASSES, make_ribbons
+from faceswap_cli.heads.strands.ribbons import GLASSES, Strands, make_ribbons
 from faceswap_cli.heads.traits import HeadTraits
 from faceswap_cli.synthetic.geometry import Floats
+
+_RIMS = (0, 1)
+"""Numbers of the ribbons around the lenses."""
+
+
+def rim_vertices(strands: Strands) -> tuple[AnyArray, ...]:
+    """Return the vertices of both rims of a person's glasses; none without glasses."""
+    is_glasses = strands.kind == GLASSES
+    if not is_glasses.any():
+        return ()
+    return tuple(
+        np.unique(strands.triangles[is_glasses & (strands.ribbon == number)]) for number in _RIMS
+    )
 
 
 def make_glasses(head: HeadTraits, rest: Floats) -> Mapping[str, AnyArray]:

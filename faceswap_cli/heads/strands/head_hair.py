@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from functools import cache
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -14,6 +15,9 @@ from faceswap_cli.heads.traits import HairTraits, HeadTraits
 from faceswap_cli.synthetic.geometry import Floats, clip, smoothstep
 
 _RIBBONS = 1300
+_FACE_HALF_CM, _FOREHEAD_CM, _CHEEK_Z_CM = 5.6, 4.0, -2.0
+"""Half the width that hair leaves free in front of the face, from what height down, and how far it
+comes to the front beside it."""
 _COLUMNS, _ROWS = 48, 32
 """Cells of the table of how far the skin is from the head's center, by direction."""
 
@@ -47,10 +51,10 @@ def grow_hair(head: HeadTraits, rest: Floats, normals: Floats) -> Mapping[str, A
     base_roots = np.einsum("nk,nkc->nc", shares, mesh.points[corners])
     normal = np.einsum("nk,nkc->nc", shares, normals[corners])
     normal /= np.linalg.norm(normal, axis=1, keepdims=True)
-    lengths, flow = _comb(base_roots, normal, hair, rng)
-    paths = _trace(roots, normal, flow, lengths, hair, rest=rest, rng=rng)
+    combed = _comb(base_roots, normal, hair, rng)
+    paths = _trace(roots, normal, combed, hair, rest=rest, rng=rng)
     color = vary_color(hair.color, hair.gray, rng, len(roots))
-    width = 0.5 * rng.uniform(0.7, 1.3, len(roots)) * (0.8 + 0.2 * min(hair.length_cm / 8, 1))
+    width = rng.uniform(0.35, 0.65, len(roots)) * (0.8 + 0.6 * min(hair.length_cm / 16, 1))
     return make_ribbons(
         paths,
         width,
@@ -72,10 +76,19 @@ def _in_ears(points: Floats) -> Floats:
     return near
 
 
-def _comb(
-    roots: Floats, normal: Floats, hair: HairTraits, rng: np.random.Generator
-) -> tuple[Floats, Floats]:
-    """Return the length of each ribbon, cm, and the direction it is combed in (N, 3)."""
+class _Combed(NamedTuple):
+    """How N ribbons are combed."""
+
+    length: Floats
+    """cm"""
+    flow: Floats
+    """(N, 3)"""
+    is_fringe: AnyArray
+    """Bool (N,): over the brow; other ribbons fall beside the face."""
+
+
+def _comb(roots: Floats, normal: Floats, hair: HairTraits, rng: np.random.Generator) -> _Combed:
+    """Return how ribbons are cut and combed."""
     x, y, z = roots.T
     count = len(x)
     top = smoothstep(3.5, 8.0, y)
@@ -86,7 +99,7 @@ def _comb(
         length = length * (0.30 + 0.70 * smoothstep(0.0, 7.0, y))
     length = np.maximum(length, 0.7)
     flow = np.stack([side * (0.9 * top), -1.0 + 0.9 * top, -0.55 * np.ones(count)], 1)
-    forward = np.zeros(count)
+    is_fringe: AnyArray = np.zeros(count, bool)
     if hair.fringe_cm > 0:
         forward = front * smoothstep(-6.0, -3.0, z)
         is_fringe = (forward > 0.3) & (np.abs(x) < 6.5)
@@ -96,8 +109,9 @@ def _comb(
     flow = flow.astype(np.float32)
     flow -= (flow * normal).sum(1, keepdims=True) * normal
     flow /= np.linalg.norm(flow, axis=1, keepdims=True) + 1e-6
-    flow += rng.normal(0, 0.16, flow.shape)
-    return (length * rng.uniform(0.8, 1.08, count)).astype(np.float32), flow.astype(np.float32)
+    flow += rng.normal(0, 0.10, flow.shape)
+    length = (length * rng.uniform(0.8, 1.08, count)).astype(np.float32)
+    return _Combed(length, flow.astype(np.float32), is_fringe)
 
 
 def _distance_table(rest: Floats) -> Floats:
@@ -138,14 +152,14 @@ def _skin_distance(table: Floats, local: Floats, distance: Floats) -> Floats:
 def _trace(
     roots: Floats,
     normal: Floats,
-    flow: Floats,
-    lengths: Floats,
+    combed: _Combed,
     hair: HairTraits,
     *,
     rest: Floats,
     rng: np.random.Generator,
 ) -> Floats:
     """Return the middle lines of ribbons, (N, steps + 1, 3)."""
+    lengths = combed.length
     turns = hair.curl * hair.length_cm
     steps = int(np.clip(round(hair.length_cm / 2.2 + turns), 3, 10))
     count = len(roots)
@@ -153,7 +167,7 @@ def _trace(
     layer = rng.uniform(0.15, 1.0, count).astype(np.float32) * hair.lift_cm
     stiff = float(np.clip(1.6 - hair.length_cm / 6, 0.15, 1.0))
     tight = hair.curl**2
-    heading = flow + normal * (0.35 + 0.5 * stiff * min(hair.lift_cm, 1.5) + 2.0 * tight)
+    heading = combed.flow + normal * (0.35 + 0.5 * stiff * min(hair.lift_cm, 1.5) + 2.0 * tight)
     heading /= np.linalg.norm(heading, axis=1, keepdims=True)
     down = np.array([0, -1, 0], np.float32)
     weight = 0.42 * (1 - tight) * (1 - 0.75 * stiff)
@@ -168,11 +182,22 @@ def _trace(
         distance = np.linalg.norm(local, axis=1)
         limit = _skin_distance(table, local, distance) + layer * min(1.0, number / 2)
         pushed = center + local * (np.maximum(limit, distance) / distance)[:, None]
+        pushed = np.where(combed.is_fringe[:, None], pushed, _beside_face(pushed))
         moved = pushed - path[-1]
         heading = moved / (np.linalg.norm(moved, axis=1, keepdims=True) + 1e-6)
         path.append(path[-1] + heading * step)
     line = np.stack(path, 1).astype(np.float32)
     return _curl(line, lengths, phase, hair, center)
+
+
+def _beside_face(points: Floats) -> Floats:
+    """Return points (N, 3), cm, those in front of the face moved to its sides and back."""
+    x, y, z = points.T
+    low = smoothstep(_FOREHEAD_CM + 1, _FOREHEAD_CM - 2, y)
+    aside = np.maximum(np.abs(x), _FACE_HALF_CM * low * (z > -4))
+    back = np.minimum(z, _CHEEK_Z_CM + 8 * (1 - low))
+    moved: Floats = np.stack([np.where(x < 0, -aside, aside), y, back], 1)
+    return moved
 
 
 def _curl(line: Floats, lengths: Floats, phase: Floats, hair: HairTraits, center: Floats) -> Floats:
