@@ -34,7 +34,7 @@ SPDX: Mapping[str, str] = {
 """Names in packages' metadata -> SPDX identifiers."""
 NOT_INSTALLED: Mapping[str, str] = {"tensorboard": "Apache-2.0"}
 """Licenses of packages that the checks do not install, as their authors state them."""
-WEIGHTS: Mapping[str, str] = {"bases": "Apache-2.0"}
+WEIGHTS: Mapping[str, str] = {"bases": "Apache-2.0", "masks": "Apache-2.0"}
 """Folder of weights in models/faceswap_models -> their license, for weights of our own making."""
 VENDORED = (
     ("uPlot", "MIT", "draws the charts of the HTML pages", "faceswap_cli/pages/assets/uplot.js"),

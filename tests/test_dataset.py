@@ -14,6 +14,7 @@ from faceswap_cli.core import image_io
 from faceswap_cli.core.errors import InputError, NoFacesError
 from faceswap_cli.faces.dataset import FaceSet, read_records
 from faceswap_cli.faces.masks import face_mask
+from faceswap_cli.faces.occlusion import VisibleFaceModel
 from faceswap_cli.training import dataset, loader
 from faceswap_cli.training.dataset import IdentityDataset, load_or_build_cache
 from faceswap_cli.training.loader import (
@@ -64,6 +65,24 @@ def test_the_cache_has_crops_and_masks(make_set: MakeSet, tmp_path: Path) -> Non
     assert np.abs(outline - dataset.unpack_face_mask(pixels[1, ..., 3])).max() <= 0.5 / 128 + 1e-6
     assert 0 == pixels[1, 0, 0, 3]
     assert pixels[1, 16, 16, 3] >= dataset.FACE_LEVEL
+
+
+def test_what_covers_a_face_is_left_out_of_its_mask(
+    make_set: MakeSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only of faces that extraction found covered; what is in front counts as background."""
+
+    def cover_left(*_: object) -> np.ndarray:
+        return np.tile(np.arange(32) < 16, (32, 1)).astype(np.float32)
+
+    monkeypatch.setattr(VisibleFaceModel, "find_occlusion", cover_left)
+    faces = make_set("ada", 3, side=32)
+    records = [replace(faces.records[0], covered=0.4), *faces.records[1:]]
+    faces = replace(faces, records=records)
+    pixels = dataset.load_or_build_cache(faces, cache=tmp_path / "cache", side_px=32)
+    assert (pixels[0, :, :16, 3] == 0).all()
+    assert pixels[0, 16, 20, 3] >= dataset.FACE_LEVEL
+    assert pixels[1, 16, 12, 3] >= dataset.FACE_LEVEL
 
 
 def test_the_cache_is_reused(make_set: MakeSet, tmp_path: Path) -> None:

@@ -233,10 +233,11 @@ def test_enlarge_outline_keeps_the_center() -> None:
 def test_masks_are_chosen_by_name() -> None:
     """The oval, the predicted mask, or their product; a model without a mask is an error."""
     oval, learned = np.full((4, 4), 0.5, np.float32), np.full((4, 4), 0.4, np.float32)
-    assert ["both", "oval", "learned"] == list(MASK_MODES)
+    assert ["both", "oval", "learned", "visible"] == list(MASK_MODES)
     np.testing.assert_array_equal(oval, MASK_MODES["oval"](oval, learned))
     np.testing.assert_array_equal(learned, MASK_MODES["learned"](oval, learned))
     np.testing.assert_allclose(0.2, MASK_MODES["both"](oval, learned))
     np.testing.assert_array_equal(oval, MASK_MODES["both"](oval, None))
+    np.testing.assert_allclose(0.2, MASK_MODES["visible"](oval, learned))
     with pytest.raises(ConfigurationError, match="this model predicts no mask"):
         MASK_MODES["learned"](oval, None)

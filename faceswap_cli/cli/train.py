@@ -1,11 +1,13 @@
 """`faceswap train`: sets of faces -> a trained run."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from faceswap_cli.cli.console import Terminal
 from faceswap_cli.cli.context import workspace_context
 from faceswap_cli.cli.options import (
     DEFAULT_WORKSPACE,
@@ -22,7 +24,15 @@ from faceswap_cli.cli.options import (
 )
 from faceswap_cli.cli.view.next_step import after_train
 
+if TYPE_CHECKING:
+    from faceswap_cli.core.workspace import Workspace
+    from faceswap_cli.stages.train_visible_face import VisibleFaceSummary
+
 PRETRAINING_PANEL = "Pretraining"
+
+
+VISIBLE_FACE = "visible-face"
+"""The model that is taught by painted masks instead of by swapping."""
 
 
 def train(
@@ -107,10 +117,18 @@ def train(
     Run the same command again to resume. Without --max-images or --max-minutes, training stops
     when swaps of validation faces stop improving.
 
+    Model visible-face is another thing: the small network that tells what covers a face learns
+    from masks that you painted, in the folder masks of a set.
+
     Pretraining: train --pretrain on sets of many people, then --init-from that run on two; with
     --freeze encoder one new identity is enough.
     """
     with workspace_context(workspace, common) as (terminal, space):
+        if model == VISIBLE_FACE:
+            summary = train_masks(set_names, space, images=max_images, seed=seed, report=terminal)
+            rows = dataclasses.asdict(summary) if common.as_json else summary.to_rows()
+            terminal.print_result("taught what covers faces", rows)
+            return
         from faceswap_cli.api import make_train_job
         from faceswap_cli.stages import train as stage
 
@@ -140,8 +158,27 @@ def train(
             output = dataclasses.asdict(estimate) if common.as_json else estimate.to_rows()
             terminal.print_result(f"what {run.name} would take", output)
             return
-        summary = stage.train(job, report=terminal)
-        output = dataclasses.asdict(summary) if common.as_json else summary.to_rows()
+        trained = stage.train(job, report=terminal)
+        output = dataclasses.asdict(trained) if common.as_json else trained.to_rows()
         terminal.print_result(f"trained {run.name}", output)
         if len(set_names) > 1 and not pretrain:
             terminal.print_next(after_train(space, run.name, set_names))
+
+
+def train_masks(
+    set_names: Sequence[str],
+    space: "Workspace",
+    *,
+    images: int | None,
+    seed: int,
+    report: Terminal,
+) -> "VisibleFaceSummary":
+    """Teach the workspace what covers its faces.
+
+    Raises:
+        FaceswapError: As the stage does.
+    """
+    from faceswap_cli.stages.train_visible_face import train_visible_face
+
+    folders = [space.require_set(one) for one in set_names]
+    return train_visible_face(folders, space, images=images, seed=seed, report=report)

@@ -14,12 +14,14 @@ import numpy as np
 
 from faceswap_cli.conversion.swapper import FaceCrop, FaceLayer, FaceSwapper, FaceTask
 from faceswap_cli.core.lazy_image import Patch, PatchedImage, Rect
-from faceswap_cli.core.types import Image
+from faceswap_cli.core.types import Image, Mask
 from faceswap_cli.provenance.visible_label import label_area, overlay_label
 from faceswap_cli.video.frame import Frame
 
 TEMPORAL_RADIUS = 4
 """Frames before and after over which a face's mask and color statistics are smoothed."""
+OCCLUSION_RADIUS = 1
+"""The same of what is in front of the face: a hand moves faster than a face's outline."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -104,6 +106,12 @@ def _average_layer(layer: FaceLayer, window: Iterable[LayeredFrame | None]) -> F
         for other in item.layers
         if other.track == layer.track
     ]
+    narrower = TEMPORAL_RADIUS - OCCLUSION_RADIUS
+    occlusion = [
+        (weight - narrower, other.occlusion_mask)
+        for weight, other in neighbors
+        if weight > narrower and other.occlusion_mask is not None
+    ]
     total = sum(weight for weight, _ in neighbors)
     mask = sum(np.float32(weight / total) * other.mask for weight, other in neighbors)
     protected = [
@@ -122,7 +130,16 @@ def _average_layer(layer: FaceLayer, window: Iterable[LayeredFrame | None]) -> F
         mask=np.asarray(mask),
         protect_mask=np.asarray(sum(protected)) if protected else None,
         color_statistics=np.asarray(statistics),
+        occlusion_mask=_average_mask(occlusion),
     )
+
+
+def _average_mask(weighted: Sequence[tuple[int, Mask]]) -> Mask | None:
+    """Return the weighted average of masks; None of none."""
+    if not weighted:
+        return None
+    total = sum(weight for weight, _ in weighted)
+    return np.asarray(sum(np.float32(weight / total) * mask for weight, mask in weighted))
 
 
 _TRIANGLE_WEIGHTS = [

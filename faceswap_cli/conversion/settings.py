@@ -48,7 +48,8 @@ class ConvertSettings:
     mask: Annotated[
         str,
         Option(
-            "Mask of the face: learned, oval, or both multiplied.",
+            "Mask of the face: both multiplies learned and oval; visible leaves out what is in "
+            "front of it as well.",
             metavar="NAME",
             panel=COMPOSITING,
         ),

@@ -16,8 +16,11 @@ from faceswap_cli.conversion.settings import ConvertSettings
 from faceswap_cli.core.errors import ConfigurationError, did_you_mean
 from faceswap_cli.core.lazy_image import LazyImage, Patch, PatchedImage
 from faceswap_cli.core.types import Image, Mask, Points
+from faceswap_cli.core.workspace import Workspace
+from faceswap_cli.faces import VISIBLE_MASK
 from faceswap_cli.faces.alignment import FaceAlignment
-from faceswap_cli.faces.masks import MASK_MODES, face_mask, mouth_mask
+from faceswap_cli.faces.masks import MASK_MODES, MASK_PX, face_mask, mouth_mask
+from faceswap_cli.faces.occlusion import VisibleFaceModel
 from faceswap_cli.video.codecs import check_codec
 
 
@@ -49,6 +52,8 @@ class FaceCrop:
     """float32 (MASK_PX, MASK_PX): the landmarks' outline in that square."""
     protect_mask: Mask | None
     """float32 (MASK_PX, MASK_PX): where the frame is preserved."""
+    occlusion_mask: Mask | None = None
+    """float32 (MASK_PX, MASK_PX): 1 where something is in front of the face; None: not asked."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -65,6 +70,15 @@ class FaceLayer:
     """float32 (MASK_PX, MASK_PX): where the frame is preserved."""
     color_statistics: ColorStatistics
     """Measured on this frame, or smoothed over its neighbors."""
+    occlusion_mask: Mask | None = None
+    """float32 (MASK_PX, MASK_PX): 1 where something is in front of the face; None: not asked."""
+
+    @property
+    def preserved(self) -> Mask | None:
+        """Where the frame is preserved, for either reason, float32 (MASK_PX, MASK_PX)."""
+        if self.protect_mask is None or self.occlusion_mask is None:
+            return self.occlusion_mask if self.protect_mask is None else self.protect_mask
+        return np.maximum(self.protect_mask, self.occlusion_mask)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -79,11 +93,16 @@ class FaceSwapper:
     """Whether the area above the brows is swapped."""
     mouth: bool = True
     """Whether the opening between the lips is swapped."""
+    occlusion: VisibleFaceModel | None = None
+    """Finds what is in front of the face; None swaps it too."""
 
     def prepare(self, view: LazyImage, task: FaceTask) -> FaceCrop:
         """Crop the model's input for one face of a frame."""
         alignment = task.alignment.subsquare(self.model.coverage, self.model.center)
         image = view.to_partial_array(alignment.source_area())
+        occlusion_mask = None
+        if self.occlusion is not None:
+            occlusion_mask = self.occlusion.find_occlusion(view, task.alignment, alignment, MASK_PX)
         return FaceCrop(
             identity=task.identity,
             track=task.track,
@@ -91,6 +110,7 @@ class FaceSwapper:
             image=alignment.crop(image, self.model.size_px),
             face_mask=face_mask(task.landmarks, alignment, forehead=self.forehead),
             protect_mask=None if self.mouth else mouth_mask(task.landmarks, alignment),
+            occlusion_mask=occlusion_mask,
         )
 
     def run(self, crops: Sequence[FaceCrop], *, batch_size: int = 16) -> list[FaceLayer]:
@@ -107,13 +127,15 @@ class FaceSwapper:
     def _make_layer(self, crop: FaceCrop, face: SwappedFace) -> FaceLayer:
         """Return the layer of a swapped face, its statistics measured on its own frame."""
         mask = self.combine_masks(crop.face_mask, face.mask)
+        visible = mask if crop.occlusion_mask is None else mask * (1 - crop.occlusion_mask)
         return FaceLayer(
             track=crop.track,
             alignment=crop.alignment,
             swapped=face.image,
             mask=mask,
             protect_mask=crop.protect_mask,
-            color_statistics=self.compositor.color_statistics(crop.image, face.image, mask),
+            color_statistics=self.compositor.color_statistics(crop.image, face.image, visible),
+            occlusion_mask=crop.occlusion_mask,
         )
 
     def composite(self, view: LazyImage, layers: Sequence[FaceLayer]) -> PatchedImage:
@@ -126,7 +148,7 @@ class FaceSwapper:
                 layer.mask,
                 layer.alignment,
                 statistics=layer.color_statistics,
-                protect_mask=layer.protect_mask,
+                protect_mask=layer.preserved,
             )
             patches.append(patch)
         return PatchedImage(base=view, patches=patches)
@@ -136,7 +158,7 @@ class FaceSwapper:
         visible = np.zeros(size[::-1], np.uint8)
         for layer in layers:
             alpha = self.compositor.alpha_in_frame(
-                layer.mask, layer.alignment, size, protect_mask=layer.protect_mask
+                layer.mask, layer.alignment, size, protect_mask=layer.preserved
             )
             visible = np.maximum(visible, alpha)
         return visible
@@ -184,11 +206,19 @@ def build_compositor(settings: ConvertSettings) -> Compositor:
     )
 
 
-def build_swapper(settings: ConvertSettings, model: FaceModel) -> FaceSwapper:
+def build_swapper(
+    settings: ConvertSettings, model: FaceModel, workspace: Workspace | None = None
+) -> FaceSwapper:
     """Return a swapper with the compositor and the masks of the settings.
+
+    Args:
+        settings: How faces are composited.
+        model: The trained model.
+        workspace: May have weights of its own for what covers a face.
 
     Raises:
         ConfigurationError: They ask for a learned mask, and the model predicts none.
+        CheckpointError: The workspace's weights are damaged.
     """
     if settings.mask == "learned":
         blank = np.zeros((model.size_px, model.size_px, 3), np.uint8)
@@ -200,4 +230,18 @@ def build_swapper(settings: ConvertSettings, model: FaceModel) -> FaceSwapper:
         combine_masks=MASK_MODES[settings.mask],
         forehead=settings.forehead,
         mouth=settings.mouth,
+        occlusion=load_occlusion(settings, workspace),
     )
+
+
+def load_occlusion(
+    settings: ConvertSettings, workspace: Workspace | None
+) -> VisibleFaceModel | None:
+    """Return the network that finds what covers a face, if the settings ask for it.
+
+    Raises:
+        CheckpointError: The workspace's weights are damaged.
+    """
+    if settings.mask != VISIBLE_MASK:
+        return None
+    return VisibleFaceModel.load(workspace.visible_face_weights if workspace else None)

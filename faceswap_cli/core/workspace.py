@@ -11,6 +11,8 @@ from pathlib import Path
 from faceswap_cli.core.errors import ConfigurationError, InputError, did_you_mean
 from faceswap_cli.core.fileio import MAX_NAME_BYTES, fit_name, write_text
 
+VISIBLE_FACE_WEIGHTS = "visible-face.safetensors"
+"""Name of the network that a workspace was taught what covers its faces."""
 FORMAT = 1
 """Version of the layout; a newer one on disk is refused, an older one would be migrated."""
 
@@ -45,6 +47,11 @@ class SetFolder:
     def crop_features(self) -> Path:
         """Cached features of the crops; may be deleted at any time."""
         return self.root / "looks.npz"
+
+    @property
+    def visible_face_weights(self) -> Path:
+        """The workspace's own weights of the network that finds what covers a face, if any."""
+        return self.root.parents[1] / VISIBLE_FACE_WEIGHTS
 
     @property
     def progress(self) -> Path:
@@ -157,6 +164,11 @@ class Workspace:
     """A folder of sets, runs and exports that all commands share."""
 
     root: Path
+
+    @property
+    def visible_face_weights(self) -> Path:
+        """Its own weights of the network that finds what covers a face, if any."""
+        return self.root / VISIBLE_FACE_WEIGHTS
 
     @classmethod
     def from_path(cls, root: Path) -> "Workspace":

@@ -22,6 +22,7 @@ from faceswap_cli.evaluation.metrics.temporal import MotionCompensation, Tempora
 from faceswap_cli.faces.alignment import FaceAlignment, align_face
 from faceswap_cli.faces.boxes import IOU_THRESHOLD, compute_iou
 from faceswap_cli.faces.masks import face_mask
+from faceswap_cli.faces.occlusion import VisibleFaceModel
 from faceswap_cli.faces.track_smoothing import FrameTracks
 from faceswap_cli.faces.tracker import OnlineTracker, is_cut, make_thumbnail
 from faceswap_cli.faces.types import Face, FaceDetector
@@ -74,6 +75,7 @@ class FrameEvaluator:
         """The track of the face that was measured last."""
         self._previous: _PreviousFrame | None = None
         self._frame_index = -1
+        self._occlusion = VisibleFaceModel.load()
 
     def evaluate(self, pair: FramePair) -> FrameMeasurement:
         """Measure the next frame."""
@@ -107,7 +109,7 @@ class FrameEvaluator:
             is_continuous=is_continuous,
             is_changed=crops.is_changed,
             residuals=residuals,
-            artifacts=crops.measure_artifacts(),
+            artifacts=crops.measure_artifacts(self._find_occlusion(pair, crops)),
             reconstruction=self._compare_to_truth(pair, crops),
         )
 
@@ -140,6 +142,11 @@ class FrameEvaluator:
                 return None
             self._track = by_area[-1]
         return candidates[self._track]
+
+    def _find_occlusion(self, pair: FramePair, crops: "_FaceCrops") -> Mask:
+        """Return where something is in front of the face of the original, at its alignment."""
+        view = ArrayImage(image=pair.original)
+        return self._occlusion.find_occlusion(view, crops.alignment, crops.alignment, CROP_PX)
 
     def _find_swapped_face(self, image: Image, face: Face) -> FaceFeatures | None:
         """Return the face in the swapped frame at the position of `face` in the original."""
@@ -210,8 +217,12 @@ class _FaceCrops:
             is_changed=artifacts.is_changed(swapped, original, zones),
         )
 
-    def measure_artifacts(self) -> dict[str, float]:
-        """Return seam, color, sharpness and what other packages measure, by metric."""
+    def measure_artifacts(self, occlusion: Mask) -> dict[str, float]:
+        """Return seam, color, sharpness and what other packages measure, by metric.
+
+        Args:
+            occlusion: 1 where something is in front of the face in the original.
+        """
         crops = (artifacts.to_lab(self.swapped), artifacts.to_lab(self.original), self.zones)
         area = self.zones.face.astype(np.float32)
         return {
@@ -219,6 +230,9 @@ class _FaceCrops:
             "seam_color": artifacts.seam_color_step(*crops),
             "color_offset": artifacts.color_offset(*crops),
             "sharpness": artifacts.sharpness_ratio(*crops),
+            "painted_over": artifacts.painted_over(
+                self.swapped, self.original, self.zones, occlusion
+            ),
             **{
                 name: one.measure(self.swapped, self.original, area)
                 for name, one in crop_metrics().items()

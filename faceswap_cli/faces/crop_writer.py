@@ -30,6 +30,7 @@ from faceswap_cli.core.fileio import (
 )
 from faceswap_cli.core.workspace import SetFolder
 from faceswap_cli.faces.crops import FILE_EXTENSIONS, CropFile, make_crop
+from faceswap_cli.faces.occlusion import VisibleFaceModel
 from faceswap_cli.faces.settings import ExtractSettings
 from faceswap_cli.faces.track_smoothing import SmoothedFace
 from faceswap_cli.video.frame import Frame
@@ -58,6 +59,7 @@ class CropWriter:
     def __init__(self, folder: SetFolder, settings: ExtractSettings) -> None:
         self._folder = folder
         self._settings = settings
+        self._occlusion = VisibleFaceModel.load(folder.visible_face_weights)
         self.face_count = 0
         """Faces added, in this run and those before it."""
         self.resumed_progress: Progress | None = None
@@ -166,7 +168,14 @@ class CropWriter:
         self, frame: Frame, face: SmoothedFace, path: Path, input_index: int
     ) -> CropFile:
         """Make a crop and write its image, unless an earlier write failed."""
-        crop = make_crop(frame, face, path=path, input_index=input_index, settings=self._settings)
+        crop = make_crop(
+            frame,
+            face,
+            path=path,
+            input_index=input_index,
+            settings=self._settings,
+            occlusion=self._occlusion,
+        )
         if not self._appender.has_failed:
             with atomic_write(crop.path, durable=False) as temporary:
                 temporary.write_bytes(crop.content)

@@ -14,6 +14,7 @@ from faceswap_cli.core.types import Image, Points
 from faceswap_cli.faces.alignment import FRAMINGS
 from faceswap_cli.faces.dataset import FaceRecord
 from faceswap_cli.faces.masks import convex_hull
+from faceswap_cli.faces.occlusion import VisibleFaceModel
 from faceswap_cli.faces.settings import ExtractSettings
 from faceswap_cli.faces.track_smoothing import SmoothedFace
 from faceswap_cli.video.frame import Frame
@@ -51,7 +52,13 @@ class CropFile:
 
 
 def make_crop(
-    frame: Frame, smoothed: SmoothedFace, *, path: Path, input_index: int, settings: ExtractSettings
+    frame: Frame,
+    smoothed: SmoothedFace,
+    *,
+    path: Path,
+    input_index: int,
+    settings: ExtractSettings,
+    occlusion: VisibleFaceModel,
 ) -> CropFile:
     """Return a face's crop, to be written to `path`, and its record."""
     alignment = FRAMINGS[settings.framing](smoothed.alignment)
@@ -69,6 +76,7 @@ def make_crop(
         blendshapes=face.blendshapes,
         input_index=input_index,
         cut_off=measure_cut_off(face.landmarks, frame.view.size),
+        covered=occlusion.measure_covered(frame.view, smoothed.alignment, face.landmarks),
         track=smoothed.track,
         outline=convex_hull(face.landmarks),
         framing=settings.framing,

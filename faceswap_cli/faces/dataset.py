@@ -48,6 +48,8 @@ class FaceRecord:
     """Which of the set's inputs the frame is of, counted from 0."""
     cut_off: float = 0.0
     """Part of the face's area that is outside the frame, 0 to 1."""
+    covered: float = 0.0
+    """Part of the face with something in front of it, 0 to 1."""
     track: int = 0
     """The same number for the same face of one input as long as it is tracked, from 0."""
     outline: Points = field(default_factory=lambda: np.zeros((0, 2), np.float32))
@@ -76,6 +78,7 @@ class FaceRecord:
             }
             | ({"source": self.input_index} if self.input_index else {})
             | ({"cut_off": round(self.cut_off, 3)} if self.cut_off >= 0.0005 else {})
+            | ({"covered": round(self.covered, 3)} if self.covered >= 0.0005 else {})
             | ({"framing": self.framing} if self.framing != "face" else {})
             | ({"interpolated": True} if self.is_interpolated else {}),
             separators=(",", ":"),
@@ -114,6 +117,7 @@ class FaceRecord:
             blendshapes=_to_floats(fields["expression"], 52),
             input_index=_to_index(fields.get("source", 0)),
             cut_off=float(fields.get("cut_off", 0.0)),
+            covered=float(fields.get("covered", 0.0)),
             track=_to_index(fields.get("track", 0)),
             outline=_to_array(fields.get("mask", []), (-1, 2), np.float32),
             framing=fields.get("framing", "face"),

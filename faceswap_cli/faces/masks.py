@@ -1,7 +1,7 @@
 """Masks of the face, mouth and eyes in a crop, drawn from landmarks or predicted by a network.
 
-Masks from landmarks ignore occlusion: the swap covers a hand, a microphone or a strand of hair
-in front of the face unless the network's own mask leaves it out. See docs/guide/compositing.md.
+Masks from landmarks ignore occlusion: what is in front of the face, `occlusion` finds. See
+docs/guide/compositing.md.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -11,6 +11,7 @@ import numpy as np
 
 from faceswap_cli.core.errors import ConfigurationError
 from faceswap_cli.core.types import Mask, Points
+from faceswap_cli.faces import VISIBLE_MASK
 from faceswap_cli.faces.alignment import FaceAlignment, transform_points
 
 # fmt: off
@@ -155,8 +156,10 @@ MASK_MODES: Mapping[str, Callable[[Mask, Mask | None], Mask]] = {
     "both": intersect_masks,
     "oval": _use_oval,
     "learned": _use_learned,
+    VISIBLE_MASK: intersect_masks,
 }
-"""`MASK_MODES[name](oval, learned)`: where the swap is visible, by the values of `--mask`.
+"""`MASK_MODES[name](oval, learned)`: where the swap is visible, by the values of `--mask`; what is
+in front of the face is left out of `visible` besides.
 
 `oval` is float32 (M, M), as is the result; `learned` is of any size, None for a model without one.
 """

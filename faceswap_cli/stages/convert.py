@@ -44,7 +44,7 @@ from faceswap_cli.conversion.model import FaceModel
 from faceswap_cli.conversion.output import Output, assign_outputs, parts_folder
 from faceswap_cli.conversion.renderer import Renderer, limit_batch_size
 from faceswap_cli.conversion.settings import ConvertSettings
-from faceswap_cli.conversion.swapper import build_swapper, validate_settings
+from faceswap_cli.conversion.swapper import build_swapper, load_occlusion, validate_settings
 from faceswap_cli.core.errors import FaceswapError
 from faceswap_cli.core.fileio import append_json, sha256_file, translate_removed_files
 from faceswap_cli.core.lock import RETRY_HINT, output_lock
@@ -490,7 +490,7 @@ class _Conversion:
             NoFacesError: None is selected; nothing is left behind.
         """
         # Settings that do not fit the model are an error before all frames are read.
-        build_swapper(self.settings, self.model)
+        build_swapper(self.settings, self.model, self.workspace)
         folder = parts_folder(output)
         sets = find_extracted_sets(clip, self.workspace)
         assignments = self._assign(_source_identities(sets))
@@ -527,7 +527,7 @@ class _Conversion:
             clip=clip,
             face_index=faces.face_index,
             identities=[one.identity for one in faces.assignments],
-            swapper=build_swapper(settings, self.model),
+            swapper=build_swapper(settings, self.model, self.workspace),
             label_corner=None if boxes is None else choose_corner(boxes, clip.size),
             batch_size=limit_batch_size(clip.size, requested=settings.batch_size),
             report=report,
@@ -539,6 +539,7 @@ class _Conversion:
         self, output: Path, clip: Clip, renderer: Renderer, *, frames: FrameRange = ALL_FRAMES
     ) -> Output:
         """Return the output, with what was rendered before by the same model and settings."""
+        occlusion = renderer.swapper.occlusion
         parts = {
             "version": __version__,
             "clip": clip.fingerprint(),
@@ -546,6 +547,7 @@ class _Conversion:
             "people": list(renderer.identities),
             "weights": self.weights_digest,
             "computed": self.model.device_info,
+            "occlusion": occlusion.digest if occlusion else None,
             "settings": self.settings.render_settings(),
         }
         return Output.open(output, clip, key=_digest(parts), settings=self.settings, frames=frames)
@@ -564,6 +566,7 @@ class _Conversion:
         sets = find_extracted_sets(clip, self.workspace)
         assignments = self._assign(_source_identities(sets))
         reusable = find_reusable_set(sets, clip, assignments)
+        occlusion = load_occlusion(self.settings, self.workspace)
         parts = {
             "version": __version__,
             "clip": clip.fingerprint(),
@@ -571,6 +574,7 @@ class _Conversion:
             "set": reusable.digest() if reusable else None,
             "weights": self.weights_digest,
             "computed": self.model.device_info,
+            "occlusion": occlusion.digest if occlusion else None,
             "settings": asdict(self.settings),
         }
         return _digest(parts)

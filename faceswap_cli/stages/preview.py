@@ -178,7 +178,7 @@ def _prepare(
     validate_settings(settings)
     clip = Clip.open(source, start_s=settings.start_s, end_s=settings.end_s)
     model = FaceModel.load(weights, device=device)
-    swapper = build_swapper(settings, model)
+    swapper = build_swapper(settings, model, workspace)
     sets = find_extracted_sets(clip, workspace)
     assignments = parse_assignments(
         settings.faces,

@@ -18,6 +18,7 @@ from torch import Tensor
 from faceswap_cli.core.errors import InputError, NoFacesError
 from faceswap_cli.core.fileio import MAX_NAME_BYTES, atomic_write, fit_name, translate_os_errors
 from faceswap_cli.core.types import AnyArray, Image, Mask
+from faceswap_cli.core.workspace import SetFolder
 from faceswap_models.base import ModelSettings
 
 if TYPE_CHECKING:  # training from decoded crops needs no OpenCV, which image files and masks need
@@ -34,6 +35,9 @@ MIN_FACES = 8
 """Fewer faces than this cannot be split into training and validation."""
 VALIDATION_BLOCKS = 4
 """Runs of neighboring frames that the validation faces come in."""
+MIN_COVERED = 0.1
+"""Part of a face that something in front of it covers at least, to be left out of its mask: less is
+some hair, or an error."""
 VALIDATION_FRACTION = 0.1
 """Part of the faces that is kept out of training, for validation."""
 
@@ -296,7 +300,8 @@ def crop_with_masks(face_set: "FaceSet", record: "FaceRecord", side_px: int) -> 
     """Return one crop with its mask levels as fourth channel, uint8 (S, S, 4).
 
     It covers the face's square, which is the middle of a crop with `head` framing. The mask is the
-    one that came with the footage, or else the landmarks' outline.
+    one that came with the footage or was painted, or else the landmarks' outline, without what is
+    in front of the face.
     """
     from faceswap_cli.core import image_io
     from faceswap_cli.faces.masks import eyes_mouth_mask, face_mask
@@ -315,9 +320,28 @@ def crop_with_masks(face_set: "FaceSet", record: "FaceRecord", side_px: int) -> 
     if mask_path is not None:
         outline = np.asarray(cut(mask_path)[..., 0] / 255, dtype=np.float32)
     else:
-        outline = face_mask(record.landmarks, alignment, side_px)
+        visible = find_visible(face_set, record, side_px)
+        outline = face_mask(record.landmarks, alignment, side_px) * visible
     features = eyes_mouth_mask(record.landmarks, alignment, side_px)
     return np.dstack([cut(face_set.path(record)), pack_masks(outline, features)])
+
+
+def find_visible(face_set: "FaceSet", record: "FaceRecord", side_px: int) -> Mask | float:
+    """Return where nothing is in front of a face, float32 (S, S), in its square; 1 if nowhere.
+
+    Only where extraction has found something: for the others the network need not run again.
+    """
+    if record.covered < MIN_COVERED:
+        return 1.0
+    from faceswap_cli.core.lazy_image import ArrayImage
+    from faceswap_cli.faces.occlusion import VisibleFaceModel
+
+    crop = read_crop(face_set.path(record))
+    face = record.alignment
+    face = face.shrink_to_face() if record.framing == "head" else face
+    in_crop = face.relative_to(record.alignment, crop.shape[0])
+    model = VisibleFaceModel.load(SetFolder(root=face_set.folder).visible_face_weights)
+    return 1 - model.find_occlusion(ArrayImage(image=crop), in_crop, in_crop, side_px)
 
 
 def pack_masks(outline: Mask, features: Mask) -> AnyArray:

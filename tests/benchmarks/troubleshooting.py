@@ -23,8 +23,12 @@ from PIL import Image as Pillow
 from faceswap_cli import ConvertSettings, Workspace, convert, train
 from faceswap_cli.core import image_io
 from faceswap_cli.core.types import Image
+from faceswap_cli.faces.alignment import align_face, fit_affine_to_template
+from faceswap_cli.faces.detectors import LOCATION_DETECTORS
 from faceswap_cli.stages.demo import DRIVING, TARGET
 from faceswap_cli.synthetic import CAST, HeadModel, SceneParams, animate, render_frame
+from faceswap_cli.synthetic.occluders import cover_crop
+from faceswap_cli.synthetic.occluders.worn import draw_glasses
 from faceswap_cli.video.reader import read_frames
 from faceswap_cli.video.writer import VideoWriter
 
@@ -38,6 +42,7 @@ MOMENTS = (20, 75, 170)
 STILL_FRAMES = 48
 EXAGGERATION = 6
 NOISE_LEVELS = 16
+GLASSES_SEED = 3
 MAX_BYTES = 100_000
 
 
@@ -205,6 +210,34 @@ def in_cold_light() -> list[Image]:
     return [np.asarray(np.clip(one * gains, 0, 255), dtype=np.uint8) for one in moments()()]
 
 
+def behind_things() -> list[Image]:
+    """Return moments with a hand, a hand elsewhere, and drawn glasses before the face."""
+    scenes = [animate(1, seconds=8).scenes[index] for index in MOMENTS]
+    hands = [
+        render(replace(scene, hand=hand))
+        for scene, hand in zip(scenes, ((2.5, -2.0), (-4.0, -5.0)), strict=False)
+    ]
+    return [*hands, with_glasses(scenes[2])]
+
+
+def with_glasses(scene: SceneParams) -> Image:
+    """Render the person with drawn glasses, whose temples end at the head."""
+    frame = render_frame(HeadModel.from_person(CAST[DRIVING]), scene, SIDE_PX)
+    with LOCATION_DETECTORS["litert"]() as detector:
+        [face] = detector.detect(frame.image)
+    alignment = align_face(face.landmarks)
+    rng = np.random.default_rng(GLASSES_SEED)
+    covered = cover_crop(
+        frame.image,
+        frame.head_mask,
+        draw_glasses(rng, SIDE_PX),
+        rng,
+        to_face=fit_affine_to_template(face.landmarks, alignment, SIDE_PX),
+        to_crop=alignment.crop_to_frame(SIDE_PX),
+    )
+    return np.where(frame.head_mask[..., None] > 0.5, covered.image, frame.image)
+
+
 def two_people() -> list[Image]:
     """Return frames with a person nearby on the left, and the one meant on the right."""
     scenes = animate(1, seconds=8).scenes
@@ -238,6 +271,11 @@ CASES = {
             label="--feather 0 --mask oval", settings=ConvertSettings(feather=0.0, mask="oval")
         ),
         after=Attempt(label="the default"),
+    ),
+    "in-front": Case(
+        frames=behind_things,
+        before=Attempt(label="the default"),
+        after=Attempt(label="--mask visible", settings=ConvertSettings(mask="visible")),
     ),
     "person": Case(
         frames=two_people,

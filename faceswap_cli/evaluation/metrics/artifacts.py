@@ -8,6 +8,7 @@ Convention:
     Color differences are CIE76 delta E.
 """
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Self
@@ -32,6 +33,11 @@ SECTOR_COUNT = 24
 hair or collar is no artifact."""
 DENOISE_SIGMA = 1.2 / 256
 """Deviation of the blur that removes noise before sharpness, as a fraction of the crop's side."""
+MIN_IN_FRONT = 0.01
+"""Part of a face that something in front of it covers at least, to be looked at."""
+PAINTED_LEVELS = 12
+"""A pixel differs by more than this in some channel where it was painted over; encoding changes
+fewer levels."""
 CHANGED_LEVELS, CHANGED_RATIO = 0.7, 1.3
 """A face is changed if it differs by more than this ratio times its surroundings' difference, plus
 these levels."""
@@ -133,6 +139,24 @@ def sharpness_ratio(swapped: Lab, original: Lab, zones: FaceZones) -> float:
         for zone in (zones.face, zones.outer)
     )
     return inside / max(outside, 1e-6)
+
+
+def painted_over(swapped: Image, original: Image, zones: FaceZones, occlusion: Mask) -> float:
+    """Return the part of what is in front of the face that the swap changed, percent.
+
+    NaN where there is next to nothing in front of it.
+
+    Args:
+        swapped: The crop of the swapped frame.
+        original: The crop of the original.
+        zones: Of the face's outline.
+        occlusion: float32 (S, S): 1 where something is in front of the face in the original.
+    """
+    in_front = zones.face & (occlusion > 0.5)
+    if in_front.sum() < MIN_IN_FRONT * zones.face.sum():
+        return math.nan
+    difference = cv2.absdiff(swapped, original).max(axis=2)
+    return 100 * float((difference[in_front] > PAINTED_LEVELS).mean())
 
 
 def is_changed(swapped: Image, original: Image, zones: FaceZones) -> bool:

@@ -155,6 +155,7 @@ _METRICS = (
     _metric("artifacts", "seam_color", "color step across the seam", "delta E", 4, 8),
     _metric("artifacts", "color_offset", "color offset of the face", "delta E", 4, 8),
     _metric("artifacts", "sharpness", "sharpness", "x original", 1.45, 2, better="near one"),
+    _metric("artifacts", "painted_over", "painted over what is in front", "%", 15, 50),
     _metric("coverage", "coverage", "faces swapped", "%", 99, 95, better="higher"),
     _metric("coverage", "unswapped", "faces not swapped", "frames", 0, 1),
     _metric("coverage", "undetected", "faces no longer detected", "frames", 0, 1),

@@ -29,6 +29,8 @@ Of two clips of people who talk and move all the time, 30 frames a second, 26 an
 """
 MAX_CUT_OFF = 0.03
 """A face is cut off if more than this part of it is outside the frame."""
+MAX_COVERED = 0.2
+"""A face is covered if more than this part of it is behind something: glasses are less."""
 BLOCK_SIZE = 512
 """Crops that are compared with all others at a time."""
 
@@ -37,6 +39,7 @@ OUTLIER_TYPES: Mapping[str, str] = MappingProxyType(
         "blurry": "far less sharp than the set's sharpest quarter",
         "duplicate": "nearly the same image as a sharper one",
         "cut-off": "partly outside the frame",
+        "covered": "partly behind a hand, hair, or another thing",
         "other-person": "not the person most of the set shows",
     }
 )
@@ -53,6 +56,7 @@ def find_outliers(records: Sequence[FaceRecord], features: SetFeatures) -> Mappi
             features.gray, np.array([record.blendshapes for record in records]), sharpness
         ),
         "cut-off": np.array([record.cut_off > MAX_CUT_OFF for record in records], dtype=np.bool_),
+        "covered": np.array([record.covered > MAX_COVERED for record in records], dtype=np.bool_),
         "other-person": other_person,
     }
 
