@@ -111,6 +111,8 @@ def test_bounds_and_swap_are_in_one_table(tmp_path: Path, monkeypatch: pytest.Mo
     upper_bound = first.rows[-1]
     assert all(upper_bound.psnr > row.psnr + 1 for row in first.rows[:-1])
     assert all(list(TRIALS) == list(row.trials) for row in first.rows)
+    shown = {"lpips", *stage.TABLE_METRICS, *stage.EYES_MOUTH_METRICS}
+    assert all(shown == row.metrics.keys() for row in first.rows)
     assert 64 == first.rows[3].settings["images"]
     html = first.page.read_text()
     assert 2 * len(names) == html.count("data:image/png")

@@ -472,7 +472,7 @@ def _make_row(name: str, clips: Sequence[_ClipScores]) -> BenchmarkRow:
             metric: round(float(np.mean([one[metric] for one in values])), 4)
             if all(metric in one for one in values)
             else None
-            for metric in (*TABLE_METRICS, *EYES_MOUTH_METRICS)
+            for metric in ("lpips", *TABLE_METRICS, *EYES_MOUTH_METRICS)
         },
     )
 
