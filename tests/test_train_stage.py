@@ -205,7 +205,7 @@ def test_the_log_has_the_numbers_of_the_console(sets: Sets, run: RunFolder) -> N
     assert {"recon_ada", "recon_bo", "images/s", "val error"} == set(reporter.metrics[-1])
     assert summary.val_error == pytest.approx(reporter.metrics[-1]["val error"], abs=1e-5)
     expected = {"images_seen": 32, "event": "end", "message": summary.stop_reason}
-    assert expected == read_log_lines(run)[-1]
+    assert expected.items() <= read_log_lines(run)[-1].items()
 
 
 def test_swap_metrics_are_reported(
