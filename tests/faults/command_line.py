@@ -9,6 +9,7 @@ import os
 import re
 import select
 import shutil
+import signal
 import subprocess
 import sys
 import termios
@@ -110,6 +111,7 @@ class TerminalProcess:
         termios.tcsetwinsize(inner, (24, 100))
 
         def take_terminal() -> None:
+            signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under `nohup` it would stay ignored
             fcntl.ioctl(1, termios.TIOCSCTTY, 0)
             set_limits()
 
