@@ -138,6 +138,11 @@ def add_digest(text: str) -> str:
     return f"{text}{_DIGEST_MARK}{hashlib.sha256(text.encode()).hexdigest()}\n"
 
 
+def remove_digest(text: str) -> str:
+    """Return a text of `add_digest` as it may be changed: without its digest and the note of it."""
+    return (text.rpartition(_DIGEST_MARK)[0] or text).replace(f"{DIGEST_NOTE}\n", "")
+
+
 def has_changed(text: str) -> bool:
     """Return whether a text of `add_digest` has changed; those of older versions have no digest."""
     body, mark, digest = text.rpartition(_DIGEST_MARK)

@@ -9,7 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from faceswap_cli.core.errors import ConfigurationError, InputError, did_you_mean
-from faceswap_cli.core.fileio import MAX_NAME_BYTES, fit_name, write_text
+from faceswap_cli.core.fileio import (
+    DIGEST_NOTE,
+    MAX_NAME_BYTES,
+    add_digest,
+    fit_name,
+    has_changed,
+    write_text,
+)
 
 VISIBLE_FACE_WEIGHTS = "visible-face.safetensors"
 """Name of the network that a workspace was taught what covers its faces."""
@@ -175,7 +182,7 @@ class Workspace:
         """Return the workspace at `root`, whether it exists or not; nothing is written.
 
         Raises:
-            InputError: `root` is a file, or holds a workspace of a newer format.
+            InputError: `root` is a file, or holds a workspace that is of a newer format or damaged.
         """
         space = cls(root=root)
         if root.exists() and not root.is_dir():
@@ -186,12 +193,18 @@ class Workspace:
         if not space.version_file.exists():
             return space
         try:
-            found = int(tomllib.loads(space.version_file.read_text(encoding="utf-8"))["format"])
+            text = space.version_file.read_text(encoding="utf-8")
+            found = int(tomllib.loads(text)["format"])
         except (KeyError, ValueError, TypeError, OverflowError, RecursionError) as error:
             raise InputError(
                 f"{space.version_file} cannot be read",
                 hint=f"it should hold the line: format = {FORMAT}",
             ) from error
+        if has_changed(text):
+            raise InputError(
+                f"{space.version_file} is damaged: its digest does not match",
+                hint="if you changed it yourself, delete its last line and the one about it",
+            )
         if found > FORMAT:
             raise InputError(
                 f"{root} was made by a newer faceswap (format {found}, this one reads {FORMAT})",
@@ -208,7 +221,8 @@ class Workspace:
         """
         space = cls.from_path(root)
         if not space.version_file.exists():
-            write_text(space.version_file, f"# faceswap workspace\nformat = {FORMAT}\n")
+            text = f"# faceswap workspace\n{DIGEST_NOTE}\nformat = {FORMAT}\n"
+            write_text(space.version_file, add_digest(text))
         return space
 
     @property

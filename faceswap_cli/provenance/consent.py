@@ -13,7 +13,14 @@ from pathlib import Path
 from types import MappingProxyType
 
 from faceswap_cli.core.errors import ConfigurationError, did_you_mean
-from faceswap_cli.core.fileio import sha256_file, write_text
+from faceswap_cli.core.fileio import (
+    DIGEST_NOTE,
+    add_digest,
+    has_changed,
+    remove_digest,
+    sha256_file,
+    write_text,
+)
 
 CONSENT_SECTION = "consent"
 """Heading in a set's `source.toml`."""
@@ -73,9 +80,10 @@ def parse_consent(text: str) -> Consent:
 
 
 def read_consent(source: Path) -> Consent | None:
-    """Return the statement in a set's `source.toml`; None if there is no readable one."""
+    """Return the statement in a set's `source.toml`; None if there is no unchanged one."""
     try:
-        section = tomllib.loads(source.read_text(encoding="utf-8")).get(CONSENT_SECTION)
+        text = source.read_text(encoding="utf-8")
+        section = None if has_changed(text) else tomllib.loads(text).get(CONSENT_SECTION)
     except (OSError, ValueError):
         return None
     if not isinstance(section, dict) or section.get("kind") not in CONSENT_KINDS:
@@ -134,9 +142,10 @@ class ConsentChoice:
             return None
         values = self.default.to_dict() if self.default else {"kind": NOT_STATED}
         lines = [f"{key} = {json.dumps(value)}" for key, value in values.items()]
-        text = version_file.read_text(encoding="utf-8").rstrip("\n")
+        text = remove_digest(version_file.read_text(encoding="utf-8")).rstrip("\n")
         section = f"# For sets without a statement of their own.\n[{CONSENT_SECTION}]"
-        write_text(version_file, "\n".join([text, "", section, *lines, ""]))
+        whole = "\n".join([DIGEST_NOTE, text, "", section, *lines, ""])
+        write_text(version_file, add_digest(whole))
         return consent_reminder(sources)
 
 

@@ -31,6 +31,7 @@ from faceswap_cli.faces.set_source import read_source
 from faceswap_cli.faces.settings import ExtractSettings
 from faceswap_cli.pretraining.pairs import PairSettings, SwapPairs
 from faceswap_cli.provenance.claim import Claim
+from faceswap_cli.provenance.consent import Consent, ConsentChoice, read_consent
 from faceswap_cli.provenance.sidecar import read_sidecar, sidecar_path, write_sidecar
 from faceswap_cli.stages.extract import extract
 from faceswap_cli.training import checkpoint
@@ -189,7 +190,7 @@ def pairs_file(inputs: Inputs) -> Path:
 ARTIFACTS: Mapping[str, Artifact] = {
     "workspace.toml": Artifact(
         path=lambda inputs: inputs.root / "workspace" / "workspace.toml",
-        read=lambda inputs: bool(Workspace.open(inputs.root / "workspace")),
+        read=lambda inputs: read_consent(Workspace.open(inputs.root / "workspace").version_file),
     ),
     "source.toml": Artifact(
         path=lambda inputs: set_of(inputs).source,
@@ -229,7 +230,9 @@ def workspace(inputs: Inputs, tmp_path: Path) -> Inputs:
     """A copy of the user's workspace, to be damaged."""
     shutil.copytree(inputs.root, tmp_path / "inputs")
     copy = Inputs(root=tmp_path / "inputs")
-    Workspace.open(copy.root / "workspace")
+    space = Workspace.open(copy.root / "workspace")
+    consent = Consent(kind="written", note="contract of 3 May")
+    ConsentChoice(stated=None, default=consent, is_settled=False).settle(space.version_file, {})
     shutil.rmtree(copy.run.cache)  # it belongs to crops with other times
     read_cache(copy)
     read_detail(copy)
