@@ -12,7 +12,7 @@ SLOW_INPUTS = 25
 """For targets that write and read a file of weights."""
 
 
-@pytest.mark.fault("changed input of a parser: {name}")
+@pytest.mark.fault("changed input of a parser of ours")
 @pytest.mark.parametrize("name", TARGETS)
 def test_a_parser_raises_only_what_it_documents(name: str, fault_count: FaultCount) -> None:
     """The seeds themselves, then changes of them, the same in every run."""
