@@ -14,7 +14,7 @@ from faceswap_cli.heads.traits import (
 )
 from faceswap_cli.synthetic.geometry import Triple
 
-SPREAD = 0.33
+SPREAD = 0.36
 """Standard deviation of the weights of shape axes; 1 is MakeHuman's most extreme."""
 _CALM = {"head/head-age": 0.5, "chin/chin-cleft": 0.6, "neck/neck-double": 0.6, "ears/": 0.9}
 _NEVER = ("nose-trans-horiz", "mouth-trans-horiz", "nose-septumangle", "eye-push")
@@ -86,7 +86,7 @@ def _random_body(rng: np.random.Generator) -> BodyTraits:
         asian=float(shares[1]),
         male=male,
         age=float(rng.beta(1.3, 1.9) * 60 + 19),
-        weight=float(np.clip(rng.normal(0.05, 0.35), -0.7, 0.9)),
+        weight=float(np.clip(rng.normal(0.05, 0.45), -0.8, 1.0)),
         muscle=float(np.clip(rng.normal(0, 0.3), -0.6, 0.6)),
     )
 
@@ -103,9 +103,9 @@ def _random_shape(body: BodyTraits, rng: np.random.Generator) -> Iterator[tuple[
         for word, factor in _CALM.items():
             spread *= factor if name.startswith(word) else 1
         if any(word in name for word in _HALVED):
-            spread *= 0.6
+            spread *= 0.85
         mean = mouth_width if name == "mouth/mouth-scale-horiz" else 0.0
-        value = float(np.clip(rng.normal(mean, spread), mean - 0.75, mean + 0.75))
+        value = float(np.clip(rng.normal(mean, spread), mean - 0.85, mean + 0.85))
         if axis.negative or value > 0:
             yield name, value
 
@@ -114,7 +114,7 @@ def _complexion(body: BodyTraits, rng: np.random.Generator) -> float:
     """Return how dark the skin is, 0 to 1."""
     european = 1 - body.african - body.asian
     mean = 0.78 * body.african + 0.34 * body.asian + 0.20 * european
-    return float(np.clip(mean + rng.normal(0, 0.12), 0, 1))
+    return float(np.clip(mean + rng.normal(0, 0.16), 0, 1))
 
 
 def _between(colors: tuple[Triple, ...], position: float) -> Triple:
@@ -198,8 +198,8 @@ def _random_face(
         lips=_triple(lips.clip(0.05, 1)),
         iris=iris,
         brows=brows,
-        brow_thickness=float(np.clip(rng.normal(0.62 if is_man else 0.38, 0.18), 0.05, 1)),
-        brow_arch=float(np.clip(rng.normal(0.3 if is_man else 0.6, 0.2), 0, 1)),
+        brow_thickness=float(np.clip(rng.normal(0.62 if is_man else 0.38, 0.24), 0.05, 1)),
+        brow_arch=float(np.clip(rng.normal(0.3 if is_man else 0.6, 0.26), 0, 1)),
         brow_density=float(np.clip(rng.normal(0.7, 0.2), 0.15, 1)),
         brow_rise_cm=float(rng.normal(0.08 if is_man else 0.0, 0.10)),
         redness=float(rng.uniform(0.1, 0.8)),
