@@ -404,14 +404,14 @@ def test_occluders_cover_crops_of_heads() -> None:
 
 
 def test_long_hair_leaves_the_face_free() -> None:
-    """Without a fringe hardly any of it is in front of eyes, nose and cheeks."""
+    """Without a fringe none of it comes as far to the front as eyes and cheeks."""
     hair = replace(person(1).head.hair, length_cm=26.0, fringe_cm=0.0, curl=0.2, recession=0.0)
     head = replace(person(1), head=replace(person(1).head, hair=hair))
     strands = HeadModel.build(head).strands
-    x, y, z = strands.points[np.unique(strands.triangles[strands.kind == HAIR])].T
+    y, z = strands.points[np.unique(strands.triangles[strands.kind == HAIR])].T[1:]
     low = (y < 1) & (y > -9)
     assert low.sum() > 300
-    assert (low & (np.abs(x) < 4.5) & (z > 0)).sum() < 0.02 * low.sum()
+    assert (low & (z > 0)).sum() < 0.002 * low.sum()
 
 
 def test_teeth_meet_and_lenses_glare() -> None:
