@@ -1,6 +1,7 @@
 """What is written to a video is read from it: times, audio, colors, orientation."""
 
 import errno
+import os
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
@@ -748,6 +749,23 @@ def test_metadata_and_chapters_are_copied(tmp_path: Path) -> None:
     with av.open(str(tmp_path / "out.mp4")) as container:
         assert "a title" == container.metadata["title"]
         assert ["one", "two"] == [c["metadata"]["title"] for c in container.chapters()]
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "sched_getscheduler") or os.geteuid() != 0,
+    reason="only root's threads may become real-time",
+)
+def test_no_encoder_makes_the_program_real_time(tmp_path: Path) -> None:
+    """SVT-AV1 does, and would keep the processors from everything else on the machine."""
+
+    def policies() -> set[int]:
+        return {os.sched_getscheduler(int(one.name)) for one in Path("/proc/self/task").iterdir()}
+
+    with VideoWriter(tmp_path / "a.mp4", size=(64, 64), rate=Fraction(25), codec="av1") as writer:
+        for index in range(3):
+            writer.write(np.full((64, 64, 3), 90, np.uint8), Fraction(index, 25))
+            assert {os.SCHED_OTHER} == policies()
+    assert {os.SCHED_OTHER} == policies()
 
 
 def test_an_audio_track_is_encoded(tmp_path: Path) -> None:

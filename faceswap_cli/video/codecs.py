@@ -13,10 +13,12 @@ always lossless.
 """
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
+from pathlib import Path
 
 import av
 import numpy as np
@@ -353,5 +355,26 @@ def open_encoder(
     context.options = dict(options)
     if configure is not None:
         configure(context)
-    context.open()
+    with keep_scheduling():
+        context.open()
     return context
+
+
+@contextmanager
+def keep_scheduling() -> Iterator[None]:
+    """Give all threads of the process the scheduling back that this one has before the block.
+
+    Run by root, SVT-AV1 makes the thread that opens it and all of its own real-time threads of the
+    highest priority: they would take the processors from everything else on the machine.
+    """
+    if not hasattr(os, "sched_getscheduler"):  # only Linux has it
+        yield
+        return
+    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        if os.sched_getscheduler(0) != policy:
+            for thread in Path("/proc/self/task").iterdir():
+                with suppress(ProcessLookupError):  # it has ended
+                    os.sched_setscheduler(int(thread.name), policy, parameters)

@@ -35,7 +35,7 @@ from faceswap_cli.core.errors import InputError
 from faceswap_cli.core.fileio import atomic_write, make_folder, translate_os_errors
 from faceswap_cli.core.lazy_image import LazyImage, Rect
 from faceswap_cli.core.types import Image
-from faceswap_cli.video.codecs import EncoderChoice
+from faceswap_cli.video.codecs import EncoderChoice, keep_scheduling
 from faceswap_cli.video.containers import (
     ContainerFormat,
     common_timescale,
@@ -329,7 +329,8 @@ class _SegmentConcat:
                 stream.metadata.update(filter_stream_metadata(original.metadata))
             auxiliary = self._add_auxiliary_streams(output, audio)
             output.metadata.update(metadata)
-            output.start_encoding()
+            with keep_scheduling():
+                output.start_encoding()
             for _, packet in merge(
                 self._video_packets(stream), auxiliary.packets(), key=lambda timed: timed[0]
             ):
