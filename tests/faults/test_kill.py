@@ -66,7 +66,7 @@ def test_power_cut(
     expected = undisturbed[name]
     cut = PowerCut(
         report=tmp_path / "operations",
-        at=rng.randint(1, expected.operations),
+        at=rng.randint(1, 9 * expected.operations // 10),  # their number varies a little
         disk=tmp_path / "disk",
         loss=get_args(Loss)[seed % 3],
         seed=seed,
