@@ -47,7 +47,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def fault_count(request: pytest.FixtureRequest) -> FaultCount:
     """Return the counter of a test that tries several faults."""
     count = FaultCount()
-    request.node.user_properties.append(("fault_count", count))
+    request.node.user_properties.append(("fault_count", count.numbers))
     return count
 
 

@@ -7,25 +7,32 @@ counts itself with the fixture `fault_count`.
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 
-@dataclass(kw_only=True)
 class FaultCount:
     """How many faults one test tried and survived."""
 
-    tried: int = 0
-    survived: int = 0
+    def __init__(self) -> None:
+        self.numbers = [0, 0]
+        """Tried and survived: plain numbers, which a report can carry between processes."""
+
+    def add(self, *, survived: bool) -> None:
+        """Count a fault."""
+        self.numbers[0] += 1
+        self.numbers[1] += survived
 
     @contextmanager
     def one(self) -> Iterator[None]:
         """Count a fault, which is survived if the block raises nothing."""
-        self.tried += 1
-        yield
-        self.survived += 1
+        survived = False
+        try:
+            yield
+            survived = True
+        finally:
+            self.add(survived=survived)
 
 
 class Figures:
@@ -41,12 +48,12 @@ class Figures:
         kind = properties.get("fault")
         if kind is None or report.skipped or (report.when != "call" and report.passed):
             return
-        count = properties.get("fault_count")
-        if not isinstance(count, FaultCount) or not count.tried:
-            count = FaultCount(tried=1, survived=int(report.passed))
+        tried, survived = properties.get("fault_count", (0, 0))  # type: ignore[misc]
+        if not tried:
+            tried, survived = 1, int(report.passed)
         total = self._counts.setdefault(str(kind), {"tried": 0, "survived": 0})
-        total["tried"] += count.tried
-        total["survived"] += count.survived
+        total["tried"] += tried
+        total["survived"] += survived
         self._write()
 
     def _write(self) -> None:
