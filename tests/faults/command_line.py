@@ -108,7 +108,7 @@ class TerminalProcess:
     ) -> None:
         self._written = b""
         self._terminal, inner = os.openpty()
-        termios.tcsetwinsize(inner, (24, 100))
+        termios.tcsetwinsize(inner, (24, 200))  # narrower, counts are cut
 
         def take_terminal() -> None:
             signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under `nohup` it would stay ignored
