@@ -3,6 +3,7 @@
 import json
 import shutil
 import socket
+import ssl
 import stat
 import subprocess
 import sys
@@ -473,6 +474,24 @@ def test_changes_of_the_file_and_of_the_sidecar_are_distinguished(make: Make) ->
     found = read_sidecar(path)
     assert found is not None
     assert (False, False) == (found.is_intact, found.is_own)
+
+
+def test_a_certificate_with_an_unknown_kind_of_key_is_not_trusted(make: Make) -> None:
+    """One changed bit of a certificate can name a kind of key that nobody knows."""
+    path = make("clip.mkv")
+    sidecar = write_sidecar(path, CLAIM)
+    content = json.loads(sidecar.read_text(encoding="utf-8"))
+    end = "-----END CERTIFICATE-----\n"
+    first, rest = content["signature"]["certificates"].split(end, 1)
+    elliptic_curve, unknown = bytes.fromhex("2a8648ce3d0201"), bytes.fromhex("2a8648ce3d0205")
+    der = ssl.PEM_cert_to_DER_cert(first + end)
+    assert elliptic_curve in der
+    changed = ssl.DER_cert_to_PEM_cert(der.replace(elliptic_curve, unknown))
+    content["signature"]["certificates"] = changed + rest
+    sidecar.write_text(json.dumps(content), encoding="utf-8")
+    found = read_sidecar(path)
+    assert found is not None
+    assert not found.is_intact
 
 
 def test_a_reformatted_sidecar_is_intact(make: Make) -> None:

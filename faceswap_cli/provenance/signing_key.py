@@ -15,7 +15,7 @@ from pathlib import Path
 from tempfile import mkstemp
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -113,14 +113,14 @@ def _restrict_to_owner(path: Path) -> None:
 
 def verify_signature(data: bytes, signature: bytes, chain: Sequence[x509.Certificate]) -> bool:
     """Return whether the first certificate's key signed `data`, and the next ones issued it."""
-    public = chain[0].public_key()
-    if not isinstance(public, ec.EllipticCurvePublicKey):
-        return False
     try:
+        public = chain[0].public_key()
+        if not isinstance(public, ec.EllipticCurvePublicKey):
+            return False
         public.verify(signature, data, ec.ECDSA(hashes.SHA256()))
         for certificate, issuer in pairwise(chain):
             certificate.verify_directly_issued_by(issuer)
-    except (InvalidSignature, ValueError, TypeError):
+    except (InvalidSignature, UnsupportedAlgorithm, ValueError, TypeError):
         return False
     return True
 
