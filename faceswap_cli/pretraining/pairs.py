@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 import multiprocessing
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -197,11 +197,27 @@ def draw_group(settings: PairSettings, group: int, detector: FaceDetector) -> Gr
         detector: An open detector.
     """
     scenes = settings.scenes(group)
-    crops = np.zeros(settings.group_shape, np.uint8)
-    for column, number in enumerate(settings.person_numbers(group)):
+
+    def render_person(number: int) -> Iterator[Image]:
         head = HeadModel.from_person(settings.person(number))
-        for row, scene in enumerate(scenes):
-            image = synthetic.render_frame(head, scene, RENDER_PX).image
+        return (synthetic.render_frame(head, scene, RENDER_PX).image for scene in scenes)
+
+    return crop_group(settings, map(render_person, settings.person_numbers(group)), detector)
+
+
+def crop_group(
+    settings: PairSettings, people: Iterable[Iterable[Image]], detector: FaceDetector
+) -> Group:
+    """Crop the faces of a group.
+
+    Args:
+        settings: What is drawn.
+        people: The images of each person, moment by moment.
+        detector: An open detector.
+    """
+    crops = np.zeros(settings.group_shape, np.uint8)
+    for column, images in enumerate(people):
+        for row, image in enumerate(images):
             crop = crop_largest(image, detector, side_px=settings.side_px)
             if crop is not None:
                 crops[row, column] = crop

@@ -11,7 +11,7 @@ shows in a training that begins with them, equally long for both:
 
 import argparse
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -22,6 +22,7 @@ import torch
 from faceswap_cli import heads
 from faceswap_cli.cli.console import Terminal
 from faceswap_cli.core.hardware import find_hardware
+from faceswap_cli.core.types import Image
 from faceswap_cli.faces.detectors import LOCATION_DETECTORS
 from faceswap_cli.faces.types import FaceDetector
 from faceswap_cli.pretraining.loader import PairLoader
@@ -31,7 +32,7 @@ from faceswap_cli.pretraining.pairs import (
     Group,
     PairSettings,
     SwapPairs,
-    crop_largest,
+    crop_group,
     draw_group,
 )
 from faceswap_cli.pretraining.score import score_pairs
@@ -53,15 +54,12 @@ DrawGroup = Callable[[PairSettings, int, FaceDetector], Group]
 def draw_mesh_group(settings: PairSettings, group: int, detector: FaceDetector) -> Group:
     """Render a group's people as people of a mesh; otherwise as `pairs.draw_group`."""
     scenes = heads.random_head_scenes(SEED_OFFSET + group, settings.moments)
-    crops = np.zeros(settings.group_shape, np.uint8)
-    for column, number in enumerate(settings.person_numbers(group)):
+
+    def render_person(number: int) -> Iterator[Image]:
         head = heads.HeadModel.from_person(heads.random_head_person(SEED_OFFSET + number))
-        for row, scene in enumerate(scenes):
-            image = heads.render_head(head, scene, RENDER_PX).image
-            crop = crop_largest(image, detector, side_px=settings.side_px)
-            if crop is not None:
-                crops[row, column] = crop
-    return crops
+        return (heads.render_head(head, scene, RENDER_PX).image for scene in scenes)
+
+    return crop_group(settings, map(render_person, settings.person_numbers(group)), detector)
 
 
 KINDS: dict[str, DrawGroup] = {"ellipsoids": draw_group, "mesh": draw_mesh_group}
