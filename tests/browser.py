@@ -31,8 +31,6 @@ OPTIONS = (
     "--autoplay-policy=no-user-gesture-required",
     "--remote-debugging-pipe",
 )
-LOADED_MEANWHILE = "navigated or closed"
-"""Part of the message of a script whose page was loaded again before it ended."""
 TIMEOUT_S = 60.0
 
 
@@ -97,6 +95,14 @@ class Browser:
         self.wait("document.readyState === 'complete'")
         self.wait("new Promise(done => requestAnimationFrame(() => done(true)))")
 
+    def reload(self) -> None:
+        """Load the page again, and wait until it is drawn."""
+        # A reload begins some time later: until then the old page is there, and complete.
+        self.run("window.isOld = true")
+        self._send("Page.reload")
+        self.wait("!window.isOld && document.readyState === 'complete'")
+        self.wait("new Promise(done => requestAnimationFrame(() => done(true)))")
+
     def run(self, script: str) -> Any:  # noqa: ANN401 - any JSON
         """Return the value of an expression in the page; a promise's when it is there."""
         answer = self._send(
@@ -108,15 +114,16 @@ class Browser:
     def wait(self, script: str) -> Any:  # noqa: ANN401 - any JSON
         """Return the value of an expression once it is true; the page may be loaded meanwhile."""
         end = time.monotonic() + TIMEOUT_S
+        problem = "it is false"
         while time.monotonic() < end:
             try:
                 if value := self.run(script):
                     return value
             except AssertionError as error:
-                if LOADED_MEANWHILE not in str(error):
-                    raise
+                # What it names may not be there yet, or the page was loaded again before it ended.
+                problem = str(error)
             time.sleep(0.02)
-        raise AssertionError(f"never true: {script}")
+        raise AssertionError(f"never true: {script}: {problem}")
 
     def box(self, selector: str) -> tuple[float, float, float, float]:
         """Scroll an element into view; return its left, top, width and height, in CSS pixels."""
