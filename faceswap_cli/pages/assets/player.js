@@ -23,6 +23,15 @@ class Player {
     this.canvas.onpointerup = () => (this.canvas.onpointermove = null);
     for (const event of ["loadeddata", "seeked"]) this.video.addEventListener(event, () => this.draw());
     if (this.video.readyState >= 2) this.draw();
+    this.drawEachFrame();
+  }
+
+  // A seek may end before its frame can be drawn: browsers that tell when a frame is there draw it then.
+  drawEachFrame() {
+    this.video.requestVideoFrameCallback?.(() => {
+      this.draw();
+      this.drawEachFrame();
+    });
   }
 
   makeControls() {
