@@ -1,13 +1,13 @@
 """Credentials, sidecars, XMP and keys: written, read, and checked for changes."""
 
+import base64
 import json
 import shutil
 import socket
-import ssl
 import stat
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from fractions import Fraction
 from io import BytesIO
@@ -33,7 +33,12 @@ from faceswap_cli.provenance.credentials import (
     sign_file,
 )
 from faceswap_cli.provenance.sidecar import read_sidecar, sidecar_path, write_sidecar
-from faceswap_cli.provenance.signing_key import KEY_FILE, load_key, load_or_create_key
+from faceswap_cli.provenance.signing_key import (
+    KEY_FILE,
+    LocalKey,
+    load_key,
+    load_or_create_key,
+)
 from faceswap_cli.provenance.xmp import embed_xmp, has_swap_metadata
 from faceswap_cli.video.writer import VideoWriter
 
@@ -422,18 +427,33 @@ def test_signing_works_without_a_writable_folder(
     assert (ValidationState.INTACT, False) == (found.state, found.is_own)
 
 
-@pytest.mark.parametrize("text", ["", "nonsense", "mismatched"])
+def rename_key_kind(pem: bytes) -> bytes:
+    """Return a key or a certificate whose key is of a kind that nobody knows."""
+    elliptic_curve, unknown = bytes.fromhex("2a8648ce3d0201"), bytes.fromhex("2a8648ce3d0205")
+    first, *lines, last = pem.decode().splitlines()
+    der = base64.b64decode("".join(lines))
+    assert elliptic_curve in der
+    text = base64.encodebytes(der.replace(elliptic_curve, unknown)).decode()
+    return f"{first}\n{text}{last}\n".encode()
+
+
+DAMAGED_KEYS: Mapping[str, Callable[[LocalKey], bytes]] = {
+    "empty": lambda _: b"",
+    "nonsense": lambda _: b"nonsense",
+    "another key's certificates": lambda own: own.private_pem + signing_key._create_key().chain_pem,
+    "an unknown kind of key": lambda own: rename_key_kind(own.private_pem) + own.chain_pem,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGED_KEYS)
 def test_a_damaged_key_is_an_error(
-    make: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str
+    make: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, damage: str
 ) -> None:
     """It is not replaced; the hint says what to do."""
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
     path = make("a.png")
     before = path.read_bytes()
-    own = load_or_create_key()
-    if text == "mismatched":
-        text = (own.private_pem + signing_key._create_key().chain_pem).decode()
-    (data_folder() / KEY_FILE).write_text(text, encoding="utf-8")
+    (data_folder() / KEY_FILE).write_bytes(DAMAGED_KEYS[damage](load_or_create_key()))
 
     with pytest.raises(InputError, match="does not hold a signing key") as caught:
         sign_file(path, CLAIM)
@@ -483,10 +503,7 @@ def test_a_certificate_with_an_unknown_kind_of_key_is_not_trusted(make: Make) ->
     content = json.loads(sidecar.read_text(encoding="utf-8"))
     end = "-----END CERTIFICATE-----\n"
     first, rest = content["signature"]["certificates"].split(end, 1)
-    elliptic_curve, unknown = bytes.fromhex("2a8648ce3d0201"), bytes.fromhex("2a8648ce3d0205")
-    der = ssl.PEM_cert_to_DER_cert(first + end)
-    assert elliptic_curve in der
-    changed = ssl.DER_cert_to_PEM_cert(der.replace(elliptic_curve, unknown))
+    changed = rename_key_kind((first + end).encode()).decode()
     content["signature"]["certificates"] = changed + rest
     sidecar.write_text(json.dumps(content), encoding="utf-8")
     found = read_sidecar(path)

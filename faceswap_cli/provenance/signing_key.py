@@ -92,7 +92,7 @@ def load_key() -> LocalKey | None:
         ) from error
     try:
         return _parse_key(text)
-    except (ValueError, TypeError, IndexError) as error:
+    except (UnsupportedAlgorithm, ValueError, TypeError, IndexError) as error:
         raise InputError(
             f"{path} does not hold a signing key",
             hint="delete it: a new one will be created, and signed files stay valid",
@@ -130,6 +130,7 @@ def _parse_key(text: bytes) -> LocalKey:
 
     Raises:
         ValueError, TypeError, IndexError: They cannot be parsed, or do not belong together.
+        UnsupportedAlgorithm: The key, or a certificate's, is of an unknown kind.
     """
     private = serialization.load_pem_private_key(text, password=None)
     chain = x509.load_pem_x509_certificates(text)
