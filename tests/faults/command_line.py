@@ -108,7 +108,7 @@ class TerminalProcess:
     ) -> None:
         self._written = b""
         self._terminal, inner = os.openpty()
-        termios.tcsetwinsize(inner, (24, 200))  # narrower, counts are cut
+        termios.tcsetwinsize(inner, (24, 200))  # narrower, as one that is "dumb", counts are cut
 
         def take_terminal() -> None:
             signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under `nohup` it would stay ignored
@@ -119,7 +119,7 @@ class TerminalProcess:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "faceswap_cli", *words],
             cwd=folder,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            env={**os.environ, "OMP_NUM_THREADS": "1", "TERM": "xterm"},
             stdin=subprocess.DEVNULL,
             stdout=inner,
             stderr=inner,
