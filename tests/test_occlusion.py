@@ -185,6 +185,17 @@ def test_what_is_drawn_is_not_drawn_again(tmp_path: Path) -> None:
     np.testing.assert_array_equal(first.faces, OcclusionData.load(SMALL, tmp_path).faces)
 
 
+def test_what_has_changed_since_it_was_drawn_is_refused(tmp_path: Path) -> None:
+    """One bit is enough; the error names the file."""
+    draw_data(tmp_path)
+    for path in tmp_path.rglob("*.npy"):
+        whole = path.read_bytes()
+        path.write_bytes(whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:])
+        with pytest.raises(InputError, match=f"{path.name} is damaged"):
+            OcclusionData.load(SMALL, tmp_path)
+        path.write_bytes(whole)
+
+
 def test_nobody_who_is_judged_is_learned_from(monkeypatch: pytest.MonkeyPatch) -> None:
     """All people, moments and things have seeds from `SEED_OFFSET` on; the others' are small."""
     size = make_occlusion_model.SIZE

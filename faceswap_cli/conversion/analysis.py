@@ -11,6 +11,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, unquote
 
 from faceswap_cli.conversion.assignment import FaceAssigner, FaceAssignment
 from faceswap_cli.conversion.clip import Clip
@@ -22,7 +23,13 @@ from faceswap_cli.conversion.face_index import (
     IndexProgress,
 )
 from faceswap_cli.core.errors import InputError
-from faceswap_cli.core.fileio import DamagedFileError, append_json, read_json_lines, sha256_file
+from faceswap_cli.core.fileio import (
+    DamagedFileError,
+    fsync,
+    make_folder,
+    sha256_file,
+    translate_os_errors,
+)
 from faceswap_cli.core.progress import Reporter
 from faceswap_cli.core.signals import graceful_interrupt
 from faceswap_cli.core.workspace import SetFolder, Workspace
@@ -83,33 +90,38 @@ class ExtractedSet:
 class MissingLog:
     """The missing times of a clip, kept on the disk: a resumed run does not read all of it.
 
+    Each is the name of an empty file: processes that convert parts of the clip add theirs at the
+    same time, and there is no content that could be torn.
+
     Args:
-        path: A file beside the unfinished parts.
+        folder: A folder beside the unfinished parts.
         clip: The clip; times that were found in another one are left out.
     """
 
-    def __init__(self, path: Path, clip: Clip) -> None:
-        self.path = path
-        """The file."""
-        self._key = json.dumps(clip.fingerprint(), sort_keys=True)
-        lines, damaged = read_json_lines(path)
-        self.is_damaged = damaged > 0
-        """Whether a line has changed since it was written, and is left out."""
-        self.spans = MissingSpans(
-            [one["missing"] for one in lines if one.get("clip") == self._key and "missing" in one]
-        )
+    def __init__(self, folder: Path, clip: Clip) -> None:
+        key = json.dumps(clip.fingerprint(), sort_keys=True)
+        self._folder = folder / hashlib.sha256(key.encode()).hexdigest()[:16]
+        names = [path.name for path in self._folder.glob("%5B*")]
+        self.spans = MissingSpans([json.loads(unquote(name)) for name in sorted(names)])
 
     @classmethod
     def in_folder(cls, folder: Path, clip: Clip) -> "MissingLog":
         """Return the log of a clip in the folder of its unfinished parts."""
-        return cls(folder / "missing.jsonl", clip)
+        return cls(folder / "missing", clip)
 
     def add(self, span: MissingSpan) -> None:
-        """Add a time."""
+        """Add a time.
+
+        Raises:
+            InputError: It cannot be written.
+        """
         if span not in self.spans:
             self.spans.add(span)
-            entry = {"clip": self._key, "missing": span.to_json()}
-            append_json(self.path, entry, durable=True)
+            name = quote(json.dumps(span.to_json()), safe="")
+            with translate_os_errors(self._folder):
+                make_folder(self._folder)
+                (self._folder / name).touch()
+                fsync(self._folder)
 
 
 def find_extracted_sets(clip: Clip, workspace: Workspace | None) -> list[ExtractedSet]:

@@ -118,18 +118,63 @@ def read_json(path: Path) -> dict[str, Any]:
         FileNotFoundError: There is none.
         DamagedFileError: It has changed since it was written, or cannot be read.
     """
-    try:
+    with _translate_damage(path):
         text, *lines = path.read_text(encoding="utf-8").splitlines() or [""]
         if lines and lines != [_digest_line(text)]:
-            raise DamagedFileError(path)
-        content = json.loads(text)
+            raise ValueError("it has changed")
+        return _parse_object(text)
+
+
+def write_document(path: Path, content: Mapping[str, Any]) -> None:
+    """Replace the file at `path` by JSON for people and other programs.
+
+    Its last key is a digest of the others, which reformatting does not change.
+    """
+    document = {**content, "sha256": _digest_object(content)}
+    write_text(path, json.dumps(document, indent=1) + "\n")
+
+
+def read_document(path: Path) -> dict[str, Any]:
+    """Read a file of `write_document`; those of older versions have no digest.
+
+    Raises:
+        FileNotFoundError: There is none.
+        DamagedFileError: It has changed since it was written, or cannot be read.
+    """
+    with _translate_damage(path):
+        content = _parse_object(path.read_text(encoding="utf-8"))
+        digest = content.pop("sha256", None)
+        if digest is not None and digest != _digest_object(content):
+            raise ValueError("it has changed")
+        return content
+
+
+@contextmanager
+def _translate_damage(path: Path) -> Iterator[None]:
+    """Translate the errors of reading and parsing a file that is there to a `DamagedFileError`."""
+    try:
+        yield
     except FileNotFoundError:
         raise
     except (OSError, ValueError, RecursionError) as error:
         raise DamagedFileError(path) from error
+
+
+def _parse_object(text: str) -> dict[str, Any]:
+    """Return the object of a JSON text.
+
+    Raises:
+        ValueError: It is none.
+    """
+    content = json.loads(text)
     if not isinstance(content, dict):
-        raise DamagedFileError(path)
+        raise ValueError("it is no object")
     return content
+
+
+def _digest_object(content: Mapping[str, Any]) -> str:
+    """Return a digest of what JSON has, in any format and order."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def add_digest(text: str) -> str:
@@ -399,10 +444,7 @@ def _parse_line(line: str) -> dict[str, Any]:
         line = match[1] + "}"
         if zlib.crc32(line.encode()) != int(match[2], 16):
             raise ValueError("the checksum does not match")
-    content = json.loads(line)
-    if not isinstance(content, dict):
-        raise ValueError("it is no object")
-    return content
+    return _parse_object(line)
 
 
 def check_disk_space(folder: Path, *, needed_bytes: int, what: str = "the run") -> int:

@@ -3,17 +3,16 @@
 `Evaluation` holds them and turns them into rows and JSON; `read_values` reads evaluation.json.
 """
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from faceswap_cli.core.errors import InputError
+from faceswap_cli.core.fileio import DamagedFileError, read_document
 from faceswap_cli.evaluation.metrics.registry import Metric, Rating, current_name
 
 Curve = npt.NDArray[np.float64]
@@ -120,9 +119,9 @@ class Evaluation:
                 names.setdefault(result.missing_reason, []).append(name)
         return [f"n/a: {', '.join(each)}: {reason}" for reason, each in names.items()]
 
-    def to_json(self) -> str:
-        """Return everything but the images as a JSON document."""
-        document = {
+    def to_dict(self) -> dict[str, object]:
+        """Return everything but the images, for JSON."""
+        return {
             "format": FORMAT,
             "swapped": self.swapped,
             "source": self.source,
@@ -146,29 +145,30 @@ class Evaluation:
                 if result.curve is not None
             },
         }
-        return json.dumps(document, indent=1, allow_nan=False) + "\n"
+
+
+_AGAIN_HINT = "make it again: faceswap evaluate"
 
 
 def read_values(path: Path) -> dict[str, float]:
     """Return the values in an evaluation.json, by metric.
 
     Raises:
-        InputError: The file cannot be read, or is not an evaluation.
+        InputError: The file cannot be read, has changed since it was written, or is no evaluation.
     """
     try:
-        document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        metrics = document["metrics"].items()
+        metrics = read_document(path)["metrics"].items()
         return {
             current_name(name): float(result["value"])
             for name, result in metrics
             if result["value"] is not None
         }
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+    except FileNotFoundError as error:
+        raise InputError(f"there is no {path}", hint=_AGAIN_HINT) from error
+    except DamagedFileError as error:
+        raise DamagedFileError(path, hint=_AGAIN_HINT) from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(
-            f"{path} is not an evaluation", hint="make it again: faceswap evaluate"
-        ) from error
+        raise InputError(f"{path} is not an evaluation", hint=_AGAIN_HINT) from error
 
 
 def find_worst_frames(

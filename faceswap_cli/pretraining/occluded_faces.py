@@ -16,8 +16,6 @@ import numpy as np
 import numpy.typing as npt
 
 from faceswap_cli import synthetic
-from faceswap_cli.core.errors import InputError
-from faceswap_cli.core.fileio import atomic_write, translate_os_errors
 from faceswap_cli.core.types import AnyArray, Image, Mask, Matrix
 from faceswap_cli.faces.alignment import align_face, fit_affine_to_template
 from faceswap_cli.faces.detectors import LOCATION_DETECTORS
@@ -32,7 +30,7 @@ from faceswap_cli.synthetic.occluders import (
     random_mark,
     random_occluder,
 )
-from faceswap_cli.training.dataset import derive_seed
+from faceswap_cli.training.dataset import derive_seed, map_array, write_array
 
 DATA_VERSION = 1
 """Part of the digest: a change of what is drawn invalidates every older file."""
@@ -168,10 +166,10 @@ class OcclusionData:
         """
         root = _folder(folder, size, is_validation)
         return cls(
-            faces=_load(root / "faces.npy"),
-            face_maps=_load(root / "maps.npy"),
-            occluders=_load(root / "occluders.npy"),
-            marks=_load(root / "marks.npy"),
+            faces=map_array(root / "faces.npy"),
+            face_maps=map_array(root / "maps.npy"),
+            occluders=map_array(root / "occluders.npy"),
+            marks=map_array(root / "marks.npy"),
             seed=size.seed + (VALIDATION_OFFSET if is_validation else 0),
             is_rough=is_rough,
             has_whole_chins=has_whole_chins,
@@ -332,18 +330,4 @@ def _folder(folder: Path, size: OcclusionSize, is_validation: bool) -> Path:
 
 
 def _save(path: Path, array: AnyArray) -> None:
-    with atomic_write(path) as temporary, translate_os_errors(path), temporary.open("wb") as file:
-        np.save(file, array, allow_pickle=False)
-
-
-def _load(path: Path) -> AnyArray:
-    """Map an array.
-
-    Raises:
-        InputError: It is missing or damaged.
-    """
-    try:
-        array: AnyArray = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"{path} is damaged", hint="delete it: it is drawn again") from error
-    return array
+    write_array(path, [array.tobytes()], shape=array.shape, dtype=array.dtype)

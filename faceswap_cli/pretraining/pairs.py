@@ -15,13 +15,12 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from faceswap_cli import synthetic
-from faceswap_cli.core.errors import InputError
+from faceswap_cli.core.fileio import DamagedFileError
 from faceswap_cli.core.types import AnyArray, Image
 from faceswap_cli.faces.alignment import align_face
 from faceswap_cli.faces.detectors import LOCATION_DETECTORS
@@ -29,7 +28,7 @@ from faceswap_cli.faces.masks import eyes_mouth_mask, face_mask
 from faceswap_cli.faces.types import FaceDetector
 from faceswap_cli.synthetic import HeadModel, Person, SceneParams
 from faceswap_cli.synthetic.parallel import init_worker
-from faceswap_cli.training.dataset import is_whole_array, pack_masks, write_array
+from faceswap_cli.training.dataset import map_array, pack_masks, write_array
 
 PAIRS_VERSION = 1
 """Part of the digest: a change of what is drawn invalidates every older file."""
@@ -251,15 +250,10 @@ def _load_group(path: Path, settings: PairSettings) -> Group:
     Raises:
         InputError: It is missing or damaged.
     """
-    try:
-        group: np.memmap[Any, np.dtype[np.uint8]] = np.load(path, mmap_mode="r", allow_pickle=False)
-        # Those of older versions end with the array, without a checksum.
-        is_whole = path.stat().st_size == group.offset + group.nbytes or is_whole_array(path)
-        if is_whole and group.shape == settings.group_shape and group.dtype == np.uint8:
-            return group
-    except (OSError, ValueError, EOFError):
-        pass
-    raise InputError(f"{path} is damaged", hint="delete it: it is drawn again")
+    group = map_array(path)
+    if group.shape != settings.group_shape or group.dtype != np.uint8:
+        raise DamagedFileError(path, hint="delete it: it is drawn again")
+    return group
 
 
 def _draw_to_file(settings: PairSettings, folder: Path, group: int) -> None:

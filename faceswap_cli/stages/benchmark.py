@@ -21,7 +21,7 @@ from faceswap_cli import synthetic
 from faceswap_cli.core import image_io
 from faceswap_cli.core.config import Recipe
 from faceswap_cli.core.errors import ConfigurationError
-from faceswap_cli.core.fileio import write_text
+from faceswap_cli.core.fileio import DamagedFileError, read_document, write_document, write_text
 from faceswap_cli.core.lock import folder_lock
 from faceswap_cli.core.progress import Reporter
 from faceswap_cli.core.types import Image
@@ -489,14 +489,22 @@ class _ResultStore:
             return
         row = make_row()
         rows = [asdict(one) for one in (*self.load().values(), row)]
-        write_text(self.path, json.dumps({"version": VERSION, "rows": rows}, indent=1) + "\n")
+        write_document(self.path, {"version": VERSION, "rows": rows})
 
     def load(self) -> dict[str, BenchmarkRow]:
-        """Return the stored rows by name, in the order they were computed."""
-        if not self.path.exists():
+        """Return the stored rows by name, in the order they were computed.
+
+        Raises:
+            DamagedFileError: The file has changed since it was written.
+        """
+        try:
+            rows = read_document(self.path)["rows"]
+        except FileNotFoundError:
             return {}
-        document: dict[str, Any] = json.loads(self.path.read_text(encoding="utf-8"))
-        return {row["name"]: BenchmarkRow.from_dict(row) for row in document["rows"]}
+        except DamagedFileError as error:
+            hint = "delete it: the rows are computed again, of the runs that are there"
+            raise DamagedFileError(self.path, hint=hint) from error
+        return {row["name"]: BenchmarkRow.from_dict(row) for row in rows}
 
     def ordered_rows(self) -> list[BenchmarkRow]:
         """Return lower bounds, trained runs, upper bounds."""

@@ -495,8 +495,6 @@ class _Conversion:
         sets = find_extracted_sets(clip, self.workspace)
         assignments = self._assign(_source_identities(sets))
         missing = MissingLog.in_folder(folder, clip)
-        if missing.is_damaged:
-            note(f"{missing.path} is damaged: frames that are missing may be counted too low")
         face_index = analyze_clip(
             clip,
             assignments,

@@ -3,7 +3,6 @@
 The entry point is `demo`. It calls the other stages in the order a user would type them.
 """
 
-import json
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ import numpy as np
 
 from faceswap_cli import synthetic
 from faceswap_cli.core import config, image_io
-from faceswap_cli.core.fileio import write_text
+from faceswap_cli.core.fileio import DamagedFileError, read_document, write_document, write_text
 from faceswap_cli.core.hardware import find_hardware
 from faceswap_cli.core.lock import folder_lock
 from faceswap_cli.core.progress import Reporter
@@ -132,10 +131,10 @@ class DemoSummary:
     def load(cls, folder: Path) -> "DemoSummary | None":
         """Read a folder's `summary.json`; None unless it and all of its files are there."""
         try:
-            table = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+            table = read_document(folder / "summary.json")
             del table["files"]  # the folder may have been moved
             summary = cls(folder=folder, **table)
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, DamagedFileError, KeyError, TypeError):
             return None
         return summary if all(Path(path).exists() for path in summary.files.values()) else None
 
@@ -237,7 +236,7 @@ def demo(
             seconds=timer.seconds,
         )
         write_text(folder / REPORT, _render_page(summary, scores))
-        write_text(folder / "summary.json", json.dumps(summary.to_dict(), indent=2) + "\n")
+        write_document(folder / "summary.json", summary.to_dict())
     return summary
 
 

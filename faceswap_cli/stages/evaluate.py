@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from faceswap_cli.core.errors import InputError
-from faceswap_cli.core.fileio import write_text
+from faceswap_cli.core.fileio import write_document, write_text
 from faceswap_cli.core.lock import folder_lock
 from faceswap_cli.core.progress import Reporter
 from faceswap_cli.core.workspace import Workspace
@@ -135,7 +135,7 @@ def write_evaluation(evaluation: Evaluation, folder: Path, *, player: str = "") 
         player: Part of the page that shows the videos.
     """
     numbers, page = folder / "evaluation.json", folder / "evaluation.html"
-    write_text(numbers, evaluation.to_json())
+    write_document(numbers, evaluation.to_dict())
     write_text(page, render_report(evaluation, player=player))
     return {"numbers": str(numbers), "page": str(page)}
 

@@ -9,14 +9,20 @@ import zlib
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
 from faceswap_cli.core.errors import InputError, NoFacesError
-from faceswap_cli.core.fileio import MAX_NAME_BYTES, atomic_write, fit_name, translate_os_errors
+from faceswap_cli.core.fileio import (
+    MAX_NAME_BYTES,
+    DamagedFileError,
+    atomic_write,
+    fit_name,
+    translate_os_errors,
+)
 from faceswap_cli.core.types import AnyArray, Image, Mask
 from faceswap_cli.core.workspace import SetFolder
 from faceswap_models.base import ModelSettings
@@ -365,8 +371,10 @@ def unpack_feature_mask(levels: MaskChannel) -> MaskChannel:
     return (levels / (255 - FACE_LEVEL) - FACE_LEVEL / (255 - FACE_LEVEL)).clip(0, 1)
 
 
-def write_array(path: Path, blocks: Iterable[bytes], *, shape: Sequence[int]) -> None:
-    """Write an array of uint8 as an `.npy` file; behind it, where nothing is mapped, a checksum.
+def write_array(
+    path: Path, blocks: Iterable[bytes], *, shape: Sequence[int], dtype: npt.DTypeLike = np.uint8
+) -> None:
+    """Write an array as an `.npy` file; behind it, where nothing is mapped, a checksum.
 
     Written block after block: writing into a mapped file on a full disk does not raise, it kills
     the process.
@@ -375,11 +383,12 @@ def write_array(path: Path, blocks: Iterable[bytes], *, shape: Sequence[int]) ->
         path: The file.
         blocks: The array's bytes.
         shape: Its shape.
+        dtype: Of its elements.
 
     Raises:
         InputError: It cannot be written.
     """
-    header = {"descr": "|u1", "fortran_order": False, "shape": tuple(shape)}
+    header = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": tuple(shape)}
     with atomic_write(path) as temporary, translate_os_errors(path), temporary.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, header)
         file.flush()
@@ -388,6 +397,21 @@ def write_array(path: Path, blocks: Iterable[bytes], *, shape: Sequence[int]) ->
             checksum = zlib.crc32(block, checksum)
             file.write(block)
         file.write(_CHECKSUM.pack(checksum))
+
+
+def map_array(path: Path) -> AnyArray:
+    """Map the array in a file of `write_array`; those of older versions have no checksum.
+
+    Raises:
+        InputError: The file is missing, or has changed since it was written.
+    """
+    try:
+        array: np.memmap[Any, np.dtype[Any]] = np.load(path, mmap_mode="r", allow_pickle=False)
+        if path.stat().st_size == array.offset + array.nbytes or is_whole_array(path):
+            return array
+    except (OSError, ValueError, EOFError):
+        pass
+    raise DamagedFileError(path, hint="delete it: it is drawn again")
 
 
 def is_whole_array(path: Path) -> bool:

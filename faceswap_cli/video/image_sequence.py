@@ -8,11 +8,17 @@
 
 An image in which nothing changes is copied byte for byte; in the others, what does not change keeps
 its own levels, its transparency and its 16 bits where the file format does.
+
+A finished image has its number and a digest in its name, in a folder that is named after the
+key, until `finalize`: one that has changed meanwhile is not taken for whole.
 """
 
+import hashlib
+import re
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -25,7 +31,14 @@ from PIL import ImageOps
 
 from faceswap_cli.core import image_io
 from faceswap_cli.core.errors import InputError
-from faceswap_cli.core.fileio import atomic_write, make_folder, translate_os_errors, write_text
+from faceswap_cli.core.fileio import (
+    DamagedFileError,
+    atomic_write,
+    fsync,
+    make_folder,
+    sha256_file,
+    translate_os_errors,
+)
 from faceswap_cli.core.lazy_image import LazyImage, Rect, as_lazy
 from faceswap_cli.core.types import AnyArray, Image
 from faceswap_cli.video import DEFAULT_QUALITY
@@ -34,11 +47,57 @@ from faceswap_cli.video.frame import SourceSamples
 from faceswap_cli.video.source import IMAGE_SEQUENCE_FPS, IMAGE_SUFFIXES, ImageSequence
 
 
+@dataclass(frozen=True, kw_only=True)
+class FinishedImage:
+    """An image that is whole, until the file changes."""
+
+    path: Path
+    number: int
+    """Of the source's image."""
+    digest: str
+    """Of the file, 16 hexadecimal digits."""
+
+    @classmethod
+    def find(cls, folder: Path) -> Iterator["FinishedImage"]:
+        """Yield the images in a folder in order."""
+        for path in sorted(folder.iterdir() if folder.is_dir() else ()):
+            if match := _FINISHED_NAME.fullmatch(path.name):
+                yield cls(path=path, number=int(match[1]), digest=match[2])
+
+    @classmethod
+    def publish(cls, unfinished: Path, *, number: int) -> None:
+        """Flush an image to the disk and give it its name."""
+        name = f"{number:08}-{_compute_digest(unfinished)}"
+        fsync(unfinished)
+        unfinished.replace(unfinished.with_stem(name))
+        fsync(unfinished.parent)
+
+    def copy_to(self, output: Path) -> None:
+        """Copy the image to its final name in one step.
+
+        Raises:
+            DamagedFileError: It has changed since it was written.
+        """
+        with atomic_write(output) as temporary:
+            shutil.copyfile(self.path, temporary)
+            if self.digest != _compute_digest(temporary):
+                raise DamagedFileError(self.path)
+
+
+_FINISHED_NAME = re.compile(r"(\d{8})-([0-9a-f]{16})\..+")
+_KEY_NAME = re.compile(r"[0-9a-f]{16}")
+
+
+def _compute_digest(path: Path) -> str:
+    """Return 16 hexadecimal digits of a file's content."""
+    return sha256_file(path)[:16]
+
+
 class ImageSequenceWriter:
     """Images being written, in a folder of their own until all are done.
 
     Args:
-        folder: The folder of finished images; created if missing.
+        folder: The folder of unfinished work; created if missing.
         source: The images they are made from.
         key: Digest of what decides what they show: settings, model. Images of another key are
             removed.
@@ -55,12 +114,14 @@ class ImageSequenceWriter:
         suffix: str | None = None,
         quality: int = DEFAULT_QUALITY,
     ) -> None:
-        self.folder = folder
+        name = hashlib.sha256(f"{key} {suffix} {quality}".encode()).hexdigest()[:16]
+        self.folder = folder / name
+        self._root = folder
         self.source = source
         self._suffix = suffix
         self._quality = quality
         self.damaged: list[str] = []
-        """As of `SegmentedWriter`; an image has no digest."""
+        """As of `SegmentedWriter`; an image is only read by `finalize`."""
         self._losses: Counter[str] = Counter()
         """What the images written could not keep, and how many of them."""
         if suffix is not None and suffix.lower() not in IMAGE_SUFFIXES:
@@ -68,18 +129,16 @@ class ImageSequenceWriter:
                 f"cannot write an image that ends in {suffix}",
                 hint="images become images: name a .png or .jpg, or a folder for several",
             )
-        key_path, full_key = folder / "key.txt", f"{key} {suffix} {quality}"
         with translate_os_errors(folder):
-            make_folder(folder)
-            if not key_path.is_file() or key_path.read_text(encoding="utf-8") != full_key:
-                for path in self._finished_files():
-                    path.unlink()
-                write_text(key_path, full_key)
+            make_folder(self.folder)
+            for path in folder.iterdir():
+                if path != self.folder and _KEY_NAME.fullmatch(path.name):
+                    shutil.rmtree(path)
 
     @property
     def frames_done(self) -> int:
         """Number of the image to resume with; those before are finished or cannot be read."""
-        return max((int(path.stem) + 1 for path in self._finished_files()), default=0)
+        return max((one.number + 1 for one in FinishedImage.find(self.folder)), default=0)
 
     def __enter__(self) -> Self:
         """Start or resume writing."""
@@ -116,13 +175,16 @@ class ImageSequenceWriter:
         number = round(time * IMAGE_SEQUENCE_FPS)
         source = self.source.paths[number]
         suffix = self._suffix or source.suffix
-        with atomic_write(self.folder / f"{number:08}{suffix}") as temporary:
+        unfinished = self.folder / f"unfinished{suffix}"
+        with atomic_write(unfinished, durable=False) as temporary:
             if original is not None and not changed and suffix.lower() == source.suffix.lower():
                 shutil.copyfile(source, temporary)
-                return
-            array = as_lazy(image).to_array()
-            pixels = _patch_pixels(source, array, changed) if original is not None else None
-            self._save(temporary, array if pixels is None else pixels, source)
+            else:
+                array = as_lazy(image).to_array()
+                pixels = _patch_pixels(source, array, changed) if original is not None else None
+                self._save(temporary, array if pixels is None else pixels, source)
+        with translate_os_errors(self.folder):
+            FinishedImage.publish(unfinished, number=number)
 
     def finalize(self, output: Path) -> list[str]:
         """Put the images in place: in the folder `output`, or as the file of that name.
@@ -130,13 +192,14 @@ class ImageSequenceWriter:
         Each appears under its final name in one step.
 
         Raises:
-            InputError: There are none, or `output` cannot be written.
+            InputError: There are none, `output` cannot be written, or an image was damaged, which
+                is removed with those after it, so the same command makes them again.
         """
-        finished = self._finished_files()
+        finished = list(FinishedImage.find(self.folder))
         if not finished:
             raise InputError(f"not one image to write to {output}")
         if output.suffix.lower() in IMAGE_SUFFIXES and len(self.source.paths) == 1:
-            _copy_into_place(finished[0], output)
+            self._publish(finished[0], output)
             return self._notes()
         if output.is_dir() and any(output.samefile(path.parent) for path in self.source.paths):
             raise InputError(
@@ -144,24 +207,36 @@ class ImageSequenceWriter:
                 hint="name another folder with --output",
             )
         names = self.source.relative_paths
-        for path in finished:
-            name = names[int(path.stem)].with_suffix(path.suffix)
-            _copy_into_place(path, output / name)
+        for one in finished:
+            self._publish(one, output / names[one.number].with_suffix(one.path.suffix))
         return self._notes()
 
     def discard(self) -> None:
         """Remove the finished images and their folder."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        shutil.rmtree(self._root, ignore_errors=True)
+
+    def _publish(self, finished: FinishedImage, output: Path) -> None:
+        """Copy a finished image to its final name.
+
+        Raises:
+            InputError: It was damaged, or cannot be written.
+        """
+        try:
+            finished.copy_to(output)
+        except DamagedFileError as error:
+            for one in FinishedImage.find(self.folder):
+                if one.number >= finished.number:
+                    one.path.unlink()
+            raise InputError(
+                f"a finished image has been damaged: {error.path}",
+                hint="run the same command again: it is made again from that image on",
+            ) from error
 
     def _notes(self) -> list[str]:
         """Return a line for each thing that got lost."""
         return [
             f"{loss}, in {count} image{'s' * (count > 1)}" for loss, count in self._losses.items()
         ]
-
-    def _finished_files(self) -> list[Path]:
-        """Return the finished images in order."""
-        return sorted(path for path in self.folder.glob("[0-9]*") if path.stem.isdecimal())
 
     def _save(self, path: Path, pixels: AnyArray, source: Path) -> None:
         """Encode an image, with its source's color profile and EXIF data."""
@@ -275,9 +350,3 @@ def _read_metadata(source: Path) -> tuple[dict[str, Any], bool]:
     except Exception:  # damaged EXIF data raises all kinds of errors
         return metadata, False
     return metadata, True
-
-
-def _copy_into_place(finished: Path, output: Path) -> None:
-    """Copy a finished image to its final name in one step."""
-    with atomic_write(output) as temporary:
-        shutil.copyfile(finished, temporary)

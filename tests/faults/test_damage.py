@@ -17,14 +17,16 @@ from fakes import RecordingReporter, SpotDetector, run_extract
 from fault_figures import FaultCount
 from faults.injection import KillAtOperation, run_in_process
 from faults.workloads import Inputs, digest_files
+from test_image_sequence import make_sequence, write_blacked_out
 
 from faceswap_cli.conversion.face_index import FaceIndex
 from faceswap_cli.conversion.finished import FinishedLog
 from faceswap_cli.core import image_io
 from faceswap_cli.core.config import read_recipe_file
-from faceswap_cli.core.errors import CheckpointError, FaceswapError
-from faceswap_cli.core.fileio import DamagedFileError, read_json
+from faceswap_cli.core.errors import CheckpointError, FaceswapError, InputError
+from faceswap_cli.core.fileio import DamagedFileError, read_json, write_document
 from faceswap_cli.core.workspace import RunFolder, SetFolder, Workspace
+from faceswap_cli.evaluation.evaluation import read_values
 from faceswap_cli.faces.curation.crop_features import compute_features
 from faceswap_cli.faces.dataset import FaceSet
 from faceswap_cli.faces.set_source import read_source
@@ -33,6 +35,8 @@ from faceswap_cli.pretraining.pairs import PairSettings, SwapPairs
 from faceswap_cli.provenance.claim import Claim
 from faceswap_cli.provenance.consent import Consent, ConsentChoice, read_consent
 from faceswap_cli.provenance.sidecar import read_sidecar, sidecar_path, write_sidecar
+from faceswap_cli.stages.benchmark import BenchmarkRow, _ResultStore
+from faceswap_cli.stages.demo import DemoSummary
 from faceswap_cli.stages.extract import extract
 from faceswap_cli.training import checkpoint
 from faceswap_cli.training.dataset import load_or_build_cache, write_array
@@ -187,6 +191,30 @@ def pairs_file(inputs: Inputs) -> Path:
     return inputs.root / "workspace" / "pairs" / PAIRS.digest / "000000.npy"
 
 
+def demo_folder(inputs: Inputs) -> Path:
+    """Return the folder of a finished demo."""
+    return inputs.root / "demo"
+
+
+def benchmark_rows(inputs: Inputs) -> _ResultStore:
+    """Return the finished rows of a benchmark."""
+    return _ResultStore(path=inputs.root / "results.json")
+
+
+def write_results(inputs: Inputs) -> None:
+    """Write what an evaluation, a benchmark and a demo leave."""
+    metrics = {name: {"value": value} for name, value in (("pose", 3.25), ("psnr", "inf"))}
+    write_document(inputs.root / "evaluation.json", {"format": 2, "metrics": metrics})
+    row = BenchmarkRow(name="unswapped", psnr=12.5, ssim=0.5, trials={"ada as bo": 12.5})
+    benchmark_rows(inputs).compute_once(row.name, lambda: row)
+    psnr = {"psnr_swap": 24.0, "psnr_unswapped": 12.0, "psnr_mean_face": 19.0, "psnr_ceiling": 30.0}
+    ssim = {"ssim_swap": 0.8, "ssim_unswapped": 0.5, "ssim_mean_face": 0.6, "ssim_ceiling": 0.9}
+    summary = DemoSummary(folder=demo_folder(inputs), images_seen=96, **psnr, **ssim)
+    write_document(summary.folder / "summary.json", summary.to_dict())
+    for path in summary.files.values():
+        Path(path).touch()
+
+
 ARTIFACTS: Mapping[str, Artifact] = {
     "workspace.toml": Artifact(
         path=lambda inputs: inputs.root / "workspace" / "workspace.toml",
@@ -222,6 +250,18 @@ ARTIFACTS: Mapping[str, Artifact] = {
         path=lambda inputs: FinishedLog(inputs.root).path, read=read_finished
     ),
     "drawn people": Artifact(path=pairs_file, read=read_pairs),
+    "evaluation.json": Artifact(
+        path=lambda inputs: inputs.root / "evaluation.json",
+        read=lambda inputs: read_values(inputs.root / "evaluation.json"),
+    ),
+    "results of a benchmark": Artifact(
+        path=lambda inputs: benchmark_rows(inputs).path,
+        read=lambda inputs: benchmark_rows(inputs).load(),
+    ),
+    "summary of a demo": Artifact(  # that of a damaged one is made again
+        path=lambda inputs: demo_folder(inputs) / "summary.json",
+        read=lambda inputs: DemoSummary.load(demo_folder(inputs)),
+    ),
 }
 
 
@@ -244,6 +284,7 @@ def workspace(inputs: Inputs, tmp_path: Path) -> Inputs:
     write_sidecar(copy.clip("ada"), Claim(frames=24, swapped=21, model="0" * 64))
     log = FinishedLog(copy.root)
     log.append(log.make_entry(copy.clip("ada"), key="key", summary={"frames": 24}))
+    write_results(copy)
     return copy
 
 
@@ -362,6 +403,9 @@ def test_damaged_conversion(inputs: Inputs, tmp_path: Path, fault_count: FaultCo
     [parts] = (tmp_path / "half" / "exports").glob("*.parts")
     index = FaceIndex(folder=parts, key=read_json(parts / "faces.json")["key"])
     segment = min((parts / "frames").glob("*.piece"))
+    tried = {parts / "faces.json", parts / "faces.bin", *(parts / "frames").glob("*.piece")}
+    others = {path for path in parts.rglob("[!.]*") if path.is_file()} - tried
+    assert not [path for path in others if path.suffix != ".part"], "these are tried as well"
     whole_progress, whole_segment = index.read_progress(), _read_segment(segment)
     for name in ("faces.json", "faces.bin"):
         data = (parts / name).read_bytes()
@@ -378,6 +422,27 @@ def test_damaged_conversion(inputs: Inputs, tmp_path: Path, fault_count: FaultCo
         segment.write_bytes(damage(data))
         with fault_count.one():
             assert _read_segment(segment) in (None, whole_segment), title
+
+
+@pytest.mark.fault("damaged images of a conversion")
+def test_damaged_images(tmp_path: Path, fault_count: FaultCount) -> None:
+    """An image that has changed is not put in place; it and those after it are made again."""
+    source = make_sequence(tmp_path / "in", *(f"{number}.png" for number in range(4)))
+    work, output = tmp_path / "work", tmp_path / "out"
+    write_blacked_out(source, work).finalize(output)
+    expected = digest_files(output)
+    writer = write_blacked_out(source, work)
+    path = sorted(writer.folder.iterdir())[2]
+    whole = path.read_bytes()
+    for title, damage in damages(len(whole), "image"):
+        path.write_bytes(damage(whole))
+        shutil.rmtree(output)
+        with fault_count.one():
+            with pytest.raises(InputError, match=path.name):
+                writer.finalize(output)
+            assert not (output / "2.png").exists(), title
+            write_blacked_out(source, work).finalize(output)
+            assert expected == digest_files(output), title
 
 
 def _read_segment(path: Path) -> object:
