@@ -1,34 +1,39 @@
-"""Which synthetic people teach better: those of ellipsoids, or those of a mesh.
+"""Which synthetic people teach better, and what in them does.
 
-    python tests/benchmarks/teachers.py --folder DIR [--pairs 16000]
+    python tests/benchmarks/teachers.py --folder DIR [--only NAME ...] [--seed 0] [--pairs 16000]
 
-Draws equally many people and moments of both kinds, and pretrains `light` on as many pairs of each:
-20 minutes of processor time. The weights stay in the folder; what they are worth to real people
-shows in a training that begins with them, equally long for both:
+Each row of `ROWS` draws equally many people and moments, and pretrains `light` on as many pairs:
+ten minutes of processor time a row. Rows differ in one thing, so that a table says what it did. The
+weights stay in the folder; what they are worth to real people shows in a training that begins with
+them, equally long for all:
 
-    faceswap train A B --model autoencoder --init-from DIR/mesh.safetensors --max-images 6000
+    faceswap train A B --model autoencoder --init-from DIR/mesh-0.safetensors --max-images 6000
+        --set model.detail_px=0
+
+Repeat a row with another seed to learn what chance does: a smaller difference is no finding.
 """
 
 import argparse
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import study
 import torch
 
-from faceswap_cli import heads
+from faceswap_cli import heads, synthetic
 from faceswap_cli.cli.console import Terminal
-from faceswap_cli.core.hardware import find_hardware
+from faceswap_cli.core.hardware import find_hardware, limit_threads
 from faceswap_cli.core.types import Image
 from faceswap_cli.faces.detectors import LOCATION_DETECTORS
 from faceswap_cli.faces.types import FaceDetector
+from faceswap_cli.heads import HeadScene
 from faceswap_cli.pretraining.loader import PairLoader
 from faceswap_cli.pretraining.pairs import (
     RENDER_PX,
     SEED_OFFSET,
+    VALIDATION_OFFSET,
     Group,
     PairSettings,
     SwapPairs,
@@ -46,53 +51,195 @@ from faceswap_models.modulated import ModulatedAutoencoder
 
 SETTINGS = PairSettings(groups=40, validation_groups=4, moments=20)
 EVERYBODY = "everybody"
-SEED = 0
+PERFORMANCE_S = 12.0
+"""Duration of an invented performance, of which the moments are a part."""
 
 DrawGroup = Callable[[PairSettings, int, FaceDetector], Group]
+HeadScenes = Callable[[int, int], Sequence[HeadScene]]
+"""Returns as many scenes of mesh people as are asked for, by a seed."""
 
 
-def draw_mesh_group(settings: PairSettings, group: int, detector: FaceDetector) -> Group:
-    """Render a group's people as people of a mesh; otherwise as `pairs.draw_group`."""
-    scenes = heads.random_head_scenes(SEED_OFFSET + group, settings.moments)
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """What is drawn, and how much of it."""
 
-    def render_person(number: int) -> Iterator[Image]:
-        head = heads.HeadModel.from_person(heads.random_head_person(SEED_OFFSET + number))
-        return (heads.render_head(head, scene, RENDER_PX).image for scene in scenes)
-
-    return crop_group(settings, map(render_person, settings.person_numbers(group)), detector)
+    draw: DrawGroup
+    settings: PairSettings = SETTINGS
 
 
-KINDS: dict[str, DrawGroup] = {"ellipsoids": draw_group, "mesh": draw_mesh_group}
-"""What is drawn, by the name of the kind of people."""
+def draw_mesh(
+    scenes: HeadScenes = heads.random_head_scenes,
+    change: Callable[[heads.HeadPerson], heads.HeadPerson] = lambda person: person,
+) -> DrawGroup:
+    """Return a function that draws groups of mesh people; otherwise as `pairs.draw_group`.
+
+    Args:
+        scenes: What they do, and in which light.
+        change: Applied to every person.
+    """
+
+    def draw(settings: PairSettings, group: int, detector: FaceDetector) -> Group:
+        moments = scenes(SEED_OFFSET + group, settings.moments)
+
+        def render_person(number: int) -> Iterator[Image]:
+            person = change(heads.random_head_person(SEED_OFFSET + number))
+            head = heads.HeadModel.from_person(person)
+            return (heads.render_head(head, scene, RENDER_PX).image for scene in moments)
+
+        return crop_group(settings, map(render_person, settings.person_numbers(group)), detector)
+
+    return draw
 
 
-def draw(kind: str, folder: Path, terminal: Terminal) -> SwapPairs:
-    """Return the crops of a kind of people; groups that are in the folder are not drawn again."""
-    groups = []
-    terminal.start_task(f"drawing {kind}", total=len(SETTINGS.group_numbers), unit="groups")
+def draw_ellipsoids(
+    change: Callable[[synthetic.SceneParams], synthetic.SceneParams],
+) -> DrawGroup:
+    """Return a function that draws groups as `pairs.draw_group` does, in changed scenes."""
+
+    def draw(settings: PairSettings, group: int, detector: FaceDetector) -> Group:
+        moments = [change(scene) for scene in settings.scenes(group)]
+
+        def render_person(number: int) -> Iterator[Image]:
+            head = synthetic.HeadModel.from_person(settings.person(number))
+            return (synthetic.render_frame(head, scene, RENDER_PX).image for scene in moments)
+
+        return crop_group(settings, map(render_person, settings.person_numbers(group)), detector)
+
+    return draw
+
+
+def draw_by_turns(*kinds: DrawGroup) -> DrawGroup:
+    """Return a function that draws each group with the next of some kinds.
+
+    A validation group has people of a training group, so it takes the kind of that one.
+    """
+
+    def draw(settings: PairSettings, group: int, detector: FaceDetector) -> Group:
+        return kinds[group % VALIDATION_OFFSET % len(kinds)](settings, group, detector)
+
+    return draw
+
+
+def with_ellipsoid_expressions(seed: int, count: int) -> Sequence[HeadScene]:
+    """Return random scenes of mesh people with jaws, smiles, lids, brows and gazes of ellipsoids'.
+
+    Each is at its least in a part of the scenes, and else anywhere up to its most.
+    """
+    return [
+        replace(scene, blendshapes=_blendshapes_of(params), gaze=params.gaze)
+        for scene, params in zip(
+            heads.random_head_scenes(seed, count),
+            synthetic.random_scenes(seed, count),
+            strict=True,
+        )
+    ]
+
+
+def _blendshapes_of(params: synthetic.SceneParams) -> tuple[float, ...]:
+    """Return the coefficients that show on a mesh what an ellipsoid person shows."""
+    raised, lowered = 1.4 * max(0.0, params.brow), 3 * max(0.0, -params.brow)
+    both_sides = {
+        "mouthSmile": params.smile,
+        "mouthUpperUp": 0.3 * params.smile,
+        "eyeBlink": params.blink,
+        "browOuterUp": raised,
+        "browDown": lowered,
+    }
+    shapes = {
+        f"{name}{side}": one for name, one in both_sides.items() for side in ("Left", "Right")
+    }
+    return heads.blendshapes({"jawOpen": params.jaw, "browInnerUp": raised} | shapes)
+
+
+def in_ellipsoid_scenes(seed: int, count: int) -> Sequence[HeadScene]:
+    """Return these with the poses, lamps and cameras of ellipsoid people besides."""
+    scenes = []
+    for scene, params in zip(
+        with_ellipsoid_expressions(seed, count), synthetic.random_scenes(seed, count), strict=True
+    ):
+        lamp = heads.Lamp(direction=params.light, color=_scaled((0.9, 0.88, 0.84), params.key))
+        scenes.append(
+            replace(
+                scene,
+                yaw=params.yaw,
+                pitch=params.pitch,
+                roll=params.roll,
+                shift=params.shift,
+                scale=params.scale,
+                lamps=(lamp,),
+                sky=_scaled((0.97, 1.0, 1.03), params.ambient),
+                ground=_scaled((0.58, 0.60, 0.62), params.ambient),
+                camera=heads.CameraTraits(noise=params.noise),
+            )
+        )
+    return scenes
+
+
+def _scaled(color: tuple[float, float, float], factor: float) -> tuple[float, float, float]:
+    red, green, blue = color
+    return red * factor, green * factor, blue * factor
+
+
+def from_performances(seed: int, count: int) -> Sequence[HeadScene]:
+    """Return moments of an invented performance, evenly over its time: one place, one light."""
+    scenes = heads.invent_performance(seed, seconds=PERFORMANCE_S)
+    return [scenes[int(at)] for at in np.linspace(0, len(scenes) - 1, count)]
+
+
+def without_covers(person: heads.HeadPerson) -> heads.HeadPerson:
+    """Return the person without beard, mustache and glasses."""
+    face = replace(person.face, beard_cm=0.0, mustache_cm=0.0, stubble=0.0)
+    return replace(person, face=face, head=replace(person.head, glasses=0.0))
+
+
+def with_still_eyes(params: synthetic.SceneParams) -> synthetic.SceneParams:
+    """Return the scene with open eyes that look ahead."""
+    return replace(params, blink=0.0, gaze=(0.0, 0.0))
+
+
+ROWS: dict[str, Row] = {
+    "ellipsoids": Row(draw=draw_group),
+    "mesh": Row(draw=draw_mesh()),
+    "half-mesh": Row(draw=draw_by_turns(draw_mesh(), draw_group)),
+    "mesh-expressions": Row(draw=draw_mesh(with_ellipsoid_expressions)),
+    "mesh-scenes": Row(draw=draw_mesh(in_ellipsoid_scenes)),
+    "mesh-performances": Row(draw=draw_mesh(from_performances)),
+    "mesh-bare": Row(draw=draw_mesh(change=without_covers)),
+    "still-eyes": Row(draw=draw_ellipsoids(with_still_eyes)),
+    "few-people": Row(draw=draw_group, settings=replace(SETTINGS, groups=16, moments=50)),
+    "many-people": Row(draw=draw_group, settings=replace(SETTINGS, groups=160, moments=5)),
+}
+"""What is drawn, by a name for the file."""
+
+
+def draw(name: str, folder: Path, terminal: Terminal) -> SwapPairs:
+    """Return the crops of a row; groups that are in the folder are not drawn again."""
+    row, groups = ROWS[name], []
+    numbers = row.settings.group_numbers
+    terminal.start_task(f"drawing {name}", total=len(numbers), unit="groups")
     with LOCATION_DETECTORS["litert"]() as detector:
-        for number in SETTINGS.group_numbers:
-            path = folder / kind / f"{number:06d}.npy"
+        for number in numbers:
+            path = folder / name / f"{number:06d}.npy"
             if not path.exists():
                 path.parent.mkdir(parents=True, exist_ok=True)
-                np.save(path, KINDS[kind](SETTINGS, number, detector))
+                np.save(path, row.draw(row.settings, number, detector))
             groups.append(np.load(path, mmap_mode="r"))
             terminal.update(len(groups))
-    return SwapPairs(settings=SETTINGS, groups=groups)
+    return SwapPairs(settings=row.settings, groups=groups)
 
 
-def teach(pairs: SwapPairs, path: Path, *, max_images: int, terminal: Terminal) -> str:
+def teach(pairs: SwapPairs, path: Path, *, seed: int, max_images: int, terminal: Terminal) -> str:
     """Pretrain on pairs, write the weights, and return the score on validation pairs as JSON."""
     recipe, hardware = resolve_pretrain_recipe("light", ()), find_hardware("cpu")
     loader = PairLoader(
         pairs,
         model=recipe.model,
         train=recipe.train,
-        seed=SEED,
+        seed=seed,
         device=hardware.device,
         identity=EVERYBODY,
     )
-    torch.manual_seed(derive_seed(SEED, 0, "first weights"))
+    torch.manual_seed(derive_seed(seed, 0, "first weights"))
     model = ModulatedAutoencoder(
         recipe.model,  # type: ignore[arg-type]  # the autoencoder's, as are those below
         recipe.train,  # type: ignore[arg-type]
@@ -102,7 +249,7 @@ def teach(pairs: SwapPairs, path: Path, *, max_images: int, terminal: Terminal) 
     trainer = Trainer(model, recipe.train, hardware)
     terminal.start_task(f"teaching {path.stem}", total=max_images, unit="pairs")
     for seen in range(0, max_images, loader.images_per_step):
-        torch.manual_seed(derive_seed(SEED, seen, "step"))
+        torch.manual_seed(derive_seed(seed, seen, "step"))
         rate = trainer.schedule(seen / max_images)
         trainer.step(
             loader.batch(seen),
@@ -124,17 +271,22 @@ def teach(pairs: SwapPairs, path: Path, *, max_images: int, terminal: Terminal) 
 
 
 def main() -> None:
-    """Draw, teach, and print a line for each kind."""
+    """Draw, teach, and print a line for each row."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--only", nargs="+", choices=ROWS, default=list(ROWS), metavar="NAME")
+    parser.add_argument("--seed", type=int, default=0, help="of the training, not of the people")
     parser.add_argument("--pairs", type=int, default=16_000)
     options = parser.parse_args()
-    study.limit_threads(1)
-    for kind in KINDS:
-        terminal = Terminal()
-        pairs = draw(kind, options.folder, terminal)
-        path = options.folder / f"{kind}.safetensors"
-        print(kind, teach(pairs, path, max_images=options.pairs, terminal=terminal))
+    with limit_threads(1):
+        for name in options.only:
+            terminal = Terminal()
+            pairs = draw(name, options.folder, terminal)
+            path = options.folder / f"{name}-{options.seed}.safetensors"
+            score = teach(
+                pairs, path, seed=options.seed, max_images=options.pairs, terminal=terminal
+            )
+            print(name, score, flush=True)
 
 
 if __name__ == "__main__":
