@@ -11,8 +11,9 @@ from benchmarks import make_bases
 from faceswap_cli import synthetic
 from faceswap_cli.core import config
 from faceswap_cli.core.fileio import sha256_file
+from faceswap_cli.pretraining.drawing import draw_person, draw_scenes
 from faceswap_cli.pretraining.pairs import SEED_OFFSET, PairSettings
-from faceswap_cli.stages.pretrain import PRETRAIN_SETTINGS
+from faceswap_cli.pretraining.recipe import PRETRAIN_SETTINGS
 from faceswap_cli.training.checkpoint import load_weights
 from faceswap_cli.training.pretrained import InitConfig, initialize_weights
 from faceswap_models import bases, registry
@@ -77,9 +78,9 @@ def test_nobody_who_is_judged_is_in_a_base(preset: str, monkeypatch: pytest.Monk
     monkeypatch.setattr(synthetic, "random_scenes", lambda seed, _: seeds.append(seed))
     settings = PairSettings(groups=make_bases.BASES[preset].groups, seed=make_bases.SEED)
     for group in settings.group_numbers:
-        settings.scenes(group)
+        draw_scenes(settings, group)
         for number in settings.person_numbers(group):
-            settings.person(number)
+            draw_person(settings, number)
     assert len(set(seeds)) > 4 * settings.groups
     assert min(seeds) >= SEED_OFFSET
     # The demo, the benchmark and the studies draw the cast, and few performances each.

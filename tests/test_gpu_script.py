@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,11 @@ import pytest
 import torch
 from benchmarks import gpu
 
+from faceswap_cli.core.errors import InputError
+from faceswap_cli.pretraining.pairs import PairSettings, SwapPairs
+from faceswap_cli.training import checkpoint
+
+gpu_pairs = gpu.gpu_pairs
 SCRIPT = Path(gpu.__file__)
 MISSING = (
     *("cv2", "PIL", "skimage", "scipy", "av", "mediapipe", "ai_edge_litert", "typer", "rich"),
@@ -70,15 +76,63 @@ def test_the_whole_script_runs_without_anything_but_torch_and_numpy(
     ended = run_script(tmp_path, "--data", str(data_file), "--out", "out", "--budget-s", "500")
     assert ended.returncode == 0, ended.stdout[-3000:] + ended.stderr[-3000:]
     results = json.loads((tmp_path / "out/gpu.json").read_text(encoding="utf-8"))
-    assert {name: one["status"] for name, one in results["parts"].items()} == dict.fromkeys(
-        gpu.PARTS, "done"
-    )
+    expected = {**dict.fromkeys(gpu.PARTS, "done"), "pretrain": "skipped"}
+    assert {name: one["status"] for name, one in results["parts"].items()} == expected
     presets = [row["preset"] for row in results["parts"]["resume"]["rows"] if row["equal"]]
     assert len(presets) == 13  # with what is copied ahead
     markdown = (tmp_path / "out/gpu.md").read_text(encoding="utf-8")
     assert "Nothing in it was measured on a GPU" in markdown
-    assert all(f"`{name}`: done" in markdown for name in gpu.PARTS)
+    assert all(f"`{name}`: {status}" in markdown for name, status in expected.items())
     assert all(f"| {one} |" in markdown for one in presets)
+
+
+@pytest.fixture
+def pairs() -> SwapPairs:
+    """Return crops of plain colors with a slope, and one without a face."""
+    settings = PairSettings(groups=2, validation_groups=1, people=4, moments=3, side_px=48)
+    groups = []
+    for number in settings.group_numbers:
+        group = np.zeros(settings.group_shape, np.uint8)
+        colors = np.random.default_rng(number).integers(40, 160, (3, 4, 1, 1, 3))
+        group[..., :3] = colors + np.arange(48)[:, None]
+        group[:, :, 12:36, 12:36, 3] = 85
+        groups.append(group)
+    groups[0][1, 2] = 0
+    return SwapPairs(settings=settings, groups=groups)
+
+
+def test_pairs_come_out_of_the_file_as_they_went_in(pairs: SwapPairs, tmp_path: Path) -> None:
+    """Colors nearly, masks exactly, of the first moments; who is who stays."""
+    gpu_pairs.pack_pairs(pairs, tmp_path / "pairs.npz", moments=2)
+    read = gpu_pairs.unpack_pairs(tmp_path / "pairs.npz")
+    assert read.settings == replace(pairs.settings, moments=2)
+    for before, after in zip(pairs.groups, read.groups, strict=True):
+        difference = np.abs(before[:2].astype(int) - after)
+        assert difference[..., 3].max() == 0
+        assert difference[..., :3].mean() < 3
+    assert not read.groups[0][1, 2].any()
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 no pairs"])
+def test_another_file_than_pairs_is_named(tmp_path: Path, content: bytes) -> None:
+    """One line says how to make it."""
+    path = tmp_path / "pairs.npz"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="cannot be read as pairs"):
+        gpu_pairs.unpack_pairs(path)
+
+
+def test_pairs_make_weights_that_new_people_begin_with(pairs: SwapPairs, tmp_path: Path) -> None:
+    """The part that is run for a base alone."""
+    gpu_pairs.pack_pairs(pairs, tmp_path / "pairs.npz", moments=3)
+    code, parts = run_main(
+        tmp_path / "out", "--pairs", str(tmp_path / "pairs.npz"), "--only", "pretrain"
+    )
+    assert code == 0, parts
+    assert parts["pretrain"]["status"] == "done"
+    assert [row["pairs"] > 0 for row in parts["pretrain"]["rows"]] == [True] * 4
+    base = checkpoint.load_weights(tmp_path / "out/base.safetensors", torch.device("cpu"))
+    assert base.recipe.preset == "hd"
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ from faceswap_cli.core import config
 from faceswap_cli.core.errors import CheckpointError, ConfigurationError, InputError
 from faceswap_cli.core.progress import Reporter
 from faceswap_cli.core.workspace import RunFolder
+from faceswap_cli.pretraining import drawing
 from faceswap_cli.pretraining import loader as loader_module
-from faceswap_cli.pretraining import pairs
 from faceswap_cli.pretraining.loader import PairLoader
 from faceswap_cli.pretraining.pairs import (
     SEED_OFFSET,
@@ -70,9 +70,9 @@ def fake_group(settings: PairSettings, group: int, _: object) -> Group:
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a folder of fake groups, whose inputs stay as they are; more are drawn as quickly."""
-    monkeypatch.setattr(pairs, "draw_group", fake_group)
+    monkeypatch.setattr(drawing, "draw_group", fake_group)
     monkeypatch.setattr(loader_module, "degrade", lambda images, *, seed: images)  # noqa: ARG005
-    assert list(SwapPairs.draw(SETTINGS, tmp_path / "pairs")) == list(range(6))
+    assert list(drawing.draw_groups(SETTINGS, tmp_path / "pairs")) == list(range(6))
     return tmp_path / "pairs"
 
 
@@ -110,9 +110,13 @@ def make_model(*, people: int = 12, seed: int = 0) -> ModulatedAutoencoder:
 
 def test_nobody_who_is_judged_on_is_in_the_pairs() -> None:
     """Seeds of people and scenes are far from those of the demo, the benchmark and the studies."""
-    people = [SETTINGS.person(number) for number in (*range(12), VALIDATION_OFFSET * 4)]
+    people = [
+        drawing.draw_person(SETTINGS, number) for number in (*range(12), VALIDATION_OFFSET * 4)
+    ]
     assert not set(map(repr, people)) & set(map(repr, synthetic.CAST.values()))
-    seeds = [pairs._seed(0, purpose, n) for purpose in ("person", "scenes") for n in range(500)]
+    seeds = [
+        drawing._derive_seed(0, purpose, n) for purpose in ("person", "scenes") for n in range(500)
+    ]
     assert len(set(seeds)) == len(seeds)
     assert min(seeds) >= SEED_OFFSET
 
@@ -126,7 +130,9 @@ def test_validation_shows_new_people_and_known_ones_in_new_moments() -> None:
         people = SETTINGS.person_numbers(group)
         assert len(trained & set(people)) == 2
         new += set(people) - trained
-        assert SETTINGS.scenes(group) != SETTINGS.scenes(group - VALIDATION_OFFSET)
+        assert drawing.draw_scenes(SETTINGS, group) != drawing.draw_scenes(
+            SETTINGS, group - VALIDATION_OFFSET
+        )
     assert len(set(new)) == 4
     # What is in a group does not depend on how many others there are.
     more = replace(SETTINGS, groups=50)
@@ -146,11 +152,11 @@ def test_more_groups_keep_those_that_are_drawn(
         drawn.append(group)
         return fake_group(settings, group, detector)
 
-    monkeypatch.setattr(pairs, "draw_group", count)
-    assert list(SwapPairs.draw(SETTINGS, folder)) == [5]
-    assert list(SwapPairs.draw(replace(SETTINGS, groups=4), folder)) == [5, 6]
+    monkeypatch.setattr(drawing, "draw_group", count)
+    assert list(drawing.draw_groups(SETTINGS, folder)) == [5]
+    assert list(drawing.draw_groups(replace(SETTINGS, groups=4), folder)) == [5, 6]
     assert drawn == [3]
-    assert list(SwapPairs.draw(replace(SETTINGS, side_px=16), folder))[-1] == 5
+    assert list(drawing.draw_groups(replace(SETTINGS, side_px=16), folder))[-1] == 5
     assert len(drawn) == 6
 
 
@@ -164,7 +170,7 @@ def test_a_damaged_file_is_named(folder: Path, content: "bytes | str") -> None:
         SwapPairs.load(SETTINGS, folder)
     assert "delete it" in caught.value.hint
     path.unlink()
-    assert list(SwapPairs.draw(SETTINGS, folder)) == [4, 5]
+    assert list(drawing.draw_groups(SETTINGS, folder)) == [4, 5]
     assert len(SwapPairs.load(SETTINGS, folder).groups) == 5
 
 
@@ -418,7 +424,7 @@ def test_an_encoder_with_published_weights_is_refused(folder: Path, tmp_path: Pa
 def test_drawn_people_are_in_the_same_moment(tmp_path: Path) -> None:
     """Crops of two people in one scene: faces in the same place, of other looks."""
     settings = PairSettings(groups=2, validation_groups=1, people=2, moments=2, side_px=60)
-    assert list(SwapPairs.draw(settings, tmp_path))[-1] == 3
+    assert list(drawing.draw_groups(settings, tmp_path))[-1] == 3
     for group in SwapPairs.load(settings, tmp_path).groups:
         faces = group[..., 3] >= FACE_LEVEL / 2
         assert (faces.mean((2, 3)) > 0.15).all()

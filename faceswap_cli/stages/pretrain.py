@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from faceswap_cli.core.config import Recipe, resolve
+from faceswap_cli.core.config import Recipe
 from faceswap_cli.core.errors import CheckpointError, ConfigurationError
 from faceswap_cli.core.fileio import check_disk_space
 from faceswap_cli.core.hardware import Hardware, limit_threads, set_up_hardware
@@ -20,9 +20,11 @@ from faceswap_cli.core.progress import Reporter
 from faceswap_cli.core.signals import StopFlag, graceful_interrupt
 from faceswap_cli.core.workspace import RunFolder
 from faceswap_cli.faces.dataset import FaceSet
+from faceswap_cli.pretraining.drawing import draw_groups
 from faceswap_cli.pretraining.loader import PairLoader
 from faceswap_cli.pretraining.loop import PretrainSummary, pretraining_loop
 from faceswap_cli.pretraining.pairs import RENDER_PX, PairSettings, SwapPairs
+from faceswap_cli.pretraining.recipe import resolve_pretrain_recipe
 from faceswap_cli.training import checkpoint
 from faceswap_cli.training.checkpoint import CheckpointWriter
 from faceswap_cli.training.dataset import (
@@ -46,12 +48,6 @@ from faceswap_models.backends.autoencoder import AutoencoderModelSettings, Autoe
 from faceswap_models.modulated import VECTORS_NAME, ModulatedAutoencoder
 
 __all__ = ["PretrainJob", "PretrainSummary", "StopCriterion", "pretrain", "resolve_pretrain_recipe"]
-
-BACKEND = "autoencoder"
-"""The backend that is pretrained on pairs: the others have no latent to take identity out of."""
-PRETRAIN_SETTINGS = ("train.batch_size=8", "train.lr_schedule=cosine", "model.detail_px=0")
-"""Changes to a preset: pairs come one by one and not for each of two identities, the length is
-known, and detail is a person's own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,18 +75,6 @@ class PretrainJob:
         model = self.recipe.model
         side = cached_side_px(model, RENDER_PX)
         return PairSettings(groups=self.groups, side_px=side, seed=self.seed)
-
-
-def resolve_pretrain_recipe(
-    preset: str | None, overrides: Sequence[str], *, run: RunFolder | None = None
-) -> Recipe:
-    """Return the recipe of a pretraining; a `run` goes on with what its preset was when it began.
-
-    Raises:
-        ConfigurationError: A name is unknown, or a value does not fit its setting.
-    """
-    stored = checkpoint.read_run_recipe(run, BACKEND) if run else None
-    return resolve(BACKEND, preset, [*PRETRAIN_SETTINGS, *overrides], stored=stored)
 
 
 def pretrain(job: PretrainJob, *, report: Reporter) -> PretrainSummary:
@@ -161,7 +145,7 @@ def draw_pairs(job: PretrainJob, interrupt: StopFlag, report: Reporter) -> None:
     settings = job.pair_settings
     check_disk_space(job.pairs_folder / settings.digest, needed_bytes=settings.nbytes)
     report.start_task("drawing people", total=len(settings.group_numbers), unit="groups")
-    for done in SwapPairs.draw(settings, job.pairs_folder, processes=job.processes):
+    for done in draw_groups(settings, job.pairs_folder, processes=job.processes):
         report.update(done)
         interrupt.raise_if_requested()
 

@@ -19,6 +19,7 @@ from faceswap_cli.core.progress import Reporter
 from faceswap_cli.core.workspace import Workspace
 from faceswap_cli.faces.dataset import FaceSet
 from faceswap_cli.faces.settings import ExtractSettings
+from faceswap_cli.pretraining.drawing import draw_person
 from faceswap_cli.pretraining.pairs import SEED_OFFSET, PairSettings
 from faceswap_cli.stages.extract import extract
 from faceswap_cli.training.checkpoint import TrainedModel, load_weights, save_weights
@@ -69,7 +70,7 @@ def _make_set(folder: Path, number: int) -> FaceSet:
     space, name = Workspace.open(folder), f"person-{number}"
     target, clip = space.set_folder(name), folder / f"{name}.mp4"
     if not target.records.exists():
-        person = PairSettings().person(number)
+        person = draw_person(PairSettings(), number)
         study.render_clip(
             clip, person, synthetic.animate(performance_seed(number), seconds=SECONDS)
         )

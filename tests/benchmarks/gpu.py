@@ -1,19 +1,23 @@
 """Checks and measures training on a GPU: one file, one run of less than eight minutes.
 
-On any machine with the whole program installed, make the training data once (under 30 MB):
+On any machine with the whole program installed, make the training data once (under 30 MB), and the
+pairs of synthetic people:
 
     python tests/benchmarks/gpu.py --make-data data.npz
+    python tests/benchmarks/gpu_pairs.py --folder DIR --out pairs.npz
 
 On the GPU machine, which needs Python, torch, numpy, safetensors and this repository, no more:
 
     python tests/benchmarks/gpu.py --data data.npz --out results
     python tests/benchmarks/gpu.py --data data.npz --out results --only swap --budget-s 560
+    python tests/benchmarks/gpu.py --pairs pairs.npz --out base --only pretrain --budget-s 560
 
 Results go to `gpu.json` and `gpu.md` in the folder `--out`, row by row while they are measured. A
 part that has finished is not repeated by the next run into the same folder, unless `--only` names
 it. An error ends its part alone; a part for which too little of `--budget-s` is left is skipped.
 `--device cpu --tiny` runs everything on a CPU with tiny networks: to prove that it works, not to
-measure. Without `--data` the crops are random, and the part `swap` is skipped.
+measure. Without `--data` the crops are random, and the part `swap` is skipped; without `--pairs`
+(under 50 MB, needs Pillow) the part `pretrain`.
 """
 
 import argparse
@@ -50,7 +54,10 @@ except ImportError:
     cv2 = None  # type: ignore[assignment]
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "models")]  # nothing is installed on that machine
+# Nothing is installed on that machine.
+sys.path[:0] = [str(ROOT), str(ROOT / "models"), str(ROOT / "tests" / "benchmarks")]
+
+import gpu_pairs  # noqa: E402
 
 from faceswap_cli.conversion.model import FaceModel  # noqa: E402
 from faceswap_cli.core.config import Recipe, resolve, with_batch_size  # noqa: E402
@@ -64,6 +71,8 @@ from faceswap_cli.core.hardware import (  # noqa: E402
     use_fast_kernels,
 )
 from faceswap_cli.core.workspace import RunFolder  # noqa: E402
+from faceswap_cli.pretraining.loader import PairLoader  # noqa: E402
+from faceswap_cli.pretraining.recipe import PRETRAIN_SETTINGS  # noqa: E402
 from faceswap_cli.training import checkpoint  # noqa: E402
 from faceswap_cli.training.checkpoint import HostCopy  # noqa: E402
 from faceswap_cli.training.dataset import (  # noqa: E402
@@ -94,6 +103,7 @@ from faceswap_models import registry  # noqa: E402
 from faceswap_models.base import FaceBatch, SwapModel, TrainProgress  # noqa: E402
 from faceswap_models.growing import GrowingModel  # noqa: E402
 from faceswap_models.losses import weighted_dssim  # noqa: E402
+from faceswap_models.modulated import ModulatedAutoencoder  # noqa: E402
 
 IDENTITIES = ("ada", "bo")
 """Two synthetic people who differ in everything, complexion included."""
@@ -107,6 +117,8 @@ RELATIVE_TOLERANCE = 1e-3
 the stop. Two uninterrupted ones on a GPU may differ as well; three times that is allowed."""
 LOSS_TOLERANCE = 0.02
 """Relative difference of a loss in bfloat16 that is rounding."""
+PRETRAIN_BATCH = 64
+"""Pairs in a step of the part `pretrain`: few steps on a GPU are as slow as many images."""
 TARGET_SWAP_SECONDS = 300.0
 """Training time of each preset in the part `swap`."""
 
@@ -157,6 +169,8 @@ class Context:
     deadline: float
     """On the clock of `time.monotonic`."""
     tiny: bool
+    pairs: Path | None = None
+    """Of the part `pretrain`."""
 
     @property
     def device(self) -> torch.device:
@@ -1092,6 +1106,79 @@ def score(images: Tensor, truths: Tensor, masks: Tensor) -> tuple[float, float]:
     return float(-10 * np.log10(max(mse, 1e-10))), ssim
 
 
+# --- part: pretrain -----------------------------------------------------------------------------
+
+
+def run_pretrain(ctx: Context) -> Iterator[Row]:
+    """Pretrain `hd` on pairs as long as the budget allows; write the weights, a base for it."""
+    if ctx.pairs is None:
+        raise SkippedError("needs --pairs")
+    try:
+        pairs = gpu_pairs.unpack_pairs(ctx.pairs)
+    except ImportError as error:
+        raise SkippedError(f"needs Pillow: {error}") from error
+    recipe = make_recipe(ctx, "autoencoder", "hd", *PRETRAIN_SETTINGS)
+    size = recipe.train.batch_size if ctx.tiny else PRETRAIN_BATCH
+    recipe = with_batch_size(recipe, size)
+    loader = PairLoader(
+        pairs,
+        model=recipe.model,
+        train=recipe.train,
+        seed=SEED,
+        device=ctx.device,
+        identity="everybody",
+    )
+    torch.manual_seed(derive_seed(SEED, 0, "first weights"))
+    model = ModulatedAutoencoder(
+        recipe.model,  # type: ignore[arg-type]  # the autoencoder's, as are those below
+        recipe.train,  # type: ignore[arg-type]
+        ("everybody",),
+        num_people=loader.num_people,
+    )
+    model.to(ctx.device, memory_format=ctx.hardware.memory_format)  # type: ignore[call-overload]
+    trainer = Trainer(model.train(), recipe.train, ctx.hardware)
+    reserved_s = 0 if ctx.tiny else 20
+    seconds = 0.3 if ctx.tiny else ctx.seconds_left() - reserved_s
+    spent, seen, marks = 0.0, 0, [0.25, 0.5, 0.75, 1.0]
+    while marks:
+        turn = time.perf_counter()
+        scale = trainer.schedule(min(1.0, spent / seconds))
+        scale *= warmup_factor(seen, recipe.train.warmup_images)
+        torch.manual_seed(derive_seed(SEED, seen, "step"))
+        progress = TrainProgress(images_seen=seen, max_images=None)
+        trainer.step(loader.batch(seen), progress, lr_scale=scale, images=size)
+        seen += size
+        if seen // size % 16 == 0 or ctx.tiny:
+            ctx.synchronize()  # the queue must not run ahead of the clock
+        spent += time.perf_counter() - turn
+        if spent >= marks[0] * seconds:
+            marks.pop(0)
+            with trainer.ema_weights() as averaged:
+                scores = score_pairs(averaged, loader)
+            row = {"preset": f"{describe(recipe)}, {size} pairs a step", "s": spent}
+            yield {**row, "pairs": seen, "pairs/s": seen / spent, **scores}
+    checkpoint.save_weights(
+        ctx.out / "base.safetensors",
+        trainer.export_weights(),
+        recipe=recipe,
+        identities=("everybody",),
+        images_seen=seen,
+    )
+
+
+def score_pairs(model: SwapModel, loader: PairLoader) -> Row:
+    """Score swaps of people whom training has not seen to people whom it has."""
+    assert isinstance(model, ModulatedAutoencoder)
+    scores = []
+    chosen = loader.validation_pairs[:: max(1, len(loader.validation_pairs) // 96)]
+    for start in range(0, len(chosen), 8):
+        batch = loader.validation_batch(chosen[start : start + 8])
+        swaps = model.swap_to(batch.warped[0], batch.people[0]).image.float().clamp(-1, 1)
+        scores.append(score(swaps, batch.target[0].float(), batch.mask[0].float()))
+    psnr, ssim = np.mean(scores, axis=0).tolist()
+    return {"PSNR, dB": psnr, "SSIM": ssim}
+
+
 # --- part: distributed --------------------------------------------------------------------------
 
 
@@ -1547,6 +1634,7 @@ PARTS: Mapping[str, Part] = {
     ),
     "convert": Part(title="Networks of convert", min_s=8, run=run_convert),
     "swap": Part(title="`hd` and `light` against the true swap", min_s=75, run=run_swap),
+    "pretrain": Part(title="A base for `hd`", min_s=120, run=run_pretrain),
     "distributed": Part(title="Two processes", min_s=20, run=run_distributed),
 }
 """The most important first."""
@@ -1723,6 +1811,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--cases", type=int, default=16, help="true swaps in each direction")
     parser.add_argument("--crop-px", type=int, default=CROP_PX, help="side of the crops")
     parser.add_argument("--data", type=Path, metavar="FILE", help="the file of --make-data")
+    parser.add_argument("--pairs", type=Path, metavar="FILE", help="the file of gpu_pairs.py")
     parser.add_argument("--out", type=Path, default=Path("gpu-results"), help="folder of results")
     parser.add_argument("--only", nargs="+", choices=list(PARTS), help="run these parts, again")
     parser.add_argument("--budget-s", type=float, default=450.0, help="seconds for all parts")
@@ -1763,6 +1852,7 @@ def run(arguments: argparse.Namespace, argv: Sequence[str]) -> int:
         out=arguments.out,
         deadline=deadline,
         tiny=arguments.tiny,
+        pairs=arguments.pairs,
     )
     if arguments.worker:
         run_worker(ctx)

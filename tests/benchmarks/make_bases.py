@@ -18,13 +18,8 @@ from pathlib import Path
 from faceswap_cli.cli.console import Terminal
 from faceswap_cli.core.fileio import sha256_file
 from faceswap_cli.core.workspace import Workspace
-from faceswap_cli.stages.pretrain import (
-    BACKEND,
-    PretrainJob,
-    StopCriterion,
-    pretrain,
-    resolve_pretrain_recipe,
-)
+from faceswap_cli.pretraining.recipe import BACKEND, resolve_pretrain_recipe
+from faceswap_cli.stages.pretrain import PretrainJob, StopCriterion, pretrain
 from faceswap_models import bases
 
 SEED = 0

@@ -29,6 +29,12 @@ from faceswap_cli.core.types import Image
 from faceswap_cli.faces.detectors import LOCATION_DETECTORS
 from faceswap_cli.faces.types import FaceDetector
 from faceswap_cli.heads import HeadScene
+from faceswap_cli.pretraining.drawing import (
+    crop_group,
+    draw_group,
+    draw_person,
+    draw_scenes,
+)
 from faceswap_cli.pretraining.loader import PairLoader
 from faceswap_cli.pretraining.pairs import (
     RENDER_PX,
@@ -37,11 +43,9 @@ from faceswap_cli.pretraining.pairs import (
     Group,
     PairSettings,
     SwapPairs,
-    crop_group,
-    draw_group,
 )
+from faceswap_cli.pretraining.recipe import resolve_pretrain_recipe
 from faceswap_cli.pretraining.score import score_pairs
-from faceswap_cli.stages.pretrain import resolve_pretrain_recipe
 from faceswap_cli.training.checkpoint import save_weights
 from faceswap_cli.training.dataset import derive_seed
 from faceswap_cli.training.schedule import warmup_factor
@@ -71,7 +75,7 @@ def draw_mesh(
     scenes: HeadScenes = heads.random_head_scenes,
     change: Callable[[heads.HeadPerson], heads.HeadPerson] = lambda person: person,
 ) -> DrawGroup:
-    """Return a function that draws groups of mesh people; otherwise as `pairs.draw_group`.
+    """Return a function that draws groups of mesh people; otherwise as `drawing.draw_group`.
 
     Args:
         scenes: What they do, and in which light.
@@ -94,13 +98,13 @@ def draw_mesh(
 def draw_ellipsoids(
     change: Callable[[synthetic.SceneParams], synthetic.SceneParams],
 ) -> DrawGroup:
-    """Return a function that draws groups as `pairs.draw_group` does, in changed scenes."""
+    """Return a function that draws groups as `drawing.draw_group` does, in changed scenes."""
 
     def draw(settings: PairSettings, group: int, detector: FaceDetector) -> Group:
-        moments = [change(scene) for scene in settings.scenes(group)]
+        moments = [change(scene) for scene in draw_scenes(settings, group)]
 
         def render_person(number: int) -> Iterator[Image]:
-            head = synthetic.HeadModel.from_person(settings.person(number))
+            head = synthetic.HeadModel.from_person(draw_person(settings, number))
             return (synthetic.render_frame(head, scene, RENDER_PX).image for scene in moments)
 
         return crop_group(settings, map(render_person, settings.person_numbers(group)), detector)
