@@ -204,6 +204,12 @@ def test_parts_are_whole_segments(
     """From the first frame on without a gap, none too short, the last one to the end."""
     assert [FrameRange(*ends) for ends in expected] == stage.split_frames(count, part)
     assert count == sum(one.count(count) for one in stage.split_frames(count, part))
+    assert len(expected) == stage.count_parts(count, part)
+
+
+def test_parts_of_a_file_that_claims_to_be_endless_are_only_counted() -> None:
+    """A list of them would not fit into any memory."""
+    assert 10**15 == stage.count_parts(240 * 10**15, 240)
 
 
 def test_two_writers_of_a_folder_leave_each_other_alone(tmp_path: Path) -> None:

@@ -207,8 +207,11 @@ def convert_inputs(
         sources, output or workspace.exports, is_folder=is_batch or output is None
     )
     counts = [conversion.count_frames(source) for source, _ in pairs]
-    parts = sum(len(conversion.split(source, PART_FRAMES)) for source, _ in pairs)
-    pool = open_pool(parallel, _worker_needs(device), max_tasks=parts)
+    parts = [
+        count_parts(count or 0, PART_FRAMES) if isinstance(source, VideoSource) else 1
+        for (source, _), count in zip(pairs, counts, strict=True)
+    ]
+    pool = open_pool(parallel, _worker_needs(device), max_tasks=sum(parts))
     if not is_batch and isinstance(pool, InProcessPool):
         [(source, path)] = pairs
         converted = conversion.run_once(source, path, report)
@@ -248,9 +251,22 @@ def split_frames(count: int, part_frames: int) -> list[FrameRange]:
         count: Frames that the file says it has.
         part_frames: The least number of frames.
     """
-    step = math.ceil(part_frames / SEGMENT_FRAMES) * SEGMENT_FRAMES
-    firsts = range(0, max(1, count - part_frames + 1), step)
+    step = _part_step(part_frames)
+    firsts = [step * part for part in range(count_parts(count, part_frames))]
     return [FrameRange(first, end) for first, end in zip_longest(firsts, firsts[1:])]
+
+
+def count_parts(count: int, part_frames: int) -> int:
+    """Return how many ranges `split_frames` makes, without making any.
+
+    A file may say that it has billions of frames.
+    """
+    return max(1, (count - part_frames) // _part_step(part_frames) + 1)
+
+
+def _part_step(part_frames: int) -> int:
+    """Return the frames of all ranges but the last: whole segments."""
+    return math.ceil(part_frames / SEGMENT_FRAMES) * SEGMENT_FRAMES
 
 
 @dataclass(frozen=True, kw_only=True)

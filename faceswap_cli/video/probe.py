@@ -104,7 +104,7 @@ def read_info(path: Path, decoder: "Decoder") -> VideoInfo:
         rotation=orientation.rotation_deg,
         mirrored=orientation.is_mirrored,
         duration=duration,
-        frame_count=stream.frames or estimate,
+        frame_count=_check_frame_count(stream.frames or estimate, path),
         interlaced=first.interlaced_frame,
         audio_count=len(container.streams.audio),
         subtitle_count=len(container.streams.subtitles),
@@ -113,6 +113,14 @@ def read_info(path: Path, decoder: "Decoder") -> VideoInfo:
         if is_supported
         else None,
     )
+
+
+def _check_frame_count(count: int | None, path: Path) -> int | None:
+    """Return a number of frames as a file claims; None if it cannot have so many.
+
+    A frame takes a byte at least.
+    """
+    return count if count is not None and count <= path.stat().st_size else None
 
 
 def _declared_duration(container: InputContainer, stream: VideoStream) -> Fraction | None:

@@ -42,6 +42,7 @@ def make_malformed(folder: Path) -> Iterator[Malformed]:
     yield from _rename(good)
     yield from _claim_sizes(good[".jpg"])
     yield from _break_mp4(good[".mp4"])
+    yield _claim_duration(good[".mkv"])
     yield from _strange_clips(folder)
 
 
@@ -188,6 +189,14 @@ def _break_mp4(data: bytes) -> Iterator[Malformed]:
         ("odd-matrix", b"tkhd", 40, random.Random(1).randbytes(36)),
     ):
         yield Malformed(name=f"{name}.mp4", data=patch(box, offset, value))
+
+
+def _claim_duration(mkv: bytes) -> Malformed:
+    """Return a clip of ten frames that says it takes a hundred million years."""
+    start = mkv.index(b"00:00:00.", mkv.index(b"DURATION"))
+    claimed = b"999999999999:59:59"
+    data = mkv[:start] + claimed + mkv[start + len(claimed) :]
+    return Malformed(name="endless.mkv", data=data, codes=frozenset({0}))
 
 
 def _strange_clips(folder: Path) -> Iterator[Malformed]:
