@@ -723,6 +723,45 @@ def test_failures_roll_back_and_continue_at_a_lower_rate(
     assert any("rollback" == line.get("event") for line in read_log_lines(run))
 
 
+@pytest.mark.parametrize("factor", [1e30, float("inf"), float("nan")])
+def test_a_bad_gradient_is_never_saved(sets: Sets, run: RunFolder, factor: float) -> None:
+    """In the step before a save, whose losses are still good: every tensor of every file is finite.
+
+    The run ends at its limit, from the save before it.
+    """
+    saved: list[Path] = []
+
+    def inject(patch: pytest.MonkeyPatch) -> None:
+        step, save = Trainer.step, checkpoint.save_file
+
+        def bad_step(
+            self: Trainer, batch: FaceBatch, progress: TrainProgress, **options: float
+        ) -> Tensors:
+            is_bad = progress.images_seen == 60 and options["lr_scale"] >= 0.9
+            parameters = self.model.parameters() if is_bad else ()
+            hooks = [one.register_hook(lambda grad: grad * factor) for one in parameters]
+            losses = step(self, batch, progress, **options)  # type: ignore[arg-type]
+            for hook in hooks:
+                hook.remove()
+            return losses
+
+        def checked_save(tensors: Tensors, path: Path, header: Mapping[str, str]) -> None:
+            bad = [name for name, one in tensors.items() if not torch.isfinite(one).all()]
+            assert [] == bad
+            saved.append(path)
+            save(tensors, path, header)
+
+        patch.setattr(Trainer, "step", bad_step)
+        patch.setattr(checkpoint, "save_file", checked_save)
+
+    reporter = train_with_fault(sets, run, inject, images=96)
+    assert len(saved) >= 4
+    assert checkpoint.load_weights(run.weights, torch.device("cpu")).images_seen == 96
+    rollbacks = [note for note in reporter.notes if "back to" in note]
+    assert 1 == len(rollbacks)
+    assert "back to 32 images at 0.5 of the rate" in rollbacks[0]
+
+
 def test_a_dead_group_rolls_back(sets: Sets, run: RunFolder) -> None:
     """If several groups train against each other, a loss of 0 is a failure."""
 

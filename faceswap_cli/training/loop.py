@@ -148,6 +148,8 @@ def training_loop(
             log.validation(state, result)
             log.swaps(state, swaps)
             problem = state.health_baseline.check(result)
+            if not problem and not trainer.is_finite():
+                problem = "weights or the optimizer's moments are no numbers any more"
             if not problem:
                 is_best = is_scored and is_best_model(state, result, swaps, trainer.model)
                 if is_scored:
@@ -165,7 +167,7 @@ def training_loop(
 
     if not dist.is_main:
         return log.summary(state, reason="the main process ended it")
-    if files.saved_images != state.images_seen:
+    if files.saved_images != state.images_seen and trainer.is_finite():
         with trainer.ema_weights() as model:
             result = validate(model, loader)
         log.validation(state, result)

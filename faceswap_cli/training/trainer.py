@@ -236,6 +236,14 @@ class Trainer:
                     tensors[f"optimizer/{group}/{index}/{name}"] = value
         return tensors
 
+    def is_finite(self) -> bool:
+        """Return whether all that training changes are numbers, as losses do not show.
+
+        The square of a gradient of 1e20 is infinite as a moment, and its weight never moves again.
+        """
+        finite = [torch.isfinite(value).all() for value in self.state_dict().values()]
+        return all(torch.stack([one.cpu() for one in finite]).tolist())
+
     def load_state_dict(self, tensors: Mapping[str, Tensor]) -> None:
         """Continue from what `state_dict` returned.
 
