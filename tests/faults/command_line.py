@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from types import MappingProxyType
 
 from fakes import run_extract
 from faults import workloads
@@ -97,6 +98,7 @@ class TerminalProcess:
         words: The command line, after `faceswap`.
         folder: The current folder.
         set_limits: Called in the process before the program starts.
+        variables: Of the environment.
     """
 
     def __init__(
@@ -105,6 +107,7 @@ class TerminalProcess:
         folder: Path,
         *,
         set_limits: Callable[[], None] = lambda: None,
+        variables: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self._written = b""
         self._terminal, inner = os.openpty()
@@ -119,7 +122,7 @@ class TerminalProcess:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "faceswap_cli", *words],
             cwd=folder,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "TERM": "xterm"},
+            env={**os.environ, "OMP_NUM_THREADS": "1", "TERM": "xterm", **variables},
             stdin=subprocess.DEVNULL,
             stdout=inner,
             stderr=inner,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from faults.injection import RunOnly, run_in_process
-from faults.workloads import WORKLOADS, Inputs
+from faults.workloads import Inputs, find_workload
 
 SHORT = 2
 """Cases of a long list that the ordinary suite tries."""
@@ -65,7 +65,7 @@ class _Undisturbed(dict[str, Undisturbed]):
         ended = run_in_process(name, self._inputs, folder, fault=RunOnly(report=report))
         assert 0 == ended.exit_code
         self[name] = Undisturbed(
-            result=WORKLOADS[name].read_result(folder),
+            result=find_workload(name).read_result(folder),
             operations=int(report.read_text()),
             seconds=ended.seconds,
         )

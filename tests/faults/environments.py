@@ -8,9 +8,13 @@ import pwd
 import resource
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import torch
+from fakes import SpotDetector
 from faults.injection import RunOnly, on_file_operation
 
 
@@ -77,6 +81,30 @@ class ClockJumpsBack(RunOnly):
         now = time.time
         on_file_operation(folder, self._count)
         time.time = lambda: now() - 86_400 * (self.operations // self.at)
+
+
+@dataclass(kw_only=True)
+class LibraryFails(RunOnly):
+    """The library that finds faces, or computes gradients, raises an error of its own."""
+
+    at: int
+    """Which call of it."""
+
+    def arm(self, folder: Path) -> None:
+        """Replace the functions of the libraries that are called for each frame or step."""
+        SpotDetector.detect = self._fail_once(SpotDetector.detect)  # type: ignore[method-assign]
+        torch.autograd.backward = self._fail_once(torch.autograd.backward)
+
+    def _fail_once(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a function that raises when it is called for the time number `at`."""
+
+        def call(*arguments: object, **options: object) -> object:
+            self.operations += 1
+            if self.operations == self.at:
+                raise RuntimeError("a library has failed")
+            return function(*arguments, **options)
+
+        return call
 
 
 @dataclass(kw_only=True)

@@ -3,6 +3,7 @@
 Processes are forked from a server that has everything imported, so a hundred take minutes.
 
     KillAtOperation   kill -9 just before a given file operation
+    StopAtOperation   SIGTERM just before one
     PowerCut          the same, and what was not flushed to the disk is lost
     RunOnly           no fault, and counts the file operations
 
@@ -25,7 +26,7 @@ from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any, Literal
 
-from faults.workloads import WORKLOADS, Inputs
+from faults.workloads import Inputs, find_workload
 
 from faceswap_cli.core.errors import EXIT_INTERRUPTED, FaceswapError
 from faceswap_cli.core.signals import interrupt_on_signals
@@ -35,7 +36,8 @@ FILE_EVENTS = frozenset(
 )
 """Audit events of Python that are file operations; `os.fsync` has none, and is added."""
 WRITE_FLAGS = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
-TIMEOUT_S = 120.0
+TIMEOUT_S = 900.0
+"""Generous: a machine may be busy."""
 
 Loss = Literal["all", "content", "some"]
 """What a power cut takes of that which was not flushed: names and content, content only (a name
@@ -80,6 +82,18 @@ class KillAtOperation(RunOnly):
         self.operations += 1
         if self.operations == self.at:
             os.kill(os.getpid(), signal.SIGKILL)
+
+
+@dataclass(kw_only=True)
+class StopAtOperation(RunOnly):
+    """Asks the process to stop before its file operation number `at`."""
+
+    at: int
+
+    def _count(self) -> None:
+        self.operations += 1
+        if self.operations == self.at:
+            os.kill(os.getpid(), signal.SIGTERM)
 
 
 @dataclass(kw_only=True)
@@ -276,7 +290,7 @@ def _main(workload: str, inputs: Inputs, folder: Path, fault: Fault | None, star
     started.set()
     try:
         with interrupt_on_signals():  # as every command does
-            WORKLOADS[workload].run(inputs, folder)
+            find_workload(workload).run(inputs, folder)
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)
     except FaceswapError as error:

@@ -1,6 +1,7 @@
 """The command line itself, killed, asked to stop or starved: it resumes as if nothing had been."""
 
 import json
+import os
 import random
 import resource
 import shlex
@@ -112,6 +113,20 @@ def test_stop(name: str, stop: str, work: Path, whole: Mapping[str, Whole], tmp_
     if stop != "a closed terminal (SIGHUP)":
         assert typed.shown.splitlines()[-1].strip() == shlex.join(["faceswap", *command.words])
     check_resume(name, folder, whole)
+
+
+@pytest.mark.fault("a locale without UTF-8, {name}")
+@pytest.mark.parametrize("name", ["train", "convert"])
+def test_locale_without_utf8(name: str, work: Path, whole: Mapping[str, Whole]) -> None:
+    """Its bars and tables are printed, and a clip has any name; extraction is in its own test."""
+    clip = os.fsencode(work) + b"/\xe4da \xf0\x9f\x98\x80.mp4"
+    (work / "long.mp4").rename(os.fsdecode(clip))
+    words = [os.fsdecode(clip) if word == "long.mp4" else word for word in COMMANDS[name].words]
+    variables = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    typed = TerminalProcess(tuple(words), work, variables=variables)
+    assert 0 == typed.end(), typed.shown
+    assert "Traceback" not in typed.shown
+    assert whole[name].result == COMMANDS[name].read_result(work)
 
 
 @pytest.mark.fault("memory of the table before training")

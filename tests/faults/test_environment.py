@@ -17,6 +17,7 @@ from faults.environments import (
     ClockJumpsBack,
     FewDescriptors,
     FolderRemoved,
+    LibraryFails,
     LimitedFileSize,
     NobodyReads,
     NoHome,
@@ -153,6 +154,20 @@ def test_removed_folder(
         check_refused(folder, ended.exit_code)
     assert 0 == run_in_process(name, inputs, folder).exit_code
     assert expected.result == WORKLOADS[name].read_result(folder)
+
+
+@every_workload
+@pytest.mark.fault("a library that fails, {name}")
+@pytest.mark.seeds(10)
+def test_library_fails(
+    name: str, seed: int, inputs: Inputs, undisturbed: Results, tmp_path: Path
+) -> None:
+    """An error that nobody expected ends the work as a kill does: what was saved is whole."""
+    folder = tmp_path / "work"
+    at = random.Random(f"{name} {seed}").randint(1, 20)
+    fault = LibraryFails(report=tmp_path / "operations", at=at)
+    assert 1 == run_in_process(name, inputs, folder, fault=fault).exit_code
+    check_resume(name, inputs, folder, undisturbed[name])
 
 
 @every_workload

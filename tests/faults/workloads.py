@@ -8,7 +8,7 @@ own. Work is saved every few frames and images, so that many saves are hit.
 import hashlib
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -233,15 +233,20 @@ def check_set(folder: Path) -> None:
             image_io.read_image(loaded.path(record))
 
 
-def check_run(folder: Path) -> None:
-    """Check that all checkpoints and weights can be read, and that the last is recent enough."""
+def check_run(folder: Path, *, save_images: int = SAVE_IMAGES) -> None:
+    """Check that all checkpoints and weights can be read, and that the last is recent enough.
+
+    Args:
+        folder: Where the run is.
+        save_images: Images between two checkpoints.
+    """
     run = _run_in(folder)
     for path in run.root.rglob("[!.]*.safetensors"):
         checkpoint.read_safetensors(path)
     resume = checkpoint.load_checkpoint(run)
     saved = resume.state.images_seen if resume else 0
     # What is being written does not count yet.
-    assert Progress.read(folder) - saved <= 2 * SAVE_IMAGES
+    assert Progress.read(folder) - saved <= 2 * save_images
 
 
 def check_video(folder: Path) -> None:
@@ -258,6 +263,26 @@ WORKLOADS = {
         Workload(name="convert", run=run_convert, read_result=read_video, check_files=check_video),
     )
 }
+
+
+SOAK_STEPS = 2_000
+SOAK_RECIPE = replace(
+    RECIPE,
+    train=replace(RECIPE.train, checkpoint_interval_images=160, preview_interval_images=0),
+)
+SOAK_IMAGES = SOAK_STEPS * RECIPE.train.batch_size * len(NAMES)
+SOAK = Workload(
+    name="long train",
+    run=partial(run_train, recipe=SOAK_RECIPE, stop=StopCriterion(max_images=SOAK_IMAGES)),
+    read_result=read_run,
+    check_files=partial(check_run, save_images=SOAK_RECIPE.train.checkpoint_interval_images),
+)
+"""A training of some minutes, which is disturbed again and again."""
+
+
+def find_workload(name: str) -> Workload:
+    """Return the workload of a name."""
+    return SOAK if name == SOAK.name else WORKLOADS[name]
 
 
 def digest_files(folder: Path) -> dict[str, str]:
