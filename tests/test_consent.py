@@ -49,6 +49,7 @@ def test_consent_is_typed_as_a_kind_and_a_note(text: str, consent: Consent) -> N
         ("other", "other: public domain"),
         ("other:", "other: public domain"),
         ("yes", "there is: myself, other, synthetic, written"),
+        ("written: \udce4", "export LC_ALL=C.UTF-8"),
     ],
 )
 def test_an_invalid_statement_is_refused(text: str, hint: str) -> None:

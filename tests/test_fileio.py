@@ -132,6 +132,15 @@ def test_lines_are_read_as_they_were_appended(tmp_path: Path) -> None:
     assert ([], 0) == read_json_lines(tmp_path / "missing.jsonl")
 
 
+def test_a_name_that_is_no_text_is_written(tmp_path: Path) -> None:
+    """A line gives it back, a page shows its bytes."""
+    name = os.fsdecode(b"\xe4da.mp4")
+    append_json(tmp_path / "log.jsonl", {"source": name})
+    assert ([{"source": name}], 0) == read_json_lines(tmp_path / "log.jsonl")
+    write_text(tmp_path / "page.html", name)
+    assert r"\udce4da.mp4" == (tmp_path / "page.html").read_text(encoding="utf-8")
+
+
 def test_no_changed_line_is_read_with_another_value(tmp_path: Path) -> None:
     """Of all bits of a line each, and of all places at which it can be torn."""
     path = tmp_path / "log.jsonl"

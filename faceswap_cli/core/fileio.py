@@ -100,9 +100,9 @@ def _replace(temporary: Path, path: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace the file at `path` by `text` in UTF-8."""
+    """Replace the file at `path` by `text` in UTF-8; what is no text in a name is escaped."""
     with atomic_write(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -415,6 +415,8 @@ def append_json(path: Path, content: Mapping[str, Any], *, durable: bool = False
         durable: Wait until it is on the disk.
     """
     text = json.dumps(content, ensure_ascii=False, default=str)
+    # A name that is no UTF-8 has surrogates: JSON's escapes of them look like Python's.
+    text = text.encode("utf-8", "backslashreplace").decode()
     checksum = f', "crc32": "{zlib.crc32(text.encode()):08x}"}}'
     append_line(path, text[:-1] + checksum, durable=durable)
 

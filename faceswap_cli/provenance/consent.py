@@ -63,8 +63,13 @@ def parse_consent(text: str) -> Consent:
     """Return the statement typed as `KIND` or `KIND: note`.
 
     Raises:
-        ConfigurationError: The kind is unknown, or `other` has no note.
+        ConfigurationError: The kind is unknown, `other` has no note, or the note is no text.
     """
+    if any("\ud800" <= character <= "\udfff" for character in text):  # bytes that are no UTF-8
+        raise ConfigurationError(
+            "--consent: the statement is not in the encoding of this terminal (locale)",
+            hint="type it again, or set a UTF-8 locale: export LC_ALL=C.UTF-8",
+        )
     typed, _, note = (part.strip() for part in text.partition(":"))
     kind = _KIND_ALIASES.get(typed.lower(), typed.lower())
     if kind not in CONSENT_KINDS:
