@@ -420,6 +420,7 @@ def separability(weight: float) -> float:
     return sum(losses[-50:]) / 50
 
 
+@pytest.mark.slow
 def test_confusion_takes_the_identity_out_of_the_latents() -> None:
     """A classifier knows dark from bright at once; against the loss it stays near chance."""
     assert separability(1e-9) < 0.1

@@ -83,6 +83,7 @@ def undo_fault(model: SwapModel) -> None:
     model.__dict__.pop("generate", None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["cyclegan", "progressive"])
 @pytest.mark.parametrize(
     ("fault", "problem"),

@@ -63,6 +63,7 @@ def train_steps(trained: Trainer, first: int, last: int) -> None:
         trained.step(batch, progress, lr_scale=1.0, images=8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["autoencoder", "cyclegan"])
 def test_compiled_networks_train_the_same(backend: str, compiled_calls: list[str]) -> None:
     """Weights after some steps, and their names, are those of the networks in eager mode."""

@@ -492,6 +492,7 @@ def long_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return _write_video(path, images, times=[Fraction(index, 25) for index in range(300)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("title", "at", "color", "reused"),
     [("find", 270, "none", 0), ("convert", 260, "none", 240), ("convert", 260, "lab", 0)],
@@ -545,6 +546,7 @@ def test_a_killed_conversion_resumes_to_the_same_frames(
 # --- assignments ------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_two_identities_are_swapped_with_each_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -81,6 +81,7 @@ def target_faces(folder: Path) -> FaceSet:
     return FaceSet.load("ed", folder=root.root, records=root.records)
 
 
+@pytest.mark.slow
 def test_command_writes_json_and_page(
     folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

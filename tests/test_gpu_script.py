@@ -232,6 +232,7 @@ def test_results_of_another_machine_are_not_mixed(
     assert len(fake_parts) == 3
 
 
+@pytest.mark.slow
 def test_data_come_back_as_they_were_made(data_file: Path) -> None:
     """The file holds crops and poses of both, and the true swap and the face of each test crop."""
     data = gpu.load_data(data_file)

@@ -122,6 +122,7 @@ def test_the_loss_is_least_at_the_truth() -> None:
     assert min(costs[1:]) > 0.3
 
 
+@pytest.mark.slow
 def test_training_lowers_the_loss(drawn: OcclusionData) -> None:
     """Some steps on one batch fit it, at both sides."""
     torch.manual_seed(0)
@@ -415,6 +416,7 @@ def marked(extracted: Workspace, tmp_path: Path) -> Workspace:
     return space
 
 
+@pytest.mark.slow
 def test_painted_masks_are_learned(marked: Workspace) -> None:
     """The workspace's network says afterwards what was painted; the package's does not change."""
     before = sha256_file(shipped_weights())

@@ -360,6 +360,7 @@ def test_vgg19_starts_from_the_given_file(
         assert torch.equal(state[name.removeprefix("encoder.")], one)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_does_not_need_the_file(
     vgg19_file: Path, tmp_path: Path, make_set: MakeSet, run_folder: Callable[[str], RunFolder]
 ) -> None:

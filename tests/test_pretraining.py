@@ -337,6 +337,7 @@ def small_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(PretrainJob, "pair_settings", SETTINGS)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_pairs")
 def test_an_interrupted_pretraining_ends_as_an_uninterrupted_one(
     folder: Path, tmp_path: Path

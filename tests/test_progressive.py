@@ -204,6 +204,7 @@ def run_training(sets: Sets, run: RunFolder, images: int, recipe: Recipe = RECIP
     return train(job, report=Reporter())
 
 
+@pytest.mark.slow
 def test_a_run_resumed_across_growth_equals_one_that_was_not(
     sets: Sets, run: RunFolder, tmp_path: Path
 ) -> None:

@@ -251,6 +251,7 @@ def test_training_continues_without_face_models(sets: Sets, run: RunFolder) -> N
     assert "pose error" not in run.report.read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_training_lowers_the_validation_error(sets: Sets, run: RunFolder) -> None:
     """To less than two thirds of an untrained network's."""
     recipe = config.resolve("autoencoder", "debug", ["train.checkpoint_interval_images=0"])
@@ -936,6 +937,7 @@ def test_a_group_is_slowed_by_its_own_validation_loss(
     assert pytest.approx([base, base / 10]) == [rates[0], rates[-1]]
 
 
+@pytest.mark.slow
 def test_out_of_memory_within_a_step_is_undone(sets: Sets, run: RunFolder) -> None:
     """A step that fails after it has changed networks and buffers has no effect.
 

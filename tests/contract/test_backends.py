@@ -276,6 +276,7 @@ def test_learning_rates_are_positive(backend: Backend) -> None:
     assert all(model.learning_rate(group) > 0 for group in model.parameter_groups())
 
 
+@pytest.mark.slow
 def test_training_lowers_the_reconstruction_error(backend: Backend) -> None:
     """After some steps it is at most 80 % of the initial one, for each identity."""
     steps = MinimalTrainer(backend.make())

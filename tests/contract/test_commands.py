@@ -56,6 +56,7 @@ def read_images(path: Path) -> list[Image]:
     return [frame.image for frame in read_frames(path)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", registry.names())
 def test_a_few_steps_and_a_converted_video(backend: str, workspace: Path) -> None:
     """Train makes a run; convert keeps the length of the clip and changes the face."""

@@ -184,6 +184,7 @@ def export(run: RunFolder, output: Path, **changes: Any) -> None:  # noqa: ANN40
 # --- graphs -----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", registry.names())
 @pytest.mark.parametrize("to", ["onnx", "dfm"])
 def test_every_backend_is_exported_for_any_batch(tmp_path: Path, backend: str, to: str) -> None:
@@ -283,6 +284,7 @@ def test_other_programs_swap_a_face_as_convert_does(
     assert ssim_inside(converted, frame, core) < 0.85
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("predicts_mask", [True, False])
 def test_convert_swaps_with_an_exported_file_as_with_its_network(
     frame: Image, face: Face, tmp_path: Path, predicts_mask: bool
@@ -395,6 +397,7 @@ def test_a_model_that_fails_when_it_runs_is_an_error_of_the_file() -> None:
         run_session(session, np.zeros((1, 16, 16, 3), np.float32))
 
 
+@pytest.mark.slow
 def test_a_missing_package_is_named(
     run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -445,6 +448,7 @@ def test_the_name_is_that_of_the_run_or_of_the_file(
     assert space.exports / name == default_export_path(space, tmp_path / weights, "bo", "onnx")
 
 
+@pytest.mark.slow
 def test_the_command_exports_a_run(run: RunFolder, tmp_path: Path) -> None:
     """The ending of the output's name is the format, and the result is printed."""
     output = tmp_path / "b.dfm"

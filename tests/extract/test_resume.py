@@ -78,6 +78,7 @@ here.run_extract(Path({clip!r}), SetFolder(root=Path({root!r})), before=die)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs a system with kill -9")
 @pytest.mark.parametrize(("at", "delay"), [(3, 0.0), (10, 0.002)])
 def test_resume_after_kill_is_byte_identical(

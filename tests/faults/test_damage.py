@@ -288,6 +288,7 @@ def workspace(inputs: Inputs, tmp_path: Path) -> Inputs:
     return copy
 
 
+@pytest.mark.slow
 def test_every_file_is_tried(workspace: Inputs) -> None:
     """What a set and a run have on the disk is among the artifacts, or nothing reads it."""
     tried = {artifact.path(workspace) for artifact in ARTIFACTS.values()}
