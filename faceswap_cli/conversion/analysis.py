@@ -101,8 +101,10 @@ class MissingLog:
     def __init__(self, folder: Path, clip: Clip) -> None:
         key = json.dumps(clip.fingerprint(), sort_keys=True)
         self._folder = folder / hashlib.sha256(key.encode()).hexdigest()[:16]
-        names = [path.name for path in self._folder.glob("%5B*")]
-        self.spans = MissingSpans([json.loads(unquote(name)) for name in sorted(names)])
+        self.spans = MissingSpans()
+        for path in sorted(self._folder.glob("*")):
+            if span := span_from_name(path.name):
+                self.spans.add(span)
 
     @classmethod
     def in_folder(cls, folder: Path, clip: Clip) -> "MissingLog":
@@ -117,11 +119,24 @@ class MissingLog:
         """
         if span not in self.spans:
             self.spans.add(span)
-            name = quote(json.dumps(span.to_json()), safe="")
             with translate_os_errors(self._folder):
                 make_folder(self._folder)
-                (self._folder / name).touch()
+                (self._folder / span_to_name(span)).touch()
                 fsync(self._folder)
+
+
+def span_to_name(span: MissingSpan) -> str:
+    """Return a missing time as the name of a file."""
+    return quote(json.dumps(span.to_json()), safe="")
+
+
+def span_from_name(name: str) -> MissingSpan | None:
+    """Return the missing time that a file is named after; None for any other name."""
+    try:
+        span = MissingSpan.from_json(json.loads(unquote(name)))
+    except (ValueError, TypeError, ArithmeticError, RecursionError):
+        return None
+    return span if span.start <= span.end and type(span.frames) is int else None
 
 
 def find_extracted_sets(clip: Clip, workspace: Workspace | None) -> list[ExtractedSet]:

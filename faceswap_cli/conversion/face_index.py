@@ -23,6 +23,7 @@ from faceswap_cli.conversion.swapper import FaceTask
 from faceswap_cli.core.fileio import (
     DamagedFileError,
     make_folder,
+    parse_fraction,
     read_json,
     sha256_file,
     translate_os_errors,
@@ -128,9 +129,9 @@ class FaceIndex:
                 return IndexProgress()
             digest = saved.pop("rows_sha256", None)
             last = saved.pop("place")
-            position = FramePosition(index=last[0], time=Fraction(last[1])) if last else None
+            position = FramePosition(index=last[0], time=parse_fraction(last[1])) if last else None
             progress = IndexProgress(state=saved.pop("memory"), position=position, **saved)
-        except (ValueError, LookupError, TypeError, AttributeError) as error:
+        except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
             raise DamagedFileError(self._state_path) from error
         if digest is not None and digest != self._hash_rows(progress.rows).hexdigest():
             raise DamagedFileError(self._rows_path)

@@ -13,6 +13,7 @@ import time
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from fractions import Fraction
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -447,6 +448,22 @@ def _parse_line(line: str) -> dict[str, Any]:
         if zlib.crc32(line.encode()) != int(match[2], 16):
             raise ValueError("the checksum does not match")
     return _parse_object(line)
+
+
+_FRACTION = re.compile(r"-?\d{1,40}(/\d{1,40})?")
+
+
+def parse_fraction(text: str) -> Fraction:
+    """Return a number that a file has as `1/25` or `3`.
+
+    Raises:
+        ValueError: It has another form: 1e999999999 would take all memory.
+        TypeError: It is no text.
+        ZeroDivisionError: It is divided by 0.
+    """
+    if not _FRACTION.fullmatch(text):
+        raise ValueError(f"not a fraction: {text:.50}")
+    return Fraction(text)
 
 
 def check_disk_space(folder: Path, *, needed_bytes: int, what: str = "the run") -> int:

@@ -167,7 +167,7 @@ def read_values(path: Path) -> dict[str, float]:
         raise InputError(f"there is no {path}", hint=_AGAIN_HINT) from error
     except DamagedFileError as error:
         raise DamagedFileError(path, hint=_AGAIN_HINT) from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise InputError(f"{path} is not an evaluation", hint=_AGAIN_HINT) from error
 
 

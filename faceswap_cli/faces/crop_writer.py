@@ -24,6 +24,7 @@ from faceswap_cli.core.fileio import (
     atomic_write,
     fsync,
     hard_link_or_copy,
+    parse_fraction,
     read_json,
     translate_os_errors,
     write_json,
@@ -259,10 +260,12 @@ def _read_progress(path: Path, records: Path) -> Progress:
         size, digest = int(progress["bytes"]), progress.get("records_sha256")
         if size < 0 or int(progress["faces"]) < 0:
             raise ValueError("less than nothing")
+        if "frame" in progress:
+            parse_fraction(progress["time"])
         found = _hash_file(records, size)
     except FileNotFoundError as error:
         raise DamagedFileError(records) from error
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, ArithmeticError) as error:
         raise DamagedFileError(path) from error
     if records.stat().st_size < size or (digest is not None and digest != found.hexdigest()):
         raise DamagedFileError(records)

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import re
 import stat
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from faceswap_cli.core.errors import InputError
+from faceswap_cli.core.fileio import parse_fraction
 from faceswap_cli.core.types import Points
 from faceswap_cli.core.workspace import SetFolder
 from faceswap_cli.faces.alignment import FRAMINGS, FaceAlignment
@@ -101,14 +101,12 @@ class FaceRecord:
         """Return the record of a line's values, which may be anything that JSON can hold."""
         if not _is_file_name(fields["file"]):
             raise ValueError("a crop is in the folder of its set")
-        if not _TIME.fullmatch(fields["time"]):
-            raise ValueError("a time is a fraction")
         if fields.get("framing", "face") not in FRAMINGS:
             raise ValueError("an unknown framing")
         return cls(
             file=fields["file"],
             frame=_to_index(fields["frame"]),
-            time=Fraction(fields["time"]),
+            time=parse_fraction(fields["time"]),
             alignment=_to_alignment(fields["to_unit"]),
             landmarks=_to_array(fields["landmarks"], (478, 2), np.float32),
             score=float(fields["score"]),
@@ -201,10 +199,6 @@ def _is_present(crop: Path) -> bool:
             f"{crop} is a link to a file outside of its set", hint="replace it by that file"
         )
     return crop.is_file()
-
-
-_TIME = re.compile(r"-?\d{1,20}(/\d{1,20})?")
-"""`Fraction` would also take a number with a billion zeros, and all memory for it."""
 
 
 def _is_file_name(name: str) -> bool:

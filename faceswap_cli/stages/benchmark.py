@@ -498,13 +498,13 @@ class _ResultStore:
             DamagedFileError: The file has changed since it was written.
         """
         try:
-            rows = read_document(self.path)["rows"]
+            rows = map(BenchmarkRow.from_dict, read_document(self.path)["rows"])
+            return {row.name: row for row in rows}
         except FileNotFoundError:
             return {}
-        except DamagedFileError as error:
+        except (DamagedFileError, KeyError, TypeError, AttributeError, ValueError) as error:
             hint = "delete it: the rows are computed again, of the runs that are there"
             raise DamagedFileError(self.path, hint=hint) from error
-        return {row["name"]: BenchmarkRow.from_dict(row) for row in rows}
 
     def ordered_rows(self) -> list[BenchmarkRow]:
         """Return lower bounds, trained runs, upper bounds."""

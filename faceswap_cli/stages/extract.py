@@ -27,7 +27,12 @@ from faceswap_cli.core.errors import (
     NoFacesError,
     did_you_mean,
 )
-from faceswap_cli.core.fileio import check_disk_space, format_bytes, translate_removed_files
+from faceswap_cli.core.fileio import (
+    check_disk_space,
+    format_bytes,
+    parse_fraction,
+    translate_removed_files,
+)
 from faceswap_cli.core.lock import set_lock
 from faceswap_cli.core.progress import Reporter
 from faceswap_cli.core.signals import StopFlag, graceful_interrupt
@@ -651,7 +656,7 @@ def _resume_position(progress: Mapping[str, Any]) -> FramePosition | None:
     """Return the last frame of a checkpoint; None if it is at the start of an input."""
     if "frame" not in progress:
         return None
-    return FramePosition(index=progress["frame"], time=Fraction(progress["time"]))
+    return FramePosition(index=progress["frame"], time=parse_fraction(progress["time"]))
 
 
 def _summarize(

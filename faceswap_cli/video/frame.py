@@ -16,6 +16,7 @@ import numpy as np
 from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 
+from faceswap_cli.core.fileio import parse_fraction
 from faceswap_cli.core.lazy_image import ArrayImage, LazyImage, Rect
 from faceswap_cli.core.types import Gray, Image
 from faceswap_cli.video.color import (
@@ -69,7 +70,9 @@ class MissingSpan:
     def from_json(cls, entry: Sequence[Any]) -> Self:
         """Return what `to_json` stored."""
         start, end, frames, is_end = entry
-        return cls(start=Fraction(start), end=Fraction(end), frames=frames, is_end=is_end)
+        return cls(
+            start=parse_fraction(start), end=parse_fraction(end), frames=frames, is_end=is_end
+        )
 
 
 class MissingSpans:

@@ -13,19 +13,24 @@ import numpy as np
 import torch
 from PIL import Image as Pillow
 
+from faceswap_cli.conversion.analysis import span_from_name
 from faceswap_cli.conversion.assignment import parse_assignments
 from faceswap_cli.conversion.face_index import FaceIndex
 from faceswap_cli.conversion.finished import LOG_NAME, FinishedLog
 from faceswap_cli.core import config, image_io
 from faceswap_cli.core.errors import FaceswapError
 from faceswap_cli.core.workspace import Workspace
+from faceswap_cli.evaluation.evaluation import read_values
 from faceswap_cli.exchange.face_files import read_face_file
 from faceswap_cli.exchange.plain_pickle import UnsafePickleError, read_plain_pickle
+from faceswap_cli.faces.crop_writer import _read_progress
 from faceswap_cli.faces.dataset import read_records
 from faceswap_cli.faces.selection import parse_selection
 from faceswap_cli.faces.set_source import read_source
 from faceswap_cli.provenance.sidecar import read_sidecar
 from faceswap_cli.provenance.xmp import has_swap_metadata
+from faceswap_cli.stages.benchmark import _ResultStore
+from faceswap_cli.stages.demo import DemoSummary
 from faceswap_cli.stages.jobs import read_jobs
 from faceswap_cli.training import checkpoint
 from faceswap_cli.training.report import read_log
@@ -103,6 +108,13 @@ def read_index_progress(path: Path) -> object:
     """Read how far the analysis of a clip was."""
     (path.parent / "faces.bin").touch()
     return FaceIndex(folder=path.parent, key="key").read_progress()
+
+
+def read_extraction_progress(path: Path) -> object:
+    """Read how far an extraction was."""
+    records = path.with_name("faces.jsonl")
+    records.touch()
+    return _read_progress(path, records)
 
 
 def read_finished(path: Path) -> object:
@@ -183,6 +195,10 @@ TARGETS: Mapping[str, Target] = {
         parse=of_file(read_index_progress, "faces.json"),
         seeds=(b'{"key": "key", "rows": 0, "frames": 1, "place": [0, "1/25"], "memory": {}}',),
     ),
+    "progress": Target(
+        parse=of_file(read_extraction_progress, "progress.json"),
+        seeds=(b'{"bytes": 0, "faces": 0, "frame": 1, "time": "1/25", "input": 0}',),
+    ),
     "segment_index": Target(
         parse=parse_segment_index,
         seeds=(b'{"key": "k", "first": 0, "ticks": [0], "sizes": [1], "keys": [1]}',),
@@ -191,6 +207,25 @@ TARGETS: Mapping[str, Target] = {
     "sidecar": Target(
         parse=of_file(lambda path: read_sidecar(path.parent / "a.mp4"), "a.mp4.provenance.json"),
         seeds=(b'{"claim": {"frames": 1}, "signature": "", "certificates": ""}',),
+    ),
+    "missing_time": Target(
+        parse=of_text(span_from_name),
+        seeds=(b"%5B%221%2F25%22%2C%20%222%2F5%22%2C%203%2C%20true%5D",),
+    ),
+    "evaluation": Target(
+        parse=of_file(read_values, "evaluation.json"),
+        seeds=(b'{"format": 2, "metrics": {"pose": {"value": 3.25}, "psnr": {"value": "inf"}}}',),
+    ),
+    "benchmark": Target(
+        parse=of_file(lambda path: _ResultStore(path=path).load(), "results.json"),
+        seeds=(
+            b'{"version": 1, "rows": [{"name": "a", "psnr": 12.5, "ssim": 0.5, "trials": {},'
+            b' "metrics": {"lpips": 0.1}, "settings": {"images": 64}}]}',
+        ),
+    ),
+    "demo": Target(
+        parse=of_file(lambda path: DemoSummary.load(path.parent), "summary.json"),
+        seeds=(b'{"psnr_swap": 12.5, "ssim_swap": 0.5, "images_seen": 64, "files": {}}',),
     ),
     "xmp": Target(parse=has_swap_metadata, seeds=(encode_png({"XML:com.adobe.xmp": "<x/>"}),)),
     "image": Target(
