@@ -5,6 +5,7 @@ needs no torch. Its mask is used within the landmarks' outline: they know where 
 the network what is in front of it.
 """
 
+import hashlib
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -12,10 +13,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 from safetensors import SafetensorError
-from safetensors.numpy import load_file
+from safetensors.numpy import load
 
 from faceswap_cli.core.errors import CheckpointError
-from faceswap_cli.core.fileio import sha256_file
 from faceswap_cli.core.lazy_image import LazyImage
 from faceswap_cli.core.types import AnyArray, Image, Mask, Points
 from faceswap_cli.faces.alignment import FaceAlignment
@@ -42,6 +42,7 @@ class VisibleFaceModel:
 
     def __init__(self, weights: Mapping[str, AnyArray], *, digest: str = "") -> None:
         self.digest = digest
+        self.weights = weights
         # Channels last: rows of all channels are long enough for numpy's loops to be fast.
         self._weights = {name: _channels_last(one) for name, one in weights.items()}
 
@@ -128,8 +129,8 @@ class VisibleFaceModel:
 def _load(path: Path, _: int) -> VisibleFaceModel:
     """Return the model of a file as it is at a time."""
     try:
-        weights = load_file(path)
-        model = VisibleFaceModel(weights, digest=sha256_file(path))
+        data = path.read_bytes()
+        model = VisibleFaceModel(load(data), digest=hashlib.sha256(data).hexdigest())
         model.infer(np.zeros((INPUT_PX, INPUT_PX, 3), np.uint8))
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise CheckpointError(

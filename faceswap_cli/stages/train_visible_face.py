@@ -10,13 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 
 from faceswap_cli.core.hardware import limit_threads
 from faceswap_cli.core.progress import Reporter
 from faceswap_cli.core.signals import graceful_interrupt
 from faceswap_cli.core.workspace import SetFolder, Workspace
-from faceswap_cli.faces.occlusion import VisibleFaceModel, shipped_weights
+from faceswap_cli.faces.occlusion import VisibleFaceModel
 from faceswap_cli.pretraining.marked_crops import MarkedCrops, read_marked_crops
 from faceswap_cli.pretraining.mask_training import (
     MaskSchedule,
@@ -86,7 +85,8 @@ def train_visible_face(
         images=images or DEFAULT_IMAGES, learning_rate=LEARNING_RATE, small_fraction=0.0, seed=seed
     )
     torch.manual_seed(seed)
-    net = load_folded(load_file(path if path.exists() else shipped_weights())).train()
+    weights = {name: torch.tensor(one) for name, one in before.weights.items()}
+    net = load_folded(weights).train()
     report.start_task("learning masks", total=schedule.images, unit="crops")
     with limit_threads(1), graceful_interrupt() as interrupt:
         for seen, loss in train_masks(net, marked.sample, schedule):
