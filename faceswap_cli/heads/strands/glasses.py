@@ -60,7 +60,7 @@ def make_glasses(head: HeadTraits, rest: Floats) -> Mapping[str, AnyArray]:
     shade = 0.5 * (1 - head.glasses) ** 2 + 0.01
     return make_ribbons(
         paths,
-        np.array([0.26, 0.26, 0.40, 0.40, 0.26], np.float32),
+        np.float32(head.frame_width) * np.array([0.26, 0.26, 0.40, 0.40, 0.26], np.float32),
         np.full((5, 3), shade, np.float32),
         center=np.array([0, 0, -40.0]),
         anchors=np.full(5, rest[:, 1].argmax()),
