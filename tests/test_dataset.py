@@ -72,7 +72,7 @@ def test_what_covers_a_face_is_left_out_of_its_mask(
 ) -> None:
     """Only of faces that extraction found covered; what is in front counts as background."""
 
-    def cover_left(*_: object) -> np.ndarray:
+    def cover_left(*_: object, **__: object) -> np.ndarray:
         return np.tile(np.arange(32) < 16, (32, 1)).astype(np.float32)
 
     monkeypatch.setattr(VisibleFaceModel, "find_occlusion", cover_left)

@@ -37,9 +37,10 @@ from faceswap_cli.faces.alignment import (
 )
 from faceswap_cli.faces.dataset import MASK_FOLDER, FaceRecord, FaceSet
 from faceswap_cli.faces.detectors.litert import LiteRTDetector
-from faceswap_cli.faces.occlusion import INPUT_PX, VisibleFaceModel, shipped_weights
+from faceswap_cli.faces.occlusion import INPUT_PX, VisibleFaceModel, decide_hidden, shipped_weights
 from faceswap_cli.faces.settings import ExtractSettings
-from faceswap_cli.pretraining import occluded_faces
+from faceswap_cli.faces.types import BLENDSHAPE_NAMES
+from faceswap_cli.pretraining import grimaces, occluded_faces
 from faceswap_cli.pretraining.mask_training import (
     MaskSchedule,
     save_masks,
@@ -55,10 +56,18 @@ from faceswap_cli.video.frame import Frame
 from faceswap_models.occlusion import VisibleFaceNet, load_folded, mask_loss
 
 WHOLE_CROP = FaceAlignment.from_square(160)
+WHOLE_FACE = np.ones((INPUT_PX, INPUT_PX), np.float32)
 CARD = Path(__file__).parents[1] / "docs/guide/occlusion.md"
 MAX_BYTES, MAX_PARAMETERS = 4_000_000, 2_000_000
 SMALL = OcclusionSize(
-    people=2, validation_people=2, moments=3, occluders=12, validation_occluders=24, marks=10
+    people=2,
+    validation_people=2,
+    mesh_people=2,
+    validation_mesh_people=2,
+    moments=3,
+    occluders=12,
+    validation_occluders=24,
+    marks=10,
 )
 
 
@@ -109,6 +118,24 @@ def test_numpy_computes_what_torch_does() -> None:
     assert expected.std() > 1e-4
 
 
+def test_patches_without_a_sure_pixel_are_seen() -> None:
+    """What is doubtful everywhere is not hidden; what is sure in a part is hidden as a whole."""
+    visible = np.ones((INPUT_PX, INPUT_PX), np.float32)
+    visible[20:40, 20:40] = 0.15
+    visible[20:40, 70:90] = 0.15
+    visible[20:40, 70:80] = 0.001
+    hidden = decide_hidden(visible, WHOLE_FACE)
+    assert (hidden[20:40, 20:40] == 0).all()
+    assert (hidden[20:40, 70:90] == 1).all()
+    assert 400 == (hidden > 0).sum()
+    # What is sure outside of the face says nothing of a patch inside.
+    left = WHOLE_FACE * (np.arange(INPUT_PX) < 80)
+    visible[20:40, 20:40] = 0.15
+    visible[20:40, 40:128] = 0.001
+    left[:, 40:] = 0
+    assert (decide_hidden(visible, left)[20:40, 20:40] == 0).all()
+
+
 def test_the_loss_is_least_at_the_truth() -> None:
     """The truth itself costs less than a mask without what is hidden, and than half of it."""
     visible = torch.zeros(1, 1, 16, 16)
@@ -138,9 +165,11 @@ def test_training_lowers_the_loss(drawn: OcclusionData) -> None:
 # --- what it is taught on ------------------------------------------------------------------------
 
 
-def test_samples_depend_on_their_number_alone(drawn: OcclusionData) -> None:
+@pytest.mark.parametrize("mesh_prob", [0.0, 1.0])
+def test_samples_depend_on_their_number_alone(drawn: OcclusionData, mesh_prob: float) -> None:
     """The same number gives the same crop; what is hidden is a part of the face."""
     hidden = []
+    drawn = replace(drawn, mesh_prob=mesh_prob, is_bent=mesh_prob > 0)
     for number in range(20):
         one, again = drawn.sample(number), drawn.sample(number)
         np.testing.assert_array_equal(one.image, again.image)
@@ -149,7 +178,7 @@ def test_samples_depend_on_their_number_alone(drawn: OcclusionData) -> None:
         assert one.face.mean() > 0.15
         hidden.append(1 - one.visible.sum() / one.face.sum())
     assert np.mean(np.array(hidden) > 0.02) > 0.4
-    assert np.mean(np.array(hidden) < 1e-6) > 0.05
+    assert np.mean(np.array(hidden) < (0.02 if mesh_prob else 1e-6)) > 0.05
 
 
 def test_the_underside_of_a_chin_belongs_to_the_face() -> None:
@@ -166,6 +195,37 @@ def test_the_underside_of_a_chin_belongs_to_the_face() -> None:
     assert whole[66, 40, 0] > 250
     assert whole[12, 40, 0] == 0
     np.testing.assert_array_equal(whole[:, :22, 0], face[:, :22])
+
+
+def test_mouths_and_temples_belong_to_the_face_and_own_hair_does_not() -> None:
+    """All of a head within the landmarks' outline is the face, but for what is in front of it."""
+    face, head, front, outline = np.zeros((4, 60, 60), np.float32)
+    outline[10:50, 15:45] = 1
+    head[5:60, 12:50] = 1
+    face[15:50, 20:45] = 1
+    face[38:42, 25:35] = 0  # the opening of the mouth
+    front[:20, :] = 1  # a fringe, above and beside the head as well
+    face[front > 0] = 0
+    whole, _, hides = grimaces.face_levels(np.dstack([face, head, front]), outline).T
+    assert (whole.T == 255 * outline).all()
+    assert (hides.T == 255 * front).all()
+    head[:, :25] = 0  # beyond a turned cheek
+    beyond = grimaces.face_levels(np.dstack([face * (head > 0), head, front]), outline)
+    assert (beyond[:, :25, 0] == 0).all()
+
+
+def test_grimaces_are_strong_and_on_either_side() -> None:
+    """Jaws go aside as far as they can, both ways, and some faces are calm."""
+    rng = np.random.default_rng(0)
+    table = np.array([grimaces.random_grimace(rng).blendshapes for _ in range(200)])
+    left, right, wide = (
+        table[:, BLENDSHAPE_NAMES.index(name)] for name in ("jawLeft", "jawRight", "jawOpen")
+    )
+    for values in (left, right, wide):
+        assert (values > 0.8).mean() > 0.03
+    assert (np.maximum(left, right) < 0.2).mean() > 0.3
+    assert table.min() >= 0
+    assert table.max() <= grimaces.STRONGEST
 
 
 def test_rough_crops_have_the_same_masks(drawn: OcclusionData) -> None:
@@ -203,7 +263,12 @@ def test_nobody_who_is_judged_is_learned_from(monkeypatch: pytest.MonkeyPatch) -
     seeds = [
         seed
         for is_validation in (False, True)
-        for group in (size.person_seeds, size.occluder_seeds, size.mark_seeds)
+        for group in (
+            size.person_seeds,
+            size.mesh_person_seeds,
+            size.occluder_seeds,
+            size.mark_seeds,
+        )
         for seed in group(is_validation=is_validation)
     ]
     assert min(seeds) >= SEED_OFFSET
@@ -212,7 +277,11 @@ def test_nobody_who_is_judged_is_learned_from(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(synthetic, "random_scenes", lambda seed, _: used.append(seed) or [])
     with LiteRTDetector() as detector:
         assert [] == list(occluded_faces.draw_person(seeds[0], 1, detector))
-    assert used == [seeds[0]]
+        monkeypatch.setattr(grimaces, "grimacing_person", lambda seed: used.append(seed))
+        monkeypatch.setattr(grimaces.HeadModel, "from_person", lambda _: None)
+        drawn = grimaces.draw_grimaces(seeds[1], 0, detector, render_px=64, crop_px=32)
+        assert [] == list(drawn)
+    assert used == seeds[:2]
 
 
 # --- the shipped weights -------------------------------------------------------------------------
@@ -228,10 +297,26 @@ def test_the_card_has_the_digest() -> None:
 def test_it_finds_what_covers_people_never_seen(drawn: OcclusionData) -> None:
     """On other people and things than it learned from, most of what is hidden is found."""
     score = score_masks(VisibleFaceModel.load(), [drawn.sample(number) for number in range(40)])
-    assert score.face_iou > 0.88
-    assert score.hidden_iou > 0.6
-    assert score.edge_percent < 4
-    assert score.false_percent < 3
+    assert score.face_iou > 0.92
+    assert score.hidden_iou > 0.7
+    assert score.edge_percent < 3.5
+    assert score.false_percent < 1
+
+
+def test_faces_that_grimace_are_left_whole(
+    drawn: OcclusionData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Puckers, jaws pulled aside and hard light hide nothing: little of the skin is called hidden.
+
+    It was a tenth before the network learned from people who do this.
+    """
+    monkeypatch.setattr(occluded_faces, "OCCLUDER_PROB", 0.0)
+    bare = replace(drawn, mesh_prob=1.0)
+    model, wrong = VisibleFaceModel.load(), []
+    for sample in (bare.sample(number) for number in range(30)):
+        skin = cv2.erode(np.asarray(sample.visible > 0.95, np.uint8), np.ones((5, 5))) > 0
+        wrong.append((decide_hidden(model.infer(sample.image), sample.face)[skin] > 0.5).mean())
+    assert np.mean(wrong) < 0.02
 
 
 def test_the_mask_of_a_still_face_is_still() -> None:
@@ -428,7 +513,9 @@ def test_painted_masks_are_learned(marked: Workspace) -> None:
     assert before == sha256_file(shipped_weights())
     taught = VisibleFaceModel.load(folder.visible_face_weights)
     crop = image_io.read_image(folder.root / FaceSet.from_folder(folder).records[3].file)
-    hidden = taught.find_occlusion(ArrayImage(image=crop), WHOLE_CROP, WHOLE_CROP, 160)
+    hidden = taught.find_occlusion(
+        ArrayImage(image=crop), WHOLE_CROP, WHOLE_CROP, 160, outline=WHOLE_FACE
+    )
     assert hidden[100:120, 60:100].mean() > 0.8
     assert hidden[55:80, 60:100].mean() < 0.2
     assert taught.digest == sha256_file(marked.visible_face_weights) != before

@@ -20,7 +20,7 @@ from faceswap_cli.core.workspace import Workspace
 from faceswap_cli.faces import VISIBLE_MASK
 from faceswap_cli.faces.alignment import FaceAlignment
 from faceswap_cli.faces.masks import MASK_MODES, MASK_PX, face_mask, mouth_mask
-from faceswap_cli.faces.occlusion import VisibleFaceModel
+from faceswap_cli.faces.occlusion import VisibleFaceModel, outline_face
 from faceswap_cli.video.codecs import check_codec
 
 
@@ -102,7 +102,10 @@ class FaceSwapper:
         image = view.to_partial_array(alignment.source_area())
         occlusion_mask = None
         if self.occlusion is not None:
-            occlusion_mask = self.occlusion.find_occlusion(view, task.alignment, alignment, MASK_PX)
+            outline = outline_face(task.landmarks, task.alignment)
+            occlusion_mask = self.occlusion.find_occlusion(
+                view, task.alignment, alignment, MASK_PX, outline=outline
+            )
         return FaceCrop(
             identity=task.identity,
             track=task.track,

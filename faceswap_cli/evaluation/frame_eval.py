@@ -22,7 +22,7 @@ from faceswap_cli.evaluation.metrics.temporal import MotionCompensation, Tempora
 from faceswap_cli.faces.alignment import FaceAlignment, align_face
 from faceswap_cli.faces.boxes import IOU_THRESHOLD, compute_iou
 from faceswap_cli.faces.masks import face_mask
-from faceswap_cli.faces.occlusion import VisibleFaceModel
+from faceswap_cli.faces.occlusion import VisibleFaceModel, outline_face
 from faceswap_cli.faces.track_smoothing import FrameTracks
 from faceswap_cli.faces.tracker import OnlineTracker, is_cut, make_thumbnail
 from faceswap_cli.faces.types import Face, FaceDetector
@@ -146,7 +146,10 @@ class FrameEvaluator:
     def _find_occlusion(self, pair: FramePair, crops: "_FaceCrops") -> Mask:
         """Return where something is in front of the face of the original, at its alignment."""
         view = ArrayImage(image=pair.original)
-        return self._occlusion.find_occlusion(view, crops.alignment, crops.alignment, CROP_PX)
+        outline = outline_face(crops.face.landmarks, crops.alignment)
+        return self._occlusion.find_occlusion(
+            view, crops.alignment, crops.alignment, CROP_PX, outline=outline
+        )
 
     def _find_swapped_face(self, image: Image, face: Face) -> FaceFeatures | None:
         """Return the face in the swapped frame at the position of `face` in the original."""

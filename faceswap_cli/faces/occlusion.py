@@ -29,6 +29,9 @@ COVERAGE = 0.8
 SEEN_FROM, DECIDED = 0.4, 0.5
 """Predicted value from which on a pixel counts as seen, and the width of the range of values around
 it that stay between: a bare face is more frequent than a covered one, hence less than a half."""
+SURE, SURE_PART = 0.1, 0.1
+"""A patch counts as hidden where this part of its pixels has a smaller value than that, and not at
+all where half of the part has."""
 WEIGHTS_NAME = "visible-face.safetensors"
 
 
@@ -57,7 +60,13 @@ class VisibleFaceModel:
         return _load(path, path.stat().st_mtime_ns)
 
     def find_occlusion(
-        self, view: LazyImage, alignment: FaceAlignment, square: FaceAlignment, size: int
+        self,
+        view: LazyImage,
+        alignment: FaceAlignment,
+        square: FaceAlignment,
+        size: int,
+        *,
+        outline: Mask,
     ) -> Mask:
         """Return 1 where something is in front of a face, float32 (size, size).
 
@@ -66,10 +75,11 @@ class VisibleFaceModel:
             alignment: The face's aligned square.
             square: The square that the mask covers.
             size: Its side, px.
+            outline: The face in the network's square, as `outline_face` returns it.
         """
         seen = alignment.center_crop(COVERAGE)
         image = view.to_partial_array(seen.source_area())
-        hidden = 1 - sharpen(self.infer(seen.crop(image, INPUT_PX)))
+        hidden = decide_hidden(self.infer(seen.crop(image, INPUT_PX)), outline)
         move = square.relative_to(seen, INPUT_PX).frame_to_crop(size)
         return np.asarray(cv2.warpAffine(hidden, move, (size, size), flags=cv2.INTER_LINEAR))
 
@@ -79,7 +89,8 @@ class VisibleFaceModel:
         """Return the part of a face's outline with something in front of it, 0 to 1."""
         square = alignment.center_crop(COVERAGE)
         face = face_mask(landmarks, square)
-        occlusion = self.find_occlusion(view, alignment, square, face.shape[0])
+        outline = outline_face(landmarks, alignment)
+        occlusion = self.find_occlusion(view, alignment, square, face.shape[0], outline=outline)
         return float((face * occlusion).sum() / max(float(face.sum()), 1.0))
 
     def infer(self, crop: Image) -> Mask:
@@ -143,6 +154,31 @@ def _load(path: Path, _: int) -> VisibleFaceModel:
 def sharpen(visible: Mask) -> Mask:
     """Return a mask whose doubtful values are decided: half a swap shows both faces."""
     return np.asarray(np.clip((visible - SEEN_FROM) / DECIDED + 0.5, 0, 1), np.float32)
+
+
+def decide_hidden(visible: Mask, outline: Mask) -> Mask:
+    """Return what of a face is hidden, float32 (S, S) in [0, 1]: nothing that is doubtful.
+
+    Networks are sure of what they have seen before, a hand as well as a face. A bare chin of a kind
+    they have not seen is hidden by a little at most, and so is every pixel of such a patch.
+
+    Args:
+        visible: As the network predicts it, float32 (S, S).
+        outline: The face, float32 (S, S): outside nobody asks.
+    """
+    hidden = 1 - sharpen(visible)
+    inside = ((hidden > 0) & (outline > 0.5)).astype(np.uint8)
+    _, patches = cv2.connectedComponents(inside)
+    sizes = np.bincount(patches.ravel())
+    sure = np.bincount(patches.ravel(), weights=(visible < SURE).ravel()) / np.maximum(sizes, 1)
+    weights = np.clip(2 * sure / SURE_PART - 1, 0, 1)
+    weights[0] = 1
+    return np.asarray(hidden * weights[patches], np.float32)
+
+
+def outline_face(landmarks: Points, alignment: FaceAlignment) -> Mask:
+    """Return a face's outline in the network's square, float32 (128, 128)."""
+    return face_mask(landmarks, alignment.center_crop(COVERAGE), INPUT_PX)
 
 
 def shipped_weights() -> Path:

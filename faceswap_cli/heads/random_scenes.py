@@ -16,32 +16,32 @@ HEAD_YAW_LIMIT, HEAD_PITCH_LIMIT, HEAD_ROLL_LIMIT = 40.0, 22.0, 16.0
 """The range of poses, degrees either way."""
 
 
-def _both(**values: float) -> dict[str, float]:
+def both_sides(**values: float) -> dict[str, float]:
     """Return coefficients of both sides of a face by their common name."""
     return {f"{name}{side}": value for name, value in values.items() for side in ("Left", "Right")}
 
 
 VISEMES: tuple[dict[str, float], ...] = (
-    {"jawOpen": 0.55} | _both(mouthLowerDown=0.15),  # a
-    {"jawOpen": 0.20} | _both(mouthSmile=0.3, mouthStretch=0.2),  # e, i
+    {"jawOpen": 0.55} | both_sides(mouthLowerDown=0.15),  # a
+    {"jawOpen": 0.20} | both_sides(mouthSmile=0.3, mouthStretch=0.2),  # e, i
     {"jawOpen": 0.30, "mouthFunnel": 0.6},  # o
     {"jawOpen": 0.08, "mouthPucker": 0.85},  # u, w
-    {"mouthRollLower": 0.3, "mouthRollUpper": 0.3} | _both(mouthPress=0.4),  # m, b, p
-    {"jawOpen": 0.06, "mouthRollLower": 0.4} | _both(mouthUpperUp=0.2),  # f, v
+    {"mouthRollLower": 0.3, "mouthRollUpper": 0.3} | both_sides(mouthPress=0.4),  # m, b, p
+    {"jawOpen": 0.06, "mouthRollLower": 0.4} | both_sides(mouthUpperUp=0.2),  # f, v
     {"jawOpen": 0.16, "_neutral": 0.12},  # l, th: the tongue
-    {"jawOpen": 0.10, "mouthFunnel": 0.35} | _both(mouthUpperUp=0.15),  # sh, ch
+    {"jawOpen": 0.10, "mouthFunnel": 0.35} | both_sides(mouthUpperUp=0.15),  # sh, ch
     {},
 )
 """Shapes of the mouth in speech."""
 
-_SMILE = _both(mouthSmile=0.75, cheekSquint=0.5, eyeSquint=0.3)
+_SMILE = both_sides(mouthSmile=0.75, cheekSquint=0.5, eyeSquint=0.3)
 MOODS: tuple[dict[str, float], ...] = (
     _SMILE,
-    _SMILE | {"jawOpen": 0.35} | _both(mouthUpperUp=0.4, eyeSquint=0.5),  # laughter
-    {"browInnerUp": 0.7, "jawOpen": 0.3} | _both(browOuterUp=0.7, eyeWide=0.6),  # surprise
-    _both(browDown=0.8, mouthPress=0.4, noseSneer=0.3),  # anger
-    {"browInnerUp": 0.8, "mouthShrugLower": 0.4} | _both(mouthFrown=0.7),  # sorrow
-    _both(noseSneer=0.7, mouthUpperUp=0.5, browDown=0.4),  # disgust
+    _SMILE | {"jawOpen": 0.35} | both_sides(mouthUpperUp=0.4, eyeSquint=0.5),  # laughter
+    {"browInnerUp": 0.7, "jawOpen": 0.3} | both_sides(browOuterUp=0.7, eyeWide=0.6),  # surprise
+    both_sides(browDown=0.8, mouthPress=0.4, noseSneer=0.3),  # anger
+    {"browInnerUp": 0.8, "mouthShrugLower": 0.4} | both_sides(mouthFrown=0.7),  # sorrow
+    both_sides(noseSneer=0.7, mouthUpperUp=0.5, browDown=0.4),  # disgust
     {"mouthSmileLeft": 0.6, "mouthDimpleLeft": 0.4, "browOuterUpLeft": 0.6},  # one-sided
     {"cheekPuff": 0.8, "mouthPucker": 0.3},
     {"mouthLeft": 0.5, "jawLeft": 0.4},
@@ -49,8 +49,8 @@ MOODS: tuple[dict[str, float], ...] = (
 )
 """What a face shows for some seconds."""
 BROWS: tuple[dict[str, float], ...] = (
-    {"browInnerUp": 1.0} | _both(browOuterUp=1.0),
-    _both(browDown=1.0),
+    {"browInnerUp": 1.0} | both_sides(browOuterUp=1.0),
+    both_sides(browDown=1.0),
 )
 """Brows raised and lowered, with whatever the mouth does."""
 

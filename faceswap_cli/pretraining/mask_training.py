@@ -13,7 +13,7 @@ from torch import Tensor
 
 from faceswap_cli.core.fileio import atomic_write, translate_os_errors
 from faceswap_cli.core.types import AnyArray, Mask
-from faceswap_cli.faces.occlusion import INPUT_PX, SEEN_FROM, VisibleFaceModel
+from faceswap_cli.faces.occlusion import INPUT_PX, VisibleFaceModel, decide_hidden
 from faceswap_cli.pretraining.occluded_faces import OccludedSample
 from faceswap_cli.training.dataset import derive_seed
 from faceswap_models.degradation import degrade
@@ -134,15 +134,15 @@ def score_masks(model: VisibleFaceModel, samples: Sequence[OccludedSample]) -> M
     faces, hidden, edges, false = [], [], [], []
     both = either = 0
     for one in samples:
-        found = model.infer(one.image)
+        hidden_part = decide_hidden(model.infer(one.image), one.face)
         face = one.face > 0.5
-        true, shown = face & (one.visible > 0.5), face & (found > SEEN_FROM)
+        true, shown = face & (one.visible > 0.5), face & (hidden_part < 0.5)
         faces.append(_overlap(true, shown))
         both += int((face & ~true & ~shown).sum())
         either += int((face & ~(true & shown)).sum())
         if (face & ~true).sum() >= HIDDEN_PX:
             hidden.append(_overlap(face & ~true, face & ~shown))
-            edges.append(_edge_distance(one.visible, found - SEEN_FROM + 0.5, one.face))
+            edges.append(_edge_distance(one.visible, 1 - hidden_part, one.face))
         elif true.any():
             false.append(1 - shown.sum() / true.sum())
     return MaskScore(

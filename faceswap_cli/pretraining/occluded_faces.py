@@ -7,8 +7,9 @@ depends on its number alone.
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -21,6 +22,7 @@ from faceswap_cli.faces.alignment import align_face, fit_affine_to_template
 from faceswap_cli.faces.detectors import LOCATION_DETECTORS
 from faceswap_cli.faces.occlusion import COVERAGE, INPUT_PX
 from faceswap_cli.faces.types import FaceDetector
+from faceswap_cli.pretraining.grimaces import draw_grimaces
 from faceswap_cli.pretraining.pairs import RENDER_PX, SEED_OFFSET, VALIDATION_OFFSET
 from faceswap_cli.synthetic import HeadModel
 from faceswap_cli.synthetic.geometry import soft_noise
@@ -51,9 +53,13 @@ FOLDS_PROB, FOLDS_NODES, FOLDS_STD = 0.6, (5, 24), (0.05, 0.3)
 its brightness."""
 FAR_PROB, FAR_PX = 0.2, (24, 64)
 """How often a face is far away, and the side of its crop then."""
+BEND_PROB, BEND_NODES, BEND_PART = 0.5, (3, 7), 0.025
+"""How often a crop is bent, its nodes along a side, and the deviation, as a part of the side."""
 
 Faces = npt.NDArray[np.uint8]
 """uint8 (N, S, S, 5): RGB, the mask of the face and that of the head."""
+DrawCrops = Callable[[int, int, FaceDetector], Iterator[tuple[AnyArray, AnyArray]]]
+"""`draw(seed, moments, detector)`: a person's crops with masks, and maps from an average face."""
 Layers = npt.NDArray[np.uint8]
 """uint8 (N, S, S, 5): RGB, opacity, and in the last one whether it is worn."""
 
@@ -65,6 +71,9 @@ class OcclusionSize:
     people: int = 160
     validation_people: int = 24
     """People that training never sees."""
+    mesh_people: int = 120
+    """People of a mesh, who grimace."""
+    validation_mesh_people: int = 16
     moments: int = 10
     """Moments of each."""
     occluders: int = 4_000
@@ -82,6 +91,11 @@ class OcclusionSize:
     def person_seeds(self, *, is_validation: bool = False) -> list[int]:
         """Return the seeds of the people, from `SEED_OFFSET` on."""
         return self._seeds("masked person", self.people, self.validation_people, is_validation)
+
+    def mesh_person_seeds(self, *, is_validation: bool = False) -> list[int]:
+        """Return the seeds of the people of a mesh, from `SEED_OFFSET` on."""
+        counts = self.mesh_people, self.validation_mesh_people
+        return self._seeds("masked mesh person", *counts, is_validation)
 
     def occluder_seeds(self, *, is_validation: bool = False) -> list[int]:
         """Return the seeds of the occluders, from `SEED_OFFSET` on."""
@@ -105,6 +119,9 @@ class OcclusionData:
     faces: Faces
     face_maps: AnyArray
     """float32 (N, 2, 3): from an average face's crop to each one, px."""
+    mesh_faces: Faces
+    """People of a mesh, uint8 (N, S, S, 6); the last channel is their hair and glasses."""
+    mesh_maps: AnyArray
     occluders: Layers
     marks: Layers
     seed: int
@@ -112,6 +129,10 @@ class OcclusionData:
     """Whether skin has folds, and faces are far away, now and then, as in footage."""
     has_whole_chins: bool = True
     """Whether the underside of a chin belongs to the face, although a true swap ends there."""
+    mesh_prob: float = 0.0
+    """How often a crop shows a person of a mesh."""
+    is_bent: bool = False
+    """Whether faces are bent smoothly, now and then, as grimaces do."""
 
     @classmethod
     def draw(
@@ -123,12 +144,18 @@ class OcclusionData:
             InputError: A file cannot be written.
         """
         root = _folder(folder, size, is_validation)
-        people = size.person_seeds(is_validation=is_validation)
+        people: dict[tuple[str, str], tuple[list[int], DrawCrops]] = {
+            ("faces", "maps"): (size.person_seeds(is_validation=is_validation), draw_person),
+            ("mesh-faces", "mesh-maps"): (
+                size.mesh_person_seeds(is_validation=is_validation),
+                partial(draw_grimaces, render_px=RENDER_PX, crop_px=CROP_PX),
+            ),
+        }
         kinds = {
             "occluders": (size.occluder_seeds(is_validation=is_validation), random_occluder),
             "marks": (size.mark_seeds(is_validation=is_validation), random_mark),
         }
-        total = len(people) + sum(len(seeds) for seeds, _ in kinds.values())
+        total = sum(len(seeds) for seeds, _ in (*people.values(), *kinds.values()))
         done = 0
         for name, (seeds, draw) in kinds.items():
             if not (root / f"{name}.npy").exists():
@@ -137,17 +164,19 @@ class OcclusionData:
                     layers.append(pack_layer(draw(seed, CROP_PX)))
                     yield (done := done + 1), total
                 _save(root / f"{name}.npy", np.stack(layers))
-        if not (root / "faces.npy").exists():
+        for (name, maps_name), (seeds, draw_crops) in people.items():
+            if (root / f"{name}.npy").exists():
+                continue
             faces: list[AnyArray] = []
             maps: list[AnyArray] = []
             with LOCATION_DETECTORS["litert"]() as detector:
-                for seed in people:
-                    for face, to_face in draw_person(seed, size.moments, detector):
+                for seed in seeds:
+                    for face, to_face in draw_crops(seed, size.moments, detector):
                         faces.append(face)
                         maps.append(to_face)
                     yield (done := done + 1), total
-            _save(root / "maps.npy", np.stack(maps))
-            _save(root / "faces.npy", np.stack(faces))
+            _save(root / f"{maps_name}.npy", np.stack(maps))
+            _save(root / f"{name}.npy", np.stack(faces))
 
     @classmethod
     def load(
@@ -158,6 +187,8 @@ class OcclusionData:
         is_validation: bool = False,
         is_rough: bool = False,
         has_whole_chins: bool = True,
+        mesh_prob: float = 0.0,
+        is_bent: bool = False,
     ) -> "OcclusionData":
         """Map the files of what was drawn.
 
@@ -168,31 +199,42 @@ class OcclusionData:
         return cls(
             faces=map_array(root / "faces.npy"),
             face_maps=map_array(root / "maps.npy"),
+            mesh_faces=map_array(root / "mesh-faces.npy"),
+            mesh_maps=map_array(root / "mesh-maps.npy"),
             occluders=map_array(root / "occluders.npy"),
             marks=map_array(root / "marks.npy"),
             seed=size.seed + (VALIDATION_OFFSET if is_validation else 0),
             is_rough=is_rough,
             has_whole_chins=has_whole_chins,
+            mesh_prob=mesh_prob,
+            is_bent=is_bent,
         )
 
     def sample(self, number: int, side_px: int = INPUT_PX) -> "OccludedSample":
         """Return the crop of a number, as a network of `side_px` gets it."""
         rng = np.random.default_rng(derive_seed(self.seed, number, "occluded sample"))
-        index = int(rng.integers(len(self.faces)))
-        to_crop, to_face = random_move(rng, side_px), self.face_maps[index].astype(np.float64)
-        packed = self.faces[index]
+        is_mesh = self.mesh_prob > 0 and self._is_mesh(number)
+        faces, maps = (self.mesh_faces, self.mesh_maps) if is_mesh else (self.faces, self.face_maps)
+        index = int(rng.integers(len(faces)))
+        to_crop, to_face = random_move(rng, side_px), maps[index].astype(np.float64)
+        packed = faces[index]
         image: Image = move_levels(packed[..., :3], to_crop, side_px)
-        levels = complete_chin(packed[..., 3:]) if self.has_whole_chins else packed[..., 3:]
+        levels = packed[..., 3:]
+        if self.has_whole_chins:
+            levels = np.dstack([complete_chin(levels[..., :2]), levels[..., 2:]])
         masks = move_levels(levels, to_crop, side_px)
+        if self.is_bent and rng.uniform() < BEND_PROB:
+            image, masks = _bend(image, masks, rng)
         face: Mask = masks[..., 0].astype(np.float32) / np.float32(255)
+        seen = face * (1 - masks[..., 2].astype(np.float32) / np.float32(255)) if is_mesh else face
         if rng.uniform() < ROOM_PROB:
             image = _replace_room(image, masks[..., 1], rng)
         if rng.uniform() < MARK_PROB:
             mark = unpack_layer(_choose(self.marks, rng), hides=False)
-            image = cover_crop(image, face, mark, rng, to_face=to_face, to_crop=to_crop).image
+            image = cover_crop(image, seen, mark, rng, to_face=to_face, to_crop=to_crop).image
         if self.is_rough and rng.uniform() < FOLDS_PROB:
-            image = _fold_skin(image, face, rng)
-        visible = face
+            image = _fold_skin(image, seen, rng)
+        visible = seen
         if rng.uniform() < OCCLUDER_PROB:
             for _ in range(1 + (rng.uniform() < SECOND_PROB)):
                 layer = unpack_layer(_choose(self.occluders, rng), hides=True)
@@ -201,6 +243,11 @@ class OcclusionData:
         if self.is_rough and rng.uniform() < FAR_PROB:
             image = _move_away(image, rng)
         return OccludedSample(image=record_image(image, rng), visible=visible, face=face)
+
+    def _is_mesh(self, number: int) -> bool:
+        """Return whether the crop of a number shows a person of a mesh."""
+        rng = np.random.default_rng(derive_seed(self.seed, number, "kind of person"))
+        return bool(rng.uniform() < self.mesh_prob)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -274,6 +321,20 @@ def _replace_room(image: Image, head: AnyArray, rng: np.random.Generator) -> Ima
     room = cv2.resize(grid, image.shape[:2], interpolation=how)
     weight = (head.astype(np.float32) / 255)[..., None]
     return np.asarray(room + (image.astype(np.float32) - room) * weight, np.uint8)
+
+
+def _bend(image: Image, masks: AnyArray, rng: np.random.Generator) -> tuple[Image, AnyArray]:
+    """Return an image and its masks with pixels moved a little, smoothly."""
+    side = image.shape[0]
+    nodes = int(rng.integers(*BEND_NODES))
+    strength = np.float32(side * BEND_PART * rng.uniform(0, 2))
+    across, down = (strength * soft_noise(rng, (side, side), ((nodes, 1.0),)) for _ in range(2))
+    y, x = np.mgrid[:side, :side].astype(np.float32)
+    bent = [
+        cv2.remap(one, x + across, y + down, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        for one in (image, masks)
+    ]
+    return np.asarray(bent[0], np.uint8), np.asarray(bent[1], np.uint8)
 
 
 def _fold_skin(image: Image, face: Mask, rng: np.random.Generator) -> Image:

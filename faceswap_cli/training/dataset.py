@@ -30,7 +30,7 @@ from faceswap_models.base import ModelSettings
 if TYPE_CHECKING:  # training from decoded crops needs no OpenCV, which image files and masks need
     from faceswap_cli.faces.dataset import FaceRecord, FaceSet
 
-CACHE_FORMAT = 3
+CACHE_FORMAT = 4
 """Part of the digest: a change of what is cached invalidates every old cache."""
 OVERSAMPLING = 1.5
 """Cached px per px of the network's input: enough that bilinear sampling at any angle neither blurs
@@ -340,14 +340,16 @@ def find_visible(face_set: "FaceSet", record: "FaceRecord", side_px: int) -> Mas
     if record.covered < MIN_COVERED:
         return 1.0
     from faceswap_cli.core.lazy_image import ArrayImage
-    from faceswap_cli.faces.occlusion import VisibleFaceModel
+    from faceswap_cli.faces.occlusion import VisibleFaceModel, outline_face
 
     crop = read_crop(face_set.path(record))
     face = record.alignment
     face = face.shrink_to_face() if record.framing == "head" else face
     in_crop = face.relative_to(record.alignment, crop.shape[0])
     model = VisibleFaceModel.load(SetFolder(root=face_set.folder).visible_face_weights)
-    return 1 - model.find_occlusion(ArrayImage(image=crop), in_crop, in_crop, side_px)
+    outline = outline_face(record.landmarks, face)
+    view = ArrayImage(image=crop)
+    return 1 - model.find_occlusion(view, in_crop, in_crop, side_px, outline=outline)
 
 
 def pack_masks(outline: Mask, features: Mask) -> AnyArray:

@@ -27,7 +27,7 @@ from faceswap_cli.evaluation.trials import TEST_SEED, TRIALS, select_identities
 from faceswap_cli.faces.alignment import align_face
 from faceswap_cli.faces.detectors.litert import LiteRTDetector
 from faceswap_cli.faces.masks import face_mask
-from faceswap_cli.faces.occlusion import COVERAGE, INPUT_PX, VisibleFaceModel, sharpen
+from faceswap_cli.faces.occlusion import COVERAGE, INPUT_PX, VisibleFaceModel, decide_hidden
 from faceswap_cli.pretraining.mask_training import score_masks
 from faceswap_cli.pretraining.occluded_faces import (
     CROP_PX,
@@ -122,12 +122,9 @@ def measure_jitter(model: VisibleFaceModel, *, radius: int) -> float:
         image = render_frame(HeadModel.from_person(person), scene, SIDE_PX).image
         crop = cv2.resize(image[60:330, 57:327], (INPUT_PX, INPUT_PX), interpolation=cv2.INTER_AREA)
         rng = np.random.default_rng(0)
-        masks = [
-            sharpen(
-                model.infer(np.clip(crop + rng.normal(0, 2, crop.shape), 0, 255).astype(np.uint8))
-            )
-            for _ in range(12)
-        ]
+        whole = np.ones((INPUT_PX, INPUT_PX), np.float32)
+        noisy = [np.clip(crop + rng.normal(0, 2, crop.shape), 0, 255) for _ in range(12)]
+        masks = [1 - decide_hidden(model.infer(one.astype(np.uint8)), whole) for one in noisy]
         windows = [masks[one : one + len(weights)] for one in range(13 - len(weights))]
         averages = [np.tensordot(weights / weights.sum(), one, 1) for one in windows]
         changes += [np.abs(a - b).sum() / a.sum() for a, b in pairwise(averages)]
