@@ -34,6 +34,7 @@ from faceswap_cli.core.types import AnyArray, Image
 from faceswap_cli.core.workspace import RunFolder, Workspace
 from faceswap_cli.faces.detectors import DEFAULT_DETECTOR
 from faceswap_cli.faces.detectors.litert import LiteRTDetector
+from faceswap_cli.faces.occlusion import VisibleFaceModel
 from faceswap_cli.faces.settings import ExtractSettings
 from faceswap_cli.faces.types import Face
 from faceswap_cli.provenance.credentials import read_credentials as read_credentials
@@ -220,8 +221,11 @@ def _painted_identity(image: Image, face: Face) -> str | None:
     return name if near[name] < 40 else None
 
 
-PLAIN = ConvertSettings(color="none", match_blur=False, match_grain=False, quality=8, hwaccel=False)
-"""The model's own pixels, without postprocessing."""
+PLAIN = ConvertSettings(
+    mask="both", color="none", match_blur=False, match_grain=False, quality=8, hwaccel=False
+)
+"""The model's own pixels, without postprocessing. Many frames here show no face, which the default
+mask would leave as they are."""
 
 
 # --- the whole stage --------------------------------------------------------------------------
@@ -671,6 +675,33 @@ def test_a_truncated_source_is_reported_once(
 
     assert 1 == len([text for text in notes if text.startswith("cut.mkv ends after")])
     assert any("the faces are" in text for text in notes) == (first_pass != "fresh")
+
+
+@pytest.mark.parametrize(
+    ("mask", "covered", "is_told"),
+    [("both", 0.5, True), ("visible", 0.5, False), ("both", 0.05, False)],
+)
+def test_covered_faces_are_told_where_the_mask_swaps_what_is_in_front(
+    mask: str,
+    covered: float,
+    is_told: bool,
+    images: Sequence[Image],
+    tmp_path: Path,
+    model: Echo,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A set that was extracted from the clip says how much of each face is covered."""
+    video = _write_video(tmp_path / "clip.mp4", images)
+    workspace = Workspace.open(tmp_path / "workspace")
+    monkeypatch.setattr(VisibleFaceModel, "measure_covered", lambda *_: covered)
+    _extract_and_forbid_detection(monkeypatch, video, workspace)
+    notes: list[str] = []
+    report = Reporter()
+    monkeypatch.setattr(report, "note", notes.append)
+    settings = replace(PLAIN, mask=mask)
+    _convert(video, tmp_path / "out.mp4", workspace=workspace, report=report, settings=settings)
+    told = f"something is in front of {len(images)} faces: --mask visible leaves it there"
+    assert is_told == (told in notes)
 
 
 # --- kinds of output --------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from faceswap_cli.stages import convert as stage
 from faceswap_cli.video.source import FrameSource, find_sources
 
 FRAMES = 8
-SETTINGS = ConvertSettings(hwaccel=False, color="none")
+SETTINGS = ConvertSettings(mask="both", hwaccel=False, color="none")
 
 
 @pytest.fixture(autouse=True)
@@ -123,7 +123,7 @@ def test_what_changed_is_made_again(folder: Path, change: str) -> None:
     output = folder / "out/a-swapped.mp4"
     settings = SETTINGS
     if change == "settings":
-        settings = ConvertSettings(hwaccel=False, color="none", quality=30)
+        settings = ConvertSettings(mask="both", hwaccel=False, color="none", quality=30)
     elif change == "weights":
         (folder / "any.safetensors").write_bytes(b"others")
     elif change == "clip":

@@ -28,7 +28,7 @@ from faceswap_cli.video.segments import FrameRange, SegmentedWriter
 SEGMENT_FRAMES = 12
 FRAMES = 2 * SEGMENT_FRAMES + 10
 # Lossless, since an encoder may choose differently from run to run.
-SETTINGS = ConvertSettings(hwaccel=False, color="none", credentials=False, quality=0)
+SETTINGS = ConvertSettings(mask="both", hwaccel=False, color="none", credentials=False, quality=0)
 
 
 class WidePool:

@@ -233,7 +233,7 @@ def test_enlarge_outline_keeps_the_center() -> None:
 def test_masks_are_chosen_by_name() -> None:
     """The oval, the predicted mask, or their product; a model without a mask is an error."""
     oval, learned = np.full((4, 4), 0.5, np.float32), np.full((4, 4), 0.4, np.float32)
-    assert ["both", "oval", "learned", "visible"] == list(MASK_MODES)
+    assert ["visible", "both", "oval", "learned"] == list(MASK_MODES)
     np.testing.assert_array_equal(oval, MASK_MODES["oval"](oval, learned))
     np.testing.assert_array_equal(learned, MASK_MODES["learned"](oval, learned))
     np.testing.assert_allclose(0.2, MASK_MODES["both"](oval, learned))

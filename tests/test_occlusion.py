@@ -37,6 +37,7 @@ from faceswap_cli.faces.alignment import (
 )
 from faceswap_cli.faces.dataset import MASK_FOLDER, FaceRecord, FaceSet
 from faceswap_cli.faces.detectors.litert import LiteRTDetector
+from faceswap_cli.faces.masks import MASK_MODES
 from faceswap_cli.faces.occlusion import INPUT_PX, VisibleFaceModel, decide_hidden, shipped_weights
 from faceswap_cli.faces.settings import ExtractSettings
 from faceswap_cli.faces.types import BLENDSHAPE_NAMES
@@ -380,6 +381,16 @@ def green_model() -> FaceModel:
     )
 
 
+def masking_model() -> FaceModel:
+    """Return a model that returns every face with a mask."""
+    return replace(
+        green_model(),
+        infer=lambda crops, _: [
+            SwappedFace(image=crop, mask=np.ones(crop.shape[:2], np.float32)) for crop in crops
+        ],
+    )
+
+
 @cache
 def face_task() -> FaceTask:
     """Return where the face of `render` is."""
@@ -411,10 +422,12 @@ def test_a_hand_stays_in_front() -> None:
     assert visible[plain & is_face].mean() > 0.95
 
 
-def test_only_the_visible_mask_asks_for_occlusion() -> None:
+def test_only_the_default_mask_asks_for_occlusion() -> None:
     """Other masks do not run the network."""
-    assert build_swapper(ConvertSettings(), green_model()).occlusion is None
-    assert build_swapper(ConvertSettings(mask="visible"), green_model()).occlusion is not None
+    assert "visible" == ConvertSettings().mask
+    for mask in MASK_MODES:
+        asks = build_swapper(ConvertSettings(mask=mask), masking_model()).occlusion is not None
+        assert asks == (mask == "visible")
 
 
 def test_what_is_in_front_is_mapped_to_the_model_s_square() -> None:

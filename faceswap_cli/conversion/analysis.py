@@ -34,6 +34,7 @@ from faceswap_cli.core.progress import Reporter
 from faceswap_cli.core.signals import graceful_interrupt
 from faceswap_cli.core.workspace import SetFolder, Workspace
 from faceswap_cli.faces.alignment import TEMPLATE_VERSION
+from faceswap_cli.faces.curation.outliers import MAX_COVERED
 from faceswap_cli.faces.dataset import read_records, read_records_digest
 from faceswap_cli.faces.detectors import DEFAULT_DETECTOR, LOCATION_DETECTORS
 from faceswap_cli.faces.selection import SelectAll
@@ -70,6 +71,15 @@ class ExtractedSet:
         names = {path.name for folder in folders for path in folder.glob("[0-9]*-*.*")}
         text = json.dumps([sha256_file(self.folder.records), sorted(names)])
         return hashlib.sha256(text.encode()).hexdigest()
+
+    def count_covered(self, clip: Clip) -> int:
+        """Return how many of its faces in a clip have something in front of them."""
+        return sum(
+            record.input_index == self.input_index
+            and clip.contains(record.time)
+            and record.covered > MAX_COVERED
+            for record in read_records(self.folder.records)
+        )
 
     def has_all_faces(self, clip: Clip, assignment: FaceAssignment) -> bool:
         """Return whether it holds every face of the clip that an assignment selects."""

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 from faceswap_cli.compositing import DEFAULT_FEATHER
 from faceswap_cli.core.option import Option
+from faceswap_cli.faces import VISIBLE_MASK
 from faceswap_cli.video import DEFAULT_QUALITY
 
 COMPOSITING = "Compositing"
@@ -48,12 +49,12 @@ class ConvertSettings:
     mask: Annotated[
         str,
         Option(
-            "Mask of the face: both multiplies learned and oval; visible leaves out what is in "
-            "front of it as well.",
+            "Mask of the face: visible, without what is in front of it; or both, oval or learned, "
+            "which swap that too.",
             metavar="NAME",
             panel=COMPOSITING,
         ),
-    ] = "both"
+    ] = VISIBLE_MASK
     forehead: Annotated[bool, Option("Swap the forehead too.", panel=COMPOSITING)] = True
     mouth: Annotated[bool, Option("Swap the inside of the mouth too.", panel=COMPOSITING)] = True
     sharpen: Annotated[

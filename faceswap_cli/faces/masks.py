@@ -153,10 +153,10 @@ def _resize_mask(mask: Mask, size: int) -> Mask:
 
 
 MASK_MODES: Mapping[str, Callable[[Mask, Mask | None], Mask]] = {
+    VISIBLE_MASK: intersect_masks,
     "both": intersect_masks,
     "oval": _use_oval,
     "learned": _use_learned,
-    VISIBLE_MASK: intersect_masks,
 }
 """`MASK_MODES[name](oval, learned)`: where the swap is visible, by the values of `--mask`; what is
 in front of the face is left out of `visible` besides.

@@ -50,6 +50,7 @@ from faceswap_cli.core.fileio import append_json, sha256_file, translate_removed
 from faceswap_cli.core.lock import RETRY_HINT, output_lock
 from faceswap_cli.core.progress import Reporter
 from faceswap_cli.core.workspace import RunFolder, Workspace
+from faceswap_cli.faces import VISIBLE_MASK
 from faceswap_cli.parallel.pools import TaskNeeds, open_pool
 from faceswap_cli.parallel.processes import InProcessPool
 from faceswap_cli.parallel.scheduler import run_plans
@@ -520,6 +521,10 @@ class _Conversion:
             note=note,
             missing=missing.add,
         )
+        reusable = find_reusable_set(sets, clip, assignments)
+        covered = reusable.count_covered(clip) if reusable else 0
+        if covered and self.settings.mask != VISIBLE_MASK:
+            note(f"something is in front of {covered} faces: --mask visible leaves it there")
         if not face_index.frames_to_swap():
             tracks = face_index.tracks()
             shutil.rmtree(folder, ignore_errors=True)

@@ -203,7 +203,7 @@ def benchmark_speed(rounds: int) -> None:
     stage.FaceModel = _PassthroughLoader  # type: ignore[misc,assignment]
     images = make_frames(FRAMES)
     frames = [VideoFrame.from_ndarray(image).reformat(format="yuv420p") for image in images]
-    usual = ConvertSettings(hwaccel=False)
+    usual = ConvertSettings(mask="both", hwaccel=False)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         source, short = folder / "in.mp4", folder / "short.mp4"
@@ -278,7 +278,7 @@ def print_peak_memory(source: Path) -> None:
     """Convert one clip and print the process's peak memory, KiB."""
     stage.FaceModel = _PassthroughLoader  # type: ignore[misc,assignment]
     with tempfile.TemporaryDirectory() as name:
-        convert(source, Path(name), ConvertSettings(hwaccel=False), None)
+        convert(source, Path(name), ConvertSettings(mask="both", hwaccel=False), None)
     # Not the peak of getrusage, which a child inherits from its parent.
     (peak,) = re.findall(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())
     print(peak)

@@ -274,8 +274,8 @@ CASES = {
     ),
     "in-front": Case(
         frames=behind_things,
-        before=Attempt(label="the default"),
-        after=Attempt(label="--mask visible", settings=ConvertSettings(mask="visible")),
+        before=Attempt(label="--mask both", settings=ConvertSettings(mask="both")),
+        after=Attempt(label="the default"),
     ),
     "person": Case(
         frames=two_people,

@@ -54,7 +54,7 @@ SwapProgram = Callable[[bytes, Image, Points], Image]
 
 NETWORK_PX = 128
 ORIGINS = (Origin(records="ab", consent="cd"), Origin(records="ef", consent="01"))
-PLAIN = ConvertSettings(color="none", match_blur=False, match_grain=False)
+PLAIN = ConvertSettings(mask="both", color="none", match_blur=False, match_grain=False)
 """The model's own pixels, without postprocessing."""
 
 

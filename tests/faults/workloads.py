@@ -57,7 +57,9 @@ RECIPE = config.resolve(
     ],
 )
 # Lossless: an encoder may choose differently from run to run.
-SETTINGS = ConvertSettings(color="none", match_blur=False, match_grain=False, quality=0)
+SETTINGS = ConvertSettings(
+    mask="both", color="none", match_blur=False, match_grain=False, quality=0
+)
 
 
 @dataclass(frozen=True, kw_only=True)
