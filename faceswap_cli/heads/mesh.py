@@ -27,15 +27,24 @@ HEAD_CENTER_CM = (0.0, -0.5, -7.5)
 NECK_PIVOT_CM = (0.0, -6.0, -9.0)
 """The joint below the skull that a head turns about."""
 _UNIT_GAINS = {
-    "browInnerUp": 1.9,
-    "browOuterUpLeft": 1.5,
-    "browOuterUpRight": 1.5,
+    "browInnerUp": 2.65,
+    "browOuterUpLeft": 2.4,
+    "browOuterUpRight": 2.4,
     "browDownLeft": 1.5,
     "browDownRight": 1.5,
-    "jawOpen": 1.15,
-    "mouthPucker": 1.5,
+    "jawOpen": 1.6,
+    "mouthLeft": 1.6,
+    "mouthPucker": 2.1,
+    "mouthRight": 1.6,
+    "mouthSmileLeft": 1.25,
+    "mouthSmileRight": 1.25,
 }
-"""MakeHuman's units that move less than a face at a coefficient of 1, and by how much."""
+"""MakeHuman's units that move less than a face at a coefficient of 1, and by how much.
+
+From `tests/benchmarks/heads.py --gains`: 0.7 of a unit alone is read as 0.7, less what is read at
+rest; medians over random people. Brows stay below that: further up they leave the brow ridge, and
+further down they cover the eyes.
+"""
 TONGUE_UNIT = "tongueOut"
 """The unit that MediaPipe does not read; in place of its coefficient `_neutral`."""
 
