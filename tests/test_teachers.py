@@ -6,12 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from benchmarks import teachers
 
 from faceswap_cli import heads, synthetic
 from faceswap_cli.cli.console import Terminal
 from faceswap_cli.faces.types import BLENDSHAPE_NAMES, FaceDetector
 from faceswap_cli.pretraining.pairs import Group, PairSettings
+from faceswap_models.base import ModelSettings, SwapOutput
 
 COUNT = 40
 
@@ -108,3 +110,30 @@ def test_groups_in_the_folder_are_not_drawn_again(
     assert drawn == [*settings.group_numbers, 1]
     assert [group[0, 0, 0, 0, 0] for group in first.groups] == [1, 2, 3]
     assert [group[0, 0, 0, 0, 0] for group in again.groups] == [1, 4, 3]
+
+
+class _Brighter:
+    """A base that draws every face white."""
+
+    model_settings = ModelSettings(size_px=32, coverage=0.5)
+
+    def swap(self, faces: torch.Tensor, identity: str) -> SwapOutput:
+        """Return white images."""
+        return SwapOutput(image=torch.ones_like(faces), mask=None)
+
+
+def test_the_mean_person_is_drawn_in_the_middle_of_the_crop() -> None:
+    """What the network sees is replaced by what it draws; around it the crop stays."""
+    crop = np.zeros((40, 40, 3), np.uint8)
+    drawn = teachers.draw_mean_person(_Brighter(), crop)  # type: ignore[arg-type]
+    assert (drawn[10:30, 10:30] == 255).all()
+    assert drawn.sum() == 20 * 20 * 3 * 255
+    assert not crop.any()
+
+
+def test_a_mean_person_that_never_moves_follows_nobody() -> None:
+    """Correlations are 1, -1, and 0 where one of both stays the same."""
+    moves = np.arange(5.0)
+    assert teachers._correlation(np.stack([moves, 3 + 2 * moves], 1)) == pytest.approx(1)
+    assert teachers._correlation(np.stack([moves, -moves], 1)) == pytest.approx(-1)
+    assert teachers._correlation(np.stack([moves, np.ones(5)], 1)) == 0

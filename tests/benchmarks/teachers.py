@@ -1,6 +1,6 @@
 """Which synthetic people teach better, and what in them does.
 
-    python tests/benchmarks/teachers.py --folder DIR [--only NAME ...] [--seed 0] [--pairs 16000]
+    python tests/benchmarks/teachers.py --folder DIR [--only NAME ...] [--seed 0] [--real SET ...]
 
 Each row of `ROWS` draws equally many people and moments, and pretrains `light` on as many pairs:
 ten minutes of processor time a row. Rows differ in one thing, so that a table says what it did. The
@@ -9,6 +9,10 @@ them, equally long for all:
 
     faceswap train A B --model autoencoder --init-from DIR/mesh-0.safetensors --max-images 6000
         --set model.detail_px=0
+
+With `--real`, folders of face sets of real people, the base itself is measured as well: how much of
+what they do the mean person does whom it draws of them. Weights that are in the folder are not
+taught again.
 
 Repeat a row with another seed to learn what chance does: a smaller difference is no finding.
 """
@@ -19,15 +23,19 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 
 from faceswap_cli import heads, synthetic
 from faceswap_cli.cli.console import Terminal
 from faceswap_cli.core.hardware import find_hardware, limit_threads
-from faceswap_cli.core.types import Image
+from faceswap_cli.core.image_io import read_image, resize_square
+from faceswap_cli.core.types import AnyArray, Image
+from faceswap_cli.faces.dataset import FaceSet
 from faceswap_cli.faces.detectors import LOCATION_DETECTORS
-from faceswap_cli.faces.types import FaceDetector
+from faceswap_cli.faces.detectors.litert import LiteRTDetector
+from faceswap_cli.faces.types import BLENDSHAPE_NAMES, Face, FaceDetector
 from faceswap_cli.heads import HeadScene
 from faceswap_cli.pretraining.drawing import (
     crop_group,
@@ -46,15 +54,22 @@ from faceswap_cli.pretraining.pairs import (
 )
 from faceswap_cli.pretraining.recipe import resolve_pretrain_recipe
 from faceswap_cli.pretraining.score import score_pairs
-from faceswap_cli.training.checkpoint import save_weights
+from faceswap_cli.training.checkpoint import load_weights, save_weights
 from faceswap_cli.training.dataset import derive_seed
 from faceswap_cli.training.schedule import warmup_factor
 from faceswap_cli.training.trainer import Trainer
-from faceswap_models.base import TrainProgress
+from faceswap_models.base import SwapModel, TrainProgress
 from faceswap_models.modulated import ModulatedAutoencoder
+from faceswap_models.tensors import to_images, to_tensor
 
 SETTINGS = PairSettings(groups=40, validation_groups=4, moments=20)
 EVERYBODY = "everybody"
+REAL_FACES = 80
+"""Faces of a set that a base is measured on, evenly over it."""
+READ_BORDER = 0.22
+"""What a crop is padded by before it is read, as a part of its side: faces fill it."""
+TRAITS = ("yaw", "pitch", "jawOpen", "mouthSmile", "mouthPucker", "eyeBlink")
+"""What a base is to keep of real faces: poses and blendshapes, means of both sides."""
 PERFORMANCE_S = 12.0
 """Duration of an invented performance, of which the moments are a part."""
 
@@ -274,23 +289,91 @@ def teach(pairs: SwapPairs, path: Path, *, seed: int, max_images: int, terminal:
         return json.dumps(asdict(score_pairs(averaged, loader)))
 
 
+def measure_transfer(model: SwapModel, folder: Path, detector: FaceDetector) -> str:
+    """Draw a set's real faces as the mean person; return how both agree, as JSON.
+
+    Correlations over the faces are 1 where the mean person does what they do, whatever either looks
+    like at rest.
+
+    Args:
+        model: A base.
+        folder: The set's, with `faces.jsonl`.
+        detector: An open detector, with blendshapes.
+    """
+    faces = FaceSet.load(folder.name, folder=folder, records=folder / "faces.jsonl")
+    chosen = np.linspace(0, len(faces) - 1, min(REAL_FACES, len(faces))).astype(int)
+    pairs = []
+    for index in chosen:
+        crop = resize_square(read_image(folder / faces.records[index].file), SETTINGS.side_px)
+        before = _read_face(crop, detector)
+        after = _read_face(draw_mean_person(model, crop), detector)
+        if before and after:
+            pairs.append((before, after))
+    traits = np.array([[[_trait(one, name) for name in TRAITS] for one in pair] for pair in pairs])
+    scores = [
+        round(_correlation(traits[:, :, column]), 2)
+        for column in range(len(TRAITS) if pairs else 0)
+    ]
+    named = dict(zip(TRAITS, scores, strict=False))  # without a face there are none
+    return json.dumps({"set": folder.name, "faces": len(pairs), **named})
+
+
+def draw_mean_person(model: SwapModel, crop: Image) -> Image:
+    """Return a crop whose middle is what the base draws of it."""
+    side = round(len(crop) * model.model_settings.coverage / 2) * 2
+    start = (len(crop) - side) // 2
+    middle = (slice(start, start + side),) * 2
+    with torch.inference_mode():
+        inputs = to_tensor([resize_square(crop[middle], model.model_settings.size_px)])
+        drawn = to_images(model.swap(inputs, EVERYBODY).image)[0]
+    changed = crop.copy()
+    changed[middle] = resize_square(drawn, side)
+    return changed
+
+
+def _read_face(crop: Image, detector: FaceDetector) -> Face | None:
+    """Return the face of a crop, if one is found."""
+    border = (round(len(crop) * READ_BORDER),) * 4
+    found = detector.detect(cv2.copyMakeBorder(crop, *border, cv2.BORDER_REPLICATE))
+    return found[0] if found else None
+
+
+def _trait(face: Face, name: str) -> float:
+    if name in ("yaw", "pitch"):
+        return face.pose[("yaw", "pitch").index(name)]
+    sides = [number for number, one in enumerate(BLENDSHAPE_NAMES) if one.startswith(name)]
+    return float(np.mean([face.blendshapes[side] for side in sides]))
+
+
+def _correlation(values: AnyArray) -> float:
+    """Return the correlation of columns (N, 2); 0 where one of them is the same in all rows."""
+    before, after = values.T - values.mean(0)[:, None]
+    scale = float(np.linalg.norm(before) * np.linalg.norm(after))
+    return float(before @ after) / scale if scale else 0.0
+
+
 def main() -> None:
-    """Draw, teach, and print a line for each row."""
+    """Draw, teach, measure, and print lines for each row."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--only", nargs="+", choices=ROWS, default=list(ROWS), metavar="NAME")
     parser.add_argument("--seed", type=int, default=0, help="of the training, not of the people")
     parser.add_argument("--pairs", type=int, default=16_000)
+    parser.add_argument("--real", type=Path, nargs="+", default=[], metavar="SET")
     options = parser.parse_args()
-    with limit_threads(1):
+    terminal = Terminal()
+    with limit_threads(1), LiteRTDetector() as detector:
         for name in options.only:
-            terminal = Terminal()
-            pairs = draw(name, options.folder, terminal)
             path = options.folder / f"{name}-{options.seed}.safetensors"
-            score = teach(
-                pairs, path, seed=options.seed, max_images=options.pairs, terminal=terminal
-            )
-            print(name, score, flush=True)
+            if not path.exists():
+                pairs = draw(name, options.folder, terminal)
+                score = teach(
+                    pairs, path, seed=options.seed, max_images=options.pairs, terminal=terminal
+                )
+                print(name, score, flush=True)
+            model = load_weights(path, torch.device("cpu")).model.eval()
+            for folder in options.real:
+                print(name, measure_transfer(model, folder, detector), flush=True)
 
 
 if __name__ == "__main__":
