@@ -34,7 +34,7 @@ from faceswap_cli.synthetic.occluders import (
 )
 from faceswap_cli.training.dataset import derive_seed, map_array, write_array
 
-DATA_VERSION = 1
+DATA_VERSION = 2
 """Part of the digest: a change of what is drawn invalidates every older file."""
 CROP_PX = round(INPUT_PX / COVERAGE)
 """Side of the drawn crops: those of the network's own scale, with a margin to move them in."""
