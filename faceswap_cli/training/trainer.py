@@ -240,8 +240,13 @@ class Trainer:
         """Return whether all that training changes are numbers, as losses do not show.
 
         The square of a gradient of 1e20 is infinite as a moment, and its weight never moves again.
+        Buffers may be infinite: the best error of a model that has not been judged yet is.
         """
-        finite = [torch.isfinite(value).all() for value in self.state_dict().values()]
+        buffers = {f"model/{name}" for name, _ in self.model.named_buffers()}
+        finite = [
+            (~torch.isnan(value) if name in buffers else torch.isfinite(value)).all()
+            for name, value in self.state_dict().items()
+        ]
         return all(torch.stack([one.cpu() for one in finite]).tolist())
 
     def load_state_dict(self, tensors: Mapping[str, Tensor]) -> None:
