@@ -240,6 +240,7 @@ def test_rough_crops_have_the_same_masks(drawn: OcclusionData) -> None:
     assert changed > 4
 
 
+@pytest.mark.slow
 def test_what_is_drawn_is_not_drawn_again(tmp_path: Path) -> None:
     """A second call draws nothing, and its files are those of the first."""
     first = draw_data(tmp_path)
