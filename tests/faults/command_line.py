@@ -29,6 +29,10 @@ from faceswap_cli.synthetic import CAST, animate, render_frames
 from faceswap_cli.video.writer import VideoWriter
 
 TIMEOUT_S = 240.0
+COLUMNS = 200
+"""Of a terminal; in a narrower one counts are cut."""
+SURROUNDINGS = {"TERM": "xterm", "COLUMNS": str(COLUMNS)}
+"""What a terminal tells; a test runner may be in one of another kind and width."""
 HEAD_PX = 160
 HEAD_FRAMES = 60
 CLIP_FRAMES = 260
@@ -111,7 +115,7 @@ class TerminalProcess:
     ) -> None:
         self._written = b""
         self._terminal, inner = os.openpty()
-        termios.tcsetwinsize(inner, (24, 200))  # narrower, as one that is "dumb", counts are cut
+        termios.tcsetwinsize(inner, (24, COLUMNS))
 
         def take_terminal() -> None:
             signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under `nohup` it would stay ignored
@@ -122,7 +126,7 @@ class TerminalProcess:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "faceswap_cli", *words],
             cwd=folder,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "TERM": "xterm", **variables},
+            env={**os.environ, "OMP_NUM_THREADS": "1", **SURROUNDINGS, **variables},
             stdin=subprocess.DEVNULL,
             stdout=inner,
             stderr=inner,
