@@ -41,9 +41,9 @@ MIN_FACES = 8
 """Fewer faces than this cannot be split into training and validation."""
 VALIDATION_BLOCKS = 4
 """Runs of neighboring frames that the validation faces come in."""
-MIN_COVERED = 0.1
-"""Part of a face that something in front of it covers at least, to be left out of its mask: less is
-some hair, or an error."""
+MIN_COVERED = 0.02
+"""Part of a face that something in front of it covers at least, to be left out of its mask: of a
+bare face hardly ever as much is called hidden, and a fringe is more."""
 VALIDATION_FRACTION = 0.1
 """Part of the faces that is kept out of training, for validation."""
 
