@@ -37,6 +37,7 @@ from faceswap_cli.faces.detectors import LOCATION_DETECTORS
 from faceswap_cli.faces.detectors.litert import LiteRTDetector
 from faceswap_cli.faces.types import BLENDSHAPE_NAMES, Face, FaceDetector
 from faceswap_cli.heads import HeadScene
+from faceswap_cli.heads.random_scenes import both_sides
 from faceswap_cli.pretraining.drawing import (
     crop_group,
     draw_group,
@@ -157,16 +158,13 @@ def with_ellipsoid_expressions(seed: int, count: int) -> Sequence[HeadScene]:
 def _blendshapes_of(params: synthetic.SceneParams) -> tuple[float, ...]:
     """Return the coefficients that show on a mesh what an ellipsoid person shows."""
     raised, lowered = 1.4 * max(0.0, params.brow), 3 * max(0.0, -params.brow)
-    both_sides = {
-        "mouthSmile": params.smile,
-        "mouthUpperUp": 0.3 * params.smile,
-        "eyeBlink": params.blink,
-        "browOuterUp": raised,
-        "browDown": lowered,
-    }
-    shapes = {
-        f"{name}{side}": one for name, one in both_sides.items() for side in ("Left", "Right")
-    }
+    shapes = both_sides(
+        mouthSmile=params.smile,
+        mouthUpperUp=0.3 * params.smile,
+        eyeBlink=params.blink,
+        browOuterUp=raised,
+        browDown=lowered,
+    )
     return heads.blendshapes({"jawOpen": params.jaw, "browInnerUp": raised} | shapes)
 
 

@@ -77,23 +77,19 @@ class KillAtOperation(RunOnly):
     """Kills the process before its file operation number `at`."""
 
     at: int
+    signal_name: str = "SIGKILL"
 
     def _count(self) -> None:
         self.operations += 1
         if self.operations == self.at:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), getattr(signal, self.signal_name))
 
 
 @dataclass(kw_only=True)
-class StopAtOperation(RunOnly):
+class StopAtOperation(KillAtOperation):
     """Asks the process to stop before its file operation number `at`."""
 
-    at: int
-
-    def _count(self) -> None:
-        self.operations += 1
-        if self.operations == self.at:
-            os.kill(os.getpid(), signal.SIGTERM)
+    signal_name: str = "SIGTERM"
 
 
 @dataclass(kw_only=True)
