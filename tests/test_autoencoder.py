@@ -180,6 +180,7 @@ def test_an_unknown_encoder_is_refused() -> None:
 # --- depth ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_decoders_of_all_depths_have_the_same_output_size() -> None:
     """A deeper decoder learns more upsamplings; 0 is the deepest."""
     models = [build_model(replace(VGG, learned_upsamples=depth)) for depth in (1, 2, 3, 4, 5, 0)]

@@ -344,6 +344,7 @@ def test_messages_of_libraries_are_shown_when_asked_for(
     assert expected == [str(one.message) for one in seen] == [one.message for one in caplog.records]
 
 
+@pytest.mark.slow
 def test_debug_shows_where_an_error_came_from(tmp_path: Path) -> None:
     """--debug prints the traceback."""
     done = faceswap("extract", "no.mp4", "--debug", folder=tmp_path)

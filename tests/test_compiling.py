@@ -77,6 +77,7 @@ def test_compiled_networks_train_the_same(backend: str, compiled_calls: list[str
         torch.testing.assert_close(value, compiled.state_dict()[name], rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_compiled_run_resumes_bit_for_bit(compiled_calls: list[str]) -> None:
     """Also across growth, after which the final networks are compiled."""
     whole, first, second = (make_trainer("progressive") for _ in range(3))
@@ -92,6 +93,7 @@ def test_a_compiled_run_resumes_bit_for_bit(compiled_calls: list[str]) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_growing_networks_are_not_compiled(compiled_calls: list[str]) -> None:
     """Each stage would have to be compiled."""
     trained = make_trainer("progressive")
@@ -103,6 +105,7 @@ def test_growing_networks_are_not_compiled(compiled_calls: list[str]) -> None:
     assert 0 < len(compiled_calls)
 
 
+@pytest.mark.slow
 def test_evaluation_runs_in_eager_mode(compiled_calls: list[str]) -> None:
     """Every other batch size would have to be compiled."""
     trained = make_trainer("cyclegan")
@@ -113,6 +116,7 @@ def test_evaluation_runs_in_eager_mode(compiled_calls: list[str]) -> None:
     assert [] != compiled_calls
 
 
+@pytest.mark.slow
 def test_discriminators_with_a_gradient_penalty_are_not_compiled() -> None:
     """Compiled networks have no second derivative."""
     kinds = {

@@ -231,6 +231,7 @@ mask would leave as they are."""
 # --- the whole stage --------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_video_timing_and_audio_are_preserved(clip: Path, tmp_path: Path, model: Echo) -> None:
     """Size, every frame's time and every packet of sound are carried over, and faces are found."""
     output = tmp_path / "exports" / "ada-bo.mp4"
@@ -344,6 +345,7 @@ def test_an_output_is_made_by_one_process_at_a_time(
     assert left <= {name, sidecar_path(output).name}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stem", ["x" * 240, "\u00e9" * 125, "x" * 251])
 def test_a_source_and_an_output_can_have_the_longest_names(
     stem: str, clip: Path, face: Face, tmp_path: Path, model: Echo, monkeypatch: pytest.MonkeyPatch
@@ -431,6 +433,7 @@ def test_a_clip_in_black_and_white_stays_so(
             assert np.abs(before.image.astype(int) - after.image).max() > 30
 
 
+@pytest.mark.slow
 def test_short_gaps_are_interpolated(
     face: Face, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -581,6 +584,7 @@ def test_a_missing_track_is_reported(clip: Path, tmp_path: Path, model: Echo) ->
     assert [] == list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_faces_are_reused_from_an_extracted_set(
     clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -609,6 +613,7 @@ def test_faces_are_reused_from_an_extracted_set(
     assert ["ada"] * 4 + [None] * 3 + ["ada"] * 5 == tints
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first_pass", ["fresh", "from a set", "stopped"])
 def test_a_damaged_source_is_reported_and_counted(
     first_pass: str,
@@ -719,6 +724,7 @@ def test_a_trimmed_output_starts_at_zero(
     assert _packets(output, "audio")
 
 
+@pytest.mark.slow
 def test_a_recording_of_a_broadcast_is_trimmed_from_its_first_frame(
     clip: Path, face: Face, tmp_path: Path, model: Echo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -873,6 +879,7 @@ def test_images_of_one_name_do_not_replace_each_other(
 # --- provenance -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_output_is_signed_unless_disabled(
     clip: Path, face: Face, tmp_path: Path, model: Echo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -896,6 +903,7 @@ def test_output_is_signed_unless_disabled(
     assert not sidecar_path(output).exists()
 
 
+@pytest.mark.slow
 def test_missing_credentials_are_logged_in_the_run(
     clip: Path, face: Face, tmp_path: Path, model: Echo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -992,6 +1000,7 @@ def _frame_indices(items: Sequence[preview_stage.PreviewFrame]) -> list[int]:
     return [item.frame.index for item in items]
 
 
+@pytest.mark.slow
 def test_a_preview_excludes_deleted_crops(
     clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -88,6 +88,7 @@ def test_one_bar_counts_all_frames_of_both_passes(folder: Path) -> None:
     assert 4 * FRAMES == report.done[-1]
 
 
+@pytest.mark.slow
 def test_the_same_command_makes_only_what_is_left(folder: Path) -> None:
     """What is finished stays as it is; what was deleted or came late is made."""
     convert(folder, "a.mp4")

@@ -128,6 +128,7 @@ def assert_same_frames(one: Path, other: Path) -> None:
         np.testing.assert_array_equal(expected.image, found.image)
 
 
+@pytest.mark.slow
 def test_parts_make_the_same_frames(
     clip: Path, whole: stage.ConvertSummary, output: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -150,6 +151,7 @@ def test_parts_make_the_same_frames(
     assert FRAMES == len(frames)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("failing", [0, SEGMENT_FRAMES])
 def test_the_same_command_renders_only_the_part_that_failed(
     failing: int,

@@ -81,6 +81,7 @@ def sets(make_set: Callable[..., FaceSet]) -> tuple[FaceSet, FaceSet]:
     return make_set("ada", 20, hue=0), make_set("bo", 24, hue=1)
 
 
+@pytest.mark.slow
 def test_the_batch_size_is_saved_in_the_recipe(
     sets: tuple[FaceSet, FaceSet], monkeypatch: pytest.MonkeyPatch
 ) -> None:

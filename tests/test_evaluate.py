@@ -106,6 +106,7 @@ def test_command_writes_json_and_page(
     assert 'src="http' not in page
 
 
+@pytest.mark.slow
 def test_missing_set_is_named(folder: Path) -> None:
     """The exit code is that of a wrong name, and the hint is the nearest name."""
     words = ["evaluate", folder / "swapped.mp4", "--original", folder / "original.mp4"]
@@ -204,6 +205,7 @@ def test_videos_of_other_frames_are_refused(
         )
 
 
+@pytest.mark.slow
 def test_a_swap_without_faces_has_no_coverage(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -315,6 +317,7 @@ def test_another_file_is_no_evaluation(tmp_path: Path, content: str) -> None:
         read_values(path)
 
 
+@pytest.mark.slow
 def test_the_same_person_is_measured_while_lost() -> None:
     """Of two people the left one is swapped, and lost for ten frames: nobody is measured in them.
 

@@ -51,6 +51,7 @@ def no_packages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", "/nowhere")
 
 
+@pytest.mark.slow
 def test_dlib_recognizes_a_person(faces: Faces) -> None:
     """At another yaw a face is nearer to itself than to another identity."""
     model = open_or_skip(DlibIdentity.open)

@@ -251,6 +251,7 @@ def crops(space: Workspace) -> set[str]:
     return {path.name for path in space.set_folder("ada").root.glob("*.png")}
 
 
+@pytest.mark.slow
 def test_each_outlier_type_is_found(ada: Workspace) -> None:
     """Each in the crops that were made so, and in no others."""
     all_crops = crops(ada)

@@ -62,6 +62,7 @@ def run_script(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[st
     )
 
 
+@pytest.mark.slow
 def test_it_imports_nothing_but_torch_numpy_and_this_repository(tmp_path: Path) -> None:
     """Quicker than the run below, for whoever adds an import to the training."""
     ended = run_script(tmp_path, "--help")
@@ -122,6 +123,7 @@ def test_another_file_than_pairs_is_named(tmp_path: Path, content: bytes) -> Non
         gpu_pairs.unpack_pairs(path)
 
 
+@pytest.mark.slow
 def test_pairs_make_weights_that_new_people_begin_with(pairs: SwapPairs, tmp_path: Path) -> None:
     """The part that is run for a base alone."""
     gpu_pairs.pack_pairs(pairs, tmp_path / "pairs.npz", moments=3)
@@ -157,6 +159,7 @@ def run_main(folder: Path, *arguments: str) -> tuple[int, dict[str, Any]]:
     return code, json.loads((folder / "gpu.json").read_text(encoding="utf-8"))["parts"]
 
 
+@pytest.mark.slow
 def test_finished_parts_are_not_repeated(fake_parts: list[str], tmp_path: Path) -> None:
     """A second run takes up what is missing; `--only` runs its parts whatever was there."""
     assert run_main(tmp_path, "--only", "two")[0] == 0
@@ -169,6 +172,7 @@ def test_finished_parts_are_not_repeated(fake_parts: list[str], tmp_path: Path) 
     ]
 
 
+@pytest.mark.slow
 def test_an_error_ends_its_part_only(
     fake_parts: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -187,6 +191,7 @@ def test_an_error_ends_its_part_only(
     assert fake_parts == ["two", "three"]
 
 
+@pytest.mark.slow
 def test_a_comparison_that_fails_fails_its_part(
     fake_parts: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -200,6 +205,7 @@ def test_a_comparison_that_fails_fails_its_part(
     assert (code, parts["two"]["status"], parts["three"]["status"]) == (1, "failed", "done")
 
 
+@pytest.mark.slow
 def test_the_budget_stops_a_part_and_skips_the_rest(
     fake_parts: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -220,6 +226,7 @@ def test_the_budget_stops_a_part_and_skips_the_rest(
     assert fake_parts == []
 
 
+@pytest.mark.slow
 def test_results_of_another_machine_are_not_mixed(
     fake_parts: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -248,6 +255,7 @@ def test_data_come_back_as_they_were_made(data_file: Path) -> None:
         assert np.median(difference[outside]) < 4 < 20 < np.median(difference[inside])
 
 
+@pytest.mark.slow
 def test_data_that_are_too_large_are_not_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -313,6 +321,7 @@ def test_a_resume_that_loses_something_is_found(
     assert row["difference without a stop"] == 0
 
 
+@pytest.mark.slow
 def test_the_true_swap_scores_best(context: gpu.Context, data_file: Path) -> None:
     """The truth is without error; the unswapped input is far from it."""
     [case, _] = gpu.load_data(data_file).cases

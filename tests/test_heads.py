@@ -60,6 +60,7 @@ def difference(first: RenderedHead, second: RenderedHead) -> npt.NDArray[np.int_
     return np.abs(first.image.astype(int) - second.image.astype(int)).max(axis=2)
 
 
+@pytest.mark.slow
 def test_an_image_has_the_documented_shapes_and_ranges() -> None:
     """Images are RGB bytes; masks are in [0, 1], and face and hair are parts of the head."""
     rendered = render_head(model(1), SCENE, SIDE_PX)
@@ -75,6 +76,7 @@ def test_an_image_has_the_documented_shapes_and_ranges() -> None:
     assert 0 < masks["eyes"].mean() < 0.02
 
 
+@pytest.mark.slow
 def test_the_same_scene_gives_the_same_bytes() -> None:
     """Also with a model that was built again."""
     scene = random_head_scenes(4, 1)[0]
@@ -108,6 +110,7 @@ def test_a_true_swap_leaves_skull_and_shoulders() -> None:
     assert np.abs(source - target).max() > 0.3
 
 
+@pytest.mark.slow
 def test_a_true_swap_changes_no_pixel_of_the_room() -> None:
     """What is neither head nor its shadow is the same."""
     before = render_head(model(2), SCENE, 128)

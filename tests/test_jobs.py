@@ -163,6 +163,7 @@ def test_every_step_is_parsed_before_the_first_is_run(
     assert "step 1" not in done.stderr
 
 
+@pytest.mark.slow
 def test_an_export_of_faces_needs_no_model(tmp_path: Path) -> None:
     """It is run, and finds no such set."""
     done = run_jobs(write_jobs(tmp_path, '[jobs]\na = ["export --faces a"]'))
@@ -170,6 +171,7 @@ def test_an_export_of_faces_needs_no_model(tmp_path: Path) -> None:
     assert "step 1" in done.stderr
 
 
+@pytest.mark.slow
 def test_the_result_of_every_step_is_in_the_json(tmp_path: Path) -> None:
     """Results and errors are those of the commands; the exit code is the first failure's."""
     path = write_jobs(tmp_path, '[jobs]\na = ["verify gone.mp4", "presets"]\nb = ["presets"]')

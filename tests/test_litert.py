@@ -42,6 +42,7 @@ def networks() -> DetectorNetworks:
     return DetectorNetworks.open(find_model_file("face_landmarker"), yunet=find_model_file("yunet"))
 
 
+@pytest.mark.slow
 def test_litert_matches_mediapipe(networks: DetectorNetworks) -> None:
     """Landmarks agree to 1/200 of the eyes' distance, blendshapes to 0.02, angles to 0.2 degrees.
 
@@ -61,6 +62,7 @@ def test_litert_matches_mediapipe(networks: DetectorNetworks) -> None:
             np.testing.assert_allclose(face.pose, expected.pose, atol=0.2)
 
 
+@pytest.mark.slow
 def test_second_pass_is_independent_of_the_detector(networks: DetectorNetworks) -> None:
     """Started from YuNet's and BlazeFace's regions, the second fits differ less than the first."""
     first_distances, second_distances = [], []
@@ -152,6 +154,7 @@ with LiteRTDetector() as detector:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("strace"), reason="needs strace")
 def test_litert_opens_no_socket(tmp_path: Path) -> None:
     """Detection makes no system call for a connection of any kind."""

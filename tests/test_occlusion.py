@@ -166,6 +166,7 @@ def test_training_lowers_the_loss(drawn: OcclusionData) -> None:
 # --- what it is taught on ------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mesh_prob", [0.0, 1.0])
 def test_samples_depend_on_their_number_alone(drawn: OcclusionData, mesh_prob: float) -> None:
     """The same number gives the same crop; what is hidden is a part of the face."""
@@ -248,6 +249,7 @@ def test_what_is_drawn_is_not_drawn_again(tmp_path: Path) -> None:
     np.testing.assert_array_equal(first.faces, OcclusionData.load(SMALL, tmp_path).faces)
 
 
+@pytest.mark.slow
 def test_what_has_changed_since_it_was_drawn_is_refused(tmp_path: Path) -> None:
     """One bit is enough; the error names the file."""
     draw_data(tmp_path)

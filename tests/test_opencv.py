@@ -36,6 +36,7 @@ def test_used_names_exist(name: str) -> None:
     assert hasattr(cv2, name)
 
 
+@pytest.mark.slow
 def test_used_names_are_found() -> None:
     """The list of names that is read from the source is not empty."""
     assert {"warpAffine", "cvtColor", "imencode"} <= names_used()

@@ -286,6 +286,7 @@ def seen_color(browser: Browser, folder: Path, x: float) -> str:
     return ("red", "green", "blue")[int(np.argmax(seen_rgb(browser, folder, x)))]
 
 
+@pytest.mark.slow
 def test_a_player_goes_to_a_frame_and_plays(browser: Browser, tmp_path: Path) -> None:
     """The slider counts frames; the picture is the frame's; playing moves the time."""
     write_side_by_side(tmp_path / "video.mp4")

@@ -338,6 +338,7 @@ def vgg19_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["pth", "safetensors"])
 def test_vgg19_starts_from_the_given_file(
     kind: str,

@@ -388,6 +388,7 @@ def test_a_run_goes_on_with_its_own_settings(
     assert (name or "base-debug") == runs[-1].name
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_pairs")
 def test_what_is_pretrained_is_an_ordinary_model(folder: Path, tmp_path: Path) -> None:
     """It loads as any trained model, and two new people start from its decoder."""

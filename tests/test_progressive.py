@@ -287,6 +287,7 @@ def test_growth_by_plateau_depends_on_validation_errors() -> None:
     assert torch.inf == progressive(other).best
 
 
+@pytest.mark.slow
 def test_a_run_grows_by_plateau(sets: Sets, run: RunFolder) -> None:
     """With a learning rate near 0 no validation error improves, and the stage ends."""
     changes = [
@@ -299,6 +300,7 @@ def test_a_run_grows_by_plateau(sets: Sets, run: RunFolder) -> None:
     assert int(load_file(run.resume)["model/built"]) > 0
 
 
+@pytest.mark.slow
 def test_every_stage_has_a_preview_and_a_column_on_the_strip(sets: Sets, run: RunFolder) -> None:
     """The strip shows all stages side by side."""
     run_training(sets, run, 24)
@@ -328,6 +330,7 @@ def test_invalid_growth_settings_are_refused(change: str, message: str) -> None:
         config.resolve("progressive", "paper", [change])
 
 
+@pytest.mark.slow
 def test_every_stage_works_at_the_smallest_side() -> None:
     """Also with growing resolution: from 8 px on, no layer is too small for its norm."""
     settings = ProgressiveModelSettings(

@@ -297,6 +297,7 @@ for path in map(Path, sys.argv[1:]):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_signing_memory_does_not_depend_on_the_size(make: Make) -> None:
     """A quarter of a gigabyte takes at most 48 MB more than a small file, to sign and to check."""

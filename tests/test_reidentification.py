@@ -342,6 +342,7 @@ def test_few_faces_are_embedded() -> None:
     assert 1 + len(LATER_EMBEDDINGS) + 200 // EMBED_INTERVAL == embedder.count
 
 
+@pytest.mark.slow
 def test_what_is_remembered_is_bounded() -> None:
     """However many faces flash up, the state keeps its size."""
     identities, count = Identities(links=dict.fromkeys(range(MAX_LINKS + 9), 0)), 0
@@ -433,6 +434,7 @@ def index_faces(path: Path, folder: Path, report: RecordingReporter) -> FaceInde
     )
 
 
+@pytest.mark.slow
 def test_extract_and_convert_leave_the_bystander_alone(
     two_people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -461,6 +463,7 @@ def test_extract_and_convert_leave_the_bystander_alone(
     assert {0} == {record.track for record in extracted} == {task.track for _, task in to_swap}
 
 
+@pytest.mark.slow
 def test_faces_of_an_earlier_tracker_are_not_mixed_with_new_ones(
     two_people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -220,6 +220,7 @@ def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_matching_selection_finds_the_identity(detector: LiteRTDetector, photo: Path) -> None:
     """Of two people, turned and on either side, the right face is selected."""
     ada, bo = person("ada", SceneParams(yaw=15, roll=6)), person("bo", SceneParams(yaw=-10))

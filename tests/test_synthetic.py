@@ -258,6 +258,7 @@ def test_random_people_depend_on_their_seed_only() -> None:
     assert pixel_difference(first, second)[first.face_mask > 0.9].mean() > 5
 
 
+@pytest.mark.slow
 def test_frames_rendered_in_parallel_are_the_same() -> None:
     """Two processes give the same bytes as one, in order."""
     scenes = random_scenes(9, 34)

@@ -89,6 +89,7 @@ def read_known_frames(clip: Clip, workspace: Workspace, folder: Path) -> list[in
     return sorted(index.frames_to_swap())
 
 
+@pytest.mark.slow
 def test_previewed_frames_are_spread_over_the_clip(footage: Path) -> None:
     """`convert --preview` finds the middles of equal parts, whatever the file's first stamp is."""
     clip = Clip.open(footage)

@@ -91,6 +91,7 @@ def track_with_state(
         return [(tracked, json.loads(json.dumps(tracked.get_state()))) for tracked in results]
 
 
+@pytest.mark.slow
 def test_frames_are_decoded_only_where_requested(clip: list[Image]) -> None:
     """Pixels outside the areas that the tracker requests make no difference."""
     clip = [np.pad(image, ((60, 60), (90, 90), (0, 0)), mode="edge") for image in clip]
@@ -143,6 +144,7 @@ class RecordingImage(ArrayImage):
         return self.image
 
 
+@pytest.mark.slow
 def test_tracking_agrees_with_detection(clip: list[Image]) -> None:
     """Landmarks are those of a search to a hundredth of the face, with a tenth of the searches."""
     results = track_with_state(clip)
@@ -157,6 +159,7 @@ def test_tracking_agrees_with_detection(clip: list[Image]) -> None:
             assert errors.mean() < 0.01 * np.sqrt(smoothed.face.area_px)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", [0, 3, 9, 10, 17])
 def test_resumed_tracker_matches_an_uninterrupted_one(clip: list[Image], stop: int) -> None:
     """Resumed after any frame with its state, the tracker gives exactly the same faces."""
@@ -194,6 +197,7 @@ def test_resumed_tracker_keeps_its_selection() -> None:
     assert whole[13:] == again
 
 
+@pytest.mark.slow
 def test_online_tracker_matches_face_tracker(clip: list[Image]) -> None:
     """It gives the same landmarks, at once and without smoothing."""
     results = track_with_state(clip)
@@ -301,6 +305,7 @@ def test_every_empty_frame_is_searched() -> None:
     assert [[]] * 13 + [[(0, False)]] * 12 == results
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", [11, 15, 19, 20])
 def test_new_face_is_backtracked(first: int) -> None:
     """A second face, found by the search in frame 20, is tracked back to its first frame.
@@ -342,6 +347,7 @@ def test_backtracking_stops_at_a_cut() -> None:
     assert [1, 1, 1, 2, 2] == counts
 
 
+@pytest.mark.slow
 def test_entering_face_is_backtracked_to_first_detection(
     clip: list[Image],
 ) -> None:

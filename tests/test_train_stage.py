@@ -208,6 +208,7 @@ def test_the_log_has_the_numbers_of_the_console(sets: Sets, run: RunFolder) -> N
     assert expected.items() <= read_log_lines(run)[-1].items()
 
 
+@pytest.mark.slow
 def test_swap_metrics_are_reported(
     sets: Sets, run: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -241,6 +242,7 @@ def test_swap_metrics_are_reported(
     assert "pose error, degrees" in run.report.read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_training_continues_without_face_models(sets: Sets, run: RunFolder) -> None:
     """A missing model file is noted once, and nothing else changes."""
     reporter = RecordingReporter()
@@ -262,6 +264,7 @@ def test_training_lowers_the_validation_error(sets: Sets, run: RunFolder) -> Non
     assert last < first * 2 / 3
 
 
+@pytest.mark.slow
 def test_the_same_command_resumes_bit_for_bit(sets: Sets, run: RunFolder, tmp_path: Path) -> None:
     """A run stopped twice, also between its intervals, ends as one that was not stopped."""
     whole = RunFolder(root=tmp_path / "runs" / "whole")
@@ -309,6 +312,7 @@ def test_a_finished_run_trains_no_further(sets: Sets, run: RunFolder) -> None:
     assert "reached 32 images; 32 images seen" in reporter.notes
 
 
+@pytest.mark.slow
 def test_minutes_count_over_the_whole_run(sets: Sets, run: RunFolder) -> None:
     """The limit counts over all sessions: the same command adds nothing, a longer one the rest."""
     summary = train_run(sets, run, minutes=0.01)
@@ -410,6 +414,7 @@ def test_other_networks_are_refused(sets: Sets, run: RunFolder) -> None:
     assert "--name NEW" in caught.value.hint
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_refused(sets: Sets, run: RunFolder) -> None:
     """A damaged file is never a new start; copying the named file over it resumes."""
     train_run(sets, run, 32)
@@ -548,6 +553,7 @@ def test_a_dry_run_measures_and_writes_nothing(sets: Sets, run: RunFolder) -> No
     json.dumps(vars(estimated))
 
 
+@pytest.mark.slow
 def test_a_dry_run_estimates_disk_use(sets: Sets, run: RunFolder) -> None:
     """A run of several checkpoints has the estimated size, less one file in flight."""
     estimated = dry_run(make_job(sets, run, StopCriterion()), report=RecordingReporter())
@@ -562,6 +568,7 @@ def test_a_dry_run_estimates_disk_use(sets: Sets, run: RunFolder) -> None:
     assert (None, None) == (estimated.remaining_images, estimated.remaining_seconds)
 
 
+@pytest.mark.slow
 def test_an_estimate_is_reported_after_the_first_seconds(
     sets: Sets, run: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -701,6 +708,7 @@ def exploding_losses(trainer: Trainer, losses: Tensors) -> Tensors:
     return {name: loss * 1000 for name, loss in losses.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "problem"),
     [
@@ -724,6 +732,7 @@ def test_failures_roll_back_and_continue_at_a_lower_rate(
     assert any("rollback" == line.get("event") for line in read_log_lines(run))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("factor", [1e30, float("inf"), float("nan")])
 def test_a_bad_gradient_is_never_saved(sets: Sets, run: RunFolder, factor: float) -> None:
     """In the step before a save, whose losses are still good: every tensor of every file is finite.
@@ -787,6 +796,7 @@ def test_a_dead_group_rolls_back(sets: Sets, run: RunFolder) -> None:
     assert any("back to 64 images at 0.5 of the rate" in note for note in reporter.notes)
 
 
+@pytest.mark.slow
 def test_repeated_failures_end_training(sets: Sets, run: RunFolder) -> None:
     """After three rollbacks the error names the problem, and the last good checkpoint exists."""
     with pytest.raises(
@@ -804,6 +814,7 @@ def test_repeated_failures_end_training(sets: Sets, run: RunFolder) -> None:
     assert all(torch.isfinite(value).all() for value in resume.tensors.values())
 
 
+@pytest.mark.slow
 def test_collapsed_validation_faces_roll_back(sets: Sets, run: RunFolder) -> None:
     """A validation that no healthy run has rolls back before anything is saved."""
     diversities = iter([0.9, 0.8, 0.01, 0.7, 0.7, 0.7, 0.7, 0.7])
@@ -848,6 +859,7 @@ def healthy_swap(model: SwapModel, faces: Tensor, identity: str) -> SwapOutput:
     return SwapOutput(image=faces if is_own else faces * 0.8 - 0.2, mask=None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("faulty_swap", "problem"),
     [
@@ -887,6 +899,7 @@ def test_failing_networks_roll_back(
     assert (128, 0.5) == (resume.state.images_seen, resume.state.lr_scale)
 
 
+@pytest.mark.slow
 def test_the_best_weights_are_saved(sets: Sets, run: RunFolder) -> None:
     """`best` is the model with the lowest validation error; later ones do not overwrite it."""
     errors = iter([0.5, 0.3, 0.4, 0.6, 0.6])  # the last one is of the end
@@ -904,6 +917,7 @@ def test_the_best_weights_are_saved(sets: Sets, run: RunFolder) -> None:
     assert 128 == checkpoint.load_weights(run.weights, torch.device("cpu")).images_seen
 
 
+@pytest.mark.slow
 def test_a_group_is_slowed_by_its_own_validation_loss(
     sets: Sets, run: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -96,6 +96,7 @@ def run_in_subprocess(words: Sequence[str]) -> None:
     assert 0 == done.returncode, done.stderr
 
 
+@pytest.mark.slow
 def test_growth_resumes_bit_for_bit(workspace: Path) -> None:
     """Training stopped in the middle of a fade equals training without a stop."""
     torch.set_num_threads(1)

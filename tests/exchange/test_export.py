@@ -212,6 +212,7 @@ def test_every_backend_is_exported_for_any_batch(tmp_path: Path, backend: str, t
             assert (one.mask is None) == (mask is None)
 
 
+@pytest.mark.slow
 def test_a_dfm_file_has_the_names_and_layouts_that_programs_read(painted_dfm: bytes) -> None:
     """Names, order, shapes, versions and metadata of the contract."""
     session = open_session(painted_dfm)
@@ -354,6 +355,7 @@ def foreign_dfm(*, side: int) -> bytes:
 # --- the stage --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_file_that_differs_from_the_network_is_not_written(
     run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -414,6 +416,7 @@ def test_a_missing_package_is_named(
         assert 'pip install "faceswap-cli[onnx]"' == caught.value.hint
 
 
+@pytest.mark.slow
 def test_an_export_without_a_name_is_named_after_run_and_identity(
     run: RunFolder, tmp_path: Path
 ) -> None:

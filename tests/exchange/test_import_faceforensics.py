@@ -91,6 +91,7 @@ def people(
     return run_import(data_set, root), Workspace(root=root)
 
 
+@pytest.mark.slow
 def test_each_person_of_a_pair_becomes_a_set(
     people: tuple[list[PersonSummary], Workspace],
 ) -> None:
@@ -190,6 +191,7 @@ def test_unknown_methods_and_lists_are_refused(
     assert "did you mean" in (raised.value.hint or "")
 
 
+@pytest.mark.slow
 def test_masks_of_other_footage_are_refused(data_set: Path, tmp_path: Path) -> None:
     """A mask of another size is of another video."""
     masks = data_set / "manipulated_sequences/Deepfakes/masks/videos/008_000.mp4"
@@ -216,6 +218,7 @@ def test_a_swap_is_measured_where_its_mask_is() -> None:
         assert np.array_equal(expected, find_swapped_area(pair, face.landmarks, alignment))
 
 
+@pytest.mark.slow
 def test_the_command_prints_every_set(
     data_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

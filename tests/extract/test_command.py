@@ -38,6 +38,7 @@ def test_extract_needs_no_torch() -> None:
     assert 0 == subprocess.run([sys.executable, "-c", script], check=False).returncode
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("strace"), reason="needs strace")
 def test_extract_opens_no_connection(tmp_path: Path) -> None:
     """The whole command, with the real detector, makes no system call for a connection."""
@@ -103,6 +104,7 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(BAD))
 def test_bad_input_exits_with_code_3_and_one_line(
     workspace: Path, clip: Path, capsys: pytest.CaptureFixture[str], name: str
@@ -157,6 +159,7 @@ def test_permission_error_names_the_video(
     assert "chmod u+r mine.mp4" in error
 
 
+@pytest.mark.slow
 def test_truncated_video_keeps_its_readable_part(
     workspace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -204,6 +207,7 @@ def test_newer_workspace_format_is_rejected(
     assert ["workspace.toml"] == [path.name for path in workspace.iterdir()]
 
 
+@pytest.mark.slow
 def test_unusual_set_names_are_accepted(workspace: Path, clip: Path) -> None:
     """Spaces, umlauts, emoji and brackets in the names of videos, sets and workspaces."""
     odd = Path(shutil.copy(clip, workspace.parent / "Ünser [Film] 🎬.mp4"))
@@ -236,6 +240,7 @@ def test_full_disk_exits_with_code_3(
     assert (workspace / "faces" / "spot" / "000009-0.png").is_file()
 
 
+@pytest.mark.slow
 def test_one_input_that_fails_does_not_stop_the_others(
     workspace: Path, clip: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -257,6 +262,7 @@ def test_one_input_that_fails_does_not_stop_the_others(
     assert not (workspace / "faces" / "empty").exists()
 
 
+@pytest.mark.slow
 def test_a_set_that_another_process_writes_fails_by_itself(
     workspace: Path, clip: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

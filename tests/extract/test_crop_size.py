@@ -68,6 +68,7 @@ def test_a_size_is_the_next_step_that_keeps_most_faces_whole() -> None:
     assert ExtractSettings.size_px == choose_size_px([])
 
 
+@pytest.mark.slow
 def test_auto_gives_a_set_one_size_that_its_faces_have(clip: Path, folder: SetFolder) -> None:
     """The set is the same as with that size, and keeps it when it goes on."""
     with SpotDetector() as detector:
@@ -102,6 +103,7 @@ def test_the_disk_use_is_told_before_the_first_crop(clip: Path, folder: SetFolde
     assert 0.3 < taken / estimate_bytes(FRAMES / 2, settings) < 2  # noise, which PNG cannot shrink
 
 
+@pytest.mark.slow
 def test_a_disk_that_cannot_hold_the_set_is_refused_before_anything_is_written(
     clip: Path, folder: SetFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -116,6 +118,7 @@ def test_a_disk_that_cannot_hold_the_set_is_refused_before_anything_is_written(
     assert folder.records.exists()
 
 
+@pytest.mark.slow
 def test_footage_with_few_faces_fits_on_a_small_disk(
     tmp_path: Path, folder: SetFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -29,6 +29,7 @@ from faceswap_cli.training.dataset import crop_with_masks
 from faceswap_cli.video.writer import VideoWriter
 
 
+@pytest.mark.slow
 def test_every_face_gets_a_crop_and_a_record(clip: Path, folder: SetFolder) -> None:
     """Records have their crop, frame and exact time; frames without a face have no record."""
     summary = run_extract(clip, folder)
@@ -49,6 +50,7 @@ def test_every_face_gets_a_crop_and_a_record(clip: Path, folder: SetFolder) -> N
     assert {0} == {record.track for record in found.records}
 
 
+@pytest.mark.slow
 def test_crop_matches_its_record(clip: Path, folder: SetFolder) -> None:
     """The recorded landmarks, mapped by the alignment, are on the bright spot of the crop."""
     run_extract(clip, folder)
@@ -62,6 +64,7 @@ def test_crop_matches_its_record(clip: Path, folder: SetFolder) -> None:
         assert crop[inside[:, 1], inside[:, 0], 0].mean() > 180
 
 
+@pytest.mark.slow
 def test_progress_counts_frames(clip: Path, folder: SetFolder) -> None:
     """Progress is reported after every frame; a resumed run starts where the first stopped."""
 
@@ -79,6 +82,7 @@ def test_progress_counts_frames(clip: Path, folder: SetFolder) -> None:
     assert [f"resuming after frame {done - 1}: {done - 1} faces so far"] == second.notes
 
 
+@pytest.mark.slow
 def test_synthetic_face_is_extracted(tmp_path: Path) -> None:
     """With the real detector every frame of a person becomes a face, also after a crash."""
     performance = animate(4, seconds=1)
@@ -103,6 +107,7 @@ def test_synthetic_face_is_extracted(tmp_path: Path) -> None:
     assert read_set_files(first) == read_set_files(extract_to("second"))
 
 
+@pytest.mark.slow
 def test_head_framing_in_jpeg(clip: Path, folder: SetFolder, tmp_path: Path) -> None:
     """A head crop has its framing in the record and gives its face; JPEG is close to PNG."""
     faces = SetFolder(root=tmp_path / "faces")

@@ -61,6 +61,7 @@ def run_all(reel: Sequence[FrameSource], folder: SetFolder, **changes: object) -
     )
 
 
+@pytest.mark.slow
 def test_several_inputs_become_one_set(reel: Sequence[FrameSource], folder: SetFolder) -> None:
     """Crops have the frame numbers and times of their own input, and distinct names."""
     summary = run_all(reel, folder)
@@ -75,6 +76,7 @@ def test_several_inputs_become_one_set(reel: Sequence[FrameSource], folder: SetF
     assert all(Fraction(record.frame, 25) == record.time for record in found.records)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at", [3, 12, 16, 22, 30, 36, 38])
 def test_multi_input_set_resumes(
     reel: Sequence[FrameSource], folder: SetFolder, tmp_path: Path, at: int
@@ -94,6 +96,7 @@ def test_multi_input_set_resumes(
     assert read_set_files(undisturbed) == read_set_files(folder)
 
 
+@pytest.mark.slow
 def test_different_inputs_need_another_set(reel: Sequence[FrameSource], folder: SetFolder) -> None:
     """A set of several inputs is not continued with fewer."""
     run_all(reel, folder)
@@ -140,6 +143,7 @@ def test_time_range_limits_extraction(
     assert read_set_files(whole) == read_set_files(folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["mp4", "mkv", "ts"])
 def test_start_time_is_seeked(folder: SetFolder, tmp_path: Path, kind: str) -> None:
     """Frames after a seek have the number, time and faces that reading from the start gives."""
@@ -159,6 +163,7 @@ def test_start_time_is_seeked(folder: SetFolder, tmp_path: Path, kind: str) -> N
         np.testing.assert_array_equal(one.landmarks, other.landmarks)
 
 
+@pytest.mark.slow
 def test_changed_limit_is_a_different_setting(clip: Path, folder: SetFolder) -> None:
     """A setting missing in source.toml has its default."""
     run_extract(clip, folder)

@@ -33,6 +33,7 @@ from faceswap_cli.stages import extract as stage
 from faceswap_cli.stages.extract import extract
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("at", "failure"), [(0, KeyboardInterrupt), (8, MemoryError), (20, KeyboardInterrupt)]
 )
@@ -102,6 +103,7 @@ def test_resume_after_kill_is_byte_identical(
     assert whole == read_set_files(folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cut", [1, 5000])
 def test_torn_last_record_is_redone(
     clip: Path, folder: SetFolder, whole: dict[str, bytes], cut: int
@@ -116,6 +118,7 @@ def test_torn_last_record_is_redone(
     assert whole == read_set_files(folder)
 
 
+@pytest.mark.slow
 def test_zero_filled_records_are_redone(
     clip: Path, folder: SetFolder, whole: dict[str, bytes]
 ) -> None:
@@ -145,6 +148,7 @@ def test_stale_temp_files_are_removed(
     assert whole | {".my-notes.txt": b"keep me"} == read_set_files(folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EFBIG, errno.EDQUOT])
 def test_full_disk_stops_the_run_without_data_loss(
     clip: Path,
@@ -176,6 +180,7 @@ def test_full_disk_stops_the_run_without_data_loss(
     assert whole == read_set_files(folder)
 
 
+@pytest.mark.slow
 def test_resume_after_last_face_repeats_no_work(
     clip: Path, folder: SetFolder, whole: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -199,6 +204,7 @@ def test_resume_after_last_face_repeats_no_work(
     assert whole == read_set_files(folder)
 
 
+@pytest.mark.slow
 def test_interrupt_finishes_the_current_frame(
     clip: Path, folder: SetFolder, whole: dict[str, bytes]
 ) -> None:
@@ -225,6 +231,7 @@ def test_interrupt_finishes_the_current_frame(
     assert whole == read_set_files(folder)
 
 
+@pytest.mark.slow
 def test_a_set_is_extracted_by_one_process_at_a_time(
     clip: Path, folder: SetFolder, whole: dict[str, bytes]
 ) -> None:
@@ -248,6 +255,7 @@ def test_a_set_is_extracted_by_one_process_at_a_time(
     assert whole == read_set_files(folder)
 
 
+@pytest.mark.slow
 def test_a_complete_set_needs_no_lock(
     clip: Path, folder: SetFolder, whole: dict[str, bytes]
 ) -> None:
@@ -258,6 +266,7 @@ def test_a_complete_set_needs_no_lock(
     assert whole == read_set_files(folder)
 
 
+@pytest.mark.slow
 def test_a_set_that_another_process_completed_is_not_extracted_again(
     clip: Path, folder: SetFolder, whole: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -286,6 +295,7 @@ def test_an_empty_set_of_a_killed_run_is_removed(folder: SetFolder, tmp_path: Pa
     assert not folder.root.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at", [None, 10, 40])
 def test_what_damage_has_cost_is_counted_over_all_runs(
     at: int | None, folder: SetFolder, tmp_path: Path

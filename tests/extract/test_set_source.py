@@ -23,6 +23,7 @@ from faceswap_cli.faces.settings import ExtractSettings
 from faceswap_cli.stages.extract import ExtractSummary, extract
 
 
+@pytest.mark.slow
 def test_finished_set_is_not_redone(clip: Path, folder: SetFolder) -> None:
     """The same command a second time says so, processes nothing and changes nothing."""
     first = run_extract(clip, folder)
@@ -173,6 +174,7 @@ def test_settings_are_checked(
         run_extract(clip, folder, settings=settings)
 
 
+@pytest.mark.slow
 def test_user_sections_are_preserved(clip: Path, folder: SetFolder) -> None:
     """They are in source.toml from the start, stay if not repeated, and can be changed."""
     consent = {"consent": {"kind": "written", "note": "“contract” \n of 3 May 😀"}}

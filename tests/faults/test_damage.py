@@ -300,6 +300,7 @@ def test_every_file_is_tried(workspace: Inputs) -> None:
     assert [] == left
 
 
+@pytest.mark.slow
 @pytest.mark.fault("damaged {name}")
 @pytest.mark.parametrize("name", ARTIFACTS)
 def test_damage_is_noticed(name: str, workspace: Inputs, fault_count: FaultCount) -> None:
@@ -324,6 +325,7 @@ def _read_or_error(artifact: Artifact, workspace: Inputs, name: str) -> object:
         return None
 
 
+@pytest.mark.slow
 @pytest.mark.fault("damaged checkpoint, the one before it offered")
 def test_the_last_good_checkpoint_is_offered(workspace: Inputs, fault_count: FaultCount) -> None:
     """Whatever happened to the last one; training does not begin again by itself."""
@@ -338,6 +340,7 @@ def test_the_last_good_checkpoint_is_offered(workspace: Inputs, fault_count: Fau
             assert "the last good one has" in caught.value.hint, title
 
 
+@pytest.mark.slow
 def test_a_lost_set_of_records_is_found_again(workspace: Inputs) -> None:
     """What the error about damaged records says to do gives the same set."""
     folder = set_of(workspace)
@@ -353,6 +356,7 @@ def test_a_lost_set_of_records_is_found_again(workspace: Inputs) -> None:
     assert before == digest_files(folder.root)
 
 
+@pytest.mark.slow
 @pytest.mark.fault("damaged progress of an extraction")
 @pytest.mark.parametrize("name", ["progress.json", "faces.jsonl"])
 def test_damaged_extraction(

@@ -197,6 +197,7 @@ def test_symlinked(name: str, inputs: Inputs, undisturbed: Results, tmp_path: Pa
     assert list(real.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.fault("a locale without UTF-8, extract")
 def test_locale_without_utf8(inputs: Inputs, tmp_path: Path) -> None:
     """The whole command line, with a name that is not UTF-8 either and is printed."""

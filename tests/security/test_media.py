@@ -80,6 +80,7 @@ def test_a_file_larger_than_any_image_is_not_read(tmp_path: Path) -> None:
             read(path)
 
 
+@pytest.mark.slow
 @pytest.mark.fault("image or video bomb")
 def test_a_video_bomb_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
     """An animation of two frames of 144 million pixels, in 1 MB; one of 1 million is read."""

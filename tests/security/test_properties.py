@@ -155,6 +155,7 @@ def test_a_record_is_read_as_it_was_written(record: FaceRecord) -> None:
     assert np.abs(record.landmarks - found.landmarks).max() <= 0.006
 
 
+@pytest.mark.slow
 @law
 @given(json_values, st.text())
 def test_a_line_that_is_no_record_is_refused(value: object, text: str) -> None:
@@ -184,6 +185,7 @@ SAMPLE = FaceRecord(
 ).to_json()
 
 
+@pytest.mark.slow
 @law
 @given(st.data())
 def test_a_recipe_is_read_as_it_was_written(data: st.DataObject) -> None:
@@ -203,6 +205,7 @@ def test_a_recipe_is_read_as_it_was_written(data: st.DataObject) -> None:
     assert (stored["model"], stored["train"]) == (table["model"], table["train"])
 
 
+@pytest.mark.slow
 @law
 @given(st.sampled_from(["model", "train"]), st.data(), json_values)
 def test_a_recipe_with_any_value_is_used_or_refused(
@@ -219,6 +222,7 @@ def test_a_recipe_with_any_value_is_used_or_refused(
     assert recipe.model.size_px <= 4096
 
 
+@pytest.mark.slow
 @law
 @given(st.text(max_size=60))
 def test_a_setting_of_any_text_is_used_or_refused(text: str) -> None:
@@ -257,6 +261,7 @@ def _refuse(path: Path) -> None:
         checkpoint.load_weights(path, torch.device("cpu"))
 
 
+@pytest.mark.slow
 @law
 @given(st.dictionaries(st.from_regex(r"[a-z_]{1,12}", fullmatch=True), json_values))
 def test_a_state_of_any_content_is_read_or_refused(table: dict[str, object]) -> None:
