@@ -8,10 +8,11 @@ import pytest
 import torch
 from benchmarks import make_bases
 
-from faceswap_cli import synthetic
+from faceswap_cli import heads, synthetic
 from faceswap_cli.core import config
 from faceswap_cli.core.fileio import sha256_file
 from faceswap_cli.pretraining.drawing import draw_person, draw_scenes
+from faceswap_cli.pretraining.mesh_groups import draw_mesh_person, draw_mesh_scenes
 from faceswap_cli.pretraining.pairs import SEED_OFFSET, PairSettings
 from faceswap_cli.pretraining.recipe import PRETRAIN_SETTINGS
 from faceswap_cli.training.checkpoint import load_weights
@@ -74,13 +75,23 @@ def test_a_base_was_made_as_the_command_says(preset: str) -> None:
 def test_nobody_who_is_judged_is_in_a_base(preset: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """All of its people and moments have seeds from `SEED_OFFSET` on; the others' are small."""
     seeds: list[int] = []
-    monkeypatch.setattr(synthetic, "random_person", seeds.append)
-    monkeypatch.setattr(synthetic, "random_scenes", lambda seed, _: seeds.append(seed))
+
+    def note(seed: int, count: int = 0) -> list[heads.HeadScene]:
+        seeds.append(seed)
+        return [heads.HeadScene()] * count
+
+    monkeypatch.setattr(synthetic, "random_person", note)
+    monkeypatch.setattr(heads, "random_head_person", note)
+    monkeypatch.setattr(heads, "random_head_scenes", note)
+    monkeypatch.setattr(
+        synthetic, "random_scenes", lambda seed, _: note(seed) or [synthetic.SceneParams()] * 50
+    )
     settings = PairSettings(groups=make_bases.BASES[preset].groups, seed=make_bases.SEED)
     for group in settings.group_numbers:
-        draw_scenes(settings, group)
+        is_mesh = settings.is_mesh_group(group)
+        (draw_mesh_scenes if is_mesh else draw_scenes)(settings, group)
         for number in settings.person_numbers(group):
-            draw_person(settings, number)
+            (draw_mesh_person if is_mesh else draw_person)(settings, number)
     assert len(set(seeds)) > 4 * settings.groups
     assert min(seeds) >= SEED_OFFSET
     # The demo, the benchmark and the studies draw the cast, and few performances each.

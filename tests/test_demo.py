@@ -47,7 +47,7 @@ def test_demo_leaves_its_files_and_resumes(tmp_path: Path, monkeypatch: pytest.M
     numbers = json.loads((tmp_path / "summary.json").read_text())
     assert KEYS <= set(numbers)
     assert {"render", "extract", "train", "convert", "evaluate"} == set(numbers["seconds"])
-    original, swapped = (probe(tmp_path / name) for name in ("ada.mp4", "swapped.mp4"))
+    original, swapped = (probe(tmp_path / name) for name in ("ken.mp4", "swapped.mp4"))
     assert 25 == len(list(read_frames(tmp_path / "swapped.mp4")))
     assert (original.size, original.audio_count) == (swapped.size, swapped.audio_count)
     assert (3 * 192, 192) == probe(tmp_path / "side-by-side.mp4").size
@@ -62,7 +62,7 @@ def test_demo_leaves_its_files_and_resumes(tmp_path: Path, monkeypatch: pytest.M
             credentials.claim.consent,
         )
     assert "data:image/png" in (tmp_path / "report.html").read_text()
-    clips = {name: (tmp_path / name).read_bytes() for name in ("ada.mp4", "ed.mp4")}
+    clips = {name: (tmp_path / name).read_bytes() for name in ("ken.mp4", "max.mp4")}
 
     with monkeypatch.context() as patch:
         patch.setattr(stage, "convert", None)  # a finished demo must not call it

@@ -9,7 +9,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from faceswap_cli.faces.alignment import FaceAlignment, align_face
+from faceswap_cli.faces.alignment import (
+    FaceAlignment,
+    align_face,
+    fit_similarity,
+    transform_points,
+)
 from faceswap_cli.faces.dataset import FaceRecord
 from faceswap_cli.faces.types import BLENDSHAPE_NAMES
 from faceswap_cli.heads import (
@@ -28,7 +33,7 @@ from faceswap_cli.heads import (
 )
 from faceswap_cli.heads.camera import _sensor_noise, view
 from faceswap_cli.heads.light import ShadowMap
-from faceswap_cli.heads.mesh import HEAD_CENTER_CM, SKIN, base_mesh
+from faceswap_cli.heads.mesh import ALIGNMENT_VERTICES, HEAD_CENTER_CM, SKIN, base_mesh
 from faceswap_cli.heads.pose import deform, rotation, turn, with_gaze
 from faceswap_cli.heads.raster import FAR_CM, is_front_facing, rasterize
 from faceswap_cli.heads.shading import LABELS
@@ -95,7 +100,7 @@ def test_a_swap_back_restores_the_person() -> None:
 
 
 def test_a_true_swap_leaves_skull_and_shoulders() -> None:
-    """Vertices outside the face are the head's owner's; those at its middle are the source's."""
+    """Vertices outside the face are the head's owner's; its middle has the source's form."""
     source, target = rest_points(person(1)), rest_points(person(2))
     swapped = rest_points(person(1).on_head_of(person(2)))
     mesh = base_mesh()
@@ -106,8 +111,21 @@ def test_a_true_swap_leaves_skull_and_shoulders() -> None:
     assert len(outside) > 500
     assert len(middle) > 300
     np.testing.assert_allclose(target[outside], swapped[outside], atol=1e-5)
-    np.testing.assert_allclose(source[middle], swapped[middle], atol=1e-5)
+    similarity = fit_similarity(source[middle, :2], swapped[middle, :2])
+    moved = transform_points(source[middle, :2], similarity)
+    np.testing.assert_allclose(moved, swapped[middle, :2], atol=1e-4)
     assert np.abs(source - target).max() > 0.3
+
+
+@pytest.mark.parametrize("seed", [3, 4, 5])
+def test_a_true_swap_keeps_the_alignment_of_the_face(seed: int) -> None:
+    """A swap moves the aligned square by less than a millimeter, and hardly scales it."""
+    target, swapped = (rest_points(one) for one in (person(2), person(seed).on_head_of(person(2))))
+    points = list(ALIGNMENT_VERTICES.values())
+    similarity = fit_similarity(swapped[points, :2], target[points, :2])
+    center = target[points, :2].mean(axis=0)
+    assert np.linalg.norm(transform_points(center[None], similarity) - center) < 0.1
+    assert np.hypot(*similarity[:, 0]) == pytest.approx(1, abs=0.02)
 
 
 @pytest.mark.slow

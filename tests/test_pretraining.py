@@ -16,9 +16,12 @@ from faceswap_cli.core import config
 from faceswap_cli.core.errors import CheckpointError, ConfigurationError, InputError
 from faceswap_cli.core.progress import Reporter
 from faceswap_cli.core.workspace import RunFolder
+from faceswap_cli.faces.types import BLENDSHAPE_NAMES
+from faceswap_cli.heads import head_cast
 from faceswap_cli.pretraining import drawing
 from faceswap_cli.pretraining import loader as loader_module
 from faceswap_cli.pretraining.loader import PairLoader
+from faceswap_cli.pretraining.mesh_groups import draw_mesh_person, draw_mesh_scenes
 from faceswap_cli.pretraining.pairs import (
     SEED_OFFSET,
     VALIDATION_OFFSET,
@@ -26,6 +29,7 @@ from faceswap_cli.pretraining.pairs import (
     JoinedCrops,
     PairSettings,
     SwapPairs,
+    derive_pair_seed,
 )
 from faceswap_cli.pretraining.score import score_pairs
 from faceswap_cli.stages import pretrain as stage
@@ -110,12 +114,16 @@ def make_model(*, people: int = 12, seed: int = 0) -> ModulatedAutoencoder:
 
 def test_nobody_who_is_judged_on_is_in_the_pairs() -> None:
     """Seeds of people and scenes are far from those of the demo, the benchmark and the studies."""
+    numbers = (*range(12), VALIDATION_OFFSET * 4)
     people = [
-        drawing.draw_person(SETTINGS, number) for number in (*range(12), VALIDATION_OFFSET * 4)
+        draw(SETTINGS, n) for draw in (drawing.draw_person, draw_mesh_person) for n in numbers
     ]
-    assert not set(map(repr, people)) & set(map(repr, synthetic.CAST.values()))
+    cast = [*synthetic.CAST.values(), *head_cast().values()]
+    assert not set(map(repr, people)) & set(map(repr, cast))
     seeds = [
-        drawing._derive_seed(0, purpose, n) for purpose in ("person", "scenes") for n in range(500)
+        derive_pair_seed(0, purpose, n)
+        for purpose in ("person", "scenes", "mesh person", "mesh scenes")
+        for n in range(500)
     ]
     assert len(set(seeds)) == len(seeds)
     assert min(seeds) >= SEED_OFFSET
@@ -130,9 +138,8 @@ def test_validation_shows_new_people_and_known_ones_in_new_moments() -> None:
         people = SETTINGS.person_numbers(group)
         assert len(trained & set(people)) == 2
         new += set(people) - trained
-        assert drawing.draw_scenes(SETTINGS, group) != drawing.draw_scenes(
-            SETTINGS, group - VALIDATION_OFFSET
-        )
+        for draw in (drawing.draw_scenes, draw_mesh_scenes):
+            assert draw(SETTINGS, group) != draw(SETTINGS, group - VALIDATION_OFFSET)
     assert len(set(new)) == 4
     # What is in a group does not depend on how many others there are.
     more = replace(SETTINGS, groups=50)
@@ -140,6 +147,24 @@ def test_validation_shows_new_people_and_known_ones_in_new_moments() -> None:
         assert SETTINGS.person_numbers(group) == more.person_numbers(group)
     with pytest.raises(ValueError, match="no group 3"):
         SETTINGS.person_numbers(3)
+
+
+def test_groups_are_of_both_kinds_of_people_by_turns() -> None:
+    """Validation groups, which have people of a training group, are of the kind of that one."""
+    kinds = [SETTINGS.is_mesh_group(group) for group in range(4)]
+    assert kinds == [False, True, False, True]
+    later = [SETTINGS.is_mesh_group(VALIDATION_OFFSET + group) for group in range(4)]
+    assert kinds == later
+
+
+def test_every_other_moment_of_a_mesh_group_has_few_strong_blendshapes() -> None:
+    """Those between mix any of them."""
+    scenes = draw_mesh_scenes(replace(SETTINGS, moments=50), 1)
+    mixed, strong = ([np.array(one.blendshapes) for one in scenes[at::2]] for at in (0, 1))
+    jaw = BLENDSHAPE_NAMES.index("jawOpen")
+    assert max(one[jaw] for one in strong) > 0.9
+    assert np.mean([(one > 0).sum() for one in strong]) < 12
+    assert len({tuple(np.flatnonzero(one)) for one in mixed}) > 20
 
 
 def test_more_groups_keep_those_that_are_drawn(

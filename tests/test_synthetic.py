@@ -317,13 +317,13 @@ def test_a_head_outside_the_frame_has_empty_masks() -> None:
 def test_a_voice_is_as_long_as_its_animation_and_follows_the_jaw() -> None:
     """The sound has the animation's duration, is in range, and is louder with an open mouth."""
     animation = animate(2, seconds=4, rate=Fraction(30000, 1001))
-    sound = synthesize_voice(animation, rate_hz=16_000)
+    jaw = [scene.jaw for scene in animation.scenes]
+    sound = synthesize_voice(jaw, rate=animation.rate, rate_hz=16_000)
     assert (round(animation.seconds * 16_000), 1) == sound.shape
     assert np.float32 == sound.dtype
     assert 0.05 < np.abs(sound).max() <= 0.3
     frames = np.array_split(sound[:, 0], len(animation.scenes))
     loudness = [float(np.sqrt(np.mean(frame**2))) for frame in frames]
-    jaw = [scene.jaw for scene in animation.scenes]
     assert np.corrcoef(loudness, jaw)[0, 1] > 0.95
 
 

@@ -1,11 +1,35 @@
-"""Synthetic clips: `render_clip` writes one to a file, `render_true_swap` yields its true swap."""
+"""Clips of synthetic people, and their true swaps, for ellipsoid people and those of a mesh.
 
-from collections.abc import Iterator
+`render_clip` and `render_head_clip` write one to a file, `render_true_swap` and
+`render_true_head_swap` yield its true swap.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from fractions import Fraction
 from pathlib import Path
+from typing import Protocol
 
-from faceswap_cli import synthetic
+from faceswap_cli import heads, synthetic
 from faceswap_cli.core.progress import Reporter
+from faceswap_cli.core.types import Image, Mask
+from faceswap_cli.faces.types import BLENDSHAPE_NAMES
 from faceswap_cli.video.writer import AudioTrack, VideoWriter
+
+JAW_OPEN = BLENDSHAPE_NAMES.index("jawOpen")
+HEAD_RATE = Fraction(25)
+"""Frames per second of `heads.invent_performance`."""
+
+
+class TrueFrame(Protocol):
+    """A rendered frame of a true swap."""
+
+    @property
+    def image(self) -> Image:
+        """RGB uint8 (S, S, 3)."""
+
+    @property
+    def face_mask(self) -> Mask:
+        """float32 (S, S) in [0, 1]: 1 where a true swap shows the other face."""
 
 
 def render_clip(
@@ -17,14 +41,25 @@ def render_clip(
     report: Reporter,
 ) -> None:
     """Render a person's performance with its sound into a video."""
-    report.start_task(f"rendering {path.stem}", total=len(performance.scenes), unit="frames")
-    sound = AudioTrack(samples=synthetic.synthesize_voice(performance), rate_hz=48_000)
-    with VideoWriter(path, size=(side_px, side_px), rate=performance.rate, audio=sound) as video:
-        for index, frame in enumerate(
-            synthetic.render_frames(person, performance.scenes, size_px=side_px)
-        ):
-            video.write(frame.image, index / performance.rate)
-            report.update(index + 1)
+    frames = synthetic.render_frames(person, performance.scenes, size_px=side_px)
+    jaws = [scene.jaw for scene in performance.scenes]
+    images, rate = (one.image for one in frames), performance.rate
+    _write_clip(path, images, jaws, rate=rate, side_px=side_px, report=report)
+
+
+def render_head_clip(
+    path: Path,
+    person: heads.HeadPerson,
+    performance: Sequence[heads.HeadScene],
+    *,
+    side_px: int,
+    report: Reporter,
+) -> None:
+    """Render the performance of a person of a mesh with its sound into a video."""
+    frames = heads.render_head_frames(person, performance, size_px=side_px)
+    jaws = [scene.blendshapes[JAW_OPEN] for scene in performance]
+    images = (one.image for one in frames)
+    _write_clip(path, images, jaws, rate=HEAD_RATE, side_px=side_px, report=report)
 
 
 def render_true_swap(
@@ -40,3 +75,33 @@ def render_true_swap(
     """
     person = target.with_skin_of(driving).on_head_of(driving)
     return synthetic.render_frames(person, performance.scenes, size_px=side_px)
+
+
+def render_true_head_swap(
+    driving: heads.HeadPerson,
+    target: heads.HeadPerson,
+    performance: Sequence[heads.HeadScene],
+    *,
+    side_px: int,
+) -> Iterator[heads.HeadFrame]:
+    """Render the target's face on the driving head of a mesh, in the same way."""
+    person = target.with_skin_of(driving).on_head_of(driving)
+    return heads.render_head_frames(person, performance, size_px=side_px)
+
+
+def _write_clip(
+    path: Path,
+    images: Iterable[Image],
+    jaws: Sequence[float],
+    *,
+    rate: Fraction,
+    side_px: int,
+    report: Reporter,
+) -> None:
+    """Write square images, as many as `jaws`, and a hum that follows those, into a video."""
+    report.start_task(f"rendering {path.stem}", total=len(jaws), unit="frames")
+    sound = AudioTrack(samples=synthetic.synthesize_voice(jaws, rate=rate), rate_hz=48_000)
+    with VideoWriter(path, size=(side_px, side_px), rate=rate, audio=sound) as video:
+        for index, image in enumerate(images):
+            video.write(image, index / rate)
+            report.update(index + 1)

@@ -3,6 +3,8 @@
 They are rendered by OpenCV's rasterizer and NumPy; `synthetic` has the older, ellipsoid people.
 """
 
+from faceswap_cli.heads.cast import head_cast
+from faceswap_cli.heads.parallel import HeadFrame, render_head_frames
 from faceswap_cli.heads.people import random_head_person
 from faceswap_cli.heads.performance import invent_performance, performance_from_records
 from faceswap_cli.heads.random_scenes import random_head_scenes
@@ -15,6 +17,7 @@ __all__ = [
     "CameraTraits",
     "FaceTraits",
     "HairTraits",
+    "HeadFrame",
     "HeadModel",
     "HeadPerson",
     "HeadScene",
@@ -22,9 +25,11 @@ __all__ = [
     "Lamp",
     "RenderedHead",
     "blendshapes",
+    "head_cast",
     "invent_performance",
     "performance_from_records",
     "random_head_person",
     "random_head_scenes",
     "render_head",
+    "render_head_frames",
 ]

@@ -7,7 +7,8 @@ from functools import cache
 
 import numpy as np
 
-from faceswap_cli.heads.mesh import SKIN, base_mesh, face_weight
+from faceswap_cli.faces.alignment import fit_similarity, transform_points
+from faceswap_cli.heads.mesh import ALIGNMENT_VERTICES, SKIN, base_mesh, face_weight
 from faceswap_cli.heads.traits import BodyTraits, FaceTraits, HeadPerson, HeadTraits
 from faceswap_cli.synthetic.geometry import Floats
 
@@ -68,9 +69,24 @@ def rest_points(person: HeadPerson) -> Floats:
     mesh = base_mesh()
     weight = face_weight(mesh.points)
     weight[mesh.vertices_of(*range(SKIN + 1, int(mesh.part.max()) + 1))] = 1
-    head, face = shape_offsets(person.head), shape_offsets(person.face)
-    points: Floats = mesh.points + head + weight[:, None] * (face - head)
+    head, face = (mesh.points + shape_offsets(one) for one in (person.head, person.face))
+    points: Floats = head + weight[:, None] * (_register(face, head) - head)
     return points
+
+
+def _register(face: Floats, head: Floats) -> Floats:
+    """Return a face's vertices, both (N, 3), where a head's shape has the points of alignment.
+
+    So every face sits on a head as its own does: a swap keeps the alignment of the face.
+    """
+    chosen = list(ALIGNMENT_VERTICES.values())
+    start, end = face[chosen], head[chosen]
+    similarity = fit_similarity(start[:, :2], end[:, :2])
+    scale = float(np.hypot(*similarity[:, 0]))
+    registered = np.empty_like(face)
+    registered[:, :2] = transform_points(face[:, :2], similarity)
+    registered[:, 2] = scale * (face[:, 2] - start[:, 2].mean()) + end[:, 2].mean()
+    return registered
 
 
 def shape_offsets(traits: FaceTraits | HeadTraits) -> Floats:

@@ -4,7 +4,6 @@ Worker processes draw groups of people, each into a file of its own: what is dra
 drawn again, and a run that was interrupted draws only what is missing.
 """
 
-import hashlib
 import multiprocessing
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -13,20 +12,21 @@ from pathlib import Path
 
 import numpy as np
 
-from faceswap_cli import synthetic
+from faceswap_cli import heads, synthetic
 from faceswap_cli.core.types import AnyArray, Image
 from faceswap_cli.faces.alignment import align_face
 from faceswap_cli.faces.detectors import LOCATION_DETECTORS
 from faceswap_cli.faces.masks import eyes_mouth_mask, face_mask
 from faceswap_cli.faces.types import FaceDetector
+from faceswap_cli.pretraining.mesh_groups import draw_mesh_person, draw_mesh_scenes
 from faceswap_cli.pretraining.pairs import (
     RENDER_PX,
-    SEED_OFFSET,
     Group,
     PairSettings,
+    derive_pair_seed,
     group_path,
 )
-from faceswap_cli.synthetic import HeadModel, Person, SceneParams
+from faceswap_cli.synthetic import Person, SceneParams
 from faceswap_cli.synthetic.parallel import init_worker
 from faceswap_cli.training.dataset import pack_masks, write_array
 
@@ -61,13 +61,15 @@ def draw_groups(settings: PairSettings, folder: Path, *, processes: int = 1) -> 
 
 
 def draw_person(settings: PairSettings, number: int) -> Person:
-    """Return the person of a number."""
-    return synthetic.random_person(_derive_seed(settings.seed, "person", number))
+    """Return the ellipsoid person of a number."""
+    return synthetic.random_person(derive_pair_seed(settings.seed, "person", number))
 
 
 def draw_scenes(settings: PairSettings, group: int) -> Sequence[SceneParams]:
-    """Return the moments of a group."""
-    return synthetic.random_scenes(_derive_seed(settings.seed, "scenes", group), settings.moments)
+    """Return the moments of a group of ellipsoid people."""
+    return synthetic.random_scenes(
+        derive_pair_seed(settings.seed, "scenes", group), settings.moments
+    )
 
 
 def draw_group(settings: PairSettings, group: int, detector: FaceDetector) -> Group:
@@ -78,13 +80,23 @@ def draw_group(settings: PairSettings, group: int, detector: FaceDetector) -> Gr
         group: Number of the group.
         detector: An open detector.
     """
-    scenes = draw_scenes(settings, group)
+    render = render_mesh_person if settings.is_mesh_group(group) else render_ellipsoid_person
+    people = (render(settings, group, number) for number in settings.person_numbers(group))
+    return crop_group(settings, people, detector)
 
-    def render_person(number: int) -> Iterator[Image]:
-        head = HeadModel.from_person(draw_person(settings, number))
-        return (synthetic.render_frame(head, scene, RENDER_PX).image for scene in scenes)
 
-    return crop_group(settings, map(render_person, settings.person_numbers(group)), detector)
+def render_ellipsoid_person(settings: PairSettings, group: int, number: int) -> Iterator[Image]:
+    """Yield the images of a person in a group's moments."""
+    head = synthetic.HeadModel.from_person(draw_person(settings, number))
+    for scene in draw_scenes(settings, group):
+        yield synthetic.render_frame(head, scene, RENDER_PX).image
+
+
+def render_mesh_person(settings: PairSettings, group: int, number: int) -> Iterator[Image]:
+    """Yield the images of a person of a mesh in a group's moments."""
+    head = heads.HeadModel.from_person(draw_mesh_person(settings, number))
+    for scene in draw_mesh_scenes(settings, group):
+        yield heads.render_head(head, scene, RENDER_PX).image
 
 
 def crop_group(
@@ -115,12 +127,6 @@ def crop_largest(image: Image, detector: FaceDetector, *, side_px: int) -> AnyAr
     alignment = align_face(landmarks)
     masks = [mask(landmarks, alignment, side_px) for mask in (face_mask, eyes_mouth_mask)]
     return np.dstack([alignment.crop(image, side_px), pack_masks(*masks)])
-
-
-def _derive_seed(seed: int, purpose: str, number: int) -> int:
-    """Return a seed of its own for each number and purpose, from `SEED_OFFSET` on."""
-    digest = hashlib.blake2b(f"{seed}/{purpose}/{number}".encode(), digest_size=6).digest()
-    return SEED_OFFSET + int.from_bytes(digest, "big")
 
 
 def _draw_to_file(settings: PairSettings, folder: Path, group: int) -> None:

@@ -19,7 +19,7 @@ from faceswap_cli.core.fileio import DamagedFileError
 from faceswap_cli.core.types import AnyArray
 from faceswap_cli.training.dataset import map_array
 
-PAIRS_VERSION = 1
+PAIRS_VERSION = 2
 """Part of the digest: a change of what is drawn invalidates every older file."""
 SEED_OFFSET = 1_000_000
 """First seed of people and scenes here. The demo, the benchmark and the studies use smaller ones:
@@ -76,6 +76,14 @@ class PairSettings:
             *range(VALIDATION_OFFSET, VALIDATION_OFFSET + min(self.validation_groups, self.groups)),
         ]
 
+    @staticmethod
+    def is_mesh_group(group: int) -> bool:
+        """Whether the people of a group are of a mesh, as in every other group, or ellipsoids.
+
+        A validation group has people of a training group, so it takes the kind of that one.
+        """
+        return group % VALIDATION_OFFSET % 2 == 1
+
     def person_numbers(self, group: int) -> list[int]:
         """Return the numbers of a group's people; those from `VALIDATION_OFFSET` are validation's.
 
@@ -89,6 +97,12 @@ class PairSettings:
             return own
         known = self.person_numbers(group - VALIDATION_OFFSET)
         return [*known[: self.people // 2], *own[self.people // 2 :]]
+
+
+def derive_pair_seed(seed: int, purpose: str, number: int) -> int:
+    """Return a seed of its own for each number and purpose, from `SEED_OFFSET` on."""
+    digest = hashlib.blake2b(f"{seed}/{purpose}/{number}".encode(), digest_size=6).digest()
+    return SEED_OFFSET + int.from_bytes(digest, "big")
 
 
 def group_path(folder: Path, settings: PairSettings, group: int) -> Path:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from faceswap_cli import synthetic
+from faceswap_cli import heads
 from faceswap_cli.core import config, image_io
 from faceswap_cli.core.fileio import DamagedFileError, read_document, write_document, write_text
 from faceswap_cli.core.hardware import find_hardware
@@ -20,7 +20,7 @@ from faceswap_cli.core.progress import Reporter
 from faceswap_cli.core.types import Image
 from faceswap_cli.core.workspace import RunFolder, Workspace
 from faceswap_cli.evaluation.baselines import Baseline, MeanFaceBaseline, Oracle
-from faceswap_cli.evaluation.clips import render_clip, render_true_swap
+from faceswap_cli.evaluation.clips import TrueFrame, render_head_clip, render_true_head_swap
 from faceswap_cli.evaluation.metrics.reconstruction import ReconstructionScores, psnr_from_mse
 from faceswap_cli.faces.dataset import FaceSet
 from faceswap_cli.faces.settings import ExtractSettings
@@ -38,7 +38,7 @@ from faceswap_cli.video.writer import VideoWriter
 
 __all__ = ["DemoSize", "DemoSummary", "StopCriterion", "demo"]
 
-DRIVING, TARGET = "ada", "ed"
+DRIVING, TARGET = "ken", "max"
 """Identity of the performance, and identity swapped in. Their complexions are similar, as anyone
 who casts a swap would choose: stretching colors stretches every error with them."""
 GRID_FRAMES = 6
@@ -165,12 +165,12 @@ def demo(
     find_hardware(device)  # a wrong device fails before a minute is spent on rendering
     size = size or DemoSize()
     with folder_lock(folder):
-        timer = _StepTimer()
+        timer, cast = _StepTimer(), heads.head_cast()
         space = Workspace.open(folder / "workspace")
         run = space.run_folder("demo")
         clips = {name: folder / f"{name}.mp4" for name in (DRIVING, TARGET)}
         performances = {
-            name: synthetic.animate(seed + 1 + index, seconds=size.seconds)
+            name: heads.invent_performance(seed + 1 + index, seconds=size.seconds)
             for index, name in enumerate(clips)
         }
 
@@ -178,8 +178,10 @@ def demo(
         with timer("render"):
             for name, path in clips.items():
                 if not path.exists():
-                    person, performance = synthetic.CAST[name], performances[name]
-                    render_clip(path, person, performance, side_px=size.side_px, report=report)
+                    performance = performances[name]
+                    render_head_clip(
+                        path, cast[name], performance, side_px=size.side_px, report=report
+                    )
 
         # The three stages.
         with timer("extract"):
@@ -206,11 +208,8 @@ def demo(
 
         # Comparison with the true swap.
         with timer("evaluate"):
-            truth = render_true_swap(
-                synthetic.CAST[DRIVING],
-                synthetic.CAST[TARGET],
-                performances[DRIVING],
-                side_px=size.side_px,
+            truth = render_true_head_swap(
+                cast[DRIVING], cast[TARGET], performances[DRIVING], side_px=size.side_px
             )
             scores = _score_frames(
                 folder,
@@ -278,7 +277,7 @@ def _score_frames(
     folder: Path,
     *,
     original: Path,
-    truth: Iterator[synthetic.RenderedFrame],
+    truth: Iterator[TrueFrame],
     sets: Mapping[str, FaceSet],
     oracle: Oracle,
     report: Reporter,

@@ -9,8 +9,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
-
 from faceswap_cli.core.config import Recipe
 from faceswap_cli.core.errors import CheckpointError, ConfigurationError
 from faceswap_cli.core.fileio import check_disk_space
@@ -24,7 +22,7 @@ from faceswap_cli.pretraining.drawing import draw_groups
 from faceswap_cli.pretraining.loader import PairLoader
 from faceswap_cli.pretraining.loop import PretrainSummary, pretraining_loop
 from faceswap_cli.pretraining.pairs import RENDER_PX, PairSettings, SwapPairs
-from faceswap_cli.pretraining.recipe import resolve_pretrain_recipe
+from faceswap_cli.pretraining.recipe import build_pretrain_model, resolve_pretrain_recipe
 from faceswap_cli.training import checkpoint
 from faceswap_cli.training.checkpoint import CheckpointWriter
 from faceswap_cli.training.dataset import (
@@ -33,7 +31,6 @@ from faceswap_cli.training.dataset import (
     cached_side_px,
     check_min_faces,
     crop_side_px,
-    derive_seed,
     load_identity,
 )
 from faceswap_cli.training.estimate import (
@@ -44,8 +41,8 @@ from faceswap_cli.training.estimate import (
 )
 from faceswap_cli.training.state import StopCriterion, TrainState
 from faceswap_cli.training.trainer import Trainer
-from faceswap_models.backends.autoencoder import AutoencoderModelSettings, AutoencoderTrainSettings
-from faceswap_models.modulated import VECTORS_NAME, ModulatedAutoencoder
+from faceswap_models.backends.autoencoder import AutoencoderModelSettings
+from faceswap_models.modulated import VECTORS_NAME
 
 __all__ = ["PretrainJob", "PretrainSummary", "StopCriterion", "pretrain", "resolve_pretrain_recipe"]
 
@@ -206,17 +203,10 @@ def build_trainer(
     Raises:
         CheckpointError: It was trained by a version whose networks were built differently.
     """
-    recipe = job.recipe
-    model_settings, train_settings = recipe.model, recipe.train
-    assert isinstance(model_settings, AutoencoderModelSettings)
-    assert isinstance(train_settings, AutoencoderTrainSettings)
-    torch.manual_seed(derive_seed(job.seed, 0, "first weights"))
-    model = ModulatedAutoencoder(
-        model_settings, train_settings, (POOLED_IDENTITY,), num_people=num_people
-    )
+    model = build_pretrain_model(job.recipe, num_people=num_people, seed=job.seed)
     model.to(memory_format=hardware.memory_format)  # type: ignore[call-overload]  # not in its stub
     model.to(hardware.device).train()
-    trainer = Trainer(model, recipe.train, hardware)
+    trainer = Trainer(model, job.recipe.train, hardware)
     if saved is None:
         return trainer, TrainState()
     return trainer, checkpoint.restore_from(trainer, saved, run=job.run)

@@ -125,19 +125,20 @@ def animate(seed: int, *, seconds: float, rate: Fraction = Fraction(25)) -> Anim
     )
 
 
-def synthesize_voice(animation: Animation, *, rate_hz: int = 48_000) -> Floats:
-    """Return a hum as long as the animation, louder the wider the mouth is open.
+def synthesize_voice(jaws: Sequence[float], *, rate: Fraction, rate_hz: int = 48_000) -> Floats:
+    """Return a hum as long as a performance, louder the wider the mouth is open.
 
     Args:
-        animation: Gives the opening of the jaw over time.
+        jaws: Opening of the jaw in each frame, 0 to 1.
+        rate: Frames per second.
         rate_hz: Samples per second.
 
     Returns:
         float32 (N, 1) in [-0.3, 0.3]; N = seconds * rate_hz, rounded.
     """
-    times_s = np.arange(round(animation.seconds * rate_hz)) / rate_hz
-    frame_times_s = (np.arange(len(animation.scenes)) + 0.5) / float(animation.rate)
-    jaw = np.interp(times_s, frame_times_s, [scene.jaw for scene in animation.scenes])
+    times_s = np.arange(round(len(jaws) / rate * rate_hz)) / rate_hz
+    frame_times_s = (np.arange(len(jaws)) + 0.5) / float(rate)
+    jaw = np.interp(times_s, frame_times_s, jaws)
     vibrato = np.sin(2 * np.pi * _VIBRATO_HZ * times_s) * _VIBRATO_SHARE / _VIBRATO_HZ
     phase = 2 * np.pi * _PITCH_HZ * (times_s + vibrato)
     hum = sum(weight * np.sin(k * phase) for k, weight in enumerate(_HARMONICS, start=1))

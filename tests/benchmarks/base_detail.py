@@ -13,13 +13,15 @@ import study
 import torch
 from torch import nn
 
-from faceswap_cli import synthetic
+from faceswap_cli import heads, synthetic
 from faceswap_cli.core import config
 from faceswap_cli.core.progress import Reporter
 from faceswap_cli.core.workspace import Workspace
+from faceswap_cli.evaluation.clips import render_head_clip
 from faceswap_cli.faces.dataset import FaceSet
 from faceswap_cli.faces.settings import ExtractSettings
 from faceswap_cli.pretraining.drawing import draw_person
+from faceswap_cli.pretraining.mesh_groups import draw_mesh_person
 from faceswap_cli.pretraining.pairs import SEED_OFFSET, PairSettings
 from faceswap_cli.stages.extract import extract
 from faceswap_cli.training.checkpoint import TrainedModel, load_weights, save_weights
@@ -70,13 +72,22 @@ def _make_set(folder: Path, number: int) -> FaceSet:
     space, name = Workspace.open(folder), f"person-{number}"
     target, clip = space.set_folder(name), folder / f"{name}.mp4"
     if not target.records.exists():
-        person = draw_person(PairSettings(), number)
-        study.render_clip(
-            clip, person, synthetic.animate(performance_seed(number), seconds=SECONDS)
-        )
+        _render_clip(clip, number)
         settings = ExtractSettings(size_px=CROP_PX)
         extract(clip, folder=target, settings=settings, report=Reporter())
     return FaceSet.load(name, folder=target.root, records=target.records)
+
+
+def _render_clip(clip: Path, number: int) -> None:
+    """Render the performance of a person of the base, of the kind that its group has."""
+    settings, seed = PairSettings(), performance_seed(number)
+    if settings.is_mesh_group(number // settings.people):
+        person = draw_mesh_person(settings, number)
+        performance = heads.invent_performance(seed, seconds=SECONDS)
+        render_head_clip(clip, person, performance, side_px=study.CLIP_PX, report=Reporter())
+    else:
+        animation = synthetic.animate(seed, seconds=SECONDS)
+        study.render_clip(clip, draw_person(settings, number), animation)
 
 
 def _prepare(model: nn.Module, trained: TrainedModel) -> None:

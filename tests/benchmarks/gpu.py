@@ -72,11 +72,12 @@ from faceswap_cli.core.hardware import (  # noqa: E402
 )
 from faceswap_cli.core.workspace import RunFolder  # noqa: E402
 from faceswap_cli.pretraining.loader import PairLoader  # noqa: E402
-from faceswap_cli.pretraining.recipe import PRETRAIN_SETTINGS  # noqa: E402
+from faceswap_cli.pretraining.recipe import PRETRAIN_SETTINGS, build_pretrain_model  # noqa: E402
 from faceswap_cli.training import checkpoint  # noqa: E402
 from faceswap_cli.training.checkpoint import HostCopy  # noqa: E402
 from faceswap_cli.training.dataset import (  # noqa: E402
     FACE_LEVEL,
+    POOLED_IDENTITY,
     IdentityDataset,
     cached_side_px,
     derive_seed,
@@ -1126,15 +1127,9 @@ def run_pretrain(ctx: Context) -> Iterator[Row]:
         train=recipe.train,
         seed=SEED,
         device=ctx.device,
-        identity="everybody",
+        identity=POOLED_IDENTITY,
     )
-    torch.manual_seed(derive_seed(SEED, 0, "first weights"))
-    model = ModulatedAutoencoder(
-        recipe.model,  # type: ignore[arg-type]  # the autoencoder's, as are those below
-        recipe.train,  # type: ignore[arg-type]
-        ("everybody",),
-        num_people=loader.num_people,
-    )
+    model = build_pretrain_model(recipe, num_people=loader.num_people, seed=SEED)
     model.to(ctx.device, memory_format=ctx.hardware.memory_format)  # type: ignore[call-overload]
     trainer = Trainer(model.train(), recipe.train, ctx.hardware)
     reserved_s = 0 if ctx.tiny else 20
@@ -1161,7 +1156,7 @@ def run_pretrain(ctx: Context) -> Iterator[Row]:
         ctx.out / "base.safetensors",
         trainer.export_weights(),
         recipe=recipe,
-        identities=("everybody",),
+        identities=(POOLED_IDENTITY,),
         images_seen=seen,
     )
 

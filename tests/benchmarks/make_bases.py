@@ -35,7 +35,7 @@ class BaseSize:
     """Pairs."""
 
 
-BASES = {"light": BaseSize(groups=260, images=180_000)}
+BASES = {"light": BaseSize(groups=260, images=220_000)}
 """By preset."""
 
 

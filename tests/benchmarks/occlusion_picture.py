@@ -4,7 +4,7 @@ Run by hand, some minutes on one core, after the demo whose network it uses:
 
     faceswap demo --max-images 20000
     cp -r faceswap-demo/workspace/runs/demo faceswap-demo/workspace/runs/behind
-    faceswap train ada ed --model autoencoder --name behind --set train.occlusion_prob=0.5 \
+    faceswap train ken max --model autoencoder --name behind --set train.occlusion_prob=0.5 \
         --max-images 27000 --workspace faceswap-demo/workspace
     python tests/benchmarks/occlusion_picture.py --demo faceswap-demo
 
@@ -24,8 +24,8 @@ from faceswap_cli.core import image_io
 from faceswap_cli.core.types import Image
 from faceswap_cli.faces.alignment import align_face
 from faceswap_cli.faces.detectors import LOCATION_DETECTORS
+from faceswap_cli.heads import HeadModel, HeadScene, head_cast, render_head
 from faceswap_cli.stages.demo import DRIVING, TARGET
-from faceswap_cli.synthetic import CAST, HeadModel, SceneParams, render_frame
 from faceswap_cli.synthetic.occluders import OCCLUDERS, cover_crop
 
 PICTURE = Path(__file__).parents[2] / "docs" / "pictures" / "behind.webp"
@@ -53,9 +53,8 @@ def main() -> None:
 
 def cut_faces(model: FaceModel) -> list[Image]:
     """Return crops of the driving person behind hands and things, as a network gets them."""
-    head = HeadModel.from_person(CAST[DRIVING])
-    bare = render_frame(head, SceneParams(), 384).image
-    frames = [bare, *behind_things()[:2]]
+    head = HeadModel.from_person(head_cast()[DRIVING])
+    frames = [render_head(head, HeadScene(), 384).image, *behind_things()[:2]]
     crops = []
     with LOCATION_DETECTORS["litert"]() as detector:
         for frame in frames:

@@ -37,14 +37,13 @@ from faceswap_cli.faces.detectors import LOCATION_DETECTORS
 from faceswap_cli.faces.detectors.litert import LiteRTDetector
 from faceswap_cli.faces.types import BLENDSHAPE_NAMES, Face, FaceDetector
 from faceswap_cli.heads import HeadScene
-from faceswap_cli.heads.random_scenes import both_sides
 from faceswap_cli.pretraining.drawing import (
     crop_group,
-    draw_group,
     draw_person,
     draw_scenes,
 )
 from faceswap_cli.pretraining.loader import PairLoader
+from faceswap_cli.pretraining.mesh_groups import with_ellipsoid_expressions
 from faceswap_cli.pretraining.pairs import (
     RENDER_PX,
     SEED_OFFSET,
@@ -53,10 +52,10 @@ from faceswap_cli.pretraining.pairs import (
     PairSettings,
     SwapPairs,
 )
-from faceswap_cli.pretraining.recipe import resolve_pretrain_recipe
+from faceswap_cli.pretraining.recipe import build_pretrain_model, resolve_pretrain_recipe
 from faceswap_cli.pretraining.score import score_pairs
 from faceswap_cli.training.checkpoint import load_weights, save_weights
-from faceswap_cli.training.dataset import derive_seed
+from faceswap_cli.training.dataset import POOLED_IDENTITY, derive_seed
 from faceswap_cli.training.schedule import warmup_factor
 from faceswap_cli.training.trainer import Trainer
 from faceswap_models.base import SwapModel, TrainProgress
@@ -64,7 +63,6 @@ from faceswap_models.modulated import ModulatedAutoencoder
 from faceswap_models.tensors import to_images, to_tensor
 
 SETTINGS = PairSettings(groups=40, validation_groups=4, moments=20)
-EVERYBODY = "everybody"
 REAL_FACES = 80
 """Faces of a set that a base is measured on, evenly over it."""
 READ_BORDER = 0.22
@@ -91,7 +89,7 @@ def draw_mesh(
     scenes: HeadScenes = heads.random_head_scenes,
     change: Callable[[heads.HeadPerson], heads.HeadPerson] = lambda person: person,
 ) -> DrawGroup:
-    """Return a function that draws groups of mesh people; otherwise as `drawing.draw_group`.
+    """Return a function that draws groups of mesh people; seeded by numbers.
 
     Args:
         scenes: What they do, and in which light.
@@ -114,7 +112,7 @@ def draw_mesh(
 def draw_ellipsoids(
     change: Callable[[synthetic.SceneParams], synthetic.SceneParams],
 ) -> DrawGroup:
-    """Return a function that draws groups as `drawing.draw_group` does, in changed scenes."""
+    """Return a function that draws groups of ellipsoid people, in changed scenes."""
 
     def draw(settings: PairSettings, group: int, detector: FaceDetector) -> Group:
         moments = [change(scene) for scene in draw_scenes(settings, group)]
@@ -140,39 +138,16 @@ def draw_by_turns(*kinds: DrawGroup) -> DrawGroup:
     return draw
 
 
-def with_ellipsoid_expressions(seed: int, count: int) -> Sequence[HeadScene]:
-    """Return random scenes of mesh people with jaws, smiles, lids, brows and gazes of ellipsoids'.
-
-    Each is at its least in a part of the scenes, and else anywhere up to its most.
-    """
-    return [
-        replace(scene, blendshapes=_blendshapes_of(params), gaze=params.gaze)
-        for scene, params in zip(
-            heads.random_head_scenes(seed, count),
-            synthetic.random_scenes(seed, count),
-            strict=True,
-        )
-    ]
-
-
-def _blendshapes_of(params: synthetic.SceneParams) -> tuple[float, ...]:
-    """Return the coefficients that show on a mesh what an ellipsoid person shows."""
-    raised, lowered = 1.4 * max(0.0, params.brow), 3 * max(0.0, -params.brow)
-    shapes = both_sides(
-        mouthSmile=params.smile,
-        mouthUpperUp=0.3 * params.smile,
-        eyeBlink=params.blink,
-        browOuterUp=raised,
-        browDown=lowered,
-    )
-    return heads.blendshapes({"jawOpen": params.jaw, "browInnerUp": raised} | shapes)
+def with_wide_expressions(seed: int, count: int) -> Sequence[HeadScene]:
+    """Return random scenes of mesh people with expressions of ellipsoid people's."""
+    return with_ellipsoid_expressions(heads.random_head_scenes(seed, count), seed)
 
 
 def in_ellipsoid_scenes(seed: int, count: int) -> Sequence[HeadScene]:
     """Return these with the poses, lamps and cameras of ellipsoid people besides."""
     scenes = []
     for scene, params in zip(
-        with_ellipsoid_expressions(seed, count), synthetic.random_scenes(seed, count), strict=True
+        with_wide_expressions(seed, count), synthetic.random_scenes(seed, count), strict=True
     ):
         lamp = heads.Lamp(direction=params.light, color=_scaled((0.9, 0.88, 0.84), params.key))
         scenes.append(
@@ -214,17 +189,18 @@ def with_still_eyes(params: synthetic.SceneParams) -> synthetic.SceneParams:
     return replace(params, blink=0.0, gaze=(0.0, 0.0))
 
 
+ELLIPSOIDS = draw_ellipsoids(lambda scene: scene)
 ROWS: dict[str, Row] = {
-    "ellipsoids": Row(draw=draw_group),
+    "ellipsoids": Row(draw=ELLIPSOIDS),
     "mesh": Row(draw=draw_mesh()),
-    "half-mesh": Row(draw=draw_by_turns(draw_mesh(), draw_group)),
-    "mesh-expressions": Row(draw=draw_mesh(with_ellipsoid_expressions)),
+    "half-mesh": Row(draw=draw_by_turns(draw_mesh(), ELLIPSOIDS)),
+    "mesh-expressions": Row(draw=draw_mesh(with_wide_expressions)),
     "mesh-scenes": Row(draw=draw_mesh(in_ellipsoid_scenes)),
     "mesh-performances": Row(draw=draw_mesh(from_performances)),
     "mesh-bare": Row(draw=draw_mesh(change=without_covers)),
     "still-eyes": Row(draw=draw_ellipsoids(with_still_eyes)),
-    "few-people": Row(draw=draw_group, settings=replace(SETTINGS, groups=16, moments=50)),
-    "many-people": Row(draw=draw_group, settings=replace(SETTINGS, groups=160, moments=5)),
+    "few-people": Row(draw=ELLIPSOIDS, settings=replace(SETTINGS, groups=16, moments=50)),
+    "many-people": Row(draw=ELLIPSOIDS, settings=replace(SETTINGS, groups=160, moments=5)),
 }
 """What is drawn, by a name for the file."""
 
@@ -254,16 +230,10 @@ def teach(pairs: SwapPairs, path: Path, *, seed: int, max_images: int, terminal:
         train=recipe.train,
         seed=seed,
         device=hardware.device,
-        identity=EVERYBODY,
+        identity=POOLED_IDENTITY,
     )
-    torch.manual_seed(derive_seed(seed, 0, "first weights"))
-    model = ModulatedAutoencoder(
-        recipe.model,  # type: ignore[arg-type]  # the autoencoder's, as are those below
-        recipe.train,  # type: ignore[arg-type]
-        (EVERYBODY,),
-        num_people=loader.num_people,
-    ).train()
-    trainer = Trainer(model, recipe.train, hardware)
+    model = build_pretrain_model(recipe, num_people=loader.num_people, seed=seed)
+    trainer = Trainer(model.train(), recipe.train, hardware)
     terminal.start_task(f"teaching {path.stem}", total=max_images, unit="pairs")
     for seen in range(0, max_images, loader.images_per_step):
         torch.manual_seed(derive_seed(seed, seen, "step"))
@@ -279,7 +249,7 @@ def teach(pairs: SwapPairs, path: Path, *, seed: int, max_images: int, terminal:
         path,
         trainer.export_weights(),
         recipe=recipe,
-        identities=(EVERYBODY,),
+        identities=(POOLED_IDENTITY,),
         images_seen=max_images,
     )
     with trainer.ema_weights() as averaged:
@@ -323,7 +293,7 @@ def draw_mean_person(model: SwapModel, crop: Image) -> Image:
     middle = (slice(start, start + side),) * 2
     with torch.inference_mode():
         inputs = to_tensor([resize_square(crop[middle], model.model_settings.size_px)])
-        drawn = to_images(model.swap(inputs, EVERYBODY).image)[0]
+        drawn = to_images(model.swap(inputs, POOLED_IDENTITY).image)[0]
     changed = crop.copy()
     changed[middle] = resize_square(drawn, side)
     return changed

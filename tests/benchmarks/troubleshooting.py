@@ -23,11 +23,12 @@ from PIL import Image as Pillow
 from faceswap_cli import ConvertSettings, Workspace, convert, train
 from faceswap_cli.core import image_io
 from faceswap_cli.core.types import Image
+from faceswap_cli.evaluation.clips import HEAD_RATE
 from faceswap_cli.faces.alignment import align_face, fit_affine_to_template
 from faceswap_cli.faces.detectors import LOCATION_DETECTORS
+from faceswap_cli.heads import HeadModel, HeadScene, head_cast, invent_performance, render_head
 from faceswap_cli.stages.demo import DRIVING, TARGET
-from faceswap_cli.synthetic import CAST, HeadModel, SceneParams, animate, render_frame
-from faceswap_cli.synthetic.occluders import cover_crop
+from faceswap_cli.synthetic.occluders import OCCLUDERS, OccluderLayer, cover_crop
 from faceswap_cli.synthetic.occluders.worn import draw_glasses
 from faceswap_cli.video.reader import read_frames
 from faceswap_cli.video.writer import VideoWriter
@@ -43,7 +44,9 @@ STILL_FRAMES = 48
 EXAGGERATION = 6
 NOISE_LEVELS = 16
 GLASSES_SEED = 3
+HAND_SEEDS = 0, 1
 MAX_BYTES = 100_000
+DrawLayer = Callable[[np.random.Generator, int], OccluderLayer]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,17 +134,15 @@ def make_flicker(folder: Path, space: Workspace) -> Image:
     A slice has one column of pixels of every frame, side by side: what holds still is a row of
     straight lines.
     """
-    scene = replace(animate(1, seconds=8).scenes[MOMENTS[0]], noise=0)
-    still = render(scene)
+    scene = performance()[MOMENTS[0]]
+    still = render(replace(scene, camera=replace(scene.camera, noise=0)))
     rng = np.random.default_rng(0)
     frames = [add_noise(still, rng) for _ in range(STILL_FRAMES)]
     without_grain = ConvertSettings(match_grain=False)  # so that only the swap itself changes
     one_by_one = convert_images(frames, Attempt(label="", settings=without_grain), folder, space)
-    with VideoWriter(
-        folder / "still.mp4", size=(SIDE_PX, SIDE_PX), rate=animate(1, seconds=1).rate
-    ) as video:
+    with VideoWriter(folder / "still.mp4", size=(SIDE_PX, SIDE_PX), rate=HEAD_RATE) as video:
         for index, frame in enumerate(frames):
-            video.write(frame, index / animate(1, seconds=1).rate)
+            video.write(frame, index / HEAD_RATE)
     convert(
         folder / "still.mp4",
         model="demo",
@@ -189,59 +190,61 @@ def add_noise(image: Image, rng: np.random.Generator) -> Image:
     return np.asarray(np.clip(np.rint(noisy), 0, 255), dtype=np.uint8)
 
 
-def render(scene: SceneParams, person: str = DRIVING) -> Image:
-    """Render a person of the demo."""
-    return render_frame(HeadModel.from_person(CAST[person]), scene, SIDE_PX).image
+def performance() -> Sequence[HeadScene]:
+    """Return the demo's performance."""
+    return invent_performance(1, seconds=8)
 
 
-def moments(**changes: object) -> Callable[[], list[Image]]:
-    """Return a function that renders moments of the demo's performance, with changes."""
+def render(scene: HeadScene, person: str = DRIVING) -> Image:
+    """Render a person of the demo's cast."""
+    return render_head(HeadModel.from_person(head_cast()[person]), scene, SIDE_PX).image
 
-    def frames() -> list[Image]:
-        scenes = animate(1, seconds=8).scenes
-        return [render(replace(scenes[index], **changes)) for index in MOMENTS]  # type: ignore[arg-type]
 
-    return frames
+def moments() -> list[Image]:
+    """Render moments of the demo's performance."""
+    scenes = performance()
+    return [render(scenes[index]) for index in MOMENTS]
 
 
 def in_cold_light() -> list[Image]:
     """Return moments as a camera takes them whose white balance is set for lamps."""
     gains = np.array([0.62, 0.85, 1.1])
-    return [np.asarray(np.clip(one * gains, 0, 255), dtype=np.uint8) for one in moments()()]
+    return [np.asarray(np.clip(one * gains, 0, 255), dtype=np.uint8) for one in moments()]
 
 
 def behind_things() -> list[Image]:
-    """Return moments with a hand, a hand elsewhere, and drawn glasses before the face."""
-    scenes = [animate(1, seconds=8).scenes[index] for index in MOMENTS]
-    hands = [
-        render(replace(scene, hand=hand))
-        for scene, hand in zip(scenes, ((2.5, -2.0), (-4.0, -5.0)), strict=False)
+    """Return moments with a drawn hand, another one, and drawn glasses before the face."""
+    scenes = performance()
+    drawers = [OCCLUDERS["hand"][0]] * 2 + [draw_glasses]
+    return [
+        render_behind(scenes[index], draw, seed)
+        for index, draw, seed in zip(MOMENTS, drawers, (*HAND_SEEDS, GLASSES_SEED), strict=True)
     ]
-    return [*hands, with_glasses(scenes[2])]
 
 
-def with_glasses(scene: SceneParams) -> Image:
-    """Render the person with drawn glasses, whose temples end at the head."""
-    frame = render_frame(HeadModel.from_person(CAST[DRIVING]), scene, SIDE_PX)
+def render_behind(scene: HeadScene, draw: DrawLayer, seed: int) -> Image:
+    """Render the person behind something drawn; what is worn fits, and ends at the head."""
+    rendered = render_head(HeadModel.from_person(head_cast()[DRIVING]), scene, SIDE_PX)
+    frame, head = rendered.image, rendered.masks["head"]
     with LOCATION_DETECTORS["litert"]() as detector:
-        [face] = detector.detect(frame.image)
+        [face] = detector.detect(frame)
     alignment = align_face(face.landmarks)
-    rng = np.random.default_rng(GLASSES_SEED)
+    rng = np.random.default_rng(seed)
+    layer = draw(rng, SIDE_PX)
     covered = cover_crop(
-        frame.image,
-        frame.head_mask,
-        draw_glasses(rng, SIDE_PX),
+        frame,
+        rendered.masks["face"],
+        layer,
         rng,
         to_face=fit_affine_to_template(face.landmarks, alignment, SIDE_PX),
         to_crop=alignment.crop_to_frame(SIDE_PX),
-    )
-    return np.where(frame.head_mask[..., None] > 0.5, covered.image, frame.image)
+    ).image
+    return np.where(head[..., None] > 0.5, covered, frame) if layer.is_worn else covered
 
 
 def two_people() -> list[Image]:
     """Return frames with a person nearby on the left, and the one meant on the right."""
-    scenes = animate(1, seconds=8).scenes
-    near, far = (render(scenes[MOMENTS[0]], "cy"), [render(scenes[index]) for index in MOMENTS])
+    near, far = render(performance()[MOMENTS[0]], "nia"), moments()
     height = SIDE_PX
     left = near[:, 72:-72]
     frames = []
@@ -256,7 +259,7 @@ def two_people() -> list[Image]:
 
 CASES = {
     "blurry": Case(
-        frames=moments(),
+        frames=moments,
         before=Attempt(label="--sharpen 0", settings=ConvertSettings(sharpen=0.0)),
         after=Attempt(label="--sharpen 1", settings=ConvertSettings(sharpen=1.0)),
     ),
@@ -266,7 +269,7 @@ CASES = {
         after=Attempt(label="--color mkl"),
     ),
     "edges": Case(
-        frames=moments(),
+        frames=moments,
         before=Attempt(
             label="--feather 0 --mask oval", settings=ConvertSettings(feather=0.0, mask="oval")
         ),
@@ -283,7 +286,7 @@ CASES = {
         after=Attempt(label="--face track:1", settings=ConvertSettings(faces=("track:1",))),
     ),
     "likeness": Case(
-        frames=moments(),
+        frames=moments,
         before=Attempt(label="400 images", run="early", max_images=400),
         after=Attempt(label="20,000 images"),
     ),
