@@ -57,6 +57,22 @@ def test_a_bar_is_never_more_than_full(
     assert "13/13" in capsys.readouterr().err
 
 
+def test_a_narrow_bar_cuts_its_numbers_and_not_its_count(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """How much is done is worth more than the fourth loss."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "80")
+    losses = {f"recon_{name}": 0.0971 for name in ("ada", "bo", "cy", "di")}
+    with Terminal() as terminal:
+        terminal.start_task("training", total=220_000, unit="images")
+        terminal.update(80_400, losses)
+    shown = capsys.readouterr().err
+    assert "80400/220000" in shown
+    assert "recon_ada" in shown
+    assert "recon_di" not in shown
+
+
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Return a list with the time as its only element."""

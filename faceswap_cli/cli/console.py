@@ -19,12 +19,14 @@ from rich.progress import (
     Progress,
     ProgressColumn,
     SpinnerColumn,
+    Task,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 from faceswap_cli.core.errors import FaceswapError, InputError
 from faceswap_cli.core.progress import Number, Reporter
@@ -99,7 +101,7 @@ class Terminal(Reporter):
             self._progress.update(self._task, completed=done)
         else:
             text = "  ".join(f"{name} {_format_number(value)}" for name, value in numbers.items())
-            self._progress.update(self._task, completed=done, numbers=escape(text))
+            self._progress.update(self._task, completed=done, numbers=text)
 
     def show_image(self, path: Path, caption: str) -> None:
         """Print the path of an image above the bar."""
@@ -295,9 +297,17 @@ def _key_value_table(title: str, values: Mapping[str, object]) -> Table:
     return table
 
 
+class _NumbersColumn(ProgressColumn):
+    """The numbers besides a count; on a narrow terminal they are cut, and the count is not."""
+
+    def render(self, task: Task) -> Text:
+        """Return one line; a column that may wrap, as this one, is the first to be narrowed."""
+        return Text(task.fields["numbers"], no_wrap=True, overflow="ellipsis")
+
+
 def _progress_columns(total: float | None, unit: str) -> list[ProgressColumn]:
     """Return the columns of a bar; without a total, of a count without bar and time left."""
-    numbers = TextColumn("{task.fields[numbers]}")
+    numbers = _NumbersColumn()
     title = TextColumn("{task.description}")
     if total is None:
         count = TextColumn(f"{{task.completed:,.0f}} {unit}")
