@@ -25,11 +25,13 @@ from faceswap_cli.heads import (
     Lamp,
     RenderedHead,
     blendshapes,
+    head_cast,
     invent_performance,
     performance_from_records,
     random_head_person,
     random_head_scenes,
     render_head,
+    render_head_frames,
 )
 from faceswap_cli.heads.camera import _sensor_noise, view
 from faceswap_cli.heads.light import ShadowMap
@@ -154,6 +156,30 @@ def test_every_unit_moves_a_head(name: str) -> None:
     ):
         side = np.sign(rest[:, 0]) if name.endswith("Left") else -np.sign(rest[:, 0])
         assert (length * side).sum() > 0.2 * length.sum()
+
+
+def test_the_cast_is_told_apart() -> None:
+    """Of different age, both sexes, and complexions that differ; the same every time."""
+    cast = head_cast()
+    assert list(cast) == ["lea", "ken", "sam", "nia", "max"]
+    ages = sorted(one.face.body.age for one in cast.values())
+    assert min(np.diff(ages)) > 1
+    assert {one.face.body.male > 0.5 for one in cast.values()} == {True, False}
+    skins = [np.mean(one.face.skin) for one in cast.values()]
+    assert max(skins) - min(skins) > 0.25
+    assert all(one.head.glasses == 0 for one in cast.values())
+
+
+@pytest.mark.slow
+def test_frames_rendered_in_parallel_are_the_same() -> None:
+    """Two processes give the same bytes as one, in order."""
+    scenes = invent_performance(3, seconds=0.48)
+    frames = list(render_head_frames(person(1), scenes, size_px=48, processes=2))
+    assert len(frames) == len(scenes) == 12
+    for scene, frame in list(zip(scenes, frames, strict=True))[::5]:
+        rendered = render_head(model(1), scene, 48)
+        np.testing.assert_array_equal(rendered.image, frame.image)
+        np.testing.assert_array_equal(rendered.masks["face"], frame.face_mask)
 
 
 def test_unknown_units_are_refused() -> None:
