@@ -30,7 +30,11 @@ _NEUTRAL_PERCENTILE = 10
 
 
 def invent_performance(
-    seed: int, *, seconds: float, rate: Fraction = Fraction(25)
+    seed: int,
+    *,
+    seconds: float,
+    rate: Fraction = Fraction(25),
+    place: HeadScene | None = None,
 ) -> tuple[HeadScene, ...]:
     """Return the scenes of a person who talks, looks around and laughs; smooth over time.
 
@@ -38,6 +42,7 @@ def invent_performance(
         seed: The same seed gives the same scenes.
         seconds: Duration.
         rate: Scenes per second.
+        place: Size in the frame, light, background and camera of the scenes; default: random.
     """
     rng = np.random.default_rng((seed, 31))
     count = max(1, round(seconds * rate))
@@ -59,7 +64,8 @@ def invent_performance(
         ],
         axis=1,
     )
-    place = random_light(rng, HeadScene(scale=float(rng.uniform(0.9, 1.15)), background=seed))
+    if place is None:
+        place = random_light(rng, HeadScene(scale=float(rng.uniform(0.9, 1.15)), background=seed))
     return tuple(
         replace(
             place,

@@ -24,6 +24,7 @@ from faceswap_cli.evaluation.clips import TrueFrame, render_head_clip, render_tr
 from faceswap_cli.evaluation.metrics.reconstruction import ReconstructionScores, psnr_from_mse
 from faceswap_cli.faces.dataset import FaceSet
 from faceswap_cli.faces.settings import ExtractSettings
+from faceswap_cli.heads import HeadScene, Lamp
 from faceswap_cli.pages import html_page
 from faceswap_cli.pages.chart import line_chart
 from faceswap_cli.pages.player import before_after_player
@@ -41,6 +42,15 @@ __all__ = ["DemoSize", "DemoSummary", "StopCriterion", "demo"]
 DRIVING, TARGET = "ken", "max"
 """Identity of the performance, and identity swapped in. Their complexions are similar, as anyone
 who casts a swap would choose: stretching colors stretches every error with them."""
+PLACE = HeadScene(
+    lamps=(
+        Lamp(direction=(-0.5, 0.5, 1.0), color=(0.62, 0.60, 0.57), size=0.6),
+        Lamp(direction=(0.9, 0.2, 0.5), color=(0.22, 0.23, 0.26), shadow=False),
+    ),
+    sky=(0.36, 0.38, 0.42),
+    ground=(0.22, 0.20, 0.18),
+)
+"""Both are filmed as the tutorial advises: in the same soft light, by a camera that is sharp."""
 GRID_FRAMES = 6
 SYNTHETIC_CONSENT = Consent(kind="synthetic", note="drawn by the program")
 DEFAULT_MINUTES = 3.0
@@ -170,7 +180,7 @@ def demo(
         run = space.run_folder("demo")
         clips = {name: folder / f"{name}.mp4" for name in (DRIVING, TARGET)}
         performances = {
-            name: heads.invent_performance(seed + 1 + index, seconds=size.seconds)
+            name: heads.invent_performance(seed + 1 + index, seconds=size.seconds, place=PLACE)
             for index, name in enumerate(clips)
         }
 
