@@ -3,9 +3,8 @@
 They are rendered by OpenCV's rasterizer and NumPy; `synthetic` has the older, ellipsoid people.
 """
 
-from faceswap_cli.heads.cast import head_cast
 from faceswap_cli.heads.parallel import HeadFrame, render_head_frames
-from faceswap_cli.heads.people import random_head_person
+from faceswap_cli.heads.people import head_cast, random_head_person
 from faceswap_cli.heads.performance import invent_performance, performance_from_records
 from faceswap_cli.heads.random_scenes import random_head_scenes
 from faceswap_cli.heads.render import HeadModel, RenderedHead, render_head
