@@ -27,7 +27,7 @@ from faceswap_cli.evaluation.clips import HEAD_RATE
 from faceswap_cli.faces.alignment import align_face, fit_affine_to_template
 from faceswap_cli.faces.detectors import LOCATION_DETECTORS
 from faceswap_cli.heads import HeadModel, HeadScene, head_cast, invent_performance, render_head
-from faceswap_cli.stages.demo import DRIVING, TARGET
+from faceswap_cli.stages.demo import DRIVING, PLACE, TARGET
 from faceswap_cli.synthetic.occluders import OCCLUDERS, OccluderLayer, cover_crop
 from faceswap_cli.synthetic.occluders.worn import draw_glasses
 from faceswap_cli.video.reader import read_frames
@@ -44,7 +44,7 @@ STILL_FRAMES = 48
 EXAGGERATION = 6
 NOISE_LEVELS = 16
 GLASSES_SEED = 3
-HAND_SEEDS = 0, 1
+HAND_SEEDS = 3, 5
 MAX_BYTES = 100_000
 DrawLayer = Callable[[np.random.Generator, int], OccluderLayer]
 
@@ -192,7 +192,7 @@ def add_noise(image: Image, rng: np.random.Generator) -> Image:
 
 def performance() -> Sequence[HeadScene]:
     """Return the demo's performance."""
-    return invent_performance(1, seconds=8)
+    return invent_performance(1, seconds=8, place=PLACE)
 
 
 def render(scene: HeadScene, person: str = DRIVING) -> Image:
