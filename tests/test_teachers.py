@@ -24,7 +24,7 @@ def _coefficient(scene: heads.HeadScene, name: str) -> float:
 
 def test_expressions_of_ellipsoids_are_all_that_changes() -> None:
     """Jaw, smile, lids, brows and gaze are the ellipsoids'; pose, light and camera stay."""
-    changed = teachers.with_ellipsoid_expressions(5, COUNT)
+    changed = teachers.with_wide_expressions(5, COUNT)
     original = heads.random_head_scenes(5, COUNT)
     params = synthetic.random_scenes(5, COUNT)
     for scene, before, wanted in zip(changed, original, params, strict=True):
