@@ -27,7 +27,10 @@ from faults.workloads import WORKLOADS, Inputs
 
 from faceswap_cli.core.errors import InputError
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits and mounts of Linux")
+pytestmark = [
+    pytest.mark.slow,  # together: each waits for processes that end and begin again
+    pytest.mark.skipif(sys.platform != "linux", reason="limits and mounts of Linux"),
+]
 every_workload = pytest.mark.parametrize("name", WORKLOADS)
 Results = Mapping[str, Undisturbed]
 BENIGN = {
@@ -197,7 +200,6 @@ def test_symlinked(name: str, inputs: Inputs, undisturbed: Results, tmp_path: Pa
     assert list(real.iterdir())
 
 
-@pytest.mark.slow
 @pytest.mark.fault("a locale without UTF-8, extract")
 def test_locale_without_utf8(inputs: Inputs, tmp_path: Path) -> None:
     """The whole command line, with a name that is not UTF-8 either and is printed."""

@@ -21,6 +21,7 @@ MAX_KILLS = 2
 """Kills before a workload may finish."""
 
 pytestmark = [
+    pytest.mark.slow,  # together: each waits for processes that end and begin again
     pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs a system with kill -9"),
     pytest.mark.parametrize("name", WORKLOADS),
 ]
