@@ -55,7 +55,7 @@ from faceswap_cli.pretraining.pairs import (
 from faceswap_cli.pretraining.recipe import build_pretrain_model, resolve_pretrain_recipe
 from faceswap_cli.pretraining.score import score_pairs
 from faceswap_cli.training.checkpoint import load_weights, save_weights
-from faceswap_cli.training.dataset import POOLED_IDENTITY, derive_seed
+from faceswap_cli.training.dataset import POOLED_IDENTITY, derive_seed, pack_masks
 from faceswap_cli.training.schedule import warmup_factor
 from faceswap_cli.training.trainer import Trainer
 from faceswap_models.base import SwapModel, TrainProgress
@@ -172,6 +172,32 @@ def _scaled(color: tuple[float, float, float], factor: float) -> tuple[float, fl
     return red * factor, green * factor, blue * factor
 
 
+def in_plain_light(seed: int, count: int) -> Sequence[HeadScene]:
+    """Return random scenes of mesh people, all in the same light before the same camera."""
+    plain = HeadScene()
+    return [
+        replace(scene, lamps=plain.lamps, sky=plain.sky, ground=plain.ground, camera=plain.camera)
+        for scene in heads.random_head_scenes(seed, count)
+    ]
+
+
+def draw_aligned_mesh(settings: PairSettings, group: int, _: FaceDetector) -> Group:
+    """Draw a group of mesh people whose crops and masks the mesh itself gives, not a detector."""
+    moments = heads.random_head_scenes(SEED_OFFSET + group, settings.moments)
+    crops = np.zeros(settings.group_shape, np.uint8)
+    for column, number in enumerate(settings.person_numbers(group)):
+        head = heads.HeadModel.from_person(heads.random_head_person(SEED_OFFSET + number))
+        for row, scene in enumerate(moments):
+            rendered = heads.render_head(head, scene, RENDER_PX)
+            face, eyes, mouth = (rendered.masks[name] for name in ("face", "eyes", "mouth"))
+            planes = np.dstack([face, cv2.dilate(np.maximum(eyes, mouth), np.ones((5, 5)))])
+            levels = np.round(255 * np.dstack([planes, np.zeros_like(face)])).astype(np.uint8)
+            masks = rendered.alignment.crop(levels, settings.side_px).astype(np.float32) / 255
+            image = rendered.alignment.crop(rendered.image, settings.side_px)
+            crops[row, column] = np.dstack([image, pack_masks(masks[..., 0], masks[..., 1])])
+    return crops
+
+
 def from_performances(seed: int, count: int) -> Sequence[HeadScene]:
     """Return moments of an invented performance, evenly over its time: one place, one light."""
     scenes = heads.invent_performance(seed, seconds=PERFORMANCE_S)
@@ -197,6 +223,8 @@ ROWS: dict[str, Row] = {
     "mesh-expressions": Row(draw=draw_mesh(with_wide_expressions)),
     "mesh-scenes": Row(draw=draw_mesh(in_ellipsoid_scenes)),
     "mesh-performances": Row(draw=draw_mesh(from_performances)),
+    "mesh-plain-light": Row(draw=draw_mesh(in_plain_light)),
+    "mesh-aligned": Row(draw=draw_aligned_mesh),
     "mesh-bare": Row(draw=draw_mesh(change=without_covers)),
     "still-eyes": Row(draw=draw_ellipsoids(with_still_eyes)),
     "few-people": Row(draw=ELLIPSOIDS, settings=replace(SETTINGS, groups=16, moments=50)),
