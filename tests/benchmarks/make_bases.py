@@ -2,8 +2,8 @@
 
     python tests/benchmarks/make_bases.py --folder DIR [--only PRESET] [--device DEVICE]
 
-Seeds, people and images are fixed below. Rendering the people of `light` takes 70 minutes of
-processor time, which the cores share, and training 40 minutes on one, and 5 for its detail network
+Seeds, people and images are fixed below. Rendering the people of `light` takes 75 minutes of
+processor time, which the cores share, and training 48 minutes on one, and 5 for its detail network
 (`base_detail.py`). It may be interrupted and
 repeated. The last lines are the digests, which `docs/guide/base.md` has as well. On one machine the
 files are the same every time; elsewhere they differ in the last bits.
