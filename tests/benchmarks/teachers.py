@@ -10,6 +10,9 @@ them, equally long for all:
     faceswap train A B --model autoencoder --init-from DIR/mesh-0.safetensors --max-images 6000
         --set model.detail_px=0
 
+With `--footage`, folders of face sets, there is a row more, `mesh-footage`: poses and coefficients
+of that footage, less those of the face at rest, in random light.
+
 With `--real`, folders of face sets of real people, the base itself is measured as well: how much of
 what they do the mean person does whom it draws of them. Weights that are in the folder are not
 taught again.
@@ -32,7 +35,7 @@ from faceswap_cli.cli.console import Terminal
 from faceswap_cli.core.hardware import find_hardware, limit_threads
 from faceswap_cli.core.image_io import read_image, resize_square
 from faceswap_cli.core.types import AnyArray, Image
-from faceswap_cli.faces.dataset import FaceSet
+from faceswap_cli.faces.dataset import FaceSet, read_records
 from faceswap_cli.faces.detectors import LOCATION_DETECTORS
 from faceswap_cli.faces.detectors.litert import LiteRTDetector
 from faceswap_cli.faces.types import BLENDSHAPE_NAMES, Face, FaceDetector
@@ -181,6 +184,41 @@ def in_plain_light(seed: int, count: int) -> Sequence[HeadScene]:
     ]
 
 
+def in_one_room(seed: int, count: int) -> Sequence[HeadScene]:
+    """Return random scenes of mesh people, all before the same background."""
+    return [replace(scene, background=1) for scene in heads.random_head_scenes(seed, count)]
+
+
+def from_footage(folders: Sequence[Path]) -> HeadScenes:
+    """Return a function that gives moments of footage, less the face at rest, in random light.
+
+    Args:
+        folders: Of face sets, with `faces.jsonl`.
+    """
+    performances = [
+        heads.performance_from_records(list(read_records(folder / "faces.jsonl")))
+        for folder in folders
+    ]
+
+    def scenes(seed: int, count: int) -> Sequence[HeadScene]:
+        rng = np.random.default_rng(seed)
+        performance = performances[seed % len(performances)]
+        chosen = [performance[int(at)] for at in rng.integers(0, len(performance), count)]
+        return [
+            replace(
+                place,
+                yaw=one.yaw,
+                pitch=one.pitch,
+                roll=one.roll,
+                blendshapes=one.blendshapes,
+                gaze=None,
+            )
+            for place, one in zip(heads.random_head_scenes(seed, count), chosen, strict=True)
+        ]
+
+    return scenes
+
+
 def draw_aligned_mesh(settings: PairSettings, group: int, _: FaceDetector) -> Group:
     """Draw a group of mesh people whose crops and masks the mesh itself gives, not a detector."""
     moments = heads.random_head_scenes(SEED_OFFSET + group, settings.moments)
@@ -224,6 +262,7 @@ ROWS: dict[str, Row] = {
     "mesh-scenes": Row(draw=draw_mesh(in_ellipsoid_scenes)),
     "mesh-performances": Row(draw=draw_mesh(from_performances)),
     "mesh-plain-light": Row(draw=draw_mesh(in_plain_light)),
+    "mesh-one-room": Row(draw=draw_mesh(in_one_room)),
     "mesh-aligned": Row(draw=draw_aligned_mesh),
     "mesh-bare": Row(draw=draw_mesh(change=without_covers)),
     "still-eyes": Row(draw=draw_ellipsoids(with_still_eyes)),
@@ -231,6 +270,8 @@ ROWS: dict[str, Row] = {
     "many-people": Row(draw=ELLIPSOIDS, settings=replace(SETTINGS, groups=160, moments=5)),
 }
 """What is drawn, by a name for the file."""
+FOOTAGE = "mesh-footage"
+"""The row that `--footage` adds."""
 
 
 def draw(name: str, folder: Path, terminal: Terminal) -> SwapPairs:
@@ -352,11 +393,16 @@ def main() -> None:
     """Draw, teach, measure, and print lines for each row."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, required=True)
-    parser.add_argument("--only", nargs="+", choices=ROWS, default=list(ROWS), metavar="NAME")
+    parser.add_argument("--only", nargs="+", default=list(ROWS), metavar="NAME")
     parser.add_argument("--seed", type=int, default=0, help="of the training, not of the people")
     parser.add_argument("--pairs", type=int, default=16_000)
     parser.add_argument("--real", type=Path, nargs="+", default=[], metavar="SET")
+    parser.add_argument("--footage", type=Path, nargs="+", default=[], metavar="SET")
     options = parser.parse_args()
+    if options.footage:
+        ROWS[FOOTAGE] = Row(draw=draw_mesh(from_footage(options.footage)))
+    if unknown := set(options.only) - set(ROWS):
+        parser.error(f"no row is called {', '.join(sorted(unknown))}; there are {', '.join(ROWS)}")
     terminal = Terminal()
     with limit_threads(1), LiteRTDetector() as detector:
         for name in options.only:
