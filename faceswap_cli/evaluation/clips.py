@@ -13,11 +13,10 @@ from faceswap_cli import heads, synthetic
 from faceswap_cli.core.progress import Reporter
 from faceswap_cli.core.types import Image, Mask
 from faceswap_cli.faces.types import BLENDSHAPE_NAMES
+from faceswap_cli.heads.performance import PERFORMANCE_RATE
 from faceswap_cli.video.writer import AudioTrack, VideoWriter
 
 JAW_OPEN = BLENDSHAPE_NAMES.index("jawOpen")
-HEAD_RATE = Fraction(25)
-"""Frames per second of `heads.invent_performance`."""
 
 
 class TrueFrame(Protocol):
@@ -59,7 +58,7 @@ def render_head_clip(
     frames = heads.render_head_frames(person, performance, size_px=side_px)
     jaws = [scene.blendshapes[JAW_OPEN] for scene in performance]
     images = (one.image for one in frames)
-    _write_clip(path, images, jaws, rate=HEAD_RATE, side_px=side_px, report=report)
+    _write_clip(path, images, jaws, rate=PERFORMANCE_RATE, side_px=side_px, report=report)
 
 
 def render_true_swap(

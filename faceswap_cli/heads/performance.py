@@ -25,6 +25,8 @@ from faceswap_cli.heads.random_scenes import (
 from faceswap_cli.heads.scene import GAZE_DEGREES, HeadScene
 from faceswap_cli.synthetic.geometry import Floats
 
+PERFORMANCE_RATE = Fraction(25)
+"""Scenes per second of an invented performance, unless another rate is given."""
 _NEUTRAL_PERCENTILE = 10
 """Of a coefficient over a set: what the person's face at rest is taken to be."""
 
@@ -33,7 +35,7 @@ def invent_performance(
     seed: int,
     *,
     seconds: float,
-    rate: Fraction = Fraction(25),
+    rate: Fraction = PERFORMANCE_RATE,
     place: HeadScene | None = None,
 ) -> tuple[HeadScene, ...]:
     """Return the scenes of a person who talks, looks around and laughs; smooth over time.

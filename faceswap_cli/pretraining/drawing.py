@@ -80,23 +80,30 @@ def draw_group(settings: PairSettings, group: int, detector: FaceDetector) -> Gr
         group: Number of the group.
         detector: An open detector.
     """
-    render = render_mesh_person if settings.is_mesh_group(group) else render_ellipsoid_person
-    people = (render(settings, group, number) for number in settings.person_numbers(group))
-    return crop_group(settings, people, detector)
+    render = render_mesh_people if settings.is_mesh_group(group) else render_ellipsoid_people
+    return crop_group(settings, render(settings, group), detector)
 
 
-def render_ellipsoid_person(settings: PairSettings, group: int, number: int) -> Iterator[Image]:
-    """Yield the images of a person in a group's moments."""
-    head = synthetic.HeadModel.from_person(draw_person(settings, number))
-    for scene in draw_scenes(settings, group):
-        yield synthetic.render_frame(head, scene, RENDER_PX).image
+def render_ellipsoid_people(settings: PairSettings, group: int) -> Iterator[Iterator[Image]]:
+    """Yield the images of each person of a group, moment by moment."""
+    scenes = draw_scenes(settings, group)
+
+    def render_person(number: int) -> Iterator[Image]:
+        head = synthetic.HeadModel.from_person(draw_person(settings, number))
+        return (synthetic.render_frame(head, scene, RENDER_PX).image for scene in scenes)
+
+    return map(render_person, settings.person_numbers(group))
 
 
-def render_mesh_person(settings: PairSettings, group: int, number: int) -> Iterator[Image]:
-    """Yield the images of a person of a mesh in a group's moments."""
-    head = heads.HeadModel.from_person(draw_mesh_person(settings, number))
-    for scene in draw_mesh_scenes(settings, group):
-        yield heads.render_head(head, scene, RENDER_PX).image
+def render_mesh_people(settings: PairSettings, group: int) -> Iterator[Iterator[Image]]:
+    """Yield the images of each person of a mesh of a group, moment by moment."""
+    scenes = draw_mesh_scenes(settings, group)
+
+    def render_person(number: int) -> Iterator[Image]:
+        head = heads.HeadModel.from_person(draw_mesh_person(settings, number))
+        return (heads.render_head(head, scene, RENDER_PX).image for scene in scenes)
+
+    return map(render_person, settings.person_numbers(group))
 
 
 def crop_group(

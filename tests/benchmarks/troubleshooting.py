@@ -23,10 +23,10 @@ from PIL import Image as Pillow
 from faceswap_cli import ConvertSettings, Workspace, convert, train
 from faceswap_cli.core import image_io
 from faceswap_cli.core.types import Image
-from faceswap_cli.evaluation.clips import HEAD_RATE
 from faceswap_cli.faces.alignment import align_face, fit_affine_to_template
 from faceswap_cli.faces.detectors import LOCATION_DETECTORS
 from faceswap_cli.heads import HeadModel, HeadScene, head_cast, invent_performance, render_head
+from faceswap_cli.heads.performance import PERFORMANCE_RATE
 from faceswap_cli.stages.demo import DRIVING, PLACE, TARGET
 from faceswap_cli.synthetic.occluders import OCCLUDERS, OccluderLayer, cover_crop
 from faceswap_cli.synthetic.occluders.worn import draw_glasses
@@ -140,9 +140,9 @@ def make_flicker(folder: Path, space: Workspace) -> Image:
     frames = [add_noise(still, rng) for _ in range(STILL_FRAMES)]
     without_grain = ConvertSettings(match_grain=False)  # so that only the swap itself changes
     one_by_one = convert_images(frames, Attempt(label="", settings=without_grain), folder, space)
-    with VideoWriter(folder / "still.mp4", size=(SIDE_PX, SIDE_PX), rate=HEAD_RATE) as video:
+    with VideoWriter(folder / "still.mp4", size=(SIDE_PX, SIDE_PX), rate=PERFORMANCE_RATE) as video:
         for index, frame in enumerate(frames):
-            video.write(frame, index / HEAD_RATE)
+            video.write(frame, index / PERFORMANCE_RATE)
     convert(
         folder / "still.mp4",
         model="demo",
