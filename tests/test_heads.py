@@ -130,6 +130,19 @@ def test_a_true_swap_keeps_the_alignment_of_the_face(seed: int) -> None:
     assert np.hypot(*similarity[:, 0]) == pytest.approx(1, abs=0.02)
 
 
+def test_a_face_can_be_moved_on_its_head() -> None:
+    """Its middle moves by just that much, skull and shoulders stay."""
+    moved = replace(person(1), face_shift_cm=(0.1, -0.2))
+    change = rest_points(moved) - rest_points(person(1))
+    x, y, z = base_mesh().points.T
+    middle = (np.abs(x) < 2) & (y > -7) & (y < 1) & (z > 1)
+    np.testing.assert_allclose(
+        np.broadcast_to((0.1, -0.2, 0), change.shape)[middle], change[middle], atol=1e-5
+    )
+    assert 0 == np.abs(change[(z < -9) | (y < -14)]).max()
+    assert (0.0, 0.0) == moved.on_head_of(person(2)).face_shift_cm
+
+
 @pytest.mark.slow
 def test_a_true_swap_changes_no_pixel_of_the_room() -> None:
     """What is neither head nor its shadow is the same."""

@@ -70,7 +70,8 @@ def rest_points(person: HeadPerson) -> Floats:
     weight = face_weight(mesh.points)
     weight[mesh.vertices_of(*range(SKIN + 1, int(mesh.part.max()) + 1))] = 1
     head, face = (mesh.points + shape_offsets(one) for one in (person.head, person.face))
-    points: Floats = head + weight[:, None] * (_register(face, head) - head)
+    face = _register(face, head) + np.array([*person.face_shift_cm, 0.0])
+    points: Floats = head + weight[:, None] * (face - head)
     return points
 
 

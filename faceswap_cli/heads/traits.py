@@ -111,6 +111,9 @@ class HeadPerson:
 
     face: FaceTraits
     head: HeadTraits
+    face_shift_cm: tuple[float, float] = (0.0, 0.0)
+    """How far to image right and up the face is moved on the head, from where it has the points of
+    alignment."""
 
     def on_head_of(self, other: "HeadPerson") -> "HeadPerson":
         """Return this person's face on the head of `other`: the true swap, exactly."""
