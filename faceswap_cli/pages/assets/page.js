@@ -2,10 +2,16 @@
 // What every page does: a light and a dark theme, images at their full size, an open tab that
 // follows a training. Nothing here is needed to read the page.
 
-/** A value that the tab remembers across a reload; without storage it forgets. */
+/**
+ * Values that the tab remembers across a reload, in its entry of the history: the browser has that
+ * one before the reload begins. Session storage may reach it later, and is then not read again.
+ */
 const memory = {
-  get(name) { try { return sessionStorage.getItem(location.pathname + name); } catch { return null; } },
-  set(name, value) { try { sessionStorage.setItem(location.pathname + name, value); } catch {} },
+  get(name) { return history.state?.[name] ?? null; },
+  set(name, value) {
+    // Refused after a hundred in a short time.
+    try { history.replaceState({ ...history.state, [name]: value }, ""); } catch {}
+  },
 };
 
 const root = document.documentElement;
