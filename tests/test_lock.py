@@ -3,6 +3,7 @@
 import errno
 import os
 import platform
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from faceswap_cli.core import lock
+from faceswap_cli.core import fileio, lock
 from faceswap_cli.core.errors import InputError
 from faceswap_cli.core.lock import (
     folder_lock,
@@ -85,6 +86,46 @@ def test_a_lock_leaves_nothing(
     with hold(path):
         path.parent.joinpath("file").touch()
     assert [path.parent / "file"] == [one for one in tmp_path.rglob("*") if one.is_file()]
+
+
+@pytest.mark.parametrize("hold", LOCKS)
+@pytest.mark.parametrize("write", [fileio.write_text, fileio.append_line])
+def test_a_removed_folder_is_not_created_again(
+    write: Callable[[Path, str], None],
+    hold: Callable[[Path], AbstractContextManager[None]],
+    tmp_path: Path,
+) -> None:
+    """Not in part, and not by what is written deeper in it; it is when the lock is taken again."""
+    root = tmp_path / "work"
+    path = root / "ada" if hold is output_lock else root
+    deep = root / "snapshots" / "last" / "0.txt"
+    with hold(path):
+        write(deep, "a")
+        shutil.rmtree(root)
+        for one in (deep, root / "log.txt"):
+            with pytest.raises(InputError, match=r"work is gone: it was removed while"):
+                write(one, "b")
+        assert not root.exists()
+    with hold(path):
+        write(deep, "c")
+    assert "c" == deep.read_text().strip()
+
+
+@pytest.mark.parametrize("hold", LOCKS)
+def test_a_folder_removed_during_a_write_is_not_created_again(
+    hold: Callable[[Path], AbstractContextManager[None]], tmp_path: Path
+) -> None:
+    """Whatever of the file was written goes with it."""
+    root = tmp_path / "work"
+    path = root / "ada" if hold is output_lock else root
+    with (
+        hold(path),
+        pytest.raises(InputError, match=r"work is gone: it was removed while"),
+        fileio.atomic_write(root / "snapshots" / "0.txt") as temporary,
+    ):
+        shutil.rmtree(root)
+        temporary.write_text("a")
+    assert not root.exists()
 
 
 def test_outputs_of_one_folder_are_independent(tmp_path: Path) -> None:

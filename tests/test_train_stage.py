@@ -459,6 +459,25 @@ def test_a_full_disk_stops_and_loses_nothing(sets: Sets, run: RunFolder) -> None
     assert 64 == train_run(sets, run, 64).images_seen
 
 
+def test_a_run_removed_during_its_last_save_is_not_finished(sets: Sets, run: RunFolder) -> None:
+    """Between the model and the checkpoint: a checkpoint alone would look like a finished run."""
+    save = checkpoint.save_checkpoint
+
+    def remove_and_save(to: RunFolder, *args: Any, **options: Any) -> None:  # noqa: ANN401
+        if options["state"].images_seen == 32:
+            shutil.rmtree(to.root)
+        save(to, *args, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoint, "save_checkpoint", remove_and_save)
+        with pytest.raises(InputError, match=f"{run.name} is gone: it was removed while"):
+            train_run(sets, run, 32)
+    assert not run.root.exists()
+    train_run(sets, run, 32)
+    assert run.weights.exists()
+    assert run.best.exists()
+
+
 def test_one_run_is_trained_by_one_process(sets: Sets, run: RunFolder) -> None:
     """A second training of the same run is refused by name; a finished one leaves no lock."""
     message = f'the run "{run.name}" is being written by process {os.getpid()}$'

@@ -31,6 +31,8 @@ _RANDOM_BYTES = 8
 DIGEST_NOTE = "# A digest of all lines before it is in the last one."
 """A line of every text of `add_digest`, so that a text that has lost its last line is known."""
 _DIGEST_MARK = "\n# sha256 "
+_kept_folders: list[Path] = []
+"""Absolute paths of `keep_folder`."""
 _CHECKED_LINE = re.compile(r'(\{.+), "crc32": "([0-9a-f]{8})"\}')
 """A line of `append_json`."""
 
@@ -286,13 +288,50 @@ def make_folder(folder: Path) -> None:
     A file's own flush does not promise that the folders above it are still there.
 
     Raises:
+        FileNotFoundError: It, or one above it, is kept by `keep_folder` and was removed.
         OSError: It cannot be created.
     """
-    missing = [one for one in (folder, *folder.parents) if not one.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
-    for one in missing:
-        with suppress(PermissionError):  # a folder that may be entered and not listed
-            fsync(one.parent)
+    if folder.absolute() in _kept_folders:
+        folder.stat()
+        return
+    try:
+        folder.mkdir()
+    except FileNotFoundError:
+        if folder.parent == folder:  # a drive that is not there
+            raise
+        make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+    except OSError:  # of a folder that is there systems raise several ones
+        if not folder.is_dir():
+            raise
+        return
+    with suppress(PermissionError):  # a folder that may be entered and not listed
+        fsync(folder.parent)
+
+
+@contextmanager
+def keep_folder(folder: Path) -> Iterator[None]:
+    """Do not create a folder again that is removed during the block: writing into it is an error.
+
+    What was in it is lost, and a new folder with what is written from then on would look whole.
+
+    Args:
+        folder: It exists.
+    """
+    path = folder.absolute()
+    _kept_folders.append(path)
+    try:
+        yield
+    finally:
+        _kept_folders.remove(path)
+
+
+def removed_error(path: object) -> InputError:
+    """Return the error for a file or folder that somebody removed while a command used it."""
+    return InputError(
+        f"{path} is gone: it was removed while it was in use",
+        hint="run the same command again: what is left of its work is used",
+    )
 
 
 def check_writable(path: Path) -> None:
@@ -323,10 +362,7 @@ def translate_removed_files() -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        raise InputError(
-            f"{error.filename or 'a file'} is gone: it was removed while it was in use",
-            hint="run the same command again: what is left of its work is used",
-        ) from error
+        raise removed_error(error.filename or "a file") from error
 
 
 @contextmanager
@@ -335,11 +371,15 @@ def translate_os_errors(path: Path) -> Iterator[None]:
 
     Raises:
         InputError: The disk is full or read-only, a permission is missing, a parent of `path` is a
-            file, or a name is too long.
+            file or was removed, or a name is too long.
     """
     try:
         yield
     except OSError as error:
+        if error.errno == errno.ENOENT:
+            for one in path.absolute().parents:
+                if one in _kept_folders and not one.exists():
+                    raise removed_error(one) from error
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise InputError(
                 f"no space left on the disk while writing {path}",

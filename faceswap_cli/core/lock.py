@@ -9,6 +9,8 @@ A lock is a hidden file that the system unlocks however its process ends, so non
 is in the folder that it protects, or beside the output, and deleted afterwards; one that a killed
 process leaves behind means nothing, and goes with the next lock. Its text says which process holds
 it, for the error that the second one gets.
+
+Who removes the folder of a lock ends the work in it: nothing creates it again while it is locked.
 """
 
 import errno
@@ -24,7 +26,7 @@ from pathlib import Path
 from typing import IO
 
 from faceswap_cli.core.errors import InputError
-from faceswap_cli.core.fileio import fit_name, make_folder, translate_os_errors
+from faceswap_cli.core.fileio import fit_name, keep_folder, make_folder, translate_os_errors
 
 LOCK_SUFFIX = ".lock"
 """End of the name of every lock's file; in a folder it is all of the name."""
@@ -141,7 +143,8 @@ def _lock_file(path: Path, title: str, hint: str) -> Iterator[None]:
         if file is None:
             raise InputError(f"{title} is being written by {_read_holder(path)}", hint=hint)
         try:
-            yield
+            with keep_folder(folder):
+                yield
         finally:
             _release(path, file)
     finally:

@@ -28,6 +28,7 @@ from faceswap_cli.core.errors import CheckpointError, ConfigurationError, is_mem
 from faceswap_cli.core.fileio import (
     atomic_write,
     hard_link_or_copy,
+    removed_error,
     translate_os_errors,
     write_text,
 )
@@ -264,9 +265,14 @@ class HostCopy:
 
 
 def restore(trainer: Trainer, run: RunFolder) -> TrainState:
-    """Return a trainer, and training, to the last checkpoint of a run that has one."""
+    """Return a trainer, and training, to the last checkpoint of a run that has one.
+
+    Raises:
+        InputError: It was removed.
+    """
     checkpoint = load_checkpoint(run)
-    assert checkpoint is not None
+    if checkpoint is None:
+        raise removed_error(run.resume)
     return restore_from(trainer, checkpoint, run=run)
 
 

@@ -109,7 +109,10 @@ class LibraryFails(RunOnly):
 
 @dataclass(kw_only=True)
 class FolderRemoved(RunOnly):
-    """The folder of the work is removed before the file operation number `at`."""
+    """The folder of the work is removed before the file operation number `at`.
+
+    At once: while its files were deleted one by one, another thread could write new ones.
+    """
 
     at: int
 
@@ -120,5 +123,5 @@ class FolderRemoved(RunOnly):
 
     def _count(self) -> None:
         self.operations += 1
-        if self.operations == self.at:  # removing is file operations, too
-            shutil.rmtree(self._folder, ignore_errors=True)
+        if self.operations == self.at:  # removing is a file operation, too
+            shutil.rmtree(self._folder.rename(self._folder.with_name("removed")))

@@ -148,13 +148,15 @@ def test_read_only(name: str, inputs: Inputs, undisturbed: Results, tmp_path: Pa
 def test_removed_folder(
     name: str, seed: int, inputs: Inputs, undisturbed: Results, tmp_path: Path
 ) -> None:
-    """The work ends with one line, or begins again in a new folder; the next run is whole."""
+    """The work ends with one line; or it had not begun, or was finished. The next run is whole."""
     folder, expected = tmp_path / "work", undisturbed[name]
     at = random.Random(f"{name} {seed}").randint(1, expected.operations)
     fault = FolderRemoved(report=tmp_path / "operations", at=at)
     ended = run_in_process(name, inputs, folder, fault=fault)
     if ended.exit_code:
         check_refused(folder, ended.exit_code)
+    elif folder.exists():
+        assert expected.result == WORKLOADS[name].read_result(folder)
     assert 0 == run_in_process(name, inputs, folder).exit_code
     assert expected.result == WORKLOADS[name].read_result(folder)
 
