@@ -11,6 +11,8 @@ import shutil
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -102,6 +104,13 @@ class Browser:
         self._send("Page.reload")
         self.wait("!window.isOld && document.readyState === 'complete'")
         self.wait("new Promise(done => requestAnimationFrame(() => done(true)))")
+
+    @contextmanager
+    def script_first(self, script: str) -> Iterator[None]:
+        """Run a script before those of every page that is loaded in the block."""
+        added = self._send("Page.addScriptToEvaluateOnNewDocument", source=script)
+        yield
+        self._send("Page.removeScriptToEvaluateOnNewDocument", identifier=added["identifier"])
 
     def run(self, script: str) -> Any:  # noqa: ANN401 - any JSON
         """Return the value of an expression in the page; a promise's when it is there."""

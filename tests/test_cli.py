@@ -43,7 +43,7 @@ HEAVY = ("torch", "cv2", "mediapipe", "av", "skimage", "numpy")
 def faceswap(*arguments: str, folder: Path) -> "subprocess.CompletedProcess[str]":
     """Run the program in `folder` as a user would."""
     command = [sys.executable, "-m", "faceswap_cli", *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=600)
 
 
 def test_help_imports_nothing_heavy(tmp_path: Path) -> None:

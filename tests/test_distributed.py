@@ -4,7 +4,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.distributed import TCPStore
 
 from faceswap_cli.core.errors import ConfigurationError, DeviceError
 from faceswap_cli.core.workspace import RunFolder
@@ -118,13 +118,14 @@ def run_processes(
     mode: str = "healthy",
 ) -> tuple[list[int], str]:
     """Start `count` processes as torchrun would; return their exit codes and what they printed."""
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        port = server.getsockname()[1]
+    # They meet at a store of this process, like torchrun's: a free port that the first of them
+    # took later could be another program's by then.
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port)}
     arguments = [str(faces), str(run.root), str(images), backend, mode, str(count)]
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, *arguments],
-        env={**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)},
+        env={**os.environ, **meeting, "TORCHELASTIC_USE_AGENT_STORE": "True"},
         capture_output=True,
         text=True,
         timeout=300,

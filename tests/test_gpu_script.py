@@ -87,6 +87,18 @@ def test_the_whole_script_runs_without_anything_but_torch_and_numpy(
     assert all(f"| {one} |" in markdown for one in presets)
 
 
+def test_a_failure_of_two_processes_says_what_each_said_last(tmp_path: Path) -> None:
+    """In torchrun's own words there is only that one of them failed."""
+    for rank, text in enumerate(["Traceback\n  ...\nRuntimeError: reset by peer\n\n", "\n"]):
+        log = tmp_path / f"run/attempt_0/{rank}/stderr.log"
+        log.parent.mkdir(parents=True)
+        log.write_text(text)
+    table = "ChildFailedError:\n  rank      : 0\n  exitcode  : -6 (pid: 30)\n"
+    text = "exit code -6; process 0: RuntimeError: reset by peer"
+    assert text == gpu.describe_failure(tmp_path, table)
+    assert "no such option" == gpu.describe_failure(tmp_path / "none", "no such option\n")
+
+
 @pytest.fixture
 def pairs() -> SwapPairs:
     """Return crops of plain colors with a slope, and one without a face."""

@@ -30,13 +30,13 @@ def test_overlapping_threads_restore_standard_error() -> None:
     def overlap() -> None:
         with suppress_stderr():
             second_is_inside.set()
-            assert first_is_over.wait(10)
+            assert first_is_over.wait(60)
             sizes.append(os.fstat(2))
 
     thread = threading.Thread(target=overlap)
     with suppress_stderr():
         thread.start()
-        assert second_is_inside.wait(10)
+        assert second_is_inside.wait(60)
     first_is_over.set()
     thread.join()
 

@@ -25,6 +25,8 @@ import gc
 import json
 import os
 import platform
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -1183,7 +1185,10 @@ def run_distributed(ctx: Context) -> Iterator[Row]:
         raise SkippedError("there is one device")
     path = ctx.out / "distributed.json"
     path.unlink(missing_ok=True)
+    logs = ctx.out / "distributed-logs"
+    shutil.rmtree(logs, ignore_errors=True)  # of an earlier run
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    command += ["--log-dir", str(logs), "--redirects", "3"]
     command += [str(Path(__file__).resolve()), "--worker", "--out", str(ctx.out)]
     command += ["--device", ctx.device.type, *(["--tiny"] if ctx.tiny else [])]
     done = subprocess.run(
@@ -1194,8 +1199,22 @@ def run_distributed(ctx: Context) -> Iterator[Row]:
         timeout=max(10.0, ctx.seconds_left()),
     )
     if done.returncode or not path.exists():
-        raise RuntimeError(f"torchrun: {done.stderr.strip()[-800:]}")
+        raise RuntimeError(f"torchrun: {describe_failure(logs, done.stderr)}")
     yield json.loads(path.read_text(encoding="utf-8"))
+
+
+def describe_failure(logs: Path, stderr: str) -> str:
+    """Return in a line how the processes of torchrun ended, and what each of them said last.
+
+    Args:
+        logs: The folder of `--log-dir`; torchrun's own last words only count the processes.
+        stderr: What torchrun printed.
+    """
+    codes = [f"exit code {one}" for one in re.findall(r"exitcode\s*: (-?\d+)", stderr)]
+    said = {path.parent.name: path.read_text().split("\n") for path in logs.rglob("stderr.log")}
+    last = {rank: [line for line in lines if line.strip()][-1:] for rank, lines in said.items()}
+    ends = [f"process {rank}: {line}" for rank in sorted(last) for line in last[rank]]
+    return "; ".join([*codes, *ends]) or stderr.strip()[-800:]
 
 
 def run_worker(ctx: Context) -> None:
@@ -1224,16 +1243,19 @@ def run_worker(ctx: Context) -> None:
         reduce_s = time_reductions(ctx, trainer, dist)
         del trainer
         dist.barrier()
-        if not dist.is_main:
-            return
-        trainer, loader = make_trainer(ctx, recipe)
-        take_steps(trainer, loader, seen=0, count=3)
-        difference = relative_difference(shared, copy_weights(trainer), before)
-        ctx.synchronize()
-        started = time.perf_counter()
-        take_steps(trainer, loader, seen=seen, count=count)
-        ctx.synchronize()
-        single_s = (time.perf_counter() - started) / count
+        difference = single_s = 0.0
+        if dist.is_main:
+            trainer, loader = make_trainer(ctx, recipe)
+            take_steps(trainer, loader, seen=0, count=3)
+            difference = relative_difference(shared, copy_weights(trainer), before)
+            ctx.synchronize()
+            started = time.perf_counter()
+            take_steps(trainer, loader, seen=seen, count=count)
+            ctx.synchronize()
+            single_s = (time.perf_counter() - started) / count
+        dist.barrier()  # the group is left together: a process that closes early resets connections
+    if not dist.is_main:
+        return
     row = {
         "processes": 2,
         "batch": size,
