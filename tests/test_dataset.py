@@ -14,7 +14,7 @@ from faceswap_cli.core import image_io
 from faceswap_cli.core.errors import InputError, NoFacesError
 from faceswap_cli.faces.dataset import FaceSet, read_records
 from faceswap_cli.faces.masks import face_mask
-from faceswap_cli.faces.occlusion import VisibleFaceModel
+from faceswap_cli.faces.occlusion import SeenFace
 from faceswap_cli.training import dataset, loader
 from faceswap_cli.training.dataset import IdentityDataset, load_or_build_cache
 from faceswap_cli.training.loader import (
@@ -75,7 +75,7 @@ def test_what_covers_a_face_is_left_out_of_its_mask(
     def cover_left(*_: object, **__: object) -> np.ndarray:
         return np.tile(np.arange(32) < 16, (32, 1)).astype(np.float32)
 
-    monkeypatch.setattr(VisibleFaceModel, "find_occlusion", cover_left)
+    monkeypatch.setattr(SeenFace, "find_occlusion", cover_left)
     faces = make_set("ada", 3, side=32)
     records = [replace(faces.records[0], covered=0.4), *faces.records[1:]]
     faces = replace(faces, records=records)

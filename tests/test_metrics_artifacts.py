@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from faceswap_cli.core.types import Image, Mask
+from faceswap_cli.evaluation.frame_eval import is_forehead_changed
 from faceswap_cli.evaluation.metrics import artifacts, identity, temporal
 from faceswap_cli.evaluation.metrics.artifacts import FaceZones
 from faceswap_cli.faces.embedding import compute_centroid
@@ -180,3 +181,18 @@ def test_centroid_is_normalized() -> None:
     """The mean of embeddings has length 1, and ignores missing ones."""
     embeddings = np.array([[1.0, 0], [0, 1], [np.nan, np.nan]])
     assert pytest.approx([0.5**0.5] * 2) == compute_centroid(embeddings)
+
+
+@pytest.mark.parametrize(
+    ("top", "feather", "expected"), [(70, 1, False), (70, 12, False), (40, 1, True), (40, 12, True)]
+)
+def test_a_forehead_counts_where_it_was_swapped(top: int, feather: int, expected: bool) -> None:
+    """Up to the hair it is a part of the swap; the soft edge of an outline below is not."""
+    outline, found, painted = (np.zeros((256, 256), np.float32) for _ in range(3))
+    for mask, first in ((outline, 70), (found, 40), (painted, top)):
+        mask[first:200, 60:190] = 1
+    original = np.random.default_rng(0).integers(90, 110, (256, 256, 3), np.uint8)
+    alpha = cv2.blur(painted, (2 * feather + 1, 2 * feather + 1))[..., None]
+    swapped = np.round(original + 30 * alpha).astype(np.uint8)
+    assert expected == is_forehead_changed(swapped, original, outline, found)
+    assert not is_forehead_changed(original, original, outline, found)

@@ -37,7 +37,7 @@ from faceswap_cli.faces.alignment import (
 )
 from faceswap_cli.faces.dataset import MASK_FOLDER, FaceRecord, FaceSet
 from faceswap_cli.faces.detectors.litert import LiteRTDetector
-from faceswap_cli.faces.masks import MASK_MODES
+from faceswap_cli.faces.masks import MASK_MODES, face_mask
 from faceswap_cli.faces.occlusion import INPUT_PX, VisibleFaceModel, decide_hidden, shipped_weights
 from faceswap_cli.faces.settings import ExtractSettings
 from faceswap_cli.faces.types import BLENDSHAPE_NAMES
@@ -347,6 +347,54 @@ def test_the_mask_of_a_still_face_is_still() -> None:
     assert 0 < np.mean(changes) < 0.005
 
 
+def overlap(one: np.ndarray, other: np.ndarray) -> float:
+    """Return the intersection over the union of two masks."""
+    return float(((one > 0.5) & (other > 0.5)).sum() / ((one > 0.5) | (other > 0.5)).sum())
+
+
+@pytest.mark.slow
+def test_a_forehead_ends_at_the_hair() -> None:
+    """Of people never seen, most of what the landmarks' outline leaves out of it is found."""
+    model, before, after, upper = VisibleFaceModel.load(), [], [], slice(0, 45)
+    with LiteRTDetector(location_only=True) as detector:
+        for seed in range(900, 912):
+            head = synthetic.HeadModel.from_person(synthetic.random_person(seed))
+            frame = synthetic.render_frame(head, synthetic.random_scenes(seed, 1)[0], 256)
+            for face in detector.detect(frame.image)[:1]:
+                alignment = align_face(face.landmarks)
+                square = alignment.center_crop(0.8)
+                seen = model.analyze(ArrayImage(image=frame.image), alignment)
+                found = seen.find_face(square, INPUT_PX, face.landmarks)
+                outline = face_mask(face.landmarks, square, INPUT_PX)
+                truth = cv2.warpAffine(
+                    frame.face_mask, square.frame_to_crop(INPUT_PX), (INPUT_PX, INPUT_PX)
+                )
+                assert (found >= outline).all()
+                before.append(overlap(outline[upper], truth[upper]))
+                after.append(overlap(found[upper], truth[upper]))
+    assert len(after) > 8
+    assert np.mean(after) > np.mean(before) + 0.08
+    assert np.mean(after) > 0.85
+
+
+def test_a_face_without_forehead_ends_above_the_brows() -> None:
+    """`--no-forehead` swaps no more of it than without the network."""
+    view = ArrayImage(image=render(None))
+    areas = [
+        build_swapper(ConvertSettings(mask=mask, forehead=forehead), green_model())
+        .prepare(view, face_task())
+        .face_mask.sum()
+        for mask, forehead in (
+            ("visible", True),
+            ("both", True),
+            ("visible", False),
+            ("both", False),
+        )
+    ]
+    assert areas[0] > 1.02 * areas[1]
+    assert areas[2] == areas[3] < areas[1]
+
+
 def test_weights_survive_their_file(tmp_path: Path) -> None:
     """Weights are stored in half precision, and a mask changes by less than a level."""
     net = random_net()
@@ -529,9 +577,8 @@ def test_painted_masks_are_learned(marked: Workspace) -> None:
     assert before == sha256_file(shipped_weights())
     taught = VisibleFaceModel.load(folder.visible_face_weights)
     crop = image_io.read_image(folder.root / FaceSet.from_folder(folder).records[3].file)
-    hidden = taught.find_occlusion(
-        ArrayImage(image=crop), WHOLE_CROP, WHOLE_CROP, 160, outline=WHOLE_FACE
-    )
+    seen = taught.analyze(ArrayImage(image=crop), WHOLE_CROP)
+    hidden = seen.find_occlusion(WHOLE_CROP, 160, WHOLE_FACE)
     assert hidden[100:120, 60:100].mean() > 0.8
     assert hidden[55:80, 60:100].mean() < 0.2
     assert taught.digest == sha256_file(marked.visible_face_weights) != before

@@ -100,18 +100,20 @@ class FaceSwapper:
         """Crop the model's input for one face of a frame."""
         alignment = task.alignment.subsquare(self.model.coverage, self.model.center)
         image = view.to_partial_array(alignment.source_area())
+        face = face_mask(task.landmarks, alignment, forehead=self.forehead)
         occlusion_mask = None
         if self.occlusion is not None:
+            seen = self.occlusion.analyze(view, task.alignment)
             outline = outline_face(task.landmarks, task.alignment)
-            occlusion_mask = self.occlusion.find_occlusion(
-                view, task.alignment, alignment, MASK_PX, outline=outline
-            )
+            occlusion_mask = seen.find_occlusion(alignment, MASK_PX, outline)
+            if self.forehead:
+                face = seen.find_face(alignment, MASK_PX, task.landmarks)
         return FaceCrop(
             identity=task.identity,
             track=task.track,
             alignment=alignment,
             image=alignment.crop(image, self.model.size_px),
-            face_mask=face_mask(task.landmarks, alignment, forehead=self.forehead),
+            face_mask=face,
             protect_mask=None if self.mouth else mouth_mask(task.landmarks, alignment),
             occlusion_mask=occlusion_mask,
         )

@@ -1,7 +1,7 @@
 """Baselines without training: lower bounds and the upper bound of a swap's scores.
 
-All use the same compositor as a swap, so that only the face differs. A `Baseline` is called with a
-frame, its face record and the true swap.
+All use the compositor and the area of a swap, so that only the face differs. A `Baseline` is called
+with a frame, its face record and the true swap.
 """
 
 from collections.abc import Sequence
@@ -13,10 +13,12 @@ import numpy as np
 
 from faceswap_cli.compositing.compositor import Compositor
 from faceswap_cli.core import image_io
-from faceswap_cli.core.types import AnyArray, Image, Matrix, Points
-from faceswap_cli.faces.alignment import transform_points
+from faceswap_cli.core.lazy_image import ArrayImage
+from faceswap_cli.core.types import AnyArray, Image, Mask, Matrix, Points
+from faceswap_cli.faces.alignment import FaceAlignment, transform_points
 from faceswap_cli.faces.dataset import FaceRecord, FaceSet
-from faceswap_cli.faces.masks import face_mask
+from faceswap_cli.faces.masks import MASK_PX
+from faceswap_cli.faces.occlusion import VisibleFaceModel
 
 ROLL_WEIGHT = 0.3
 """Weight of roll against yaw and pitch in pose distances: crops are aligned, which removes most."""
@@ -66,7 +68,7 @@ class MeanFaceBaseline:
 
     def __call__(self, frame: Image, record: FaceRecord, _truth: Image) -> Image:
         """Return the frame with the mean face."""
-        mask = face_mask(record.landmarks, record.alignment, self.face.shape[0])
+        mask = find_outline(frame, record, record.alignment, self.face.shape[0])
         return self.compositor.paste(frame, self.face, mask, record.alignment)
 
 
@@ -96,7 +98,7 @@ class NearestPoseBaseline:
             flags=cv2.INTER_CUBIC,
             borderMode=cv2.BORDER_REPLICATE,
         )
-        mask = face_mask(record.landmarks, record.alignment, side)
+        mask = find_outline(frame, record, record.alignment, side)
         return self.compositor.paste(
             frame, np.asarray(fitted, dtype=np.uint8), mask, record.alignment
         )
@@ -123,9 +125,22 @@ class Oracle:
     def __call__(self, frame: Image, record: FaceRecord, truth: Image) -> Image:
         """Return the frame with the true face."""
         alignment = record.alignment.center_crop(self.coverage)
-        mask = face_mask(record.landmarks, alignment)
+        mask = find_outline(frame, record, alignment, MASK_PX)
         swapped, original = (alignment.crop(image, self.size_px) for image in (truth, frame))
         return self.compositor.paste(frame, swapped, mask, alignment, original=original)
+
+
+def find_outline(frame: Image, record: FaceRecord, square: FaceAlignment, size: int) -> Mask:
+    """Return where `convert` would swap a face with nothing in front of it, float32 (size, size).
+
+    Args:
+        frame: RGB uint8 (H, W, 3).
+        record: The face.
+        square: The square that the mask covers.
+        size: Its side, px.
+    """
+    seen = VisibleFaceModel.load().analyze(ArrayImage(image=frame), record.alignment)
+    return seen.find_face(square, size, record.landmarks)
 
 
 def fit_affine(start: Points, end: Points) -> Matrix:

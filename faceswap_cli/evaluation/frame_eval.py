@@ -10,7 +10,7 @@ import numpy as np
 
 from faceswap_cli.core import image_io
 from faceswap_cli.core.lazy_image import ArrayImage
-from faceswap_cli.core.types import Gray, Image, Mask, Points
+from faceswap_cli.core.types import Gray, Image, Mask
 from faceswap_cli.evaluation.aggregate import FaceFeatures, FrameMeasurement
 from faceswap_cli.evaluation.metrics import artifacts
 from faceswap_cli.evaluation.metrics.artifacts import FaceZones
@@ -22,7 +22,7 @@ from faceswap_cli.evaluation.metrics.temporal import MotionCompensation, Tempora
 from faceswap_cli.faces.alignment import FaceAlignment, align_face
 from faceswap_cli.faces.boxes import IOU_THRESHOLD, compute_iou
 from faceswap_cli.faces.masks import face_mask
-from faceswap_cli.faces.occlusion import VisibleFaceModel, outline_face
+from faceswap_cli.faces.occlusion import SeenFace, VisibleFaceModel, outline_face
 from faceswap_cli.faces.track_smoothing import FrameTracks
 from faceswap_cli.faces.tracker import OnlineTracker, is_cut, make_thumbnail
 from faceswap_cli.faces.types import Face, FaceDetector
@@ -109,7 +109,7 @@ class FrameEvaluator:
             is_continuous=is_continuous,
             is_changed=crops.is_changed,
             residuals=residuals,
-            artifacts=crops.measure_artifacts(self._find_occlusion(pair, crops)),
+            artifacts=crops.measure_artifacts(),
             reconstruction=self._compare_to_truth(pair, crops),
         )
 
@@ -131,7 +131,10 @@ class FrameEvaluator:
         While the face measured so far is lost, another one that is not changed is not measured: it
         is not its turn to be swapped.
         """
-        crops = {track: _FaceCrops.from_pair(pair, face) for track, face in tracks.faces.items()}
+        crops = {
+            track: _FaceCrops.from_pair(pair, face, self._occlusion)
+            for track, face in tracks.faces.items()
+        }
         changed = {track: one for track, one in crops.items() if one.is_changed}
         if not changed and self._track not in crops and tracks.remembers(self._track):
             return None
@@ -142,14 +145,6 @@ class FrameEvaluator:
                 return None
             self._track = by_area[-1]
         return candidates[self._track]
-
-    def _find_occlusion(self, pair: FramePair, crops: "_FaceCrops") -> Mask:
-        """Return where something is in front of the face of the original, at its alignment."""
-        view = ArrayImage(image=pair.original)
-        outline = outline_face(crops.face.landmarks, crops.alignment)
-        return self._occlusion.find_occlusion(
-            view, crops.alignment, crops.alignment, CROP_PX, outline=outline
-        )
 
     def _find_swapped_face(self, image: Image, face: Face) -> FaceFeatures | None:
         """Return the face in the swapped frame at the position of `face` in the original."""
@@ -203,14 +198,23 @@ class _FaceCrops:
     swapped: Image
     is_changed: bool
 
+    seen: SeenFace
+    """What of the original's face is seen."""
+
     @classmethod
-    def from_pair(cls, pair: FramePair, face: Face) -> "_FaceCrops":
+    def from_pair(cls, pair: FramePair, face: Face, visible: VisibleFaceModel) -> "_FaceCrops":
         """Crop both frames around a face of the original."""
         alignment = align_face(face.landmarks)
-        zones = FaceZones.from_mask(find_swapped_area(pair, face.landmarks, alignment))
         original, swapped = (
             alignment.crop(image, CROP_PX) for image in (pair.original, pair.swapped)
         )
+        seen = visible.analyze(ArrayImage(image=pair.original), alignment)
+        area = find_marked_area(pair, alignment)
+        if area is None:
+            outline = face_mask(face.landmarks, alignment, CROP_PX)
+            found = seen.find_face(alignment, CROP_PX, face.landmarks)
+            area = found if is_forehead_changed(swapped, original, outline, found) else outline
+        zones = FaceZones.from_mask(area)
         return cls(
             face=face,
             alignment=alignment,
@@ -218,14 +222,13 @@ class _FaceCrops:
             original=original,
             swapped=swapped,
             is_changed=artifacts.is_changed(swapped, original, zones),
+            seen=seen,
         )
 
-    def measure_artifacts(self, occlusion: Mask) -> dict[str, float]:
-        """Return seam, color, sharpness and what other packages measure, by metric.
-
-        Args:
-            occlusion: 1 where something is in front of the face in the original.
-        """
+    def measure_artifacts(self) -> dict[str, float]:
+        """Return seam, color, sharpness and what other packages measure, by metric."""
+        outline = outline_face(self.face.landmarks, self.alignment)
+        occlusion = self.seen.find_occlusion(self.alignment, CROP_PX, outline)
         crops = (artifacts.to_lab(self.swapped), artifacts.to_lab(self.original), self.zones)
         area = self.zones.face.astype(np.float32)
         return {
@@ -257,13 +260,27 @@ def _measure_residuals(
     )
 
 
-def find_swapped_area(pair: FramePair, landmarks: Points, alignment: FaceAlignment) -> Mask:
-    """Return where a face was swapped in its crop, float32 (S, S)."""
-    if pair.swapped_area is not None:
-        area = np.asarray(alignment.crop(pair.swapped_area, CROP_PX)[..., 0] / 255, np.float32)
-        if area.max() >= 0.5:
-            return area
-    return face_mask(landmarks, alignment, CROP_PX)
+def find_marked_area(pair: FramePair, alignment: FaceAlignment) -> Mask | None:
+    """Return where a face is said to be swapped in its crop, float32 (S, S), if it is said."""
+    if pair.swapped_area is None:
+        return None
+    area = np.asarray(alignment.crop(pair.swapped_area, CROP_PX)[..., 0] / 255, np.float32)
+    return area if area.max() >= 0.5 else None
+
+
+def is_forehead_changed(swapped: Image, original: Image, outline: Mask, found: Mask) -> bool:
+    """Return whether a swap goes up to the hair, and not to the landmarks' outline alone.
+
+    Args:
+        swapped: The crop of the swapped frame.
+        original: The same of the original.
+        outline: The landmarks' outline, float32 (S, S).
+        found: The face up to the hair.
+    """
+    zones = FaceZones.from_mask(outline)
+    # Beyond the bands: a soft edge of the outline ends in them.
+    above = (found > 0.5) & ~(zones.face | zones.seam | zones.outer)
+    return bool(above.any()) and artifacts.is_changed(swapped, original, zones, area=above)
 
 
 def _outline_mask(image: Image, face: Face) -> Mask:

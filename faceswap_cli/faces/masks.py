@@ -25,6 +25,8 @@ FOREHEAD = frozenset((
     151, 108, 69, 104, 68, 337, 299, 333, 298, 71, 301, 9, 8, 139, 368,
 ))
 """The landmarks above the brows."""
+HAIRLINE = (54, 103, 67, 109, 10, 338, 297, 332, 284)
+"""The landmarks along the top of the forehead: on most faces it ends above them."""
 ABOVE_BROWS = (
     (63, 68), (105, 104), (66, 69), (107, 108), (9, 151),
     (336, 337), (296, 299), (334, 333), (293, 298),
@@ -44,6 +46,9 @@ INNER_LIPS = (
 )
 """The inner edge of the lips, once around."""
 # fmt: on
+HAIRLINE_RAISE = 0.5
+"""How far above its landmarks a forehead may reach, as a part of their distance from the brows.
+More finds no more forehead on synthetic people, and more of what is none."""
 BROW_MARGIN = 0.35
 """How far a mask without the forehead reaches up it, from the brows to the landmarks above them:
 brows must be whole."""
@@ -97,6 +102,17 @@ def face_mask(
         brows, above = (landmarks[list(row)] for row in zip(*ABOVE_BROWS, strict=True))
         points = np.concatenate([landmarks[lower], brows + BROW_MARGIN * (above - brows)])
     return rasterize_polygons([convex_hull(points)], alignment, size)
+
+
+def raised_face_mask(landmarks: Points, alignment: FaceAlignment, size: int = MASK_PX) -> Mask:
+    """Return the filled hull of a face whose forehead reaches as far up as any does.
+
+    Hair is in it on most heads: `SeenFace.find_face` leaves that out.
+    """
+    brows = landmarks[[lower for lower, _ in ABOVE_BROWS]].mean(axis=0)
+    raised = landmarks[list(HAIRLINE)] + HAIRLINE_RAISE * (landmarks[HAIRLINE[4]] - brows)
+    hull = convex_hull(np.concatenate([landmarks, raised]))
+    return rasterize_polygons([hull], alignment, size)
 
 
 def mouth_mask(landmarks: Points, alignment: FaceAlignment, size: int = MASK_PX) -> Mask:

@@ -1,12 +1,13 @@
-"""What covers a face: `VisibleFaceModel` tells which pixels of a crop show the face.
+"""What of a face is seen: `VisibleFaceModel` tells which pixels of a crop show the face.
 
 The network is `faceswap_models.occlusion.VisibleFaceNet`; here it runs in numpy, so that `extract`
-needs no torch. Its mask is used within the landmarks' outline: they know where the face is, and
-the network what is in front of it.
+needs no torch. Its mask is used within the landmarks' outline, and above it up to the hair: they
+know where the face is, and the network what is in front of it and where its forehead ends.
 """
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from faceswap_cli.core.errors import CheckpointError
 from faceswap_cli.core.lazy_image import LazyImage
 from faceswap_cli.core.types import AnyArray, Image, Mask, Points
 from faceswap_cli.faces.alignment import FaceAlignment
-from faceswap_cli.faces.masks import face_mask
+from faceswap_cli.faces.masks import face_mask, raised_face_mask
 from faceswap_models import masks
 
 INPUT_PX = 128
@@ -59,29 +60,16 @@ class VisibleFaceModel:
         path = custom if custom is not None and custom.exists() else shipped_weights()
         return _load(path, path.stat().st_mtime_ns)
 
-    def find_occlusion(
-        self,
-        view: LazyImage,
-        alignment: FaceAlignment,
-        square: FaceAlignment,
-        size: int,
-        *,
-        outline: Mask,
-    ) -> Mask:
-        """Return 1 where something is in front of a face, float32 (size, size).
+    def analyze(self, view: LazyImage, alignment: FaceAlignment) -> "SeenFace":
+        """Run on one face.
 
         Args:
             view: The frame.
             alignment: The face's aligned square.
-            square: The square that the mask covers.
-            size: Its side, px.
-            outline: The face in the network's square, as `outline_face` returns it.
         """
-        seen = alignment.center_crop(COVERAGE)
-        image = view.to_partial_array(seen.source_area())
-        hidden = decide_hidden(self.infer(seen.crop(image, INPUT_PX)), outline)
-        move = square.relative_to(seen, INPUT_PX).frame_to_crop(size)
-        return np.asarray(cv2.warpAffine(hidden, move, (size, size), flags=cv2.INTER_LINEAR))
+        square = alignment.center_crop(COVERAGE)
+        image = view.to_partial_array(square.source_area())
+        return SeenFace(visible=self.infer(square.crop(image, INPUT_PX)), square=square)
 
     def measure_covered(
         self, view: LazyImage, alignment: FaceAlignment, landmarks: Points
@@ -90,7 +78,7 @@ class VisibleFaceModel:
         square = alignment.center_crop(COVERAGE)
         face = face_mask(landmarks, square)
         outline = outline_face(landmarks, alignment)
-        occlusion = self.find_occlusion(view, alignment, square, face.shape[0], outline=outline)
+        occlusion = self.analyze(view, alignment).find_occlusion(square, face.shape[0], outline)
         return float((face * occlusion).sum() / max(float(face.sum()), 1.0))
 
     def infer(self, crop: Image) -> Mask:
@@ -134,6 +122,48 @@ class VisibleFaceModel:
         y: AnyArray = x.reshape(-1, x.shape[-1]) @ matrix.reshape(-1, matrix.shape[-1])
         y += self._weights[f"{name}.bias"]
         return y.reshape(*x.shape[:2], -1)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SeenFace:
+    """What the network has seen of one face."""
+
+    visible: Mask
+    """float32 (128, 128): 1 where the face is seen."""
+    square: FaceAlignment
+    """The square that it looked at."""
+
+    def find_occlusion(self, square: FaceAlignment, size: int, outline: Mask) -> Mask:
+        """Return 1 where something is in front of a face, float32 (size, size).
+
+        Args:
+            square: The square that the mask covers.
+            size: Its side, px.
+            outline: The face in the network's square, as `outline_face` returns it.
+        """
+        return self._warp(decide_hidden(self.visible, outline), square, size)
+
+    def find_face(self, square: FaceAlignment, size: int, landmarks: Points) -> Mask:
+        """Return the outline of a face up to its hair, float32 (size, size).
+
+        Landmarks end below the hairline. The network was taught where a face ends, and tells skin
+        from hair above them as well as below. What is in front of the face is in the outline.
+
+        Args:
+            square: The square that the mask covers.
+            size: Its side, px.
+            landmarks: (478, 2) px in the frame.
+        """
+        seen = sharpen(self.visible) * raised_face_mask(landmarks, self.square, INPUT_PX)
+        _, patches = cv2.connectedComponents((seen > 0).astype(np.uint8))
+        outline = face_mask(landmarks, self.square, INPUT_PX)
+        of_face = np.unique(patches[(outline > 0.5) & (seen > 0)])
+        skin = self._warp(np.where(np.isin(patches, of_face), seen, 0), square, size)
+        return np.maximum(face_mask(landmarks, square, size), skin)
+
+    def _warp(self, mask: Mask, square: FaceAlignment, size: int) -> Mask:
+        move = square.relative_to(self.square, INPUT_PX).frame_to_crop(size)
+        return np.asarray(cv2.warpAffine(mask, move, (size, size), flags=cv2.INTER_LINEAR))
 
 
 @lru_cache(maxsize=2)

@@ -17,6 +17,7 @@ from faceswap_cli.core.config import read_recipe_file
 from faceswap_cli.core.errors import ConfigurationError, FaceswapError, NoFacesError
 from faceswap_cli.core.fileio import write_text
 from faceswap_cli.core.hardware import find_hardware
+from faceswap_cli.core.lazy_image import ArrayImage
 from faceswap_cli.core.lock import RETRY_HINT, output_lock
 from faceswap_cli.core.progress import Reporter
 from faceswap_cli.core.types import Image
@@ -27,7 +28,8 @@ from faceswap_cli.evaluation.frame_eval import FramePair
 from faceswap_cli.evaluation.metrics.registry import METRICS, Metric
 from faceswap_cli.faces.alignment import FaceAlignment, transform_points
 from faceswap_cli.faces.dataset import FaceRecord, FaceSet
-from faceswap_cli.faces.masks import face_mask, intersect_masks
+from faceswap_cli.faces.masks import MASK_PX, intersect_masks
+from faceswap_cli.faces.occlusion import VisibleFaceModel
 from faceswap_cli.pages import html_page
 from faceswap_cli.pages.chart import line_chart
 from faceswap_cli.training.checkpoint import TrainedModel, load_weights, read_metadata
@@ -275,7 +277,7 @@ def swap_crops(
     device: torch.device,
 ) -> Iterator[Image]:
     """Yield each crop with the swapped face composited into it, as conversions do with frames."""
-    model, compositor = trained.recipe.model, Compositor()
+    model, compositor, visible = trained.recipe.model, Compositor(), VisibleFaceModel.load()
     for start in range(0, len(crops), BATCH):
         batch = crops[start : start + BATCH]
         alignments = [
@@ -297,7 +299,9 @@ def swap_crops(
             landmarks = transform_points(
                 record.landmarks, record.alignment.frame_to_crop(crop.shape[0])
             )
-            mask = intersect_masks(face_mask(landmarks, alignment), model_mask)
+            seen = visible.analyze(ArrayImage(image=crop), FaceAlignment.from_square(crop.shape[0]))
+            face = seen.find_face(alignment, MASK_PX, landmarks)
+            mask = intersect_masks(face, model_mask)
             yield compositor.paste(crop, swap, mask, alignment, original=original)
 
 

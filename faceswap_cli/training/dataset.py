@@ -28,9 +28,10 @@ from faceswap_cli.core.workspace import SetFolder
 from faceswap_models.base import ModelSettings
 
 if TYPE_CHECKING:  # training from decoded crops needs no OpenCV, which image files and masks need
+    from faceswap_cli.faces.alignment import FaceAlignment
     from faceswap_cli.faces.dataset import FaceRecord, FaceSet
 
-CACHE_FORMAT = 4
+CACHE_FORMAT = 5
 """Part of the digest: a change of what is cached invalidates every old cache."""
 OVERSAMPLING = 1.5
 """Cached px per px of the network's input: enough that bilinear sampling at any angle neither blurs
@@ -207,13 +208,16 @@ def load_or_build_cache(faces: "FaceSet", *, cache: Path, side_px: int) -> Pixel
 
 
 def cache_digest(faces: "FaceSet", side_px: int) -> str:
-    """Return 16 hex digits that change when a crop, a record or the cached side does."""
+    """Return 16 hex digits that change with crops, records, the cached side and taught masks."""
     total = hashlib.sha256(f"{CACHE_FORMAT} {side_px}\n".encode())
     for record in faces.records:
         for path in filter(None, (faces.path(record), faces.find_mask(record))):
             state = path.stat()
             total.update(f"{record.file} {state.st_size} {state.st_mtime_ns}\n".encode())
         total.update(record.landmarks.tobytes() + record.alignment.to_unit.tobytes())
+    taught = SetFolder(root=faces.folder).visible_face_weights
+    if taught.exists():
+        total.update(str(taught.stat().st_mtime_ns).encode())
     return total.hexdigest()[:16]
 
 
@@ -306,11 +310,11 @@ def crop_with_masks(face_set: "FaceSet", record: "FaceRecord", side_px: int) -> 
     """Return one crop with its mask levels as fourth channel, uint8 (S, S, 4).
 
     It covers the face's square, which is the middle of a crop with `head` framing. The mask is the
-    one that came with the footage or was painted, or else the landmarks' outline, without what is
-    in front of the face.
+    one that came with the footage or was painted, or else the landmarks' outline and the forehead
+    above it, without what is in front of the face.
     """
     from faceswap_cli.core import image_io
-    from faceswap_cli.faces.masks import eyes_mouth_mask, face_mask
+    from faceswap_cli.faces.masks import eyes_mouth_mask
 
     alignment = record.alignment
     if record.framing == "head":
@@ -324,32 +328,40 @@ def crop_with_masks(face_set: "FaceSet", record: "FaceRecord", side_px: int) -> 
 
     mask_path = face_set.find_mask(record)
     if mask_path is not None:
-        outline = np.asarray(cut(mask_path)[..., 0] / 255, dtype=np.float32)
+        face = np.asarray(cut(mask_path)[..., 0] / 255, dtype=np.float32)
     else:
-        visible = find_visible(face_set, record, side_px)
-        outline = face_mask(record.landmarks, alignment, side_px) * visible
+        face = find_visible_face(face_set, record, alignment, side_px)
     features = eyes_mouth_mask(record.landmarks, alignment, side_px)
-    return np.dstack([cut(face_set.path(record)), pack_masks(outline, features)])
+    return np.dstack([cut(face_set.path(record)), pack_masks(face, features)])
 
 
-def find_visible(face_set: "FaceSet", record: "FaceRecord", side_px: int) -> Mask | float:
-    """Return where nothing is in front of a face, float32 (S, S), in its square; 1 if nowhere.
+def find_visible_face(
+    face_set: "FaceSet", record: "FaceRecord", alignment: "FaceAlignment", side_px: int
+) -> Mask:
+    """Return where a face is seen, up to its hair, float32 (S, S).
 
-    Only where extraction has found something: for the others the network need not run again.
+    What is in front of it is left out only where extraction has found something.
+
+    Args:
+        face_set: The set.
+        record: The face.
+        alignment: Its square, which the mask covers.
+        side_px: S.
     """
-    if record.covered < MIN_COVERED:
-        return 1.0
     from faceswap_cli.core.lazy_image import ArrayImage
+    from faceswap_cli.faces.alignment import transform_points
     from faceswap_cli.faces.occlusion import VisibleFaceModel, outline_face
 
     crop = read_crop(face_set.path(record))
-    face = record.alignment
-    face = face.shrink_to_face() if record.framing == "head" else face
-    in_crop = face.relative_to(record.alignment, crop.shape[0])
+    to_crop = record.alignment.frame_to_crop(crop.shape[0])
+    square = alignment.relative_to(record.alignment, crop.shape[0])
+    landmarks = transform_points(record.landmarks, to_crop)
     model = VisibleFaceModel.load(SetFolder(root=face_set.folder).visible_face_weights)
-    outline = outline_face(record.landmarks, face)
-    view = ArrayImage(image=crop)
-    return 1 - model.find_occlusion(view, in_crop, in_crop, side_px, outline=outline)
+    seen = model.analyze(ArrayImage(image=crop), square)
+    face = seen.find_face(square, side_px, landmarks)
+    if record.covered < MIN_COVERED:
+        return face
+    return face * (1 - seen.find_occlusion(square, side_px, outline_face(landmarks, square)))
 
 
 def pack_masks(outline: Mask, features: Mask) -> AnyArray:

@@ -17,7 +17,7 @@ from faceswap_cli.core import image_io
 from faceswap_cli.core.errors import ConfigurationError, InputError
 from faceswap_cli.core.types import Image
 from faceswap_cli.core.workspace import Workspace
-from faceswap_cli.evaluation.frame_eval import FramePair, find_swapped_area
+from faceswap_cli.evaluation.frame_eval import FramePair, find_marked_area
 from faceswap_cli.faces.alignment import align_face, transform_points
 from faceswap_cli.faces.dataset import FaceSet
 from faceswap_cli.faces.masks import face_mask
@@ -149,7 +149,8 @@ def test_training_takes_the_masks_in_place_of_the_outline(
         outline = face_mask(record.landmarks, record.alignment, SIDE_PX)
         bare = replace(record, covered=0.0)  # a drawn face has little of one
         actual = unpack_face_mask(crop_with_masks(faces, bare, SIDE_PX)[..., 3])
-        assert np.abs(actual - outline).max() < 0.01
+        assert (actual > outline - 0.01).all()  # a forehead may reach higher
+        assert np.abs(actual - outline)[SIDE_PX // 2 :].max() < 0.01
         assert digest != cache_digest(faces, SIDE_PX)
     finally:
         path.unlink()
@@ -210,12 +211,11 @@ def test_a_swap_is_measured_where_its_mask_is() -> None:
     [face] = SpotDetector().detect(image)
     alignment = align_face(face.landmarks)
     black, white = np.zeros_like(image), np.full_like(image, 255)
-    outline = find_swapped_area(
-        FramePair(time=0, original=image, swapped=image), face.landmarks, alignment
-    )
-    for area, expected in ((black, outline), (white, np.ones_like(outline))):
-        pair = FramePair(time=0, original=image, swapped=image, swapped_area=area)
-        assert np.array_equal(expected, find_swapped_area(pair, face.landmarks, alignment))
+    for marked, expected in ((None, None), (black, None), (white, np.ones((256, 256)))):
+        pair = FramePair(time=0, original=image, swapped=image, swapped_area=marked)
+        area = find_marked_area(pair, alignment)
+        assert (area is None) == (expected is None)
+        assert area is None or np.array_equal(expected, area)
 
 
 @pytest.mark.slow

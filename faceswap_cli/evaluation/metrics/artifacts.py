@@ -159,15 +159,24 @@ def painted_over(swapped: Image, original: Image, zones: FaceZones, occlusion: M
     return 100 * float((difference[in_front] > PAINTED_LEVELS).mean())
 
 
-def is_changed(swapped: Image, original: Image, zones: FaceZones) -> bool:
+def is_changed(
+    swapped: Image, original: Image, zones: FaceZones, *, area: ZoneMask | None = None
+) -> bool:
     """Return whether the face was swapped: it differs more than its surroundings.
 
     Encoding changes an image everywhere; a swap changes the face.
+
+    Args:
+        swapped: The crop of the swapped frame.
+        original: The same of the original.
+        zones: Of the face.
+        area: Where to look, instead of at the face.
     """
+    area = zones.face if area is None else area
     difference = cv2.absdiff(swapped, original).mean(axis=2)
-    around = ~(zones.face | zones.seam | zones.outer)
+    around = ~(zones.face | zones.seam | zones.outer | area)
     background = float(difference[around].mean()) if around.any() else 0.0
-    return float(difference[zones.face].mean()) > CHANGED_RATIO * background + CHANGED_LEVELS
+    return float(difference[area].mean()) > CHANGED_RATIO * background + CHANGED_LEVELS
 
 
 def _sector_means(
