@@ -30,6 +30,7 @@ from faceswap_models.base import ModelSettings
 if TYPE_CHECKING:  # training from decoded crops needs no OpenCV, which image files and masks need
     from faceswap_cli.faces.alignment import FaceAlignment
     from faceswap_cli.faces.dataset import FaceRecord, FaceSet
+    from faceswap_cli.faces.occlusion import VisibleFaceModel
 
 CACHE_FORMAT = 5
 """Part of the digest: a change of what is cached invalidates every old cache."""
@@ -315,48 +316,51 @@ def crop_with_masks(face_set: "FaceSet", record: "FaceRecord", side_px: int) -> 
     """
     from faceswap_cli.core import image_io
     from faceswap_cli.faces.masks import eyes_mouth_mask
+    from faceswap_cli.faces.occlusion import VisibleFaceModel
 
     alignment = record.alignment
     if record.framing == "head":
         alignment = alignment.shrink_to_face()
 
-    def cut(path: Path) -> Image:
-        image = read_crop(path)
+    def cut(image: Image) -> Image:
         if record.framing == "head":
             return alignment.relative_to(record.alignment, image.shape[0]).crop(image, side_px)
         return image if image.shape[0] == side_px else image_io.resize_square(image, side_px)
 
-    mask_path = face_set.find_mask(record)
+    crop, mask_path = read_crop(face_set.path(record)), face_set.find_mask(record)
     if mask_path is not None:
-        face = np.asarray(cut(mask_path)[..., 0] / 255, dtype=np.float32)
+        face = np.asarray(cut(read_crop(mask_path))[..., 0] / 255, dtype=np.float32)
     else:
-        face = find_visible_face(face_set, record, alignment, side_px)
+        model = VisibleFaceModel.load(SetFolder(root=face_set.folder).visible_face_weights)
+        face = find_visible_face(model, crop, record, alignment, side_px)
     features = eyes_mouth_mask(record.landmarks, alignment, side_px)
-    return np.dstack([cut(face_set.path(record)), pack_masks(face, features)])
+    return np.dstack([cut(crop), pack_masks(face, features)])
 
 
 def find_visible_face(
-    face_set: "FaceSet", record: "FaceRecord", alignment: "FaceAlignment", side_px: int
+    model: "VisibleFaceModel",
+    crop: Image,
+    record: "FaceRecord",
+    alignment: "FaceAlignment",
+    side_px: int,
 ) -> Mask:
     """Return where a face is seen, up to its hair, float32 (S, S).
 
     What is in front of it is left out only where extraction has found something.
 
     Args:
-        face_set: The set.
+        model: What sees it.
+        crop: The crop of the record.
         record: The face.
-        alignment: Its square, which the mask covers.
+        alignment: Its square in the frame, which the mask covers.
         side_px: S.
     """
     from faceswap_cli.core.lazy_image import ArrayImage
     from faceswap_cli.faces.alignment import transform_points
-    from faceswap_cli.faces.occlusion import VisibleFaceModel, outline_face
+    from faceswap_cli.faces.occlusion import outline_face
 
-    crop = read_crop(face_set.path(record))
-    to_crop = record.alignment.frame_to_crop(crop.shape[0])
+    landmarks = transform_points(record.landmarks, record.alignment.frame_to_crop(crop.shape[0]))
     square = alignment.relative_to(record.alignment, crop.shape[0])
-    landmarks = transform_points(record.landmarks, to_crop)
-    model = VisibleFaceModel.load(SetFolder(root=face_set.folder).visible_face_weights)
     seen = model.analyze(ArrayImage(image=crop), square)
     face = seen.find_face(square, side_px, landmarks)
     if record.covered < MIN_COVERED:
