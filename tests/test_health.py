@@ -1,5 +1,6 @@
 """Failures of training: each is detected, and a healthy run shows none."""
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from faceswap_cli.training.health import (
 )
 from faceswap_cli.training.loader import CpuLoader, FaceLoader
 from faceswap_cli.training.validation import ValidationResult, validate
+from faceswap_models.backends.autoencoder import Autoencoder
 from faceswap_models.base import ModelSettings, SwapModel, SwapOutput, TrainSettings
 
 GOOD = ValidationResult(
@@ -195,6 +197,14 @@ def test_exploding_losses_are_detected() -> None:
         assert "" == monitor.check({"loss": value, "other": 1.0})
     assert "the loss loss has exploded (30, usually 0.5)" == monitor.check({"loss": 30.0})
     assert "exploded" in monitor.check({"loss": -30.0})
+
+
+def test_a_loss_with_an_opponent_may_jump() -> None:
+    """The classifier is fooled: that is what the encoder is for. No number is still a failure."""
+    monitor = LossMonitor(Autoencoder.opposed_losses)
+    for value in (0.05, 0.02, 0.03, 0.01, 0.02, 0.01, 1.5, 0.02):
+        assert "" == monitor.check({"identity_classifier": value})
+    assert "is not a number any more" in monitor.check({"identity_classifier": math.nan})
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])

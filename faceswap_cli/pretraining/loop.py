@@ -76,7 +76,7 @@ def pretraining_loop(
     run, train = files.run, trainer.train
     interval, images = train.checkpoint_interval_images, loader.images_per_step
     log = RunLog(run, report, start=state, estimate=estimate, stop=stop)
-    health = HealthMonitor()
+    health = HealthMonitor(trainer.model.opposed_losses)
     files.begin(state)
     log.begin()
     clock = time.monotonic()

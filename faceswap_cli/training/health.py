@@ -4,7 +4,7 @@ Each `check` returns what is wrong, or an empty text; the loop rolls back.
 """
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from math import isfinite
 from statistics import median
@@ -42,9 +42,14 @@ MIN_BEST_ERROR = 0.03
 
 
 class LossMonitor:
-    """Finds losses that are not finite or have exploded, against their usual sizes."""
+    """Finds losses that are not finite or have exploded, against their usual sizes.
 
-    def __init__(self) -> None:
+    Args:
+        opposed: Names of losses that may jump: `SwapModel.opposed_losses`.
+    """
+
+    def __init__(self, opposed: Collection[str] = ()) -> None:
+        self._opposed = frozenset(opposed)
         self._sizes: dict[str, deque[float]] = {}
 
     def check(self, losses: Mapping[str, float]) -> str:
@@ -52,6 +57,8 @@ class LossMonitor:
         for name, value in losses.items():
             if not isfinite(value):
                 return f"the loss {name} is not a number any more ({value})"
+            if name in self._opposed:
+                continue
             before = self._sizes.get(name, ())
             usual = max(median(before), MIN_USUAL_LOSS) if len(before) >= MIN_READINGS else None
             if usual is not None and abs(value) > EXPLOSION_FACTOR * usual:
@@ -85,10 +92,14 @@ class DeadGroupMonitor:
 
 
 class HealthMonitor:
-    """Checks the losses that training logs; `HealthBaseline.check` checks validation."""
+    """Checks the losses that training logs; `HealthBaseline.check` checks validation.
 
-    def __init__(self) -> None:
-        self._losses = LossMonitor()
+    Args:
+        opposed: As of `LossMonitor`.
+    """
+
+    def __init__(self, opposed: Collection[str] = ()) -> None:
+        self._losses = LossMonitor(opposed)
         self._groups = DeadGroupMonitor()
 
     def check(self, losses: Mapping[str, float], group_losses: Mapping[str, float]) -> str:

@@ -71,7 +71,7 @@ def training_loop(
     images = loader.images_per_step
     log = RunLog(run, report, start=state, estimate=estimate, stop=stop)
     page = LiveReport(run, files.recipe)
-    health = HealthMonitor()
+    health = HealthMonitor(trainer.model.opposed_losses)
     swap_evaluator = SwapEvaluator(loader)
     batches = BatchPrefetcher(loader)
     result: ValidationResult | None = None  # the last one of this session
@@ -157,7 +157,7 @@ def training_loop(
                 files.save(state, is_best=is_best)
         if problem:
             state = roll_back(trainer, files, log, state, problem)  # time runs backwards here
-            health = HealthMonitor()
+            health = HealthMonitor(trainer.model.opposed_losses)
             continue
 
         # Preview.

@@ -181,6 +181,8 @@ class SwapModel(nn.Module, ABC):
     """The backend's own `[train]` section."""
     training_only_prefixes: ClassVar[tuple[str, ...]] = ()
     """Prefixes of the names of weights and buffers that `swap` does not need: not exported."""
+    opposed_losses: ClassVar[tuple[str, ...]] = ()
+    """Names of losses that rise where another network learns: a jump of theirs is no failure."""
 
     def __init__(
         self, model: ModelSettings, train: TrainSettings, identities: Sequence[str]

@@ -48,6 +48,8 @@ DETAIL_GROUP = "detail"
 """Group of the detail networks."""
 DETAIL_LEARNING_RATE = 1e-3
 """Their learning rate, whatever that of the autoencoder is: all of them are alike."""
+CLASSIFIER_LOSS = "identity_classifier"
+"""Name of the loss of the identity classifier, from which the encoder hides who it sees."""
 DISCRIMINATORS = "critics"
 """Group of the discriminators of the adversarial phase, by its name in files: so is the attribute
 `Autoencoder.critics`."""
@@ -312,6 +314,7 @@ class Autoencoder(PretrainedModel):
     model_settings_type = AutoencoderModelSettings
     train_settings_type = AutoencoderTrainSettings
     training_only_prefixes = ("critics.", "identity_classifier.")
+    opposed_losses = (CLASSIFIER_LOSS,)
     model_settings: AutoencoderModelSettings
     train_settings: AutoencoderTrainSettings
 
@@ -396,7 +399,7 @@ class Autoencoder(PretrainedModel):
             confusion = confusion_loss(self.identity_classifier, latents)
             classification = classification_loss(self.identity_classifier, latents)
             total = total + confusion_weight * confusion + classification
-            named["identity_classifier"] = classification.detach()
+            named[CLASSIFIER_LOSS] = classification.detach()
         if self._is_adversarial(progress):
             adversarial = self._adversarial_losses(outputs, batch.mask)
             update(AUTOENCODER_GROUP, total + torch.stack(adversarial).mean())
