@@ -209,9 +209,7 @@ def make_train_job(
         min_identities=1 if pretrain or freeze else 2,
     )
     return stage.TrainJob(
-        recipe=stage.resolve_recipe(
-            model, preset, [*overrides, *options], run=run, init=init, device=device
-        ),
+        recipe=stage.resolve_recipe(model, preset, [*overrides, *options], run=run, init=init),
         sets=[FaceSet.from_folder(space.require_set(one)) for one in set_names],
         run=run,
         stop_criterion=stage.StopCriterion(max_images=max_images, max_minutes=max_minutes),

@@ -91,7 +91,6 @@ def test_an_old_run_resumes(workspace: Workspace) -> None:
         [*changes, "train.batch_size=2"],
         run=run,
         init=InitConfig(),
-        device="cpu",
     )
     assert "debug" == recipe.preset
     assert [] == config.list_model_differences(before.recipe, recipe)
@@ -128,7 +127,7 @@ def test_a_run_of_the_first_hd_resumes(preset: str | None, tmp_path: Path) -> No
         "images_seen": "96",
     }
     checkpoint.write_safetensors(run.resume, {"one": torch.zeros(1)}, header)
-    recipe = resolve_recipe("autoencoder", preset, [], run=run, init=InitConfig(), device="cpu")
+    recipe = resolve_recipe("autoencoder", preset, [], run=run, init=InitConfig())
     assert "hd" == recipe.preset
     assert [] == config.list_model_differences(stored, recipe)
     assert stored.train == recipe.train

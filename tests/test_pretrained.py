@@ -205,7 +205,7 @@ def test_a_run_resumes_with_its_preset(
     fresh, from_old = InitConfig(), InitConfig(init_from=run_folder("old").weights)
 
     def preset(backend: str, run: str, init: InitConfig) -> str:
-        recipe = resolve_recipe(backend, None, [], run=run_folder(run), init=init, device="cpu")
+        recipe = resolve_recipe(backend, None, [], run=run_folder(run), init=init)
         return recipe.preset
 
     assert "debug" == preset("autoencoder", "old", fresh)
@@ -238,7 +238,6 @@ def test_a_run_goes_on_with_its_preset_as_it_was(
             changes,
             run=run_folder(run),
             init=InitConfig(**init),
-            device="cpu",
         )
 
     for preset in (None, "debug", "autoencoder-debug"):
@@ -253,13 +252,6 @@ def test_a_run_goes_on_with_its_preset_as_it_was(
     assert 0.5 == resolve("new", "debug").train.learning_rate
     from_old = resolve("new", None, init_from=run_folder("old").weights)
     assert [] == config.list_model_differences(before, from_old)
-
-
-def test_hd_is_the_default_on_a_gpu() -> None:
-    """Without a GPU the default is light; a preset that is given is used on both."""
-    assert "light" == config.resolve("autoencoder", None).preset
-    assert "hd" == config.resolve("autoencoder", None, on_gpu=True).preset
-    assert "debug" == config.resolve("autoencoder", "debug", on_gpu=True).preset
 
 
 RefusalCase = tuple[type[FaceswapError], str, dict[str, Path], tuple[str, ...]]

@@ -378,7 +378,7 @@ def test_a_damaged_recipe_file_is_said_and_written_anew(sets: Sets, run: RunFold
     train_run(sets, run, 32)
     whole = run.recipe.read_text()
     run.recipe.write_text(whole.replace("0.002", "0.102"))
-    resolved = resolve_recipe("autoencoder", None, [], run=run, init=InitConfig(), device="cpu")
+    resolved = resolve_recipe("autoencoder", None, [], run=run, init=InitConfig())
     assert "debug" == resolved.preset
     report = RecordingReporter()
     train_run(sets, run, 48, report=report)

@@ -169,7 +169,6 @@ def resolve(
     preset: str | None,
     overrides: Sequence[str] = (),
     *,
-    on_gpu: bool = False,
     stored: Recipe | None = None,
 ) -> Recipe:
     """Make a recipe: defaults, under the preset's values, under `section.key=value` overrides.
@@ -178,7 +177,6 @@ def resolve(
         backend: Name of a backend.
         preset: Short (`light`) or full (`autoencoder-light`) name; None takes the default one.
         overrides: Texts like `train.batch_size=32`; of the same key the last one counts.
-        on_gpu: Whether to take the default preset for a GPU.
         stored: Recipe of the run that is continued. If it has the same preset, its networks and
             what that preset set count: the preset may have had other values then.
 
@@ -186,7 +184,7 @@ def resolve(
         ConfigurationError: A name is unknown, or a value is not of its setting's type or range.
     """
     kind = _load_backend(backend)
-    preset_found = _find_preset(backend, preset, on_gpu=on_gpu)
+    preset_found = _find_preset(backend, preset)
     values: Values = {section: {} for section in SECTIONS}
     sources: dict[str, str] = {}
     if preset_found is not None:
@@ -293,15 +291,13 @@ def _load_backend(backend: str) -> "type[SwapModel]":
         return registry.load(backend)
 
 
-def _find_preset(backend: str, name: str | None, *, on_gpu: bool) -> "Preset | None":
+def _find_preset(backend: str, name: str | None) -> "Preset | None":
     """Return a preset by its short or full name; for None the default one, if there is one."""
     from faceswap_models import registry
 
     presets = registry.presets(backend)
     if name is None:
-        defaults = [one for one in presets.values() if on_gpu and one.default_on_gpu]
-        defaults += [one for one in presets.values() if one.default]
-        return next(iter(defaults), None)
+        return next((one for one in presets.values() if one.default), None)
     short = name.removeprefix(f"{backend}-")
     if short in presets:
         return presets[short]

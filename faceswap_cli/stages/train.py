@@ -26,7 +26,6 @@ from faceswap_cli.core.errors import ConfigurationError, DeviceError, InputError
 from faceswap_cli.core.fileio import check_disk_space, translate_removed_files
 from faceswap_cli.core.hardware import (
     Hardware,
-    find_hardware,
     limit_threads,
     release_cached_memory,
     set_up_hardware,
@@ -141,16 +140,14 @@ def resolve_recipe(
     *,
     run: RunFolder,
     init: InitConfig,
-    device: str,
 ) -> Recipe:
     """Return the recipe of a training.
 
     Without a `preset` it is the one that the run, or the run it starts from, was trained with; for
-    a new run, the default for the device. A run goes on with what its preset was when it began.
+    a new run, the default. A run goes on with what its preset was when it began.
 
     Raises:
         ConfigurationError: A name is unknown, or a value does not fit its setting.
-        DeviceError: The device is not there.
     """
     if init.init_from is not None and not run.recipe.exists():
         stored = checkpoint.read_recipe(init.init_from, backend)
@@ -160,8 +157,7 @@ def resolve_recipe(
         started_with = read_preset(run.recipe, backend, stored=stored)
     if preset is None:
         preset = started_with
-    on_gpu = find_hardware(device).device.type != "cpu"
-    return resolve(backend, preset or None, overrides, on_gpu=on_gpu, stored=stored)
+    return resolve(backend, preset or None, overrides, stored=stored)
 
 
 @translate_removed_files()

@@ -43,9 +43,6 @@ class Preset:
     """Time until results are visible, and on which device."""
     default: bool
     """Whether it is used when none is named."""
-    default_on_gpu: bool
-    """Whether it is used on a GPU when none is named; a backend without such a preset uses its
-    default there too."""
     model: Mapping[str, Any]
     """Values of the `[model]` section."""
     train: Mapping[str, Any]
@@ -120,7 +117,6 @@ def _read_preset(file: Path) -> Preset:
         description=table["description"],
         training_time=table["training_time"],
         default=table.get("default", False),
-        default_on_gpu=table.get("default_on_gpu", False),
         model=table.get("model", {}),
         train=table.get("train", {}),
     )

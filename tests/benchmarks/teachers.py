@@ -13,6 +13,8 @@ them, equally long for all:
 With `--footage`, folders of face sets, there is a row more, `mesh-footage`: poses and coefficients
 of that footage, less those of the face at rest, in random light.
 
+Rows of `INPUT_ROWS` take the crops of `mesh` and leave a part of `degrade` out, or add one.
+
 With `--real`, folders of face sets of real people, the base itself is measured as well: how much of
 what they do the mean person does whom it draws of them. Weights that are in the folder are not
 taught again.
@@ -22,13 +24,16 @@ Repeat a row with another seed to learn what chance does: a smaller difference i
 
 import argparse
 import json
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from unittest.mock import patch
 
 import cv2
 import numpy as np
 import torch
+from torch import Tensor
 
 from faceswap_cli import heads, synthetic
 from faceswap_cli.cli.console import Terminal
@@ -40,6 +45,7 @@ from faceswap_cli.faces.detectors import LOCATION_DETECTORS
 from faceswap_cli.faces.detectors.litert import LiteRTDetector
 from faceswap_cli.faces.types import BLENDSHAPE_NAMES, Face, FaceDetector
 from faceswap_cli.heads import HeadScene
+from faceswap_cli.pretraining import loader as pretraining_loader
 from faceswap_cli.pretraining.drawing import (
     crop_group,
     draw_person,
@@ -61,6 +67,7 @@ from faceswap_cli.training.checkpoint import load_weights, save_weights
 from faceswap_cli.training.dataset import POOLED_IDENTITY, derive_seed, pack_masks
 from faceswap_cli.training.schedule import warmup_factor
 from faceswap_cli.training.trainer import Trainer
+from faceswap_models import degradation
 from faceswap_models.base import SwapModel, TrainProgress
 from faceswap_models.modulated import ModulatedAutoencoder
 from faceswap_models.tensors import to_images, to_tensor
@@ -86,6 +93,15 @@ class Row:
 
     draw: DrawGroup
     settings: PairSettings = SETTINGS
+    changes: Mapping[str, object] = field(default_factory=dict)
+    """Constants of `degradation` by name."""
+    degrade: Callable[..., Tensor] = degradation.degrade
+    """What inputs go through."""
+
+    @property
+    def is_drawn(self) -> bool:
+        """Whether it has crops of its own, not those of `mesh`."""
+        return not self.changes and self.degrade is degradation.degrade
 
 
 def draw_mesh(
@@ -253,11 +269,25 @@ def with_still_eyes(params: synthetic.SceneParams) -> synthetic.SceneParams:
     return replace(params, blink=0.0, gaze=(0.0, 0.0))
 
 
+def degrade_and_compress(images: Tensor, *, seed: int) -> Tensor:
+    """Return images (B, 3, S, S) in [-1, 1], degraded, and half of them compressed as JPEG."""
+    degraded = degradation.degrade(images, seed=seed)
+    random = np.random.default_rng(seed)
+    levels = to_images(degraded)
+    for index in range(len(levels)):
+        quality = [cv2.IMWRITE_JPEG_QUALITY, int(random.integers(20, 80))]
+        if random.uniform() < 0.5:
+            _, encoded = cv2.imencode(".jpg", levels[index][..., ::-1], quality)
+            levels[index] = cv2.imdecode(encoded, cv2.IMREAD_COLOR)[..., ::-1]
+    return to_tensor(list(levels))
+
+
 ELLIPSOIDS = draw_ellipsoids(lambda scene: scene)
+MESH = draw_mesh()
 ROWS: dict[str, Row] = {
     "ellipsoids": Row(draw=ELLIPSOIDS),
-    "mesh": Row(draw=draw_mesh()),
-    "half-mesh": Row(draw=draw_by_turns(draw_mesh(), ELLIPSOIDS)),
+    "mesh": Row(draw=MESH),
+    "half-mesh": Row(draw=draw_by_turns(MESH, ELLIPSOIDS)),
     "mesh-expressions": Row(draw=draw_mesh(with_wide_expressions)),
     "mesh-scenes": Row(draw=draw_mesh(in_ellipsoid_scenes)),
     "mesh-performances": Row(draw=draw_mesh(from_performances)),
@@ -270,6 +300,16 @@ ROWS: dict[str, Row] = {
     "many-people": Row(draw=ELLIPSOIDS, settings=replace(SETTINGS, groups=160, moments=5)),
 }
 """What is drawn, by a name for the file."""
+NO_LIGHT = {"MAX_LOG_GAMMA": 0.0, "SATURATION": (1.0, 1.0), "SHADING_PROB": 0.0}
+INPUT_ROWS: dict[str, Row] = {
+    "inputs-without-light": Row(draw=MESH, changes=NO_LIGHT),
+    "inputs-without-blur": Row(draw=MESH, changes={"BLUR_PROB": 0.0}),
+    "inputs-without-grain": Row(draw=MESH, changes={"NOISE_PROB": 0.0}),
+    "inputs-clean": Row(draw=MESH, changes=NO_LIGHT | {"BLUR_PROB": 0.0, "NOISE_PROB": 0.0}),
+    "inputs-compressed": Row(draw=MESH, degrade=degrade_and_compress),
+}
+"""Inputs that are changed in another way."""
+ROWS |= INPUT_ROWS
 FOOTAGE = "mesh-footage"
 """The row that `--footage` adds."""
 
@@ -281,7 +321,7 @@ def draw(name: str, folder: Path, terminal: Terminal) -> SwapPairs:
     terminal.start_task(f"drawing {name}", total=len(numbers), unit="groups")
     with LOCATION_DETECTORS["litert"]() as detector:
         for number in numbers:
-            path = folder / name / f"{number:06d}.npy"
+            path = folder / (name if row.is_drawn else "mesh") / f"{number:06d}.npy"
             if not path.exists():
                 path.parent.mkdir(parents=True, exist_ok=True)
                 np.save(path, row.draw(row.settings, number, detector))
@@ -409,9 +449,15 @@ def main() -> None:
             path = options.folder / f"{name}-{options.seed}.safetensors"
             if not path.exists():
                 pairs = draw(name, options.folder, terminal)
-                score = teach(
-                    pairs, path, seed=options.seed, max_images=options.pairs, terminal=terminal
-                )
+                with ExitStack() as stack:
+                    for constant, value in ROWS[name].changes.items():
+                        stack.enter_context(patch.object(degradation, constant, value))
+                    stack.enter_context(
+                        patch.object(pretraining_loader, "degrade", ROWS[name].degrade)
+                    )
+                    score = teach(
+                        pairs, path, seed=options.seed, max_images=options.pairs, terminal=terminal
+                    )
                 print(name, score, flush=True)
             model = load_weights(path, torch.device("cpu")).model.eval()
             for folder in options.real:
