@@ -2,7 +2,9 @@
 
 import errno
 import json
+import os
 import re
+import subprocess
 import sys
 from typing import Any
 
@@ -251,3 +253,19 @@ def test_an_interrupted_command_shows_the_line_to_type(capsys: pytest.CaptureFix
     command = f"faceswap extract ':heart: {'a' * 200}.mp4'"
     Terminal().print_interrupted(command)
     assert f"  {command}" == capsys.readouterr().err.splitlines()[-1]
+
+
+def test_what_nobody_reads_is_no_error_at_the_end() -> None:
+    """A buffered line that could not be written is not tried again when Python ends."""
+    script = """
+import os
+from faceswap_cli.cli.console import Terminal
+
+reading, writing = os.pipe()
+os.close(reading)
+os.dup2(writing, 2)
+Terminal().note("unheard")
+"""
+    surroundings = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    ended = subprocess.run([sys.executable, "-c", script], check=False, env=surroundings)
+    assert 0 == ended.returncode

@@ -1,7 +1,9 @@
 """`Terminal`: progress, results and errors on the terminal. The only file that imports rich."""
 
+import errno
 import json
 import math
+import os
 import re
 import sys
 import time
@@ -214,14 +216,28 @@ class _LastingStderr:
 
     def write(self, text: str) -> int:
         """Write text if there is someone to read it."""
-        with suppress(OSError):
+        try:
             self._stream.write(text)
+        except OSError as error:
+            self._give_up(error)
         return len(text)
 
     def flush(self) -> None:
         """Flush what can be flushed."""
-        with suppress(OSError):
+        try:
             self._stream.flush()
+        except OSError as error:
+            self._give_up(error)
+
+    def _give_up(self, error: OSError) -> None:
+        """Write to nowhere from now on, if nobody reads any more.
+
+        Python keeps what it could not write, and tries again when the program ends: that would be
+        an error of the program.
+        """
+        if error.errno in (errno.EPIPE, errno.EIO):
+            with suppress(OSError, AttributeError), Path(os.devnull).open("wb") as nowhere:
+                os.dup2(nowhere.fileno(), self._stream.fileno())
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever rich asks of a stream
         return getattr(self._stream, name)

@@ -134,7 +134,8 @@ def test_head_framing_in_jpeg(clip: Path, folder: SetFolder, tmp_path: Path) -> 
             cv2.resize(crop, (6, 6), interpolation=cv2.INTER_AREA) for crop in crops
         )
         assert np.corrcoef(from_face.ravel(), from_head.ravel())[0, 1] > 0.9
-        assert np.abs(crops[0][..., 3].astype(int) - crops[1][..., 3]).max() <= 1
+        # Above the middle a forehead may be seen in noise.
+        assert np.abs(crops[0][32:, :, 3].astype(int) - crops[1][32:, :, 3]).max() <= 1
 
 
 def test_record_holds_every_field(clip: Path, folder: SetFolder) -> None:
