@@ -264,6 +264,12 @@ def without_covers(person: heads.HeadPerson) -> heads.HeadPerson:
     return replace(person, face=face, head=replace(person.head, glasses=0.0))
 
 
+def without_fringe(person: heads.HeadPerson) -> heads.HeadPerson:
+    """Return the person with a bare forehead."""
+    hair = replace(person.head.hair, fringe_cm=0.0)
+    return replace(person, head=replace(person.head, hair=hair))
+
+
 def with_still_eyes(params: synthetic.SceneParams) -> synthetic.SceneParams:
     """Return the scene with open eyes that look ahead."""
     return replace(params, blink=0.0, gaze=(0.0, 0.0))
@@ -295,6 +301,7 @@ ROWS: dict[str, Row] = {
     "mesh-one-room": Row(draw=draw_mesh(in_one_room)),
     "mesh-aligned": Row(draw=draw_aligned_mesh),
     "mesh-bare": Row(draw=draw_mesh(change=without_covers)),
+    "mesh-without-fringes": Row(draw=draw_mesh(change=without_fringe)),
     "still-eyes": Row(draw=draw_ellipsoids(with_still_eyes)),
     "few-people": Row(draw=ELLIPSOIDS, settings=replace(SETTINGS, groups=16, moments=50)),
     "many-people": Row(draw=ELLIPSOIDS, settings=replace(SETTINGS, groups=160, moments=5)),
