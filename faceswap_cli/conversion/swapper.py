@@ -100,14 +100,15 @@ class FaceSwapper:
         """Crop the model's input for one face of a frame."""
         alignment = task.alignment.subsquare(self.model.coverage, self.model.center)
         image = view.to_partial_array(alignment.source_area())
-        face = face_mask(task.landmarks, alignment, forehead=self.forehead)
+        seen = self.occlusion.analyze(view, task.alignment) if self.occlusion else None
         occlusion_mask = None
-        if self.occlusion is not None:
-            seen = self.occlusion.analyze(view, task.alignment)
+        if seen is not None:
             outline = outline_face(task.landmarks, task.alignment)
             occlusion_mask = seen.find_occlusion(alignment, MASK_PX, outline)
-            if self.forehead:
-                face = seen.find_face(alignment, MASK_PX, task.landmarks)
+        if seen is not None and self.forehead:
+            face = seen.find_face(alignment, MASK_PX, task.landmarks)
+        else:
+            face = face_mask(task.landmarks, alignment, forehead=self.forehead)
         return FaceCrop(
             identity=task.identity,
             track=task.track,
